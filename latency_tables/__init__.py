@@ -1,0 +1,1 @@
+"""Device facts: operators, measurements, latency tables, calibration, transfer. No torch, no web."""

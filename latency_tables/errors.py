@@ -1,0 +1,88 @@
+"""Everything the rooms of this project raise on purpose, as one small tree.
+
+BespokeError
+├── InvalidOperator        text or fields that do not describe an operator
+├── InvalidMeasurement     a number that cannot be a latency
+├── InvalidTable           rows that do not make a table (carries row numbers)
+├── ContextMismatch        two measuring contexts were about to be mixed
+├── MissingLatency         the table lacks operators (carries their keys)
+├── InvalidArchitecture    an architecture outside its space
+├── UnknownSpace           no such search space in the catalog
+├── InfeasibleBudget       no network meets the budget (carries the reachable range)
+├── TooFewNetworks         a calibration or bound needs more whole networks (says how many)
+└── PoorCalibration        the table does not explain the device's whole networks
+
+Each message tells the reader what to do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class BespokeError(Exception):
+    """Root of every error this project raises on purpose."""
+
+
+class InvalidOperator(BespokeError, ValueError):
+    """A text or a set of fields that does not describe an operator."""
+
+
+class InvalidMeasurement(BespokeError, ValueError):
+    """A number that cannot be a latency in milliseconds."""
+
+
+class InvalidTable(BespokeError, ValueError):
+    """Rows that do not make a latency table.
+
+    `rows` holds (row number, what is wrong), at most the first 20.
+    """
+
+    def __init__(self, message: str, rows: Sequence[tuple[int, str]] = ()) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows[:20])
+
+
+class ContextMismatch(BespokeError, ValueError):
+    """Two measuring contexts were about to be mixed."""
+
+
+class MissingLatency(BespokeError, LookupError):
+    """The table has no latency for some operators; `operators` holds their canonical texts."""
+
+    def __init__(self, operators: Sequence[str]) -> None:
+        self.operators = tuple(sorted(operators))
+        shown = ", ".join(self.operators[:3]) + (", ..." if len(self.operators) > 3 else "")
+        super().__init__(
+            f"the table lacks {len(self.operators)} operator(s): {shown}. "
+            "Measure them on the device (`bespoke profile` or `bespoke agent`) and register a new table."
+        )
+
+
+class InvalidArchitecture(BespokeError, ValueError):
+    """An architecture that is not in its search space."""
+
+
+class UnknownSpace(BespokeError, LookupError):
+    """No search space of that name is in the catalog."""
+
+
+class InfeasibleBudget(BespokeError):
+    """No network of the space meets the budget; `minimum` and `maximum` are what can be reached."""
+
+    def __init__(self, message: str, minimum: float, maximum: float) -> None:
+        super().__init__(message)
+        self.minimum = minimum
+        self.maximum = maximum
+
+
+class TooFewNetworks(BespokeError):
+    """More whole networks must be measured; `missing` says how many."""
+
+    def __init__(self, message: str, missing: int) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class PoorCalibration(BespokeError):
+    """The sum of the table's rows does not explain the device's whole networks."""

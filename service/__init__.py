@@ -1,0 +1,1 @@
+"""Records and HTTP: settings, database, routes, artifacts, client, command line. No torch."""

@@ -1,0 +1,1 @@
+"""Networks and search: spaces, elastic supernets, training, accuracy, search, export."""

@@ -1,0 +1,56 @@
+"""An architecture: one sub-network of a search space, as plain values.
+
+Only what is active is listed, so an architecture is canonical by construction: inactive blocks do not count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+
+@dataclass(frozen=True, order=True)
+class Choice:
+    """What one block may be.
+
+    expand: mid channels over input channels (inverted bottleneck) or over output channels (bottleneck).
+    zero: the block is left out (ProxylessNAS's Zero); only where a residual connection would carry the input on.
+    """
+
+    kernel: int
+    expand: float = 1.0
+    zero: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"zero": True} if self.zero else {"kernel": self.kernel, "expand": self.expand}
+
+
+@dataclass(frozen=True, order=True)
+class StageChoice:
+    """One stage of an architecture: its output channels and its active blocks, first to last."""
+
+    width: int
+    blocks: tuple[Choice, ...]
+
+    @property
+    def depth(self) -> int:
+        return len(self.blocks)
+
+
+@dataclass(frozen=True, order=True)
+class Architecture:
+    """A sub-network: input resolution in pixels and every stage of its space, fixed ones included."""
+
+    space: str
+    resolution: int
+    stages: tuple[StageChoice, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical form; equal sub-networks have equal digests."""
+        stages = [[s.width, [c.as_dict() for c in s.blocks]] for s in self.stages]
+        text = json.dumps([self.space, self.resolution, stages], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

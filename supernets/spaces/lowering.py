@@ -1,0 +1,143 @@
+"""The one bridge from networks to table keys: architecture -> operators, table -> dense table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from latency_tables.dense import DenseTable
+from latency_tables.errors import MissingLatency
+from latency_tables.operators import Operator, make_divisible
+from latency_tables.table import LatencyTable
+from supernets.spaces.architecture import Architecture, Choice
+from supernets.spaces.space import Space, Stage
+
+
+def block_operators(stage: Stage, block: int, in_size: int, in_channels: int, width: int, choice: Choice) -> tuple[Operator, ...]:
+    """Operators of one block; `in_size` in pixels, `in_channels` of its own input. Empty for Zero."""
+    if choice.zero:
+        return ()
+    stride = stage.stride if block == 0 else 1
+    same = stride == 1 and in_channels == width
+    mid = groups = 0
+    if stage.family == "mbconv":
+        mid = groups = in_channels if choice.expand == 1 else make_divisible(round(in_channels * choice.expand), 8)
+    elif stage.family == "bottleneck":
+        mid, groups = make_divisible(round(width * choice.expand), 8), 1
+    elif stage.family == "head":
+        mid = stage.feature_channels
+    operator = Operator(
+        family=stage.family,
+        in_height=in_size,
+        in_width=in_size,
+        in_channels=in_channels,
+        out_channels=width,
+        kernel=choice.kernel,
+        stride=stride,
+        mid_channels=mid,
+        residual=stage.residual and (same or stage.family == "bottleneck") and stage.family != "head",
+        squeeze_excite=stage.squeeze_excite,
+        activation=stage.activation,
+        groups=groups or 1,
+    )
+    if not stage.pooled or block != len(stage.choices) - 1:
+        return (operator,)
+    size = operator.out_height
+    return (operator, Operator("maxpool", size, size, width, width, 3, 2, 0, False, False, "none", 1))
+
+
+def stage_sizes(space: Space, resolution: int) -> list[int]:
+    """Input size in pixels of every stage."""
+    sizes, size = [], resolution
+    for stage in space.stages:
+        sizes.append(size)
+        size = (size - 1) // stage.stride + 1
+        if stage.pooled:
+            size = (size - 1) // 2 + 1
+    return sizes
+
+
+def blocks_of(space: Space, architecture: Architecture) -> Iterator[tuple[int, int, tuple[Operator, ...]]]:
+    """(stage, block, operators) of every active block, in order."""
+    sizes = stage_sizes(space, architecture.resolution)
+    channels = space.in_channels
+    for index, (stage, chosen) in enumerate(zip(space.stages, architecture.stages, strict=True)):
+        size = sizes[index]
+        for block, choice in enumerate(chosen.blocks):
+            operators = block_operators(stage, block, size, channels, chosen.width, choice)
+            yield index, block, operators
+            channels = chosen.width
+            size = operators[-1].out_height if operators else size
+
+
+def lower(space: Space, architecture: Architecture) -> list[Operator]:
+    """The table keys of a network, in order. Raises InvalidArchitecture when it is not in the space."""
+    space.genes(architecture)
+    return [operator for _, _, operators in blocks_of(space, architecture) for operator in operators]
+
+
+def all_operators(space: Space, resolution: int) -> list[Operator]:
+    """Every operator some network of the space has at that resolution, sorted: what its table must hold."""
+    found: set[Operator] = set()
+    for _, _, _, operators in _cells(space, resolution):
+        found.update(operators)
+    return sorted(found)
+
+
+_Cell = tuple[int, tuple[int, int, int], int, tuple[Operator, ...]]
+
+
+def _cells(space: Space, resolution: int) -> Iterator[_Cell]:
+    """(stage, (width in, width out, block), choice, operators) of every cell of the dense table."""
+    sizes = stage_sizes(space, resolution)
+    widths_in: tuple[int, ...] = (space.in_channels,)
+    for index, stage in enumerate(space.stages):
+        after = (sizes[index] - 1) // stage.stride + 1
+        for i, before in enumerate(widths_in):
+            for o, width in enumerate(stage.widths):
+                for block, options in enumerate(stage.choices):
+                    size, channels = (sizes[index], before) if block == 0 else (after, width)
+                    for c, choice in enumerate(options):
+                        yield index, (i, o, block), c, block_operators(stage, block, size, channels, width, choice)
+        widths_in = stage.widths
+
+
+def dense_from(space: Space, value: Callable[[Operator], float]) -> DenseTable:
+    """The dense table of any quantity that adds up over operators, e.g. `lambda op: op.macs`."""
+    chain = space.chain
+    blocks = []
+    before = 1
+    for shape in chain.stages:
+        blocks.append(np.full((chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices)), np.inf))
+        before = shape.widths
+    for r, resolution in enumerate(space.resolutions):
+        for index, (i, o, block), choice, operators in _cells(space, resolution):
+            blocks[index][r, i, o, block, choice] = sum(value(op) for op in operators)
+    depth = tuple(np.zeros((chain.resolutions, len(shape.depths))) for shape in chain.stages)
+    return DenseTable(chain, np.zeros(chain.resolutions), tuple(blocks), depth)
+
+
+def dense_latency(space: Space, table: LatencyTable) -> DenseTable:
+    """Medians of the table in ms over the whole space. Raises MissingLatency naming every key the table lacks.
+
+    Take `space.at(resolutions)` first when the table covers some resolutions only.
+    """
+    missing: set[str] = set()
+
+    def median(operator: Operator) -> float:
+        row = table.rows.get(operator)
+        if row is None:
+            missing.add(operator.text)
+            return np.inf
+        return row.median_ms
+
+    dense = dense_from(space, median)
+    if missing:
+        raise MissingLatency(sorted(missing))
+    return dense
+
+
+def covered_resolutions(space: Space, table: LatencyTable) -> tuple[int, ...]:
+    """Resolutions of the space for which the table holds every operator."""
+    return tuple(r for r in space.resolutions if all(op in table.rows for op in all_operators(space, r)))

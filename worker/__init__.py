@@ -1,0 +1,1 @@
+"""Does the jobs: the durable engine and its pipelines."""
