@@ -21,7 +21,13 @@ def kernel_expand(kernels: Sequence[int], expands: Sequence[float], blocks: int)
 
 def _mbv3(name: str, description: str, resolutions: tuple[int, ...], width: float, source: str = _OFA) -> Space:
     """MobileNetV3 with elastic depth, kernel size and expand ratio (once-for-all, `ofa_mbv3`)."""
-    rows = ((24, 2, "relu", False), (40, 2, "relu", True), (80, 2, "hswish", False), (112, 1, "hswish", True), (160, 2, "hswish", True))
+    rows = (
+        (24, 2, "relu", False),
+        (40, 2, "relu", True),
+        (80, 2, "hswish", False),
+        (112, 1, "hswish", True),
+        (160, 2, "hswish", True),
+    )
     first = make_divisible(16 * width)
     stages = [
         Stage("stem", "conv", (first,), choices=((Choice(3),),), stride=2, activation="hswish"),
@@ -64,7 +70,9 @@ def _digits_mbv3() -> Space:
         )
     stages.append(Stage("final", "conv", (96,), activation="hswish", residual=False))
     stages.append(Stage("head", "head", (10,), activation="hswish", feature_channels=128))
-    return Space("digits-mbv3", "MobileNetV3-like, 8 to 16 px, one channel", (8, 12, 16), 1, 10, tuple(stages), _OFA + ", scaled down")
+    return Space(
+        "digits-mbv3", "MobileNetV3-like, 8 to 16 px, one channel", (8, 12, 16), 1, 10, tuple(stages), _OFA + ", scaled down"
+    )
 
 
 _OFA_RESOLUTIONS = tuple(range(128, 225, 4))

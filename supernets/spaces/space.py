@@ -172,7 +172,9 @@ class Space:
 
 
 def _stage_from_json(stage: Stage, data: Any) -> StageChoice:
-    wrong = InvalidArchitecture(f'stage {stage.name}: wanted {{"name", "width", "blocks": [{{"kernel", "expand"}} or {{"zero": true}}]}}')
+    wrong = InvalidArchitecture(
+        f'stage {stage.name}: wanted {{"name", "width", "blocks": [{{"kernel", "expand"}} or {{"zero": true}}]}}'
+    )
     if not isinstance(data, dict) or set(data) != {"name", "width", "blocks"} or data["name"] != stage.name:
         raise wrong
     width, blocks = data["width"], data["blocks"]
