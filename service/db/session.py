@@ -1,0 +1,52 @@
+"""Connections: one engine per process, SQLite made safe, PostgreSQL as it comes.
+
+SQLite is opened with foreign keys on, a 10 s busy timeout and full synchronous writes. Below 3.51.3 the
+rollback journal is used: write-ahead logging has a corruption race with several processes there.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.orm import Session, sessionmaker
+
+WAL_IS_SAFE = sqlite3.sqlite_version_info >= (3, 51, 3)
+HAS_SUBSEC = sqlite3.sqlite_version_info >= (3, 42)
+
+
+def _unixepoch(*arguments: str) -> float | int:
+    return time.time() if arguments == ("subsec",) else int(time.time())
+
+
+def prepare_sqlite(connection: Any) -> None:
+    """Settings of one SQLite connection; also used for the connections that the job engine opens."""
+    if not HAS_SUBSEC:  # the job engine asks for unixepoch('subsec')
+        connection.create_function("unixepoch", -1, _unixepoch)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA busy_timeout = 10000")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute(f"PRAGMA journal_mode = {'WAL' if WAL_IS_SAFE else 'DELETE'}")
+    cursor.close()
+
+
+@event.listens_for(Engine, "connect")
+def _on_connect(connection: Any, _record: object) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        prepare_sqlite(connection)
+
+
+def create_db_engine(url: str) -> Engine:
+    """An engine for a SQLAlchemy URL (`sqlite:///FILE` or `postgresql+psycopg://…`)."""
+    if url.startswith("sqlite"):
+        return create_engine(url, connect_args={"timeout": 10, "check_same_thread": False})
+    return create_engine(
+        url, pool_pre_ping=True, pool_size=10, max_overflow=10, pool_timeout=5, connect_args={"connect_timeout": 5}
+    )
+
+
+def session_factory(engine: Engine) -> sessionmaker[Session]:
+    return sessionmaker(engine, expire_on_commit=False)
