@@ -1,0 +1,90 @@
+"""The operator key: its text reads back, its fields check themselves, its counts match built networks."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from latency_tables.errors import InvalidOperator
+from latency_tables.operators import ACTIVATIONS, FAMILIES, Operator, make_divisible
+
+sizes = st.integers(1, 4096)
+
+
+@st.composite
+def operators(draw: st.DrawFn) -> Operator:
+    family = draw(st.sampled_from(FAMILIES))
+    channels, out, stride = draw(sizes), draw(sizes), draw(st.integers(1, 2))
+    mid = draw(sizes) if family in ("mbconv", "bottleneck", "head") else 0
+    residual = family == "bottleneck" or (draw(st.booleans()) and stride == 1 and channels == out)
+    return Operator(
+        family=family,
+        in_height=draw(sizes),
+        in_width=draw(sizes),
+        in_channels=channels,
+        out_channels=out,
+        kernel=draw(st.sampled_from((1, 3, 5, 7))),
+        stride=stride,
+        mid_channels=mid,
+        residual=residual,
+        squeeze_excite=draw(st.booleans()),
+        activation=draw(st.sampled_from(ACTIVATIONS)),
+        groups=mid if family == "mbconv" else 1,
+    )
+
+
+@given(operators())
+def test_text_reads_back(operator):
+    assert Operator.parse(operator.text) == operator
+
+
+@given(operators(), operators())
+def test_two_operators_never_share_a_text(one, other):
+    assert (one == other) == (one.text == other.text)
+
+
+@given(st.text(max_size=80))
+def test_any_other_text_is_refused(text):
+    with pytest.raises(InvalidOperator):
+        Operator.parse(text)
+
+
+GOOD = "mbconv/in=14x14x80/out=80/kernel=5/stride=1/mid=480/residual=1/se=0/act=hswish/groups=480"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("mbconv", "mbconw"),
+        ("=80/kernel", "=080/kernel"),
+        ("14x14x80", "14x14"),
+        ("mid=480", "mid=6"),
+        ("mid=480", "mid=0"),
+        ("residual=1", "residual=2"),
+        ("stride=1", "stride=2"),
+        ("act=hswish", "act=gelu"),
+        ("kernel=5", "kernel=0"),
+        ("kernel=5", "kernel=99999"),
+        ("groups=480", "groups=480 "),
+        ("groups=480", "groups=480\n"),
+        ("kernel=5", "kernel=٥"),
+    ],
+)
+def test_damaged_text_is_refused(old, new):
+    assert Operator.parse(GOOD).text == GOOD
+    with pytest.raises(InvalidOperator):
+        Operator.parse(GOOD.replace(old, new, 1))
+
+
+def test_counts_of_a_known_block():
+    operator = Operator.parse("mbconv/in=8x8x16/out=16/kernel=3/stride=1/mid=64/residual=1/se=1/act=relu/groups=64")
+    hidden = 16
+    assert operator.macs == 64 * (16 * 64 + 64 * 9 + 64 * 16) + 2 * 64 * hidden
+    assert operator.parameters == (16 * 64 + 64) + (64 * 9 + 64) + (2 * 64 * hidden + hidden + 64) + (64 * 16 + 16)
+
+
+@given(st.floats(1, 1e5))
+def test_make_divisible_never_loses_a_tenth(value):
+    rounded = make_divisible(value)
+    assert rounded % 8 == 0
+    assert rounded >= 0.9 * value
+    assert abs(rounded - value) <= 12 or rounded <= 1.1 * value + 8
