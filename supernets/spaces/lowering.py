@@ -85,6 +85,14 @@ def all_operators(space: Space, resolution: int) -> list[Operator]:
     return sorted(found)
 
 
+def block_choices(space: Space) -> dict[tuple[int, int], list[Operator]]:
+    """(stage, block) -> every operator a block may be at one resolution (not the max-pool after it), in order."""
+    found: dict[tuple[int, int], dict[Operator, None]] = {}
+    for stage, (_, _, block), _, operators in _cells(space, space.resolutions[0]):
+        found.setdefault((stage, block), {}).update(dict.fromkeys(operators[:1]))
+    return {at: list(operators) for at, operators in found.items()}
+
+
 _Cell = tuple[int, tuple[int, int, int], int, tuple[Operator, ...]]
 
 

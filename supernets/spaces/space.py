@@ -22,8 +22,8 @@ class Stage:
     widths: output channels to choose from. depths: numbers of active blocks to choose from, ascending.
     choices: for every block (as many as the largest depth) what it may be.
     stride: of the first block. residual: whether blocks that keep shape and stride 1 add their input.
-    mid_of: whether `expand` counts in input or output channels ("in": inverted bottleneck; "out": bottleneck).
     feature_channels: of the feature layer in a `head`, 0 for none. pooled: a 3x3 stride-2 max-pool follows.
+    shared: whether the choices of a block share one set of weights (once-for-all) or have their own (ProxylessNAS).
     """
 
     name: str
@@ -37,6 +37,7 @@ class Stage:
     residual: bool = True
     feature_channels: int = 0
     pooled: bool = False
+    shared: bool = True
 
     def __post_init__(self) -> None:
         if len(self.choices) != self.depths[-1] or list(self.depths) != sorted(set(self.depths)) or self.depths[0] < 1:
@@ -56,7 +57,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Space:
-    """A search space. `classes` is the size of the last stage's output; another data set gives another one."""
+    """A search space. `classes` is the size of the last stage's output; another data set gives another one.
+
+    batch_norm_eps: of every batch-norm of its networks.
+    """
 
     name: str
     description: str
@@ -65,6 +69,7 @@ class Space:
     classes: int
     stages: tuple[Stage, ...]
     source: str
+    batch_norm_eps: float = 1e-5
 
     @cached_property
     def chain(self) -> Chain:
