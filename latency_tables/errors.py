@@ -10,7 +10,14 @@ BespokeError
 ├── UnknownSpace           no such search space in the catalog
 ├── InfeasibleBudget       no network meets the budget (carries the reachable range)
 ├── TooFewNetworks         a calibration or bound needs more whole networks (says how many)
-└── PoorCalibration        the table does not explain the device's whole networks
+├── PoorCalibration        the table does not explain the device's whole networks
+├── InvalidPredictor       data that do not make an accuracy predictor
+├── UnknownDataset         no such data set (catalog or the operator's settings)
+├── InvalidDataset         files that are not the data set they should be
+├── UnknownRecipe          no such training recipe in the catalog
+├── InvalidTraining        a training request that cannot be run
+├── InvalidCheckpoint      a checkpoint that is damaged or of another space
+└── TrainingDiverged       a loss that is not a number (carries phase, epoch, step)
 
 Each message tells the reader what to do next.
 """
@@ -86,3 +93,38 @@ class TooFewNetworks(BespokeError):
 
 class PoorCalibration(BespokeError):
     """The sum of the table's rows does not explain the device's whole networks."""
+
+
+class InvalidPredictor(BespokeError, ValueError):
+    """Scores or a file that do not make an accuracy predictor."""
+
+
+class UnknownDataset(BespokeError, LookupError):
+    """No data set of that name is built in or registered by the operator."""
+
+
+class InvalidDataset(BespokeError, ValueError):
+    """Files that are not the data set they should be: missing classes, unreadable images, wrong sizes."""
+
+
+class UnknownRecipe(BespokeError, LookupError):
+    """No training recipe of that name is in the catalog."""
+
+
+class InvalidTraining(BespokeError, ValueError):
+    """A training request that cannot be run as written."""
+
+
+class InvalidCheckpoint(BespokeError, ValueError):
+    """A checkpoint that is damaged, incomplete or of another search space."""
+
+
+class TrainingDiverged(BespokeError):
+    """The loss is not a number any more; `phase`, `epoch` and `step` say where. The last good checkpoint is kept."""
+
+    def __init__(self, phase: str, epoch: int, step: int) -> None:
+        self.phase, self.epoch, self.step = phase, epoch, step
+        super().__init__(
+            f"the loss is not finite in phase {phase!r}, epoch {epoch}, step {step}; the checkpoint before it is kept. "
+            "Lower the learning rate of that phase, or train without bf16."
+        )
