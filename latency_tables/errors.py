@@ -17,7 +17,11 @@ BespokeError
 ├── UnknownRecipe          no such training recipe in the catalog
 ├── InvalidTraining        a training request that cannot be run
 ├── InvalidCheckpoint      a checkpoint that is damaged or of another space
-└── TrainingDiverged       a loss that is not a number (carries phase, epoch, step)
+├── TrainingDiverged       a loss that is not a number (carries phase, epoch, step)
+├── JobConflict            a job is not in a state from which it can go where it was sent
+├── JobEnded               a job that has ended was asked to do something
+├── ArtifactMissing        a file that the database knows is not in the store
+└── ArtifactCorrupt        a file's bytes are not those of its SHA-256
 
 Each message tells the reader what to do next.
 """
@@ -128,3 +132,23 @@ class TrainingDiverged(BespokeError):
             f"the loss is not finite in phase {phase!r}, epoch {epoch}, step {step}; the checkpoint before it is kept. "
             "Lower the learning rate of that phase, or train without bf16."
         )
+
+
+class JobConflict(BespokeError):
+    """A guarded write to a job found it in another state, or held by another worker."""
+
+
+class JobEnded(JobConflict):
+    """The job has already ended; `state` says how."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"the job has already ended: {state}")
+        self.state = state
+
+
+class ArtifactMissing(BespokeError, LookupError):
+    """No file of that SHA-256 is in the artifact store."""
+
+
+class ArtifactCorrupt(BespokeError):
+    """The bytes on disk are not those of the SHA-256 they are stored under."""

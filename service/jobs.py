@@ -1,0 +1,164 @@
+"""Jobs: their states, and the one function that moves them.
+
+Every change of state is a guarded UPDATE and an event row in the caller's transaction. "Cancel asked" is a
+field, not a state. `attempt` is the fencing token: a worker that lost its job to another one writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from latency_tables.errors import JobConflict, JobEnded
+from service.db.models import Job, JobEvent, new_id, now
+
+
+class JobState(StrEnum):
+    """Where a job is."""
+
+    QUEUED = "queued"  # accepted and kept; no worker has it yet, or one has handed it back
+    RUNNING = "running"  # a worker has it
+    SUCCEEDED = "succeeded"  # its result is complete and stored
+    FAILED = "failed"  # an error that trying again would only repeat
+    CANCELLED = "cancelled"  # somebody asked, and it stopped
+    QUARANTINED = "quarantined"  # three crashes; an operator must look before it runs again
+
+
+ACTIVE: Final = (JobState.QUEUED, JobState.RUNNING)
+ENDED: Final = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.QUARANTINED)
+TRANSITIONS: Final[dict[JobState, tuple[JobState, ...]]] = {
+    JobState.QUEUED: (JobState.RUNNING, JobState.CANCELLED, JobState.FAILED, JobState.QUARANTINED),
+    JobState.RUNNING: (JobState.QUEUED, JobState.RUNNING, *ENDED),
+    JobState.SUCCEEDED: (),
+    JobState.FAILED: (),
+    JobState.CANCELLED: (),
+    JobState.QUARANTINED: (JobState.QUEUED,),
+}
+KINDS: Final = ("search", "supernet", "profile")
+
+
+def create_job(session: Session, *, tenant_id: str, kind: str, request: dict[str, Any], priority: int = 10) -> Job:
+    """A queued job with its first event. Hand it over with `JobQueue.submit` in the same transaction."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of job; known are {', '.join(KINDS)}")
+    job = Job(
+        id=new_id("job"), tenant_id=tenant_id, kind=kind, state=JobState.QUEUED, request=request, priority=priority, attempts=0
+    )
+    session.add(job)
+    session.flush()
+    session.add(JobEvent(job_id=job.id, sequence=1, kind=JobState.QUEUED, data={}))
+    session.flush()
+    return job
+
+
+def move(
+    session: Session,
+    job_id: str,
+    to: JobState,
+    *,
+    from_states: Collection[JobState],
+    data: dict[str, Any] | None = None,
+    error: dict[str, Any] | None = None,
+    result: dict[str, Any] | None = None,
+    attempt: int | None = None,
+    values: dict[str, Any] | None = None,
+) -> None:
+    """Move a job and write the event. Raises JobConflict when it is in none of `from_states`.
+
+    attempt: only while this is the job's attempt. values: further columns to set. An illegal transition
+    is a ValueError, whatever state the job is in.
+    """
+    illegal = [s for s in from_states if to not in TRANSITIONS[s]]
+    if illegal:
+        raise ValueError(f"no job goes from {', '.join(illegal)} to {to}")
+    changes: dict[str, Any] = {"state": to, **(values or {})}
+    if to is JobState.RUNNING:
+        changes.setdefault("started_at", func.coalesce(Job.started_at, now()))
+    if to in ENDED:
+        changes.update(ended_at=now(), error=error, result=result)
+    statement = update(Job).where(Job.id == job_id, Job.state.in_(tuple(from_states)))
+    if attempt is not None:
+        statement = statement.where(Job.attempts == attempt)
+    if session.connection().execute(statement.values(**changes)).rowcount != 1:
+        raise JobConflict(f"job {job_id} is not {' or '.join(from_states)}, or another worker has it; it was not moved to {to}")
+    _forget(session, job_id)
+    detail = dict(data or {})
+    if error is not None:
+        detail["error"] = error
+    add_event(session, job_id, to, detail)
+
+
+def record_progress(
+    session: Session,
+    job_id: str,
+    step: str,
+    fraction: float,
+    message: str,
+    eta_s: float | None = None,
+    *,
+    attempt: int | None = None,
+    event: bool = True,
+) -> None:
+    """Set the progress of a running job, with an event. Raises JobConflict when it is not running (any more)."""
+    progress = {
+        "step": step,
+        "fraction": round(min(max(fraction, 0.0), 1.0), 4),
+        "message": message,
+        "eta_s": None if eta_s is None else round(max(eta_s, 0.0), 1),
+    }
+    statement = update(Job).where(Job.id == job_id, Job.state == JobState.RUNNING)
+    if attempt is not None:
+        statement = statement.where(Job.attempts == attempt)
+    if session.connection().execute(statement.values(progress=progress)).rowcount != 1:
+        raise JobConflict(f"job {job_id} is not running, or another worker has it")
+    _forget(session, job_id)
+    if event:
+        add_event(session, job_id, "progress", progress)
+
+
+def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | None = None) -> int:
+    """Append an event; its sequence number. Numbers of a job are 1, 2, 3, … in order of commit."""
+    # Lock the job (PostgreSQL) or the file (SQLite) first, so that no two events take one number.
+    session.connection().execute(update(Job).where(Job.id == job_id).values(attempts=Job.attempts))
+    sequence = 1 + (session.scalar(select(func.max(JobEvent.sequence)).where(JobEvent.job_id == job_id)) or 0)
+    session.add(JobEvent(job_id=job_id, sequence=sequence, kind=kind, data=data or {}))
+    session.flush()
+    return sequence
+
+
+def ask_cancel(session: Session, job: Job) -> None:
+    """Ask a job to stop: a queued one is cancelled now, a running one by its worker. Raises JobEnded.
+
+    After the commit, call `JobQueue.cancel` so that no worker picks it up.
+    """
+    statement = (
+        update(Job)
+        .where(Job.id == job.id, Job.state.in_(ACTIVE))
+        .values(cancel_asked_at=func.coalesce(Job.cancel_asked_at, now()))
+    )
+    if session.connection().execute(statement).rowcount != 1:
+        session.refresh(job)
+        raise JobEnded(job.state)
+    session.refresh(job)
+    if job.state == JobState.QUEUED:
+        move(session, job.id, JobState.CANCELLED, from_states=(JobState.QUEUED,))
+    else:
+        add_event(session, job.id, "cancel_asked")
+    session.refresh(job)
+
+
+def events(session: Session, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEvent]:
+    """Events of a job with a sequence number above `after`, in order."""
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.sequence > after)
+    return session.scalars(query.order_by(JobEvent.sequence).limit(limit)).all()
+
+
+def _forget(session: Session, job_id: str) -> None:
+    """The session's copy of the job is stale after an UPDATE that went past it."""
+    for held in session.identity_map.values():
+        if isinstance(held, Job) and held.id == job_id:
+            session.expire(held)
