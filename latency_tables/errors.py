@@ -18,6 +18,7 @@ BespokeError
 ├── InvalidTraining        a training request that cannot be run
 ├── InvalidCheckpoint      a checkpoint that is damaged or of another space
 ├── TrainingDiverged       a loss that is not a number (carries phase, epoch, step)
+├── ExportFailed           a network that does not become a deliverable ONNX file
 ├── JobConflict            a job is not in a state from which it can go where it was sent
 ├── JobEnded               a job that has ended was asked to do something
 ├── ArtifactMissing        a file that the database knows is not in the store
@@ -132,6 +133,10 @@ class TrainingDiverged(BespokeError):
             f"the loss is not finite in phase {phase!r}, epoch {epoch}, step {step}; the checkpoint before it is kept. "
             "Lower the learning rate of that phase, or train without bf16."
         )
+
+
+class ExportFailed(BespokeError):
+    """A network that does not become an ONNX file of standard operators that stands alone."""
 
 
 class JobConflict(BespokeError):

@@ -1,0 +1,138 @@
+"""ONNX files: they compute what torch computes, and operators alone have the graph they have inside a network."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from latency_tables.errors import ExportFailed
+from latency_tables.operators import Operator
+from supernets.elastic.network import Supernet
+from supernets.export import _finished as finished
+from supernets.export import (
+    INPUT,
+    OPSET,
+    OUTPUT,
+    export_network,
+    export_networks,
+    export_onnx,
+    export_operators,
+    onnx_session,
+    parity_error,
+    random_network,
+    settled_operator,
+)
+from supernets.spaces.catalog import SPACES
+from supernets.spaces.lowering import lower
+from supernets.subnet import cut_out, fold_batch_norm
+from tests.supernets.test_subnet import OPERATORS, shake_batch_norm
+
+DIGITS = SPACES["digits-mbv3"]
+
+
+def described(model: onnx.ModelProto) -> list[tuple[str, dict[str, object]]]:
+    """Operator type and attributes of every node."""
+    return [(n.op_type, {a.name: onnx.helper.get_attribute_value(a) for a in n.attribute}) for n in model.graph.node]
+
+
+@pytest.fixture(scope="module")
+def together() -> dict[Operator, bytes]:
+    return export_operators(OPERATORS)
+
+
+@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.text)
+def test_operator_split_off_has_the_bytes_of_one_exported_alone(op: Operator, together: dict[Operator, bytes]) -> None:
+    alone = export_onnx(settled_operator(op), (op.in_channels, op.in_height, op.in_width))
+    assert described(onnx.load_from_string(together[op])) == described(onnx.load_from_string(alone))
+    assert together[op] == alone
+
+
+@pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.text)
+def test_exported_operator_computes_the_operator(op: Operator, together: dict[Operator, bytes]) -> None:
+    assert parity_error(settled_operator(op), together[op], samples=4, generator=torch.Generator().manual_seed(0)) < 1e-4
+
+
+def test_weights_of_an_operator_depend_on_it_and_the_seed_only(together: dict[Operator, bytes]) -> None:
+    op = OPERATORS[2]
+    assert export_operators([op])[op] == together[op]
+    assert export_operators([op], seed=1)[op] != together[op]
+
+
+def test_joined_network_has_the_bytes_of_an_exported_one() -> None:
+    architectures = DIGITS.sample(np.random.default_rng(0), 2)
+    for architecture, joined in zip(architectures, export_networks(DIGITS, architectures), strict=True):
+        network = random_network(DIGITS, architecture)
+        exported = export_onnx(network, (1, architecture.resolution, architecture.resolution))
+        assert described(onnx.load_from_string(joined)) == described(onnx.load_from_string(exported))
+        assert joined == exported
+
+
+def test_delivered_network_has_the_nodes_of_its_operators_one_after_the_other() -> None:
+    generator = torch.Generator().manual_seed(0)
+    supernet = Supernet(DIGITS, generator=generator).eval()
+    for parameter in supernet.parameters():  # a trained network has no zero bias
+        parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
+    architecture = DIGITS.largest(8)
+    delivered = onnx.load_from_string(export_onnx(cut_out(supernet, architecture), (1, 8, 8)))
+    operators = lower(DIGITS, architecture)
+    files = export_operators(operators)
+    assert described(delivered) == [node for op in operators for node in described(onnx.load_from_string(files[op]))]
+
+
+def test_delivered_network_agrees_with_torch_and_stands_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    supernet = Supernet(DIGITS, generator=generator).eval()
+    shake_batch_norm(supernet, generator)
+    network = cut_out(supernet, DIGITS.largest(16))
+    file = export_onnx(network, network.input_shape)
+    assert parity_error(network, file, generator=generator) < 1e-4
+    model = onnx.load_from_string(file)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
+    assert [value.name for value in model.graph.input] == [INPUT]
+    assert [value.name for value in model.graph.output] == [OUTPUT]
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    assert sum(int(np.prod(t.dims)) for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT) == sum(
+        p.numel() for p in fold_batch_norm(network).parameters()
+    )
+    assert b"/" + b"supernets" not in file  # no path of the exporting machine
+
+
+def test_parity_error_sees_a_wrong_file() -> None:
+    first, second = (random_network(DIGITS, DIGITS.smallest(8), seed) for seed in (0, 1))
+    assert parity_error(first, export_onnx(second, (1, 8, 8)), samples=2) > 1e-2
+
+
+def test_batch_can_be_left_open() -> None:
+    network = random_network(DIGITS, DIGITS.smallest(8))
+    session = onnx_session(export_onnx(network, (1, 8, 8), batch_size=None))
+    x = torch.randn(5, 1, 8, 8)
+    (found,) = session.run(None, {INPUT: x.numpy()})
+    np.testing.assert_allclose(found, network(x).detach().numpy(), atol=1e-4)
+
+
+def test_random_networks_neither_vanish_nor_explode() -> None:
+    for architecture in (DIGITS.largest(16), DIGITS.smallest(8)):
+        session = onnx_session(export_network(DIGITS, architecture))
+        x = np.random.default_rng(0).standard_normal((1, 1, architecture.resolution, architecture.resolution)).astype(np.float32)
+        (logits,) = session.run(None, {INPUT: x})
+        assert 1e-3 < np.abs(logits).max() < 1e3
+
+
+def test_export_is_quiet_and_shows_progress(capfd: pytest.CaptureFixture[str]) -> None:
+    seen: list[tuple[int, int]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        export_operators(OPERATORS[:1], progress=lambda done, total: seen.append((done, total)))
+    assert capfd.readouterr() == ("", "")
+    assert seen == [(1, 1)]
+
+
+def test_graph_with_foreign_operators_is_refused() -> None:
+    model = onnx.load_from_string(export_onnx(random_network(DIGITS, DIGITS.smallest(8)), (1, 8, 8)))
+    model.graph.node[0].domain = "com.example"
+    with pytest.raises(ExportFailed, match="standard operators"):
+        finished(model)
