@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True, order=True)
@@ -21,11 +21,18 @@ class Choice:
     """
 
     kernel: int
-    expand: float = 1.0
+    expand: float = 1
     zero: bool = False
+
+    def __post_init__(self) -> None:
+        if self.expand == int(self.expand):  # 3.0 and 3 are one choice, so they get one digest
+            object.__setattr__(self, "expand", int(self.expand))
 
     def as_dict(self) -> dict[str, Any]:
         return {"zero": True} if self.zero else {"kernel": self.kernel, "expand": self.expand}
+
+
+ZERO: Final = Choice(1, 1, zero=True)
 
 
 @dataclass(frozen=True, order=True)

@@ -1,15 +1,19 @@
-"""Every built-in search space, by name. `docs/add_a_space.md` says how to add one."""
+"""Every search space by name: the built-in ones and those of installed distributions. See `docs/add_a_space.md`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from itertools import product
+from typing import Final
 
 from latency_tables.errors import UnknownSpace
 from latency_tables.operators import make_divisible
-from supernets.spaces.architecture import Choice
+from supernets.spaces.architecture import ZERO, Choice
 from supernets.spaces.space import Space, Stage
 
+ENTRY_POINT_GROUP: Final = "bespoke.spaces"
+RESNET_WIDTHS: Final = (0.65, 0.8, 1.0)  # width multipliers of `ofa-resnet50`
 _OFA = "Once-for-All (Cai et al., ICLR 2020)"
 
 
@@ -51,16 +55,22 @@ def _mbv3(name: str, description: str, resolutions: tuple[int, ...], width: floa
     return Space(name, description, resolutions, 3, 1000, tuple(stages), source)
 
 
-def _digits_mbv3() -> Space:
-    """A MobileNetV3-like space for 8 to 16 pixels: small enough to train in minutes on two cores."""
-    rows = ((16, 1, "relu", False), (32, 2, "hswish", True), (48, 2, "hswish", True))
+def _small_mbv3(
+    name: str,
+    description: str,
+    resolutions: tuple[int, ...],
+    channels: int,
+    rows: Sequence[tuple[int, int, str, bool]],
+    final: tuple[int, int],
+) -> Space:
+    """A MobileNetV3-like space for small pictures, trainable on two cores: stem at full size, three stages of 1 to 3 blocks."""
     stages = [Stage("stem", "conv", (16,), choices=((Choice(3),),), activation="hswish", residual=False)]
-    for number, (channels, stride, activation, squeeze_excite) in enumerate(rows, 1):
+    for number, (width, stride, activation, squeeze_excite) in enumerate(rows, 1):
         stages.append(
             Stage(
                 f"stage{number}",
                 "mbconv",
-                (channels,),
+                (width,),
                 depths=(1, 2, 3),
                 choices=kernel_expand((3, 5, 7), (2, 3, 4), 3),
                 stride=stride,
@@ -68,23 +78,114 @@ def _digits_mbv3() -> Space:
                 squeeze_excite=squeeze_excite,
             )
         )
-    stages.append(Stage("final", "conv", (96,), activation="hswish", residual=False))
-    stages.append(Stage("head", "head", (10,), activation="hswish", feature_channels=128))
-    return Space(
-        "digits-mbv3", "MobileNetV3-like, 8 to 16 px, one channel", (8, 12, 16), 1, 10, tuple(stages), _OFA + ", scaled down"
-    )
+    stages.append(Stage("final", "conv", (final[0],), activation="hswish", residual=False))
+    stages.append(Stage("head", "head", (10,), activation="hswish", feature_channels=final[1]))
+    return Space(name, description, resolutions, channels, 10, tuple(stages), _OFA + ", scaled down")
+
+
+_PROXYLESS_ROWS: Final = ((24, 2, 4), (40, 2, 4), (80, 2, 4), (96, 1, 4), (192, 2, 4), (320, 1, 1))  # channels, stride, blocks
+_PROXYLESS_EPS: Final = 1e-3
+
+
+def _mobilenet_v2(
+    name: str, description: str, resolutions: tuple[int, ...], width: float, stages: list[Stage], source: str
+) -> Space:
+    """ReLU6 and no squeeze-excite around these stages, widths and batch-norm of ProxylessNAS."""
+    edges = [make_divisible(channels * width) for channels in (32, 16, 1280)]
+    front = [
+        Stage("stem", "conv", (edges[0],), choices=((Choice(3),),), stride=2, activation="relu6"),
+        Stage("first", "mbconv", (edges[1],), choices=((Choice(3),),), activation="relu6"),
+    ]
+    back = [
+        Stage("final", "conv", (edges[2],), activation="relu6", residual=False),
+        Stage("head", "head", (1000,), activation="none"),
+    ]
+    return Space(name, description, resolutions, 3, 1000, (*front, *stages, *back), source, batch_norm_eps=_PROXYLESS_EPS)
+
+
+def _ofa_proxyless() -> Space:
+    """Once-for-all over ProxylessNAS's widths times 1.3; the last stage is always one block (`ofa_proxyless`)."""
+    stages = [
+        Stage(
+            f"stage{number}",
+            "mbconv",
+            (make_divisible(channels * 1.3),),
+            depths=(2, 3, 4) if blocks > 1 else (1,),
+            choices=kernel_expand((3, 5, 7), (3, 4, 6), blocks),
+            stride=stride,
+            activation="relu6",
+        )
+        for number, (channels, stride, blocks) in enumerate(_PROXYLESS_ROWS, 1)
+    ]
+    return _mobilenet_v2("ofa-proxyless", "ProxylessNAS widths x 1.3, ImageNet sizes", _OFA_RESOLUTIONS, 1.3, stages, _OFA)
+
+
+def _proxyless() -> Space:
+    """ProxylessNAS: six operators of their own weights per block, and Zero where the input may pass unchanged."""
+    operators = tuple(Choice(kernel, expand) for expand, kernel in product((3, 6), (3, 5, 7)))
+    stages = [
+        Stage(
+            f"stage{number}",
+            "mbconv",
+            (channels,),
+            depths=(blocks,),
+            choices=(operators, *((*operators, ZERO),) * (blocks - 1)),
+            stride=stride,
+            activation="relu6",
+            shared=False,
+        )
+        for number, (channels, stride, blocks) in enumerate(_PROXYLESS_ROWS, 1)
+    ]
+    source = "ProxylessNAS (Cai et al., ICLR 2019)"
+    return _mobilenet_v2("proxyless", "six operators and Zero per block, 224 px", (224,), 1.0, stages, source)
+
+
+def _ofa_resnet50() -> Space:
+    """ResNet50-D with elastic depth, expand ratio and width of every stage and of the stem (once-for-all, `ofa_resnet50`).
+
+    Published multipliers 0.65 and 0.8 both give 24 channels inside the stem, so it has two distinct widths there.
+    """
+    stem_out = tuple(make_divisible(64 * width) for width in RESNET_WIDTHS)
+    stem_in = tuple(sorted({make_divisible(channels // 2) for channels in stem_out}))
+    stages = [
+        Stage("stem", "conv", stem_in, depths=(1, 2), choices=((Choice(3),),) * 2, stride=2),
+        Stage("stem_out", "conv", stem_out, choices=((Choice(3),),), residual=False, pooled=True),
+    ]
+    for number, (channels, stride, least) in enumerate(((256, 1, 2), (512, 2, 2), (1024, 2, 4), (2048, 2, 2)), 1):
+        stages.append(
+            Stage(
+                f"stage{number}",
+                "bottleneck",
+                tuple(make_divisible(channels * width) for width in RESNET_WIDTHS),
+                depths=(least, least + 1, least + 2),
+                choices=kernel_expand((3,), (0.2, 0.25, 0.35), least + 2),
+                stride=stride,
+            )
+        )
+    stages.append(Stage("head", "head", (1000,), activation="none"))
+    sizes = (128, 144, 160, 176, 192, 224, 240, 256)
+    return Space("ofa-resnet50", "ResNet50-D, elastic width, ImageNet sizes", sizes, 3, 1000, tuple(stages), _OFA)
 
 
 _OFA_RESOLUTIONS = tuple(range(128, 225, 4))
 
-SPACES: dict[str, Space] = {
-    space.name: space
-    for space in (
-        _digits_mbv3(),
-        _mbv3("ofa-mbv3", "MobileNetV3, width 1.0, ImageNet sizes", _OFA_RESOLUTIONS, 1.0),
-        _mbv3("ofa-mbv3-w1.2", "MobileNetV3, width 1.2, ImageNet sizes", _OFA_RESOLUTIONS, 1.2),
-    )
-}
+SPACES: dict[str, Space] = {}
+
+
+def register_space(space: Space) -> Space:
+    """Add a space to the catalog of this process. Raises ValueError when its name is taken by another one."""
+    if SPACES.setdefault(space.name, space) != space:
+        raise ValueError(f"a search space named {space.name!r} exists already; give the new one another name")
+    return space
+
+
+def register_installed_spaces() -> None:
+    """Add the spaces that installed distributions offer as entry points `bespoke.spaces` (see `docs/add_a_space.md`)."""
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        space = entry.load()
+        if not isinstance(space, Space):
+            raise TypeError(f"entry point {entry.value!r} of group {ENTRY_POINT_GROUP} is not a Space; let it name one")
+        register_space(space)
 
 
 def space_named(name: str) -> Space:
@@ -93,3 +194,30 @@ def space_named(name: str) -> Space:
         return SPACES[name]
     except KeyError:
         raise UnknownSpace(f"unknown search space; known are {', '.join(sorted(SPACES))}") from None
+
+
+for _space in (
+    _small_mbv3(
+        "digits-mbv3",
+        "MobileNetV3-like, 8 to 16 px, one channel",
+        (8, 12, 16),
+        1,
+        ((16, 1, "relu", False), (32, 2, "hswish", True), (48, 2, "hswish", True)),
+        (96, 128),
+    ),
+    _small_mbv3(
+        "cifar-mbv3",
+        "MobileNetV3-like, 20 to 32 px, three channels",
+        (20, 24, 28, 32),
+        3,
+        ((24, 2, "relu", False), (40, 2, "hswish", True), (80, 2, "hswish", True)),
+        (320, 256),
+    ),
+    _mbv3("ofa-mbv3", "MobileNetV3, width 1.0, ImageNet sizes", _OFA_RESOLUTIONS, 1.0),
+    _mbv3("ofa-mbv3-w1.2", "MobileNetV3, width 1.2, ImageNet sizes", _OFA_RESOLUTIONS, 1.2),
+    _ofa_proxyless(),
+    _ofa_resnet50(),
+    _proxyless(),
+):
+    register_space(_space)
+register_installed_spaces()

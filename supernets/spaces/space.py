@@ -71,6 +71,21 @@ class Space:
     source: str
     batch_norm_eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        if len({stage.name for stage in self.stages}) != len(self.stages):
+            raise ValueError(f"space {self.name}: stages need names of their own")
+        if not self.resolutions or list(self.resolutions) != sorted(set(self.resolutions)):
+            raise ValueError(f"space {self.name}: resolutions must ascend")
+        if not self.stages or self.stages[-1].family != "head" or self.stages[-1].widths != (self.classes,):
+            raise ValueError(f"space {self.name}: the last stage must be a head as wide as there are classes")
+        before: tuple[int, ...] = (self.in_channels,)
+        for stage in self.stages:
+            for number, options in enumerate(stage.choices):
+                passes = number > 0 or (stage.stride == 1 and before == stage.widths and len(before) == 1)
+                if any(choice.zero for choice in options) and not (passes and stage.residual):
+                    raise ValueError(f"stage {stage.name}: Zero needs a block of stride 1 that keeps the number of channels")
+            before = stage.widths
+
     @cached_property
     def chain(self) -> Chain:
         return Chain(len(self.resolutions), tuple(stage.shape for stage in self.stages))

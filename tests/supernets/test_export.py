@@ -12,7 +12,6 @@ import torch
 from latency_tables.errors import ExportFailed
 from latency_tables.operators import Operator
 from supernets.elastic.network import Supernet
-from supernets.export import _finished as finished
 from supernets.export import (
     INPUT,
     OPSET,
@@ -26,6 +25,7 @@ from supernets.export import (
     random_network,
     settled_operator,
 )
+from supernets.export import _finished as finished
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import lower
 from supernets.subnet import cut_out, fold_batch_norm
