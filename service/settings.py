@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class Settings(BaseSettings):
@@ -23,7 +26,28 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(10.0, gt=0, description="how often a worker says that it lives")
     dead_after_s: float = Field(60.0, gt=0, description="silence after which a worker is declared dead")
     verify_timeout_s: float = Field(120.0, gt=0, description="how long a search waits for an agent to measure a network")
-    log_level: str = Field("info", description="debug, info, warning or error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+
+    tls_proxy: bool = Field(False, description="a proxy that ends TLS stands before the API; without it only loopback is bound")
+    allowed_hosts: tuple[str, ...] = Field((), description="JSON list of host names the API answers to, besides loopback")
+    trusted_proxies: str = Field("", description="addresses, separated by commas, whose X-Forwarded-For is believed")
+    shutdown_s: float = Field(8.0, gt=0, le=60, description="how long open requests may go on once the API was told to end")
+
+    max_body_bytes: int = Field(2**20, ge=1024, description="largest request body, tables and agents' posts aside")
+    max_table_bytes: int = Field(64 * 2**20, ge=1024, description="largest latency table that can be posted")
+    max_agent_post_bytes: int = Field(256 * 2**10, ge=1024, description="largest post of a measuring agent")
+    read_deadline_s: float = Field(15.0, gt=0, description="time for the headers of a request, and for its body if it is small")
+    max_active_jobs: int = Field(200, ge=1, description="queued and running jobs of one tenant")
+    max_active_jobs_in_all: int = Field(10_000, ge=1, description="queued and running jobs of all tenants")
+    max_concurrent_requests: int = Field(64, ge=1, description="requests of one key that may be in work at once")
+    max_connections: int = Field(512, ge=8, description="connections the API holds; beyond that it answers 503")
+    rate_per_s: float = Field(500.0, gt=0, description="requests a second of one key, over a longer time")
+    rate_burst: int = Field(1000, ge=1, description="requests of one key that may come at once")
+    bad_keys_per_s: float = Field(5.0, gt=0, description="wrong keys a second from one address, over a longer time")
+    bad_keys_burst: int = Field(20, ge=1, description="wrong keys from one address that may come at once")
+    enrolment_ttl_s: float = Field(3600.0, gt=0, description="how long a one-time token for an agent can be used")
+    agent_session_ttl_s: float = Field(86_400.0, gt=0, description="how long an agent may measure before it must enrol again")
+    agent_present_s: float = Field(30.0, gt=0, description="an agent heard of within this time counts as present")
 
     @property
     def resolved_database_url(self) -> str:
@@ -32,3 +56,8 @@ class Settings(BaseSettings):
         if self.database_url.startswith("postgresql://"):
             return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
         return self.database_url
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the API can be reached from this machine alone."""
+        return self.host in LOOPBACK
