@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(10.0, gt=0, description="how often a worker says that it lives")
     dead_after_s: float = Field(60.0, gt=0, description="silence after which a worker is declared dead")
     verify_timeout_s: float = Field(120.0, gt=0, description="how long a search waits for an agent to measure a network")
+    step_memory_mb: int = Field(0, ge=0, description="address space of a worker's child process in MiB; 0: no limit")
+    training_device: Literal["cpu", "cuda"] = Field("cpu", description="where a worker trains: cpu or cuda")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
     tls_proxy: bool = Field(False, description="a proxy that ends TLS stands before the API; without it only loopback is bound")
