@@ -1,0 +1,107 @@
+"""`python -m supernets.training SPEC.json`: the child process that trains.
+
+One JSON object per line on standard output: `progress` (phase, epoch, epochs, fraction, eta_s, message), then `result` or
+`error`. It ends when its parent does: at the end of standard input, or when the parent's heartbeat (any byte) stays out
+for longer than the specification allows. SIGTERM ends it at the last checkpoint. Exit codes: 0 trained, 1 error,
+2 wrong specification, 143 terminated.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from latency_tables.errors import BespokeError, InvalidTraining, TrainingDiverged
+from supernets.training.job import Job, train
+
+
+def say(event: str, **values: Any) -> None:
+    """One line for the parent."""
+    sys.stdout.write(json.dumps({"event": event, **values}) + "\n")
+    sys.stdout.flush()
+
+
+def end_group() -> None:
+    """Kill this process and all of its group at once: nobody waits for the result any more."""
+    os.killpg(0, signal.SIGKILL)
+
+
+def watch_pipe(descriptor: int, timeout_s: float | None, end: Callable[[], None] = end_group) -> None:
+    """Read the parent's pipe for ever; call `end` at its end or after `timeout_s` seconds without a byte.
+
+    `os.read`, not a buffered reader: a thread blocked in one breaks the interpreter's exit.
+    """
+    while True:
+        ready, _, _ = select.select([descriptor], [], [], timeout_s)
+        if not ready or not os.read(descriptor, 4096):
+            end()
+            return
+
+
+def watch_parent(parent: int, end: Callable[[], None] = end_group) -> None:
+    """Call `end` once the parent process is gone (torchrun starts its processes in sessions of their own)."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    end()
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def _watch(job: Job, rank: int) -> None:
+    threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
+    if rank == 0 and not sys.stdin.closed and not sys.stdin.isatty():
+        threading.Thread(target=watch_pipe, args=(sys.stdin.fileno(), job.heartbeat_timeout_s), daemon=True).start()
+
+
+def _read(arguments: list[str]) -> Job:
+    if len(arguments) != 1:
+        raise InvalidTraining("usage: python -m supernets.training SPEC.json")
+    try:
+        data = json.loads(Path(arguments[0]).read_bytes())
+    except (OSError, ValueError) as error:
+        raise InvalidTraining(f"the specification cannot be read: {error}") from error
+    return Job.from_json(data)
+
+
+def main(arguments: list[str]) -> int:
+    """Train what the specification says."""
+    try:
+        job = _read(arguments)
+    except InvalidTraining as error:
+        say("error", type=type(error).__name__, message=str(error))
+        return 2
+    import torch  # noqa: PLC0415 - after the specification is known to be good
+
+    from supernets.training import parallel  # noqa: PLC0415
+
+    rank, _ = parallel.rank_and_size()
+    signal.signal(signal.SIGTERM, _terminate)
+    _watch(job, rank)
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    try:
+        parallel.join(job.device)
+        description = train(job, lambda progress: say("progress", **vars(progress)) if rank == 0 else None)
+    except BespokeError as error:
+        where = {"phase": error.phase, "epoch": error.epoch, "step": error.step} if isinstance(error, TrainingDiverged) else {}
+        say("error", type=type(error).__name__, message=str(error), **where)
+        return 1
+    finally:
+        parallel.leave()
+    if rank == 0:
+        say("result", sha256=description["sha256"], steps=description["steps"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""Every built-in training recipe, by name."""
+
+from __future__ import annotations
+
+from latency_tables.errors import UnknownRecipe
+from supernets.training.recipe import Augmentation, Phase, Recipe
+
+_GENTLE = Augmentation(shift=0.08, rotate=8, scale=0.1, contrast=0.1, brightness=0.1)
+
+
+def _sandwich(name: str, description: str, epochs: int) -> Recipe:
+    """Sandwich rule with in-place distillation (Yu and Huang, "Universally slimmable networks", ICCV 2019)."""
+    phase = Phase("sandwich", epochs, 4e-3, warmup_epochs=2, networks=4, sampling="sandwich", teacher="largest")
+    return Recipe(
+        name,
+        description,
+        (phase,),
+        optimiser="adamw",
+        weight_decay=0.02,
+        label_smoothing=0.05,
+        soft_only=True,
+        average=0.98,
+        clip_norm=5.0,
+        augmentation=_GENTLE,
+    )
+
+
+def _progressive(name: str, description: str, scale: float) -> Recipe:
+    """Once-for-All's phases (Cai et al., ICLR 2020) with its 1, 2 and 4 sub-networks per step and its order of epochs."""
+
+    def phase(title: str, epochs: float, rate: float, networks: int, *free: int | None) -> Phase:
+        kernels, depths, expands = free
+        return Phase(
+            title,
+            max(1, round(epochs * scale)),
+            rate,
+            warmup_epochs=1 if epochs > 5 else 0,
+            networks=networks,
+            kernels=kernels,
+            depths=depths,
+            expands=expands,
+            widths=expands,
+            teacher="none" if title == "full" else "frozen",
+            sort_channels=title.startswith("width"),
+        )
+
+    phases = (
+        phase("full", 30, 4e-3, 1, 1, 1, 1),
+        phase("kernel", 14, 2e-3, 1, None, 1, 1),
+        phase("depth 1", 4, 6e-4, 2, None, 2, 1),
+        phase("depth 2", 14, 1.5e-3, 2, None, None, 1),
+        phase("width 1", 4, 6e-4, 4, None, None, 2),
+        phase("width 2", 24, 1.5e-3, 4, None, None, None),
+    )
+    return Recipe(
+        name,
+        description,
+        phases,
+        optimiser="adamw",
+        weight_decay=0.02,
+        label_smoothing=0.05,
+        average=0.98,
+        clip_norm=5.0,
+        augmentation=_GENTLE,
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _sandwich("quick", "Sandwich rule, about a minute for digits-mbv3 on two cores: for trials and tests", 24),
+        _sandwich("standard", "Sandwich rule with distillation from the largest network", 100),
+        _progressive("progressive", "Progressive shrinking: full, kernel, depth 1-2, width 1-2", 1.0),
+    )
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of that name. Raises UnknownRecipe that lists the known ones."""
+    try:
+        return RECIPES[name]
+    except (KeyError, TypeError):
+        raise UnknownRecipe(f"unknown training recipe; known are {', '.join(RECIPES)}") from None

@@ -1,0 +1,136 @@
+"""A training job as the child process gets it: the specification, and the result files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latency_tables.errors import InvalidCheckpoint, InvalidTraining
+from supernets.spaces.catalog import space_named
+from supernets.spaces.space import Space
+from supernets.training.catalog import recipe_named
+from supernets.training.data import Dataset, load_dataset
+from supernets.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from supernets.elastic.network import Supernet
+    from supernets.training.loop import Progress
+
+WEIGHTS = "supernet.safetensors"
+DESCRIPTION = "supernet.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train and where.
+
+    recipe: by name, or written out as `Recipe.to_json` has it. out_dir: checkpoints and result. data_dir: files kept between
+    jobs. registered: the operator's data sets, name -> path. heartbeat_timeout_s: end when the parent was silent that long;
+    None looks for the end of its pipe only.
+    """
+
+    space: str
+    dataset: str
+    out_dir: str
+    recipe: str | dict[str, Any] = "quick"
+    seed: int = 0
+    device: str = "cpu"
+    data_dir: str | None = None
+    registered: Mapping[str, str] = field(default_factory=dict)
+    heartbeat_timeout_s: float | None = None
+    threads: int | None = None
+
+    @classmethod
+    def from_json(cls, data: Any) -> Job:
+        """Read a specification. Raises InvalidTraining."""
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise InvalidTraining(f"not a training specification: {error}") from error
+
+    def load_recipe(self) -> Recipe:
+        """The recipe itself. Raises UnknownRecipe, InvalidTraining."""
+        return recipe_named(self.recipe) if isinstance(self.recipe, str) else Recipe.from_json(self.recipe)
+
+    def load_dataset(self) -> Dataset:
+        """The data set itself. Raises UnknownDataset, InvalidDataset."""
+        return load_dataset(self.dataset, None if self.data_dir is None else Path(self.data_dir), self.registered)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the weights depend on: equal digests, same supernet."""
+        inputs = [self.space, self.dataset, self.load_recipe().to_json(), self.seed]
+        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def train(job: Job, report: Callable[[Progress], None] = lambda progress: None) -> dict[str, Any]:
+    """Train a supernet, or go on where a checkpoint stands; gives the description that is written to supernet.json.
+
+    Raises UnknownSpace, UnknownDataset, UnknownRecipe, InvalidTraining, InvalidCheckpoint, TrainingDiverged.
+    """
+    from supernets.training.checkpoint import publish  # noqa: PLC0415 - torch only where it trains
+    from supernets.training.loop import Trainer  # noqa: PLC0415
+
+    finished = read_description(Path(job.out_dir))
+    if finished is not None and finished["inputs"] == job.digest:
+        return finished
+    dataset, recipe = job.load_dataset(), job.load_recipe()
+    space = space_named(job.space).with_classes(len(dataset.classes))
+    trainer = Trainer(space, dataset, recipe, job.seed, device=job.device, inputs_digest=job.digest)
+    trainer.run(Path(job.out_dir), report)
+    description = describe(job, space, trainer.position.step, trainer.seconds)
+    if trainer.rank == 0:
+        description["sha256"] = publish(trainer.attempt, WEIGHTS, tensors=trainer.supernet.state_dict())
+        publish(trainer.attempt, DESCRIPTION, data=description)
+        shutil.rmtree(trainer.attempt, ignore_errors=True)
+    return description
+
+
+def describe(job: Job, space: Space, steps: int, seconds: float) -> dict[str, Any]:
+    """What supernet.json says, but for the hash of the weights."""
+    recipe = job.load_recipe()
+    return {
+        "space": space.name,
+        "classes": space.classes,
+        "resolutions": list(space.resolutions),
+        "dataset": job.dataset,
+        "recipe": recipe.to_json(),
+        "seed": job.seed,
+        "inputs": job.digest,
+        "epochs": recipe.epochs,
+        "steps": steps,
+        "train_seconds": seconds,
+    }
+
+
+def read_description(folder: Path) -> dict[str, Any] | None:
+    """supernet.json of a finished training, None where there is none or its weights are missing or damaged."""
+    from supernets.training.checkpoint import sha256_of  # noqa: PLC0415 - torch only where it trains
+
+    try:
+        description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_bytes())
+        whole = sha256_of(folder / WEIGHTS) == description["sha256"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return description if whole else None
+
+
+def load_supernet(weights: Path | bytes, space: Space) -> Supernet:
+    """A trained supernet in evaluation mode; `space` with the classes it was trained for. Raises InvalidCheckpoint."""
+    from safetensors import SafetensorError  # noqa: PLC0415 - torch only where it trains
+    from safetensors.torch import load, load_file  # noqa: PLC0415
+
+    from supernets.elastic.network import Supernet  # noqa: PLC0415
+
+    supernet = Supernet(space)
+    try:
+        tensors = load(weights) if isinstance(weights, bytes) else load_file(weights)
+        supernet.load_state_dict(tensors)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InvalidCheckpoint(f"these are not weights of space {space.name!r} with {space.classes} classes: {error}") from error
+    return supernet.eval()

@@ -1,0 +1,345 @@
+"""The training loop: phases, steps, checkpoints after every epoch.
+
+Everything random follows from (seed, step) or (seed, epoch), so a training that was interrupted and resumed gives the
+same weights as one that was not, and no state of a random generator needs saving.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
+from supernets.elastic.network import Supernet
+from supernets.spaces.space import Space
+from supernets.training.augment import augmented
+from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
+from supernets.training.data import Dataset
+from supernets.training.losses import network_loss
+from supernets.training.parallel import FlatGradients, rank_and_size, wait_for_all
+from supernets.training.recipe import Phase, Recipe
+from supernets.training.sampling import step_networks
+from supernets.training.sorting import sort_channels
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands. epoch: of the phase, from 1; fraction: of the whole training; eta_s: seconds left."""
+
+    phase: str
+    epoch: int
+    epochs: int
+    fraction: float
+    eta_s: float
+    loss: float
+    message: str
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training goes on: index of the phase and of its next epoch, steps done."""
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+
+
+class Trainer:
+    """Trains one supernet. `run` may be called once; `supernet` holds the result afterwards.
+
+    device: "cpu" or "cuda". inputs_digest: names the training, so that a checkpoint of another one is refused.
+    """
+
+    def __init__(
+        self, space: Space, dataset: Dataset, recipe: Recipe, seed: int, *, device: str = "cpu", inputs_digest: str = ""
+    ) -> None:
+        _check(space, dataset, recipe, device)
+        self.space, self.dataset, self.recipe, self.seed = space, dataset, recipe, seed
+        self.device = torch.device(device)
+        self.inputs_digest = inputs_digest
+        self.rank, self.processes = rank_and_size()
+        self.position = self.position_before = Position()
+        self.seconds = 0.0
+        self.attempt = Path()
+        supernet = Supernet(space, dropout=recipe.dropout, generator=torch.Generator().manual_seed(seed))
+        self.supernet = self._placed(supernet).train()
+        self.teacher: Supernet | None = None
+        self.averaged = _copies(self.supernet) if recipe.average else {}
+        self.gradients = FlatGradients(self.supernet.parameters())
+        self.optimiser = self._optimiser(recipe.phases[0])
+        self.images, self.labels = self._data()
+
+    def _placed(self, supernet: Supernet) -> Supernet:
+        supernet = supernet.to(self.device)
+        return supernet.to(memory_format=torch.channels_last) if self.recipe.channels_last else supernet  # type: ignore[call-overload]
+
+    def _data(self) -> tuple[Tensor, Tensor]:
+        """The normalised training split on the device, in its stored resolution."""
+        mean, deviation = (torch.from_numpy(v)[:, None, None] for v in (self.dataset.mean, self.dataset.deviation))
+        images = (torch.from_numpy(self.dataset.train.images).float() - mean) / deviation
+        return images.to(self.device), torch.from_numpy(self.dataset.train.labels).to(self.device)
+
+    def _optimiser(self, phase: Phase) -> torch.optim.Optimizer:
+        """A fresh optimiser; weight decay for the weights of convolutions and linear layers only."""
+        decayed = [p for p in self.supernet.parameters() if p.ndim > 1]
+        others = [p for p in self.supernet.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": self.recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        if self.recipe.optimiser == "adamw":
+            return torch.optim.AdamW(groups, lr=phase.learning_rate)
+        return torch.optim.SGD(groups, lr=phase.learning_rate, momentum=0.9, nesterov=True)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch; a last batch that is not full is left out, unless it is the only one."""
+        return max(1, len(self.labels) // self.recipe.batch_size)
+
+    def run(self, folder: Path, report: Callable[[Progress], None] = lambda progress: None) -> None:
+        """Train to the end, from the newest whole checkpoint in `folder`.
+
+        Raises TrainingDiverged (the checkpoint before is kept), InvalidCheckpoint for a folder of another training.
+        """
+        self._resume(folder)
+        self.attempt = attempt_folder(folder) if self.rank == 0 else folder
+        clock = _Clock(self.recipe, self.steps_per_epoch, self.position)
+        while self.position.phase < len(self.recipe.phases):
+            phase = self.recipe.phases[self.position.phase]
+            if self.position.epoch == 0:
+                self._begin(phase)
+            start = time.perf_counter()
+            loss = self._epoch(phase, clock, report)
+            self.seconds += time.perf_counter() - start
+            self._advance(phase)
+            if self.rank == 0:
+                self._save(self.attempt)
+            wait_for_all()
+            report(clock.progress(phase, self.position_before.epoch + 1, self.steps_per_epoch, loss))
+        if self.averaged:
+            self.supernet.load_state_dict({**self.supernet.state_dict(), **self.averaged})
+
+    def _advance(self, phase: Phase) -> None:
+        self.position_before = self.position
+        step, epoch = self.position.step + self.steps_per_epoch, self.position.epoch + 1
+        ended = epoch == phase.epochs
+        self.position = Position(self.position.phase + ended, 0 if ended else epoch, step)
+
+    def _begin(self, phase: Phase) -> None:
+        """What happens once, before the first epoch of a phase."""
+        index = self.position.phase
+        if index and self.averaged:
+            # The next phase starts from the averaged weights, which are the better ones.
+            self.supernet.load_state_dict({**self.supernet.state_dict(), **self.averaged})
+        if index == 1 and any(p.teacher == "frozen" for p in self.recipe.phases):
+            self.teacher = self._frozen(self.supernet.state_dict())
+        if phase.sort_channels and index:
+            sort_channels(self.supernet, self.recipe.phases[index - 1])
+        if self.averaged:
+            self.averaged = _copies(self.supernet)
+        self.optimiser = self._optimiser(phase)
+
+    def _frozen(self, weights: dict[str, Tensor]) -> Supernet:
+        """A teacher: same space, no gradients, batch statistics (as the published code has it)."""
+        teacher = Supernet(self.space)
+        teacher.load_state_dict(weights)
+        return self._placed(teacher).train().requires_grad_(False)
+
+    def _batches(self, epoch_seed: list[int]) -> Iterator[Tensor]:
+        """Indices of this process's share of every batch of an epoch."""
+        order = np.random.default_rng(epoch_seed).permutation(len(self.labels))
+        size = self.recipe.batch_size
+        for step in range(self.steps_per_epoch):
+            share = order[step * size : (step + 1) * size][self.rank :: self.processes]
+            yield torch.from_numpy(share).to(self.device)
+
+    def _epoch(self, phase: Phase, clock: _Clock, report: Callable[[Progress], None]) -> float:
+        """One epoch; the mean loss of its steps."""
+        epoch = self.position.epoch
+        torch.manual_seed(_mixed(self.seed, self.position.phase, epoch, self.rank))  # dropout
+        total = 0.0
+        for index, batch in enumerate(self._batches([self.seed, self.position.phase, epoch])):
+            step = self.position.step + index
+            loss = self.step(phase, batch, step, rate(phase, epoch * self.steps_per_epoch + index, self.steps_per_epoch))
+            if not math.isfinite(loss):
+                raise TrainingDiverged(phase.name, epoch + 1, index + 1)
+            total += loss
+            clock.tick(phase)
+            if clock.due():
+                report(clock.progress(phase, epoch + 1, index + 1, loss))
+        return total / self.steps_per_epoch
+
+    def step(self, phase: Phase, batch: Tensor, step: int, learning_rate: float) -> float:
+        """One optimiser step over the sub-networks of the step; the summed loss."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        loss = self.backward(phase, batch, step)
+        self.gradients.average()
+        if self.recipe.clip_norm:
+            self.gradients.clip(self.recipe.clip_norm)
+        value = float(loss)
+        if math.isfinite(value):  # a step that would destroy the weights is not taken
+            self.optimiser.step()
+            self._average(step)
+        return value
+
+    def backward(self, phase: Phase, batch: Tensor, step: int) -> Tensor:
+        """Gradients of one step, summed over its sub-networks, into the flat buffer; the summed loss."""
+        networks = step_networks(self.space, phase, self.seed, step)
+        generator = torch.Generator(self.device).manual_seed(_mixed(self.seed, step, self.rank))
+        inputs = augmented(self.images[batch], networks[0].resolution, self.recipe.augmentation, generator)
+        if self.recipe.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        labels = self.labels[batch]
+        self.gradients.zero()
+        targets = self._teacher_logits(phase, inputs)
+        total = torch.zeros((), device=self.device)
+        for architecture in networks:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+                logits = self.supernet(inputs, architecture)
+            loss = network_loss(
+                logits.float(),
+                labels,
+                targets,
+                smoothing=self.recipe.label_smoothing,
+                distillation=self.recipe.distillation,
+                soft_only=self.recipe.soft_only,
+            )
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            if phase.teacher == "largest" and targets is None:
+                targets = logits.detach().float()  # the largest comes first; the others learn from it
+        return total
+
+    @torch.no_grad()
+    def _teacher_logits(self, phase: Phase, inputs: Tensor) -> Tensor | None:
+        if phase.teacher != "frozen" or self.teacher is None:
+            return None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+            logits: Tensor = self.teacher(inputs, self.space.largest(inputs.shape[-1]))
+        return logits.float()
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """Move the running mean of the weights; it warms up, so that the first weights do not linger."""
+        done = step - self.phase_start
+        decay = min(self.recipe.average, (1 + done) / (10 + done))
+        for name, parameter in self.supernet.named_parameters():
+            if name in self.averaged:
+                self.averaged[name].lerp_(parameter, 1 - decay)
+
+    @property
+    def phase_start(self) -> int:
+        """Step at which the phase began."""
+        return self.position.step - self.position.epoch * self.steps_per_epoch
+
+    def _save(self, attempt: Path) -> None:
+        tensors = {"supernet": self.supernet.state_dict(), "optimiser": optimiser_tensors(self.optimiser)}
+        if self.averaged:
+            tensors["averaged"] = self.averaged
+        if self.teacher is not None:
+            tensors["teacher"] = self.teacher.state_dict()
+        state = {"inputs": self.inputs_digest, "position": vars(self.position), "seconds": self.seconds}
+        save_checkpoint(attempt, f"checkpoint-{self.position.step:08d}", tensors, state)
+
+    def _resume(self, folder: Path) -> None:
+        found = load_checkpoint(folder)
+        if found is None:
+            return
+        if found.state["inputs"] != self.inputs_digest:
+            raise InvalidCheckpoint(f"{folder.name} holds checkpoints of another training; give this one a folder of its own")
+        self.position = Position(**found.state["position"])
+        self.seconds = float(found.state["seconds"])
+        try:
+            self.supernet.load_state_dict(found.tensors["supernet"])
+        except (RuntimeError, KeyError) as error:
+            raise InvalidCheckpoint(f"the checkpoint is not one of space {self.space.name!r}: {error}") from error
+        if self.averaged:
+            self.averaged = {name: value.to(self.device) for name, value in found.tensors["averaged"].items()}
+        if "teacher" in found.tensors:
+            self.teacher = self._frozen(found.tensors["teacher"])
+        if self.position.phase < len(self.recipe.phases):
+            self.optimiser = self._optimiser(self.recipe.phases[self.position.phase])
+            if self.position.epoch:
+                load_optimiser(self.optimiser, found.tensors["optimiser"])
+
+
+class _Clock:
+    """Seconds per sub-network step, so far in this process, and what is left."""
+
+    def __init__(self, recipe: Recipe, steps_per_epoch: int, position: Position) -> None:
+        self.total = sum(phase.epochs * phase.networks for phase in recipe.phases) * steps_per_epoch
+        done = sum(phase.epochs * phase.networks for phase in recipe.phases[: position.phase])
+        if position.phase < len(recipe.phases):
+            done += position.epoch * recipe.phases[position.phase].networks
+        self.before = self.done = done * steps_per_epoch
+        self.start = self.said = time.monotonic()
+
+    def tick(self, phase: Phase) -> None:
+        """One step is done."""
+        self.done += phase.networks
+
+    def due(self) -> bool:
+        """Whether two seconds have passed since something was said."""
+        return time.monotonic() - self.said >= 2.0
+
+    def progress(self, phase: Phase, epoch: int, step: int, loss: float) -> Progress:
+        """What to say now."""
+        self.said = time.monotonic()
+        each = (self.said - self.start) / max(1, self.done - self.before)
+        message = f"{phase.name}: epoch {epoch} of {phase.epochs}, step {step}, loss {loss:.3f}"
+        left = each * (self.total - self.done)
+        return Progress(phase.name, epoch, phase.epochs, self.done / self.total, round(left, 1), loss, message)
+
+
+def rate(phase: Phase, step: int, steps_per_epoch: int) -> float:
+    """Learning rate: linear warm-up, then a cosine to zero."""
+    warmup = phase.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return phase.learning_rate * (step + 1) / warmup
+    share = (step - warmup) / max(1, phase.epochs * steps_per_epoch - warmup)
+    return phase.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimiser's state as flat tensors: "parameter number/name"."""
+    state = optimiser.state_dict()["state"]
+    return {f"{index}/{name}": torch.as_tensor(value) for index, values in state.items() for name, value in values.items()}
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Read `optimiser_tensors` back."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        index, name = key.split("/", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def _mixed(*numbers: int) -> int:
+    """One seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _copies(module: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+
+def _check(space: Space, dataset: Dataset, recipe: Recipe, device: str) -> None:
+    if device not in ("cpu", "cuda"):
+        raise InvalidTraining("the device is cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InvalidTraining("there is no CUDA device here; train with device cpu")
+    if dataset.channels != space.in_channels or len(dataset.classes) != space.classes:
+        raise InvalidTraining(
+            f"space {space.name!r} takes {space.in_channels} channel(s) and {space.classes} classes, "
+            f"data set {dataset.name!r} has {dataset.channels} and {len(dataset.classes)}; choose another space"
+        )
+    size, processes = recipe.batch_size, rank_and_size()[1]
+    if size % processes or size // processes < 2:
+        raise InvalidTraining(f"a batch of {size} cannot be shared by {processes} processes; choose a multiple of them")

@@ -1,0 +1,69 @@
+"""One process or many: the same code, gradients in one flat buffer with one all-reduce per step.
+
+PyTorch's own data-parallel wrapper fails on sub-networks that skip blocks. Here every parameter's gradient is a view of
+one buffer that starts at zero, so a block that no sub-network used has gradient zero on every process.
+Source of the pattern: one process per device under `python -m torch.distributed.run`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+class FlatGradients:
+    """Gradients of `parameters` as views of one buffer. Never set a `.grad` to None while this is in use."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+        self.parameters = list(parameters)
+        first = self.parameters[0]
+        self.buffer = torch.zeros(sum(p.numel() for p in self.parameters), dtype=first.dtype, device=first.device)
+        at = 0
+        for parameter in self.parameters:
+            size = parameter.numel()
+            # The view has the parameter's own strides, so channels-last weights accumulate without a copy.
+            parameter.grad = torch.as_strided(self.buffer, parameter.shape, parameter.stride(), at)
+            at += size
+
+    def zero(self) -> None:
+        """Forget all gradients."""
+        self.buffer.zero_()
+
+    def average(self) -> None:
+        """Mean over all processes, in place; nothing to do for one."""
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(self.buffer)
+            self.buffer /= dist.get_world_size()
+
+    def clip(self, norm: float) -> Tensor:
+        """Scale all gradients so that their norm is at most `norm`; gives the norm before."""
+        length: Tensor = torch.linalg.vector_norm(self.buffer)
+        self.buffer *= torch.clamp(norm / (length + 1e-6), max=1.0)
+        return length
+
+
+def rank_and_size() -> tuple[int, int]:
+    """(which process this is, how many there are), from torchrun's environment."""
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join(device: str) -> None:
+    """Meet the other processes; nothing to do for one."""
+    if rank_and_size()[1] > 1:
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+
+
+def wait_for_all() -> None:
+    """Return when every process is here."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+
+
+def leave() -> None:
+    """Say goodbye to the other processes."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

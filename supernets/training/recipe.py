@@ -1,0 +1,129 @@
+"""How to train a supernet, as data: phases, optimiser, distillation, augmentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from latency_tables.errors import InvalidTraining
+
+OPTIMISERS = ("sgd", "adamw")
+TEACHERS = ("none", "largest", "frozen")
+SAMPLINGS = ("uniform", "sandwich")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of the training images, on the training device.
+
+    shift: largest move as a share of the side. rotate: largest angle in degrees. scale: largest change of size as a share.
+    contrast, brightness: largest change as a share of the contrast. noise: deviation in units of the data's own.
+    flip: mirrored left to right half of the time. cutout: side of the square that is blanked, as a share.
+    """
+
+    shift: float = 0.0
+    rotate: float = 0.0
+    scale: float = 0.0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    noise: float = 0.0
+    flip: bool = False
+    cutout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a recipe.
+
+    networks: sub-networks whose gradients are summed in one step. kernels, depths, expands, widths: how many of the largest
+    values may be drawn, None for all. sampling: `uniform`, or `sandwich` (largest, smallest, the others uniform).
+    teacher: soft targets from the `largest` network of the same step, or the network `frozen` at the end of the first phase.
+    sort_channels: order channels by importance before the phase starts. learning_rate: peak, reached after the warm-up.
+    """
+
+    name: str
+    epochs: int
+    learning_rate: float
+    warmup_epochs: int = 0
+    networks: int = 1
+    kernels: int | None = None
+    depths: int | None = None
+    expands: int | None = None
+    widths: int | None = None
+    sampling: str = "uniform"
+    teacher: str = "none"
+    sort_channels: bool = False
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not 0 <= self.warmup_epochs <= self.epochs or self.networks < 1 or not self.learning_rate > 0:
+            raise InvalidTraining(f"phase {self.name!r}: epochs, networks and learning rate must be positive")
+        if self.sampling not in SAMPLINGS or self.teacher not in TEACHERS:
+            raise InvalidTraining(f"phase {self.name!r}: sampling is one of {SAMPLINGS}, teacher one of {TEACHERS}")
+        if self.sampling == "sandwich" and self.networks < 2:
+            raise InvalidTraining(f"phase {self.name!r}: the sandwich rule needs the largest and the smallest network")
+        if self.teacher == "largest" and self.sampling != "sandwich":
+            raise InvalidTraining(f"phase {self.name!r}: only the sandwich rule trains the largest network in every step")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training.
+
+    batch_size: samples of one step over all processes. distillation: weight of the soft targets next to 1 for the labels.
+    soft_only: networks with a teacher learn from it alone (the sandwich rule's in-place distillation).
+    average: decay per step of the running mean of the weights that is kept in the end, 0 for the last weights.
+    bf16: autocast of the forward pass. channels_last: memory format of weights and activations.
+    """
+
+    name: str
+    description: str
+    phases: tuple[Phase, ...]
+    batch_size: int = 128
+    optimiser: str = "sgd"
+    weight_decay: float = 3e-5
+    label_smoothing: float = 0.1
+    dropout: float = 0.0
+    distillation: float = 1.0
+    soft_only: bool = False
+    average: float = 0.0
+    clip_norm: float = 0.0
+    bf16: bool = False
+    channels_last: bool = True
+    augmentation: Augmentation = Augmentation()
+
+    def __post_init__(self) -> None:
+        if not self.phases or self.batch_size < 2 or self.optimiser not in OPTIMISERS or not 0 <= self.average < 1:
+            raise InvalidTraining(
+                f"recipe {self.name!r}: phases, a batch of 2 or more and an optimiser of {OPTIMISERS} are needed"
+            )
+        if self.phases[0].teacher == "frozen":
+            raise InvalidTraining(f"recipe {self.name!r}: the first phase has no network to freeze as its teacher")
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of all phases."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `from_json` reads them back."""
+        return {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Recipe:
+        """Read `to_json`'s form; what is left out has its default. Raises InvalidTraining."""
+        try:
+            phases = tuple(_read(Phase, phase) for phase in data["phases"])
+            augmentation = _read(Augmentation, data.get("augmentation", {}))
+            rest = {key: value for key, value in data.items() if key not in ("phases", "augmentation")}
+            recipe: Recipe = _read(cls, {**rest, "phases": phases, "augmentation": augmentation})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InvalidTraining(f"not a training recipe: {error}") from error
+        return recipe
+
+
+def _read(kind: Any, data: Mapping[str, Any]) -> Any:
+    unknown = set(data) - {field.name for field in fields(kind)}
+    if unknown:
+        raise InvalidTraining(f"a {kind.__name__.lower()} has no {', '.join(sorted(unknown))}")
+    return kind(**data)
