@@ -16,7 +16,7 @@ MAX_ROWS: Final = 1_000_000
 REQUIRED: Final = ("operator", "median_ms")
 OPTIONAL: Final = ("lower_quartile_ms", "mad_ms", "count")
 _COLUMNS: Final = frozenset(REQUIRED + OPTIONAL)
-_CONTEXT: Final = {
+_CONTEXT: Final[dict[str, Any]] = {
     "runtime": str,
     "runtime_version": str,
     "provider": str,

@@ -1,0 +1,125 @@
+"""The child process: the only place where networks from the service are opened, under resource limits.
+
+`python -m latency_tables.agent.child` reads one JSON line (see `runner.Job`) from its standard input and answers with
+JSON lines: {"progress": f} while it measures, then {"readings": {...}} or {"error": text}. It ends when its standard
+input ends, so it never outlives the agent.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+
+def limit_resources(memory_mib: int, cpu_s: int) -> None:
+    """Cap address space, processor time, written files and open files of this process (POSIX)."""
+    try:
+        import resource  # noqa: PLC0415 (POSIX only)
+    except ImportError:
+        return
+    wanted = {
+        resource.RLIMIT_AS: memory_mib * 2**20,
+        resource.RLIMIT_CPU: cpu_s,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_CORE: 0,
+    }
+    for which, value in wanted.items():
+        _, hard = resource.getrlimit(which)
+        value_ = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (value_, value_))
+
+
+def main() -> int:
+    """Measure one job; the exit code is 0 unless the job was no job."""
+    line = sys.stdin.readline()
+    if not line:
+        return 2
+    job = json.loads(line)
+    limit_resources(int(job["memory_mib"]), int(job["cpu_s"]))
+    threading.Thread(target=_end_with_parent, args=(sys.stdin,), daemon=True).start()
+
+    def say(message: dict[str, Any]) -> None:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+    try:
+        readings = _measure(job, lambda fraction: say({"progress": fraction}))
+    except Exception as error:  # noqa: BLE001 (whatever the runtime raises goes to the parent as text)
+        say({"error": f"{type(error).__name__}: {error}"[:2000]})
+        return 1
+    say({"readings": readings})
+    return 0
+
+
+def _end_with_parent(stream: TextIO) -> None:
+    stream.read()
+    os._exit(3)
+
+
+def _measure(job: dict[str, Any], progress: Callable[[float], None]) -> dict[str, Any]:
+    import numpy as np  # noqa: PLC0415 (after the limits)
+
+    from latency_tables.profiling import MonotonicClock, Settings, measure  # noqa: PLC0415
+
+    generator = np.random.default_rng(job["seed"])
+    runners = {
+        entry["name"]: open_network(Path(entry["path"]).read_bytes(), entry["input_shape"], int(job["threads"]), generator)
+        for entry in job["networks"]
+    }
+    gc.collect()
+    gc.disable()
+    readings = measure(
+        runners,
+        Settings(**job["settings"]),
+        MonotonicClock(),
+        generator,
+        sentinel=job["sentinel"],
+        reference_ms=job["reference_ms"],
+        progress=progress,
+    )
+    return {name: asdict(reading) for name, reading in readings.items()}
+
+
+def open_network(data: bytes, input_shape: Sequence[int] | None, threads: int, generator: Any) -> Callable[[], object]:
+    """A call that runs the network once on a fixed random input, with inputs and outputs bound once.
+
+    input_shape None: the shape the network declares. Raises ValueError where the network takes another one.
+    """
+    import numpy as np  # noqa: PLC0415
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+        raise ValueError("a network to be measured has one float32 input")
+    declared = inputs[0].shape
+    shape = list(declared) if input_shape is None else list(input_shape)
+    fits = len(shape) == len(declared) and all(not isinstance(d, int) or d == s for d, s in zip(declared, shape, strict=True))
+    if not fits or not all(isinstance(s, int) for s in shape):
+        raise ValueError("the network takes an input of another shape")
+    binding = session.io_binding()
+    sample = generator.standard_normal(shape).astype(np.float32)
+    binding.bind_ortvalue_input(inputs[0].name, onnxruntime.OrtValue.ortvalue_from_numpy(sample))
+    for output in session.get_outputs():
+        binding.bind_output(output.name)
+
+    def run() -> object:
+        return session.run_with_iobinding(binding)
+
+    return run
+
+
+if __name__ == "__main__":
+    sys.exit(main())

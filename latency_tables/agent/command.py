@@ -1,0 +1,81 @@
+"""The agent's command line: `bespoke agent` and `python -m latency_tables.agent`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from latency_tables.agent import environment
+from latency_tables.agent.client import Client
+from latency_tables.agent.loop import Agent, Options
+from latency_tables.agent.problems import AgentError, DeviceChanged, HostileServer, RefusedGraph, SessionClosed
+from latency_tables.agent.runner import Limits
+from latency_tables.agent.state import StateFolder
+
+EXIT_CODES: Final = {SessionClosed: 3, DeviceChanged: 4, HostileServer: 5, RefusedGraph: 6}
+"""1 for every other AgentError; 130 when interrupted."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the agent."""
+    p = argparse.ArgumentParser(prog="bespoke agent", description="Measure networks on this device for a bespoke service.")
+    p.add_argument("--server", required=True, metavar="URL", help="of the service, e.g. http://127.0.0.1:8000")
+    p.add_argument("--token", help="one-time enrolment token; not needed to resume (or BESPOKE_AGENT_TOKEN)")
+    p.add_argument("--state-dir", type=Path, default=None, help="identity and unsent results (default: ~/.bespoke/agent)")
+    p.add_argument("--once", action="store_true", help="end when there is nothing to measure, instead of waiting for more")
+    p.add_argument("--threads", type=int, default=1, help="threads of the runtime; part of the measuring context (default: 1)")
+    p.add_argument(
+        "--group", type=int, default=Options.group, help="networks measured together, interleaved (default: %(default)s)"
+    )
+    p.add_argument(
+        "--group-mib", type=int, default=Options.group_mib, help="and at most this size of files (default: %(default)s)"
+    )
+    p.add_argument("--memory-mib", type=int, default=Limits.memory_mib, help="address space of the child (default: %(default)s)")
+    p.add_argument("--patience-s", type=float, default=None, help="give up when the service is away that long (default: never)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the agent; returns an exit code (see EXIT_CODES)."""
+    args = parser().parse_args(argv)
+    try:
+        return _run(args)
+    except AgentError as error:
+        _say(f"agent: {error}")
+        return next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1)
+    except KeyboardInterrupt:
+        _say("agent: interrupted; start it again to go on")
+        return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    options = Options(
+        threads=max(1, args.threads),
+        group=max(1, args.group),
+        group_mib=max(1, args.group_mib),
+        limits=Limits(memory_mib=args.memory_mib),
+    )
+    folder = StateFolder(args.state_dir or Path.home() / ".bespoke" / "agent")
+    client = Client(args.server, patience_s=args.patience_s, report=_say)
+    try:
+        with folder.held():
+            agent = Agent(client, folder, options, report=_say)
+            state = agent.start(args.server, args.token or os.environ.get("BESPOKE_AGENT_TOKEN"))
+            _say(f"agent: measuring for device {state.device}, session {state.session_id}")
+            busy = environment.load()
+            if busy is not None and busy > 0.7:
+                _say(f"agent: this device is busy ({busy:.1f} processes a core); latencies will be noisy")
+            answered = agent.run(once=args.once)
+            _say(f"agent: {answered} task(s) answered")
+            return 0
+    finally:
+        client.close()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,238 @@
+"""The agent's work: enrol or resume, ask for tasks, measure a group, keep the results, post them, again.
+
+Results are on disk before they are posted and leave the disk when the service has acknowledged them, so the agent may be
+killed or cut off anywhere: it goes on at the first task that is not answered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from latency_tables.agent import environment as device
+from latency_tables.agent.client import Client
+from latency_tables.agent.graph import check_graph
+from latency_tables.agent.problems import AgentError, DeviceChanged, MeasuringFailed, Refused, SessionClosed, StaleTask
+from latency_tables.agent.protocol import File, Plan, Task, answer_of
+from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
+from latency_tables.agent.state import State, StateFolder
+from latency_tables.profiling import Reading, Settings
+
+PLAN_LIMIT: Final = 256
+POST_ITEMS: Final = 100
+ALIVE_S: Final = 10.0
+SENTINEL: Final = "sentinel"
+
+Measure = Callable[[Job, Callable[[float], None]], dict[str, Reading]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the agent works. group, group_mib: networks measured together, by number and by size of their files."""
+
+    threads: int = 1
+    group: int = 128
+    group_mib: int = 64
+    seed: int = 0
+    settings: Settings = field(default_factory=Settings)
+    limits: Limits = field(default_factory=Limits)
+
+
+class Agent:
+    """One enrolled agent. Single-threaded; its state folder belongs to it alone."""
+
+    def __init__(
+        self,
+        client: Client,
+        folder: StateFolder,
+        options: Options,
+        report: Callable[[str], None] = lambda line: None,
+        measure: Measure = measure_in_child,
+        see: Callable[[int], dict[str, Any]] = device.environment,
+        sleep: Callable[[float], None] = time.sleep,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client, self._folder, self._options, self._report = client, folder, options, report
+        self._measure, self._see, self._sleep, self._now = measure, see, sleep, now
+        self._failed: set[str] = set()
+        self._answered, self._busy_s, self._alive_at = 0, 0.0, 0.0
+        self._state: State | None = None
+
+    def start(self, server: str, token: str | None) -> State:
+        """Resume the session in the state folder, or enrol with a one-time token."""
+        state = self._folder.load()
+        if state is not None and state.server != server:
+            raise AgentError(f"this state folder belongs to {state.server}; name another one with --state-dir")
+        if state is None:
+            state = self._enrol(server, token)
+        self._client.agent_key, self._state = state.agent_key, state
+        self._check_device()
+        return state
+
+    def _enrol(self, server: str, token: str | None) -> State:
+        if token is None:
+            raise AgentError("a new agent needs --token; ask the service for one (POST /v1/devices/NAME/enrolments)")
+        seen = self._see(self._options.threads)
+        enrolment = self._client.enrol(token, device.context(self._options.threads).as_dict(), seen)
+        state = State(
+            server=server,
+            device=enrolment.device,
+            session_id=enrolment.session_id,
+            agent_key=enrolment.agent_key,
+            fingerprint=device.fingerprint(seen),
+            expires_at=enrolment.expires_at,
+        )
+        self._folder.save(state)
+        return state
+
+    def run(self, once: bool = False) -> int:
+        """Answer tasks; with `once` until there are none, else for ever. Returns how many tasks were answered."""
+        state = self._session()
+        try:
+            while True:
+                self._post_pending()
+                plan = self._client.plan(PLAN_LIMIT)
+                tasks = [task for task in plan.tasks if task.id not in self._failed]
+                if tasks:
+                    self._check_session(plan)
+                    self._work(plan, self._next_group(tasks))
+                elif once:
+                    return self._finish()
+                else:
+                    self._sleep(min(60.0, max(0.2, plan.poll_s)))
+        except SessionClosed:
+            self._folder.forget()
+            self._folder.drop_files()
+            self._report(f"session {state.session_id} is closed")
+            raise
+
+    def _finish(self) -> int:
+        if self._failed:
+            raise MeasuringFailed(f"{len(self._failed)} network(s) could not be measured on this device")
+        self._folder.drop_files()
+        return self._answered
+
+    def _session(self) -> State:
+        if self._state is None:
+            raise AgentError("start the agent first")
+        return self._state
+
+    def _check_session(self, plan: Plan) -> None:
+        if plan.session_id != self._session().session_id:
+            raise SessionClosed("the service has begun another session; ask for a new enrolment token")
+
+    def _check_device(self) -> None:
+        if device.fingerprint(self._see(self._options.threads)) != self._session().fingerprint:
+            raise DeviceChanged(
+                "processor, governor, affinity, threads or versions changed since the session began; "
+                "undo the change, or enrol again with a new token"
+            )
+
+    def _next_group(self, tasks: Sequence[Task]) -> list[Task]:
+        """The first tasks of one kind that fit together into memory."""
+        group: list[Task] = []
+        size = 0
+        for task in tasks:
+            size += task.file.size_bytes
+            full = len(group) >= self._options.group or size > self._options.group_mib * 2**20
+            if group and (full or task.kind != group[0].kind):
+                break
+            group.append(task)
+        return group
+
+    def _work(self, plan: Plan, group: Sequence[Task]) -> None:
+        """Measure a group and post its results; a group that fails is halved until the network at fault is found."""
+        for file in (*(task.file for task in group), *([plan.sentinel] if plan.sentinel else [])):
+            self._fetch(file)
+        started = self._now()
+        try:
+            readings = self._measure(self._job(plan, group), self._progress(plan, group, started))
+        except MeasuringFailed as error:
+            if len(group) == 1:
+                self._failed.add(group[0].id)
+                self._report(f"task {group[0].id} cannot be measured: {error}")
+                return
+            self._report(f"{len(group)} networks together failed ({error}); trying halves")
+            self._work(plan, group[: len(group) // 2])
+            self._work(plan, group[len(group) // 2 :])
+            return
+        self._busy_s += self._now() - started
+        self._answered += len(group)
+        self._check_device()
+        self._keep(plan, group, readings)
+        self._post_pending()
+        self._folder.drop_files(frozenset({plan.sentinel.sha256} if plan.sentinel else ()))
+
+    def _fetch(self, file: File) -> None:
+        """Download, verify, check, store; what is stored already was checked when it came."""
+        if self._folder.has_file(file.sha256):
+            return
+        data = self._client.download(file)
+        check_graph(data)
+        self._folder.keep_file(file.sha256, data)
+
+    def _job(self, plan: Plan, group: Sequence[Task]) -> Job:
+        networks = {task.id: Network(self._folder.file(task.file.sha256), task.input_shape) for task in group}
+        if plan.sentinel is not None:
+            networks = {SENTINEL: Network(self._folder.file(plan.sentinel.sha256)), **networks}
+        return Job(
+            networks=networks,
+            sentinel=SENTINEL if plan.sentinel else None,
+            reference_ms=self._session().reference_ms if plan.sentinel else None,
+            threads=self._options.threads,
+            seed=self._options.seed + self._session().sequence,
+            settings=self._options.settings,
+            limits=self._options.limits,
+        )
+
+    def _keep(self, plan: Plan, group: Sequence[Task], readings: Mapping[str, Reading]) -> None:
+        """Results to disk, as the bodies that will be posted."""
+        state = self._session()
+        if plan.sentinel is not None and state.reference_ms is None:
+            state.reference_ms = readings[SENTINEL].sentinel_ms
+        for at in range(0, len(group), POST_ITEMS):
+            body = {
+                "session_id": state.session_id,
+                "sequence": state.sequence,
+                "fingerprint": state.fingerprint,
+                "items": [answer_of(task, readings[task.id]) for task in group[at : at + POST_ITEMS]],
+            }
+            state.pending.append(body)
+            state.sequence += 1
+        self._folder.save(state)
+
+    def _post_pending(self) -> None:
+        state = self._session()
+        while state.pending:
+            try:
+                self._client.post(state.pending[0])
+            except StaleTask:
+                self._report("the service issued these tasks anew; measuring them again")
+            except Refused as error:
+                self._report(f"the service refused results: {error}")
+                raise
+            state.pending.pop(0)
+            self._folder.save(state)
+
+    def _progress(self, plan: Plan, group: Sequence[Task], started: float) -> Callable[[float], None]:
+        """Lines with percent and time left, at most one in two seconds; and signs of life."""
+        total = self._answered + max(plan.remaining, len(group))
+        last = started
+
+        def tell(fraction: float) -> None:
+            nonlocal last
+            now = self._now()
+            if now - self._alive_at > ALIVE_S:
+                self._alive_at = now
+                self._client.alive()
+            if now - last < 2 and fraction < 1:
+                return
+            last = now
+            done = self._answered + fraction * len(group)
+            spent = self._busy_s + now - started
+            left = spent / done * (total - done) if done else 0.0
+            self._report(f"measured {int(done)} of {total} ({done / total:.0%}), about {left:.0f} s left")
+
+        return tell

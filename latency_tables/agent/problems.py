@@ -1,0 +1,52 @@
+"""What can stop the agent.
+
+AgentError
+├── Unreachable      the service did not answer in the time that was allowed
+├── Refused          the service refused (not enrolled, key revoked, a task that cannot be)
+├── SessionClosed    the session is over; enrol again
+├── StaleTask        the tasks were issued anew; results of the old ones are dropped
+├── DeviceChanged    processor, governor, threads or versions are not those the session began with
+├── HostileServer    an answer that no honest service gives: redirect, wrong hash, too large, not the protocol
+├── RefusedGraph     a network the agent does not open: external data, foreign operators
+└── MeasuringFailed  the child process that opens networks died
+"""
+
+from __future__ import annotations
+
+from latency_tables.errors import BespokeError
+
+
+class AgentError(BespokeError):
+    """Root of what can stop the agent."""
+
+
+class Unreachable(AgentError):
+    """The service did not answer in the time that was allowed."""
+
+
+class Refused(AgentError):
+    """The service refused what the agent asked."""
+
+
+class SessionClosed(AgentError):
+    """The session is over."""
+
+
+class StaleTask(AgentError):
+    """A task was issued anew, with another nonce."""
+
+
+class DeviceChanged(AgentError):
+    """The device is not as it was when the session began."""
+
+
+class HostileServer(AgentError):
+    """An answer that no honest service gives."""
+
+
+class RefusedGraph(AgentError):
+    """A network that the agent does not open."""
+
+
+class MeasuringFailed(AgentError):
+    """The child process that opens networks died or did not answer."""

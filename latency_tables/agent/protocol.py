@@ -1,0 +1,154 @@
+"""What goes over the wire, checked: answers of the service become frozen values or HostileServer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from latency_tables.agent.graph import MAX_BYTES
+from latency_tables.agent.problems import HostileServer
+from latency_tables.profiling import Reading
+
+KINDS: Final = ("operator", "network", "verify")
+MAX_TASKS: Final = 2000
+_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """Identity of this agent for one device and one session."""
+
+    device: str
+    session_id: str
+    agent_key: str
+    expires_at: str | None
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of the service, named by its hash."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """One network to be measured. nonce: makes the answer valid for this task of this session only."""
+
+    id: str
+    kind: str
+    file: File
+    nonce: str
+    operator: str | None
+    input_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The next tasks, in order. remaining: tasks not yet answered; poll_s: when to ask again if there are none."""
+
+    session_id: str
+    sentinel: File | None
+    tasks: tuple[Task, ...]
+    remaining: int
+    poll_s: float
+
+
+def enrolment_from(data: Any) -> Enrolment:
+    """Raises HostileServer."""
+    fields = _object(data)
+    expires = fields.get("expires_at")
+    return Enrolment(
+        device=_text(fields, "device", _ID),
+        session_id=_text(fields, "session_id", _ID),
+        agent_key=_text(fields, "agent_key", re.compile(r"[!-~]{16,512}", re.ASCII)),
+        expires_at=expires if isinstance(expires, str) else None,
+    )
+
+
+def plan_from(data: Any) -> Plan:
+    """Raises HostileServer."""
+    fields = _object(data)
+    items = fields.get("items")
+    if not isinstance(items, list) or len(items) > MAX_TASKS:
+        raise HostileServer(f"the service sent no list of at most {MAX_TASKS} tasks")
+    tasks = tuple(_task(item) for item in items)
+    if len({task.id for task in tasks}) != len(tasks):
+        raise HostileServer("the service sent the same task twice")
+    poll = fields.get("poll_s", 2.0)
+    if type(poll) not in (int, float) or not 0 <= poll <= 3600:
+        raise HostileServer("poll_s is no waiting time")
+    sentinel = fields.get("sentinel")
+    return Plan(
+        session_id=_text(fields, "session_id", _ID),
+        sentinel=None if sentinel is None else _file(_object(sentinel)),
+        tasks=tasks,
+        remaining=_whole(fields, "remaining", 0, 10**7),
+        poll_s=float(poll),
+    )
+
+
+def _task(data: Any) -> Task:
+    fields = _object(data)
+    shape, operator = fields.get("input_shape"), fields.get("operator")
+    if not isinstance(shape, list) or not 1 <= len(shape) <= 6 or not all(type(s) is int and 1 <= s <= 65_536 for s in shape):
+        raise HostileServer("input_shape is no shape")
+    elements = 1
+    for size in shape:
+        elements *= size
+    if elements > 2**26:
+        raise HostileServer("a network wants an input of more than 256 MiB")
+    if fields.get("kind") not in KINDS or not (operator is None or (isinstance(operator, str) and len(operator) <= 300)):
+        raise HostileServer(f"a task must be one of {', '.join(KINDS)}")
+    return Task(
+        id=_text(fields, "id", _ID),
+        kind=str(fields["kind"]),
+        file=_file(fields),
+        nonce=_text(fields, "nonce", _ID),
+        operator=operator,
+        input_shape=tuple(shape),
+    )
+
+
+def _file(fields: Mapping[str, Any]) -> File:
+    return File(_text(fields, "sha256", _SHA256), _whole(fields, "size_bytes", 1, MAX_BYTES))
+
+
+def _object(data: Any) -> Mapping[str, Any]:
+    if not isinstance(data, dict):
+        raise HostileServer("the service's answer is not of this protocol; is the URL that of a bespoke service?")
+    return data
+
+
+def _text(fields: Mapping[str, Any], name: str, form: re.Pattern[str]) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or form.fullmatch(value) is None:
+        raise HostileServer(f"{name} in the service's answer is not of this protocol")
+    return value
+
+
+def _whole(fields: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    value = fields.get(name)
+    if type(value) is not int or not least <= value <= most:
+        raise HostileServer(f"{name} in the service's answer must be a whole number from {least} to {most}")
+    return value
+
+
+def answer_of(task: Task, reading: Reading) -> dict[str, Any]:
+    """What is posted for a task."""
+    m = reading.measurement
+    return {
+        "task_id": task.id,
+        "nonce": task.nonce,
+        "sha256": task.file.sha256,
+        "median_ms": m.median_ms,
+        "lower_quartile_ms": m.lower_quartile_ms,
+        "mad_ms": m.mad_ms,
+        "count": m.count,
+        "flags": list(reading.flags),
+        "sentinel_ms": reading.sentinel_ms,
+    }

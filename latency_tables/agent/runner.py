@@ -1,0 +1,138 @@
+"""Run the protocol on networks in a child process, and keep the child on a leash."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from latency_tables.agent.problems import MeasuringFailed
+from latency_tables.errors import InvalidMeasurement
+from latency_tables.measurement import Measurement
+from latency_tables.profiling import Reading, Settings
+
+
+@dataclass(frozen=True)
+class Network:
+    """A checked network on disk. input_shape None: the one it declares."""
+
+    path: Path
+    input_shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of the child: memory it may map, processor time, and how long it may be silent."""
+
+    memory_mib: int = 4096
+    cpu_s: int = 3600
+    silent_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """Networks to be measured together, all alive at once. `sentinel` is one of the names."""
+
+    networks: Mapping[str, Network]
+    sentinel: str | None = None
+    reference_ms: float | None = None
+    threads: int = 1
+    seed: int = 0
+    settings: Settings = field(default_factory=Settings)
+    limits: Limits = field(default_factory=Limits)
+
+    def to_line(self) -> str:
+        """The one line the child reads."""
+        networks = [
+            {"name": name, "path": str(n.path), "input_shape": None if n.input_shape is None else list(n.input_shape)}
+            for name, n in self.networks.items()
+        ]
+        return json.dumps(
+            {
+                "networks": networks,
+                "sentinel": self.sentinel,
+                "reference_ms": self.reference_ms,
+                "threads": self.threads,
+                "seed": self.seed,
+                "settings": asdict(self.settings),
+                "memory_mib": self.limits.memory_mib,
+                "cpu_s": self.limits.cpu_s,
+            }
+        )
+
+
+def measure_in_child(job: Job, progress: Callable[[float], None] = lambda fraction: None) -> dict[str, Reading]:
+    """Measure the networks of a job in a child process of its own. Raises MeasuringFailed."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "latency_tables.agent.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+    try:
+        return _converse(child, job, progress)
+    finally:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            _close(pipe)
+
+
+def _close(pipe: IO[str] | None) -> None:
+    if pipe is None:
+        return
+    try:
+        pipe.close()
+    except BrokenPipeError:  # the child is gone already
+        return
+
+
+def _converse(child: subprocess.Popen[str], job: Job, progress: Callable[[float], None]) -> dict[str, Reading]:
+    if child.stdin is None or child.stdout is None:
+        raise MeasuringFailed("the child process has no pipes")
+    lines: queue.Queue[str | None] = queue.Queue()
+    reader = threading.Thread(target=_read_lines, args=(child.stdout, lines), daemon=True)
+    reader.start()
+    try:
+        child.stdin.write(job.to_line() + "\n")
+        child.stdin.flush()
+    except BrokenPipeError:
+        raise MeasuringFailed("the child process ended before it was given work") from None
+    deadline = time.monotonic() + job.limits.cpu_s
+    while True:
+        try:
+            line = lines.get(timeout=min(job.limits.silent_s, max(0.1, deadline - time.monotonic())))
+        except queue.Empty:
+            raise MeasuringFailed("the child process is silent; it was ended") from None
+        if line is None:
+            raise MeasuringFailed(f"the child process ended with code {child.wait()}: out of memory, or a network it cannot run")
+        message = json.loads(line)
+        if "error" in message:
+            raise MeasuringFailed(f"a network cannot be measured: {message['error']}")
+        if "readings" in message:
+            return {name: _reading(data) for name, data in message["readings"].items()}
+        progress(float(message["progress"]))
+
+
+def _read_lines(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def _reading(data: Mapping[str, Any]) -> Reading:
+    try:
+        return Reading(Measurement(**data["measurement"]), data["sentinel_ms"], tuple(data["flags"]))
+    except (InvalidMeasurement, TypeError, KeyError) as error:
+        raise MeasuringFailed("the child process answered with something that is no measurement") from error

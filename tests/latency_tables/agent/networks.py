@@ -1,0 +1,23 @@
+"""Small ONNX files for the agent's tests."""
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+
+def convolution(channels=4, seed=0, shape=(1, 3, 8, 8)):
+    """A 3x3 convolution and a relu."""
+    weights = np.random.default_rng(seed).standard_normal((channels, shape[1], 3, 3)).astype(np.float32)
+    nodes = [helper.make_node("Conv", ["x", "w"], ["h"], pads=[1, 1, 1, 1]), helper.make_node("Relu", ["h"], ["y"])]
+    return model(nodes, [numpy_helper.from_array(weights, "w")], shape, (1, channels, *shape[2:]))
+
+
+def model(nodes, initializers, in_shape, out_shape, opsets=(("", 20),), **extra):
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, in_shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, out_shape)],
+        initializers,
+    )
+    imports = [helper.make_opsetid(domain, version) for domain, version in opsets]
+    return helper.make_model(graph, opset_imports=imports, ir_version=10, **extra).SerializeToString()

@@ -1,0 +1,74 @@
+"""Networks run in a child process: real ones are timed, bad ones cost the child only."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from latency_tables.agent.problems import MeasuringFailed
+from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
+from latency_tables.profiling import Settings
+from tests.latency_tables.agent.networks import convolution
+
+QUICK = Settings(warm_up_calls=2, sample_ms=0.05, rounds=3, segments=2, drift=10.0, retries=0)
+
+
+@pytest.fixture
+def networks(tmp_path):
+    found = {}
+    for name, channels, size in (("small", 4, 8), ("large", 64, 64)):
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(convolution(channels, shape=(1, 3, size, size)))
+        found[name] = Network(path, (1, 3, size, size))
+    return found
+
+
+def test_measures_real_networks(networks):
+    seen = []
+    readings = measure_in_child(Job(networks, sentinel="small", settings=QUICK), seen.append)
+    assert readings["large"].measurement.median_ms > 2 * readings["small"].measurement.median_ms > 0
+    assert readings["small"].measurement.count == 6 and seen[-1] == 1.0
+
+
+def test_a_shape_left_out_is_read_from_the_network(networks):
+    job = Job({"small": Network(networks["small"].path)}, settings=QUICK)
+    assert measure_in_child(job)["small"].measurement.median_ms > 0
+
+
+def test_wrong_shape_missing_file_and_rubbish_end_the_child_only(networks, tmp_path):
+    rubbish = tmp_path / "rubbish.onnx"
+    rubbish.write_bytes(b"rubbish")
+    for bad in (Network(networks["small"].path, (1, 4, 8, 8)), Network(tmp_path / "none"), Network(rubbish)):
+        with pytest.raises(MeasuringFailed):
+            measure_in_child(Job({"bad": bad}, settings=QUICK))
+
+
+def test_memory_is_limited(networks):
+    with pytest.raises(MeasuringFailed):
+        measure_in_child(Job(networks, settings=QUICK, limits=Limits(memory_mib=64)))
+
+
+def test_a_silent_child_is_ended(networks):
+    endless = Settings(warm_up_calls=10_000_000)
+    with pytest.raises(MeasuringFailed, match="silent"):
+        measure_in_child(Job(networks, settings=endless, limits=Limits(silent_s=2.0)))
+
+
+def test_the_child_ends_with_its_parent():
+    child = subprocess.Popen([sys.executable, "-m", "latency_tables.agent.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdin.close()
+    assert child.wait(timeout=30) == 2
+    child.stdout.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits are POSIX")
+def test_limits_hold_in_the_child(tmp_path):
+    code = (
+        "from latency_tables.agent.child import limit_resources; import resource; limit_resources(2048, 60)\n"
+        "print(resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_FSIZE)[0])\n"
+        "with open('written-by-a-test', 'wb', buffering=0) as f:\n"
+        " try:\n  f.write(b'x'); print('wrote')\n except OSError: print('refused')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.split() == [str(2048 * 2**20), "0", "refused"]
