@@ -1,0 +1,43 @@
+# Two commands: `make demo` shows everything once, `make test` proves it. Both set up .venv first, in a fresh clone too.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint clean
+
+help:
+	@echo "make demo      profile this machine, train a supernet, deliver three networks (10 min; 90 s when run again)"
+	@echo "make test      all tests but the long ones"
+	@echo "make test-all  all tests"
+	@echo "make lint      ruff, formatting, mypy, import contracts"
+	@echo "make setup     the virtual environment alone"
+
+setup: $(STAMP)
+
+# The stamp is newer than what it was made from, so a second call does nothing.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+		sys.exit(None if (3, 11) <= v < (3, 14) else "bespoke needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+demo: setup
+	$(BIN)/bespoke demo --data-dir demo
+
+test: setup
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-all: setup
+	$(BIN)/python -m pytest -q
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,197 @@
+"""`bespoke demo`: the whole way once, on this machine, through the real parts."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import numpy as np
+import typer
+
+from latency_tables.errors import BespokeError
+from service.cli.local_agent import LocalAgent, ensure_device
+from service.cli.models import accuracy_cells, latency_cells
+from service.cli.pictures import draw_front
+from service.cli.profile import THIS_MACHINE, measure
+from service.cli.screen import errors, follow, grid, percent, say
+from service.cli.supervisor import Stack
+from service.client import BespokeClient, find_access
+
+SPACE: Final = "digits-mbv3"
+DATASET: Final = "digits"
+SHARES: Final = {"tight": 0.08, "middle": 0.5, "loose": 0.92}  # of the reachable range, from its lower end
+_STEPS: Final = 6
+
+
+class DemoFailed(BespokeError):
+    """The demonstration could not be shown to its end."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A delivered network and how it did here. correct: share of unseen digits."""
+
+    label: str
+    card: dict[str, Any]
+    file: Path
+    correct: float
+
+    @property
+    def kept(self) -> bool:
+        latency = self.card["latency"]
+        return bool(latency.get("verified")) and latency["measured_ms"] <= self.card["budget_ms"]
+
+
+def demo(
+    data_dir: Annotated[Path, typer.Option(help="Folder for everything; kept, so that a second run is quick.")] = Path("demo"),
+    recipe: Annotated[str, typer.Option(help="Training recipe.")] = "standard",
+) -> None:
+    """Show everything once: profile this machine, train a supernet on handwritten digits, deliver three networks.
+
+    Starts the service on a free port with its data in a folder, measures this machine with the real agent, searches a
+    tight, a middle and a loose latency budget, runs the ONNX files on digits they have never seen and stops the service.
+    Exit status 0 only if every network, measured on this machine, keeps its budget.
+
+    Example: [cyan]bespoke demo[/]  about ten minutes on two cores; a minute the second time
+    """
+    started = time.monotonic()
+    with tended(Stack(data_dir, port=0, log_dir=data_dir / "logs")) as stack:
+        access = find_access(stack.url, data_dir=data_dir)
+        with BespokeClient.from_access(access) as service:
+            shown, points = _walk(service, data_dir, recipe)
+    _step(_STEPS, "the service is stopped; results:")
+    _print(shown)
+    picture = data_dir / "front.png"
+    draw_front(picture, "This machine: every budget at once", points, [s.card for s in shown])
+    for item in shown:
+        say(f"{item.label:6}  {item.file}")
+    say(f"picture {picture}")
+    errors.print(f"[dim]{time.monotonic() - started:.0f} s in all. Look around: `bespoke serve --data-dir {data_dir}`.[/]")
+    if not all(s.kept for s in shown):
+        raise DemoFailed(
+            "a network did not keep its budget when it was measured. Was this machine busy? Run the demo again: "
+            "only what failed is done anew."
+        )
+
+
+def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Shown], list[dict[str, Any]]]:
+    _step(1, f"the service runs at {service.url}, logs in {data_dir / 'logs'}")
+    ensure_device(service, THIS_MACHINE, threads=1)
+    with LocalAgent(service, THIS_MACHINE) as agent:
+        _step(2, "this machine is measured: operators first, then whole networks")
+        measure(service, agent, THIS_MACHINE, SPACE)
+        _step(3, "one supernet is trained for all budgets")
+        trained = follow(service, service.train_supernet(SPACE, DATASET, recipe, 0), "train")
+        supernet = trained_id(trained.result)
+        points = service.front(supernet, THIS_MACHINE)["points"]
+        budgets = choose_budgets(points)
+        _step(4, "searching " + ", ".join(f"{label} {budget:g} ms" for label, budget in budgets.items()))
+        request = {
+            "supernet": supernet,
+            "targets": [{"device": THIS_MACHINE, "budget": {"latency_ms": budget}} for budget in budgets.values()],
+        }
+        done = follow(service, service.search(request), "search")
+    _step(5, "running the ONNX files on digits that no training has seen")
+    cards = [service.model(model["id"]) for model in done.result["models"]]
+    by_budget = {card["budget_ms"]: card for card in cards}
+    return [_run(service, data_dir, label, by_budget[budget]) for label, budget in budgets.items()], points
+
+
+def trained_id(result: dict[str, Any]) -> str:
+    """Id of the supernet that a training job made."""
+    return str(result.get("supernet_id") or (result.get("supernet") or {})["id"])
+
+
+def choose_budgets(points: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """A tight, a middle and a loose budget in ms, three digits each, from the range that can be promised.
+
+    points: the front; its upper bounds are used where enough networks were measured for them.
+    """
+    reach = [p["latency_ms"] if p.get("upper_ms") is None else p["upper_ms"] for p in points]
+    low, high = min(reach), max(reach)
+    return {label: float(f"{low + share * (high - low):.3g}") for label, share in SHARES.items()}
+
+
+def _run(service: BespokeClient, data_dir: Path, label: str, card: dict[str, Any]) -> Shown:
+    file = data_dir / f"{label}.onnx"
+    service.download_model(card["id"], file)
+    (data_dir / f"{label}.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return Shown(label, card, file, held_out_accuracy(file))
+
+
+def held_out_accuracy(file: Path) -> float:
+    """Share of the test digits that the network in the file gets right, run by ONNX Runtime."""
+    import onnxruntime
+
+    from supernets.training.data import load_dataset
+
+    session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
+    feed = session.get_inputs()[0]
+    data = load_dataset(DATASET)
+    images = data.inputs("test", int(feed.shape[-1]))
+    batch = feed.shape[0] if isinstance(feed.shape[0], int) else len(images)
+    right = 0
+    for start in range(0, len(images) - batch + 1, batch):
+        logits = session.run(None, {feed.name: images[start : start + batch]})[0]
+        right += int((np.argmax(logits, axis=1) == data.test.labels[start : start + batch]).sum())
+    return right / (len(images) // batch * batch)
+
+
+def _print(shown: Sequence[Shown]) -> None:
+    rows = []
+    for item in shown:
+        predicted, _ = accuracy_cells(item.card)
+        verdict = (
+            "[green]kept[/]"
+            if item.kept
+            else "[red]broken[/]"
+            if item.card["latency"].get("measured_ms")
+            else "[red]not measured[/]"
+        )
+        rows.append(
+            (
+                item.label,
+                *latency_cells(item.card),
+                verdict,
+                predicted,
+                percent(item.correct, 2),
+                f"{item.card['file']['size_bytes'] / 1024:.0f}",
+            )
+        )
+    columns = (
+        "budget", ">ms", ">predicted ms", ">upper ms", ">measured ms", "budget", ">predicted acc.", ">measured acc.", ">size KiB",
+    )  # fmt: skip
+    grid("three networks from one supernet, on this machine", columns, rows)
+
+
+@contextmanager
+def tended(stack: Stack) -> Iterator[Stack]:
+    """A running stack whose workers are restarted in the background while the caller does something else."""
+    over = threading.Event()
+
+    def tend() -> None:
+        while not over.wait(0.5):
+            try:
+                stack.tend()
+            except BespokeError as error:
+                errors.print(str(error))
+                return
+
+    with stack:
+        keeper = threading.Thread(target=tend, name="tend", daemon=True)
+        keeper.start()
+        try:
+            yield stack
+        finally:
+            over.set()
+            keeper.join()
+
+
+def _step(number: int, text: str) -> None:
+    errors.print(f"[bold]{number}/{_STEPS}[/] {text}")

@@ -1,0 +1,220 @@
+"""`bespoke devices`: what networks are made for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from latency_tables.errors import InvalidTable
+from service.cli.connection import client
+from service.cli.local_agent import this_context
+from service.cli.screen import age, as_json, errors, grid, percent, say
+from service.cli.tables import coverage_text
+
+app = typer.Typer(no_args_is_help=True, help="Register devices, measure them, look at what is known of them.")
+
+Name = Annotated[str, typer.Argument(help="Name of the device: small letters, digits, `.`, `_` and `-`.")]
+JsonOut = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.command("list")
+def list_devices(json_out: JsonOut = False) -> None:
+    """List registered devices."""
+    with client() as service:
+        devices = service.devices()
+    if json_out:
+        as_json(devices)
+        return
+    rows = [
+        (d["name"], escape(_runtime(d)), str(_tables(d)), _error(d), age(d.get("created_at")), escape(d.get("description") or ""))
+        for d in devices
+    ]
+    grid(
+        "",
+        ("device", "runtime", ">tables", ">error", "registered", "description"),
+        rows,
+        "No device is registered. This machine: `bespoke profile`. Another: `bespoke devices add --help`.",
+    )
+
+
+@app.command()
+def show(name: Name, json_out: JsonOut = False) -> None:
+    """Show a device: context, tables, coverage, calibration, prediction error."""
+    with client() as service:
+        device = service.device(name)
+    if json_out:
+        as_json(device)
+        return
+    say(f"[bold]{device['name']}[/]  {escape(device.get('description') or '')}")
+    say(f"  context   {escape(_runtime(device))}")
+    for covered in device.get("coverage") or []:
+        say(f"  coverage  {coverage_text(covered)}")
+    for line in calibration_lines(device):
+        say(f"  {escape(line)}")
+    rows = [
+        (t["id"], t.get("version"), f"{t.get('rows', 0):,}", t.get("source"), t.get("state"), age(t.get("created_at")))
+        for t in device.get("tables") or []
+    ]
+    grid("tables", ("table", ">version", ">rows", "source", "state", "when"), rows, "  no table yet")
+
+
+@app.command()
+def add(
+    name: Name,
+    context: Annotated[
+        Path | None, typer.Option(help="JSON file of the context; left out: that of this machine.", exists=True, dir_okay=False)
+    ] = None,
+    runtime: Annotated[str | None, typer.Option(help="Runtime, such as onnxruntime, tflite or tensorrt.")] = None,
+    runtime_version: Annotated[str | None, typer.Option(help="Version of the runtime.")] = None,
+    provider: Annotated[str | None, typer.Option(help="What computes, such as CPUExecutionProvider.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the runtime.")] = None,
+    precision: Annotated[str | None, typer.Option(help="float32, float16 or int8.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Inputs at once.")] = None,
+    description: Annotated[str, typer.Option(help="What a colleague should know of it.")] = "",
+) -> None:
+    """Register a device. What is not said of its context is that of an agent on this machine.
+
+    Examples:
+
+    [cyan]bespoke devices add pi5 --description "Raspberry Pi 5, active cooler"[/]
+
+    [cyan]bespoke devices add pixel7 --runtime tflite --runtime-version 2.19 --provider xnnpack --threads 4[/]
+    """
+    fields: dict[str, Any] = json.loads(context.read_text()) if context else this_context(1).as_dict()
+    given = {
+        "runtime": runtime,
+        "runtime_version": runtime_version,
+        "provider": provider,
+        "threads": threads,
+        "precision": precision,
+        "batch_size": batch_size,
+    }
+    fields |= {k: v for k, v in given.items() if v is not None}
+    with client() as service:
+        service.add_device(name, fields, description)
+    say(f"{name} is registered: {', '.join(f'{k} {v}' for k, v in fields.items())}")
+    say(
+        "Next: a latency table. From the device itself: `bespoke devices enrol "
+        + name
+        + "`; from a file: `bespoke tables import`."
+    )
+
+
+@app.command()
+def remove(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Remove a device and its tables. Refused while jobs or delivered networks rest on it."""
+    if not yes:
+        typer.confirm(f"Remove {name} with all its tables?", abort=True)
+    with client() as service:
+        service.remove_device(name)
+    say(f"{name} is removed")
+
+
+@app.command()
+def enrol(name: Name) -> None:
+    """Print the command that starts the measuring agent on the device. Its token works once, for a short time.
+
+    Example: [cyan]bespoke devices enrol pi5[/]
+    """
+    with client() as service:
+        made = service.enrol(name)
+        url = service.url
+    errors.print("On the device, with Python 3.11 or newer:")
+    say("pip install 'bespoke-nas[agent]'")
+    say(f"bespoke agent --server {url} --token {made['token']}")
+    errors.print(f"[dim]The token works once and ends {made.get('expires_at', 'soon')}.[/]")
+    if "127.0.0.1" in url:
+        errors.print("[dim]Replace 127.0.0.1 by an address at which the device reaches this server (docs/operations.md).[/]")
+
+
+@app.command()
+def probe(
+    name: Name,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="JSON file of measured networks: [{space, architecture, latency_ms}, ...].", exists=True, dir_okay=False
+        ),
+    ] = None,
+    space: Annotated[str, typer.Option(help="Without a file: the space to pick networks from.")] = "digits-mbv3",
+    samples: Annotated[int, typer.Option(min=10, max=50, help="Without a file: how many networks to pick.")] = 20,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Without a file: where the picked networks go.")] = None,
+) -> None:
+    """Register a device from a few measured whole networks instead of a full table.
+
+    First without a file: the service picks the networks worth measuring. Fill in their latencies, then give the file:
+    the tables of the known devices are mixed so that they explain what was measured.
+
+    Examples:
+
+    [cyan]bespoke devices probe board --space ofa-mbv3 --samples 20 -o probes.json[/]
+
+    [cyan]bespoke devices probe board probes.json[/]
+    """
+    with client() as service:
+        if file is None:
+            picked = service.probe_plan(name, space, samples)
+            text = json.dumps(picked.get("samples") or picked.get("items"), indent=1)
+            if output is None:
+                say(escape(text))
+                return
+            output.write_text(text + "\n")
+            say(f"{output}: measure these networks, write latency_ms into each,")
+            say(f"then `bespoke devices probe {name} {output}`")
+            return
+        made = service.probes(name, read_samples(file))
+    as_json(made)
+
+
+def read_samples(file: Path) -> list[dict[str, Any]]:
+    """The measured networks of a probe file. Raises InvalidTable that says how one looks."""
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError):
+        raise InvalidTable(f"{file.name} is not JSON") from None
+    samples = data.get("samples") if isinstance(data, dict) else data
+    if not isinstance(samples, list) or not all(isinstance(s, dict) for s in samples):
+        raise InvalidTable(f"{file.name}: probes are a list of objects with space, architecture and latency_ms")
+    unmeasured = sum(s.get("latency_ms") is None for s in samples)
+    if unmeasured:
+        raise InvalidTable(f"{file.name}: {unmeasured} of {len(samples)} networks have no latency_ms yet; measure them first")
+    return samples
+
+
+def calibration_lines(device: dict[str, Any]) -> list[str]:
+    """What is known of how well the table predicts whole networks, one line for each space."""
+    found = device.get("calibration")
+    items = found if isinstance(found, list) else [found] if isinstance(found, dict) else []
+    return [f"error     {_calibration(item)}" for item in items] or ["error     unknown: no whole network was measured"]
+
+
+def _calibration(item: dict[str, Any]) -> str:
+    parts = [str(item.get("space") or "")]
+    error = item.get("error") if isinstance(item.get("error"), int | float) else item.get("held_out_mape", item.get("mape"))
+    if isinstance(error, int | float):
+        parts.append(f"mean {percent(error)} held out")
+    if item.get("networks") is not None:
+        parts.append(f"{item['networks']} networks measured")
+    if item.get("reason"):
+        parts.append(str(item["reason"]))
+    return ", ".join(part for part in parts if part)
+
+
+def _runtime(device: dict[str, Any]) -> str:
+    c = device["context"]
+    threads = f"{c['threads']} thread" + ("s" if c["threads"] != 1 else "")
+    return f"{c['runtime']} {c['runtime_version']}, {c['provider']}, {threads}, {c['precision']}, batch {c['batch_size']}"
+
+
+def _tables(device: dict[str, Any]) -> int:
+    tables = device.get("tables")
+    return len(tables) if isinstance(tables, list) else int(tables or 0)
+
+
+def _error(device: dict[str, Any]) -> str:
+    line = calibration_lines(device)[0]
+    return line.partition("mean ")[2].partition(" held")[0] or "-"

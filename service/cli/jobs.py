@@ -1,0 +1,100 @@
+"""`bespoke jobs`: what runs, what ran, and why something did not."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from service.cli.connection import client
+from service.cli.screen import age, as_json, follow, grid, percent, problem_text, say, state_text
+from service.client import Job
+
+app = typer.Typer(no_args_is_help=True, help="List, show, watch and cancel jobs.")
+
+JobId = Annotated[str, typer.Argument(help="Id of the job, as `bespoke jobs list` shows it.")]
+JsonOut = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[
+        str | None, typer.Option(help="Only queued, running, succeeded, failed, cancelled or quarantined ones.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Only search, supernet or profile jobs.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
+    json_out: JsonOut = False,
+) -> None:
+    """List jobs, the newest first.
+
+    Example: [cyan]bespoke jobs list --state running[/]
+    """
+    with client() as service:
+        jobs = list(service.jobs(state, kind, limit))
+    if json_out:
+        as_json([job.raw for job in jobs])
+        return
+    rows = [
+        (job.id, job.kind, state_text(job.state), percent(job.fraction, 0), escape(job.step), age(job.raw.get("created_at")))
+        for job in jobs
+    ]
+    grid(
+        "",
+        ("job", "kind", "state", ">done", "step", "created"),
+        rows,
+        "There are no jobs. Start one with `bespoke search --help`.",
+    )
+
+
+@app.command()
+def show(job_id: JobId, json_out: JsonOut = False) -> None:
+    """Show one job: its state, what it delivered or why it failed, and what happened in which order."""
+    with client() as service:
+        job = service.job(job_id)
+        events = service.events(job_id)
+    if json_out:
+        as_json({**job.raw, "events": events})
+        return
+    print_job(job)
+    rows = [(e.get("sequence"), e.get("at"), e.get("kind"), escape(_detail(e.get("data") or {}))) for e in events]
+    grid("what happened", (">n", "at", "event", "detail"), rows)
+
+
+@app.command()
+def watch(job_id: JobId) -> None:
+    """Follow a job with a live progress bar until it ends. Exit status 0 only if it succeeds.
+
+    Ctrl-C stops the watching, not the job.
+    """
+    with client() as service:
+        print_job(follow(service, service.job(job_id), job_id[:12]))
+
+
+@app.command()
+def cancel(job_id: JobId) -> None:
+    """Ask a job to stop; it ends `cancelled` within seconds. A supernet that other jobs wait for goes on training."""
+    with client() as service:
+        job = service.cancel(job_id)
+    say(f"{job.id}: asked to stop (now {job.state})")
+
+
+def print_job(job: Job) -> None:
+    """State, result and error of a job."""
+    say(f"{job.id}  {job.kind}  {state_text(job.state)}  attempts {job.raw.get('attempts', 0)}")
+    if not job.ended and job.step:
+        say(f"  at {escape(job.step)} {percent(job.fraction, 0)} {escape(job.message)}")
+    if job.error:
+        say(f"  [red]{escape(problem_text(job.error))}[/]")
+    for model in job.result.get("models") or []:
+        say(f"  model {model['id']} for {escape(model['device'])}, budget {model['budget_ms']:g} ms")
+    for name in ("supernet_id", "table_id"):
+        if job.result.get(name):
+            say(f"  {name.removesuffix('_id')} {job.result[name]}")
+
+
+def _detail(data: dict[str, object]) -> str:
+    error = data.get("error")
+    if isinstance(error, dict):
+        return problem_text(error)
+    return ", ".join(f"{k} {v}" for k, v in data.items() if v is not None and not isinstance(v, dict | list))[:160]

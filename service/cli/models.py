@@ -1,0 +1,104 @@
+"""`bespoke models`: the delivered networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from service.cli.connection import client
+from service.cli.screen import age, as_json, grid, milliseconds, percent, say
+
+app = typer.Typer(no_args_is_help=True, help="List, show and download delivered networks.")
+
+ModelId = Annotated[str, typer.Argument(help="Id of the model, as `bespoke models list` shows it.")]
+
+
+@app.command("list")
+def list_models(json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False) -> None:
+    """List delivered networks, the newest first."""
+    with client() as service:
+        models = service.models()
+    if json_out:
+        as_json(models)
+        return
+    rows = [(m["id"], escape(m["device"]), *latency_cells(m), *accuracy_cells(m), age(m.get("created_at"))) for m in models]
+    grid(
+        "",
+        ("model", "device", ">budget ms", ">predicted", ">upper", ">measured", ">predicted", ">measured", "created"),
+        rows,
+        "No network was delivered yet. Search for one: `bespoke search --help`.",
+    )
+
+
+@app.command()
+def show(
+    model_id: ModelId, json_out: Annotated[bool, typer.Option("--json", help="Print the whole model card as JSON.")] = False
+) -> None:
+    """Show the model card: everything a person needs in order to trust the network."""
+    with client() as service:
+        card = service.model(model_id)
+    if json_out:
+        as_json(card)
+        return
+    print_card(card)
+
+
+@app.command()
+def download(
+    model_id: ModelId,
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write.")] = Path("model.onnx"),
+) -> None:
+    """Download the ONNX file and check it against the SHA-256 on its card.
+
+    Example: [cyan]bespoke models download model_5f... -o phone.onnx[/]
+    """
+    with client() as service:
+        digest = service.download_model(model_id, output)
+    say(f"{output}  {output.stat().st_size:,} bytes  sha256 {digest}")
+
+
+def latency_cells(card: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Budget, predicted, upper and measured latency."""
+    latency = card.get("latency") or {}
+    return (
+        milliseconds(card.get("budget_ms")),
+        milliseconds(latency.get("predicted_ms")),
+        milliseconds(latency.get("upper_ms")),
+        milliseconds(latency.get("measured_ms")),
+    )
+
+
+def accuracy_cells(card: dict[str, Any]) -> tuple[str, str]:
+    accuracy = card.get("accuracy") or {}
+    return percent(accuracy.get("predicted"), 2), percent(accuracy.get("measured"), 2)
+
+
+def print_card(card: dict[str, Any]) -> None:
+    """The card in a few lines."""
+    latency, accuracy, search, file = (card.get(part) or {} for part in ("latency", "accuracy", "search", "file"))
+    budget, predicted, upper, measured = latency_cells(card)
+    kept = latency.get("verified")
+    say(f"[bold]{card['id']}[/]  for {escape(card['device'])}, budget {budget} ms")
+    say(f"  latency   predicted {predicted} ms, upper bound {upper} ms, measured {measured} ms ({_verdict(latency)})")
+    say(
+        f"  accuracy  predicted {percent(accuracy.get('predicted'), 2)}, measured {percent(accuracy.get('measured'), 2)} "
+        f"on {accuracy.get('samples')} images of {accuracy.get('dataset')} ({accuracy.get('split')})"
+    )
+    optimal = "proven optimal" if search.get("optimal") else f"gap {search.get('gap')}"
+    say(f"  search    {search.get('strategy')}, {optimal}")
+    say(
+        f"  file      {file.get('size_bytes', 0):,} bytes, {file.get('parameters', 0):,} parameters, "
+        f"{file.get('macs', 0):,} MACs, opset {file.get('opset')}"
+    )
+    say(f"  sha256    {file.get('sha256')}")
+    if not kept:
+        say("[dim]  Not verified: run `bespoke profile --keep` (or an agent on the device), then search again.[/]")
+
+
+def _verdict(latency: dict[str, Any]) -> str:
+    if latency.get("verified"):
+        return "[green]verified on the device[/]"
+    return "[yellow]not measured[/]" if latency.get("measured_ms") is None else "[red]over its budget[/]"

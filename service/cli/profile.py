@@ -1,0 +1,56 @@
+"""`bespoke profile`: a latency table of this machine, measured by the same agent as on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from service.cli.connection import client
+from service.cli.local_agent import LocalAgent, ensure_device
+from service.cli.screen import errors, follow, say
+from service.client import BespokeClient, Job
+
+THIS_MACHINE = "this-machine"
+
+
+def profile(
+    device: Annotated[str, typer.Option(help="Name under which this machine is registered.")] = THIS_MACHINE,
+    space: Annotated[str, typer.Option(help="Search space whose operators are measured.")] = "digits-mbv3",
+    resolution: Annotated[list[int] | None, typer.Option(help="Only this input size; give it several times.")] = None,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime; part of the context.")] = 1,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay and measure delivered networks, until Ctrl-C.")] = False,
+) -> None:
+    """Measure this machine: its operators one by one, then whole networks to calibrate their sum.
+
+    Only what the table lacks is measured, so a second run returns at once. Keep other programs quiet meanwhile.
+
+    Examples:
+
+    [cyan]bespoke profile[/]  this machine, for the built-in digits space
+
+    [cyan]bespoke profile --space ofa-mbv3 --resolution 160 --keep[/]  and verify what is delivered later
+
+    Other devices run [cyan]bespoke agent[/] themselves: see [cyan]bespoke devices enrol[/].
+    """
+    with client() as service:
+        if ensure_device(service, device, threads):
+            errors.print(f"{escape(device)} is registered")
+        with LocalAgent(service, device, threads) as agent:
+            measure(service, agent, device, space, resolution)
+            if keep:
+                errors.print("measured; staying to verify delivered networks. Ctrl-C ends it.")
+                agent.wait()
+    say(f"{device} is measured for {space}. Next: `bespoke search --device {device} --budget-ms MS`, or `bespoke front`.")
+
+
+def measure(service: BespokeClient, agent: LocalAgent, device: str, space: str, resolutions: Sequence[int] | None = None) -> Job:
+    """Queue the profile job and follow it while the agent answers. Raises AgentStopped when the agent ends early."""
+
+    def alive(job: Job) -> None:
+        if not job.ended:
+            agent.check()
+
+    return follow(service, service.profile(device, space, resolutions), f"profile {device}", alive)

@@ -1,0 +1,171 @@
+"""What the command line shows: one console for results, one for errors, tables, ages, progress of a job."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from latency_tables.errors import BespokeError, InvalidTable
+from service.client import ApiProblem, BespokeClient, Job, JobUnfinished
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+_COLOURS: Final = {
+    "succeeded": "green",
+    "failed": "red",
+    "quarantined": "red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "queued": "dim",
+}
+
+
+def say(text: str) -> None:
+    """A line of result; rich markup allowed, so escape what comes from outside."""
+    console.print(text)
+
+
+def grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "") -> None:
+    """A table; columns that begin with `>` are numbers and stand right. Without rows, `empty` says what to do."""
+    if not rows and empty:
+        console.print(empty)
+        return
+    table = Table(title=title or None, title_justify="left", header_style="bold", title_style="bold")
+    for column in columns:
+        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, str) else ("-" if cell is None else str(cell)) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def as_json(value: object) -> None:
+    """Plain JSON on standard output, for programs."""
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=False, default=str) + "\n")
+
+
+def milliseconds(value: object) -> str:
+    """A latency with three significant digits, `-` where there is none."""
+    return "-" if not isinstance(value, int | float) else f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def percent(value: object, digits: int = 1) -> str:
+    return "-" if not isinstance(value, int | float) else f"{100 * value:.{digits}f} %"
+
+
+def state_text(state: str) -> str:
+    return f"[{_COLOURS.get(state, 'white')}]{escape(state)}[/]"
+
+
+def age(moment: object) -> str:
+    """How long ago an RFC 3339 time was: `3 min ago`."""
+    if not isinstance(moment, str):
+        return "-"
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
+    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds // size)} {name} ago"
+    return "just now"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    whole = int(seconds + 0.5)
+    return f"{whole // 60}:{whole % 60:02d} left" if whole >= 60 else f"{whole} s left"
+
+
+def report(error: BespokeError) -> None:
+    """An error as a person can use it: what is wrong, where, and what to do next."""
+    if isinstance(error, ApiProblem):
+        errors.print(f"[bold red]error[/]: {escape(str(error))}")
+        for item in error.errors[:10]:
+            place = f"{item['pointer']}: " if item.get("pointer") else ""
+            errors.print(f"  {escape(place + str(item.get('detail') or item.get('code')))}")
+        if error.reachable_ms:
+            low, high = error.reachable_ms.get("min"), error.reachable_ms.get("max")
+            errors.print(f"  this device reaches from {milliseconds(low)} ms to {milliseconds(high)} ms")
+        hint = _HINTS.get(error.status)
+        if hint:
+            errors.print(f"[dim]{escape(hint)}[/]")
+        return
+    errors.print(f"[bold red]error[/]: {escape(str(error))}")
+    if isinstance(error, InvalidTable):
+        for number, reason in error.rows:
+            errors.print(f"  row {number}: {escape(reason)}")
+    if isinstance(error, JobUnfinished):
+        errors.print(f"[dim]See what happened with `bespoke jobs show {error.job.id}`.[/]")
+
+
+_HINTS: Final = {
+    401: "The key is not one of this server's: check --key or BESPOKE_KEY, or read owner.key in its data folder.",
+    403: "This key may not do that: ask the owner of the server for one with the scope (`bespoke keys create --scope ...`).",
+    404: "List what is there: `bespoke devices list`, `bespoke supernets list`, `bespoke jobs list`.",
+}
+
+
+class JobProgress(AbstractContextManager["JobProgress"]):
+    """A live bar for one job on a terminal; a line for each new message where the output is a file or a pipe."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._live = errors.is_terminal
+        self._last = ""
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}[/]"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[step]}"),
+            TextColumn("[dim]{task.fields[eta]}[/]"),
+            TimeElapsedColumn(),
+            console=errors,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._progress.start()
+            self._task = self._progress.add_task(self._title, total=1.0, step="", eta="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def update(self, job: Job) -> None:
+        step = " ".join(part for part in (job.step.replace("_", " "), job.message) if part) or job.state
+        if self._task is not None:
+            self._progress.update(self._task, completed=job.fraction, step=escape(step[:60]), eta=duration(job.eta_s))
+        elif step != self._last:
+            errors.print(f"{escape(self._title)}: {100 * job.fraction:3.0f} % {escape(step)}")
+        self._last = step
+
+
+def follow(client: BespokeClient, job: Job, title: str, also: Callable[[Job], None] | None = None) -> Job:
+    """Wait for a job with a live bar. Raises JobUnfinished where it ends otherwise than well."""
+    with JobProgress(title) as bar:
+
+        def changed(now: Job) -> None:
+            bar.update(now)
+            if also is not None:
+                also(now)
+
+        return client.wait(job.id, changed)
+
+
+def problem_text(error: dict[str, Any] | None) -> str:
+    """One line for a problem object, empty where there is none."""
+    if not error:
+        return ""
+    return str(error.get("detail") or error.get("title") or "")

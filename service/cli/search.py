@@ -1,0 +1,104 @@
+"""`bespoke search`: a network for a device and a budget, or for many of both in one job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from service.cli.connection import client
+from service.cli.models import print_card
+from service.cli.screen import follow, milliseconds, say
+from service.client import BespokeClient
+
+
+def search(
+    device: Annotated[str | None, typer.Option(help="Name of a registered device.")] = None,
+    budget_ms: Annotated[float | None, typer.Option(help="Latency budget on that device, in milliseconds.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(metavar="DEVICE=MS", help="A device and its budget; give it several times.")
+    ] = None,
+    supernet: Annotated[str | None, typer.Option(help="Id of a trained supernet; left out: --space and --dataset.")] = None,
+    space: Annotated[str, typer.Option(help="Search space; its supernet is trained first if there is none.")] = "digits-mbv3",
+    dataset: Annotated[str, typer.Option(help="Data set to train on.")] = "digits",
+    strategy: Annotated[str, typer.Option(help="exact, evolution, gradient or random.")] = "exact",
+    confidence: Annotated[
+        float | None, typer.Option(help="Share of networks that keep the budget when measured; needs measured networks.")
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Best distinct networks scored on the supernet.")] = 5,
+    verify: Annotated[bool, typer.Option(help="Measure the network on the device when an agent is there.")] = True,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="ONNX file to write; with several targets, a folder.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Queue the job, print its id and return.")] = False,
+) -> None:
+    """Find the most accurate network that keeps a latency budget on a device.
+
+    Examples:
+
+    [cyan]bespoke search --device this-machine --budget-ms 0.5 -o model.onnx[/]
+
+    [cyan]bespoke search --target pixel7=12 --target pi5=30 -o networks/[/]  one job, one supernet, many devices
+
+    [cyan]bespoke search --device pixel7 --budget-ms 12 --confidence 0.95 --strategy evolution[/]
+
+    A budget that no network can meet is refused at once, with the range that can be reached;
+    [cyan]bespoke front[/] shows that range.
+    """
+    wanted = _targets(device, budget_ms, target or [])
+    source: dict[str, Any] = {"supernet": supernet} if supernet else {"space": space, "dataset": dataset}
+    request: dict[str, Any] = {
+        **source,
+        "targets": [{"device": name, "budget": {"latency_ms": budget}} for name, budget in wanted],
+        "strategy": strategy,
+        "candidates": candidates,
+        "verify": verify,
+    }
+    if confidence is not None:
+        request["confidence"] = confidence
+    with client() as service:
+        job = service.search(request)
+        if detach:
+            say(job.id)
+            return
+        done = follow(service, job, f"search {job.id[:12]}")
+        deliver(service, done.result.get("models") or [], output)
+
+
+def deliver(service: BespokeClient, models: list[dict[str, Any]], output: Path | None) -> None:
+    """Print the cards and write the files."""
+    for model in models:
+        card = service.model(model["id"])
+        print_card(card)
+        if output is not None:
+            file = output if len(models) == 1 and not output.is_dir() else output / _file_name(card)
+            service.download_model(card["id"], file)
+            say(f"  written   {escape(str(file))}")
+        else:
+            say(f"[dim]  Get the file with `bespoke models download {card['id']} -o model.onnx`.[/]")
+
+
+def _file_name(card: dict[str, Any]) -> str:
+    return f"{card['device']}-{milliseconds(card['budget_ms'])}ms.onnx"
+
+
+def _targets(device: str | None, budget_ms: float | None, targets: list[str]) -> list[tuple[str, float]]:
+    """All (device, budget) pairs. Raises a usage error that says how to write them."""
+    wanted = [_parse(text) for text in targets]
+    if (device is None) != (budget_ms is None):
+        raise typer.BadParameter("--device and --budget-ms belong together: --device this-machine --budget-ms 0.5")
+    if device is not None and budget_ms is not None:
+        wanted.insert(0, (device, budget_ms))
+    if not wanted:
+        raise typer.BadParameter("name at least one target: --device NAME --budget-ms MS, or --target NAME=MS")
+    return wanted
+
+
+def _parse(text: str) -> tuple[str, float]:
+    name, _, budget = text.rpartition("=")
+    try:
+        return name, float(budget.removesuffix("ms"))
+    except ValueError:
+        raise typer.BadParameter("a target is DEVICE=MS, such as pixel7=12.5", param_hint="--target") from None

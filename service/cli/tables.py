@@ -1,0 +1,92 @@
+"""`bespoke tables`: latency tables in and out, and from other projects' forms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from latency_tables.errors import InvalidTable
+from service.cli.connection import client
+from service.cli.screen import errors, say
+
+app = typer.Typer(no_args_is_help=True, help="Import, export and convert latency tables.")
+
+_MEDIA: Final = {".json": "application/json", ".csv": "text/csv"}
+
+Device = Annotated[str, typer.Argument(help="Name of a registered device.")]
+
+
+@app.command("import")
+def import_table(
+    device: Device,
+    file: Annotated[Path, typer.Argument(help="A .json or .csv table.", exists=True, dir_okay=False, readable=True)],
+) -> None:
+    """Register a latency profile: the whole table or nothing. Wrong rows are named by their numbers.
+
+    A CSV has the header operator,median_ms,lower_quartile_ms,mad_ms,count (the first two are required) and takes the
+    device's context; a JSON table carries its context, which must be the device's.
+
+    Example: [cyan]bespoke tables import pixel7 pixel7.csv[/]
+    """
+    media = media_type(file)
+    with client() as service:
+        made = service.upload_table(device, file.read_bytes(), media)
+    say(f"{escape(device)}: table {made['id']} with {made['rows']:,} rows")
+    for covered in made.get("coverage") or []:
+        say(f"  {coverage_text(covered)}")
+    for warning in made.get("warnings") or []:
+        errors.print(f"[yellow]warning[/]: {escape(str(warning))}")
+
+
+@app.command("export")
+def export_table(
+    device: Device,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .json or .csv file to write.")],
+    table: Annotated[str | None, typer.Option(help="Id of the table; left out: the newest one.")] = None,
+) -> None:
+    """Write a table to a file that `tables import` reads back. The same table gives the same bytes.
+
+    Example: [cyan]bespoke tables export this-machine -o this-machine.csv[/]
+    """
+    media = media_type(output)
+    with client() as service:
+        table_id = table or newest_table(service.device(device))
+        data = service.table(device, table_id, media)
+    output.write_bytes(data)
+    say(f"{output}  {len(data):,} bytes  table {table_id}")
+
+
+def media_type(file: Path) -> str:
+    """Raises InvalidTable for a file that is neither .json nor .csv."""
+    try:
+        return _MEDIA[file.suffix.lower()]
+    except KeyError:
+        raise InvalidTable(
+            f"{file.name}: a table is a .json or a .csv file; tables of other projects are read by `bespoke tables convert`"
+        ) from None
+
+
+def newest_table(device: dict[str, object]) -> str:
+    """Id of the table that the device uses. Raises InvalidTable where it has none."""
+    tables = device.get("tables")
+    if not isinstance(tables, list) or not tables:
+        raise InvalidTable(f"{device.get('name')} has no table yet; measure one (`bespoke profile`, `bespoke devices enrol`)")
+    newest = max(tables, key=lambda t: (t.get("version") or 0, t.get("created_at") or ""))
+    return str(newest["id"])
+
+
+def coverage_text(covered: dict[str, object]) -> str:
+    """One line about how much of a space a table holds."""
+    parts = [str(covered.get("space", ""))]
+    if covered.get("resolution") is not None:
+        parts.append(f"at {covered['resolution']} px")
+    fraction = covered.get("fraction")
+    if isinstance(fraction, int | float):
+        parts.append(f"{100 * fraction:.0f} %")
+    missing = covered.get("missing")
+    if isinstance(missing, int) and missing:
+        parts.append(f"({missing} operators missing)")
+    return escape(" ".join(parts))

@@ -1,0 +1,413 @@
+"""The HTTP contract as a Python object: what `bespoke` on the command line uses, and what any program can use.
+
+ClientError
+├── NoServer          no address is known, or nothing answers there
+├── NoKey             no key is known for the server
+├── ApiProblem        the service said no (carries status, title, detail, errors and what else the problem holds)
+├── JobUnfinished     a job ended otherwise than `succeeded` (carries the job)
+└── DamagedDownload   the bytes that came are not those of the SHA-256 on the model card
+
+The address and the key are taken from the arguments, else from BESPOKE_URL and BESPOKE_KEY, else from the data
+folder of a server on this machine (`server.json` and `owner.key`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from latency_tables.errors import BespokeError
+
+Json = dict[str, Any]
+ENDED: Final = ("succeeded", "failed", "cancelled", "quarantined")
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_PATIENCE_S: Final = 60.0  # how long a waiting client puts up with a server that does not answer
+_RETRIES: Final = 4
+
+
+class ClientError(BespokeError):
+    """Root of what can go wrong between a client and the service."""
+
+
+class NoServer(ClientError):
+    """No address is known, or nothing answers there."""
+
+
+class NoKey(ClientError):
+    """No key is known for the server."""
+
+
+class ApiProblem(ClientError):
+    """The service refused; all that its problem document says."""
+
+    def __init__(self, problem: Mapping[str, Any]) -> None:
+        self.problem = dict(problem)
+        self.status = int(problem.get("status") or 0)
+        self.title = str(problem.get("title") or "the service refused")
+        self.detail = str(problem.get("detail") or "")
+        self.errors: list[Json] = [e for e in problem.get("errors") or [] if isinstance(e, dict)]
+        self.reachable_ms: Json | None = problem.get("reachable_ms")
+        super().__init__(self.title + (f": {self.detail}" if self.detail and self.detail != self.title else ""))
+
+
+class JobUnfinished(ClientError):
+    """A job ended failed, cancelled or quarantined."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        reason = (job.error or {}).get("detail") or (job.error or {}).get("title") or "no reason was recorded"
+        super().__init__(f"job {job.id} ended {job.state}: {reason}")
+
+
+class DamagedDownload(ClientError):
+    """The bytes that came are not those of the SHA-256 that was promised."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the service shows it; `raw` is the whole answer."""
+
+    id: str
+    kind: str
+    state: str
+    step: str
+    fraction: float
+    message: str
+    eta_s: float | None
+    error: Json | None
+    result: Json
+    raw: Json
+
+    @classmethod
+    def read(cls, raw: Json) -> Job:
+        progress = raw.get("progress") or {}
+        return cls(
+            id=raw["id"],
+            kind=raw.get("kind", ""),
+            state=raw["state"],
+            step=progress.get("step") or "",
+            fraction=float(progress.get("fraction") or 0.0),
+            message=progress.get("message") or "",
+            eta_s=progress.get("eta_s"),
+            error=raw.get("error"),
+            result=raw.get("result") or {},
+            raw=raw,
+        )
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+
+@dataclass(frozen=True)
+class Access:
+    """Where the service is and with which key to ask it."""
+
+    url: str
+    key: str
+
+
+def find_access(url: str | None = None, key: str | None = None, data_dir: Path | None = None) -> Access:
+    """Arguments first, then the environment, then the data folder. Raises NoServer or NoKey that say what to do."""
+    folder = data_dir or Path(os.environ.get("BESPOKE_DATA_DIR") or "bespoke-data")
+    found_url = url or os.environ.get("BESPOKE_URL") or _url_of(folder)
+    if not found_url:
+        raise NoServer(
+            f"no server is known: {folder}/server.json is not there. Start one with `bespoke serve`, "
+            "or name one with --url (or BESPOKE_URL)."
+        )
+    if urlsplit(found_url).scheme not in ("http", "https"):
+        raise NoServer("the server's address must begin with http:// or https://")
+    found_key = key or os.environ.get("BESPOKE_KEY") or _text(folder / "owner.key")
+    if not found_key:
+        raise NoKey(
+            f"no key is known: {folder}/owner.key is not there. Give one with --key (or BESPOKE_KEY); "
+            "the owner of the server makes one with `bespoke keys create`."
+        )
+    return Access(found_url.rstrip("/"), found_key.strip())
+
+
+def _url_of(folder: Path) -> str | None:
+    try:
+        url = json.loads(_text(folder / "server.json") or "{}").get("url")
+    except (ValueError, AttributeError):
+        return None
+    return url if isinstance(url, str) else None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+class BespokeClient:
+    """Every call of the contract. Not for several threads at once; close it, or use it in a `with`.
+
+    Every method raises ApiProblem when the service refuses and NoServer when it does not answer.
+    """
+
+    def __init__(self, url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {key}", "User-Agent": "bespoke-client"},
+            timeout=httpx.Timeout(120.0, connect=5.0),
+            transport=transport,
+            trust_env=urlsplit(self.url).hostname not in _LOOPBACK,  # a proxy cannot reach this machine's loopback
+        )
+
+    @classmethod
+    def from_access(cls, access: Access) -> BespokeClient:
+        return cls(access.url, access.key)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # -- one call ---------------------------------------------------------------------------------------------------
+
+    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One request. Asks again, as told by Retry-After, when the service is busy (429, 503)."""
+        for attempt in range(_RETRIES + 1):
+            try:
+                answer = self._http.request(method, path, **options)
+            except httpx.HTTPError as error:
+                raise self._no_answer(error) from None
+            if answer.status_code not in (429, 503) or attempt == _RETRIES:
+                break
+            time.sleep(_retry_after_s(answer))
+        if answer.is_error:
+            raise ApiProblem(_problem(answer))
+        return answer
+
+    def _no_answer(self, error: httpx.HTTPError) -> NoServer:
+        reason = "it took too long to answer" if isinstance(error, httpx.TimeoutException) else "nothing answers there"
+        return NoServer(
+            f"{self.url}: {reason}. Is the service running? Start it with `bespoke serve`, or name another with --url."
+        )
+
+    def _get(self, path: str, **params: Any) -> Json:
+        chosen = {k: v for k, v in params.items() if v is not None}
+        return _object(self.call("GET", path, params=chosen))
+
+    def _post(self, path: str, body: Mapping[str, Any] | None = None, **headers: str) -> Json:
+        return _object(self.call("POST", path, json=dict(body or {}), headers=headers))
+
+    def _items(self, path: str, **params: Any) -> Iterator[Json]:
+        """Every item of a list, page by page."""
+        cursor: Any = None
+        while True:
+            page = self._get(path, **{**params, **({"after": cursor} if cursor is not None else {})})
+            yield from page["items"]
+            cursor = page.get("next")
+            if cursor is None:
+                return
+
+    # -- the service ------------------------------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        """Whether the service answers and reaches its database and files."""
+        try:
+            return self._http.get("/readyz", timeout=5.0).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def spaces(self) -> list[Json]:
+        return list(self._items("/v1/spaces"))
+
+    def operators(self, space: str, resolution: int | None = None) -> list[Json]:
+        """What a latency table for this space must hold."""
+        return list(self._items(f"/v1/spaces/{_name(space)}/operators", resolution=resolution))
+
+    def datasets(self) -> list[Json]:
+        return list(self._items("/v1/datasets"))
+
+    # -- devices and tables -----------------------------------------------------------------------------------------
+
+    def devices(self) -> list[Json]:
+        return list(self._items("/v1/devices"))
+
+    def device(self, name: str) -> Json:
+        return self._get(f"/v1/devices/{_name(name)}")
+
+    def add_device(self, name: str, context: Mapping[str, Any], description: str = "") -> Json:
+        return self._post("/v1/devices", {"name": name, "description": description, "context": dict(context)})
+
+    def remove_device(self, name: str) -> None:
+        self.call("DELETE", f"/v1/devices/{_name(name)}")
+
+    def upload_table(self, name: str, data: bytes, media_type: str) -> Json:
+        """Register a latency profile (`application/json` or `text/csv`): the whole table or nothing."""
+        path = f"/v1/devices/{_name(name)}/tables"
+        return _object(self.call("POST", path, content=data, headers={"Content-Type": media_type}))
+
+    def table(self, name: str, table_id: str, media_type: str = "application/json") -> bytes:
+        path = f"/v1/devices/{_name(name)}/tables/{_name(table_id)}"
+        return self.call("GET", path, headers={"Accept": media_type}).content
+
+    def enrol(self, name: str) -> Json:
+        """A one-time token for a measuring agent on that device."""
+        return self._post(f"/v1/devices/{_name(name)}/enrolments")
+
+    def profile(self, name: str, space: str, resolutions: Sequence[int] | None = None) -> Job:
+        """Queue the measuring of what the device's table lacks for a space."""
+        body: Json = {"space": space}
+        if resolutions:
+            body["resolutions"] = list(resolutions)
+        return Job.read(self._post(f"/v1/devices/{_name(name)}/profiles", body))
+
+    def probes(self, name: str, samples: Sequence[Mapping[str, Any]]) -> Json:
+        """Register measured whole networks: `{space, architecture, latency_ms}` each."""
+        return self._post(f"/v1/devices/{_name(name)}/probes", {"samples": [dict(s) for s in samples]})
+
+    def probe_plan(self, name: str, space: str, samples: int) -> Json:
+        """The whole networks that are worth measuring first on a new device."""
+        return self._get(f"/v1/devices/{_name(name)}/probes", space=space, samples=samples)
+
+    # -- supernets --------------------------------------------------------------------------------------------------
+
+    def supernets(self) -> list[Json]:
+        return list(self._items("/v1/supernets"))
+
+    def supernet(self, supernet_id: str) -> Json:
+        return self._get(f"/v1/supernets/{_name(supernet_id)}")
+
+    def train_supernet(self, space: str, dataset: str, recipe: str | None = None, seed: int | None = None) -> Job:
+        """Train a supernet, or get the job of the one already trained from the same inputs."""
+        body = {"space": space, "dataset": dataset, "recipe": recipe, "seed": seed}
+        return Job.read(self._post("/v1/supernets", {k: v for k, v in body.items() if v is not None}))
+
+    def front(self, supernet_id: str, device: str) -> Json:
+        """The whole latency/accuracy front for a device: `{optimal, points: [...]}`."""
+        return self._get(f"/v1/supernets/{_name(supernet_id)}/front", device=device)
+
+    # -- searches, jobs, models -------------------------------------------------------------------------------------
+
+    def search(self, request: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
+        """Queue a search job (API.md, `POST /v1/searches`). Sent twice with one key, it is one job."""
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return Job.read(_object(self.call("POST", "/v1/searches", json=dict(request), headers=headers)))
+
+    def jobs(self, state: str | None = None, kind: str | None = None, limit: int | None = None) -> Iterator[Job]:
+        """Jobs, the newest first."""
+        for count, item in enumerate(self._items("/v1/jobs", state=state, kind=kind), 1):
+            yield Job.read(item)
+            if count == limit:
+                return
+
+    def job(self, job_id: str) -> Job:
+        return Job.read(self._get(f"/v1/jobs/{_name(job_id)}"))
+
+    def events(self, job_id: str, after: int = 0) -> list[Json]:
+        """What happened to a job, in order, from the event after number `after` on."""
+        return list(self._items(f"/v1/jobs/{_name(job_id)}/events", **({"after": after} if after else {})))
+
+    def cancel(self, job_id: str) -> Job:
+        return Job.read(self._post(f"/v1/jobs/{_name(job_id)}/cancel"))
+
+    def wait(self, job_id: str, on_change: Callable[[Job], None] | None = None, poll_s: float = 0.5) -> Job:
+        """Poll a job until it has ended; a server that is away for less than a minute does not end the wait.
+
+        Raises JobUnfinished where it ends otherwise than `succeeded`.
+        """
+        answered = time.monotonic()
+        while True:
+            try:
+                job = self.job(job_id)
+                answered = time.monotonic()
+            except NoServer:
+                if time.monotonic() - answered > _PATIENCE_S:
+                    raise
+                time.sleep(1.0)
+                continue
+            if on_change is not None:
+                on_change(job)
+            if job.state == "succeeded":
+                return job
+            if job.ended:
+                raise JobUnfinished(job)
+            time.sleep(poll_s)
+
+    def models(self) -> list[Json]:
+        return list(self._items("/v1/models"))
+
+    def model(self, model_id: str) -> Json:
+        """The model card."""
+        return self._get(f"/v1/models/{_name(model_id)}")
+
+    def download_model(self, model_id: str, target: Path) -> str:
+        """Write the ONNX file and return its SHA-256, checked against the model card. Raises DamagedDownload."""
+        promised = self.model(model_id)["file"]["sha256"]
+        data = self.call("GET", f"/v1/models/{_name(model_id)}/onnx").content
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != promised:
+            raise DamagedDownload("the file that came is not the one on the model card (SHA-256 differs); download it again")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.part")
+        partial.write_bytes(data)
+        partial.replace(target)
+        return digest
+
+    # -- keys -------------------------------------------------------------------------------------------------------
+
+    def keys(self) -> list[Json]:
+        return list(self._items("/v1/keys"))
+
+    def create_key(self, name: str, scopes: Sequence[str], expires_in_days: int | None = None) -> Json:
+        """A new key; the answer is the only place where it is ever shown."""
+        body: Json = {"name": name, "scopes": list(scopes)}
+        if expires_in_days is not None:
+            body["expires_in_days"] = expires_in_days
+        return self._post("/v1/keys", body)
+
+    def revoke_key(self, key_id: str) -> None:
+        self.call("DELETE", f"/v1/keys/{_name(key_id)}")
+
+
+def _name(text: str) -> str:
+    """A path segment; a name with a slash stays one segment, `.` and `..` never walk."""
+    return quote(text, safe="") if text.strip(".") else quote(text, safe="").replace(".", "%2E")
+
+
+def _object(answer: httpx.Response) -> Json:
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise NoServer(f"{answer.url.copy_with(query=None)} did not answer as bespoke does; is another program listening there?")
+    return body
+
+
+def _problem(answer: httpx.Response) -> Json:
+    """The problem document; one made up from the status where the answer is none (a proxy's page)."""
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    if isinstance(body, dict) and ("title" in body or "detail" in body):
+        return {"status": answer.status_code, **body}
+    return {"status": answer.status_code, "title": f"{answer.status_code} {answer.reason_phrase}", "detail": ""}
+
+
+def _retry_after_s(answer: httpx.Response) -> float:
+    text = answer.headers.get("Retry-After", "1")
+    return min(float(text), 30.0) if text.replace(".", "", 1).isdigit() else 1.0
