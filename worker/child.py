@@ -1,0 +1,171 @@
+"""Children of the worker: torch runs in them, never in the engine, so a crash of theirs is an event and not a loss.
+
+A child has its own session, a scrubbed environment and resource limits. It reads a pipe: bytes are the worker's
+heartbeat, end of file means that the worker is gone, and then the child ends too. It writes JSON lines.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from service.settings import Settings
+from worker.steps import ChildCrashed, StepFailed
+
+POLL_S: Final = 0.2
+BEAT_S: Final = 1.0
+_KEPT: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "PYTHONPATH",
+    "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH",
+    "BESPOKE_FAILPOINT",
+)
+_TAIL_BYTES: Final = 2000
+
+
+def scrubbed_environment(threads: int | None = None) -> dict[str, str]:
+    """What a child may know: no database address, no keys."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    kept |= {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "MKL_"))}
+    if threads is not None:
+        kept["OMP_NUM_THREADS"] = str(threads)
+    return kept | {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
+
+
+def silence_limit_s(settings: Settings) -> float:
+    """How long a child waits for a frozen worker's heartbeat: it is gone before another worker takes the job."""
+    return max(5.0, settings.dead_after_s / 2)
+
+
+class Child:
+    """One child process. Use as a context manager: leaving it kills the whole process group.
+
+    check: called several times a second while the caller waits; what it raises ends the wait.
+    memory_bytes: limit of its address space, 0 for none.
+    """
+
+    def __init__(self, what: str, arguments: list[str], *, log: Path, check: Callable[[], None], memory_bytes: int = 0) -> None:
+        self.what = what
+        self._check = check
+        self._log = log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
+                [sys.executable, "-m", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                env=scrubbed_environment(),
+            )
+        if memory_bytes:
+            resource.prlimit(self._process.pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._writing = threading.Lock()
+        for work in (self._read, self._beat):
+            threading.Thread(target=work, daemon=True).start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one JSON line to the child."""
+        self._write(json.dumps(message, allow_nan=False).encode() + b"\n")
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """JSON lines of the child until it ends. Raises ChildCrashed, StepFailed, or what `check` raises."""
+        while True:
+            self._check()
+            try:
+                line = self._lines.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+            if line is None:
+                return self._ended()
+            message = _parse(line)
+            if message is None:
+                continue
+            if message.get("event") == "error":
+                raise StepFailed(str(message.get("type", "Error")), str(message.get("message", "")), message.get("detail"))
+            yield message
+
+    def close(self) -> None:
+        """Kill the group and reap the child; nothing of it is left behind."""
+        self._closing.set()
+        _kill_group(self._process.pid)
+        self._process.wait()
+        with self._writing, suppress(OSError):
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+
+    def _read(self) -> None:
+        stream = self._process.stdout
+        if stream is None:
+            return
+        with stream:
+            for line in stream:
+                self._lines.put(line)
+        self._lines.put(None)
+
+    def _beat(self) -> None:
+        # A thread of its own: the child must not die because the database keeps its job waiting.
+        while not self._closing.wait(BEAT_S):
+            self._write(b"\n")
+
+    def _write(self, data: bytes) -> None:
+        try:
+            with self._writing:
+                if self._process.stdin is not None:
+                    self._process.stdin.write(data)
+                    self._process.stdin.flush()
+        except (OSError, ValueError):
+            pass  # it has ended; `messages` reports how
+
+    def _ended(self) -> None:
+        code = self._process.wait()
+        if code == 0:
+            return
+        raise ChildCrashed(self.what, -code if code < 0 else 0, code, self._tail())
+
+    def _tail(self) -> str:
+        with self._log.open("rb") as log:
+            log.seek(max(0, self._log.stat().st_size - _TAIL_BYTES))
+            return log.read().decode(errors="replace")
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """A message, or None for anything else that found its way to standard output."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)

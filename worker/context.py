@@ -1,0 +1,251 @@
+"""What a running job may use: its row, the stores, its steps. One `WorkerContext` per process, one `JobRun` per attempt."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from dbos import DBOSClient
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, sessionmaker
+
+from latency_tables.errors import JobConflict
+from service.artifacts import ArtifactStore
+from service.db.models import Job, StepResult
+from service.failpoints import failpoint
+from service.jobs import JobState, add_event, move, record_progress
+from service.settings import Settings
+from worker.steps import (
+    MAX_CRASHES,
+    TRANSIENT,
+    TRIES,
+    ChildCrashed,
+    JobCancelled,
+    JobLost,
+    JobQuarantined,
+    WorkerStopping,
+    persist,
+    step_digest,
+    tries,
+)
+
+Result = TypeVar("Result")
+CHECK_S: Final = 0.5
+PROGRESS_S: Final = 0.5
+log = logging.getLogger("bespoke.worker")
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """Shared by all jobs of one worker process. `stopping` is set when the worker was told to end."""
+
+    settings: Settings
+    worker_id: str
+    sessions: sessionmaker[Session]
+    store: ArtifactStore
+    queue: DBOSClient
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def work_folder(self, name: str) -> Path:
+        """A folder of our own for files that are not results yet."""
+        folder = self.settings.data_dir / "work" / name
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not past the end of the worker. Raises WorkerStopping."""
+        if self.stopping.wait(seconds):
+            raise WorkerStopping
+
+    def transaction(self, action: Callable[[Session], Result]) -> Result:
+        """`action` in a transaction of its own, again after transient errors of the database."""
+
+        def once() -> Result:
+            with self.sessions.begin() as session:
+                return action(session)
+
+        return persist(once, self.pause)
+
+    def remembered(self, digest: str) -> dict[str, Any] | None:
+        """The result of a step, if any job has done it."""
+        return self.transaction(lambda session: session.scalar(select(StepResult.result).where(StepResult.digest == digest)))
+
+
+class Run(ABC):
+    """What a pipeline works through: steps with remembered results, progress, events, and the wish to stop.
+
+    A run belongs to one thread. Every write is guarded, so a worker that lost its job writes nothing.
+    """
+
+    def __init__(self, context: WorkerContext) -> None:
+        self.context = context
+        self._checked = float("-inf")
+        self._reported = float("-inf")
+
+    @abstractmethod
+    def look(self) -> None:
+        """Ask the database whether to go on; raises what ends the run."""
+
+    @abstractmethod
+    def record(self, session: Session, kind: str, data: dict[str, Any]) -> None:
+        """Add an event in the caller's transaction. Raises JobConflict when the job is no longer ours."""
+
+    @abstractmethod
+    def record_progress(self, session: Session, step: str, fraction: float, message: str, eta_s: float | None) -> None:
+        """Set the progress in the caller's transaction. Raises JobConflict when the job is no longer ours."""
+
+    def check(self) -> None:
+        """Call often. Raises JobCancelled, WorkerStopping or JobLost when the run must stop here."""
+        if self.context.stopping.is_set():
+            raise WorkerStopping
+        if time.monotonic() - self._checked >= CHECK_S:
+            self._checked = time.monotonic()
+            self.look()
+
+    def pause(self, seconds: float) -> None:
+        """Sleep while looking out for a reason to stop."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.check()
+            self.context.pause(min(left, CHECK_S))
+        self.check()
+
+    def write(self, action: Callable[[Session], Result]) -> Result:
+        """A transaction of this run. Raises JobLost where the job is no longer ours."""
+        try:
+            return self.context.transaction(action)
+        except JobConflict as error:
+            raise JobLost from error
+
+    def event(self, kind: str, data: dict[str, Any]) -> None:
+        self.write(lambda session: self.record(session, kind, data))
+
+    def progress(self, step: str, fraction: float, message: str, eta_s: float | None = None, *, always: bool = False) -> None:
+        """Report progress; reports that follow within half a second of another are left out unless `always`."""
+        if not always and fraction < 1 and time.monotonic() - self._reported < PROGRESS_S:
+            return
+        self._reported = time.monotonic()
+        self.write(lambda session: self.record_progress(session, step, fraction, message, eta_s))
+
+    def step(self, name: str, inputs: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The result of a named step: remembered if any job has done it with these inputs, else done now.
+
+        `work` returns a small JSON object that names artifacts by SHA-256. The result and the event are one transaction.
+        """
+        self.check()
+        digest = step_digest(name, inputs)
+        known = self.context.remembered(digest)
+        if known is not None and self._complete(known):
+            self.event("step_reused", {"step": name, "digest": digest[:12]})
+            return known
+        started = time.monotonic()
+        self.event("step_started", {"step": name, "digest": digest[:12]})
+        failpoint("step.started")
+        result = self._insist(name, work)
+        failpoint("step.computed")
+        self._store(name, digest, result, time.monotonic() - started)
+        failpoint("step.stored")
+        return result
+
+    def _store(self, name: str, digest: str, result: dict[str, Any], elapsed_s: float) -> None:
+        def store(session: Session) -> None:
+            session.merge(StepResult(digest=digest, step=name, result=result))
+            self.record(session, "step_done", {"step": name, "digest": digest[:12], "elapsed_s": round(elapsed_s, 3)})
+
+        with suppress(IntegrityError):  # another job stored the same step at the same moment
+            self.write(store)
+
+    def _complete(self, result: dict[str, Any]) -> bool:
+        """Whether the files a remembered result names are still there."""
+        return all(self.context.store.path(sha256).is_file() for sha256 in named_files(result))
+
+    def _insist(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Do the work; again with back-off after transient errors and crashes. Raises JobQuarantined."""
+        crashes = 0
+        for attempt in tries(self.pause):
+            try:
+                return work()
+            except ChildCrashed as crash:
+                crashes += 1
+                self.event("crashed", {"step": name, "signal": crash.signal, "message": str(crash)})
+                log.warning("child crashed", extra={"step": name, "tail": crash.tail})
+                if crashes == MAX_CRASHES:
+                    raise JobQuarantined(quarantine_problem(name, crash.signal)) from crash
+            except TRANSIENT as error:
+                if attempt == TRIES - 1:
+                    raise
+                self.event("retrying", {"step": name, "reason": type(error).__name__, "attempt": attempt + 1})
+        raise AssertionError("unreachable")
+
+
+class JobRun(Run):
+    """One attempt at a job; `attempt` guards its writes."""
+
+    def __init__(self, context: WorkerContext, job: Job) -> None:
+        super().__init__(context)
+        self.job_id = job.id
+        self.tenant_id = job.tenant_id
+        self.kind = job.kind
+        self.attempt = job.attempts
+        self.priority = job.priority
+        self.request = job.request
+
+    def look(self) -> None:
+        columns = select(Job.state, Job.attempts, Job.cancel_asked_at).where(Job.id == self.job_id)
+        row = self.context.transaction(lambda session: session.execute(columns).one_or_none())
+        if row is None or row.state != JobState.RUNNING or row.attempts != self.attempt:
+            raise JobLost
+        if row.cancel_asked_at is not None:
+            raise JobCancelled
+
+    def record(self, session: Session, kind: str, data: dict[str, Any]) -> None:
+        held = update(Job).where(Job.id == self.job_id, Job.attempts == self.attempt, Job.state == JobState.RUNNING)
+        if session.connection().execute(held.values(attempts=self.attempt)).rowcount != 1:
+            raise JobConflict(f"job {self.job_id} is not running, or another worker has it")
+        add_event(session, self.job_id, kind, data)
+
+    def record_progress(self, session: Session, step: str, fraction: float, message: str, eta_s: float | None) -> None:
+        record_progress(session, self.job_id, step, fraction, message, eta_s, attempt=self.attempt)
+
+
+def named_files(result: Any) -> list[str]:
+    """Every value of a key that ends in `sha256`, at any depth."""
+    if isinstance(result, dict):
+        own = [v for k, v in result.items() if k.endswith("sha256") and isinstance(v, str)]
+        return own + [f for v in result.values() for f in named_files(v)]
+    return [f for v in result for f in named_files(v)] if isinstance(result, list) else []
+
+
+def quarantine_problem(step: str, signal: int) -> dict[str, Any]:
+    """The problem object of a job that crashed three times."""
+    how = f"signal {signal}" if signal else "the worker process was lost"
+    return {
+        "type": "urn:bespoke:quarantined",
+        "title": "Quarantined after three crashes",
+        "status": 500,
+        "detail": f"Three attempts ended in a crash, the last one in step {step!r} ({how}). An operator must look at it.",
+        "step": step,
+        "signal": signal,
+    }
+
+
+def hand_back(run: JobRun) -> None:
+    """Queue the job again, for another worker; not counted as a crash."""
+    with suppress(JobConflict), run.context.sessions.begin() as session:
+        move(
+            session,
+            run.job_id,
+            JobState.QUEUED,
+            from_states=(JobState.RUNNING,),
+            attempt=run.attempt,
+            data={"reason": "the worker was stopped"},
+            values={"worker_id": None},
+        )

@@ -1,0 +1,206 @@
+"""The worker process: takes jobs from the queue, one thread each, and hands them back when it is told to end.
+
+A workflow of the engine (DBOS) is one job, or the training of one supernet that many jobs wait for. What survives a
+crash is in our own tables: results of steps, keyed by their inputs. So a job that moved to another worker runs its
+pipeline again from the top and finds all that is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+import types
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from dbos import DBOS, DBOSClient, DBOSConfig
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from latency_tables.errors import BespokeError, JobConflict
+from service.artifacts import ArtifactStore
+from service.db.migrate import upgrade
+from service.db.models import Job, JobEvent
+from service.db.session import create_db_engine, session_factory
+from service.failpoints import failpoint
+from service.job_queue import APPLICATION, JOBS, SERIALIZER, TRAINING, WORKFLOWS, JobQueue
+from service.jobs import ACTIVE, ENDED, JobState, add_event, move
+from service.settings import Settings
+from worker.context import JobRun, WorkerContext, hand_back, quarantine_problem
+from worker.liveness import Liveness, new_worker_id
+from worker.pipelines.catalog import PIPELINES
+from worker.pipelines.train_supernet import TRAIN_WORKFLOW, train_shared
+from worker.problems import problem_of
+from worker.steps import MAX_CRASHES, JobCancelled, JobLost, JobQuarantined, WorkerStopping
+
+APPLICATION_VERSION: Final = "workflows-1"  # raise it only when running workflows cannot go on with the new code
+DRAIN_S: Final = 8.0
+log = logging.getLogger("bespoke.worker")
+
+
+class Engine:
+    """One worker process. `run` returns only by `stop` (or SIGTERM), which ends the process."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.resolved_database_url
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        database = create_db_engine(url)
+        upgrade(database)
+        JobQueue(url).close()  # the engine's tables and queues exist before anything listens to them
+        client = DBOSClient(
+            system_database_url=url, serializer=SERIALIZER, application_name=APPLICATION, system_database_pool_size=5
+        )
+        sessions = session_factory(database)
+        store = ArtifactStore(settings.data_dir / "artifacts")
+        self.context = WorkerContext(settings, new_worker_id(), sessions, store, client)
+        self._liveness = Liveness(settings, self.context.worker_id, sessions, client)
+        self._active: set[int] = set()
+        self._lock = threading.Lock()
+        self._told = threading.Event()
+        self._boot(url)
+
+    def _boot(self, url: str) -> None:
+        config: DBOSConfig = {
+            "name": APPLICATION,
+            "system_database_url": url,
+            "executor_id": self.context.worker_id,
+            "application_version": APPLICATION_VERSION,
+            "serializer": SERIALIZER,
+            "log_level": "WARNING",
+            "run_migrations": False,
+        }
+        DBOS(config=config)
+        for name in WORKFLOWS.values():
+            DBOS.workflow(name=name, max_recovery_attempts=None)(self._parked(_named(self._job, name)))
+        DBOS.workflow(name=TRAIN_WORKFLOW, max_recovery_attempts=20)(self._parked(_named(self._train, TRAIN_WORKFLOW)))
+        DBOS.listen_queues([JOBS, TRAINING])
+
+    def run(self) -> None:
+        """Work until told to stop. Ends the process: the engine's threads would keep it alive."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        self._liveness.start()
+        DBOS.launch()
+        log.info("worker is ready", extra={"worker": self.context.worker_id})
+        self._told.wait()
+        self.stop()
+
+    def stop(self) -> None:
+        """Hand every job back and end the process with code 0."""
+        log.info("worker stops")
+        self.context.stopping.set()
+        end = time.monotonic() + DRAIN_S
+        while self._active and time.monotonic() < end:
+            time.sleep(0.05)
+        self._liveness.retire()
+        os._exit(0)
+
+    def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
+        self._told.set()
+
+    def _parked(self, work: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
+        """A workflow that never returns once the worker stops or has lost the job: returning would mark it as done."""
+
+        def workflow(argument: str) -> dict[str, Any]:
+            key = threading.get_ident()
+            with self._lock:
+                self._active.add(key)
+            try:
+                return work(argument)
+            except (WorkerStopping, JobLost):
+                pass
+            finally:
+                with self._lock:
+                    self._active.discard(key)
+            while True:
+                time.sleep(3600)
+
+        workflow.__qualname__ = workflow.__name__ = work.__name__
+        return workflow
+
+    def _train(self, digest: str) -> dict[str, Any]:
+        return train_shared(self.context, digest)
+
+    def _job(self, job_id: str) -> dict[str, Any]:
+        """One attempt at a job, from claim to its last transaction. What it returns only the engine sees."""
+        if self.context.stopping.is_set():
+            raise WorkerStopping
+        job = self.context.transaction(lambda session: claim(session, job_id, self.context.worker_id))
+        if job is None:
+            return {"skipped": True}
+        run = JobRun(self.context, job)
+        failpoint("job.claimed")
+        try:
+            result = PIPELINES[run.kind](run)
+            run.check()
+            failpoint("job.finishing")
+            end_job(run, JobState.SUCCEEDED, result=result)
+        except JobCancelled:
+            end_job(run, JobState.CANCELLED)
+        except WorkerStopping:
+            hand_back(run)
+            raise
+        except JobLost:
+            if not self._has_ended(job_id):
+                raise
+        except JobQuarantined as error:
+            end_job(run, JobState.QUARANTINED, error=error.problem)
+        except BespokeError as error:
+            end_job(run, JobState.FAILED, error=problem_of(error))
+        except Exception as error:
+            log.exception("job failed", extra={"job": job_id})
+            end_job(run, JobState.FAILED, error=problem_of(error))
+        return {"done": True}
+
+    def _has_ended(self, job_id: str) -> bool:
+        state = self.context.transaction(lambda session: session.scalar(select(Job.state).where(Job.id == job_id)))
+        return state is None or state in ENDED
+
+
+def claim(session: Session, job_id: str, worker_id: str) -> Job | None:
+    """Make the job ours, or None when there is nothing to do. Counts crashes; never reads the request.
+
+    A job found running was lost by its worker without a word: that is a crash. The third one quarantines it.
+    """
+    columns = select(Job.state, Job.attempts, Job.cancel_asked_at, Job.progress).where(Job.id == job_id)
+    row = session.execute(columns.with_for_update()).one_or_none()
+    if row is None or row.state not in ACTIVE:
+        return None
+    state = JobState(row.state)
+    if row.cancel_asked_at is not None:
+        move(session, job_id, JobState.CANCELLED, from_states=(state,), attempt=row.attempts)
+        return None
+    if state is JobState.RUNNING:
+        step = (row.progress or {}).get("step", "start")
+        add_event(session, job_id, "crashed", {"step": step, "signal": 0, "message": "the worker process was lost"})
+        lost = session.scalar(select(func.count()).where(JobEvent.job_id == job_id, JobEvent.kind == "crashed")) or 0
+        if lost >= MAX_CRASHES:
+            problem = quarantine_problem(step, 0)
+            move(session, job_id, JobState.QUARANTINED, from_states=(state,), attempt=row.attempts, error=problem)
+            return None
+    mine = {"attempts": row.attempts + 1, "worker_id": worker_id}
+    attempt = {"attempt": row.attempts + 1}
+    move(session, job_id, JobState.RUNNING, from_states=(state,), attempt=row.attempts, data=attempt, values=mine)
+    return session.get(Job, job_id)
+
+
+def end_job(run: JobRun, state: JobState, *, result: dict[str, Any] | None = None, error: dict[str, Any] | None = None) -> None:
+    """The last transaction of a job. Does nothing when it is no longer ours."""
+
+    def last(session: Session) -> None:
+        move(session, run.job_id, state, from_states=(JobState.RUNNING,), attempt=run.attempt, result=result, error=error)
+
+    with suppress(JobConflict):
+        run.context.transaction(last)
+
+
+def _named(method: Callable[[str], dict[str, Any]], name: str) -> Callable[[str], dict[str, Any]]:
+    def work(argument: str) -> dict[str, Any]:
+        return method(argument)
+
+    work.__name__ = work.__qualname__ = name
+    return work

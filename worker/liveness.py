@@ -1,0 +1,164 @@
+"""Who lives: the heartbeat of this worker, the reaper of the others, and the hand-over of their jobs.
+
+A worker is dead when its heartbeat has not changed for `dead_after_s` of *this* process's monotonic clock, or when
+its process is gone from this host. No wall clock takes part, so a jump of one kills nobody and keeps nobody alive.
+A worker that finds itself marked dead ends at once (exit code 75).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from dbos import DBOS, DBOSClient
+from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy.orm import Session, sessionmaker
+
+from latency_tables.errors import JobConflict
+from service.db.models import Job, Worker, now
+from service.jobs import JobState, move
+from service.settings import Settings
+from worker.steps import TRANSIENT
+
+FENCED: Final = 75
+SWEEP_S: Final = 1.0
+CANCEL_GRACE_S: Final = 4.0
+_FORGET: Final = timedelta(days=7)
+log = logging.getLogger("bespoke.worker")
+
+
+def host_name() -> str:
+    """This host and its process namespace: within one of these, a process id means one process."""
+    try:
+        namespace = Path("/proc/self/ns/pid").readlink().name
+    except OSError:
+        namespace = "pid"
+    return f"{socket.gethostname()}/{namespace}"[:128]
+
+
+def new_worker_id() -> str:
+    """Unique per life of a process."""
+    return f"{socket.gethostname()[:60]}-{os.getpid()}-{time.time_ns():x}"
+
+
+def hand_over(client: DBOSClient, dead: Sequence[str]) -> int:
+    """Give the unfinished workflows of dead workers back to their queues; how many. Idempotent.
+
+    The one place that uses a private function of the engine; tests/worker/test_liveness.py holds it in place.
+    """
+    left = client.list_workflows(status="PENDING", executor_id=list(dead), load_input=False, load_output=False) if dead else []
+    owners = sorted({status.executor_id for status in left if status.executor_id})
+    if owners:
+        DBOS._recover_pending_workflows(owners)
+    return len(left)
+
+
+class Liveness:
+    """Beats, reaps and sweeps in a thread of its own from `start` on."""
+
+    def __init__(self, settings: Settings, worker_id: str, sessions: sessionmaker[Session], client: DBOSClient) -> None:
+        self._settings = settings
+        self._id = worker_id
+        self._host = host_name()
+        self._sessions = sessions
+        self._client = client
+        self._seen: dict[str, tuple[Any, float]] = {}  # worker -> (its last heartbeat, when we first saw that one)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="liveness", daemon=True)
+
+    def start(self) -> None:
+        with self._sessions.begin() as session:
+            session.add(Worker(id=self._id, host=self._host, pid=os.getpid()))
+        self._thread.start()
+
+    def retire(self) -> None:
+        """Say that this worker is gone, so that its jobs move at once."""
+        self._stop.set()
+        with self._sessions.begin() as session:
+            session.execute(update(Worker).where(Worker.id == self._id).values(dead_at=now()))
+
+    def _loop(self) -> None:
+        beaten = float("-inf")
+        while not self._stop.is_set():
+            try:
+                if time.monotonic() - beaten >= self._settings.heartbeat_s:
+                    self.beat()
+                    beaten = time.monotonic()
+                self.sweep_cancelled()
+            except TRANSIENT as error:
+                log.warning("the database does not answer", extra={"reason": type(error).__name__})
+            self._stop.wait(min(SWEEP_S, self._settings.heartbeat_s))
+
+    def beat(self) -> None:
+        """One heartbeat: say that we live, or end if we were declared dead; bury the dead; take over their jobs."""
+        with self._sessions.begin() as session:
+            alive = update(Worker).where(Worker.id == self._id, Worker.dead_at.is_(None)).values(seen_at=_database_now(session))
+            fenced = session.connection().execute(alive).rowcount == 0
+        if fenced and not self._stop.is_set():
+            log.error("this worker was declared dead; it ends")
+            os._exit(FENCED)
+        with self._sessions.begin() as session:
+            self._bury(session)
+            session.execute(delete(Worker).where(Worker.dead_at < now() - _FORGET))
+        with self._sessions.begin() as session:
+            dead = session.scalars(select(Worker.id).where(Worker.dead_at.is_not(None))).all()
+        moved = hand_over(self._client, dead)
+        if moved:
+            log.info("took over workflows of dead workers", extra={"workflows": moved})
+
+    def sweep_cancelled(self) -> None:
+        """End jobs whose cancellation nobody carried out, e.g. because their worker died."""
+        late = now() - timedelta(seconds=CANCEL_GRACE_S)
+        wanted = select(Job.id).where(Job.state == JobState.RUNNING, Job.cancel_asked_at < late)
+        with self._sessions.begin() as session:
+            ids = session.scalars(wanted).all()
+        for job_id in ids:
+            with suppress(JobConflict), self._sessions.begin() as session:
+                move(session, job_id, JobState.CANCELLED, from_states=(JobState.RUNNING,))
+
+    def _bury(self, session: Session) -> None:
+        others = session.execute(
+            select(Worker.id, Worker.host, Worker.pid, Worker.seen_at).where(Worker.dead_at.is_(None), Worker.id != self._id)
+        ).all()
+        for other in others:
+            if self._is_dead(other.id, other.host, other.pid, other.seen_at):
+                log.warning("worker declared dead", extra={"worker": other.id})
+                session.execute(update(Worker).where(Worker.id == other.id, Worker.dead_at.is_(None)).values(dead_at=now()))
+
+    def _is_dead(self, worker_id: str, host: str, pid: int, seen_at: Any) -> bool:
+        if host == self._host and not _process_lives(pid):
+            return True
+        clock = time.monotonic()
+        known = self._seen.get(worker_id)
+        if known is None or known[0] != seen_at:
+            self._seen[worker_id] = (seen_at, clock)
+            return False
+        return clock - known[1] > self._settings.dead_after_s
+
+
+def _process_lives(pid: int) -> bool:
+    """Whether a process of that id runs here; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except OSError:
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not Path("/proc/self").exists()
+
+
+def _database_now(session: Session) -> ColumnElement[Any] | Any:
+    """The database's clock; SQLite's is this machine's."""
+    return func.clock_timestamp() if session.connection().dialect.name == "postgresql" else now()

@@ -1,0 +1,127 @@
+"""What the child can do with torch. Arguments and results are small JSON values; bytes go through the artifact store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from latency_tables.errors import ExportFailed
+from latency_tables.operators import Operator
+from service.artifacts import ArtifactStore
+from supernets.elastic.network import Supernet
+from supernets.evaluation import evaluate
+from supernets.export import OPSET, export_networks, export_onnx, export_operators, onnx_session, parity_error
+from supernets.spaces.catalog import space_named
+from supernets.spaces.lowering import lower
+from supernets.spaces.space import Space
+from supernets.subnet import cut_out, fold_batch_norm
+from supernets.training.batchnorm import calibration_inputs, recalibrate
+from supernets.training.data import Dataset, load_dataset
+from supernets.training.job import load_supernet
+
+Progress = Callable[[int, int], None]
+MAX_PARITY_ERROR: Final = 1e-4
+PARITY_SAMPLES: Final = 16
+
+
+def score(
+    *, progress: Progress, places: dict[str, Any], supernet: dict[str, Any], architectures: Sequence[dict[str, Any]], split: str
+) -> dict[str, Any]:
+    """Accuracy in [0, 1] of sub-networks on a split, batch-norm recalibrated for each."""
+    space, network, dataset = _load(places, supernet)
+    wanted = [space.from_json(a) for a in architectures]
+    return {"accuracies": [float(a) for a in evaluate(network, wanted, dataset, split, progress=progress)]}
+
+
+def deliver(
+    *, progress: Progress, places: dict[str, Any], supernet: dict[str, Any], architecture: dict[str, Any]
+) -> dict[str, Any]:
+    """The ONNX file of a sub-network: cut out, recalibrated, folded, exported, checked against torch.
+
+    Raises ExportFailed where the file computes something else than the network.
+    """
+    space, network, dataset = _load(places, supernet)
+    wanted = space.from_json(architecture)
+    plain = cut_out(network, wanted)
+    recalibrate(plain, calibration_inputs(dataset, wanted.resolution))
+    folded = fold_batch_norm(plain)
+    onnx = export_onnx(folded, folded.input_shape)
+    error = parity_error(folded, onnx, samples=PARITY_SAMPLES, generator=torch.Generator().manual_seed(0))
+    if not error <= MAX_PARITY_ERROR:
+        raise ExportFailed(f"the exported file differs from the network by {error:.3g}; it was not delivered")
+    sha256, size_bytes = ArtifactStore(Path(places["store"])).put(onnx)
+    return {
+        "onnx_sha256": sha256,
+        "size_bytes": size_bytes,
+        "opset": OPSET,
+        "parameters": folded.parameter_count(),
+        "macs": sum(op.macs for op in lower(space, wanted)),
+        "parity_max_abs_error": error,
+        "input_shape": [1, *folded.input_shape],
+    }
+
+
+def test_accuracy(
+    *, progress: Progress, places: dict[str, Any], supernet: dict[str, Any], architecture: dict[str, Any], onnx_sha256: str
+) -> dict[str, Any]:
+    """Accuracy of the delivered file itself on the test split, in ONNX Runtime."""
+    space, _, dataset = _load(places, supernet)
+    wanted = space.from_json(architecture)
+    session = onnx_session(ArtifactStore(Path(places["store"])).read(onnx_sha256))
+    name = session.get_inputs()[0].name
+    inputs, labels = dataset.inputs("test", wanted.resolution), dataset.split("test").labels
+    right = 0
+    for number, (image, label) in enumerate(zip(inputs, labels, strict=True)):
+        right += int(np.argmax(session.run(None, {name: image[None]})[0]) == label)
+        if number % 100 == 99:
+            progress(number + 1, len(labels))
+    return {"accuracy": right / len(labels), "samples": len(labels), "dataset": dataset.name, "split": "test"}
+
+
+def operator_files(*, progress: Progress, places: dict[str, Any], operators: Sequence[str]) -> dict[str, Any]:
+    """Micro-benchmarks of operators: {operator text: [sha256, size in bytes]}."""
+    store = ArtifactStore(Path(places["store"]))
+    files = export_operators([Operator.parse(text) for text in operators], progress=progress)
+    return {"files": {op.text: store.put(data) for op, data in files.items()}}
+
+
+def network_files(
+    *, progress: Progress, places: dict[str, Any], space: str, classes: int, architectures: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Whole networks with random weights, to calibrate with: [[sha256, size in bytes], …]."""
+    store = ArtifactStore(Path(places["store"]))
+    sized = space_named(space).with_classes(classes)
+    files = export_networks(sized, [sized.from_json(a) for a in architectures])
+    return {"files": [store.put(data) for data in files]}
+
+
+OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
+    "score": score,
+    "deliver": deliver,
+    "test_accuracy": test_accuracy,
+    "operator_files": operator_files,
+    "network_files": network_files,
+}
+
+
+def _load(places: dict[str, Any], supernet: dict[str, Any]) -> tuple[Space, Supernet, Dataset]:
+    """Space, weights and data set of a supernet, `{"space", "classes", "dataset", "weights_sha256"}`."""
+    registered = tuple(sorted(places["registered"].items()))
+    return _loaded(
+        places["store"], places["data_dir"], registered, supernet["space"], supernet["classes"], supernet["dataset"],
+        supernet["weights_sha256"],
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _loaded(
+    store: str, data_dir: str, registered: tuple[tuple[str, str], ...], space: str, classes: int, dataset: str, sha256: str
+) -> tuple[Space, Supernet, Dataset]:
+    sized = space_named(space).with_classes(classes)
+    weights = ArtifactStore(Path(store)).read(sha256)
+    return sized, load_supernet(weights, sized), load_dataset(dataset, Path(data_dir), dict(registered))

@@ -1,0 +1,269 @@
+"""A trained supernet with its accuracy predictor: made once for all jobs that want it.
+
+A job asks for the shared training and waits; the training itself is a workflow of its own (`supernet-DIGEST-N`) that
+reports to every waiting job and stops when none is left. Cancelling one job leaves the others their supernet.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from dbos import EnqueueOptions
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from latency_tables.errors import BespokeError, JobConflict
+from service.artifacts import register
+from service.db.models import Job, Supernet, now
+from service.failpoints import failpoint
+from service.job_queue import TRAINING
+from service.jobs import ACTIVE, add_event, record_progress
+from supernets.accuracy import AccuracyPredictor
+from supernets.spaces.catalog import space_named
+from supernets.spaces.space import Space
+from supernets.training.job import WEIGHTS, read_description
+from worker.child import Child, silence_limit_s
+from worker.context import JobRun, Run, WorkerContext
+from worker.laboratory import Laboratory
+from worker.problems import problem_of
+from worker.steps import ChildCrashed, JobQuarantined, StepFailed, WorkerStopping
+
+TRAIN_WORKFLOW: Final = "train_supernet"
+SCORED_NETWORKS: Final = 200
+WAIT_S: Final = 0.5
+log = logging.getLogger("bespoke.worker")
+
+
+class NobodyWaits(Exception):
+    """Every job that wanted this supernet has ended; its checkpoints stay for the next one."""
+
+
+@dataclass(frozen=True)
+class ReadySupernet:
+    """A trained supernet as the pipelines use it."""
+
+    id: str
+    space: Space
+    dataset: str
+    seed: int
+    weights_sha256: str
+    predictor: dict[str, Any]
+
+
+def supernet(run: JobRun) -> dict[str, Any]:
+    """The pipeline of a `supernet` job: train, or find trained."""
+    ready = ensure_supernet(run, run.request["supernet_id"])
+    return {"supernet_id": ready.id}
+
+
+def ensure_supernet(run: JobRun, supernet_id: str) -> ReadySupernet:
+    """The trained supernet, after waiting for its training where needed. Raises StepFailed, JobQuarantined."""
+    workflow = ""
+    while True:
+        run.check()
+        row = run.context.transaction(lambda session: _load(session, supernet_id))
+        if row.ready_at is not None and row.weights_sha256 is not None and row.predictor is not None:
+            space = space_named(row.space).with_classes(row.classes)
+            return ReadySupernet(row.id, space, row.dataset, row.seed, row.weights_sha256, row.predictor)
+        if not workflow:
+            run.progress("train_supernet", 0.0, "waiting for a free training slot", always=True)
+            workflow = attach(run.context, row.digest, run.priority)
+        elif _failed(run.context, workflow):
+            workflow = ""
+        run.pause(WAIT_S)
+
+
+def attach(context: WorkerContext, digest: str, priority: int) -> str:
+    """The id of the training under way for a digest, started if there is none."""
+    prefix = f"supernet-{digest}-"
+    known = context.queue.list_workflows(workflow_id_prefix=prefix, load_input=False, load_output=False)
+    under_way = [status.workflow_id for status in known if status.status in ("ENQUEUED", "PENDING")]
+    if under_way:
+        return under_way[-1]
+    # Two jobs that see no training choose the same id, and the second one attaches to the first one's.
+    options: EnqueueOptions = {
+        "workflow_name": TRAIN_WORKFLOW,
+        "queue_name": TRAINING,
+        "workflow_id": f"{prefix}{len(known) + 1}",
+        "priority": priority,
+    }
+    context.queue.enqueue(options, digest)
+    return options["workflow_id"]
+
+
+def _load(session: Session, supernet_id: str) -> Supernet:
+    row = session.get(Supernet, supernet_id)
+    if row is None:
+        raise StepFailed("UnknownSupernet", "the supernet of this job is no longer there; train it again")
+    return row
+
+
+def _failed(context: WorkerContext, workflow: str) -> bool:
+    """Whether the training has ended without a supernet and may be started again. Raises what it failed with."""
+    status = context.queue.list_workflows(workflow_ids=[workflow])[0]
+    if status.status in ("ENQUEUED", "PENDING", "DELAYED"):
+        return False
+    outcome = status.output if isinstance(status.output, dict) else {}
+    if status.status == "SUCCESS" and "error" not in outcome:
+        return bool(outcome.get("stopped"))
+    problem = outcome.get("error") or {
+        "type": "urn:bespoke:training-lost",
+        "detail": f"the shared training ended {status.status}",
+    }
+    if outcome.get("quarantined") or status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+        raise JobQuarantined(problem)
+    raise SharedFailure(problem)
+
+
+class SharedFailure(StepFailed):
+    """The shared training failed; `detail` is its problem object."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        super().__init__("TrainingFailed", str(problem.get("detail", "the training failed")), problem)
+
+
+class SharedRun(Run):
+    """A training on behalf of all jobs that wait for it: they get its progress and its events."""
+
+    def __init__(self, context: WorkerContext, digest: str) -> None:
+        super().__init__(context)
+        self.digest = digest
+
+    def look(self) -> None:
+        if not self.context.transaction(self.waiting):
+            raise NobodyWaits
+
+    def waiting(self, session: Session) -> list[str]:
+        """Ids of the running jobs that want this supernet and were not asked to stop."""
+        wanted = session.scalars(select(Supernet.id).where(Supernet.digest == self.digest)).all()
+        jobs = select(Job.id).where(
+            Job.state.in_(ACTIVE), Job.cancel_asked_at.is_(None), Job.request["supernet_id"].as_string().in_(wanted)
+        )
+        return list(session.scalars(jobs.order_by(Job.id)))
+
+    def record(self, session: Session, kind: str, data: dict[str, Any]) -> None:
+        for job_id in self.waiting(session):
+            add_event(session, job_id, kind, data)
+
+    def record_progress(self, session: Session, step: str, fraction: float, message: str, eta_s: float | None) -> None:
+        for job_id in self.waiting(session):
+            try:
+                record_progress(session, job_id, step, fraction, message, eta_s)
+            except JobConflict:
+                continue  # queued, or ended in this very moment
+
+
+def train_shared(context: WorkerContext, digest: str) -> dict[str, Any]:
+    """The shared workflow. Never raises for a failed training: the jobs that wait read what it returns."""
+    run = SharedRun(context, digest)
+    try:
+        _train_and_score(run)
+        return {"trained": True}
+    except NobodyWaits:
+        return {"stopped": True}
+    except JobQuarantined as error:
+        return {"error": error.problem, "quarantined": True}
+    except WorkerStopping:
+        raise
+    except Exception as error:
+        log.warning("training failed", extra={"digest": digest}, exc_info=not isinstance(error, BespokeError))
+        return {"error": problem_of(error)}
+
+
+def _train_and_score(run: SharedRun) -> None:
+    rows = run.context.transaction(lambda s: s.scalars(select(Supernet).where(Supernet.digest == run.digest)).all())
+    if not rows:
+        raise NobodyWaits
+    row = rows[0]
+    spec = {"space": row.space, "classes": row.classes, "dataset": row.dataset, "recipe": row.recipe, "seed": row.seed}
+    trained = run.step("train_supernet", {**spec, "digest": run.digest}, lambda: _train(run, spec))
+    scored = run.step(
+        "score_subnetworks",
+        {**spec, "weights_sha256": trained["weights_sha256"], "networks": SCORED_NETWORKS},
+        lambda: _score(run, spec, trained["weights_sha256"]),
+    )
+    finished = {
+        "weights_sha256": trained["weights_sha256"],
+        "predictor": scored["predictor"],
+        "summary": {**scored["summary"], **trained["training"]},
+        "ready_at": now(),
+    }
+    run.write(
+        lambda s: s.execute(update(Supernet).where(Supernet.digest == run.digest, Supernet.ready_at.is_(None)).values(finished))
+    )
+
+
+def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
+    """Train in a child that goes on from its last checkpoint; the result is read from its files, not from its words."""
+    context = run.context
+    folder = context.work_folder(f"supernet-{run.digest[:32]}")
+    job = {key: spec[key] for key in ("space", "dataset", "recipe", "seed")} | {
+        "out_dir": str(folder),
+        "data_dir": str(context.work_folder("data")),
+        "registered": {name: str(place) for name, place in context.settings.datasets.items()},
+        "heartbeat_timeout_s": silence_limit_s(context.settings),
+        "device": context.settings.training_device,
+    }
+    path = folder / f"spec-{context.worker_id}.json"
+    path.write_text(json.dumps(job))
+    module, memory_bytes = ["supernets.training", str(path)], context.settings.step_memory_mb << 20
+    with Child("training", module, log=folder / "log.txt", check=run.check, memory_bytes=memory_bytes) as child:
+        for message in child.messages():
+            if message.get("event") == "progress":
+                text, eta_s = str(message.get("message", "")), message.get("eta_s")
+                run.progress("train_supernet", float(message.get("fraction", 0)), text, eta_s, always=True)
+                failpoint("training.progress")
+    path.unlink()
+    return _publish(run, folder)
+
+
+def _publish(run: SharedRun, folder: Path) -> dict[str, Any]:
+    """Store the weights under their hash, checked against what the trainer wrote beside them."""
+    description = read_description(folder)
+    if description is None:
+        raise ChildCrashed("training", 0, 0, "it ended without a supernet")
+    sha256, size_bytes = run.context.store.put(folder / WEIGHTS)
+    if sha256 != description["sha256"]:
+        raise ChildCrashed("training", 0, 0, "its weights changed after it ended")
+    failpoint("training.stored")
+    run.write(lambda session: _register(session, sha256, size_bytes))
+    kept = ("epochs", "steps", "train_seconds")
+    return {"weights_sha256": sha256, "training": {key: description[key] for key in kept}}
+
+
+def _register(session: Session, sha256: str, size_bytes: int) -> None:
+    register(session, sha256, size_bytes, "supernet")
+
+
+def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str) -> dict[str, Any]:
+    """Evaluate sub-networks on the validation split and fit the accuracy predictor."""
+    space = space_named(spec["space"]).with_classes(spec["classes"])
+    extremes = [space.genes(space.largest()), space.genes(space.smallest())]
+    sampled = space.chain.sample(np.random.default_rng(spec["seed"]), SCORED_NETWORKS)
+    genes = np.unique(np.concatenate([extremes, sampled]), axis=0)
+    started = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        eta_s = (time.monotonic() - started) / max(done, 1) * (total - done)
+        run.progress("score_subnetworks", done / total, f"sub-network {done} of {total}", eta_s)
+
+    networks = [space.to_json(space.architecture(row)) for row in genes]
+    with Laboratory(run) as laboratory:
+        loaded = {key: spec[key] for key in ("space", "classes", "dataset")} | {"weights_sha256": weights_sha256}
+        found = laboratory.call("score", {"supernet": loaded, "architectures": networks, "split": "validation"}, report)
+    accuracies = found["accuracies"]
+    predictor = AccuracyPredictor.fit(space, genes, accuracies, seed=spec["seed"])
+    measured = {tuple(row): accuracy for row, accuracy in zip(genes.tolist(), accuracies, strict=True)}
+    summary = {
+        "largest": {"accuracy": measured[tuple(extremes[0].tolist())], "architecture": space.to_json(space.largest())},
+        "smallest": {"accuracy": measured[tuple(extremes[1].tolist())], "architecture": space.to_json(space.smallest())},
+        "split": "validation",
+        "scored_networks": len(genes),
+    }
+    return {"predictor": predictor.to_json(), "summary": summary}

@@ -1,0 +1,47 @@
+"""Errors of a job as problem objects (RFC 9457), for `error` of a failed job."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from latency_tables.errors import BespokeError, InfeasibleBudget, MissingLatency, TooFewNetworks
+from worker.steps import StepFailed
+
+_INTERNAL: Final = (
+    "The job stopped on an error of the service itself. Its log has the details under the job's id; please report it."
+)
+
+
+def problem_of(error: Exception) -> dict[str, Any]:
+    """The problem object of an error; what is not ours is not shown to the user."""
+    if isinstance(error, StepFailed):
+        return {"type": _urn(error.kind), "title": _title(error.kind), "status": 500, "detail": str(error), **error.detail}
+    if isinstance(error, BespokeError):
+        name = type(error).__name__
+        return {"type": _urn(name), "title": _title(name), "status": 422, "detail": str(error), **_more(error)}
+    if isinstance(error, MemoryError):
+        return {"type": "urn:bespoke:out-of-memory", "title": "Out of memory", "status": 500, "detail": _INTERNAL}
+    return {"type": "urn:bespoke:internal", "title": "Internal error", "status": 500, "detail": _INTERNAL}
+
+
+def _more(error: BespokeError) -> dict[str, Any]:
+    if isinstance(error, InfeasibleBudget):
+        return {"reachable_ms": {"min": error.minimum, "max": error.maximum}}
+    if isinstance(error, MissingLatency):
+        return {"missing_operators": list(error.operators[:20])}
+    if isinstance(error, TooFewNetworks):
+        return {"missing_networks": error.missing}
+    return {}
+
+
+def _words(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+
+
+def _urn(name: str) -> str:
+    return f"urn:bespoke:{_words(name).lower().replace(' ', '-')}"
+
+
+def _title(name: str) -> str:
+    return _words(name).capitalize()

@@ -1,0 +1,93 @@
+"""What a step's work may do to a job: the errors, and the back-off between tries.
+
+Deterministic errors (`BespokeError`, and any bug) end the job at once, since trying again only repeats them.
+Transient ones (database, disk, network file system) are tried again with exponential back-off and jitter.
+A crash (a child killed by a signal) is tried again too, but the third one quarantines the job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from latency_tables.errors import BespokeError
+
+Result = TypeVar("Result")
+VERSION: Final = 1  # part of every step's digest: raise it when a step's code changes what it computes
+TRANSIENT: Final = (OSError, OperationalError, InterfaceError)
+TRIES: Final = 6
+MAX_CRASHES: Final = 3
+
+
+class JobCancelled(Exception):
+    """Somebody asked for the job to stop."""
+
+
+class JobLost(Exception):
+    """Another worker has the job, or it has ended: nothing more may be written."""
+
+
+class WorkerStopping(Exception):
+    """The worker was told to end: the job is handed back at its last finished step."""
+
+
+class JobQuarantined(Exception):
+    """The job crashed too often; `problem` says how."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        super().__init__(problem["detail"])
+        self.problem = problem
+
+
+class StepFailed(BespokeError):
+    """An error that a child or a shared step reported; `kind` is its class there."""
+
+    def __init__(self, kind: str, message: str, detail: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.detail = detail or {}
+
+
+class ChildCrashed(Exception):
+    """A child process ended by a signal, or without a word; `signal` is 0 where there was none."""
+
+    def __init__(self, what: str, signal: int, code: int | None, tail: str) -> None:
+        super().__init__(f"{what} crashed ({f'signal {signal}' if signal else f'exit code {code}'})")
+        self.what = what
+        self.signal = signal
+        self.tail = tail
+
+
+def step_digest(step: str, inputs: dict[str, Any]) -> str:
+    """Key of a step's result: SHA-256 over its name, the code version and all that goes into it."""
+    text = json.dumps([step, VERSION, inputs], sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def back_off_s(attempt: int, first_s: float = 0.2, cap_s: float = 20.0) -> float:
+    """Seconds before try number `attempt` + 1: doubled each time, capped, with full jitter in its upper half."""
+    return float(min(cap_s, first_s * 2.0**attempt)) * (0.5 + random.random() / 2)
+
+
+def tries(wait: Callable[[float], None], count: int = TRIES) -> Iterator[int]:
+    """Try numbers from 0, waiting with back-off before each but the first."""
+    for attempt in range(count):
+        if attempt:
+            wait(back_off_s(attempt - 1))
+        yield attempt
+
+
+def persist(action: Callable[[], Result], wait: Callable[[float], None]) -> Result:
+    """Do `action`, again after transient errors; the last of them is raised."""
+    for attempt in tries(wait):
+        try:
+            return action()
+        except TRANSIENT:
+            if attempt == TRIES - 1:
+                raise
+    raise AssertionError("unreachable")
