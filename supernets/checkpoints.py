@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,11 @@ from supernets.spaces.space import Space
 
 FORMATS: Final = ("once-for-all",)
 _SHOWN: Final = 3
+# Whatever a damaged file makes of torch's restricted unpickler.
+_UNREADABLE: Final = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, OSError),
+    *(ValueError, LookupError, TypeError, AttributeError, AssertionError),
+)
 
 State = dict[str, Tensor]
 Pair = tuple[str, str]
@@ -142,7 +148,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         data: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InvalidCheckpoint(f"there is no file {path.name}; give the path of a downloaded checkpoint") from error
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except _UNREADABLE as error:
         raise InvalidCheckpoint(
             f"{path.name} is damaged or holds more than tensors; download it again from where it was published"
         ) from error

@@ -25,7 +25,7 @@ class Choice:
     zero: bool = False
 
     def __post_init__(self) -> None:
-        if self.expand == int(self.expand):  # 3.0 and 3 are one choice, so they get one digest
+        if float(self.expand).is_integer():  # 3.0 and 3 are one choice, so they get one digest
             object.__setattr__(self, "expand", int(self.expand))
 
     def as_dict(self) -> dict[str, Any]:
