@@ -47,32 +47,35 @@ def export_onnx(network: nn.Module, input_shape: Sequence[int], *, batch_size: i
     return _finished(_canonical(model, 0))
 
 
-def export_operators(operators: Iterable[Operator], *, seed: int = 0, progress: Progress | None = None) -> dict[Operator, bytes]:
+def export_operators(
+    operators: Iterable[Operator], *, seed: int = 0, batch_size: int = 1, progress: Progress | None = None
+) -> dict[Operator, bytes]:
     """One ONNX file per operator with settled random weights: the micro-benchmarks of a latency table.
 
-    The weights depend on the operator and the seed only. progress: called with (done, all).
+    The weights depend on the operator and the seed only. batch_size: of the table's context. progress: called with
+    (done, all).
     """
     wanted = list(dict.fromkeys(operators))
     files: dict[Operator, bytes] = {}
     for chunk in _chunks(wanted):
-        files.update((op, _finished(model)) for op, model in zip(chunk, _operator_models(chunk, seed), strict=True))
+        files.update((op, _finished(model)) for op, model in zip(chunk, _operator_models(chunk, seed, batch_size), strict=True))
         if progress is not None:
             progress(len(files), len(wanted))
     return files
 
 
-def export_network(space: Space, architecture: Architecture, seed: int = 0) -> bytes:
+def export_network(space: Space, architecture: Architecture, seed: int = 0, *, batch_size: int = 1) -> bytes:
     """A whole network with settled random weights, to measure. See `export_networks` for many."""
-    return export_networks(space, [architecture], seed)[0]
+    return export_networks(space, [architecture], seed, batch_size=batch_size)[0]
 
 
-def export_networks(space: Space, architectures: Sequence[Architecture], seed: int = 0) -> list[bytes]:
+def export_networks(space: Space, architectures: Sequence[Architecture], seed: int = 0, *, batch_size: int = 1) -> list[bytes]:
     """Whole networks with settled random weights, joined from the graphs of their operators: for calibration."""
     plans = [lower(space, architecture) for architecture in architectures]
     wanted = list(dict.fromkeys(op for plan in plans for op in plan))
     models: dict[Operator, Model] = {}
     for chunk in _chunks(wanted):
-        models.update(zip(chunk, _operator_models(chunk, seed, space.batch_norm_eps), strict=True))
+        models.update(zip(chunk, _operator_models(chunk, seed, batch_size, space.batch_norm_eps), strict=True))
     return [_finished(_joined([models[op] for op in plan])) for plan in plans]
 
 
@@ -135,9 +138,9 @@ def _chunks(operators: Sequence[Operator]) -> Iterator[list[Operator]]:
         yield chunk
 
 
-def _operator_models(operators: Sequence[Operator], seed: int, eps: float = 1e-5) -> list[Model]:
+def _operator_models(operators: Sequence[Operator], seed: int, batch_size: int, eps: float = 1e-5) -> list[Model]:
     modules = [fold_batch_norm(settled_operator(op, seed, eps)) for op in operators]
-    model = _export(modules, [(op.in_channels, op.in_height, op.in_width) for op in operators], 1)
+    model = _export(modules, [(op.in_channels, op.in_height, op.in_width) for op in operators], batch_size)
     return [_canonical(model, index) for index in range(len(operators))]
 
 
