@@ -23,7 +23,7 @@ from service.db.models import Artifact
 
 _CHUNK: Final = 1 << 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_TEMPORARY: Final = ".tmp-"
+TEMPORARY: Final = ".tmp-"
 
 
 class ArtifactStore:
@@ -35,7 +35,7 @@ class ArtifactStore:
 
     def put(self, data: bytes | Path) -> tuple[str, int]:
         """Store bytes or a copy of a file; (sha256, size in bytes). Storing the same twice changes nothing."""
-        temporary = self.root / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        temporary = self.root / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
             digest, size = _write(temporary, data)
             target = self.path(digest)
@@ -89,7 +89,7 @@ class ArtifactStore:
         wanted = set(referenced)
         unreferenced = [self.path(sha256) for sha256 in self.stored() if sha256 not in wanted]
         removed = []
-        for path in [*self.root.glob(f"{_TEMPORARY}*"), *unreferenced]:
+        for path in [*self.root.glob(f"{TEMPORARY}*"), *unreferenced]:
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < limit:
                     path.unlink()
