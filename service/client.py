@@ -129,7 +129,11 @@ def find_access(url: str | None = None, key: str | None = None, data_dir: Path |
         )
     if urlsplit(found_url).scheme not in ("http", "https"):
         raise NoServer("the server's address must begin with http:// or https://")
-    found_key = key or os.environ.get("BESPOKE_KEY") or _text(folder / "owner.key")
+    # The owner key of this machine's server is never sent to another machine.
+    local = urlsplit(found_url).hostname in _LOOPBACK or found_url == _url_of(folder)
+    found_key = key or os.environ.get("BESPOKE_KEY") or (_text(folder / "owner.key") if local else None)
+    if not found_key and not local:
+        raise NoKey("no key is known for that server: give one with --key (or BESPOKE_KEY); its owner makes keys")
     if not found_key:
         raise NoKey(
             f"no key is known: {folder}/owner.key is not there. Give one with --key (or BESPOKE_KEY); "

@@ -40,7 +40,7 @@ def create(
 ) -> None:
     """Make a key. It is shown once, here; the service keeps only its SHA-256.
 
-    Example: [cyan]bespoke keys create ci --scope read --scope search --expires-in-days 90[/]
+    Example: [cyan]bespoke keys create ci --scope devices:read --scope jobs:write --scope models:read --expires-in-days 90[/]
     """
     with client() as service:
         made = service.create_key(name, scope, expires_in_days)
