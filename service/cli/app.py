@@ -14,6 +14,7 @@ from latency_tables.errors import BespokeError
 from service.cli import devices, jobs, keys, models, supernets, tables
 from service.cli.connection import Connection, choose
 from service.cli.demo import demo
+from service.cli.doctor import doctor
 from service.cli.front import front
 from service.cli.profile import profile
 from service.cli.screen import errors, report
@@ -63,6 +64,7 @@ app.command(rich_help_panel=_LOOK)(front)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=_LOOK)
 app.add_typer(models.app, name="models", rich_help_panel=_LOOK)
 app.add_typer(keys.app, name="keys", rich_help_panel=_RUN)
+app.command(rich_help_panel=_RUN)(doctor)
 
 
 @app.command(

@@ -60,7 +60,7 @@ def draw_front(file: Path, title: str, points: Sequence[Point], models: Sequence
     ax.set_ylabel("accuracy (%)")
     ax.set_title(title, color=INK, loc="left")
     ax.set_ylim(top=min(100.4, ax.get_ylim()[1]))
-    ax.legend(loc="lower right", frameon=False)
+    ax.legend(loc="lower right", frameon=True, framealpha=1.0, edgecolor="white")
     save(figure, file)
 
 
@@ -84,13 +84,34 @@ def _draw_model(ax: Axes, card: Mapping[str, Any], first: bool) -> None:
     )
     ax.annotate(
         f"{card['budget_ms']:.3g} ms",
-        (card["budget_ms"], 0.01),
+        (card["budget_ms"], 0.99),
         xycoords=("data", "axes fraction"),
-        xytext=(-3, 2),
+        xytext=(-3, -2),
         textcoords="offset points",
         rotation=90,
         ha="right",
-        va="bottom",
+        va="top",
         fontsize=8,
         color=GREY,
     )
+
+
+def draw_matrix(file: Path, devices: Sequence[str], networks: Sequence[Mapping[str, Any]]) -> None:
+    """Predicted latency of each network on each device, as times of its budget there; red is broken."""
+    import numpy as np
+    from matplotlib.colors import TwoSlopeNorm
+
+    budgets: dict[str, float] = {}
+    for network in networks:
+        budgets[network["device"]] = max(network["budget_ms"], budgets.get(network["device"], 0.0))
+    values = np.array([[n["latency_ms"].get(d) or np.nan for d in devices] for n in networks], dtype=float)
+    shares = values / np.array([budgets.get(d, np.nan) for d in devices])
+    figure, (ax,) = new_figure(2.5 + 1.2 * len(devices), 1.8 + 0.45 * len(networks))
+    ax.grid(visible=False)
+    ax.imshow(np.clip(shares, 0, 2), cmap="RdYlGn_r", norm=TwoSlopeNorm(1.0, 0.0, 2.0), aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        ax.text(column, row, "-" if np.isnan(value) else f"{value:.3g}", ha="center", va="center", color=INK, fontsize=9)
+    ax.set_xticks(range(len(devices)), devices, rotation=30, ha="right")
+    ax.set_yticks(range(len(networks)), [f"{n['device']}, {n['budget_ms']:.3g} ms" for n in networks])
+    figure.suptitle("predicted ms of each network on each device\n(red: above the budget there)", fontsize=9, color=INK)
+    save(figure, file)

@@ -10,8 +10,17 @@ from rich.markup import escape
 
 from service.cli.connection import client
 from service.cli.models import print_card
-from service.cli.screen import follow, milliseconds, say
-from service.client import BespokeClient
+from service.cli.pictures import draw_matrix
+from service.cli.screen import follow, grid, milliseconds, problem_text, say
+from service.client import BespokeClient, ClientError
+
+
+class SomeFailed(ClientError):
+    """Some targets of a job were delivered, others cannot be met."""
+
+    def __init__(self, failures: list[dict[str, Any]]) -> None:
+        lines = [f"{f['device']} within {milliseconds(f['budget_ms'])} ms: {problem_text(f.get('error'))}" for f in failures]
+        super().__init__("not every target was met.\n  " + "\n  ".join(lines))
 
 
 def search(
@@ -65,6 +74,10 @@ def search(
             return
         done = follow(service, job, f"search {job.id[:12]}")
         deliver(service, done.result.get("models") or [], output)
+    show_matrix(done.result, output)
+    failures = done.result.get("failures") or []
+    if failures:
+        raise SomeFailed(failures)
 
 
 def deliver(service: BespokeClient, models: list[dict[str, Any]], output: Path | None) -> None:
@@ -78,6 +91,22 @@ def deliver(service: BespokeClient, models: list[dict[str, Any]], output: Path |
             say(f"  written   {escape(str(file))}")
         else:
             say(f"[dim]  Get the file with `bespoke models download {card['id']} -o model.onnx`.[/]")
+
+
+def show_matrix(result: dict[str, Any], output: Path | None) -> None:
+    """What each delivered network would cost on every device of the job: why specialising pays."""
+    matrix = result.get("matrix") or {}
+    devices, networks = matrix.get("devices") or [], matrix.get("networks") or []
+    if len(devices) < 2 or not networks:
+        return
+    rows = [
+        (f"{escape(n['device'])} {milliseconds(n['budget_ms'])} ms", *(milliseconds(n["latency_ms"].get(d)) for d in devices))
+        for n in networks
+    ]
+    grid("predicted latency of each network on each device, in ms", ("made for", *(f">{d}" for d in devices)), rows)
+    if output is not None and output.is_dir():
+        draw_matrix(output / "matrix.png", devices, networks)
+        say(f"picture {escape(str(output / 'matrix.png'))}")
 
 
 def _file_name(card: dict[str, Any]) -> str:
