@@ -1,0 +1,309 @@
+"""Is a table to be believed? Physical floors, consistency with neighbours, units, replays, replication, drift.
+
+Every check is a pure function. A finding of severity `review` keeps a table from being used silently; a `warning` is shown.
+The cases are F1 to F11 of the threat list: a cross-check against whole networks finds wrong units and wrong scales but
+misses single poisoned entries, so these are found by comparing each row with what the others say about such an operator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_tables.dense import Array
+from latency_tables.least_squares import nonnegative
+from latency_tables.measurement import Measurement
+from latency_tables.operators import Operator
+from latency_tables.table import LatencyTable
+
+Severity = Literal["review", "warning"]
+
+LEAST_ROWS: Final = 12
+TOO_FAST: Final = 0.3
+TOO_SLOW: Final = 6.0
+MONOTONE: Final = 0.6
+UNIT_RANGE: Final = (0.35, 1.6)
+SCALE_GATE: Final = 1.2
+REPLICATION: Final = 0.05
+REPLICATION_TAU: Final = 0.95
+DRIFT: Final = 0.05
+VERIFIED: Final = 0.10
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The most a device could do. The defaults are beyond any single device of today: 1 PMAC/s and 10 TB/s."""
+
+    macs_per_ms: float = 1e12
+    bytes_per_ms: float = 1e10
+    tick_ms: float = 1e-6
+
+    def floor_ms(self, operator: Operator) -> float:
+        """Below this no measurement of the operator can be true."""
+        return max(operator.macs / self.macs_per_ms, operator.bytes_moved / self.bytes_per_ms, self.tick_ms)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong or odd. operator: canonical text, where it concerns one row."""
+
+    kind: str
+    severity: Severity
+    message: str
+    operator: str | None = None
+
+    def as_dict(self) -> dict[str, str | None]:
+        return {"kind": self.kind, "severity": self.severity, "message": self.message, "operator": self.operator}
+
+
+def needs_review(findings: Iterable[Finding]) -> bool:
+    """Whether a table with these findings must not be used before somebody has looked at it."""
+    return any(f.severity == "review" for f in findings)
+
+
+def review_table(
+    table: LatencyTable, peak: Peak | None = None, flags: Mapping[Operator, Sequence[str]] | None = None
+) -> list[Finding]:
+    """Everything that can be said from the rows alone. `flags`: what the agent said of a row (`unstable`, `throttled`)."""
+    return [
+        *below_floor(table, peak or Peak()),
+        *against_neighbours(table),
+        *not_monotone(table),
+        *repeated(table),
+        *flagged(flags or {}),
+    ]
+
+
+def below_floor(table: LatencyTable, peak: Peak) -> list[Finding]:
+    """Rows that are faster than physics allows."""
+    return [
+        Finding(
+            "below_floor", "review", f"{m.median_ms:.3g} ms is less than the device can need: {peak.floor_ms(op):.3g} ms", op.text
+        )
+        for op, m in table.rows.items()
+        if m.median_ms < peak.floor_ms(op)
+    ]
+
+
+def against_neighbours(table: LatencyTable) -> list[Finding]:
+    """Rows that do not fit what the table's other rows say about an operator of that size.
+
+    A model of work (t = overhead + matrix MACs + depthwise MACs + bytes, coefficients not negative) is fitted robustly;
+    rows far off in the logarithm, seen against the spread of their family, are reported.
+    """
+    if len(table.rows) < LEAST_ROWS:
+        return []
+    operators = list(table.rows)
+    times = np.array([table.rows[op].median_ms for op in operators])
+    ratios = np.log(times / _work_model(operators, times))
+    families = np.array([f"{op.family}{op.kernel}" for op in operators])
+    found = []
+    for family in np.unique(families):
+        members = np.flatnonzero(families == family)
+        centre = np.median(ratios[members]) if len(members) >= LEAST_ROWS else np.median(ratios)
+        spread = 1.4826 * np.median(np.abs(ratios[members] - centre))
+        low = max(min(math.log(TOO_FAST), -5 * spread), math.log(TOO_FAST / 2))
+        high = max(math.log(TOO_SLOW), 5 * spread)
+        for index in members:
+            off = ratios[index] - centre
+            if low <= off <= high:
+                continue
+            word = "faster" if off < 0 else "slower"
+            factor = math.exp(abs(off))
+            message = f"{times[index]:.3g} ms is {factor:.1f} times {word} than the table's other rows suggest; measure it again"
+            found.append(Finding("neighbours", "review" if off < 0 else "warning", message, operators[index].text))
+    return found
+
+
+def _work_model(operators: Sequence[Operator], times: Array) -> Array:
+    """Robustly fitted latency of each operator from its work, in ms.
+
+    Errors are relative to the model, never to the measured time: an entry near 0 would weigh more than all others. Ratios
+    are clipped at first, and rows further off than that do not take part at last.
+    """
+    features = np.array([_work(op) for op in operators])
+    used = features.max(axis=0) > 0
+    features = features[:, used] / features[:, used].max(axis=0)
+    model = features @ np.median(times[:, None] / np.maximum(features, 1e-3), axis=0) / features.shape[1]
+    for step in range(40):
+        rows = features / model[:, None]
+        ratios = times / model
+        ratios = ratios / np.median(ratios) if step == 0 else ratios
+        kept = np.abs(np.log(ratios)) < math.log(2.5) if step >= 25 else np.ones(len(times), dtype=bool)
+        target = np.clip(ratios, 0.5, 2.0)
+        gram = rows[kept].T @ rows[kept]
+        gram += 1e-9 * np.trace(gram) * np.eye(len(gram))
+        coefficients = nonnegative(gram, rows[kept].T @ target[kept])
+        model = np.maximum(features @ coefficients, 1e-12)
+    return model
+
+
+def _work(op: Operator) -> tuple[float, ...]:
+    depthwise = 0.0
+    if op.family == "mbconv":
+        depthwise = op.out_height * op.out_width * op.mid_channels * op.kernel**2
+    elif op.family == "maxpool":
+        depthwise = op.out_height * op.out_width * op.out_channels * op.kernel**2
+    return (1.0, max(0.0, op.macs - depthwise), depthwise, float(op.bytes_moved))
+
+
+_SIZES: Final = ("in_height", "mid_channels", "kernel")
+
+
+def not_monotone(table: LatencyTable) -> list[Finding]:
+    """Rows much faster than a smaller operator of the same kind (smaller image, fewer mid channels, smaller kernel)."""
+    found: dict[str, Finding] = {}
+    for size in _SIZES:
+        groups: dict[tuple[object, ...], list[Operator]] = {}
+        for op in table.rows:
+            groups.setdefault(_without(op, size), []).append(op)
+        for group in groups.values():
+            ordered = sorted(group, key=lambda op: getattr(op, size))
+            for small, large in pairwise(ordered):
+                fast, slow = table.rows[large].median_ms, table.rows[small].median_ms
+                if fast < MONOTONE * slow:
+                    message = f"faster than the same operator with a smaller {size} ({fast:.3g} ms against {slow:.3g} ms)"
+                    found.setdefault(large.text, Finding("not_monotone", "warning", message, large.text))
+    return list(found.values())
+
+
+def _without(op: Operator, size: str) -> tuple[object, ...]:
+    dropped = {"in_height": ("in_height", "in_width"), "mid_channels": ("mid_channels", "groups")}.get(size, (size,))
+    return tuple(value for name, value in op.__dict__.items() if name in op.__dataclass_fields__ and name not in dropped)
+
+
+def repeated(table: LatencyTable) -> list[Finding]:
+    """Replays: different operators with the same latency to the last digit, or repeats that never differ."""
+    found = []
+    values = [m.median_ms for m in table.rows.values()]
+    precise = [v for v in values if len(repr(v).replace(".", "").strip("0")) >= 6]
+    most = Counter(precise).most_common(1)
+    if most and most[0][1] >= max(3, 0.02 * len(values)):
+        message = f"{most[0][1]} different operators have the same latency to the last digit; measurements do not"
+        found.append(Finding("identical_rows", "review", message))
+    told = [m for m in table.rows.values() if m.mad_ms is not None and (m.count or 0) >= 10]
+    still = sum(m.mad_ms == 0 for m in told)
+    if len(told) >= LEAST_ROWS and still > 0.5 * len(told):
+        message = f"{still} of {len(told)} rows were measured 10 times or more without any spread; a clock this coarse, or copies"
+        found.append(Finding("no_spread", "review", message))
+    return found
+
+
+def flagged(flags: Mapping[Operator, Sequence[str]]) -> list[Finding]:
+    """What the agent noticed, as warnings: these rows are used, but not silently."""
+    return [
+        Finding(flag, "warning", f"the agent found this operator {flag} after repeats", op.text)
+        for op, names in flags.items()
+        for flag in names
+    ]
+
+
+def check_scale(
+    sums_ms: Sequence[float] | Array, measured_ms: Sequence[float] | Array, expected: float | None = None
+) -> list[Finding]:
+    """Wrong units or a foreign table: whole networks against the sums of their rows (8 networks or more are best).
+
+    expected: measured / sum that an earlier table of this device had; without it only what no device shows is reported.
+    """
+    ratios = np.asarray(measured_ms, dtype=np.float64) / np.asarray(sums_ms, dtype=np.float64)
+    if len(ratios) == 0:
+        return []
+    ratio = float(np.median(ratios))
+    low, high = UNIT_RANGE if expected is None else (expected / SCALE_GATE, expected * SCALE_GATE)
+    if low <= ratio <= high:
+        return []
+    hint = (
+        "the unit is not ms" if not 0.02 < ratio < 50 else "the table is of another context or device, or its values are scaled"
+    )
+    message = f"whole networks take {ratio:.3g} times the sum of their rows, {low:.2f} to {high:.2f} was expected: {hint}"
+    return [Finding("scale", "review", message)]
+
+
+def check_durations(measurements: Iterable[Measurement], wall_s: float) -> list[Finding]:
+    """Measurements that together took longer than the session lasted by the service's own clock."""
+    spent_s = sum((m.lower_quartile_ms or m.median_ms) * (m.count or 1) / 2 for m in measurements) / 1e3
+    if spent_s <= wall_s:
+        return []
+    return [Finding("longer_than_session", "review", f"{spent_s:.0f} s of measurements were reported in {wall_s:.0f} s")]
+
+
+def check_sentinel(readings_ms: Sequence[float]) -> list[Finding]:
+    """The sentinel through a session: more than 5 % apart means that the device ran at different speeds."""
+    if len(readings_ms) < 2:
+        return []
+    apart = max(readings_ms) / min(readings_ms) - 1
+    if apart <= DRIFT:
+        return []
+    severity: Severity = "review" if apart > 4 * DRIFT else "warning"
+    return [
+        Finding(
+            "throttled", severity, f"the sentinel operator changed by {apart:.0%} through the session; let the device cool down"
+        )
+    ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two measurements of the same operators. change: median of |second / first - 1|; kendall_tau: of their order.
+
+    moved: operators that changed by more than the limit, most changed first. holds: within 5 % (and tau 0.95 for tables).
+    """
+
+    operators: int
+    change: float
+    kendall_tau: float
+    moved: tuple[Operator, ...]
+    holds: bool
+
+
+def replication(first: LatencyTable, second: LatencyTable) -> Comparison:
+    """The same device profiled twice: reproducible when the median difference is <= 5 % and Kendall's tau >= 0.95."""
+    comparison = _compare(first.rows, second.rows)
+    holds = comparison.operators >= 2 and comparison.change <= REPLICATION and comparison.kendall_tau >= REPLICATION_TAU
+    return Comparison(comparison.operators, comparison.change, comparison.kendall_tau, comparison.moved, holds)
+
+
+def drift(table: LatencyTable, again: Mapping[Operator, Measurement]) -> Comparison:
+    """Does the table still hold? A few operators measured again; `moved` says what to re-measure, all of it if they all moved."""
+    comparison = _compare(table.rows, again)
+    mostly = len(comparison.moved) > comparison.operators / 2
+    moved = tuple(table.rows) if mostly else comparison.moved
+    holds = comparison.operators >= 1 and comparison.change <= DRIFT and not mostly
+    return Comparison(comparison.operators, comparison.change, comparison.kendall_tau, () if holds else moved, holds)
+
+
+def _compare(first: Mapping[Operator, Measurement], second: Mapping[Operator, Measurement]) -> Comparison:
+    shared = [op for op in first if op in second]
+    if not shared:
+        return Comparison(0, math.inf, 0.0, (), False)
+    a = np.array([first[op].median_ms for op in shared])
+    b = np.array([second[op].median_ms for op in shared])
+    changes = np.abs(b / a - 1)
+    moved = tuple(shared[i] for i in np.argsort(-changes) if changes[i] > DRIFT)
+    return Comparison(len(shared), float(np.median(changes)), kendall_tau(a, b), moved, False)
+
+
+def kendall_tau(a: npt.ArrayLike, b: npt.ArrayLike, most: int = 3000) -> float:
+    """Kendall's tau-b; of an even sample of `most` pairs of values when there are more."""
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if len(x) > most:
+        index = np.linspace(0, len(x) - 1, most).astype(int)
+        x, y = x[index], y[index]
+    if len(x) < 2:
+        return 1.0
+    upper = np.triu_indices(len(x), 1)
+    dx, dy = np.sign(np.subtract.outer(x, x)[upper]), np.sign(np.subtract.outer(y, y)[upper])
+    pairs = math.sqrt(float((dx != 0).sum()) * float((dy != 0).sum()))
+    return float((dx * dy).sum() / pairs) if pairs else 1.0
+
+
+def verified(predicted_ms: float, measured_ms: float) -> bool:
+    """Whether a delivered network was measured close enough to its prediction (10 %) to be called verified."""
+    return abs(measured_ms / predicted_ms - 1) <= VERIFIED
