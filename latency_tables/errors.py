@@ -9,7 +9,11 @@ BespokeError
 ├── InvalidArchitecture    an architecture outside its space
 ├── UnknownSpace           no such search space in the catalog
 ├── InfeasibleBudget       no network meets the budget (carries the reachable range)
+│   └── ContradictingConstraints  every limit can be met alone, but not all of them at once
+├── InvalidSearch          a search request that cannot be run
+├── UnknownStrategy        no such search strategy in the catalog
 ├── TooFewNetworks         a calibration or bound needs more whole networks (says how many)
+├── NoTable                a device without a usable latency table for a search space
 ├── PoorCalibration        the table does not explain the device's whole networks
 ├── InvalidPredictor       data that do not make an accuracy predictor
 ├── UnknownDataset         no such data set (catalog or the operator's settings)
@@ -88,12 +92,31 @@ class InfeasibleBudget(BespokeError):
         self.maximum = maximum
 
 
+class ContradictingConstraints(InfeasibleBudget):
+    """Every limit can be met alone, but no network meets all of them.
+
+    `minimum` and `maximum` are what the first constraint can reach while the others hold; infinite where nothing can.
+    """
+
+
+class InvalidSearch(BespokeError, ValueError):
+    """A search request that cannot be run as written."""
+
+
+class UnknownStrategy(BespokeError, LookupError):
+    """No search strategy of that name is in the catalog."""
+
+
 class TooFewNetworks(BespokeError):
     """More whole networks must be measured; `missing` says how many."""
 
     def __init__(self, message: str, missing: int) -> None:
         super().__init__(message)
         self.missing = missing
+
+
+class NoTable(BespokeError):
+    """The device has no latency table that may be used for the search space."""
 
 
 class PoorCalibration(BespokeError):

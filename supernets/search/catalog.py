@@ -1,0 +1,30 @@
+"""Every search strategy, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from latency_tables.errors import UnknownStrategy
+from supernets.search import exact, random_search
+from supernets.search.problem import Problem, SearchResult
+
+Strategy = Callable[[Problem, np.random.Generator], SearchResult]
+
+
+def _exact(problem: Problem, generator: np.random.Generator) -> SearchResult:
+    return exact.solve(problem)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "exact": _exact,
+    "random": random_search.solve,
+}
+
+
+def solve(problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
+    """Answer a problem. Raises UnknownStrategy, or InfeasibleBudget with the reachable range."""
+    if strategy not in STRATEGIES:
+        raise UnknownStrategy(f"unknown search strategy; known are {', '.join(sorted(STRATEGIES))}")
+    return STRATEGIES[strategy](problem, generator)

@@ -1,0 +1,162 @@
+"""Every best way to finish a network: Pareto fronts of the rest of the chain, from the last block to the first.
+
+The state is what the rest depends on: the stage, the width it reads, the width it writes and how many of its blocks are
+done. One merge a block, so the work grows with the number of choices and the size of the front, not with the number of
+networks. This is the min-plus convolution of a multiple-choice knapsack (Kellerer, Pferschy, Pisinger, "Knapsack
+Problems", chapter 11) over a layered graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from latency_tables.dense import Array, DenseTable, Genes
+from supernets.search.pareto import Indices, nondominated
+
+EXIT = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """A front of completions. costs and scores (P,) ascend strictly.
+
+    step (P,): the choice taken (a width, or the choice of a block, or EXIT to leave the stage); child (P,): index of the
+    completion that follows it.
+    """
+
+    costs: Array
+    scores: Array
+    step: Indices
+    child: Indices
+
+    def within(self, limits: Array) -> Array:
+        """Best score of a completion that costs at most each limit; minus infinity where there is none."""
+        at = np.searchsorted(self.costs, limits, side="right")
+        return np.concatenate(([-np.inf], self.scores))[at]
+
+
+def _merge(options: list[tuple[int, float, float, Level]]) -> Level:
+    """The front over options (step, cost, score, what follows)."""
+    usable = [o for o in options if o[1] < np.inf and o[2] > -np.inf and len(o[3].costs)]
+    if len(usable) == 1:
+        step, cost, score, child = usable[0]
+        size = len(child.costs)
+        return Level(child.costs + cost, child.scores + score, np.full(size, step), np.arange(size))
+    if not usable:
+        return Level(np.empty(0), np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+    costs = np.concatenate([child.costs + cost for _, cost, _, child in usable])
+    scores = np.concatenate([child.scores + score for _, _, score, child in usable])
+    sizes = np.array([len(child.costs) for _, _, _, child in usable])
+    kept = nondominated(costs, scores)
+    starts = np.concatenate(([0], np.cumsum(sizes)[:-1]))
+    part = np.searchsorted(starts, kept, side="right") - 1
+    steps = np.array([step for step, _, _, _ in usable])
+    return Level(costs[kept], scores[kept], steps[part], kept - starts[part])
+
+
+class Completions:
+    """The fronts of all completions of a chain at one resolution, for one score and one cost."""
+
+    def __init__(self, score: DenseTable, cost: DenseTable, resolution: int) -> None:
+        self.chain, self.resolution = score.chain, resolution
+        self.score = [(blocks[resolution], depth[resolution]) for blocks, depth in zip(score.blocks, score.depth, strict=True)]
+        self.cost = [(blocks[resolution], depth[resolution]) for blocks, depth in zip(cost.blocks, cost.depth, strict=True)]
+        self._after: list[list[Level]] = [[] for _ in self.chain.stages]  # [stage][width read]
+        self._levels: list[dict[tuple[int, int, int], Level]] = [{} for _ in self.chain.stages]
+        zero = np.zeros(1)
+        none = np.zeros(1, dtype=np.int64)
+        after = [Level(zero, zero, none, none)] * self.chain.stages[-1].widths
+        self._end = after
+        for stage in reversed(range(len(self.chain.stages))):
+            self._after[stage] = after = self._solve_stage(stage, after)
+        constant = (float(cost.constant[resolution]), float(score.constant[resolution]))
+        self.whole = _merge([(resolution, *constant, after[0])])
+
+    def _solve_stage(self, stage: int, after: list[Level]) -> list[Level]:
+        """Fronts from the start of the stage, one per width it reads."""
+        shape, levels = self.chain.stages[stage], self._levels[stage]
+        (score, _), (cost, _) = self.score[stage], self.cost[stage]
+        repeats = _rest_repeats(score) and _rest_repeats(cost)
+        fronts = []
+        for i in range(len(cost)):
+            for o in range(shape.widths):
+                for done in reversed(range(shape.depths[-1] + 1)):
+                    # Blocks after the first read the stage's own width, so their completions are shared.
+                    shared = repeats and done > 0 and i > 0
+                    levels[i, o, done] = levels[0, o, done] if shared else self._solve_block(stage, i, o, done, after[o])
+            fronts.append(_merge([(o, 0.0, 0.0, levels[i, o, 0]) for o in range(shape.widths)]))
+        return fronts
+
+    def _solve_block(self, stage: int, i: int, o: int, done: int, after: Level) -> Level:
+        """Completions once `done` blocks of the stage are chosen."""
+        shape = self.chain.stages[stage]
+        options = []
+        if done < shape.depths[-1]:
+            follow = self._levels[stage][i, o, done + 1]
+            cost, score = self.options(stage, i, o, done)
+            kept = nondominated(cost, score)
+            options = [(int(c), float(cost[c]), float(score[c]), follow) for c in kept]
+        if done in shape.depths:
+            options.append((EXIT, *self.exit(stage, done), after))
+        return _merge(options)
+
+    def options(self, stage: int, i: int, o: int, block: int) -> tuple[Array, Array]:
+        """(costs, scores) of every choice of a block."""
+        choices = self.chain.stages[stage].choices[block]
+        return self.cost[stage][0][i, o, block, :choices], self.score[stage][0][i, o, block, :choices]
+
+    def exit(self, stage: int, done: int) -> tuple[float, float]:
+        """(cost, score) that the depth itself adds."""
+        index = self.chain.stages[stage].depths.index(done)
+        return float(self.cost[stage][1][index]), float(self.score[stage][1][index])
+
+    def level(self, stage: int, i: int, o: int, done: int) -> Level:
+        """Completions once `done` blocks are chosen in a stage that reads width i and writes width o."""
+        return self._levels[stage][i, o, done]
+
+    def after(self, stage: int, width: int) -> Level:
+        """Completions from the start of a stage that reads that width; of the end after the last stage."""
+        return self._after[stage][width] if stage < len(self._after) else self._end[width]
+
+    def genes(self, points: Indices) -> Genes:
+        """Canonical genes of points of `whole`, followed along the stored steps."""
+        rows = np.zeros((len(points), self.chain.genes), dtype=np.int64)
+        rows[:, 0] = self.resolution
+        at, read = self.whole.child[points], np.zeros(len(points), dtype=np.int64)
+        for stage, (column, shape) in enumerate(zip(self.chain.offsets, self.chain.stages, strict=True)):
+            widths = np.zeros_like(read)
+            for i in range(len(self._after[stage])):
+                here = np.flatnonzero(read == i)
+                front = self._after[stage][i]
+                widths[here], at[here] = front.step[at[here]], front.child[at[here]]
+            rows[:, column] = widths
+            for i, o in {*zip(read.tolist(), widths.tolist(), strict=True)}:
+                here = np.flatnonzero((read == i) & (widths == o))
+                at[here] = self._walk(rows, here, at[here], stage, i, o, shape.depths)
+            read = widths
+        return rows
+
+    def _walk(self, rows: Genes, here: Indices, at: Indices, stage: int, i: int, o: int, depths: tuple[int, ...]) -> Indices:
+        """Write the depth and the blocks of a stage for the points `here`; gives their index in the next stage."""
+        column = self.chain.offsets[stage]
+        found = np.zeros_like(at)
+        alive = np.arange(len(here))
+        for done in range(depths[-1] + 1):
+            level = self._levels[stage][i, o, done]
+            step, child = level.step[at], level.child[at]
+            leaves = step == EXIT
+            if leaves.any():
+                rows[here[alive[leaves]], column + 1] = depths.index(done)
+                found[alive[leaves]] = child[leaves]
+            alive, at, step = alive[~leaves], child[~leaves], step[~leaves]
+            if not len(alive):
+                break
+            rows[here[alive], column + 2 + done] = step
+        return found
+
+
+def _rest_repeats(blocks: Array) -> bool:
+    """Whether blocks after the first cost the same whatever width the stage reads, as DenseTable says they do."""
+    return len(blocks) == 1 or bool(np.array_equal(blocks[:-1, :, 1:], blocks[1:, :, 1:]))
