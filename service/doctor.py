@@ -141,7 +141,7 @@ def _database(session: Session) -> Iterator[Finding]:
 
 
 def _files(session: Session, store: ArtifactStore, deep: bool) -> Iterator[Finding]:
-    rows = dict(session.execute(select(Artifact.sha256, Artifact.size_bytes)).tuples())
+    rows = dict(session.execute(select(Artifact.sha256, Artifact.size_bytes)).tuples().all())
     for sha256, size_bytes in rows.items():
         try:
             size = store.verify(sha256) if deep else store.path(sha256).stat().st_size
@@ -274,11 +274,11 @@ def _tenants(session: Session) -> Iterator[Finding]:
         (MeasurementTask, "job_id", Job),
         (AgentSession, "device_id", Device),
     )
-    for child, column, parent in pairs:
+    for child, reference, parent in pairs:
         mine, theirs = child.__table__, parent.__table__
-        crossed = select(mine.c.id).join(theirs, mine.c[column] == theirs.c.id).where(mine.c.tenant_id != theirs.c.tenant_id)
+        crossed = select(mine.c.id).join(theirs, mine.c[reference] == theirs.c.id).where(mine.c.tenant_id != theirs.c.tenant_id)
         for (row,) in session.execute(crossed):
-            yield Finding(ERROR, "tenant", f"{child.__tablename__}[{row}]", f"belongs to another tenant than its {column}")
+            yield Finding(ERROR, "tenant", f"{child.__tablename__}[{row}]", f"belongs to another tenant than its {reference}")
 
 
 def _secrets(session: Session) -> Iterator[Finding]:

@@ -1,0 +1,1 @@
+"""Proofs that jobs survive and that nobody gets in: cases A–E, and the machinery behind them."""

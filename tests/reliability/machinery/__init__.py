@@ -1,0 +1,1 @@
+"""What the proofs are made of: servers, fleets, killers, checkers, corpora. Benchmarks use it too."""
