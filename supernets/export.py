@@ -8,6 +8,7 @@ that was split off or joined has the bytes of one exported by itself (tests/supe
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import logging
 import warnings
@@ -33,6 +34,7 @@ INPUT: Final = "input"
 OUTPUT: Final = "output"
 _OPERATORS_PER_EXPORT: Final = 64
 _PARAMETERS_PER_EXPORT: Final = 32_000_000  # keeps a graph far below protobuf's 2 GB
+_VALUES_PER_CHANNEL: Final = 64  # enough for batch-norm statistics that settle an operator
 
 Model = Any  # onnx.ModelProto; the package has no types
 Progress = Callable[[int, int], None]
@@ -43,7 +45,7 @@ def export_onnx(network: nn.Module, input_shape: Sequence[int], *, batch_size: i
 
     input_shape: (C, H, W). batch_size: None leaves it open. Raises ExportFailed when the file would not stand alone.
     """
-    model = _export([fold_batch_norm(network)], [tuple(input_shape)], batch_size)
+    model = _export([fold_batch_norm(network).cpu()], [tuple(input_shape)], batch_size)
     return _finished(_canonical(model, 0))
 
 
@@ -84,16 +86,14 @@ def parity_error(network: nn.Module, onnx_file: bytes, *, samples: int = 16, gen
     session = onnx_session(onnx_file)
     given = session.get_inputs()[0]
     shape = [size if isinstance(size, int) else 1 for size in given.shape]
-    training = network.training
-    network.eval()
+    plain = copy.deepcopy(network).cpu().eval()
     worst = 0.0
     with torch.no_grad():
         for _ in range(samples):
             x = torch.randn(shape, generator=generator)
             (found,) = session.run(None, {given.name: x.numpy()})
-            difference = np.abs(found - network(x).numpy()).max()
+            difference = np.abs(found - plain(x).numpy()).max()
             worst = max(worst, float(difference)) if np.isfinite(difference) else float("inf")
-    network.train(training)
     return worst
 
 
@@ -120,7 +120,8 @@ def settled_operator(op: Operator, seed: int = 0, eps: float = 1e-5) -> nn.Modul
         for norm in norms:
             norm.momentum = None  # the statistics of this one batch, not a moving average
         if norms:
-            module.train()(torch.randn(4, op.in_channels, op.in_height, op.in_width, generator=generator))
+            samples = -(-_VALUES_PER_CHANNEL // (op.out_height * op.out_width))
+            module.train()(torch.randn(samples, op.in_channels, op.in_height, op.in_width, generator=generator))
     return module.eval()
 
 
