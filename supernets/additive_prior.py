@@ -12,7 +12,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
 from latency_tables.dense import Array, Chain, Genes
 from supernets.spaces.space import Space
@@ -184,6 +183,8 @@ def learn_variances(
     bounds = [(low, high)] * len(first)
     # A floor on the noise keeps the covariance invertible when the cells explain the data exactly.
     bounds[-1] = (np.log(scale) - 12.0, high)
+    from scipy.optimize import minimize  # noqa: PLC0415 - the API reads predictors and must stay small
+
     found = minimize(reduced.loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 80})
     return dict(zip((*loadings, "noise"), np.exp(found.x).tolist(), strict=True))
 

@@ -1,0 +1,108 @@
+"""The API: one application, made from settings. Nothing is built at import."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any, Final
+
+from anyio.to_thread import current_default_thread_limiter
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from latency_tables.errors import BespokeError
+from service.errors import on_error, register_names
+from service.gateway import Gateway
+from service.guard import GuardedRoute
+from service.routes.catalog import ROUTERS
+from service.schemas.problem import ProblemDocument
+from service.settings import Settings
+from service.startup import close_services, open_services
+
+THREADS: Final = 32
+DESCRIPTION: Final = "Networks made to measure: a device and a latency budget in, a measured ONNX network out."
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. It opens the database when it starts, not before; refuses unsafe settings then."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = THREADS
+        app.state.services = open_services(settings)
+        try:
+            yield
+        finally:
+            close_services(app.state.services)
+
+    app = FastAPI(
+        title="bespoke",
+        version=version("bespoke-nas"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    for router in ROUTERS:
+        app.router.routes.extend(router.routes)
+    _check_guarded(app)
+    for kind in (RequestValidationError, HTTPException, BespokeError):
+        app.add_exception_handler(kind, on_error)
+    register_names(sorted(_field_names(app)))
+    app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.add_middleware(Gateway, settings=settings)
+    return app
+
+
+def _check_guarded(app: FastAPI) -> None:
+    """Deny by default: no route of any other kind may be there."""
+    loose = [getattr(route, "path", "?") for route in app.routes if not isinstance(route, GuardedRoute)]
+    if loose:
+        raise RuntimeError(f"routes without a guard: {', '.join(loose)}")
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: every operation answers errors as problem+json and names its scope."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas.update(problem.pop("$defs", {}))
+    schemas["ProblemDocument"] = problem
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    answer = {
+        "description": "An error",
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+    }
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = answer
+    app.openapi_schema = document
+    return document
+
+
+def _field_names(app: FastAPI) -> set[str]:
+    """Names of the fields and parameters that we declare; only these may stand in an error's pointer."""
+    names: set[str] = set()
+    for schema in app_schemas(app).values():
+        names.update(schema.get("properties", {}))
+    for route in app.routes:
+        if isinstance(route, GuardedRoute):
+            dependant = route.dependant
+            names.update(p.alias for p in (*dependant.query_params, *dependant.path_params, *dependant.header_params))
+    return names
+
+
+def app_schemas(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    schemas: dict[str, Any] = document.get("components", {}).get("schemas", {})
+    return schemas

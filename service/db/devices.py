@@ -1,0 +1,84 @@
+"""Queries about devices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from service.db.models import (
+    AgentPost,
+    AgentSession,
+    Device,
+    Enrolment,
+    Job,
+    MeasurementTask,
+    Model,
+    NetworkMeasurement,
+    Table,
+    TableRow,
+    new_id,
+)
+from service.jobs import ACTIVE
+
+
+def named(session: Session, tenant_id: str, name: str) -> Device | None:
+    return session.scalar(select(Device).where(Device.tenant_id == tenant_id, Device.name == name))
+
+
+def all_named(session: Session, tenant_id: str, names: Sequence[str]) -> dict[str, Device]:
+    query = select(Device).where(Device.tenant_id == tenant_id, Device.name.in_(names))
+    return {device.name: device for device in session.scalars(query)}
+
+
+def listed(session: Session, tenant_id: str, after: str | None, limit: int) -> Sequence[Device]:
+    """Devices by name, those after a name."""
+    query = select(Device).where(Device.tenant_id == tenant_id)
+    if after is not None:
+        query = query.where(Device.name > after)
+    return session.scalars(query.order_by(Device.name).limit(limit)).all()
+
+
+def add(session: Session, tenant_id: str, name: str, description: str, context: dict[str, Any]) -> Device:
+    row = Device(id=new_id("dev"), tenant_id=tenant_id, name=name, description=description, context=context, revision=1)
+    session.add(row)
+    session.flush()
+    return row
+
+
+def describe(session: Session, device_id: str, revision: int, description: str) -> bool:
+    """Change the description of that revision; False when it has another one by now."""
+    statement = update(Device).where(Device.id == device_id, Device.revision == revision)
+    values = {"description": description, "revision": revision + 1}
+    return session.connection().execute(statement.values(**values)).rowcount == 1
+
+
+def set_environment(session: Session, device_id: str, environment: dict[str, Any]) -> None:
+    session.execute(update(Device).where(Device.id == device_id).values(environment=environment))
+
+
+def use(session: Session, device: Device) -> str | None:
+    """Why a device cannot be deleted, or None: a delivered model or a job that has not ended needs it."""
+    if session.scalar(select(Model.id).where(Model.device_id == device.id).limit(1)) is not None:
+        return "a delivered model was made for it"
+    jobs = select(Job.request).where(Job.tenant_id == device.tenant_id, Job.state.in_(ACTIVE), Job.kind != "supernet")
+    for request in session.scalars(jobs):
+        targets = [request.get("device_id"), *(t.get("device_id") for t in request.get("targets", []))]
+        if device.id in targets:
+            return "a job that has not ended works for it"
+    return None
+
+
+def remove(session: Session, device_id: str) -> None:
+    """Delete a device with its tables, measurements and agents."""
+    tables = select(Table.id).where(Table.device_id == device_id)
+    sessions = select(AgentSession.id).where(AgentSession.device_id == device_id)
+    session.execute(delete(TableRow).where(TableRow.table_id.in_(tables)))
+    session.execute(delete(Table).where(Table.device_id == device_id))
+    session.execute(delete(MeasurementTask).where(MeasurementTask.device_id == device_id))
+    session.execute(delete(AgentPost).where(AgentPost.session_id.in_(sessions)))
+    for owned in (AgentSession, Enrolment, NetworkMeasurement):
+        session.execute(delete(owned).where(owned.device_id == device_id))
+    session.execute(delete(Device).where(Device.id == device_id))

@@ -1,0 +1,87 @@
+"""Queries about jobs, delivered models and answered requests. What changes a job's state is in `service.jobs`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, delete, func, literal, select, tuple_
+from sqlalchemy.orm import Session
+
+from service.db.models import Device, IdempotencyKey, Job, Model, now
+from service.jobs import ACTIVE, JobState
+
+Cursor = tuple[datetime, str]
+KEPT: Final = timedelta(hours=24)
+
+
+def before(created_at: Any, row_id: Any, cursor: Cursor) -> ColumnElement[bool]:
+    """Rows after a place in a list that shows the newest first."""
+    return tuple_(created_at, row_id) < tuple_(literal(cursor[0], created_at.type), literal(cursor[1]))
+
+
+def get(session: Session, tenant_id: str, job_id: str) -> Job | None:
+    return session.scalar(select(Job).where(Job.tenant_id == tenant_id, Job.id == job_id))
+
+
+def listed(
+    session: Session, tenant_id: str, state: str | None, kind: str | None, after: Cursor | None, limit: int
+) -> Sequence[Job]:
+    """Jobs, the newest first."""
+    query = select(Job).where(Job.tenant_id == tenant_id)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if kind is not None:
+        query = query.where(Job.kind == kind)
+    if after is not None:
+        query = query.where(before(Job.created_at, Job.id, after))
+    return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
+
+
+def count_active(session: Session, tenant_id: str | None = None) -> int:
+    """Queued and running jobs, of one tenant or of all."""
+    query = select(func.count()).select_from(Job).where(Job.state.in_(ACTIVE))
+    if tenant_id is not None:
+        query = query.where(Job.tenant_id == tenant_id)
+    return session.scalar(query) or 0
+
+
+def of_supernet(session: Session, tenant_id: str, supernet_id: str) -> Job | None:
+    """The newest supernet job for that supernet that has not failed."""
+    query = select(Job).where(
+        Job.tenant_id == tenant_id,
+        Job.kind == "supernet",
+        Job.state.in_((*ACTIVE, JobState.SUCCEEDED)),
+        Job.request["supernet_id"].as_string() == supernet_id,
+    )
+    return session.scalar(query.order_by(Job.created_at.desc()).limit(1))
+
+
+def answered(session: Session, tenant_id: str, key: str) -> IdempotencyKey | None:
+    """What was answered under an Idempotency-Key in the last 24 hours."""
+    row = session.get(IdempotencyKey, (tenant_id, key))
+    if row is not None and now() - row.created_at > KEPT:
+        session.execute(delete(IdempotencyKey).where(IdempotencyKey.tenant_id == tenant_id, IdempotencyKey.key == key))
+        session.expunge(row)
+        return None
+    return row
+
+
+def remember(session: Session, tenant_id: str, key: str, request_digest: str, job_id: str) -> None:
+    """Keep an answer. Raises IntegrityError when another request with this key was faster."""
+    session.add(IdempotencyKey(tenant_id=tenant_id, key=key, request_digest=request_digest, job_id=job_id))
+    session.flush()
+
+
+def model(session: Session, tenant_id: str, model_id: str) -> Model | None:
+    return session.scalar(select(Model).where(Model.tenant_id == tenant_id, Model.id == model_id))
+
+
+def models(session: Session, tenant_id: str, after: Cursor | None, limit: int) -> Sequence[tuple[Model, str]]:
+    """(model, name of its device), the newest first."""
+    query = select(Model, Device.name).join(Device, Device.id == Model.device_id).where(Model.tenant_id == tenant_id)
+    if after is not None:
+        query = query.where(before(Model.created_at, Model.id, after))
+    rows = session.execute(query.order_by(Model.created_at.desc(), Model.id.desc()).limit(limit))
+    return [(found, name) for found, name in rows]

@@ -1,0 +1,52 @@
+"""Queries about whole networks that were measured on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from latency_tables.measurement import Measurement
+from service.db.models import Device, NetworkMeasurement, new_id
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.space import Space
+
+
+def networks(session: Session, device_id: str, space: str, classes: int) -> Sequence[NetworkMeasurement]:
+    """Networks of a space measured on a device, the oldest first."""
+    query = select(NetworkMeasurement).where(
+        NetworkMeasurement.device_id == device_id, NetworkMeasurement.space == space, NetworkMeasurement.classes == classes
+    )
+    return session.scalars(query.order_by(NetworkMeasurement.created_at, NetworkMeasurement.id)).all()
+
+
+def spaces_measured(session: Session, device_id: str) -> Sequence[tuple[str, int]]:
+    """(space, classes) of which networks were measured on a device."""
+    query = select(NetworkMeasurement.space, NetworkMeasurement.classes).where(NetworkMeasurement.device_id == device_id)
+    return [(space, classes) for space, classes in session.execute(query.distinct().order_by("space", "classes"))]
+
+
+def add(
+    session: Session, device: Device, space: Space, architecture: Architecture, measurement: Measurement, source: str
+) -> NetworkMeasurement:
+    """Keep the latency of a whole network. source: `probe`, `agent` or `verify`."""
+    values: dict[str, Any] = space.to_json(architecture)
+    row = NetworkMeasurement(
+        id=new_id("net"),
+        tenant_id=device.tenant_id,
+        device_id=device.id,
+        space=space.name,
+        classes=space.classes,
+        architecture=values,
+        architecture_digest=architecture.digest,
+        median_ms=measurement.median_ms,
+        lower_quartile_ms=measurement.lower_quartile_ms,
+        mad_ms=measurement.mad_ms,
+        count=measurement.count,
+        source=source,
+    )
+    session.add(row)
+    session.flush()
+    return row

@@ -1,0 +1,58 @@
+"""Queries about supernets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from service.db.jobs import before
+from service.db.models import Supernet, new_id, now
+
+
+def get(session: Session, tenant_id: str, supernet_id: str) -> Supernet | None:
+    return session.scalar(select(Supernet).where(Supernet.tenant_id == tenant_id, Supernet.id == supernet_id))
+
+
+def listed(session: Session, tenant_id: str, after: tuple[datetime, str] | None, limit: int) -> Sequence[Supernet]:
+    """Supernets, the newest first."""
+    query = select(Supernet).where(Supernet.tenant_id == tenant_id)
+    if after is not None:
+        query = query.where(before(Supernet.created_at, Supernet.id, after))
+    return session.scalars(query.order_by(Supernet.created_at.desc(), Supernet.id.desc()).limit(limit)).all()
+
+
+def digest_of(inputs: dict[str, Any]) -> str:
+    """Hash of all that goes into a supernet."""
+    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_or_add(
+    session: Session, tenant_id: str, digest: str, *, space: str, dataset: str, recipe: str, seed: int, classes: int
+) -> Supernet:
+    """The supernet of these inputs; two requests at once get the same one."""
+    values = {
+        "id": new_id("sup"),
+        "tenant_id": tenant_id,
+        "digest": digest,
+        "space": space,
+        "dataset": dataset,
+        "recipe": recipe,
+        "seed": seed,
+        "classes": classes,
+        "created_at": now(),
+    }
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    wanted = select(Supernet).where(Supernet.tenant_id == tenant_id, Supernet.digest == digest)
+    known = session.scalar(wanted)
+    if known is not None:
+        return known
+    session.execute(insert(Supernet).values(**values).on_conflict_do_nothing(index_elements=["tenant_id", "digest"]))
+    return session.scalars(wanted).one()

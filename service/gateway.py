@@ -1,0 +1,114 @@
+"""The outermost layer: request ids, host names, security headers, one log line and one count for each request."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import Any, Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import Problem, problem_of, problem_response
+from service.settings import LOOPBACK, Settings
+from service.telemetry import log, shown
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class Gateway:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self._hosts = {*LOOPBACK, "[::1]", *(name.lower() for name in settings.allowed_hosts)}
+        self._hsts = settings.tls_proxy
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        await _Exchange(self, scope, receive, send).run()
+
+    def host_is_ours(self, headers: Headers) -> bool:
+        """Whether the Host header names this service; anything else may be DNS rebinding."""
+        host = headers.get("host", "").lower()
+        name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
+        return name in self._hosts
+
+    def dress(self, headers: MutableHeaders, request_id: str) -> None:
+        """Headers that every answer has."""
+        for name, value in _HEADERS.items():
+            headers.setdefault(name, value)
+        if self._hsts:
+            headers["Strict-Transport-Security"] = "max-age=31536000"
+        headers["X-Request-Id"] = request_id
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+        self.gateway, self.scope, self.receive, self._send = gateway, scope, receive, send
+        self.headers = Headers(scope=scope)
+        asked = self.headers.get("x-request-id", "")
+        self.request_id = asked if _REQUEST_ID.fullmatch(asked) else secrets.token_hex(8)
+        self.status = 0
+        self.started = time.perf_counter()
+
+    async def run(self) -> None:
+        state = self.scope.setdefault("state", {})
+        state["request_id"] = self.request_id
+        with structlog.contextvars.bound_contextvars(request_id=self.request_id):
+            try:
+                if not self.gateway.host_is_ours(self.headers):
+                    await self._refuse(Problem("bad_host", "set BESPOKE_ALLOWED_HOSTS if this is the service's name"))
+                else:
+                    await self.gateway.app(self.scope, self.receive, self.send)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a problem and the log the reason
+                problem = problem_of(error)
+                unforeseen = problem.code == "internal"
+                log().error("failed", problem=problem.code, kind=type(error).__name__, exc_info=unforeseen)
+                if not self.status:
+                    await self._refuse(problem)
+            finally:
+                self._record()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.gateway.dress(MutableHeaders(scope=message), self.request_id)
+        await self._send(message)
+
+    async def _refuse(self, problem: Problem) -> None:
+        await problem_response(problem, self.request_id)(self.scope, self.receive, self.send)
+
+    def _record(self) -> None:
+        seconds = time.perf_counter() - self.started
+        route: Any = self.scope.get("route")
+        path = getattr(route, "path", "unknown")
+        state = self.scope["state"]
+        identity = state.get("identity")
+        services = getattr(self.scope["app"].state, "services", None) if "app" in self.scope else None
+        if services is not None:
+            services.telemetry.answered(self.scope["method"][:16], path, self.status, seconds)
+        log().info(
+            "request",
+            method=shown(self.scope["method"]),
+            route=path,
+            status=self.status,
+            ms=round(seconds * 1e3, 2),
+            tenant=identity.tenant_id if identity else None,
+            key=identity.id if identity else None,
+            user_agent=shown(self.headers.get("user-agent", "")),
+        )

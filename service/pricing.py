@@ -1,0 +1,257 @@
+"""From rows of a latency table to predicted latencies of every network of a space on one device.
+
+Rows -> dense table -> calibration from the device's whole networks -> predicted ms and, where enough networks were
+measured, an upper bound in ms. The API answers fronts and reachable ranges from it, the worker searches with it, so
+both hold a budget against the same numbers. No web framework here; numpy only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from latency_tables.calibration import Calibration
+from latency_tables.dense import DenseTable, Genes
+from latency_tables.errors import InvalidArchitecture, NoTable, PoorCalibration
+from latency_tables.table import LatencyTable
+from service.db import measurements as measurement_rows
+from service.db import tables as table_rows
+from service.db.models import Device, NetworkMeasurement, Supernet, Table
+from supernets.accuracy import AccuracyPredictor
+from supernets.search import exact
+from supernets.search.pareto import Front
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.catalog import space_named
+from supernets.spaces.lowering import all_operators, covered_resolutions, dense_latency
+from supernets.spaces.space import Space
+
+DEFAULT_CONFIDENCE: Final = 0.95
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, eq=False)
+class Pricing:
+    """Latencies in ms of every network of `space` (its covered resolutions only) on a device, by one table.
+
+    sums: of the table's medians. predicted: calibrated. upper: bound of `confidence`, None where too few whole
+    networks were measured and no confidence was asked for.
+    """
+
+    space: Space
+    table_id: str
+    sums: DenseTable
+    calibration: Calibration
+    predicted: DenseTable
+    upper: DenseTable | None
+    confidence: float | None
+
+    @property
+    def held(self) -> DenseTable:
+        """What a budget is held against: the bound where there is one."""
+        return self.predicted if self.upper is None else self.upper
+
+    def reachable_ms(self) -> tuple[float, float]:
+        """Least and greatest latency, in terms of what budgets are held against."""
+        low, high = exact.bounds(self.held)
+        return float(low), float(high)
+
+    def at(self, confidence: float | None) -> Pricing:
+        """The same with the bound of that confidence. Raises TooFewNetworks that says how many are missing.
+
+        None: the default confidence where enough networks were measured, else no bound.
+        """
+        asked = confidence
+        if asked is None:
+            if self.calibration.missing_networks(DEFAULT_CONFIDENCE):
+                return replace(self, upper=None, confidence=None)
+            asked = DEFAULT_CONFIDENCE
+        margin = self.calibration.margin(asked)
+        count = self.predicted.chain.resolutions
+        return replace(self, upper=self.predicted.affine([0.0] * count, [margin] * count), confidence=asked)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A calibration with what it rests on. refused: why the table may not be used for predictions, or None."""
+
+    calibration: Calibration
+    measured_at: datetime | None
+    refused: str | None = None
+
+
+def to_latency_table(session: Session, table: Table, device: Device) -> LatencyTable:
+    """The immutable table behind a row."""
+    return LatencyTable(table_rows.context_of(device), table_rows.rows_of(session, table.id))
+
+
+def space_of(name: str, classes: int | None = None) -> Space:
+    """The catalog's space with the head of a data set. Raises UnknownSpace."""
+    space = space_named(name)
+    return space if classes in (None, space.classes) else space.with_classes(int(classes or space.classes))
+
+
+def networks_of(space: Space, rows: Sequence[NetworkMeasurement]) -> list[tuple[Architecture, float]]:
+    """Measured networks of a space that can still be read, each once (the newest measurement counts)."""
+    newest: dict[str, tuple[Architecture, float]] = {}
+    for row in rows:
+        try:
+            architecture = space.from_json(row.architecture)
+        except InvalidArchitecture:
+            continue  # of a resolution that the table does not cover, or of an older form of the space
+        newest[row.architecture_digest] = (architecture, row.median_ms)
+    return list(newest.values())
+
+
+def calibrate(space: Space, sums: DenseTable, networks: Sequence[tuple[Architecture, float]]) -> Calibration:
+    """Fit the calibration to measured networks of the space. Raises PoorCalibration."""
+    if not networks:
+        return Calibration()
+    genes: Genes = np.array([space.genes(architecture) for architecture, _ in networks], dtype=np.int64)
+    resolutions = np.array([architecture.resolution for architecture, _ in networks], dtype=np.int64)
+    return Calibration.fit(sums.price(genes), np.array([latency_ms for _, latency_ms in networks]), resolutions)
+
+
+def at_resolutions(dense: DenseTable, space: Space, kept: Space) -> DenseTable:
+    """A dense table of `space` for the fewer resolutions of `kept`."""
+    indices = [space.resolutions.index(r) for r in kept.resolutions]
+    return DenseTable(
+        kept.chain, dense.constant[indices], tuple(b[indices] for b in dense.blocks), tuple(d[indices] for d in dense.depth)
+    )
+
+
+@dataclass
+class PriceBook:
+    """Prices, remembered: everything here follows from immutable rows, so nothing is ever stale. Thread-safe."""
+
+    most: int = 64
+    _kept: OrderedDict[Hashable, Any] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def _remember(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                known: Value = self._kept[key]
+                return known
+        value = make()
+        with self._lock:
+            self._kept[key] = value
+            while len(self._kept) > self.most:
+                self._kept.popitem(last=False)
+        return value
+
+    def table(self, session: Session, table: Table, device: Device) -> LatencyTable:
+        return self._remember(("table", table.id), lambda: to_latency_table(session, table, device))
+
+    def coverage(self, session: Session, table: Table, device: Device, space: Space) -> tuple[int, ...]:
+        """Resolutions of the space that the table covers."""
+        key = ("coverage", table.id, space.name, space.classes)
+        return self._remember(key, lambda: covered_resolutions(space, self.table(session, table, device)))
+
+    def sums(self, session: Session, table: Table, device: Device, space: Space) -> tuple[Space, DenseTable]:
+        """(space at the covered resolutions, sums of the medians). Raises NoTable where it covers none."""
+        covered = self.coverage(session, table, device, space)
+        if not covered:
+            raise no_table(space)
+        here = space.at(covered)
+        key = ("sums", table.id, space.name, space.classes)
+        return here, self._remember(key, lambda: dense_latency(here, self.table(session, table, device)))
+
+    def fit(self, session: Session, table: Table, device: Device, space: Space) -> Fit:
+        """The calibration of a table from the device's whole networks, or why there is none."""
+        here, sums = self.sums(session, table, device, space)
+        rows = measurement_rows.networks(session, device.id, space.name, space.classes)
+        last = max((row.created_at for row in rows), default=None)
+
+        def make() -> Fit:
+            given = table.provenance.get("calibration")
+            try:
+                if given is not None:
+                    return Fit(Calibration.from_json(given), table.created_at)
+                return Fit(calibrate(here, sums, networks_of(here, rows)), last)
+            except PoorCalibration as error:
+                return Fit(Calibration(), last, str(error))
+
+        return self._remember(("fit", table.id, space.name, space.classes, len(rows), last), make)
+
+    def load(
+        self,
+        session: Session,
+        device: Device,
+        space: Space,
+        *,
+        table_id: str | None = None,
+        confidence: float | None = None,
+    ) -> Pricing:
+        """Prices of a space on a device, by its newest usable table or by a pinned one.
+
+        Raises NoTable, PoorCalibration, TooFewNetworks.
+        """
+        table = self.choose_table(session, device, space, table_id)
+        here, sums = self.sums(session, table, device, space)
+        fit = self.fit(session, table, device, space)
+        if fit.refused is not None:
+            raise PoorCalibration(fit.refused)
+        key = ("pricing", table.id, space.name, space.classes, fit.measured_at, fit.calibration.networks)
+
+        def make() -> Pricing:
+            predicted = fit.calibration.apply(sums, here.resolutions)
+            return Pricing(here, table.id, sums, fit.calibration, predicted, None, None)
+
+        return self._remember(key, make).at(confidence)
+
+    def choose_table(self, session: Session, device: Device, space: Space, table_id: str | None = None) -> Table:
+        """The pinned table, else the newest ready one that covers the space at some resolution. Raises NoTable."""
+        if table_id is not None:
+            pinned = table_rows.of_device(session, device.id, table_id)
+            if pinned is None:
+                raise NoTable("the pinned latency table is gone")
+            return pinned
+        candidates = table_rows.versions(session, device.id)
+        for table in candidates:
+            if table.state == table_rows.READY and self.coverage(session, table, device, space):
+                return table
+        if any(table.state != table_rows.READY for table in candidates):
+            raise NoTable(
+                "the device's latency table needs a review before it is used; see its `reasons` and register a corrected one"
+            )
+        raise no_table(space)
+
+    def score(self, supernet: Supernet, kept: Space) -> DenseTable:
+        """The additive accuracy of the supernet's sub-networks at the resolutions of `kept`."""
+
+        def make() -> tuple[Space, DenseTable]:
+            predictor = AccuracyPredictor.from_json(supernet.predictor or {})
+            return predictor.space, predictor.dense()
+
+        space, dense = self._remember(("score", supernet.id, supernet.ready_at), make)
+        return at_resolutions(dense, space, kept)
+
+    def front(self, supernet: Supernet, pricing: Pricing) -> Front:
+        """The exact front of predicted latency and accuracy. A bound is a multiple of it, so it is the bound's front too."""
+        c = pricing.calibration
+        key = ("front", supernet.id, supernet.ready_at, pricing.table_id, c.networks, c.slope, c.intercept_ms, c.error)
+        return self._remember(key, lambda: exact.front(self.score(supernet, pricing.space), pricing.predicted))
+
+
+def no_table(space: Space) -> NoTable:
+    """What to say where no table of a device holds every operator of any resolution of a space."""
+    count = len(all_operators(space, space.resolutions[0]))
+    return NoTable(
+        f"no latency table of the device holds all {count} operators of {space.name} with {space.classes} classes at any "
+        "resolution; measure them (`bespoke profile`, or POST /v1/devices/{name}/profiles) or register a table"
+    )
+
+
+def load_pricing(
+    session: Session, device: Device, space: Space, *, table_id: str | None = None, confidence: float | None = None
+) -> Pricing:
+    """`PriceBook.load` without remembering, for the worker. Raises NoTable, PoorCalibration, TooFewNetworks."""
+    return PriceBook().load(session, device, space, table_id=table_id, confidence=confidence)

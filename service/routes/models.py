@@ -1,0 +1,117 @@
+"""Delivered networks: cards and ONNX files. A file is hashed before it is served."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from latency_tables.errors import ArtifactCorrupt
+from service.db import jobs as job_rows
+from service.db.models import Model
+from service.dependencies import Caller, Service, decode_cursor, encode_cursor, page
+from service.errors import Problem, not_found
+from service.guard import GuardedRoute, needs
+from service.schemas.jobs import ModelList, ModelSummary
+from service.schemas.strict import PageSize
+from service.telemetry import log
+
+router = APIRouter(route_class=GuardedRoute, tags=["models"])
+ONNX: Final = "application/onnx"
+_RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})", re.ASCII)
+
+
+def model_of(session: Session, tenant_id: str, model_id: str) -> Model:
+    """Raises Problem `not_found`, the same for another tenant's model."""
+    found = job_rows.model(session, tenant_id, model_id)
+    if found is None:
+        raise not_found("model")
+    return found
+
+
+@router.get("/v1/models", openapi_extra=needs("models:read"))
+def listed(services: Service, caller: Caller, after: str | None = None, limit: PageSize = 50) -> ModelList:
+    """Delivered networks, the newest first."""
+    cursor = decode_cursor(after)
+    with services.sessions() as session:
+        rows, more = page(list(job_rows.models(session, caller.tenant_id, cursor, limit + 1)), limit)
+    items = [
+        ModelSummary(
+            id=m.id,
+            job_id=m.job_id,
+            device=device,
+            supernet_id=m.supernet_id,
+            budget_ms=m.budget_ms,
+            sha256=m.onnx_sha256,
+            created_at=m.created_at,
+        )
+        for m, device in rows
+    ]
+    return ModelList(items=items, next=encode_cursor(rows[-1][0].created_at, rows[-1][0].id) if more else None)
+
+
+@router.get("/v1/models/{model_id}", openapi_extra=needs("models:read"))
+def card(model_id: str, services: Service, caller: Caller) -> dict[str, Any]:
+    """The model card: everything a person needs in order to trust the network."""
+    with services.sessions() as session:
+        found: dict[str, Any] = model_of(session, caller.tenant_id, model_id).card
+    return found
+
+
+@router.get(
+    "/v1/models/{model_id}/onnx",
+    response_class=Response,
+    responses={200: {"content": {ONNX: {}}}, 206: {"content": {ONNX: {}}}, 304: {"description": "not modified"}},
+    openapi_extra=needs("models:read"),
+)
+def onnx(
+    model_id: str,
+    services: Service,
+    caller: Caller,
+    if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
+    range_: Annotated[str | None, Header(alias="range", max_length=1000)] = None,
+    if_range: Annotated[str | None, Header(max_length=200)] = None,
+) -> Response:
+    """The network. `ETag` and `Repr-Digest` are its SHA-256; a single range of bytes may be asked for."""
+    with services.sessions() as session:
+        sha256 = model_of(session, caller.tenant_id, model_id).onnx_sha256
+    etag = f'"{sha256}"'
+    digest = base64.b64encode(bytes.fromhex(sha256)).decode()
+    headers = {"ETag": etag, "Repr-Digest": f"sha-256=:{digest}:", "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
+    if if_none_match is not None and _matches(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    try:
+        data = services.store.read(sha256)
+    except ArtifactCorrupt:
+        services.telemetry.corrupt.inc()
+        log().error("artifact_corrupt", sha256=sha256, model=model_id)
+        raise
+    headers["Content-Disposition"] = f'attachment; filename="{model_id}.onnx"'
+    if range_ is None or (if_range is not None and if_range != etag):
+        return Response(data, media_type=ONNX, headers=headers)
+    return _part(data, range_, headers)
+
+
+def _matches(if_none_match: str, etag: str) -> bool:
+    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
+    return "*" in tags or etag in tags
+
+
+def _part(data: bytes, wanted: str, headers: dict[str, str]) -> Response:
+    """One range of bytes as 206; several ranges at once get the whole, as RFC 9110 allows."""
+    match = _RANGE.fullmatch(wanted.strip())
+    if match is None or match[1] == match[2] == "":
+        return Response(data, media_type=ONNX, headers=headers)
+    size = len(data)
+    if match[1] == "":
+        first, last = max(0, size - int(match[2])), size - 1
+    else:
+        first, last = int(match[1]), min(int(match[2] or size - 1), size - 1)
+    if first >= size or first > last:
+        raise Problem("range_not_satisfiable", "the file is shorter", headers={"Content-Range": f"bytes */{size}"})
+    headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+    return Response(data[first : last + 1], 206, headers, ONNX)

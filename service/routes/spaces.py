@@ -1,0 +1,140 @@
+"""Search spaces, their operators, data sets and limits: what can be named in a request."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from fastapi import APIRouter
+
+from latency_tables.errors import UnknownSpace
+from latency_tables.operators import Operator
+from service.auth import SCOPES
+from service.datasets import listed
+from service.dependencies import Service
+from service.errors import invalid, not_found
+from service.guard import GuardedRoute, needs
+from service.limits import published
+from service.pricing import space_of
+from service.schemas.catalog import (
+    DatasetList,
+    DatasetView,
+    Limits,
+    OperatorList,
+    OperatorView,
+    SpaceList,
+    SpaceView,
+    StageView,
+)
+from service.schemas.strict import Whole
+from supernets.search.catalog import STRATEGIES
+from supernets.spaces.catalog import SPACES
+from supernets.spaces.lowering import all_operators
+from supernets.spaces.space import Space
+from supernets.training.catalog import RECIPES
+
+router = APIRouter(route_class=GuardedRoute, tags=["catalog"])
+
+
+@router.get("/v1/spaces", openapi_extra=needs("catalog:read"))
+def spaces() -> SpaceList:
+    """Built-in search spaces."""
+    return SpaceList(items=[_space_view(name) for name in SPACES])
+
+
+@router.get("/v1/spaces/{name}", openapi_extra=needs("catalog:read"))
+def space(name: str) -> SpaceView:
+    """One search space."""
+    if name not in SPACES:
+        raise not_found("search space")
+    return _space_view(name)
+
+
+@router.get("/v1/spaces/{name}/operators", openapi_extra=needs("catalog:read"))
+def operators(name: str, resolution: Whole | None = None, classes: Whole | None = None) -> OperatorList:
+    """What a latency table for this space must hold, at one resolution or at all."""
+    try:
+        wanted = space_of(name, classes or None)
+    except UnknownSpace:
+        raise not_found("search space") from None
+    if resolution is not None and resolution not in wanted.resolutions:
+        raise invalid("query/resolution", "resolution", f"the space has the resolutions {list(wanted.resolutions)}")
+    sizes = wanted.resolutions if resolution is None else (resolution,)
+    found = sorted({op for size in sizes for op in all_operators(wanted, size)})
+    return OperatorList(items=[_operator_view(op) for op in found])
+
+
+@router.get("/v1/datasets", openapi_extra=needs("catalog:read"))
+def datasets(services: Service) -> DatasetList:
+    """Data sets the operator has registered, and the built-in ones."""
+    items = [
+        DatasetView(name=d.name, description=d.description, classes=d.classes, channels=d.channels, size=d.size)
+        for d in listed(services.settings)
+    ]
+    return DatasetList(items=items)
+
+
+@router.get("/v1/limits", openapi_extra=needs("catalog:read"))
+def limits(services: Service) -> Limits:
+    """The bounds of everything, the strategies, recipes and scopes."""
+    return Limits(limits=published(services.settings), strategies=sorted(STRATEGIES), recipes=sorted(RECIPES), scopes=SCOPES)
+
+
+@lru_cache(maxsize=64)
+def _space_view(name: str) -> SpaceView:
+    found = SPACES[name]
+    elastic = [stage for stage in found.stages if stage.elastic]
+    return SpaceView(
+        name=found.name,
+        description=found.description,
+        resolutions=list(found.resolutions),
+        in_channels=found.in_channels,
+        classes=found.classes,
+        choices=_choices(found),
+        subnetworks=found.count(),
+        subnetworks_text=f"{found.count():.3g}",
+        stages=[
+            StageView(
+                name=stage.name,
+                family=stage.family,
+                widths=list(stage.widths),
+                depths=list(stage.depths),
+                choices=[[choice.as_dict() for choice in options] for options in stage.choices],
+            )
+            for stage in elastic
+        ],
+        source=found.source,
+    )
+
+
+def _choices(found: Space) -> dict[str, list[float]]:
+    """Every value of the elastic dimensions, over all stages."""
+    elastic = [stage for stage in found.stages if stage.elastic]
+    blocks = [choice for stage in elastic for options in stage.choices for choice in options if not choice.zero]
+    return {
+        "resolution": [float(r) for r in found.resolutions],
+        "kernel": sorted({float(c.kernel) for c in blocks}),
+        "expand": sorted({float(c.expand) for c in blocks}),
+        "depth": sorted({float(d) for stage in elastic for d in stage.depths}),
+        "width": sorted({float(w) for stage in elastic for w in stage.widths}),
+    }
+
+
+def _operator_view(op: Operator) -> OperatorView:
+    return OperatorView(
+        operator=op.text,
+        family=op.family,
+        in_height=op.in_height,
+        in_width=op.in_width,
+        in_channels=op.in_channels,
+        out_channels=op.out_channels,
+        kernel=op.kernel,
+        stride=op.stride,
+        mid_channels=op.mid_channels,
+        residual=op.residual,
+        squeeze_excite=op.squeeze_excite,
+        activation=op.activation,
+        groups=op.groups,
+        macs=op.macs,
+        parameters=op.parameters,
+        bytes=op.bytes_moved,
+    )

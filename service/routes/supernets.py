@@ -1,0 +1,187 @@
+"""Supernets: train, look at, and the whole front of one on a device."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header
+from sqlalchemy.orm import Session
+from starlette.responses import Response
+
+from latency_tables.errors import UnknownRecipe, UnknownSpace
+from service.datasets import known
+from service.db import jobs as job_rows
+from service.db import supernets as supernet_rows
+from service.db.models import Job, Supernet
+from service.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
+from service.errors import Problem, error, invalid, not_found
+from service.guard import JSON, GuardedRoute, needs
+from service.pricing import Pricing, space_of
+from service.routes.devices import device_of
+from service.routes.jobs import job_view
+from service.schemas.jobs import JobView
+from service.schemas.searches import FrontPoint, FrontView, PredictorView, Scored, SupernetIn, SupernetList, SupernetView
+from service.schemas.strict import Name, PageSize
+from service.submission import once, request_digest, submit
+from supernets.accuracy import AccuracyPredictor
+from supernets.search.pareto import Front
+from supernets.spaces.catalog import space_named
+from supernets.training.catalog import recipe_named
+
+router = APIRouter(route_class=GuardedRoute, tags=["supernets"])
+IdempotencyKey = Annotated[str | None, Header(max_length=1000)]
+
+
+def supernet_of(session: Session, tenant_id: str, supernet_id: str) -> Supernet:
+    """Raises Problem `not_found`, the same for another tenant's supernet."""
+    found = supernet_rows.get(session, tenant_id, supernet_id)
+    if found is None:
+        raise not_found("supernet")
+    return found
+
+
+def wanted_supernet(
+    session: Session, services: Services, tenant_id: str, *, space: str, dataset: str, recipe: str, seed: int
+) -> Supernet:
+    """The row of the supernet of these inputs, made if there is none. Raises Problem for unknown names or a bad match."""
+    try:
+        found = space_named(space)
+    except UnknownSpace as unknown:
+        raise Problem("unknown_space", str(unknown), errors=[error("/space", "unknown_space", str(unknown))]) from None
+    try:
+        chosen = recipe_named(recipe)
+    except UnknownRecipe as unknown:
+        raise invalid("/recipe", "unknown_recipe", str(unknown)) from None
+    data = known(services.settings, dataset)
+    if data.classes is None:
+        raise Problem("unknown_dataset", "the operator's data set is not there, or is no folder of image folders")
+    if data.channels not in (None, found.in_channels):
+        raise invalid("/dataset", "channels", f"the space takes {found.in_channels} channel(s), the data set has {data.channels}")
+    inputs = {
+        "space": space,
+        "dataset": dataset,
+        "classes": data.classes,
+        "recipe": {**chosen.to_json(), "description": ""},
+        "seed": seed,
+    }
+    return supernet_rows.find_or_add(
+        session,
+        tenant_id,
+        supernet_rows.digest_of(inputs),
+        space=space,
+        dataset=dataset,
+        recipe=recipe,
+        seed=seed,
+        classes=data.classes,
+    )
+
+
+@router.post("/v1/supernets", status_code=202, openapi_extra=needs("jobs:write", JSON))
+def train(
+    body: SupernetIn, services: Service, caller: Caller, response: Response, idempotency_key: IdempotencyKey = None
+) -> JobView:
+    """Train a supernet, or get the job that trained it from the same inputs."""
+
+    def action(session: Session) -> Job:
+        row = wanted_supernet(session, services, caller.tenant_id, **body.model_dump())
+        under_way = job_rows.of_supernet(session, caller.tenant_id, row.id)
+        return under_way or submit(services, session, caller.tenant_id, "supernet", {"supernet_id": row.id})
+
+    job = once(services, caller, idempotency_key, request_digest("POST", "/v1/supernets", body.model_dump()), action)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return job_view(job)
+
+
+@router.get("/v1/supernets", openapi_extra=needs("jobs:read"))
+def listed(services: Service, caller: Caller, after: str | None = None, limit: PageSize = 50) -> SupernetList:
+    """Supernets, the newest first."""
+    cursor = decode_cursor(after)
+    with services.sessions() as session:
+        rows, more = page(list(supernet_rows.listed(session, caller.tenant_id, cursor, limit + 1)), limit)
+        items = [_view(session, row) for row in rows]
+    return SupernetList(items=items, next=encode_cursor(rows[-1].created_at, rows[-1].id) if more else None)
+
+
+@router.get("/v1/supernets/{supernet_id}", openapi_extra=needs("jobs:read"))
+def one(supernet_id: str, services: Service, caller: Caller) -> SupernetView:
+    """A supernet with the accuracy of its largest and smallest sub-network and its predictor's held-out error."""
+    with services.sessions() as session:
+        return _view(session, supernet_of(session, caller.tenant_id, supernet_id))
+
+
+@router.get("/v1/supernets/{supernet_id}/front", response_model=FrontView, openapi_extra=needs("jobs:read"))
+def front(supernet_id: str, services: Service, caller: Caller, device: Name, confidence: float | None = None) -> Response:
+    """The whole latency/accuracy front on a device, solved while you wait."""
+    if confidence is not None and not 0 < confidence < 1:
+        raise invalid("query/confidence", "range", "confidence must lie between 0 and 1")
+    with services.sessions() as session:
+        supernet = supernet_of(session, caller.tenant_id, supernet_id)
+        target = device_of(session, caller.tenant_id, device)
+        if supernet.predictor is None:
+            raise Problem("not_ready", "wait for its job to succeed")
+        space = space_of(supernet.space, supernet.classes)
+        pricing = services.prices.load(session, target, space, confidence=confidence)
+        started = time.perf_counter()
+        solved = services.prices.front(supernet, pricing)
+        elapsed_ms = (time.perf_counter() - started) * 1e3
+    low, high = pricing.reachable_ms()
+    view = FrontView(
+        optimal=True,
+        device=device,
+        supernet_id=supernet_id,
+        table_id=pricing.table_id,
+        resolutions=list(pricing.space.resolutions),
+        confidence=pricing.confidence,
+        missing_networks=pricing.calibration.missing_networks(0.95),
+        reachable_ms={"min": low, "max": high},
+        solved_in_ms=elapsed_ms,
+        points=_points(solved, pricing),
+    )
+    return Response(view.model_dump_json(), media_type="application/json")
+
+
+def _points(solved: Front, pricing: Pricing) -> list[FrontPoint]:
+    """Both columns ascend; an accuracy is shown within [0, 1], where the additive model may step out."""
+    uppers = [None] * len(solved) if pricing.upper is None else [float(u) for u in pricing.upper.price(solved.genes)]
+    space = pricing.space
+    return [
+        FrontPoint(
+            latency_ms=float(cost),
+            upper_ms=upper,
+            accuracy=min(1.0, max(0.0, float(score))),
+            architecture=space.to_json(space.architecture(genes)),
+        )
+        for cost, score, upper, genes in zip(solved.costs, solved.scores, uppers, solved.genes, strict=True)
+    ]
+
+
+def _view(session: Session, row: Supernet) -> SupernetView:
+    job = job_rows.of_supernet(session, row.tenant_id, row.id)
+    summary: dict[str, Any] = row.summary or {}
+    return SupernetView(
+        id=row.id,
+        space=row.space,
+        dataset=row.dataset,
+        recipe=row.recipe,
+        seed=row.seed,
+        classes=row.classes,
+        state="ready" if row.ready_at is not None else "training" if job is not None else "waiting",
+        largest=_scored(summary.get("largest")),
+        smallest=_scored(summary.get("smallest")),
+        predictor=None if row.predictor is None else _predictor(row.predictor),
+        job_id=None if job is None else job.id,
+        created_at=row.created_at,
+        ready_at=row.ready_at,
+    )
+
+
+def _scored(found: dict[str, Any] | None) -> Scored | None:
+    return None if found is None else Scored(accuracy=found["accuracy"], architecture=found["architecture"])
+
+
+def _predictor(data: dict[str, Any]) -> PredictorView:
+    held_out = AccuracyPredictor.from_json(data).held_out
+    if held_out is None:
+        return PredictorView(networks=len(data["accuracies"]), rmse=None, kendall_tau=None)
+    return PredictorView(networks=len(data["accuracies"]), rmse=held_out.rmse, kendall_tau=held_out.kendall_tau)

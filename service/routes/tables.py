@@ -1,0 +1,150 @@
+"""Latency tables of a device: register the whole table or nothing, list, read back, delete."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Final
+
+import anyio
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Header
+from sqlalchemy.orm import Session
+from starlette.requests import Request
+from starlette.responses import Response
+
+from latency_tables import trust
+from latency_tables.errors import ContextMismatch
+from latency_tables.formats.catalog import FORMATS, Format
+from latency_tables.measurement import Context
+from latency_tables.table import LatencyTable
+from service.auth import Identity
+from service.db import tables as table_rows
+from service.db.models import Device, Table
+from service.dependencies import Caller, Service, Services
+from service.device_view import coverage, table_view
+from service.errors import Problem, error, not_found
+from service.guard import TABLE, GuardedRoute, needs
+from service.routes.devices import device_of
+from service.schemas.devices import TableCreated, TableList
+
+router = APIRouter(route_class=GuardedRoute, tags=["devices"])
+OVER_HTTP: Final[dict[str, Format]] = {f.media_type: f for f in FORMATS.values() if f.over_http and f.media_type}
+WRITERS: Final = {media_type: f.write for media_type, f in OVER_HTTP.items() if f.write}
+_BODIES: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object", "required": ["context", "rows"]}},
+            "text/csv": {"schema": {"type": "string"}},
+        },
+    }
+}
+_TEXTS: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {media_type: {} for media_type in OVER_HTTP}}}
+_one_at_a_time = anyio.CapacityLimiter(2)  # a table of a million rows takes much memory while it is read
+
+
+@router.post(
+    "/v1/devices/{name}/tables",
+    status_code=201,
+    response_model=TableCreated,
+    openapi_extra=needs("devices:write", TABLE, **_BODIES),
+)
+async def register(name: str, request: Request, services: Service, caller: Caller) -> TableCreated:
+    """Register a latency profile, JSON or CSV: the whole table or nothing."""
+    data = await request.body()
+    media_type = request.headers["content-type"].partition(";")[0].strip().lower()
+    return await run_sync(_register, services, caller, name, data, OVER_HTTP[media_type], limiter=_one_at_a_time)
+
+
+def _register(services: Services, caller: Identity, name: str, data: bytes, form: Format) -> TableCreated:
+    with services.sessions() as session:
+        context = table_rows.context_of(device_of(session, caller.tenant_id, name))
+    table = read_table(data, form, context)
+    findings = trust.review_table(table)
+    with services.sessions.begin() as session:
+        device = device_of(session, caller.tenant_id, name)
+        known = table_rows.with_digest(session, device.id, table.digest)
+        row = known or _publish(session, device, table, findings)
+        return TableCreated(
+            id=row.id,
+            version=row.version,
+            rows=row.rows,
+            state=row.state,
+            coverage=coverage(session, services.prices, row, device),
+            warnings=[str(reason["message"]) for reason in row.reasons],
+        )
+
+
+def read_table(data: bytes, form: Format, context: Context) -> LatencyTable:
+    """The table in a body. Raises InvalidTable with row numbers, or Problem with code `context_mismatch`."""
+    try:
+        return form.read(data, context)
+    except ContextMismatch as mismatch:
+        raise Problem("context_mismatch", str(mismatch), errors=[error("/context", "context_mismatch", str(mismatch))]) from None
+
+
+def _publish(session: Session, device: Device, table: LatencyTable, findings: list[trust.Finding]) -> Table:
+    table_id = table_rows.publish(session, device, table, source="upload", findings=findings)
+    row = table_rows.of_device(session, device.id, table_id)
+    if row is None:
+        raise not_found("table")
+    return row
+
+
+@router.get("/v1/devices/{name}/tables", openapi_extra=needs("devices:read"))
+def listed(name: str, services: Service, caller: Caller) -> TableList:
+    """Versions of the device's table, the newest first."""
+    with services.sessions() as session:
+        device = device_of(session, caller.tenant_id, name)
+        return TableList(items=[table_view(t) for t in table_rows.versions(session, device.id, 200)])
+
+
+@router.get(
+    "/v1/devices/{name}/tables/{table_id}",
+    response_class=Response,
+    responses=_TEXTS,
+    openapi_extra=needs("devices:read"),
+)
+def one(
+    name: str,
+    table_id: str,
+    services: Service,
+    caller: Caller,
+    accept: Annotated[str, Header(max_length=1000)] = "*/*",
+    if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
+) -> Response:
+    """The table back, byte-stable; `Accept` chooses between JSON and CSV."""
+    with services.sessions() as session:
+        device = device_of(session, caller.tenant_id, name)
+        row = _table_of(session, device, table_id)
+        media_type = "text/csv" if "text/csv" in accept.lower() else "application/json"
+        etag = f'"{row.digest[:32]}-{media_type.partition("/")[2]}"'
+        if if_none_match is not None and etag in if_none_match:
+            return Response(status_code=304, headers={"ETag": etag})
+        table = services.prices.table(session, row, device)
+    content = WRITERS[media_type](table)
+    digest = hashlib.sha256(content).hexdigest()
+    headers = {"ETag": etag, "X-Content-SHA256": digest, "Vary": "Accept"}
+    return Response(content, media_type=media_type, headers=headers)
+
+
+@router.delete(
+    "/v1/devices/{name}/tables/{table_id}", status_code=204, response_class=Response, openapi_extra=needs("devices:write")
+)
+def remove(name: str, table_id: str, services: Service, caller: Caller) -> Response:
+    """Delete a version of the table; refused while a model or a job rests on it."""
+    with services.sessions.begin() as session:
+        device = device_of(session, caller.tenant_id, name)
+        row = _table_of(session, device, table_id)
+        reason = table_rows.use(session, row.id)
+        if reason is not None:
+            raise Problem("in_use", f"the table is not deleted: {reason}")
+        table_rows.remove(session, row.id)
+    return Response(status_code=204)
+
+
+def _table_of(session: Session, device: Device, table_id: str) -> Table:
+    row = table_rows.of_device(session, device.id, table_id)
+    if row is None:
+        raise not_found("table")
+    return row

@@ -1,0 +1,77 @@
+"""What the measuring agent and the service say to each other."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from service.schemas.devices import ContextIn
+from service.schemas.strict import Answer, Id, LatencyMs, Sha256, Short, Strict, Time
+
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
+MilliSeconds = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class EnrolIn(Strict):
+    """token: one-time. environment: what the agent sees of its device, its `fingerprint` among it."""
+
+    token: Annotated[str, Field(min_length=1, max_length=256)]
+    context: ContextIn
+    environment: Annotated[dict[str, Any], Field(max_length=64)]
+
+
+class Enrolled(Answer):
+    device: str
+    session_id: str
+    agent_key: str
+    expires_at: Time
+
+
+class FileView(Answer):
+    sha256: str
+    size_bytes: int
+
+
+class TaskView(Answer):
+    id: str
+    kind: str
+    sha256: str
+    size_bytes: int
+    nonce: str
+    operator: str | None
+    input_shape: list[int]
+
+
+class TaskList(Answer):
+    session_id: str
+    context: dict[str, Any]
+    sentinel: FileView | None
+    items: list[TaskView]
+    remaining: int
+    poll_s: float
+
+
+class MeasurementIn(Strict):
+    """One measured task, in ms over `count` samples."""
+
+    task_id: Id
+    nonce: Annotated[str, Field(min_length=1, max_length=128)]
+    sha256: Sha256
+    median_ms: LatencyMs
+    lower_quartile_ms: LatencyMs | None = None
+    mad_ms: MilliSeconds | None = None
+    count: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    flags: Annotated[list[Short], Field(max_length=16)] = Field(default_factory=list)
+    sentinel_ms: LatencyMs | None = None
+
+
+class MeasurementsIn(Strict):
+    session_id: Id
+    sequence: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    fingerprint: Fingerprint
+    items: Annotated[list[MeasurementIn], Field(min_length=1, max_length=1000)]
+
+
+class Accepted(Answer):
+    accepted: int

@@ -1,0 +1,222 @@
+"""Devices, tables, probes, enrolments, profiles."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from latency_tables.measurement import Context
+from service.schemas.strict import Answer, LatencyMs, Line, Name, Short, Strict, Time
+
+Count = Annotated[int, Field(ge=1, le=65_536)]
+
+
+class ContextIn(Strict):
+    """The conditions that a device's latencies are valid in."""
+
+    runtime: Short
+    runtime_version: Short
+    provider: Short
+    threads: Count
+    precision: Short
+    batch_size: Count
+
+    def context(self) -> Context:
+        return Context(**self.model_dump())
+
+
+class DeviceIn(Strict):
+    name: Name
+    description: Line = ""
+    context: ContextIn
+
+
+class DevicePatch(Strict):
+    description: Line
+
+
+class ContextView(Answer):
+    runtime: str
+    runtime_version: str
+    provider: str
+    threads: int
+    precision: str
+    batch_size: int
+
+
+class Coverage(Answer):
+    """Resolutions of a search space for which a table holds every operator; `of` are all that the space has."""
+
+    space: str
+    classes: int
+    resolutions: list[int]
+    of: list[int]
+
+
+class FindingView(Answer):
+    """What was found odd about a table; `review` keeps it from being used, `warning` does not."""
+
+    kind: str
+    severity: str
+    message: str
+    operator: str | None
+
+
+class TableView(Answer):
+    """One immutable version of a device's table. state: `ready`, or `needs_review` and not used. reasons: what was found."""
+
+    id: str
+    version: int
+    rows: int
+    source: str
+    state: str
+    digest: str
+    reasons: list[FindingView]
+    created_at: Time
+
+
+class TableCreated(Answer):
+    id: str
+    version: int
+    rows: int
+    state: str
+    coverage: list[Coverage]
+    warnings: list[str]
+
+
+class TableList(Answer):
+    items: list[TableView]
+    next: None = None
+
+
+class Interval(Answer):
+    """Measured latency is at most `factor` x predicted for this share of the networks."""
+
+    confidence: float
+    factor: float
+
+
+class CalibrationView(Answer):
+    """How whole networks of a space relate to the sum of their operators on this device.
+
+    state: `none` (no network was measured), `fitted`, or `refused` with its reason. error, worst: held-out, relative.
+    missing_networks: how many more a 95 % bound needs.
+    """
+
+    space: str
+    classes: int
+    state: str
+    networks: int
+    intercept_ms: float
+    slope: float
+    error: float | None
+    worst: float | None
+    interval: Interval | None
+    missing_networks: int
+    reason: str | None
+    measured_at: Time | None
+
+
+class Replication(Answer):
+    """The two newest tables next to each other, over the operators both have."""
+
+    tables: list[str]
+    operators: int
+    median_difference: float
+    kendall_tau: float
+    reproducible: bool
+
+
+class AgentView(Answer):
+    """The measuring agent of a device. `present`: it was heard of lately."""
+
+    present: bool
+    session_id: str
+    seen_at: Time | None
+    expires_at: Time
+    state: str
+    open_tasks: int
+
+
+class DeviceView(Answer):
+    name: str
+    description: str
+    context: ContextView
+    created_at: Time
+    revision: int
+    agent: AgentView | None
+    tables: list[TableView]
+    table_id: str | None
+    coverage: list[Coverage]
+    calibration: list[CalibrationView]
+    prediction_error: float | None
+    interval: Interval | None
+    date: Time | None
+    replication: Replication | None
+    environment: dict[str, Any] | None
+
+
+class DeviceList(Answer):
+    items: list[DeviceView]
+    next: str | None = None
+
+
+class EnrolmentView(Answer):
+    """A one-time token; this answer is the only place where it is shown."""
+
+    token: str
+    expires_at: Time
+
+
+class Probe(Strict):
+    """One whole network, measured. `architecture` as `GET /v1/supernets/{id}/front` shows it."""
+
+    space: Name
+    architecture: dict[str, Any]
+    latency_ms: LatencyMs
+    classes: Annotated[int, Field(ge=1, le=65_536)] | None = None
+
+
+class ProbesIn(Strict):
+    samples: Annotated[list[Probe], Field(min_length=1, max_length=1000)]
+
+
+class ProbesCreated(Answer):
+    """What the probes gave: the fitted table, its held-out error and interval.
+
+    method: `calibration` of the device's own table, or `transfer` from the tables of known devices.
+    """
+
+    accepted: int
+    method: str
+    table_id: str | None
+    error: float | None
+    worst: float | None
+    interval: Interval | None
+    missing_networks: int
+    calibration: list[CalibrationView]
+    warnings: list[str]
+
+
+class ProbePlanItem(Answer):
+    space: str
+    architecture: dict[str, Any]
+    architecture_digest: str
+
+
+class ProbePlan(Answer):
+    """Networks that are worth measuring on this device, the most informative first."""
+
+    items: list[ProbePlanItem]
+    next: None = None
+
+
+class ProfileIn(Strict):
+    """Measure what the device's table lacks for a space. networks: whole networks for the calibration."""
+
+    space: Name
+    dataset: Name | None = None
+    classes: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    resolutions: Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=1, max_length=64)] | None = None
+    networks: Annotated[int, Field(ge=0, le=500)] = 24

@@ -1,0 +1,104 @@
+"""Supernets, fronts and searches."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from service.schemas.strict import Answer, Id, LatencyMs, Name, Strict, Time
+
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class SupernetIn(Strict):
+    space: Name
+    dataset: Name
+    recipe: Name = "standard"
+    seed: Seed = 0
+
+
+class Budget(Strict):
+    latency_ms: LatencyMs
+
+
+class Target(Strict):
+    device: Name
+    budget: Budget
+
+
+class SearchIn(Strict):
+    """One job, one or many targets. Name a supernet, or a space and a data set."""
+
+    supernet: Id | None = None
+    space: Name | None = None
+    dataset: Name | None = None
+    recipe: Name = "standard"
+    seed: Seed = 0
+    targets: Annotated[list[Target], Field(min_length=1, max_length=64)]
+    strategy: Literal["exact", "evolution", "gradient", "random"] = "exact"
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    candidates: Annotated[int, Field(ge=1, le=64)] = 5
+    verify: bool = True
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.supernet is None) == (self.space is None) or (self.space is None) != (self.dataset is None):
+            raise ValueError("name either a supernet, or a space and a dataset")
+        return self
+
+
+class Scored(Answer):
+    accuracy: float
+    architecture: dict[str, Any]
+
+
+class PredictorView(Answer):
+    """Held-out error of the accuracy predictor; rmse in the unit of the accuracies (share of right answers)."""
+
+    networks: int
+    rmse: float | None
+    kendall_tau: float | None
+
+
+class SupernetView(Answer):
+    id: str
+    space: str
+    dataset: str
+    recipe: str
+    seed: int
+    classes: int
+    state: str
+    largest: Scored | None
+    smallest: Scored | None
+    predictor: PredictorView | None
+    job_id: str | None
+    created_at: Time
+    ready_at: Time | None
+
+
+class SupernetList(Answer):
+    items: list[SupernetView]
+    next: str | None = None
+
+
+class FrontPoint(Answer):
+    latency_ms: float
+    upper_ms: float | None
+    accuracy: float
+    architecture: dict[str, Any]
+
+
+class FrontView(Answer):
+    """The whole latency/accuracy front, ascending in both. confidence: of `upper_ms`."""
+
+    optimal: bool
+    device: str
+    supernet_id: str
+    table_id: str
+    resolutions: list[int]
+    confidence: float | None
+    missing_networks: int
+    reachable_ms: dict[str, float]
+    solved_in_ms: float
+    points: list[FrontPoint]

@@ -1,0 +1,50 @@
+"""What all requests share: strict types, no unknown fields, names and bounds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
+
+from latency_tables.measurement import MAX_LATENCY_MS
+
+
+class Strict(BaseModel):
+    """A request, or a part of one: unknown fields and values of another type are refused."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Answer(BaseModel):
+    """An answer, or a part of one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _rfc3339(value: datetime) -> str:
+    return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str) and not value.isprintable():
+        raise ValueError("control characters are not taken")
+    return value
+
+
+def _digits(value: Any) -> Any:
+    """Query parameters are texts; of Python's many ways to write a whole number one is taken."""
+    if isinstance(value, str) and not (value.isascii() and value.isdigit() and len(value) <= 10):
+        raise ValueError("a whole number is wanted, such as 12")
+    return int(value) if isinstance(value, str) else value
+
+
+Time = Annotated[datetime, PlainSerializer(_rfc3339, return_type=str)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Line = Annotated[str, StringConstraints(max_length=1000), BeforeValidator(_printable)]
+Short = Annotated[str, StringConstraints(min_length=1, max_length=128), BeforeValidator(_printable)]
+Id = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,8}_[0-9a-f]{32}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+LatencyMs = Annotated[float, Field(gt=0, le=MAX_LATENCY_MS)]
+Whole = Annotated[int, BeforeValidator(_digits), Field(ge=0, le=2**31 - 1)]
+PageSize = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=200)]
