@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +39,8 @@ from worker.steps import (
 
 Result = TypeVar("Result")
 CHECK_S: Final = 0.5
-PROGRESS_S: Final = 0.5
+PROGRESS_S: Final = 1.0
+_QUERY: Final = 500
 log = logging.getLogger("bespoke.worker")
 
 
@@ -77,6 +78,14 @@ class WorkerContext:
     def remembered(self, digest: str) -> dict[str, Any] | None:
         """The result of a step, if any job has done it."""
         return self.transaction(lambda session: session.scalar(select(StepResult.result).where(StepResult.digest == digest)))
+
+    def remembered_many(self, digests: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Digest -> result, for those of the steps that some job has done."""
+        found: dict[str, dict[str, Any]] = {}
+        for start in range(0, len(digests), _QUERY):
+            query = select(StepResult.digest, StepResult.result).where(StepResult.digest.in_(digests[start : start + _QUERY]))
+            found.update(self.transaction(lambda session, query=query: [(d, r) for d, r in session.execute(query)]))  # type: ignore[misc]
+        return found
 
 
 class Run(ABC):
@@ -129,7 +138,7 @@ class Run(ABC):
         self.write(lambda session: self.record(session, kind, data))
 
     def progress(self, step: str, fraction: float, message: str, eta_s: float | None = None, *, always: bool = False) -> None:
-        """Report progress; reports that follow within half a second of another are left out unless `always`."""
+        """Report progress; reports that follow within a second of another are left out unless `always`."""
         if not always and fraction < 1 and time.monotonic() - self._reported < PROGRESS_S:
             return
         self._reported = time.monotonic()
@@ -151,14 +160,39 @@ class Run(ABC):
         failpoint("step.started")
         result = self._insist(name, work)
         failpoint("step.computed")
-        self._store(name, digest, result, time.monotonic() - started)
+        self._store(name, {digest: result}, time.monotonic() - started)
         failpoint("step.stored")
         return result
 
-    def _store(self, name: str, digest: str, result: dict[str, Any], elapsed_s: float) -> None:
+    def steps(
+        self, name: str, inputs: Sequence[dict[str, Any]], work: Callable[[list[int]], list[dict[str, Any]]]
+    ) -> list[dict[str, Any]]:
+        """Results of many like steps, in order. `work` gets the indices of those that no job has done yet."""
+        self.check()
+        digests = [step_digest(name, one) for one in inputs]
+        known = {d: r for d, r in self.context.remembered_many(digests).items() if self._complete(r)}
+        first = {digest: index for index, digest in reversed(list(enumerate(digests)))}
+        missing = sorted(index for digest, index in first.items() if digest not in known)
+        if missing:
+            started = time.monotonic()
+            self.event("step_started", {"step": name, "count": len(missing), "reused": len(first) - len(missing)})
+            failpoint("step.started")
+            done = self._insist(name, lambda: work(missing))
+            failpoint("step.computed")
+            new = {digests[index]: result for index, result in zip(missing, done, strict=True)}
+            self._store(name, new, time.monotonic() - started)
+            failpoint("step.stored")
+            known |= new
+        elif digests:
+            self.event("step_reused", {"step": name, "count": len(first)})
+        return [known[digest] for digest in digests]
+
+    def _store(self, name: str, results: dict[str, dict[str, Any]], elapsed_s: float) -> None:
         def store(session: Session) -> None:
-            session.merge(StepResult(digest=digest, step=name, result=result))
-            self.record(session, "step_done", {"step": name, "digest": digest[:12], "elapsed_s": round(elapsed_s, 3)})
+            for digest, result in results.items():
+                session.merge(StepResult(digest=digest, step=name, result=result))
+            done = {"step": name, "count": len(results), "digest": next(iter(results))[:12], "elapsed_s": round(elapsed_s, 3)}
+            self.record(session, "step_done", done)
 
         with suppress(IntegrityError):  # another job stored the same step at the same moment
             self.write(store)
@@ -167,7 +201,7 @@ class Run(ABC):
         """Whether the files a remembered result names are still there."""
         return all(self.context.store.path(sha256).is_file() for sha256 in named_files(result))
 
-    def _insist(self, name: str, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def _insist(self, name: str, work: Callable[[], Result]) -> Result:
         """Do the work; again with back-off after transient errors and crashes. Raises JobQuarantined."""
         crashes = 0
         for attempt in tries(self.pause):
@@ -197,6 +231,11 @@ class JobRun(Run):
         self.attempt = job.attempts
         self.priority = job.priority
         self.request = job.request
+        self.last_writes: list[Callable[[Session], None]] = []
+
+    def at_end(self, write: Callable[[Session], None]) -> None:
+        """Do this in the transaction that marks the job as succeeded: all of a result, or nothing."""
+        self.last_writes.append(write)
 
     def look(self) -> None:
         columns = select(Job.state, Job.attempts, Job.cancel_asked_at).where(Job.id == self.job_id)

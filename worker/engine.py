@@ -193,6 +193,8 @@ def end_job(run: JobRun, state: JobState, *, result: dict[str, Any] | None = Non
 
     def last(session: Session) -> None:
         move(session, run.job_id, state, from_states=(JobState.RUNNING,), attempt=run.attempt, result=result, error=error)
+        for write in run.last_writes if state is JobState.SUCCEEDED else ():
+            write(session)
 
     with suppress(JobConflict):
         run.context.transaction(last)

@@ -1,0 +1,135 @@
+"""Measuring is always done by an agent on the device: a job writes tasks, waits, and reads the answers."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session
+
+from service.artifacts import register
+from service.db.models import AgentSession, MeasurementTask, new_id, now
+from worker.context import JobRun
+
+POLL_S: Final = 1.0
+BENCHMARK: Final = "onnx_benchmark"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One thing to measure. kind: operator | network | verify | sentinel; input_shape with the batch."""
+
+    kind: str
+    sha256: str
+    size_bytes: int
+    input_shape: tuple[int, ...]
+    operator: str | None = None
+    space: str | None = None
+    architecture: dict[str, Any] | None = None
+
+
+def ask(run: JobRun, device_id: str, wanted: Sequence[Wanted]) -> list[str]:
+    """Write the tasks, in this order; their ids."""
+
+    def write(session: Session) -> list[str]:
+        at, ids = now(), []
+        known = set()
+        for position, item in enumerate(wanted):
+            if item.sha256 not in known:
+                register(session, item.sha256, item.size_bytes, BENCHMARK)
+                known.add(item.sha256)
+            row = MeasurementTask(
+                id=new_id("task"),
+                tenant_id=run.tenant_id,
+                device_id=device_id,
+                job_id=run.job_id,
+                position=position,
+                kind=item.kind,
+                operator=item.operator,
+                space=item.space,
+                architecture=item.architecture,
+                input_shape=list(item.input_shape),
+                sha256=item.sha256,
+                size_bytes=item.size_bytes,
+                nonce=secrets.token_hex(16),
+                created_at=at,
+            )
+            session.add(row)
+            ids.append(row.id)
+        run.record(session, "measuring", {"tasks": len(ids), "device_id": device_id})
+        return ids
+
+    return run.write(write)
+
+
+def agent_is_present(run: JobRun, device_id: str) -> bool:
+    """Whether an agent on that device was heard of lately."""
+    since = now() - timedelta(seconds=run.context.settings.agent_present_s)
+    heard = exists().where(
+        AgentSession.device_id == device_id,
+        AgentSession.tenant_id == run.tenant_id,
+        AgentSession.closed_at.is_(None),
+        AgentSession.seen_at >= since,
+    )
+    return bool(run.context.transaction(lambda session: session.scalar(select(heard))))
+
+
+def wait_for_all(run: JobRun, device_id: str, device: str) -> None:
+    """Wait, for as long as it takes, until every task of this job on the device is answered; report progress."""
+    begun = time.monotonic()
+    first: int | None = None
+    while True:
+        run.check()
+        done, total = run.context.transaction(lambda session: _counts(session, run.job_id))
+        first = done if first is None else first
+        if done >= total:
+            return
+        rate = (done - first) / max(time.monotonic() - begun, 1e-9)
+        eta_s = (total - done) / rate if rate > 0 else None
+        if agent_is_present(run, device_id):
+            message = f"measured {done} of {total} on {device}"
+        else:
+            message = (
+                f"{done} of {total} measured; no agent is running on {device}: start one there with "
+                f"`bespoke agent` (or `bespoke profile` if it is this machine)"
+            )
+        run.progress("measure", done / total, message, eta_s)
+        run.pause(POLL_S)
+
+
+def wait_for_one(run: JobRun, task_id: str, timeout_s: float) -> dict[str, Any] | None:
+    """The answer to a task; None when none came in time, and the task is withdrawn."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        result = run.context.transaction(
+            lambda session: session.scalar(select(MeasurementTask.result).where(MeasurementTask.id == task_id))
+        )
+        if result is not None:
+            return dict(result)
+        run.pause(0.25)
+    run.write(lambda session: withdraw(session, task_id))
+    return None
+
+
+def withdraw(session: Session, task_id: str) -> None:
+    task = session.get(MeasurementTask, task_id)
+    if task is not None and task.state == "open":
+        task.state = "dropped"
+
+
+def tasks_of(session: Session, job_id: str) -> Sequence[MeasurementTask]:
+    """All tasks of a job, in order."""
+    query = select(MeasurementTask).where(MeasurementTask.job_id == job_id)
+    return session.scalars(query.order_by(MeasurementTask.position)).all()
+
+
+def _counts(session: Session, job_id: str) -> tuple[int, int]:
+    """(answered, wanted), the sentinel aside."""
+    mine = select(func.count()).where(MeasurementTask.job_id == job_id, MeasurementTask.kind != "sentinel")
+    total = session.scalar(mine) or 0
+    return total - (session.scalar(mine.where(MeasurementTask.state == "open")) or 0), total

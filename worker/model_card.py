@@ -1,0 +1,133 @@
+"""The model card: everything a person needs in order to trust a delivered network (API.md)."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from supernets.accuracy import AccuracyPredictor
+from supernets.spaces.architecture import Architecture
+from worker.context import JobRun
+from worker.targets import Solved, Target
+
+if TYPE_CHECKING:
+    from worker.pipelines.train_supernet import ReadySupernet
+
+_PACKAGES: Final = ("bespoke-nas", "torch", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A network on its way out. accuracies are shares in [0, 1]; predicted: by the predictor, validation: on the supernet."""
+
+    architecture: Architecture
+    predicted_ms: float
+    upper_ms: float | None
+    predicted_accuracy: float
+    validation_accuracy: float
+    runner_up: tuple[dict[str, Any], ...]
+    search: dict[str, Any]
+    file: dict[str, Any]
+    measured_ms: float | None = None
+    test: dict[str, Any] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        target: Target,
+        solved: Solved,
+        order: list[int],
+        accuracies: dict[str, float],
+        file: dict[str, Any],
+        predictor: AccuracyPredictor,
+    ) -> Delivered:
+        """The first of `order` is delivered, the others are its runners-up."""
+        genes = np.stack([predictor.space.genes(a) for a in solved.architectures])
+        predicted = predictor.predict(genes)
+        lines = [_line(target, solved.architectures[i], float(predicted[i]), accuracies) for i in order]
+        first = lines[0]
+        return cls(
+            architecture=solved.architectures[order[0]],
+            predicted_ms=first["predicted_ms"],
+            upper_ms=first["upper_ms"],
+            predicted_accuracy=first["accuracy_predicted"],
+            validation_accuracy=first["accuracy_validation"],
+            runner_up=tuple(lines[1:]),
+            search={"strategy": solved.result.strategy, "optimal": solved.result.optimal, "gap": solved.result.gap},
+            file=file,
+        )
+
+    def with_measurement(self, measured_ms: float | None, test: dict[str, Any]) -> Delivered:
+        return replace(self, measured_ms=measured_ms, test=test)
+
+
+def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivered, model_id: str) -> dict[str, Any]:
+    """The card as the API gives it."""
+    test, file = network.test or {}, network.file
+    measured_ms = network.measured_ms
+    return {
+        "id": model_id,
+        "job_id": run.job_id,
+        "device": target.device,
+        "budget_ms": target.budget_ms,
+        "architecture": ready.space.to_json(network.architecture),
+        "latency": {
+            "predicted_ms": network.predicted_ms,
+            "upper_ms": network.upper_ms,
+            "confidence": target.pricing.confidence if network.upper_ms is not None else None,
+            "measured_ms": measured_ms,
+            "verified": measured_ms is not None and measured_ms <= target.budget_ms,
+            "table_id": target.table_id,
+        },
+        "accuracy": {
+            "predicted": network.predicted_accuracy,
+            "validation": network.validation_accuracy,
+            "measured": test.get("accuracy"),
+            "dataset": ready.dataset,
+            "split": "test",
+            "samples": test.get("samples"),
+        },
+        "search": {
+            **network.search,
+            "runner_up": list(network.runner_up),
+            "broken_budgets_ms": list(target.measured_ms),
+        },
+        "file": {
+            "sha256": file["onnx_sha256"],
+            **{key: file[key] for key in ("size_bytes", "opset", "parameters", "macs", "parity_max_abs_error", "input_shape")},
+        },
+        "provenance": {
+            "supernet_id": ready.id,
+            "seed": ready.seed,
+            "weights_sha256": ready.weights_sha256,
+            "versions": versions(),
+        },
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what a file holds."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _line(target: Target, architecture: Architecture, predicted: float, accuracies: dict[str, float]) -> dict[str, Any]:
+    space = target.pricing.space
+    genes = space.genes(architecture)[None]
+    upper = target.pricing.upper
+    return {
+        "architecture": space.to_json(architecture),
+        "predicted_ms": float(target.pricing.predicted.price(genes)[0]),
+        "upper_ms": None if upper is None else float(upper.price(genes)[0]),
+        "accuracy_predicted": predicted,
+        "accuracy_validation": accuracies[architecture.digest],
+    }

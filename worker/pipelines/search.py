@@ -1,0 +1,250 @@
+"""A search: for every target the best network that keeps its budget, delivered as an ONNX file and measured.
+
+One job with many targets shares the supernet, the predictor, one child and every score. For each target: price and
+solve (ms), score the best few on the supernet, choose, cut out and export, measure. A network that breaks its budget
+when measured is ruled out, the limit is tightened by what was seen, and the target is solved again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from latency_tables.errors import InfeasibleBudget
+from service.artifacts import register
+from service.db.models import MeasurementTask, Model, NetworkMeasurement
+from service.pricing import PriceBook
+from supernets.accuracy import AccuracyPredictor
+from supernets.spaces.architecture import Architecture
+from worker.context import JobRun
+from worker.laboratory import Laboratory
+from worker.measuring import Wanted, agent_is_present, ask, wait_for_one
+from worker.model_card import Delivered, card_of
+from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet
+from worker.problems import problem_of
+from worker.targets import Solved, Target, cross_device, load_target, solve_target
+
+ROUNDS: Final = 5
+VALIDATION: Final = "validation"
+
+
+def search(run: JobRun) -> dict[str, Any]:
+    """The pipeline of a `search` job. Targets whose budget nothing keeps are listed; if that is all of them, the job fails."""
+    ready = ensure_supernet(run, run.request["supernet_id"])
+    job = _Search(run, ready)
+    delivered: list[tuple[Target, Delivered]] = []
+    failures: list[tuple[Target, InfeasibleBudget]] = []
+    with Laboratory(run) as job.laboratory:
+        for number, (target, found) in enumerate(job.solve_all(failures)):
+            run.progress("deliver", number / len(job.targets), f"{target.device} within {target.budget_ms:g} ms", always=True)
+            try:
+                delivered.append((target, job.deliver(target, found)))
+            except InfeasibleBudget as error:
+                failures.append((target, error))
+    if not delivered:
+        raise failures[0][1]
+    cards = [card_of(run, ready, target, network, model_id(run, target)) for target, network in delivered]
+    for (target, network), card in zip(delivered, cards, strict=True):
+        run.at_end(partial(_store, run=run, ready=ready, target=target, delivered=network, card=card))
+    return {
+        "models": [{"id": card["id"], "device": card["device"], "budget_ms": card["budget_ms"]} for card in cards],
+        "failures": [{"device": t.device, "budget_ms": t.budget_ms, "error": problem_of(e)} for t, e in failures],
+        "matrix": cross_device(
+            [(card["id"], t, n.architecture) for card, (t, n) in zip(cards, delivered, strict=True)], job.targets
+        ),
+    }
+
+
+def model_id(run: JobRun, target: Target) -> str:
+    """The same for every attempt at the job, so that a model is never delivered twice."""
+    return f"model_{hashlib.sha256(f'{run.job_id}/{target.index}'.encode()).hexdigest()[:32]}"
+
+
+class _Search:
+    """What the targets of one job share."""
+
+    laboratory: Laboratory
+
+    def __init__(self, run: JobRun, ready: ReadySupernet) -> None:
+        self.run, self.ready = run, ready
+        self.predictor = AccuracyPredictor.from_json(ready.predictor)
+        self.candidates = int(run.request.get("candidates") or 1)
+        self.strategy = str(run.request.get("strategy") or "exact")
+        confidence = run.request.get("confidence")
+        items, book = list(enumerate(run.request["targets"])), PriceBook()
+
+        def load(session: Session) -> list[Target]:
+            return [load_target(session, book, run.tenant_id, ready.space, index, item, confidence) for index, item in items]
+
+        self.targets = run.context.transaction(load)
+        self.loaded = {
+            "space": ready.space.name,
+            "classes": ready.space.classes,
+            "dataset": ready.dataset,
+            "weights_sha256": ready.weights_sha256,
+        }
+
+    def solve_all(self, failures: list[tuple[Target, InfeasibleBudget]]) -> list[tuple[Target, Solved]]:
+        """Every target solved, and all their candidates scored in one go."""
+        self.run.progress("search", 0.0, f"{len(self.targets)} target(s)", always=True)
+        found: list[tuple[Target, Solved]] = []
+        for target in self.targets:
+            try:
+                found.append((target, self._solve(target)))
+            except InfeasibleBudget as error:
+                failures.append((target, error))
+        solved = [solved.result for _, solved in found]
+        self.run.event("searched", {"targets": len(found), "optimal": all(r.optimal for r in solved)})
+        self._score([a for _, s in found for a in s.architectures])
+        return found
+
+    def deliver(self, target: Target, solved: Solved) -> Delivered:
+        """Choose, export and measure, round after round until the budget is kept. Raises InfeasibleBudget."""
+        for _ in range(ROUNDS):
+            delivered = self._export(target, solved)
+            measured_ms = self._measure(target, delivered)
+            if measured_ms is None or measured_ms <= target.budget_ms:
+                return delivered.with_measurement(measured_ms, self._test(delivered))
+            self.run.event("budget_broken", {"device": target.device, "budget_ms": target.budget_ms, "measured_ms": measured_ms})
+            target.tighten(delivered.architecture, measured_ms)
+            solved = self._solve(target)
+        raise InfeasibleBudget(
+            f"{ROUNDS} networks were measured on {target.device} and none kept {target.budget_ms:g} ms, the fastest took "
+            f"{min(target.measured_ms):.4g} ms; the device is slower than its table says: profile it again (`bespoke profile`)",
+            min(target.measured_ms),
+            target.reachable[1],
+        )
+
+    def _solve(self, target: Target) -> Solved:
+        # A generator per target and round: the same job gives the same networks, in whatever order it runs.
+        generator = np.random.default_rng([self.ready.seed, target.index, len(target.measured_ms)])
+        return solve_target(target, self.predictor, self.strategy, self.candidates, generator)
+
+    def _score(self, architectures: list[Architecture]) -> dict[str, float]:
+        """Accuracy on the validation split by digest of the architecture; each is evaluated once for all jobs."""
+        distinct = list({a.digest: a for a in architectures}.values())
+        described = [self.ready.space.to_json(a) for a in distinct]
+
+        def evaluate(missing: list[int]) -> list[dict[str, Any]]:
+            def report(done: int, total: int) -> None:
+                self.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
+
+            asked = {"supernet": self.loaded, "architectures": [described[i] for i in missing], "split": VALIDATION}
+            found = self.laboratory.call("score", asked, report)["accuracies"]
+            return [{"accuracy": accuracy} for accuracy in found]
+
+        inputs = [{**self.loaded, "architecture": d, "split": VALIDATION} for d in described]
+        results = self.run.steps("score_network", inputs, evaluate)
+        return {a.digest: r["accuracy"] for a, r in zip(distinct, results, strict=True)}
+
+    def _export(self, target: Target, solved: Solved) -> Delivered:
+        """The candidate that does best on the supernet, as a file; ties go to the faster one."""
+        accuracies = self._score(list(solved.architectures))
+        order = sorted(
+            range(len(solved.architectures)),
+            key=lambda i: (-accuracies[solved.architectures[i].digest], solved.candidates[i].costs[0]),
+        )
+        chosen = solved.architectures[order[0]]
+        described = self.ready.space.to_json(chosen)
+        file = self.run.step(
+            "export_network_file",
+            {**self.loaded, "architecture": described},
+            lambda: self.laboratory.call("deliver", {"supernet": self.loaded, "architecture": described}),
+        )
+        return Delivered.of(target, solved, order, accuracies, file, self.predictor)
+
+    def _test(self, delivered: Delivered) -> dict[str, Any]:
+        """Accuracy of the file itself on samples that neither training nor search has seen."""
+        described = self.ready.space.to_json(delivered.architecture)
+        asked = {"supernet": self.loaded, "architecture": described, "onnx_sha256": delivered.file["onnx_sha256"]}
+        return self.run.step("test_network_file", asked, lambda: self.laboratory.call("test_accuracy", asked))
+
+    def _measure(self, target: Target, delivered: Delivered) -> float | None:
+        """Median latency on the device in ms, None when nobody is there to measure."""
+        run, file = self.run, delivered.file
+        if not run.request.get("verify", True):
+            return None
+        earlier = run.context.transaction(lambda s: _task_of(s, run.job_id, target.device_id, file["onnx_sha256"]))
+        if earlier is None:
+            if not agent_is_present(run, target.device_id):
+                run.event("not_verified", {"device": target.device, "reason": "no agent is running on it"})
+                return None
+            described = self.ready.space.to_json(delivered.architecture)
+            run.write(lambda s: _register(s, file))
+            shape = tuple(file["input_shape"])
+            wanted = Wanted(
+                "verify", file["onnx_sha256"], file["size_bytes"], shape, space=self.ready.space.name, architecture=described
+            )
+            earlier = ask(run, target.device_id, [wanted])[0]
+        run.progress("verify", 0.0, f"measuring on {target.device}", always=True)
+        answer = wait_for_one(run, earlier, run.context.settings.verify_timeout_s)
+        if answer is None:
+            run.event("not_verified", {"device": target.device, "reason": "its agent did not answer in time"})
+            return None
+        run.write(lambda s: _keep_measurement(s, run, self.ready, target, delivered, answer))
+        return float(answer["median_ms"])
+
+
+def _task_of(session: Session, job_id: str, device_id: str, sha256: str) -> str | None:
+    """The task that an earlier attempt at the job wrote for this file."""
+    query = select(MeasurementTask.id).where(
+        MeasurementTask.job_id == job_id,
+        MeasurementTask.device_id == device_id,
+        MeasurementTask.sha256 == sha256,
+        MeasurementTask.state != "dropped",
+    )
+    return session.scalar(query.limit(1))
+
+
+def _register(session: Session, file: dict[str, Any]) -> None:
+    register(session, file["onnx_sha256"], file["size_bytes"], "onnx_model")
+
+
+def _keep_measurement(
+    session: Session, run: JobRun, ready: ReadySupernet, target: Target, delivered: Delivered, answer: dict[str, Any]
+) -> None:
+    """A delivered network is a whole network measured: the next calibration knows it. Once per task."""
+    architecture = ready.space.to_json(delivered.architecture)
+    row_id = f"net_{hashlib.sha256(f'{run.job_id}/{target.device_id}/{delivered.architecture.digest}'.encode()).hexdigest()[:32]}"
+    session.merge(
+        NetworkMeasurement(
+            id=row_id,
+            tenant_id=run.tenant_id,
+            device_id=target.device_id,
+            space=ready.space.name,
+            classes=ready.space.classes,
+            architecture=architecture,
+            architecture_digest=delivered.architecture.digest,
+            median_ms=float(answer["median_ms"]),
+            lower_quartile_ms=answer.get("lower_quartile_ms"),
+            mad_ms=answer.get("mad_ms"),
+            count=answer.get("count"),
+            source="verify",
+        )
+    )
+    run.record(session, "measured", {"device": target.device, "measured_ms": float(answer["median_ms"])})
+
+
+def _store(
+    session: Session, *, run: JobRun, ready: ReadySupernet, target: Target, delivered: Delivered, card: dict[str, Any]
+) -> None:
+    """The model's row, in the job's last transaction."""
+    _register(session, delivered.file)
+    session.add(
+        Model(
+            id=card["id"],
+            tenant_id=run.tenant_id,
+            job_id=run.job_id,
+            device_id=target.device_id,
+            supernet_id=ready.id,
+            table_id=target.table_id,
+            budget_ms=target.budget_ms,
+            onnx_sha256=delivered.file["onnx_sha256"],
+            card=card,
+        )
+    )
