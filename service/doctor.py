@@ -169,10 +169,8 @@ def _whole(store: ArtifactStore, sha256: str) -> bool:
 
 
 def _jobs(session: Session) -> Iterator[Finding]:
-    rows = select(
-        Job.id, Job.state, Job.attempts, Job.started_at, Job.ended_at, Job.error.is_(None), Job.result.is_(None), Job.worker_id
-    )
-    for job_id, state, attempts, started, ended, no_error, no_result, worker in session.execute(
+    rows = select(Job.id, Job.state, Job.attempts, Job.started_at, Job.ended_at, Job.error, Job.result, Job.worker_id)
+    for job_id, state, attempts, started, ended, error, result, worker in session.execute(
         rows.execution_options(yield_per=_PAGE)
     ):
         wrong = []
@@ -183,9 +181,9 @@ def _jobs(session: Session) -> Iterator[Finding]:
             wrong.append("ended_at does not fit its state")
         if state == JobState.RUNNING and (started is None or worker is None or attempts < 1):
             wrong.append("runs without a start, a worker or an attempt")
-        if state == JobState.SUCCEEDED and no_result:
+        if state == JobState.SUCCEEDED and result is None:
             wrong.append("succeeded without a result")
-        if state in (JobState.FAILED, JobState.QUARANTINED) and no_error:
+        if state in (JobState.FAILED, JobState.QUARANTINED) and error is None:
             wrong.append("ended badly without saying why")
         if attempts < 0:
             wrong.append("has a negative number of attempts")

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from service.db.models import Job
-from service.jobs import ACTIVE
+from service.jobs import ACTIVE, requeue
 
 APPLICATION: Final = "bespoke"
 JOBS: Final = "jobs"  # light parents, wide
@@ -57,6 +57,11 @@ class JobQueue:
             "priority": self._rank(session, job),
         }
         self._client.enqueue_in_transaction(session, options, job.id)
+
+    def requeue(self, session: Session, job: Job) -> None:
+        """Queue a quarantined job once more, in the caller's transaction. Raises JobConflict."""
+        requeue(session, job)
+        self.submit(session, job, workflow_id=f"{job.id}-{job.attempts}")
 
     def cancel(self, job_id: str) -> None:
         """Take a job out of the queue. One that is running stops by itself (`cancel_asked_at`)."""

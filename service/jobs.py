@@ -10,11 +10,11 @@ from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from latency_tables.errors import JobConflict, JobEnded
-from service.db.models import Job, JobEvent, new_id, now
+from service.db.models import IdempotencyKey, Job, JobEvent, MeasurementTask, new_id, now
 
 
 class JobState(StrEnum):
@@ -149,6 +149,33 @@ def ask_cancel(session: Session, job: Job) -> None:
     else:
         add_event(session, job.id, "cancel_asked")
     session.refresh(job)
+
+
+def requeue(session: Session, job: Job) -> None:
+    """Give a quarantined job three more crashes; `JobQueue.submit` it in the same transaction. Raises JobConflict."""
+    anew = {"ended_at": None, "error": None, "worker_id": None, "progress": None, "cancel_asked_at": None}
+    data = {"reason": "requeued by an operator"}
+    move(session, job.id, JobState.QUEUED, from_states=(JobState.QUARANTINED,), data=data, values=anew)
+    session.refresh(job)
+
+
+def crashes(session: Session, job_id: str) -> int:
+    """How often the job has crashed since it was last in quarantine."""
+    quarantined = select(func.max(JobEvent.sequence)).where(JobEvent.job_id == job_id, JobEvent.kind == JobState.QUARANTINED)
+    since = session.scalar(quarantined) or 0
+    counted = select(func.count()).where(JobEvent.job_id == job_id, JobEvent.kind == "crashed", JobEvent.sequence > since)
+    return session.scalar(counted) or 0
+
+
+def delete_quarantined(session: Session, job: Job) -> None:
+    """Forget a quarantined job with its events. Raises JobConflict for any other job."""
+    statement = delete(Job).where(Job.id == job.id, Job.state == JobState.QUARANTINED)
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.job_id == job.id))
+    session.execute(delete(JobEvent).where(JobEvent.job_id == job.id))
+    session.execute(delete(MeasurementTask).where(MeasurementTask.job_id == job.id))
+    if session.connection().execute(statement).rowcount != 1:
+        raise JobConflict(f"job {job.id} is not in quarantine; only such jobs can be deleted")
+    session.expunge(job)
 
 
 def events(session: Session, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEvent]:

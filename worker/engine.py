@@ -18,17 +18,17 @@ from contextlib import suppress
 from typing import Any, Final
 
 from dbos import DBOS, DBOSClient, DBOSConfig
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from latency_tables.errors import BespokeError, JobConflict
 from service.artifacts import ArtifactStore
 from service.db.migrate import upgrade
-from service.db.models import Job, JobEvent
+from service.db.models import Job
 from service.db.session import create_db_engine, session_factory
 from service.failpoints import failpoint
 from service.job_queue import APPLICATION, JOBS, SERIALIZER, TRAINING, WORKFLOWS, JobQueue
-from service.jobs import ACTIVE, ENDED, JobState, add_event, move
+from service.jobs import ACTIVE, ENDED, JobState, add_event, crashes, move
 from service.settings import Settings
 from worker.context import JobRun, WorkerContext, hand_back, quarantine_problem
 from worker.liveness import Liveness, new_worker_id
@@ -177,8 +177,7 @@ def claim(session: Session, job_id: str, worker_id: str) -> Job | None:
     if state is JobState.RUNNING:
         step = (row.progress or {}).get("step", "start")
         add_event(session, job_id, "crashed", {"step": step, "signal": 0, "message": "the worker process was lost"})
-        lost = session.scalar(select(func.count()).where(JobEvent.job_id == job_id, JobEvent.kind == "crashed")) or 0
-        if lost >= MAX_CRASHES:
+        if crashes(session, job_id) >= MAX_CRASHES:
             problem = quarantine_problem(step, 0)
             move(session, job_id, JobState.QUARANTINED, from_states=(state,), attempt=row.attempts, error=problem)
             return None
