@@ -12,12 +12,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Genes = npt.NDArray[np.int64]  # (networks, Chain.genes)
 Array = npt.NDArray[np.float64]
+
+_CHUNK: Final = 8192  # networks priced at a time: their genes stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,10 @@ class Chain:
 
     def active(self, genes: Genes) -> npt.NDArray[np.bool_]:
         """Which genes take part in each network; shape of `genes`."""
-        mask = np.ones(genes.shape, dtype=bool)
+        mask = np.ones_like(genes, dtype=bool)
         for column, stage in zip(self.offsets, self.stages, strict=True):
+            if stage.depths[0] == stage.blocks:
+                continue
             depth = np.asarray(stage.depths, dtype=np.int64)[genes[:, column + 1]]
             mask[:, column + 2 : column + stage.genes] = np.arange(stage.blocks) < depth[:, None]
         return mask
@@ -92,6 +97,20 @@ class Chain:
     def sample(self, generator: np.random.Generator, networks: int) -> Genes:
         """Networks with every gene drawn uniformly and independently (the published sampling), canonical."""
         return self.canonical(generator.integers(0, self.gene_sizes, size=(networks, self.genes)))
+
+
+class _Gather(NamedTuple):
+    """One stage, flattened for pricing: values[((resolution, *states), block, choice)]."""
+
+    column: int
+    states: tuple[int, ...]  # widths in, widths out, depths
+    blocks: int
+    choices: int
+    values: Array
+
+    def before(self, chain: Chain) -> int:
+        """Column of the width gene of the stage before."""
+        return chain.offsets[chain.offsets.index(self.column) - 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,33 +138,53 @@ class DenseTable:
             before = shape.widths
 
     @cached_property
-    def _flat(self) -> Array:
-        """One zero, then the constant, then every stage's blocks and depth, flattened."""
-        parts = [np.zeros(1), self.constant]
-        for blocks, depth in zip(self.blocks, self.depth, strict=True):
-            parts += [blocks.ravel(), depth.ravel()]
-        return np.concatenate(parts)
+    def _gathers(self) -> tuple[Array, tuple[_Gather, ...]]:
+        """What every network of a resolution costs, (resolutions,), and one flat array per stage that varies otherwise."""
+        fixed, gathers = self.constant.copy(), []
+        for column, shape, blocks, depth in zip(self.chain.offsets, self.chain.stages, self.blocks, self.depth, strict=True):
+            active = np.arange(shape.blocks) < np.asarray(shape.depths)[:, None]  # (depths, blocks)
+            # Inactive blocks cost 0 whatever their genes say, so that pricing needs no mask.
+            values = np.where(active[..., None], blocks[:, :, :, None], 0.0)  # (R, in, out, depths, blocks, choices)
+            values[..., 0, :] += depth[:, None, None, :, None]
+            if max(shape.choices) == 1:
+                values = values.sum(axis=-2, keepdims=True)
+            if math.prod(values.shape[1:]) == 1:
+                fixed += values.ravel()
+                continue
+            gathers.append(_Gather(column, values.shape[1:4], values.shape[4], values.shape[5], values.ravel()))
+        return fixed, tuple(gathers)
 
     def price(self, genes: Genes) -> Array:
-        """The quantity of each network, shape (networks,), by one gather. Genes need not be canonical."""
-        resolution = genes[:, 0]
-        index = np.zeros((len(genes), self.chain.genes), dtype=np.int64)  # 0 points at the zero
-        index[:, 0] = 1 + resolution
-        base = 1 + self.chain.resolutions
-        width_in: Genes = np.zeros(len(genes), dtype=np.int64)
-        for column, shape, blocks, depth in zip(self.chain.offsets, self.chain.stages, self.blocks, self.depth, strict=True):
-            width, deep = genes[:, column], genes[:, column + 1]
-            _, ins, outs, count, choices = blocks.shape
-            row = ((resolution * ins + width_in) * outs + width) * count
-            active = np.asarray(shape.depths, dtype=np.int64)[deep]
-            for block in range(count):
-                at = base + (row + block) * choices + genes[:, column + 2 + block]
-                index[:, column + 2 + block] = at if block < shape.depths[0] else np.where(block < active, at, 0)
-            base += blocks.size
-            index[:, column + 1] = base + resolution * len(shape.depths) + deep
-            base += depth.size
-            width_in = width
-        total: Array = self._flat[index].sum(axis=1)
+        """The quantity of each network, shape (networks,), by gathers. Genes need not be canonical.
+
+        A network's price does not depend on what it is priced with, to the last bit. Fastest where the genes of all
+        networks lie next to each other (`order="F"`).
+        """
+        total: Array = np.empty(len(genes))
+        for start in range(0, len(genes), _CHUNK):
+            total[start : start + _CHUNK] = self._price(genes[start : start + _CHUNK])
+        return total
+
+    def _price(self, genes: Genes) -> Array:
+        columns = np.ascontiguousarray(genes.T)
+        fixed, gathers = self._gathers
+        total: Array = fixed[columns[0]]
+        index, found = np.empty_like(columns[0]), np.empty_like(total)
+        for gather in gathers:
+            ins, outs, depths = gather.states
+            row = columns[0].copy()
+            if ins > 1:
+                row = row * ins + columns[gather.before(self.chain)]
+            if outs > 1:
+                row = row * outs + columns[gather.column]
+            if depths > 1:
+                row = row * depths + columns[gather.column + 1]
+            row *= gather.blocks * gather.choices
+            for block in range(gather.blocks):
+                chosen = row
+                if gather.choices > 1:
+                    chosen = np.add(row, columns[gather.column + 2 + block], out=index)
+                total += np.take(gather.values[block * gather.choices :], chosen, out=found, mode="clip")
         return total
 
     def map(self, constant: Callable[[Array], Array], scale: Sequence[float] | Array) -> DenseTable:

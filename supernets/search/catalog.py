@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from latency_tables.errors import UnknownStrategy
-from supernets.search import exact, random_search
+from supernets.search import evolution, exact, random_search
 from supernets.search.problem import Problem, SearchResult
 
 Strategy = Callable[[Problem, np.random.Generator], SearchResult]
@@ -19,6 +19,7 @@ def _exact(problem: Problem, generator: np.random.Generator) -> SearchResult:
 
 STRATEGIES: dict[str, Strategy] = {
     "exact": _exact,
+    "evolution": evolution.solve,
     "random": random_search.solve,
 }
 

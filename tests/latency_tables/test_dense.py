@@ -52,6 +52,17 @@ def test_price_equals_the_slow_sum(chain, seed):
     assert np.allclose(table.price(chain.canonical(genes)), table.price(genes))
 
 
+def test_a_price_does_not_depend_on_company_or_memory_order():
+    """Solvers compare prices of one network that were computed in different batches."""
+    chain = Chain(3, (StageShape(2, (1, 3), (3, 2, 3)), StageShape(3, (2,), (4, 4)), StageShape(1, (1,), (1,))))
+    generator = np.random.default_rng(0)
+    table, genes = random_table(chain, generator), chain.sample(generator, 20_001)
+    prices = table.price(genes)
+    assert np.array_equal(prices, table.price(np.asfortranarray(genes)))
+    assert prices[[0, 9_000, 20_000]].tolist() == [float(table.price(genes[i : i + 1])[0]) for i in (0, 9_000, 20_000)]
+    assert len(table.price(genes[:0])) == 0
+
+
 @settings(deadline=None)
 @given(chains(), st.integers(0, 2**32 - 1))
 def test_affine_is_affine(chain, seed):
