@@ -71,7 +71,8 @@ def _bind(settings: Settings) -> socket.socket:
 
 def _announce(place: Path, host: str, port: int) -> None:
     """Where this server is, for the command line on this machine."""
-    name = f"[{host}]" if ":" in host else host
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a wildcard is no address to go to
+    name = f"[{reached}]" if ":" in reached else reached
     partial = place.with_name(f".{place.name}.{os.getpid()}.part")
     partial.write_text(json.dumps({"url": f"http://{name}:{port}", "pid": os.getpid()}) + "\n", encoding="utf-8")
     partial.replace(place)

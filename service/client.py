@@ -213,7 +213,8 @@ class BespokeClient:
         return _object(self.call("GET", path, params=chosen))
 
     def _post(self, path: str, body: Mapping[str, Any] | None = None, **headers: str) -> Json:
-        return _object(self.call("POST", path, json=dict(body or {}), headers=headers))
+        content = {} if body is None else {"json": dict(body)}
+        return _object(self.call("POST", path, headers=headers, **content))
 
     def _items(self, path: str, **params: Any) -> Iterator[Json]:
         """Every item of a list, page by page."""
@@ -271,12 +272,17 @@ class BespokeClient:
         """A one-time token for a measuring agent on that device."""
         return self._post(f"/v1/devices/{_name(name)}/enrolments")
 
-    def profile(self, name: str, space: str, resolutions: Sequence[int] | None = None) -> Job:
-        """Queue the measuring of what the device's table lacks for a space."""
-        body: Json = {"space": space}
-        if resolutions:
-            body["resolutions"] = list(resolutions)
-        return Job.read(self._post(f"/v1/devices/{_name(name)}/profiles", body))
+    def profile(
+        self,
+        name: str,
+        space: str,
+        resolutions: Sequence[int] | None = None,
+        networks: int | None = None,
+        dataset: str | None = None,
+    ) -> Job:
+        """Queue the measuring of what the device's table lacks for a space. networks: whole ones, for the calibration."""
+        body = {"space": space, "resolutions": list(resolutions or ()) or None, "networks": networks, "dataset": dataset}
+        return Job.read(self._post(f"/v1/devices/{_name(name)}/profiles", {k: v for k, v in body.items() if v is not None}))
 
     def probes(self, name: str, samples: Sequence[Mapping[str, Any]]) -> Json:
         """Register measured whole networks: `{space, architecture, latency_ms}` each."""
@@ -284,7 +290,7 @@ class BespokeClient:
 
     def probe_plan(self, name: str, space: str, samples: int) -> Json:
         """The whole networks that are worth measuring first on a new device."""
-        return self._get(f"/v1/devices/{_name(name)}/probes", space=space, samples=samples)
+        return self._get(f"/v1/devices/{_name(name)}/probe-plan", space=space, count=samples)
 
     # -- supernets --------------------------------------------------------------------------------------------------
 

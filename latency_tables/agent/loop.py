@@ -75,7 +75,8 @@ class Agent:
         if token is None:
             raise AgentError("a new agent needs --token; ask the service for one (POST /v1/devices/NAME/enrolments)")
         seen = self._see(self._options.threads)
-        enrolment = self._client.enrol(token, device.context(self._options.threads).as_dict(), seen)
+        environment = {**seen, "fingerprint": device.fingerprint(seen)}
+        enrolment = self._client.enrol(token, device.context(self._options.threads).as_dict(), environment)
         state = State(
             server=server,
             device=enrolment.device,

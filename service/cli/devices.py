@@ -30,12 +30,12 @@ def list_devices(json_out: JsonOut = False) -> None:
         as_json(devices)
         return
     rows = [
-        (d["name"], escape(_runtime(d)), str(_tables(d)), _error(d), age(d.get("created_at")), escape(d.get("description") or ""))
+        (d["name"], escape(_runtime(d)), len(d["tables"]), percent(d["prediction_error"]), _agent(d), escape(d["description"]))
         for d in devices
     ]
     grid(
         "",
-        ("device", "runtime", ">tables", ">error", "registered", "description"),
+        ("device", "context", ">tables", ">error", "agent", "description"),
         rows,
         "No device is registered. This machine: `bespoke profile`. Another: `bespoke devices add --help`.",
     )
@@ -49,17 +49,26 @@ def show(name: Name, json_out: JsonOut = False) -> None:
     if json_out:
         as_json(device)
         return
-    say(f"[bold]{device['name']}[/]  {escape(device.get('description') or '')}")
+    say(f"[bold]{device['name']}[/]  {escape(device['description'])}")
     say(f"  context   {escape(_runtime(device))}")
-    for covered in device.get("coverage") or []:
+    for covered in device["coverage"]:
         say(f"  coverage  {coverage_text(covered)}")
     for line in calibration_lines(device):
-        say(f"  {escape(line)}")
+        say(f"  networks  {escape(line)}")
+    agent = device["agent"]
+    if agent is not None:
+        say(f"  agent     {_agent(device)}, heard of {age(agent['seen_at'])}, {agent['open_tasks']} task(s) open")
+    repeated = device["replication"]
+    if repeated is not None:
+        verdict = "reproducible" if repeated["reproducible"] else "[red]not reproducible[/]"
+        say(f"  repeated  newest two tables differ by {percent(repeated['median_difference'])} (median), {verdict}")
     rows = [
-        (t["id"], t.get("version"), f"{t.get('rows', 0):,}", t.get("source"), t.get("state"), age(t.get("created_at")))
-        for t in device.get("tables") or []
+        (t["id"], t["version"], f"{t['rows']:,}", t["source"], _table_state(t), age(t["created_at"])) for t in device["tables"]
     ]
-    grid("tables", ("table", ">version", ">rows", "source", "state", "when"), rows, "  no table yet")
+    grid("", ("table", ">version", ">rows", "source", "state", "when"), rows, "  no table yet")
+    for table in device["tables"]:
+        for reason in table["reasons"][:5]:
+            say(f"  version {table['version']}: {reason['severity']}: {escape(reason['message'])}")
 
 
 @app.command()
@@ -158,7 +167,9 @@ def probe(
     with client() as service:
         if file is None:
             picked = service.probe_plan(name, space, samples)
-            text = json.dumps(picked.get("samples") or picked.get("items"), indent=1)
+            text = json.dumps(
+                [{"space": i["space"], "architecture": i["architecture"], "latency_ms": None} for i in picked["items"]], indent=1
+            )
             if output is None:
                 say(escape(text))
                 return
@@ -167,7 +178,11 @@ def probe(
             say(f"then `bespoke devices probe {name} {output}`")
             return
         made = service.probes(name, read_samples(file))
-    as_json(made)
+    say(f"{name}: {made['accepted']} networks taken, by {made['method']}, held-out error {percent(made['error'])}")
+    for item in made["calibration"]:
+        say(f"  {escape(_calibration(item))}")
+    for warning in made["warnings"]:
+        errors.print(f"[yellow]warning[/]: {escape(warning)}")
 
 
 def read_samples(file: Path) -> list[dict[str, Any]]:
@@ -187,21 +202,20 @@ def read_samples(file: Path) -> list[dict[str, Any]]:
 
 def calibration_lines(device: dict[str, Any]) -> list[str]:
     """What is known of how well the table predicts whole networks, one line for each space."""
-    found = device.get("calibration")
-    items = found if isinstance(found, list) else [found] if isinstance(found, dict) else []
-    return [f"error     {_calibration(item)}" for item in items] or ["error     unknown: no whole network was measured"]
+    return [_calibration(item) for item in device["calibration"]]
 
 
 def _calibration(item: dict[str, Any]) -> str:
-    parts = [str(item.get("space") or "")]
-    error = item.get("error") if isinstance(item.get("error"), int | float) else item.get("held_out_mape", item.get("mape"))
-    if isinstance(error, int | float):
-        parts.append(f"mean {percent(error)} held out")
-    if item.get("networks") is not None:
-        parts.append(f"{item['networks']} networks measured")
-    if item.get("reason"):
-        parts.append(str(item["reason"]))
-    return ", ".join(part for part in parts if part)
+    parts = [f"{item['space']}: {item['state']}", f"{item['networks']} whole networks measured"]
+    if item["error"] is not None:
+        parts.append(f"held-out error {percent(item['error'])} mean, {percent(item['worst'])} worst")
+    if item["interval"] is not None:
+        parts.append(f"{percent(item['interval']['confidence'], 0)} stay below {item['interval']['factor']:.3f} x predicted")
+    elif item["missing_networks"]:
+        parts.append(f"a 95 % bound needs {item['missing_networks']} more")
+    if item["reason"]:
+        parts.append(item["reason"])
+    return ", ".join(parts)
 
 
 def _runtime(device: dict[str, Any]) -> str:
@@ -210,11 +224,10 @@ def _runtime(device: dict[str, Any]) -> str:
     return f"{c['runtime']} {c['runtime_version']}, {c['provider']}, {threads}, {c['precision']}, batch {c['batch_size']}"
 
 
-def _tables(device: dict[str, Any]) -> int:
-    tables = device.get("tables")
-    return len(tables) if isinstance(tables, list) else int(tables or 0)
+def _agent(device: dict[str, Any]) -> str:
+    agent = device["agent"]
+    return "-" if agent is None else "present" if agent["present"] else "away"
 
 
-def _error(device: dict[str, Any]) -> str:
-    line = calibration_lines(device)[0]
-    return line.partition("mean ")[2].partition(" held")[0] or "-"
+def _table_state(table: dict[str, Any]) -> str:
+    return str(table["state"]) if table["state"] == "ready" else f"[yellow]{table['state'].replace('_', ' ')}[/]"

@@ -39,9 +39,7 @@ def front(
     with client() as service:
         supernet_id = supernet or newest_supernet(service)
         found = service.front(supernet_id, device)
-        models = (
-            [m for m in service.models() if m["device"] == device and _supernet_of(m) in (None, supernet_id)] if output else []
-        )
+        models = delivered(service, supernet_id, device) if output else []
     if json_out:
         as_json(found)
     else:
@@ -51,12 +49,21 @@ def front(
         errors.print(f"{output} is written")
 
 
+def delivered(service: BespokeClient, supernet_id: str, device: str, most: int = 12) -> list[dict[str, Any]]:
+    """Cards of the newest networks that were cut from a supernet for a device, one for each budget."""
+    newest: dict[float, str] = {}
+    for summary in service.models():
+        if (summary["supernet_id"], summary["device"]) == (supernet_id, device) and len(newest) < most:
+            newest.setdefault(summary["budget_ms"], summary["id"])
+    return [service.model(model_id) for model_id in newest.values()]
+
+
 def newest_supernet(service: BespokeClient) -> str:
     """Id of the newest trained supernet. Raises NothingTrained."""
-    trained = [s for s in service.supernets() if s.get("ready_at") or s.get("state") == "ready"]
+    trained = [s for s in service.supernets() if s["ready_at"]]
     if not trained:
         raise NothingTrained("no supernet is trained yet; train one with `bespoke supernets train digits-mbv3 digits`")
-    return str(max(trained, key=lambda s: s.get("created_at") or "")["id"])
+    return str(max(trained, key=lambda s: s["ready_at"])["id"])
 
 
 def _print(device: str, found: dict[str, Any], rows: int) -> None:
@@ -73,8 +80,10 @@ def _print(device: str, found: dict[str, Any], rows: int) -> None:
         for p in chosen
     ]
     grid(f"{device}: {len(points)} networks on the front, {proof}", (">latency ms", ">upper ms", ">accuracy", ">input"), table)
-    if points and points[0].get("upper_ms") is None:
-        say("[dim]No upper bound yet: too few whole networks were measured on this device. `bespoke profile` measures them.[/]")
+    low, high = found["reachable_ms"]["min"], found["reachable_ms"]["max"]
+    say(f"budgets from {milliseconds(low)} ms to {milliseconds(high)} ms can be met; above that nothing gets better")
+    if found["confidence"] is None:
+        say(f"[dim]No upper bound yet: {found['missing_networks']} more whole networks must be measured (`bespoke profile`).[/]")
 
 
 def spread(points: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -82,10 +91,6 @@ def spread(points: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]
     if len(points) <= count:
         return list(points)
     return [points[round(n * (len(points) - 1) / (count - 1))] for n in range(count)]
-
-
-def _supernet_of(card: dict[str, Any]) -> str | None:
-    return (card.get("provenance") or {}).get("supernet_id")
 
 
 def _resolution(architecture: dict[str, Any]) -> str:

@@ -24,13 +24,9 @@ def list_models(json_out: Annotated[bool, typer.Option("--json", help="Print JSO
     if json_out:
         as_json(models)
         return
-    rows = [(m["id"], escape(m["device"]), *latency_cells(m), *accuracy_cells(m), age(m.get("created_at"))) for m in models]
-    grid(
-        "",
-        ("model", "device", ">budget ms", ">predicted", ">upper", ">measured", ">predicted", ">measured", "created"),
-        rows,
-        "No network was delivered yet. Search for one: `bespoke search --help`.",
-    )
+    rows = [(m["id"], escape(m["device"]), milliseconds(m["budget_ms"]), m["sha256"][:12], age(m["created_at"])) for m in models]
+    columns = ("model", "device", ">budget ms", "sha256", "created")
+    grid("", columns, rows, "No network was delivered yet. Search for one: `bespoke search --help`.")
 
 
 @app.command()

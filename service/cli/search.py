@@ -32,6 +32,7 @@ def search(
     supernet: Annotated[str | None, typer.Option(help="Id of a trained supernet; left out: --space and --dataset.")] = None,
     space: Annotated[str, typer.Option(help="Search space; its supernet is trained first if there is none.")] = "digits-mbv3",
     dataset: Annotated[str, typer.Option(help="Data set to train on.")] = "digits",
+    recipe: Annotated[str | None, typer.Option(help="Training recipe, if it must be trained.")] = None,
     strategy: Annotated[str, typer.Option(help="exact, evolution, gradient or random.")] = "exact",
     confidence: Annotated[
         float | None, typer.Option(help="Share of networks that keep the budget when measured; needs measured networks.")
@@ -58,6 +59,8 @@ def search(
     """
     wanted = _targets(device, budget_ms, target or [])
     source: dict[str, Any] = {"supernet": supernet} if supernet else {"space": space, "dataset": dataset}
+    if recipe is not None and not supernet:
+        source["recipe"] = recipe
     request: dict[str, Any] = {
         **source,
         "targets": [{"device": name, "budget": {"latency_ms": budget}} for name, budget in wanted],

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from service.cli.connection import client
+from service.cli.connection import client, current
 from service.cli.jobs import print_job
 from service.cli.screen import age, as_json, follow, grid, percent, say
+
+if TYPE_CHECKING:
+    from service.importing import Scored
+    from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Train, import, show and compare supernets.")
 
@@ -28,6 +33,7 @@ def list_supernets(json_out: JsonOut = False) -> None:
     rows = [
         (
             s["id"],
+            s["state"],
             s.get("space"),
             s.get("dataset"),
             s.get("recipe"),
@@ -37,7 +43,7 @@ def list_supernets(json_out: JsonOut = False) -> None:
         )
         for s in supernets
     ]
-    columns = ("supernet", "space", "data set", "recipe", ">largest", ">smallest", "created")
+    columns = ("supernet", "state", "space", "data set", "recipe", ">largest", ">smallest", "created")
     grid("", columns, rows, "No supernet is trained. Train one: `bespoke supernets train digits-mbv3 digits`.")
 
 
@@ -49,15 +55,15 @@ def show(supernet_id: SupernetId, json_out: JsonOut = False) -> None:
     if json_out:
         as_json(supernet)
         return
-    say(f"[bold]{supernet['id']}[/]  {supernet.get('space')} on {supernet.get('dataset')}")
+    say(f"[bold]{supernet['id']}[/]  {supernet['space']} on {supernet['dataset']}, {supernet['state']}")
     say(f"  recipe     {supernet.get('recipe')}, seed {supernet.get('seed')}")
     say(f"  largest    {percent(_accuracy(supernet, 'largest'), 2)}")
     say(f"  smallest   {percent(_accuracy(supernet, 'smallest'), 2)}")
-    predictor = supernet.get("predictor") or supernet.get("accuracy_predictor") or {}
+    predictor = supernet["predictor"]
     if predictor:
-        rmse, tau = predictor.get("rmse"), predictor.get("kendall_tau")
-        shown = "-" if tau is None else f"{tau:.2f}"
-        say(f"  predictor  held-out error {percent(rmse, 2)}, Kendall tau {shown}")
+        tau = predictor["kendall_tau"]
+        error = f"held-out error {percent(predictor['rmse'], 2)}, Kendall tau {'-' if tau is None else f'{tau:.2f}'}"
+        say(f"  predictor  {error}, from {predictor['networks']} sub-networks")
 
 
 @app.command()
@@ -84,7 +90,65 @@ def train(
         print_job(follow(service, job, f"train {escape(space)}"))
 
 
+@app.command("import")
+def import_checkpoint(
+    file: Annotated[Path, typer.Argument(help="Checkpoint (.pth) as it was published.", exists=True, dir_okay=False)],
+    space: Annotated[str, typer.Option(help="Search space it was trained for, such as ofa-mbv3 or ofa-mbv3-w1.2.")],
+    form: Annotated[str, typer.Option("--format", help="Form of the checkpoint.")] = "once-for-all",
+    dataset: Annotated[str, typer.Option(help="Data set to recalibrate and test delivered networks on.")] = "imagenet",
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="Measured accuracies to register too (`supernets scores`).", exists=True, dir_okay=False),
+    ] = None,
+) -> None:
+    """Register a supernet that others trained, on the service's own machine.
+
+    Only tensors are read from the file; every key and shape is checked. Searches can use it once measured accuracies
+    are registered, and deliver files where the operator has registered the data set (docs/add_a_dataset.md).
+
+    Example: [cyan]bespoke supernets import ofa_mbv3_d234_e346_k357_w1.0 --space ofa-mbv3 --scores top1.csv.gz[/]
+    """
+    from service.importing import import_supernet, register_scores
+
+    settings = local_settings()
+    made = import_supernet(settings, file, space, form, dataset)
+    say(f"{made.supernet_id}: {made.space}, {made.parameters:,} parameters, imported")
+    if scores is not None:
+        _say_scored(register_scores(settings, scores, made.supernet_id))
+    elif not made.ready:
+        say(f"Next: `bespoke supernets scores FILE.csv --supernet {made.supernet_id}`.")
+
+
+@app.command("scores")
+def register_accuracies(
+    file: Annotated[
+        Path, typer.Argument(help="CSV: depth,kernel,expand,resolution,top1_percent; may be .gz.", exists=True, dir_okay=False)
+    ],
+    supernet: Annotated[str, typer.Option(help="Id of the supernet whose sub-networks were measured.")],
+    networks: Annotated[int | None, typer.Option(min=10, help="Fit to that many rows only.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of rows and of the folds.")] = 0,
+) -> None:
+    """Register measured accuracies of sub-networks: the data of the accuracy predictor, so that nothing is evaluated.
+
+    Example: [cyan]bespoke supernets scores ofa_mbv3_imagenet_top1.csv.gz --supernet sup_5f...[/]
+    """
+    from service.importing import register_scores
+
+    _say_scored(register_scores(local_settings(), file, supernet, networks, seed))
+
+
+def local_settings() -> Settings:
+    """Settings with the data folder of the root option: these commands work on the service's own machine."""
+    from service.settings import Settings
+
+    return Settings(data_dir=current().data_dir)
+
+
+def _say_scored(scored: Scored) -> None:
+    tau = "-" if scored.kendall_tau is None else f"{scored.kendall_tau:.3f}"
+    error = f"held-out error {percent(scored.rmse, 2)}, Kendall tau {tau}"
+    say(f"{scored.supernet_id}: accuracy predictor fitted to {scored.networks:,} networks, {error}")
+
+
 def _accuracy(supernet: dict[str, Any], which: str) -> Any:
-    accuracy = supernet.get("accuracy") or supernet.get("summary") or {}
-    value = accuracy.get(which, accuracy.get(f"{which}_accuracy"))
-    return value.get("accuracy") if isinstance(value, dict) else value
+    return (supernet.get(which) or {}).get("accuracy")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -59,6 +58,7 @@ class Stack:
     workers: int = 1
     log_dir: Path | None = None
     say: Callable[[str], None] = lambda _text: None
+    url: str = ""
     _api: _Child = field(init=False)
     _workers: list[_Child] = field(init=False)
     _logs: list[IO[bytes]] = field(init=False, default_factory=list)
@@ -68,12 +68,8 @@ class Stack:
         self._workers = [_Child("worker") for _ in range(self.workers)]
 
     @property
-    def url(self) -> str:
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 (compared, not bound)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
-
-    @property
     def address_file(self) -> Path:
+        """Where the API says how it is reached; it writes and removes the file itself."""
         return self.data_dir / "server.json"
 
     def __enter__(self) -> Self:
@@ -85,7 +81,6 @@ class Stack:
             self._start_api()
             for worker in self._workers:
                 self._start(worker)
-            write_atomically(self.address_file, json.dumps({"url": self.url, "pid": os.getpid()}) + "\n")
         except BaseException:
             self.stop()
             raise
@@ -117,22 +112,24 @@ class Stack:
         for log in self._logs:
             log.close()
         self._logs.clear()
-        if _own(self.address_file):
-            self.address_file.unlink(missing_ok=True)
 
     def _start_api(self) -> None:
-        _check_free(self.host, self.port)
-        if self.port == 0:
-            self.port = free_port(self.host)
         self._start(self._api)
         process = self._api.process
         deadline = time.monotonic() + _START_S
-        while not _answers(self.url):
+        while not (self._find_address() and _answers(self.url)):
             if process is not None and process.poll() is not None:
                 raise StackFailed(f"the API did not start (status {process.returncode}){self._tail('service')}")
             if time.monotonic() > deadline:
-                raise StackFailed(f"the API did not answer within {_START_S:.0f} s at {self.url}{self._tail('service')}")
+                raise StackFailed(f"the API did not answer within {_START_S:.0f} s{self._tail('service')}")
             time.sleep(0.1)
+
+    def _find_address(self) -> bool:
+        """Whether this stack's own API has said where it is; a file that an earlier one left does not count."""
+        process, found = self._api.process, _announced(self.address_file)
+        if process is not None and found is not None and found[1] == process.pid:
+            self.url = found[0]
+        return bool(self.url)
 
     def _start(self, child: _Child) -> None:
         environment = {
@@ -184,35 +181,16 @@ class Stack:
 
 def running_at(data_dir: Path) -> str | None:
     """Address of the server that already works on this data folder, or None."""
-    with suppress(OSError, ValueError, AttributeError):
-        url = json.loads((data_dir / "server.json").read_text()).get("url")
-        if isinstance(url, str) and _answers(url):
-            return url
+    found = _announced(data_dir / "server.json")
+    return found[0] if found is not None and _answers(found[0]) else None
+
+
+def _announced(file: Path) -> tuple[str, int] | None:
+    """(address, process id) that an API wrote, None where there is no such file."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return str(data["url"]), int(data["pid"])
     return None
-
-
-def free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
-def _check_free(host: str, port: int) -> None:
-    """Raises StackFailed where another program has the port: uvicorn would only say so in a log."""
-    if port == 0:
-        return
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-    except OSError as error:
-        raise StackFailed(f"{host}:{port} cannot be bound ({error.strerror}); take another with --port, or --port 0") from None
 
 
 def _answers(url: str) -> bool:
@@ -220,13 +198,6 @@ def _answers(url: str) -> bool:
         return httpx.get(f"{url}/readyz", timeout=2.0, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def _own(path: Path) -> bool:
-    """Whether this process wrote the address file."""
-    with suppress(OSError, ValueError, AttributeError):
-        return bool(json.loads(path.read_text()).get("pid") == os.getpid())
-    return False
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 from rich.markup import escape
@@ -34,7 +34,7 @@ def import_table(
     media = media_type(file)
     with client() as service:
         made = service.upload_table(device, file.read_bytes(), media)
-    say(f"{escape(device)}: table {made['id']} with {made['rows']:,} rows")
+    say(f"{escape(device)}: table {made['id']} with {made['rows']:,} rows, {made['state'].replace('_', ' ')}")
     for covered in made.get("coverage") or []:
         say(f"  {coverage_text(covered)}")
     for warning in made.get("warnings") or []:
@@ -69,24 +69,21 @@ def media_type(file: Path) -> str:
         ) from None
 
 
-def newest_table(device: dict[str, object]) -> str:
+def newest_table(device: dict[str, Any]) -> str:
     """Id of the table that the device uses. Raises InvalidTable where it has none."""
     tables = device.get("tables")
-    if not isinstance(tables, list) or not tables:
+    if not tables:
         raise InvalidTable(f"{device.get('name')} has no table yet; measure one (`bespoke profile`, `bespoke devices enrol`)")
-    newest = max(tables, key=lambda t: (t.get("version") or 0, t.get("created_at") or ""))
+    newest = max(tables, key=lambda t: t["version"])
     return str(newest["id"])
 
 
-def coverage_text(covered: dict[str, object]) -> str:
+def coverage_text(covered: dict[str, Any]) -> str:
     """One line about how much of a space a table holds."""
-    parts = [str(covered.get("space", ""))]
-    if covered.get("resolution") is not None:
-        parts.append(f"at {covered['resolution']} px")
-    fraction = covered.get("fraction")
-    if isinstance(fraction, int | float):
-        parts.append(f"{100 * fraction:.0f} %")
-    missing = covered.get("missing")
-    if isinstance(missing, int) and missing:
-        parts.append(f"({missing} operators missing)")
-    return escape(" ".join(parts))
+    have, all_of = covered.get("resolutions") or [], covered.get("of") or []
+    sizes = (
+        "every resolution"
+        if have == all_of
+        else f"{len(have)} of {len(all_of)} resolutions ({', '.join(map(str, have)) or 'none'})"
+    )
+    return escape(f"{covered['space']} with {covered['classes']} classes: {sizes}")

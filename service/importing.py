@@ -1,0 +1,145 @@
+"""Supernets and accuracies that others made, put beside our own. For the command line on the service's machine only.
+
+A published checkpoint is a pickled file: it is read weights-only, checked key by key and shape by shape, and stored as
+safetensors. An imported supernet is ready for searches when measured accuracies of its sub-networks are registered too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from latency_tables.errors import InvalidPredictor
+from service.artifacts import ArtifactStore, register
+from service.db import keys as key_rows
+from service.db import supernets as supernet_rows
+from service.db.migrate import upgrade
+from service.db.models import Supernet, now
+from service.db.session import create_db_engine, session_factory
+from service.settings import Settings
+from service.startup import OWNER
+from supernets.accuracy import AccuracyPredictor
+from supernets.scores import read_scores
+from supernets.spaces.catalog import space_named
+from supernets.spaces.space import Space
+
+RECIPE: Final = "imported"
+Result = TypeVar("Result")
+
+
+class NoSuchSupernet(InvalidPredictor):
+    """Scores were given for a supernet that is not there."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What was registered. ready: whether searches can use it already."""
+
+    supernet_id: str
+    space: str
+    parameters: int
+    ready: bool
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The accuracy predictor that was fitted; rmse in share of right answers."""
+
+    supernet_id: str
+    networks: int
+    rmse: float | None
+    kendall_tau: float | None
+
+
+def import_supernet(settings: Settings, file: Path, space_name: str, format_name: str, dataset: str) -> Imported:
+    """Register a checkpoint as a supernet of the owner. Raises UnknownSpace, InvalidCheckpoint."""
+    from safetensors.torch import save  # noqa: PLC0415 - torch is loaded by this command alone
+
+    from supernets.checkpoints import load_published  # noqa: PLC0415
+
+    space = space_named(space_name)
+    network = load_published(file, space=space, format=format_name)
+    tensors = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
+    data = save(tensors)
+    parameters = sum(p.numel() for p in network.parameters())
+    store = ArtifactStore(settings.data_dir / "artifacts")
+    sha256, size_bytes = store.put(data)
+
+    def add(session: Session) -> Imported:
+        register(session, sha256, size_bytes, "supernet")
+        inputs = {"space": space.name, "dataset": dataset, "format": format_name, "weights_sha256": sha256}
+        row = supernet_rows.find_or_add(
+            session,
+            owner_of(session),
+            supernet_rows.digest_of(inputs),
+            space=space.name,
+            dataset=dataset,
+            recipe=RECIPE,
+            seed=0,
+            classes=space.classes,
+        )
+        row.weights_sha256 = sha256
+        row.summary = {"source": format_name, "file": file.name, **(row.summary or {})}
+        return Imported(row.id, space.name, parameters, row.ready_at is not None)
+
+    return _in_transaction(settings, add)
+
+
+def register_scores(settings: Settings, file: Path, supernet_id: str, networks: int | None = None, seed: int = 0) -> Scored:
+    """Fit the supernet's accuracy predictor to measured accuracies and make it ready.
+
+    networks: fit to that many rows, drawn with the seed; None: to all. Raises NoSuchSupernet, InvalidPredictor.
+    """
+
+    def fit(session: Session) -> Scored:
+        row = supernet_rows.get(session, owner_of(session), supernet_id)
+        if row is None:
+            raise NoSuchSupernet("there is no such supernet; `bespoke supernets list` shows those that are there")
+        space = space_named(row.space).with_classes(row.classes)
+        genes, percents = read_scores(space, file)
+        if networks is not None and networks < len(genes):
+            chosen = np.random.default_rng(seed).choice(len(genes), networks, replace=False)
+            genes, percents = genes[chosen], percents[chosen]
+        predictor = AccuracyPredictor.fit(space, genes, percents / 100, seed=seed)
+        _store(row, space, predictor)
+        held_out = predictor.held_out
+        return Scored(
+            row.id, len(genes), None if held_out is None else held_out.rmse, None if held_out is None else held_out.kendall_tau
+        )
+
+    return _in_transaction(settings, fit)
+
+
+def _store(row: Supernet, space: Space, predictor: AccuracyPredictor) -> None:
+    """The predictor, and what it says of the largest and smallest sub-network where nobody measured them."""
+    extremes = {"largest": space.largest(), "smallest": space.smallest()}
+    predicted = predictor.predict(np.array([space.genes(a) for a in extremes.values()]))
+    described = {
+        name: {"accuracy": float(value), "architecture": space.to_json(architecture)}
+        for (name, architecture), value in zip(extremes.items(), predicted, strict=True)
+    }
+    row.predictor = predictor.to_json()
+    row.summary = {**(row.summary or {}), **described, "split": "as measured by others", "scored_networks": len(predictor.genes)}
+    row.ready_at = now()
+
+
+def owner_of(session: Session) -> str:
+    """Id of the owner's tenant, made where the service has never run."""
+    tenant = key_rows.tenant_named(session, OWNER) or key_rows.add_tenant(session, OWNER)
+    return tenant.id
+
+
+def _in_transaction(settings: Settings, work: Callable[[Session], Result]) -> Result:
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = create_db_engine(settings.resolved_database_url)
+    try:
+        upgrade(engine)
+        with session_factory(engine).begin() as session:
+            return work(session)
+    finally:
+        engine.dispose()
