@@ -67,11 +67,15 @@ class PostgresServer:
         return f"postgresql+psycopg://bespoke@127.0.0.1:{self.port}/{name}"
 
     def dump(self, url: str, file: Path) -> None:
-        self._run("pg_dump", "-h", "127.0.0.1", "-p", str(self.port), "-U", "bespoke", "-Fc", "-f", str(file), url.rsplit("/", 1)[1])
+        self._run(
+            "pg_dump", "-h", "127.0.0.1", "-p", str(self.port), "-U", "bespoke", "-Fc", "-f", str(file), url.rsplit("/", 1)[1]
+        )
 
     def restore(self, url: str, file: Path) -> None:
         name = url.rsplit("/", 1)[1]
-        self._run("pg_restore", "-h", "127.0.0.1", "-p", str(self.port), "-U", "bespoke", "-d", name, "--exit-on-error", str(file))
+        self._run(
+            "pg_restore", "-h", "127.0.0.1", "-p", str(self.port), "-U", "bespoke", "-d", name, "--exit-on-error", str(file)
+        )
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
         folder = binaries()
@@ -88,6 +92,7 @@ class PostgresServer:
             stdout=subprocess.DEVNULL,  # a pipe would be held open by the server itself
             stderr=subprocess.PIPE if program != "pg_ctl" else subprocess.DEVNULL,
             timeout=120,
+            check=False,
         )
         if check and done.returncode:
             log = self.folder / "log"

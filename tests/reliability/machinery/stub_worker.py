@@ -28,6 +28,7 @@ from worker.child import Child
 from worker.context import JobRun
 from worker.pipelines import catalog
 
+
 def payload(seed: int, step: int, size: int = 2000) -> bytes:
     """The bytes that step writes for a seed."""
     block = hashlib.sha256(f"{seed}/{step}".encode()).digest()
