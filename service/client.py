@@ -278,11 +278,13 @@ class BespokeClient:
         space: str,
         resolutions: Sequence[int] | None = None,
         networks: int | None = None,
-        dataset: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Job:
         """Queue the measuring of what the device's table lacks for a space. networks: whole ones, for the calibration."""
-        body = {"space": space, "resolutions": list(resolutions or ()) or None, "networks": networks, "dataset": dataset}
-        return Job.read(self._post(f"/v1/devices/{_name(name)}/profiles", {k: v for k, v in body.items() if v is not None}))
+        body = {"space": space, "resolutions": list(resolutions or ()) or None, "networks": networks}
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        path = f"/v1/devices/{_name(name)}/profiles"
+        return Job.read(self._post(path, {k: v for k, v in body.items() if v is not None}, **headers))
 
     def probes(self, name: str, samples: Sequence[Mapping[str, Any]]) -> Json:
         """Register measured whole networks: `{space, architecture, latency_ms}` each."""

@@ -141,7 +141,7 @@ def _database(session: Session) -> Iterator[Finding]:
 
 
 def _files(session: Session, store: ArtifactStore, deep: bool) -> Iterator[Finding]:
-    rows = dict(session.execute(select(Artifact.sha256, Artifact.size_bytes)).tuples().all())
+    rows = dict(session.execute(select(Artifact.sha256, Artifact.size_bytes)).all())
     for sha256, size_bytes in rows.items():
         try:
             size = store.verify(sha256) if deep else store.path(sha256).stat().st_size
@@ -219,7 +219,7 @@ def _queue(session: Session, settings: Settings) -> Iterator[Finding]:
     schema = "dbos" if session.get_bind().dialect.name == "postgresql" else None
     workflows = table("workflow_status", column("workflow_uuid"), column("status"), schema=schema)
     active = session.execute(select(Job.id, Job.workflow_id, Job.state, Job.worker_id).where(Job.state.in_(ACTIVE))).all()
-    statuses = dict(session.execute(select(workflows.c.workflow_uuid, workflows.c.status)).tuples().all())
+    statuses = dict(session.execute(select(workflows.c.workflow_uuid, workflows.c.status)).all())
     limit = now() - timedelta(seconds=3 * settings.dead_after_s)
     silent = set(session.scalars(select(Worker.id).where(Worker.dead_at.is_(None), Worker.seen_at < limit)))
     for job_id, workflow, state, worker in active:
@@ -248,7 +248,7 @@ def _results(session: Session, store: ArtifactStore) -> Iterator[Finding]:
                 yield Finding(
                     WARNING, "step_file", f"{step} {digest[:12]}", "a file of it is gone; the step is done anew when needed"
                 )
-    states = dict(session.execute(select(Job.id, Job.state)).tuples().all())
+    states = dict(session.execute(select(Job.id, Job.state)).all())
     for model, job_id, sha256, card in session.execute(select(Model.id, Model.job_id, Model.onnx_sha256, Model.card)):
         if states.get(job_id) != JobState.SUCCEEDED:
             yield Finding(ERROR, "model_job", model, f"was published by a job that is {states.get(job_id)}")

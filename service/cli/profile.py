@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -21,6 +23,7 @@ def profile(
     space: Annotated[str, typer.Option(help="Search space whose operators are measured.")] = "digits-mbv3",
     resolution: Annotated[list[int] | None, typer.Option(help="Only this input size; give it several times.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime; part of the context.")] = 1,
+    networks: Annotated[int | None, typer.Option(min=0, max=500, help="Whole networks to measure for the calibration.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Stay and measure delivered networks, until Ctrl-C.")] = False,
 ) -> None:
     """Measure this machine: its operators one by one, then whole networks to calibrate their sum.
@@ -39,18 +42,34 @@ def profile(
         if ensure_device(service, device, threads):
             errors.print(f"{escape(device)} is registered")
         with LocalAgent(service, device, threads) as agent:
-            measure(service, agent, device, space, resolution)
+            measure(service, agent, device, space, resolution, networks)
             if keep:
                 errors.print("measured; staying to verify delivered networks. Ctrl-C ends it.")
                 agent.wait()
     say(f"{device} is measured for {space}. Next: `bespoke search --device {device} --budget-ms MS`, or `bespoke front`.")
 
 
-def measure(service: BespokeClient, agent: LocalAgent, device: str, space: str, resolutions: Sequence[int] | None = None) -> Job:
-    """Queue the profile job and follow it while the agent answers. Raises AgentStopped when the agent ends early."""
+def measure(
+    service: BespokeClient,
+    agent: LocalAgent,
+    device: str,
+    space: str,
+    resolutions: Sequence[int] | None = None,
+    networks: int | None = None,
+) -> Job:
+    """Queue the profile job and follow it while the agent answers. Raises AgentStopped when the agent ends early.
+
+    A job that was interrupted is taken up again: the same wish on the same table has the same Idempotency-Key.
+    """
 
     def alive(job: Job) -> None:
         if not job.ended:
             agent.check()
 
-    return follow(service, service.profile(device, space, resolutions), f"profile {device}", alive)
+    seen = service.device(device)
+    wish = [device, seen["created_at"], seen["table_id"], space, sorted(resolutions or ()), networks]
+    key = hashlib.sha256(json.dumps(wish).encode()).hexdigest()
+    job = service.profile(device, space, resolutions, networks, key)
+    if job.ended and job.state != "succeeded":
+        job = service.profile(device, space, resolutions, networks)
+    return follow(service, job, f"profile {device}", alive)

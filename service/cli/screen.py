@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +21,7 @@ from service.client import ApiProblem, BespokeClient, Job, JobUnfinished
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
+_FILE_WIDTH: Final = 200  # of tables that go into a file or a pipe
 _COLOURS: Final = {
     "succeeded": "green",
     "failed": "red",
@@ -42,11 +43,12 @@ def grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], e
         console.print(empty)
         return
     table = Table(title=title or None, title_justify="left", header_style="bold", title_style="bold")
-    for column in columns:
-        table.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    for number, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        table.add_column(column.removeprefix(">"), justify=justify, overflow="fold", no_wrap=number == 0)  # ids are copied
     for row in rows:
         table.add_row(*(cell if isinstance(cell, str) else ("-" if cell is None else str(cell)) for cell in row))
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=None if console.is_terminal else _FILE_WIDTH).print(table)
 
 
 def as_json(value: object) -> None:
