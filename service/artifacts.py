@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from latency_tables.errors import ArtifactCorrupt, ArtifactMissing
 from service.db.models import Artifact
+from service.failpoints import failpoint
 
 _CHUNK: Final = 1 << 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -42,7 +43,9 @@ class ArtifactStore:
             if _holds(target, digest):
                 return digest, size
             target.parent.mkdir(exist_ok=True, mode=0o700)
+            failpoint("artifact.written")
             temporary.rename(target)
+            failpoint("artifact.renamed")
             sync_folder(target.parent)
             sync_folder(self.root)
             return digest, size

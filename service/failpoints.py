@@ -23,6 +23,8 @@ FAILPOINTS: Final[dict[str, str]] = {
     "artifact.written": "an artifact's temporary file is written and not renamed",
     "artifact.renamed": "an artifact has its name and its folder is not synced",
     "job.finishing": "all work of a job is done and its last transaction not begun",
+    "request.written": "the API has written a job and not committed it",
+    "request.committed": "the API has committed a job and not answered",
     "child.called": "a child of the worker has begun an operation",
 }
 VARIABLE: Final = "BESPOKE_FAILPOINT"

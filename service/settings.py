@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     dead_after_s: float = Field(60.0, gt=0, description="silence after which a worker is declared dead")
     verify_timeout_s: float = Field(120.0, gt=0, description="how long a search waits for an agent to measure a network")
     step_memory_mb: int = Field(0, ge=0, description="address space of a worker's child process in MiB; 0: no limit")
+    step_timeout_s: float = Field(21_600.0, gt=0, description="how long a worker's child process may run")
     training_device: Literal["cpu", "cuda"] = Field("cpu", description="where a worker trains: cpu or cuda")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 

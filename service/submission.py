@@ -15,6 +15,7 @@ from service.db import jobs as job_rows
 from service.db.models import Job
 from service.dependencies import Services
 from service.errors import Problem
+from service.failpoints import failpoint
 from service.jobs import create_job
 from service.settings import Settings
 
@@ -67,6 +68,8 @@ def once(services: Services, caller: Identity, key: str | None, digest: str, act
                 job = action(session)
                 if key is not None:
                     job_rows.remember(session, caller.tenant_id, key, digest, job.id)
+                failpoint("request.written")
+            failpoint("request.committed")
             return job
         except IntegrityError:
             # Another request with this key was faster; the next round finds its job.

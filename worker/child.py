@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ from worker.steps import ChildCrashed, StepFailed
 
 POLL_S: Final = 0.2
 BEAT_S: Final = 1.0
+MOST_FILES: Final = 4096
+LARGEST_FILE_BYTES: Final = 64 << 30
 _KEPT: Final = (
     "PATH",
     "HOME",
@@ -57,13 +60,24 @@ class Child:
     """One child process. Use as a context manager: leaving it kills the whole process group.
 
     check: called several times a second while the caller waits; what it raises ends the wait.
-    memory_bytes: limit of its address space, 0 for none.
+    memory_bytes: limit of its address space, 0 for none. timeout_s: how long it may work at a time, None for ever.
     """
 
-    def __init__(self, what: str, arguments: list[str], *, log: Path, check: Callable[[], None], memory_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        what: str,
+        arguments: list[str],
+        *,
+        log: Path,
+        check: Callable[[], None],
+        memory_bytes: int = 0,
+        timeout_s: float | None = None,
+    ) -> None:
         self.what = what
         self._check = check
         self._log = log
+        self._timeout_s = timeout_s
+        self._started = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as errors:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
@@ -74,8 +88,7 @@ class Child:
                 start_new_session=True,
                 env=scrubbed_environment(),
             )
-        if memory_bytes:
-            resource.prlimit(self._process.pid, resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+        self._limit(memory_bytes)
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._writing = threading.Lock()
@@ -92,14 +105,28 @@ class Child:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    def _limit(self, memory_bytes: int) -> None:
+        """No core files, and no more memory, open files or bytes in a file than a step can need."""
+        limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: MOST_FILES, resource.RLIMIT_FSIZE: LARGEST_FILE_BYTES}
+        if memory_bytes:
+            limits[resource.RLIMIT_AS] = memory_bytes
+        for which, value in limits.items():
+            _, hard = resource.getrlimit(which)
+            bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            with suppress(ProcessLookupError):  # it has ended already; `messages` reports how
+                resource.prlimit(self._process.pid, which, (bounded, bounded))
+
     def send(self, message: dict[str, Any]) -> None:
-        """Write one JSON line to the child."""
+        """Write one JSON line to the child; its time begins anew."""
+        self._started = time.monotonic()
         self._write(json.dumps(message, allow_nan=False).encode() + b"\n")
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """JSON lines of the child until it ends. Raises ChildCrashed, StepFailed, or what `check` raises."""
         while True:
             self._check()
+            if self._timeout_s is not None and time.monotonic() - self._started > self._timeout_s:
+                raise StepFailed("Timeout", f"{self.what} took longer than {self._timeout_s:g} s (BESPOKE_STEP_TIMEOUT_S)")
             try:
                 line = self._lines.get(timeout=POLL_S)
             except queue.Empty:

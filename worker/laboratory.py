@@ -57,7 +57,9 @@ class Laboratory:
         log = self._run.context.work_folder("logs") / "laboratory.txt"
         memory_bytes = settings.step_memory_mb << 20
         module = ["worker.child_process", str(silence_s)]
-        self._child = Child("laboratory", module, log=log, check=self._run.check, memory_bytes=memory_bytes)
+        self._child = Child(
+            "laboratory", module, log=log, check=self._run.check, memory_bytes=memory_bytes, timeout_s=settings.step_timeout_s
+        )
         return self._child
 
     def _close(self) -> None:
