@@ -131,7 +131,7 @@ def _work_model(operators: Sequence[Operator], times: Array) -> Array:
     features = np.array([_work(op) for op in operators])
     used = features.max(axis=0) > 0
     features = features[:, used] / features[:, used].max(axis=0)
-    model = features @ np.median(times[:, None] / np.maximum(features, 1e-3), axis=0) / features.shape[1]
+    model: Array = features @ np.median(times[:, None] / np.maximum(features, 1e-3), axis=0) / features.shape[1]
     for step in range(40):
         rows = features / model[:, None]
         ratios = times / model
