@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 from contextlib import suppress
@@ -45,6 +46,8 @@ def main() -> int:
         lifespan="on",
     )
     server = uvicorn.Server(config)
+    # uvicorn raises the signal again when it has shut down; by default that would end the process before the cleaning up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     place = settings.data_dir / "server.json"
     _announce(place, settings.host, listener.getsockname()[1])
     try:

@@ -25,6 +25,7 @@ app = typer.Typer(
     name="bespoke", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=True
 )
 
+_INTERRUPTED = 130
 _START, _WORK, _LOOK, _RUN = "Start here", "Make networks", "Look", "Run the service"
 
 
@@ -84,12 +85,14 @@ def run(arguments: Sequence[str]) -> int:
     try:
         app(list(arguments), prog_name="bespoke")
     except SystemExit as end:  # typer's own way to end: it has shown wrong usage already
+        if end.code == _INTERRUPTED:
+            errors.print("stopped")
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except BespokeError as error:
         report(error)
     except KeyboardInterrupt:
         errors.print("stopped")
-        return 130
+        return _INTERRUPTED
     except OSError as error:
         errors.print(f"[bold red]error[/]: {escape(f'{error.filename}: {error.strerror}' if error.filename else str(error))}")
     return 1

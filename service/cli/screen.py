@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 _FILE_WIDTH: Final = 200  # of tables that go into a file or a pipe
+_LINE_EVERY: Final = 0.2  # of a step: how often a line is printed where no bar can move
+_LINE_AFTER_S: Final = 30.0
 _COLOURS: Final = {
     "succeeded": "green",
     "failed": "red",
@@ -117,12 +120,13 @@ _HINTS: Final = {
 
 
 class JobProgress(AbstractContextManager["JobProgress"]):
-    """A live bar for one job on a terminal; a line for each new message where the output is a file or a pipe."""
+    """A live bar for one job on a terminal; now and then a line where the output is a file or a pipe."""
 
     def __init__(self, title: str) -> None:
         self._title = title
         self._live = errors.is_terminal
-        self._last = ""
+        self._step: str | None = None  # of the line shown last, with its fraction and time
+        self._shown = self._at = 0.0
         self._progress = Progress(
             TextColumn("[bold]{task.description}[/]"),
             BarColumn(bar_width=24),
@@ -149,9 +153,9 @@ class JobProgress(AbstractContextManager["JobProgress"]):
         step = " ".join(part for part in (job.step.replace("_", " "), job.message) if part) or job.state
         if self._task is not None:
             self._progress.update(self._task, completed=job.fraction, step=escape(step[:60]), eta=duration(job.eta_s))
-        elif step != self._last:
-            errors.print(f"{escape(self._title)}: {100 * job.fraction:3.0f} % {escape(step)}")
-        self._last = step
+        elif job.step != self._step or job.fraction >= self._shown + _LINE_EVERY or time.monotonic() > self._at + _LINE_AFTER_S:
+            errors.print(f"{escape(self._title)}: {100 * job.fraction:3.0f} % {escape(step)} {duration(job.eta_s)}")
+            self._step, self._shown, self._at = job.step, job.fraction, time.monotonic()
 
 
 def follow(client: BespokeClient, job: Job, title: str, also: Callable[[Job], None] | None = None) -> Job:

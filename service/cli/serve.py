@@ -21,6 +21,10 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(envvar="BESPOKE_HOST", help="Address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="BESPOKE_PORT", min=0, max=65535, help="Port to bind; 0 takes a free one.")] = 8000,
+    log_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the logs; left out: logs/ in the data folder on a terminal, else standard error."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Worker processes on this machine; 0: only the API.")] = 1,
 ) -> None:
     """Run the service on this machine: the API and a worker that is restarted when it dies.
@@ -39,10 +43,13 @@ def serve(
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
-    with Stack(folder, host, port, workers, say=lambda text: errors.print(f"[yellow]{text}[/]")) as stack:
+    logs = log_dir or (folder / "logs" if errors.is_terminal else None)
+    with Stack(folder, host, port, workers, logs, say=lambda text: errors.print(f"[yellow]{text}[/]")) as stack:
         errors.print(f"bespoke is at [bold]{stack.url}[/]  (data in {folder}, process {os.getpid()})")
         errors.print(f"  key       {folder / 'owner.key'} (the command line reads it by itself)")
-        errors.print(f"  pages     {stack.url}/")
+        errors.print(f"  calls     {stack.url}/docs")
+        if logs is not None:
+            errors.print(f"  logs      {logs}")
         errors.print(
             "  next      in another terminal: `bespoke profile`, then `bespoke search --device this-machine --budget-ms 1`"
         )
