@@ -46,6 +46,8 @@ def scrubbed_environment(threads: int | None = None) -> dict[str, str]:
     """What a child may know: no database address, no keys."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     kept |= {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "MKL_"))}
+    # Threads that wait must not spin: on a machine that does other things too, spinning costs more than waking up.
+    kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if threads is not None:
         kept["OMP_NUM_THREADS"] = str(threads)
     return kept | {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
