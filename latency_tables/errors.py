@@ -11,6 +11,7 @@ BespokeError
 ├── InfeasibleBudget       no network meets the budget (carries the reachable range)
 │   └── ContradictingConstraints  every limit can be met alone, but not all of them at once
 ├── InvalidSearch          a search request that cannot be run
+├── SearchUnfinished       the time was too short to find any network
 ├── UnknownStrategy        no such search strategy in the catalog
 ├── TooFewNetworks         a calibration or bound needs more whole networks (says how many)
 ├── NoTable                a device without a usable latency table for a search space
@@ -101,6 +102,10 @@ class ContradictingConstraints(InfeasibleBudget):
 
 class InvalidSearch(BespokeError, ValueError):
     """A search request that cannot be run as written."""
+
+
+class SearchUnfinished(BespokeError):
+    """The time limit passed before any network was found."""
 
 
 class UnknownStrategy(BespokeError, LookupError):

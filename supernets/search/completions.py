@@ -9,6 +9,7 @@ Problems", chapter 11) over a layered graph.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -33,8 +34,11 @@ class Level:
 
     def within(self, limits: Array) -> Array:
         """Best score of a completion that costs at most each limit; minus infinity where there is none."""
-        at = np.searchsorted(self.costs, limits, side="right")
-        return np.concatenate(([-np.inf], self.scores))[at]
+        return self._padded[self.costs.searchsorted(limits, side="right")]
+
+    @cached_property
+    def _padded(self) -> Array:
+        return np.concatenate(([-np.inf], self.scores))
 
 
 def _merge(options: list[tuple[int, float, float, Level]]) -> Level:

@@ -111,8 +111,13 @@ def _cells(space: Space, resolution: int) -> Iterator[_Cell]:
         widths_in = stage.widths
 
 
-def dense_from(space: Space, value: Callable[[Operator], float]) -> DenseTable:
-    """The dense table of any quantity that adds up over operators, e.g. `lambda op: op.macs`."""
+def dense_from(
+    space: Space, value: Callable[[Operator], float], combine: Callable[[list[float]], float] = sum
+) -> DenseTable:
+    """The dense table of any quantity that adds up over operators, e.g. `lambda op: op.macs`.
+
+    combine: what the operators of one block make together (0 for none of them).
+    """
     chain = space.chain
     blocks = []
     before = 1
@@ -121,7 +126,7 @@ def dense_from(space: Space, value: Callable[[Operator], float]) -> DenseTable:
         before = shape.widths
     for r, resolution in enumerate(space.resolutions):
         for index, (i, o, block), choice, operators in _cells(space, resolution):
-            blocks[index][r, i, o, block, choice] = sum(value(op) for op in operators)
+            blocks[index][r, i, o, block, choice] = combine([value(op) for op in operators]) if operators else 0.0
     depth = tuple(np.zeros((chain.resolutions, len(shape.depths))) for shape in chain.stages)
     return DenseTable(chain, np.zeros(chain.resolutions), tuple(blocks), depth)
 

@@ -1,0 +1,81 @@
+"""Peak activation memory: a maximum over operators, not a sum, so it restricts what may be chosen.
+
+A network keeps the limit exactly when each of its operators does; forbidding the others keeps every solver exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from latency_tables.dense import DenseTable
+from latency_tables.errors import InfeasibleBudget
+from latency_tables.operators import Operator
+from supernets.search.bounds import bounds
+from supernets.search.problem import Constraint, Problem
+from supernets.spaces.lowering import dense_from
+from supernets.spaces.space import Space
+
+
+def peak_activation_bytes(op: Operator, bytes_per_value: int = 4) -> int:
+    """Largest memory of tensors alive at once within an operator, batch 1: what it reads, writes, and its shortcut."""
+    inside, outside = op.in_height * op.in_width, op.out_height * op.out_width
+    given, made = inside * op.in_channels, outside * op.out_channels
+    kept = given if op.residual else 0
+    if op.family == "mbconv":
+        wide, narrow = inside * op.mid_channels, outside * op.mid_channels
+        expand = given + wide if op.mid_channels != op.in_channels else 0
+        most = max(expand, wide + narrow + kept, narrow + made + kept)
+    elif op.family == "bottleneck":
+        wide, narrow = inside * op.mid_channels, outside * op.mid_channels
+        most = max(given + wide, given + wide + narrow, given + narrow + made)
+    else:
+        most = given + op.mid_channels + made
+    return bytes_per_value * most
+
+
+def within_activation(space: Space, problem: Problem, limit_bytes: float) -> Problem:
+    """The same problem without the networks whose peak activation exceeds the limit.
+
+    Raises InfeasibleBudget with the least and largest peak that can be reached.
+    """
+    peaks = dense_from(space, peak_activation_bytes, max)
+    score = _forbid_above(problem.score, peaks, limit_bytes, -np.inf)
+    constraints = tuple(
+        Constraint(c.name, _forbid_above(c.table, peaks, limit_bytes, np.inf), c.limit) for c in problem.constraints
+    )
+    try:
+        bounds(_forbid_above(peaks, peaks, limit_bytes, np.inf))
+    except InfeasibleBudget:
+        least, largest = peak_range(peaks)
+        raise InfeasibleBudget(
+            f"no network has a peak activation <= {limit_bytes:g} bytes; from {least:g} to {largest:g} can be reached: "
+            "raise the limit, or allow smaller resolutions",
+            least,
+            largest,
+        ) from None
+    return replace(problem, score=score, constraints=constraints)
+
+
+def peak_range(peaks: DenseTable) -> tuple[float, float]:
+    """Least and largest peak of any network, bytes; peaks: `dense_from(space, peak_activation_bytes, max)`."""
+    values = np.unique(np.concatenate([b[np.isfinite(b)] for b in peaks.blocks]))
+
+    def possible(limit: float) -> bool:
+        try:
+            bounds(_forbid_above(peaks, peaks, limit, np.inf))
+        except InfeasibleBudget:
+            return False
+        return True
+
+    low, high = 0, len(values) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if possible(values[middle]) else (middle + 1, high)
+    return float(values[low]), float(values[-1])
+
+
+def _forbid_above(table: DenseTable, peaks: DenseTable, limit: float, forbidden: float) -> DenseTable:
+    blocks = tuple(np.where(p > limit, forbidden, b) for b, p in zip(table.blocks, peaks.blocks, strict=True))
+    return replace(table, blocks=blocks)
