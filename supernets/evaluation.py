@@ -21,7 +21,7 @@ from supernets.elastic.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.subnet import PlainNetwork, build_operator
 from supernets.training.batchnorm import CALIBRATION_SAMPLES, evenly, recalibrate
-from supernets.training.data import Dataset
+from supernets.training.splits import Dataset
 
 Cache = MutableMapping[str, float]  # digest of an architecture -> accuracy in [0, 1]
 _Step = tuple[str, Operator]

@@ -92,6 +92,7 @@ def main(arguments: list[str]) -> int:
     try:
         parallel.join(job.device)
         description = train(job, lambda progress: say("progress", **vars(progress)) if rank == 0 else None)
+        parallel.wait_for_all()
     except BespokeError as error:
         where = {"phase": error.phase, "epoch": error.epoch, "step": error.step} if isinstance(error, TrainingDiverged) else {}
         say("error", type=type(error).__name__, message=str(error), **where)

@@ -1,146 +1,19 @@
-"""Data sets as arrays, with splits that never leak. No torch here: the service lists this catalog.
-
-Training sees `train`, predictors and searches see `validation`, model cards report `test`. Splits depend on the
-data set alone, never on the seed of a training, so that no supernet has ever seen another one's test samples.
-"""
+"""Every data set by name: built in, or registered by the operator. No torch here: the service lists this catalog."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from latency_tables.errors import InvalidDataset, UnknownDataset
+from latency_tables.errors import UnknownDataset
+from supernets.training.glyphs import CHARACTERS, SIZE, load_glyphs
+from supernets.training.loaders import load_registered
+from supernets.training.splits import Dataset, split_three
 
-Images = npt.NDArray[np.uint8]  # (N, C, H, W)
-Labels = npt.NDArray[np.int64]  # (N,)
-Floats = npt.NDArray[np.float32]
-SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Samples of one split: images (N, C, H, W) in their raw values, labels (N,)."""
-
-    images: Images
-    labels: Labels
-
-    def __post_init__(self) -> None:
-        if self.images.ndim != 4 or self.images.dtype != np.uint8 or len(self.images) != len(self.labels):
-            raise InvalidDataset("images must be bytes of shape (N, C, H, W), with one label each")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A data set: names of its classes and its three splits."""
-
-    name: str
-    classes: tuple[str, ...]
-    train: Split
-    validation: Split
-    test: Split
-
-    def __post_init__(self) -> None:
-        for name in SPLITS:
-            split = self.split(name)
-            missing = sorted(set(range(len(self.classes))) - set(np.unique(split.labels).tolist()))
-            if missing:
-                shown = ", ".join(self.classes[c] for c in missing[:5])
-                raise InvalidDataset(
-                    f"data set {self.name!r}: the {name} split lacks {len(missing)} class(es): {shown}; add samples"
-                )
-            if split.labels.min() < 0 or split.labels.max() >= len(self.classes):
-                raise InvalidDataset(
-                    f"data set {self.name!r}: a label of the {name} split is outside 0 to {len(self.classes) - 1}"
-                )
-            if split.images.shape[1:] != self.train.images.shape[1:]:
-                raise InvalidDataset(f"data set {self.name!r}: images of the {name} split have another size than those of train")
-
-    @property
-    def channels(self) -> int:
-        return int(self.train.images.shape[1])
-
-    @property
-    def size(self) -> int:
-        """Height of the stored images in pixels."""
-        return int(self.train.images.shape[2])
-
-    @cached_property
-    def mean(self) -> Floats:
-        """Mean of each channel over the train split, raw values, shape (C,)."""
-        return np.asarray(self.train.images.mean(axis=(0, 2, 3), dtype=np.float64), dtype=np.float32)
-
-    @cached_property
-    def deviation(self) -> Floats:
-        """Standard deviation of each channel over the train split, raw values, shape (C,)."""
-        deviation = self.train.images.std(axis=(0, 2, 3), dtype=np.float64)
-        return np.asarray(np.maximum(deviation, 1e-6), dtype=np.float32)
-
-    def split(self, name: str) -> Split:
-        """`train`, `validation` or `test`."""
-        if name not in SPLITS:
-            raise ValueError(f"a split is one of {', '.join(SPLITS)}")
-        found: Split = getattr(self, name)
-        return found
-
-    def inputs(self, name: str, resolution: int) -> Floats:
-        """What a network of that resolution gets: normalised images of a split, (N, C, resolution, resolution)."""
-        raw = self.split(name).images.astype(np.float32)
-        normalised = (raw - self.mean[:, None, None]) / self.deviation[:, None, None]
-        return resize(normalised, resolution)
-
-
-def resize(images: Floats, size: int) -> Floats:
-    """Bilinear to size x size, pixel centres as `torch.nn.functional.interpolate(align_corners=False)` has them."""
-    rows, columns = _weights(images.shape[-2], size), _weights(images.shape[-1], size)
-    return np.ascontiguousarray(rows @ images @ columns.T, dtype=np.float32)
-
-
-@lru_cache(maxsize=64)
-def _weights(before: int, after: int) -> Floats:
-    """Interpolation matrix (after, before); every row sums to 1."""
-    centres = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
-    low = np.floor(centres).astype(np.int64)
-    share = centres - low
-    matrix = np.zeros((after, before), dtype=np.float32)
-    np.add.at(matrix, (np.arange(after), low), 1 - share)
-    np.add.at(matrix, (np.arange(after), np.minimum(low + 1, before - 1)), share)
-    return matrix
-
-
-def stratified(labels: Labels, sizes: tuple[int, ...], seed: int) -> list[Labels]:
-    """Disjoint sets of indices with about those sizes, every class in proportion; what is left comes last.
-
-    Sizes are exact: the classes with the largest remainders give the samples that rounding left open.
-    """
-    generator = np.random.default_rng(seed)
-    pools = [generator.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
-    taken = np.zeros(len(pools), dtype=np.int64)
-    parts: list[Labels] = []
-    for size in sizes:
-        shares = size * np.array([len(pool) for pool in pools]) / len(labels)
-        counts = np.floor(shares).astype(np.int64)
-        counts[np.argsort(counts - shares, kind="stable")[: size - counts.sum()]] += 1
-        parts.append(np.sort(np.concatenate([p[t : t + n] for p, t, n in zip(pools, taken, counts, strict=True)])))
-        taken += counts
-    parts.append(np.sort(np.concatenate([p[t:] for p, t in zip(pools, taken, strict=True)])))
-    return parts
-
-
-def split_three(
-    name: str, classes: tuple[str, ...], images: Images, labels: Labels, validation: int, test: int, seed: int = 0
-) -> Dataset:
-    """A data set from one pool of samples."""
-    held, kept, rest = stratified(labels, (test, validation), seed)
-    train, valid, tested = (Split(images[i], labels[i]) for i in (rest, kept, held))
-    return Dataset(name, classes, train, valid, tested)
+__all__ = ["DATASETS", "Dataset", "DatasetInfo", "load_dataset", "load_digits"]
 
 
 def load_digits(folder: Path | None = None) -> Dataset:
@@ -149,7 +22,7 @@ def load_digits(folder: Path | None = None) -> Dataset:
 
     images, labels = load(return_X_y=True)
     pixels = images.reshape(-1, 1, 8, 8).astype(np.uint8)
-    return split_three("digits", tuple("0123456789"), pixels, labels.astype(np.int64), validation=360, test=360)
+    return split_three("digits", tuple("0123456789"), pixels, labels.astype(np.int64), validation=360, test=360, bins=9)
 
 
 @dataclass(frozen=True)
@@ -166,7 +39,12 @@ class DatasetInfo:
 
 DATASETS: dict[str, DatasetInfo] = {
     info.name: info
-    for info in (DatasetInfo("digits", "1,797 handwritten digits (UCI, scikit-learn), 8 x 8 pixels", 10, 1, 8, load_digits),)
+    for info in (
+        DatasetInfo("digits", "1,797 handwritten digits (UCI, scikit-learn), 8 x 8 pixels", 10, 1, 8, load_digits),
+        DatasetInfo(
+            "glyphs", "Letters and digits rendered in many fonts, with clutter and noise", len(CHARACTERS), 3, SIZE, load_glyphs
+        ),
+    )
 }
 
 
@@ -176,6 +54,8 @@ def load_dataset(name: str, folder: Path | None = None, registered: Mapping[str,
     folder: where rendered data sets are kept between runs. Raises UnknownDataset, InvalidDataset.
     """
     known = sorted({*DATASETS, *(registered or {})})
+    if name in (registered or {}):
+        return load_registered(name, Path((registered or {})[name]))
     if name not in DATASETS:
         raise UnknownDataset(f"unknown data set; known are {', '.join(known)}")
     return DATASETS[name].load(folder)

@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
 from supernets.elastic.network import Supernet
 from supernets.spaces.space import Space
 from supernets.training.augment import augmented
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
-from supernets.training.data import Dataset
 from supernets.training.losses import network_loss
 from supernets.training.parallel import FlatGradients, rank_and_size, wait_for_all
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
 from supernets.training.sorting import sort_channels
+from supernets.training.splits import Dataset
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,6 @@ class Trainer:
         supernet = Supernet(space, dropout=recipe.dropout, generator=torch.Generator().manual_seed(seed))
         self.supernet = self._placed(supernet).train()
         self.teacher: Supernet | None = None
-        self.averaged = _copies(self.supernet) if recipe.average else {}
         self.gradients = FlatGradients(self.supernet.parameters())
         self.optimiser = self._optimiser(recipe.phases[0])
         self.images, self.labels = self._data()
@@ -121,8 +120,6 @@ class Trainer:
                 self._save(self.attempt)
             wait_for_all()
             report(clock.progress(phase, self.position_before.epoch + 1, self.steps_per_epoch, loss))
-        if self.averaged:
-            self.supernet.load_state_dict({**self.supernet.state_dict(), **self.averaged})
 
     def _advance(self, phase: Phase) -> None:
         self.position_before = self.position
@@ -133,15 +130,10 @@ class Trainer:
     def _begin(self, phase: Phase) -> None:
         """What happens once, before the first epoch of a phase."""
         index = self.position.phase
-        if index and self.averaged:
-            # The next phase starts from the averaged weights, which are the better ones.
-            self.supernet.load_state_dict({**self.supernet.state_dict(), **self.averaged})
         if index == 1 and any(p.teacher == "frozen" for p in self.recipe.phases):
             self.teacher = self._frozen(self.supernet.state_dict())
         if phase.sort_channels and index:
             sort_channels(self.supernet, self.recipe.phases[index - 1])
-        if self.averaged:
-            self.averaged = _copies(self.supernet)
         self.optimiser = self._optimiser(phase)
 
     def _frozen(self, weights: dict[str, Tensor]) -> Supernet:
@@ -185,7 +177,6 @@ class Trainer:
         value = float(loss)
         if math.isfinite(value):  # a step that would destroy the weights is not taken
             self.optimiser.step()
-            self._average(step)
         return value
 
     def backward(self, phase: Phase, batch: Tensor, step: int) -> Tensor:
@@ -224,24 +215,8 @@ class Trainer:
             logits: Tensor = self.teacher(inputs, self.space.largest(inputs.shape[-1]))
         return logits.float()
 
-    @torch.no_grad()
-    def _average(self, step: int) -> None:
-        """Move the running mean of the weights; it warms up, so that the first weights do not linger."""
-        done = step - self.phase_start
-        decay = min(self.recipe.average, (1 + done) / (10 + done))
-        for name, parameter in self.supernet.named_parameters():
-            if name in self.averaged:
-                self.averaged[name].lerp_(parameter, 1 - decay)
-
-    @property
-    def phase_start(self) -> int:
-        """Step at which the phase began."""
-        return self.position.step - self.position.epoch * self.steps_per_epoch
-
     def _save(self, attempt: Path) -> None:
         tensors = {"supernet": self.supernet.state_dict(), "optimiser": optimiser_tensors(self.optimiser)}
-        if self.averaged:
-            tensors["averaged"] = self.averaged
         if self.teacher is not None:
             tensors["teacher"] = self.teacher.state_dict()
         state = {"inputs": self.inputs_digest, "position": vars(self.position), "seconds": self.seconds}
@@ -259,8 +234,6 @@ class Trainer:
             self.supernet.load_state_dict(found.tensors["supernet"])
         except (RuntimeError, KeyError) as error:
             raise InvalidCheckpoint(f"the checkpoint is not one of space {self.space.name!r}: {error}") from error
-        if self.averaged:
-            self.averaged = {name: value.to(self.device) for name, value in found.tensors["averaged"].items()}
         if "teacher" in found.tensors:
             self.teacher = self._frozen(found.tensors["teacher"])
         if self.position.phase < len(self.recipe.phases):
@@ -324,10 +297,6 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor])
 def _mixed(*numbers: int) -> int:
     """One seed of several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _copies(module: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
 
 
 def _check(space: Space, dataset: Dataset, recipe: Recipe, device: str) -> None:

@@ -72,7 +72,7 @@ class Recipe:
 
     batch_size: samples of one step over all processes. distillation: weight of the soft targets next to 1 for the labels.
     soft_only: networks with a teacher learn from it alone (the sandwich rule's in-place distillation).
-    average: decay per step of the running mean of the weights that is kept in the end, 0 for the last weights.
+    clip_norm: largest norm of the gradients, 0 for no limit.
     bf16: autocast of the forward pass. channels_last: memory format of weights and activations.
     """
 
@@ -86,14 +86,13 @@ class Recipe:
     dropout: float = 0.0
     distillation: float = 1.0
     soft_only: bool = False
-    average: float = 0.0
     clip_norm: float = 0.0
     bf16: bool = False
     channels_last: bool = True
     augmentation: Augmentation = Augmentation()
 
     def __post_init__(self) -> None:
-        if not self.phases or self.batch_size < 2 or self.optimiser not in OPTIMISERS or not 0 <= self.average < 1:
+        if not self.phases or self.batch_size < 2 or self.optimiser not in OPTIMISERS:
             raise InvalidTraining(
                 f"recipe {self.name!r}: phases, a batch of 2 or more and an optimiser of {OPTIMISERS} are needed"
             )

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_tables.errors import InvalidDataset, UnknownDataset
-from supernets.training.data import DATASETS, Dataset, Split, load_dataset, resize, stratified
+from supernets.training.data import DATASETS, load_dataset
+from supernets.training.splits import Dataset, Split, resize, stratified
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,77 @@
+"""Evaluation: the accuracy of the network as it would be delivered, each computed once."""
+
+import numpy as np
+import pytest
+import torch
+
+from supernets.elastic.network import Supernet
+from supernets.evaluation import Evaluator, _Walk, evaluate, first_networks, plain_accuracy, score
+from supernets.spaces.catalog import space_named
+from supernets.subnet import cut_out
+from supernets.training.data import load_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def supernet():
+    torch.manual_seed(0)
+    return Supernet(space_named("digits-mbv3"), generator=torch.Generator().manual_seed(0)).eval()
+
+
+def sample(networks, seed=0):
+    return space_named("digits-mbv3").at([8]).sample(np.random.default_rng(seed), networks)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_equals_cutting_out_and_recalibrating(supernet, dataset, split):
+    architectures = sample(4)
+    found = Evaluator(supernet, dataset, split, calibration=200).accuracies(architectures)
+    wanted = [plain_accuracy(cut_out(supernet, a), dataset, split, calibration=200) for a in architectures]
+    assert found == pytest.approx(wanted, abs=1.01 / 360)  # a tie may fall the other way
+
+
+def test_logits_equal_those_of_the_network_alone(supernet, dataset):
+    """However many networks were walked before it."""
+    evaluator, seen = Evaluator(supernet, dataset, calibration=100, limit=50), {}
+    evaluator.correct = lambda logits: seen.setdefault(len(seen), logits) is None
+    walk = _Walk(evaluator)
+    together = sample(5)
+    for architecture in [*together, together[0]]:
+        walk.accuracy(architecture)
+    assert torch.allclose(seen[0], seen[5], atol=1e-5)
+
+
+def test_nothing_is_evaluated_twice(supernet, dataset):
+    cache, calls = {}, []
+    architectures = sample(3)
+
+    def count(done, of):
+        calls.append((done, of))
+
+    first = evaluate(supernet, [*architectures, architectures[0]], dataset, cache=cache, progress=count)
+    assert calls == [(1, 3), (2, 3), (3, 3)] and len(cache) == 3 and first[0] == first[3]
+    again = evaluate(supernet, architectures, dataset, cache=cache, progress=count)
+    assert len(calls) == 3 and np.array_equal(again, first[:3])
+
+
+def test_the_supernet_is_left_as_it_was(supernet, dataset):
+    before = {name: value.clone() for name, value in supernet.state_dict().items()}
+    evaluate(supernet, sample(2), dataset)
+    assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
+
+
+def test_first_networks_are_distinct_and_hold_the_extremes(supernet):
+    genes = first_networks(supernet, 40, np.random.default_rng(0))
+    assert len({tuple(g) for g in genes.tolist()}) == 40
+    space = supernet.space
+    assert {space.largest(8).digest, space.smallest(16).digest} <= {space.architecture(g).digest for g in genes}
+
+
+def test_scores_make_a_predictor(supernet, dataset):
+    predictor = score(Evaluator(supernet, dataset, calibration=60, limit=60), 12, np.random.default_rng(0))
+    assert predictor.held_out is not None and len(predictor.genes) == 12
+    assert (predictor.accuracies >= 0).all() and (predictor.accuracies <= 1).all()

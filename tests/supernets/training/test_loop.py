@@ -1,0 +1,154 @@
+"""Training: it learns, resumes to the same weights, refuses what is not its own, stops at a loss that is no number."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
+from supernets.evaluation import evaluate
+from supernets.training.catalog import RECIPES, recipe_named
+from supernets.training.loop import Trainer, rate
+from supernets.training.recipe import Phase, Recipe
+
+
+class Stop(Exception):
+    """A kill between two epochs."""
+
+
+def weights_of(trainer):
+    return {name: value.clone() for name, value in trainer.supernet.state_dict().items()}
+
+
+def interrupted(trainer, folder, after):
+    """Run until `after` epochs were finished, then die."""
+    done = []
+
+    def report(progress):
+        done.append(progress)
+        if len(done) == after:
+            raise Stop
+
+    with pytest.raises(Stop):
+        trainer.run(folder, report)
+
+
+def test_it_learns(space, dataset, sandwich, tmp_path):
+    trainer = Trainer(space, dataset, replace(sandwich, phases=(replace(sandwich.phases[0], epochs=40),)), 0)
+    trainer.run(tmp_path)
+    accuracy = evaluate(trainer.supernet.eval(), [space.largest(), space.smallest()], dataset, "test")
+    assert (accuracy > 0.9).all()
+
+
+@pytest.mark.parametrize("recipe", ["sandwich", "progressive"])
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_resumed_training_gives_the_same_weights(space, dataset, recipe, after, tmp_path, request):
+    recipe = request.getfixturevalue(recipe)
+    whole = Trainer(space, dataset, recipe, 7)
+    whole.run(tmp_path / "whole")
+    if after < recipe.epochs:
+        interrupted(Trainer(space, dataset, recipe, 7), tmp_path / "parts", after)
+    resumed = Trainer(space, dataset, recipe, 7)
+    epochs = []
+    resumed.run(tmp_path / "parts", epochs.append)
+    assert len(epochs) == (recipe.epochs - after if after < recipe.epochs else recipe.epochs)
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, weights_of(resumed)[name]), name
+
+
+def test_another_seed_gives_other_weights(space, dataset, sandwich, tmp_path):
+    one, two = (Trainer(space, dataset, sandwich, seed) for seed in (0, 1))
+    assert any(not torch.equal(v, weights_of(two)[name]) for name, v in weights_of(one).items())
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(space, dataset, sandwich, tmp_path):
+    whole = Trainer(space, dataset, sandwich, 0)
+    whole.run(tmp_path / "whole")
+    interrupted(Trainer(space, dataset, sandwich, 0), tmp_path / "parts", 2)
+    newest = sorted((tmp_path / "parts").glob("checkpoint-*"))[-1]
+    data = bytearray((newest / "supernet.safetensors").read_bytes())
+    data[-5] ^= 1
+    (newest / "supernet.safetensors").write_bytes(data)
+    resumed, epochs = Trainer(space, dataset, sandwich, 0), []
+    resumed.run(tmp_path / "parts", epochs.append)
+    assert len(epochs) == 2
+    assert all(torch.equal(v, weights_of(resumed)[name]) for name, v in weights_of(whole).items())
+
+
+def test_a_folder_of_another_training_is_refused(space, dataset, sandwich, tmp_path):
+    interrupted(Trainer(space, dataset, sandwich, 0, inputs_digest="a"), tmp_path, 1)
+    with pytest.raises(InvalidCheckpoint, match="another training"):
+        Trainer(space, dataset, sandwich, 0, inputs_digest="b").run(tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_phase(space, dataset, sandwich, tmp_path, monkeypatch):
+    trainer = Trainer(space, dataset, sandwich, 0)
+    inner = trainer.backward
+    monkeypatch.setattr(
+        trainer, "backward", lambda phase, batch, step: inner(phase, batch, step) * (float("nan") if step == 4 else 1.0)
+    )
+    with pytest.raises(TrainingDiverged) as caught:
+        trainer.run(tmp_path)
+    assert (caught.value.phase, caught.value.epoch, caught.value.step) == ("sandwich", 2, 2)
+    kept = Trainer(space, dataset, sandwich, 0)
+    kept._resume(tmp_path)
+    assert (kept.position.epoch, kept.position.step) == (1, 3)
+    assert all(torch.isfinite(p).all() for p in kept.supernet.parameters())
+
+
+def test_a_huge_learning_rate_is_told_as_divergence(space, dataset, sandwich, tmp_path):
+    phase = replace(sandwich.phases[0], learning_rate=1e30, warmup_epochs=0, epochs=6)
+    with pytest.raises(TrainingDiverged):
+        Trainer(space, dataset, replace(sandwich, phases=(phase,), optimiser="sgd"), 0).run(tmp_path)
+
+
+def test_what_does_not_fit_is_refused(space, dataset, sandwich):
+    with pytest.raises(InvalidTraining, match="classes"):
+        Trainer(space.with_classes(5), dataset, sandwich, 0)
+    with pytest.raises(InvalidTraining, match="cpu or cuda"):
+        Trainer(space, dataset, sandwich, 0, device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InvalidTraining, match="no CUDA"):
+            Trainer(space, dataset, sandwich, 0, device="cuda")
+
+
+def test_progress_counts_to_one(space, dataset, progressive, tmp_path):
+    seen = []
+    Trainer(space, dataset, progressive, 0).run(tmp_path, seen.append)
+    assert [p.phase for p in seen] == ["full", "full", "kernel", "depth 1", "width 1", "width 1"]
+    assert seen[-1].fraction == 1.0 and seen[-1].eta_s == 0.0
+    assert all(a.fraction < b.fraction for a, b in zip(seen, seen[1:], strict=False))
+
+
+def test_bf16_trains(space, dataset, sandwich, tmp_path):
+    trainer = Trainer(space, dataset, replace(sandwich, bf16=True, channels_last=False), 0)
+    trainer.run(tmp_path)
+    assert all(torch.isfinite(p).all() for p in trainer.supernet.parameters())
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    phase = Phase("p", 10, 1.0, warmup_epochs=2)
+    rates = [rate(phase, step, 5) for step in range(50)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == pytest.approx(1.0) and rates[-1] < 0.01
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_round_trip(name):
+    recipe = recipe_named(name)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize(
+    "broken", [{}, {"phases": 3}, {"phases": [{"name": "x", "epochs": 0, "learning_rate": 1}]}, {"unknown": 1}]
+)
+def test_broken_recipes_are_named(broken):
+    with pytest.raises(InvalidTraining):
+        Recipe.from_json({**RECIPES["quick"].to_json(), **broken} if broken else {})
+
+
+def test_progressive_shrinking_has_the_published_phases():
+    phases = recipe_named("progressive").phases
+    assert [p.name for p in phases] == ["full", "kernel", "depth 1", "depth 2", "width 1", "width 2"]
+    assert [p.networks for p in phases] == [1, 1, 2, 2, 4, 4]
+    assert [p.sort_channels for p in phases] == [False] * 4 + [True] * 2

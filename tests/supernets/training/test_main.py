@@ -1,0 +1,153 @@
+"""The child process: its lines, its exit codes, and that it never outlives its parent."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from latency_tables.errors import InvalidTraining, UnknownDataset, UnknownRecipe, UnknownSpace
+from supernets.spaces.catalog import space_named
+from supernets.training.__main__ import watch_pipe
+from supernets.training.job import Job, load_supernet, read_description, train
+from supernets.training.recipe import Phase, Recipe
+
+PHASE = Phase("short", 2, 4e-3, networks=2, sampling="sandwich", teacher="largest")
+SHORT = Recipe("short", "for tests", (PHASE,), batch_size=512, optimiser="adamw")
+LONG = Recipe("long", "for tests", (Phase("long", 500, 1e-3),), batch_size=512, optimiser="adamw")
+
+
+def start(tmp_path, recipe, **more):
+    spec = {
+        "space": "digits-mbv3",
+        "dataset": "digits",
+        "out_dir": str(tmp_path / "out"),
+        "recipe": recipe if isinstance(recipe, str) else recipe.to_json(),
+        "threads": 1,
+        **more,
+    }
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    return subprocess.Popen(
+        [sys.executable, "-m", "supernets.training", str(tmp_path / "spec.json")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def close(process):
+    process.stdin.close()
+    process.stdout.close()
+
+
+def wait_for_epoch(process, epoch):
+    for line in process.stdout:
+        if json.loads(line)["epoch"] == epoch:
+            return
+    raise AssertionError(f"the child ended before epoch {epoch}")
+
+
+def lines_until_end(process):
+    """What a child says whose standard input stays open."""
+    lines = [json.loads(line) for line in process.stdout]
+    assert process.wait(120) == 0
+    close(process)
+    return lines
+
+
+def test_it_trains_and_says_so_and_does_it_once(tmp_path):
+    lines = lines_until_end(start(tmp_path, SHORT, heartbeat_timeout_s=100))
+    assert [line["event"] for line in lines][-1] == "result"
+    assert sorted({line["epoch"] for line in lines[:-1]}) == [1, 2]
+    assert {"phase", "epoch", "epochs", "fraction", "eta_s", "message"} <= set(lines[0])
+    description = read_description(tmp_path / "out")
+    assert description["sha256"] == lines[-1]["sha256"]
+    load_supernet(tmp_path / "out" / "supernet.safetensors", space_named("digits-mbv3"))
+    again = lines_until_end(start(tmp_path, SHORT))
+    assert [line["event"] for line in again] == ["result"] and again[0]["sha256"] == description["sha256"]
+
+
+def test_it_dies_with_its_parents_pipe(tmp_path):
+    process = start(tmp_path, LONG)
+    wait_for_epoch(process, 2)
+    process.stdin.close()
+    assert process.wait(60) == -signal.SIGKILL
+    close(process)
+    assert list((tmp_path / "out").glob("checkpoint-*"))
+
+
+def test_it_dies_when_the_heartbeat_stops(tmp_path):
+    process = start(tmp_path, LONG, heartbeat_timeout_s=1.0)
+    assert process.wait(60) == -signal.SIGKILL
+    close(process)
+
+
+def test_sigterm_ends_it_at_the_last_checkpoint_and_it_goes_on_from_there(tmp_path):
+    process = start(tmp_path, LONG)
+    wait_for_epoch(process, 2)
+    process.terminate()
+    assert process.wait(60) == 143
+    close(process)
+    steps = [int(p.name.split("-")[1]) for p in (tmp_path / "out").glob("checkpoint-*")]
+    process = start(tmp_path, LONG)
+    line = json.loads(process.stdout.readline())
+    assert line["epoch"] > max(steps) // 2 >= 1  # two steps an epoch
+    process.kill()
+    process.wait(60)
+    close(process)
+
+
+def test_a_wrong_wish_is_an_error_line(tmp_path):
+    process = start(tmp_path, "no-such")
+    lines = [json.loads(line) for line in process.stdout]
+    assert process.wait(60) == 1
+    close(process)
+    assert lines[-1]["event"] == "error" and lines[-1]["type"] == "UnknownRecipe" and "quick" in lines[-1]["message"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"space": "no-such"}, UnknownSpace),
+        ({"dataset": "no-such"}, UnknownDataset),
+        ({"recipe": "no-such"}, UnknownRecipe),
+        ({"recipe": {"phases": []}}, InvalidTraining),
+        ({"device": "tpu"}, InvalidTraining),
+        ({"space": "ofa-mbv3"}, InvalidTraining),
+    ],
+)
+def test_a_wrong_wish_is_named(tmp_path, change, error):
+    with pytest.raises(error):
+        train(Job.from_json({"space": "digits-mbv3", "dataset": "digits", "out_dir": str(tmp_path), **change}))
+
+
+def test_a_specification_that_is_none(tmp_path):
+    (tmp_path / "spec.json").write_text('{"space": "digits-mbv3", "colour": 1}')
+    for arguments in ([str(tmp_path / "spec.json")], [str(tmp_path / "absent.json")], []):
+        done = subprocess.run(
+            [sys.executable, "-m", "supernets.training", *arguments],
+            capture_output=True,
+            timeout=60,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == 2
+        assert json.loads(done.stdout)["event"] == "error"
+
+
+def test_the_pipe_is_watched():
+    reading, writing = os.pipe()
+    ended = []
+    os.write(writing, b"..")
+    os.close(writing)
+    watch_pipe(reading, None, lambda: ended.append("eof"))
+    os.close(reading)
+    reading, writing = os.pipe()
+    start_s = time.monotonic()
+    watch_pipe(reading, 0.2, lambda: ended.append("silence"))
+    assert ended == ["eof", "silence"] and time.monotonic() - start_s >= 0.15
+    os.close(reading)
+    os.close(writing)
