@@ -10,19 +10,23 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.errors import InvalidArchitecture, NoTable, PoorCalibration, UnknownSpace
+from latency_tables.calibration import Calibration
+from latency_tables.errors import InvalidArchitecture, NoTable, PoorCalibration, TooFewNetworks, UnknownSpace
 from latency_tables.measurement import Measurement
 from latency_tables.plan import calibration_networks
+from latency_tables.trust import check_scale
 from service.auth import digest_of, new_secret
 from service.datasets import known
 from service.db import agents as agent_rows
+from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
+from service.db import tables as table_rows
 from service.db.models import Device, Job, now
 from service.dependencies import Caller, Service, Services
 from service.device_view import calibration_view, interval_of
 from service.errors import Problem, error, invalid
 from service.guard import JSON, NOTHING, GuardedRoute, needs
-from service.pricing import DEFAULT_CONFIDENCE, networks_of, space_of
+from service.pricing import DEFAULT_CONFIDENCE, Fit, networks_of, space_of
 from service.routes.devices import device_of
 from service.routes.jobs import job_view
 from service.routes.supernets import IdempotencyKey
@@ -30,12 +34,18 @@ from service.schemas.devices import EnrolmentView, Probe, ProbePlan, ProbePlanIt
 from service.schemas.jobs import JobView
 from service.schemas.strict import Name, Whole
 from service.submission import once, request_digest, submit
+from service.transferring import SOURCE, Known, known_devices, planned_networks, transferred_table
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import dense_from
 from supernets.spaces.space import Space
 
 router = APIRouter(route_class=GuardedRoute, tags=["measuring"])
 MOST_PLANNED: Final = 200
+MOST_SOURCES: Final = 100
+_NOBODY: Final = (
+    "no other device yet has a measured table for this space at these resolutions; the networks are kept for calibration. "
+    "Profile this device by blocks (`bespoke profile` or `bespoke agent`)."
+)
 
 
 def space_at(pointer: str, name: str, classes: int | None = None) -> Space:
@@ -128,40 +138,98 @@ def _read(index: int, sample: Probe) -> tuple[Space, Architecture]:
 
 def _fitted(session: Session, services: Services, device: Device, space: Space, accepted: int) -> ProbesCreated:
     """What the device's networks say: about its own table, else about a mix of the tables of known devices."""
-    table = services.prices.choose_table(session, device, space)
+    try:
+        table = services.prices.choose_table(session, device, space)
+    except NoTable:
+        return _transferred(session, services, device, space, accepted)
+    if table.source == SOURCE:
+        return _transferred(session, services, device, space, accepted)
     fit = services.prices.fit(session, table, device, space)
     if fit.refused is not None:
         raise PoorCalibration(fit.refused)
+    here, sums = services.prices.sums(session, table, device, space)
+    networks = networks_of(here, measurement_rows.networks(session, device.id, space.name, space.classes))
+    genes = np.array([here.genes(a) for a, _ in networks], dtype=np.int64).reshape(-1, here.chain.genes)
+    for finding in check_scale(sums.price(genes), [latency_ms for _, latency_ms in networks]):
+        raise Problem("implausible", finding.message)
+    return _created(accepted, "calibration", table.id, space, fit, [])
+
+
+def _transferred(session: Session, services: Services, device: Device, space: Space, accepted: int) -> ProbesCreated:
+    """A table from the known devices, or why there is none; the probes are kept either way."""
+    rows = measurement_rows.networks(session, device.id, space.name, space.classes)
+    networks = networks_of(space, rows)
+    here = space.at(sorted({architecture.resolution for architecture, _ in networks}))
+    known_tables = _known(session, services, device, here)
+    if known_tables is None:
+        return _created(accepted, "none", None, space, Fit(Calibration(), None), [_NOBODY])
+    try:
+        table, calibration, provenance = transferred_table(known_tables, device, networks)
+    except (PoorCalibration, TooFewNetworks) as reason:
+        return _created(accepted, "none", None, space, Fit(Calibration(), None, str(reason)), [str(reason)])
+    table_id = table_rows.publish(session, device, table, source=SOURCE, provenance=provenance)
+    return _created(accepted, "transfer", table_id, space, Fit(calibration, now()), [])
+
+
+def _known(session: Session, services: Services, device: Device, space: Space) -> Known | None:
+    others = device_rows.listed(session, device.tenant_id, None, MOST_SOURCES)
+    return known_devices(session, services.prices, device, space, others)
+
+
+def _created(accepted: int, method: str, table_id: str | None, space: Space, fit: Fit, warnings: list[str]) -> ProbesCreated:
+    calibration = fit.calibration
     return ProbesCreated(
         accepted=accepted,
-        method="calibration",
-        table_id=table.id,
-        error=fit.calibration.error,
-        worst=fit.calibration.worst,
-        interval=interval_of(fit.calibration),
-        missing_networks=fit.calibration.missing_networks(DEFAULT_CONFIDENCE),
+        method=method,
+        table_id=table_id,
+        error=calibration.error,
+        worst=calibration.worst,
+        interval=interval_of(calibration),
+        missing_networks=calibration.missing_networks(DEFAULT_CONFIDENCE),
         calibration=[calibration_view(space, fit)],
-        warnings=[],
+        warnings=warnings,
     )
 
 
 @router.get("/v1/devices/{name}/probe-plan", openapi_extra=needs("devices:read"))
-def probe_plan(name: str, services: Service, caller: Caller, space: Name, count: Whole = 20) -> ProbePlan:
-    """Which whole networks to measure on the device, spread over its latencies; what was measured is not planned again."""
+def probe_plan(
+    name: str, services: Service, caller: Caller, space: Name, count: Whole = 20, resolution: Whole | None = None
+) -> ProbePlan:
+    """Which whole networks to measure on the device; what was measured is not planned again.
+
+    Without a table of its own: those from which most is learnt, given the tables of known devices.
+    """
     if not 1 <= count <= MOST_PLANNED:
         raise invalid("query/count", "range", f"count must be from 1 to {MOST_PLANNED}")
     wanted = space_at("query/space", space)
+    if resolution is not None:
+        if resolution not in wanted.resolutions:
+            raise invalid("query/resolution", "resolution", f"the space has the resolutions {list(wanted.resolutions)}")
+        wanted = wanted.at([resolution])
     with services.sessions() as session:
         device = device_of(session, caller.tenant_id, name)
-        try:
-            pricing = services.prices.load(session, device, wanted)
-            here, dense = pricing.space, pricing.predicted
-        except (NoTable, PoorCalibration):
-            here, dense = wanted, dense_from(wanted, lambda op: float(op.macs))
-        measured = networks_of(here, measurement_rows.networks(session, device.id, wanted.name, wanted.classes))
-    done = np.array([here.genes(a) for a, _ in measured], dtype=np.int64).reshape(-1, here.chain.genes)
-    seed = int(device.id[-8:], 16) + len(measured)
-    planned = calibration_networks(dense, np.random.default_rng(seed), count, known=done)
-    architectures = [here.architecture(genes) for genes in planned]
-    items = [ProbePlanItem(space=here.name, architecture=here.to_json(a), architecture_digest=a.digest) for a in architectures]
+        here, planned = _planned(session, services, device, wanted, count)
+    items = [ProbePlanItem(space=here.name, architecture=here.to_json(a), architecture_digest=a.digest) for a in planned]
     return ProbePlan(items=items)
+
+
+def _planned(session: Session, services: Services, device: Device, space: Space, count: int) -> tuple[Space, list[Architecture]]:
+    """(space at the resolutions planned for, networks)."""
+    rows = measurement_rows.networks(session, device.id, space.name, space.classes)
+    seed = int(device.id[-8:], 16) + len(rows)
+    try:
+        table = services.prices.choose_table(session, device, space)
+    except NoTable:
+        table = None
+    if table is not None and table.source != SOURCE:
+        here, dense = services.prices.sums(session, table, device, space)
+    else:
+        known_tables = _known(session, services, device, space)
+        if known_tables is not None:
+            measured = [a for a, _ in networks_of(space, rows)]
+            return space, planned_networks(known_tables, measured, count, seed)
+        here, dense = space, dense_from(space, lambda op: float(op.macs))
+    done = [here.genes(a) for a, _ in networks_of(here, rows)]
+    genes = np.array(done, dtype=np.int64).reshape(-1, here.chain.genes)
+    chosen = calibration_networks(dense, np.random.default_rng(seed), count, known=genes)
+    return here, [here.architecture(row) for row in chosen]

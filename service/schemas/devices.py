@@ -185,7 +185,8 @@ class ProbesIn(Strict):
 class ProbesCreated(Answer):
     """What the probes gave: the fitted table, its held-out error and interval.
 
-    method: `calibration` of the device's own table, or `transfer` from the tables of known devices.
+    method: `calibration` of the device's own table, `transfer` from the tables of known devices, or `none` with the
+    reason among the warnings.
     """
 
     accepted: int
