@@ -24,7 +24,7 @@ from service.db.models import Job, Supernet, now
 from service.failpoints import failpoint
 from service.job_queue import TRAINING
 from service.jobs import ACTIVE, add_event, record_progress
-from supernets.accuracy import AccuracyPredictor
+from supernets.accuracy import MINIMUM_NETWORKS, AccuracyPredictor
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.job import WEIGHTS, read_description
@@ -35,7 +35,8 @@ from worker.problems import problem_of
 from worker.steps import ChildCrashed, JobQuarantined, StepFailed, WorkerStopping
 
 TRAIN_WORKFLOW: Final = "train_supernet"
-SCORED_NETWORKS: Final = 200
+SCORED_NETWORKS: Final = {"trial": 24, "quick": 160}  # by recipe
+_SCORED_ELSE: Final = 240
 WAIT_S: Final = 0.5
 log = logging.getLogger("bespoke.worker")
 
@@ -183,10 +184,11 @@ def _train_and_score(run: SharedRun) -> None:
     row = rows[0]
     spec = {"space": row.space, "classes": row.classes, "dataset": row.dataset, "recipe": row.recipe, "seed": row.seed}
     trained = run.step("train_supernet", {**spec, "digest": run.digest}, lambda: _train(run, spec))
+    networks = SCORED_NETWORKS.get(row.recipe, _SCORED_ELSE)
     scored = run.step(
         "score_subnetworks",
-        {**spec, "weights_sha256": trained["weights_sha256"], "networks": SCORED_NETWORKS},
-        lambda: _score(run, spec, trained["weights_sha256"]),
+        {**spec, "weights_sha256": trained["weights_sha256"], "networks": networks},
+        lambda: _score(run, spec, trained["weights_sha256"], networks),
     )
     finished = {
         "weights_sha256": trained["weights_sha256"],
@@ -213,7 +215,9 @@ def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
     path = folder / f"spec-{context.worker_id}.json"
     path.write_text(json.dumps(job))
     module, memory_bytes = ["supernets.training", str(path)], context.settings.step_memory_mb << 20
-    with Child("training", module, log=folder / "log.txt", check=run.check, memory_bytes=memory_bytes) as child:
+    timeout_s = context.settings.step_timeout_s
+    log_file = folder / "log.txt"
+    with Child("training", module, log=log_file, check=run.check, memory_bytes=memory_bytes, timeout_s=timeout_s) as child:
         for message in child.messages():
             if message.get("event") == "progress":
                 text, eta_s = str(message.get("message", "")), message.get("eta_s")
@@ -241,11 +245,12 @@ def _register(session: Session, sha256: str, size_bytes: int) -> None:
     register(session, sha256, size_bytes, "supernet")
 
 
-def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str) -> dict[str, Any]:
+def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str, networks: int) -> dict[str, Any]:
     """Evaluate sub-networks on the validation split and fit the accuracy predictor."""
     space = space_named(spec["space"]).with_classes(spec["classes"])
-    extremes = [space.genes(space.largest()), space.genes(space.smallest())]
-    sampled = space.chain.sample(np.random.default_rng(spec["seed"]), SCORED_NETWORKS)
+    sized = [(space.largest(r), space.smallest(r)) for r in space.resolutions]
+    extremes = np.stack([space.genes(a) for pair in sized for a in pair])
+    sampled = space.chain.sample(np.random.default_rng(spec["seed"]), max(MINIMUM_NETWORKS, networks - len(extremes)))
     genes = np.unique(np.concatenate([extremes, sampled]), axis=0)
     started = time.monotonic()
 
@@ -253,17 +258,15 @@ def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str) -> dict[st
         eta_s = (time.monotonic() - started) / max(done, 1) * (total - done)
         run.progress("score_subnetworks", done / total, f"sub-network {done} of {total}", eta_s)
 
-    networks = [space.to_json(space.architecture(row)) for row in genes]
+    described = [space.to_json(space.architecture(row)) for row in genes]
     with Laboratory(run) as laboratory:
         loaded = {key: spec[key] for key in ("space", "classes", "dataset")} | {"weights_sha256": weights_sha256}
-        found = laboratory.call("score", {"supernet": loaded, "architectures": networks, "split": "validation"}, report)
+        found = laboratory.call("score", {"supernet": loaded, "architectures": described, "split": "validation"}, report)
     accuracies = found["accuracies"]
     predictor = AccuracyPredictor.fit(space, genes, accuracies, seed=spec["seed"])
-    measured = {tuple(row): accuracy for row, accuracy in zip(genes.tolist(), accuracies, strict=True)}
+    measured = {a.digest: accuracy for a, accuracy in zip(map(space.architecture, genes), accuracies, strict=True)}
     summary = {
-        "largest": {"accuracy": measured[tuple(extremes[0].tolist())], "architecture": space.to_json(space.largest())},
-        "smallest": {"accuracy": measured[tuple(extremes[1].tolist())], "architecture": space.to_json(space.smallest())},
-        "split": "validation",
-        "scored_networks": len(genes),
+        name: {"accuracy": measured[a.digest], "architecture": space.to_json(a)}
+        for name, a in (("largest", space.largest()), ("smallest", space.smallest()))
     }
-    return {"predictor": predictor.to_json(), "summary": summary}
+    return {"predictor": predictor.to_json(), "summary": {**summary, "split": "validation", "scored_networks": len(genes)}}

@@ -1,0 +1,40 @@
+"""`kill -9` of a worker in the middle of training: the job succeeds, and no finished epoch is trained again."""
+
+import re
+import signal
+
+import pytest
+
+from tests.worker.installation import Installation, eventually
+
+
+@pytest.fixture
+def installation(tmp_path, database_url):
+    with Installation(tmp_path, database_url) as made:
+        yield made
+
+
+def epochs(events):
+    """Epoch numbers reported, in order."""
+    found = (re.search(r"epoch (\d+) of", e.get("message", "")) for e in events if e["kind"] == "progress")
+    return [int(match.group(1)) for match in found if match]
+
+
+def test_a_killed_worker_loses_no_epoch(installation):
+    supernet_id = installation.supernet("trial")
+    job_id = installation.submit("supernet", {"supernet_id": supernet_id})
+    worker = installation.start_worker()
+    assert eventually(lambda: max(epochs(installation.events(job_id)), default=0) >= 3, 200), installation.log
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    before = len(installation.events(job_id))
+    assert eventually(lambda: not installation.children(), 10), "the training child outlived its worker"
+
+    installation.start_worker()
+    job = installation.wait(job_id, 300)
+    assert job.state == "succeeded", job.error
+    assert job.attempts == 2
+    again = epochs(installation.events(job_id)[before:])
+    assert min(again) >= 3, f"epochs {again} were run after the kill in epoch 3"
+    assert [e["message"] for e in installation.events(job_id, "crashed")] == ["the worker process was lost"]
+    assert sum(e["step"] == "train_supernet" for e in installation.events(job_id, "step_done")) == 1
