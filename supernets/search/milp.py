@@ -11,14 +11,16 @@ import heapq
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
-from scipy.sparse import csr_array
 
 from latency_tables.dense import Array, Genes
 from supernets.search.problem import Problem
+
+if TYPE_CHECKING:  # scipy is imported where a program is built: the API reads fronts without it and must stay small
+    from scipy.optimize import OptimizeResult
+    from scipy.sparse import csr_array
 
 TIME_LIMIT_S = 30.0
 _FEASIBILITY = 1e-7  # share of a limit that HiGHS may overstep; such networks are cut off afterwards
@@ -96,6 +98,8 @@ class _Builder:
         return reads, writes
 
     def build(self) -> _Model:
+        from scipy.sparse import csr_array  # noqa: PLC0415 - see above
+
         before: list[list[int]] | None = None
         for stage in range(len(self.problem.chain.stages)):
             reads, writes = self.stage(stage)
@@ -183,6 +187,9 @@ def _solve(problem: Problem, model: _Model, cuts: list[list[int]], time_limit_s:
 
 def _ask(model: _Model, scale: Array, cuts: list[list[int]], time_limit_s: float) -> OptimizeResult:
     """HiGHS's answer for one resolution, without the networks that are cut off."""
+    from scipy.optimize import Bounds, LinearConstraint, milp  # noqa: PLC0415 - see above
+    from scipy.sparse import csr_array  # noqa: PLC0415
+
     ties = [LinearConstraint(model.equal, model.right, model.right)]
     if len(model.limits):
         ties.append(LinearConstraint(model.cost / scale[:, None], -np.inf, model.limits / scale + _FEASIBILITY))
