@@ -13,12 +13,12 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from service.db.models import Job
-from service.jobs import ACTIVE, requeue
+from service.jobs import ACTIVE, KINDS, requeue
 
 APPLICATION: Final = "bespoke"
 JOBS: Final = "jobs"  # light parents, wide
 TRAINING: Final = "gpu"  # one at a time per worker process
-WORKFLOWS: Final = {"search": "search", "supernet": "supernet", "profile": "profile"}
+WORKFLOWS: Final = {kind: kind for kind in KINDS}
 PARALLEL_JOBS: Final = 8
 SERIALIZER: Final = DBOSPortableJSON
 _RANKS: Final = 100_000  # places per priority, for fairness between tenants

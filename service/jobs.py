@@ -38,7 +38,7 @@ TRANSITIONS: Final[dict[JobState, tuple[JobState, ...]]] = {
     JobState.CANCELLED: (),
     JobState.QUARANTINED: (JobState.QUEUED,),
 }
-KINDS: Final = ("search", "supernet", "profile")
+KINDS: Final = ("search", "supernet", "profile", "check")
 
 
 def create_job(session: Session, *, tenant_id: str, kind: str, request: dict[str, Any], priority: int = 10) -> Job:

@@ -6,8 +6,9 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from service.routes import agent, devices, health, jobs, keys, measuring, models, searches, spaces, supernets, tables
+from service.routes import agent, checking, devices, health, jobs, keys, measuring, models, searches, spaces, supernets, tables
 
 ROUTERS: Final[tuple[APIRouter, ...]] = tuple(
-    module.router for module in (health, spaces, devices, tables, measuring, agent, supernets, searches, jobs, models, keys)
+    module.router
+    for module in (health, spaces, devices, tables, measuring, checking, agent, supernets, searches, jobs, models, keys)
 )

@@ -25,7 +25,7 @@ from service.schemas.strict import PageSize, Whole
 
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "quarantined"]
-Kind = Literal["search", "supernet", "profile"]
+Kind = Literal["search", "supernet", "profile", "check"]
 _POLL_S: Final = 0.5
 _PING_S: Final = 15.0
 _EVENTS: Final = 1000

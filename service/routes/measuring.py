@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_tables.calibration import Calibration
-from latency_tables.errors import InvalidArchitecture, NoTable, PoorCalibration, TooFewNetworks, UnknownSpace
+from latency_tables.errors import InvalidArchitecture, InvalidOperator, NoTable, PoorCalibration, TooFewNetworks, UnknownSpace
 from latency_tables.measurement import Measurement
+from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks
 from latency_tables.trust import check_scale
 from service.auth import digest_of, new_secret
@@ -104,6 +105,7 @@ def profile(
             "classes": space.classes,
             "resolutions": resolutions,
             "networks": body.networks,
+            "remeasure": _operators(body.remeasure),
         }
         return submit(services, session, caller.tenant_id, "profile", request)
 
@@ -111,6 +113,16 @@ def profile(
     job = once(services, caller, idempotency_key, digest, action)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job_view(job)
+
+
+def _operators(texts: list[str]) -> list[str]:
+    """Raises Problem that points to the first text that is no operator."""
+    for index, text in enumerate(texts):
+        try:
+            Operator.parse(text)
+        except InvalidOperator as reason:
+            raise invalid(f"/remeasure/{index}", "operator", str(reason)) from None
+    return sorted(set(texts))
 
 
 @router.post("/v1/devices/{name}/probes", status_code=201, openapi_extra=needs("devices:write", JSON))

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from latency_tables.measurement import Context
+from latency_tables.plan import CHECK_OPERATORS
 from service.schemas.strict import Answer, LatencyMs, Line, Name, Short, Strict, Time
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
@@ -214,10 +215,39 @@ class ProbePlan(Answer):
 
 
 class ProfileIn(Strict):
-    """Measure what the device's table lacks for a space. networks: whole networks for the calibration."""
+    """Measure what the device's table lacks for a space.
+
+    networks: whole networks for the calibration. remeasure: operators to measure again though the table has them.
+    """
 
     space: Name
     dataset: Name | None = None
     classes: Annotated[int, Field(ge=1, le=65_536)] | None = None
     resolutions: Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=1, max_length=64)] | None = None
     networks: Annotated[int, Field(ge=0, le=500)] = 24
+    remeasure: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=5000)] = Field(default_factory=list)
+
+
+class CheckIn(Strict):
+    """Does the table still hold? operators: how many of them are measured again."""
+
+    operators: Annotated[int, Field(ge=4, le=64)] = CHECK_OPERATORS
+
+
+class NetworkView(Answer):
+    """A whole network as it was measured; predicted_ms by the device's table now, null where that does not cover it."""
+
+    space: str
+    classes: int
+    resolution: int
+    architecture: dict[str, Any]
+    measured_ms: float
+    predicted_ms: float | None
+    upper_ms: float | None
+    source: str
+    created_at: Time
+
+
+class NetworkList(Answer):
+    items: list[NetworkView]
+    next: None = None

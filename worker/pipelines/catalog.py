@@ -6,8 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from worker.context import JobRun
+from worker.pipelines.check import check
 from worker.pipelines.profile import profile
 from worker.pipelines.search import search
 from worker.pipelines.train_supernet import supernet
 
-PIPELINES: dict[str, Callable[[JobRun], dict[str, Any]]] = {"search": search, "supernet": supernet, "profile": profile}
+PIPELINES: dict[str, Callable[[JobRun], dict[str, Any]]] = {
+    "search": search,
+    "supernet": supernet,
+    "profile": profile,
+    "check": check,
+}

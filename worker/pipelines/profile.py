@@ -63,17 +63,18 @@ def _order(run: JobRun, space: Space, device: Device, before: LatencyTable | Non
     """Export what is to be measured and write the tasks, in random order but with one seed per job."""
     generator = np.random.default_rng(int(run.job_id[-8:], 16))
     needed = {op for resolution in space.resolutions for op in all_operators(space, resolution)}
-    operators = missing_operators(needed, before)
+    again = {Operator.parse(text) for text in run.request.get("remeasure") or ()}
+    operators = sorted({*missing_operators(needed, before), *(needed & again)})
     measured = run.context.transaction(lambda session: _measured(session, device.id, space))
     networks = max(0, int(run.request["networks"]) - len(measured)) if not operators else int(run.request["networks"])
     macs = dense_from(space, lambda op: float(op.macs))
     known = np.array([space.genes(a) for a in measured], dtype=np.int64).reshape(-1, space.chain.genes)
     planned = calibration_networks(macs, generator, networks, known=known) if networks else known[:0]
     architectures = [space.architecture(genes) for genes in planned]
-    wanted = [*_operator_tasks(run, operators), *_network_tasks(run, space, architectures)]
+    wanted = [*operator_tasks(run, operators), *_network_tasks(run, space, architectures)]
     if not wanted:
         return
-    sentinel = _operator_tasks(run, [sorted(needed, key=lambda op: op.macs)[len(needed) // 2]])[0]
+    sentinel = operator_tasks(run, [sorted(needed, key=lambda op: op.macs)[len(needed) // 2]])[0]
     order = generator.permutation(len(wanted))
     shuffled = [wanted[i] for i in order]
     ask(
@@ -89,7 +90,7 @@ def _measured(session: Session, device_id: str, space: Space) -> list[Architectu
     return [architecture for architecture, _ in networks_of(space, rows)]
 
 
-def _operator_tasks(run: JobRun, operators: list[Operator]) -> list[Wanted]:
+def operator_tasks(run: JobRun, operators: list[Operator]) -> list[Wanted]:
     """Micro-benchmarks; each is exported once for all jobs."""
 
     def export(missing: list[int]) -> list[dict[str, Any]]:
@@ -137,10 +138,10 @@ def _publish(session: Session, run: JobRun, space: Space, device: Device, before
     tasks = tasks_of(session, run.job_id)
     answered = [t for t in tasks if t.result is not None and t.kind != "sentinel"]
     operators = {Operator.parse(t.operator): t for t in answered if t.operator is not None}
-    networks = [(space.from_json(t.architecture), _measurement(t)) for t in answered if t.architecture is not None]
+    networks = [(space.from_json(t.architecture), measurement_of(t)) for t in answered if t.architecture is not None]
     for architecture, measurement in networks:
         measurements.add(session, device, space, architecture, measurement, "agent")
-    rows = {op: _measurement(t) for op, t in operators.items()}
+    rows = {op: measurement_of(t) for op, t in operators.items()}
     table = LatencyTable(tables.context_of(device), {**(before.rows if before else {}), **rows})
     known = tables.with_digest(session, device.id, table.digest)
     if known is None:
@@ -162,7 +163,7 @@ def _against_networks(table: LatencyTable, space: Space, networks: list[tuple[Ar
     return check_scale(sums, [measurement.median_ms for _, measurement in networks])
 
 
-def _measurement(task: MeasurementTask) -> Measurement:
+def measurement_of(task: MeasurementTask) -> Measurement:
     result = task.result or {}
     return Measurement(result["median_ms"], result.get("lower_quartile_ms"), result.get("mad_ms"), result.get("count"))
 

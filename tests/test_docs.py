@@ -1,0 +1,98 @@
+"""The documentation keeps up: every setting, route and command is in it, and every link leads somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.cli.test_commands import commands
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_is_explained_with_its_default(name: str) -> None:
+    row = re.search(rf"^\| `BESPOKE_{name.upper()}` \| (.+?) \| (.+?) \|$", text_of("docs/operations.md"), re.M)
+    assert row, f"docs/operations.md has no row for BESPOKE_{name.upper()}"
+    default = Settings.model_fields[name].get_default(call_default_factory=True)
+    shown = {"": "empty"}.get(str(default)) or f"`{_written(default)}`"
+    assert row[1] == shown, f"the default of BESPOKE_{name.upper()} is {shown}"
+    assert len(row[2]) > 20
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool | dict | tuple):
+        return json.dumps(list(value) if isinstance(value, tuple) else value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_no_setting_is_explained_that_does_not_exist() -> None:
+    known = {f"BESPOKE_{name.upper()}" for name in Settings.model_fields} | {"BESPOKE_URL", "BESPOKE_KEY"}
+    known |= {"BESPOKE_AGENT_TOKEN", "BESPOKE_TEST_POSTGRES_URL", "BESPOKE_FAILPOINT"}
+    for page in PAGES:
+        unknown = set(re.findall(r"BESPOKE_[A-Z_]+[A-Z]", page.read_text())) - known
+        assert not unknown, f"{page.name}: {unknown}"
+
+
+def routes() -> list[tuple[str, str]]:
+    app = create_app(Settings(data_dir=Path("unused")))
+    calls = []
+    for route in app.routes:
+        methods, path, extra = (getattr(route, name, None) for name in ("methods", "path", "openapi_extra"))
+        calls += [(f"{method} {path}", (extra or {})["x-scope"]) for method in sorted(methods or ())]
+    return calls
+
+
+@pytest.mark.parametrize(("call", "scope"), routes())
+def test_every_route_is_documented_with_its_scope(call: str, scope: str) -> None:
+    row = re.search(rf"^\| `{re.escape(call)}` \| .+ \| `{re.escape(scope)}` \|$", text_of("docs/api.md"), re.M)
+    assert row, f"docs/api.md has no row `{call}` with scope `{scope}`"
+
+
+def test_no_route_is_documented_that_does_not_exist() -> None:
+    documented = set(re.findall(r"^\| `((?:GET|POST|PATCH|PUT|DELETE) \S+)` \|", text_of("docs/api.md"), re.M))
+    assert documented == {call for call, _ in routes()}
+
+
+def test_every_command_is_documented_and_none_besides() -> None:
+    listed = re.findall(r"^\| `bespoke ([^`]+)` \|", text_of("docs/commands.md"), re.M)
+    documented = {tuple(word for word in line.split() if re.fullmatch(r"[a-z]+", word)) for line in listed}
+    assert documented == set(commands())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_shown_in_the_pages_exist(page: Path) -> None:
+    first = {command[0] for command in commands()}
+    for group, command in re.findall(r"`bespoke ([a-z]+)(?: ([a-z]+))?[^`]*`", page.read_text()):
+        assert group in first, f"{page.name}: bespoke {group}"
+        known = {c[1] for c in commands() if c[0] == group and len(c) > 1}
+        assert not known or not command or command in known, f"{page.name}: bespoke {group} {command}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not re.match(r"[a-z]+:", target):
+            file = (page.parent / target.partition("#")[0]).resolve() if not target.startswith("#") else page
+            assert file.exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_paths_of_the_tree_that_are_named_exist(page: Path) -> None:
+    for path in re.findall(r"`((?:latency_tables|supernets|service|worker|benchmarks|tests|docker)/[\w./-]+)`", page.read_text()):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+def test_no_page_names_a_path_of_some_machine() -> None:
+    for page in PAGES:
+        assert not re.search(r"/work/|/home/|/root/|C:\\\\", page.read_text()), page.name
