@@ -77,6 +77,10 @@ class ArtifactStore:
             raise ArtifactCorrupt(f"file {sha256[:12]}… in the artifact store is damaged; restore it from a backup")
         return path.stat().st_size
 
+    def whole(self, sha256: str) -> bool:
+        """Whether the file is there with the right bytes, after reading all of it."""
+        return _holds(self.path(sha256), sha256)
+
     def stored(self) -> Iterator[str]:
         """SHA-256 of every file in the store."""
         for folder in sorted(self.root.iterdir()):

@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Final
 
 from sqlalchemy import column, func, inspect, select, table, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
 from latency_tables.errors import ArtifactCorrupt, ArtifactMissing
@@ -69,6 +69,10 @@ def doctor(settings: Settings, *, deep: bool = True) -> list[Finding]:
     try:
         with session_factory(engine)() as session:
             return list(_examine(session, store, settings, deep))
+    except DatabaseError as error:
+        if engine.dialect.name != "sqlite" or isinstance(error, OperationalError):
+            raise
+        return [_unreadable(error)]
     finally:
         engine.dispose()
 
@@ -137,7 +141,11 @@ def _database(session: Session) -> Iterator[Finding]:
         for name, row, parent, _ in session.execute(text("PRAGMA foreign_key_check")):
             yield Finding(ERROR, "foreign_key", f"{name}[{row}]", f"names a row of {parent} that is not there")
     except DatabaseError as error:
-        yield Finding(ERROR, "integrity", "database", f"cannot be read ({error.orig}); restore a backup")
+        yield _unreadable(error)
+
+
+def _unreadable(error: DatabaseError) -> Finding:
+    return Finding(ERROR, "integrity", "database", f"cannot be read ({error.orig}); restore a backup")
 
 
 def _files(session: Session, store: ArtifactStore, deep: bool) -> Iterator[Finding]:

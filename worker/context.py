@@ -198,8 +198,8 @@ class Run(ABC):
             self.write(store)
 
     def _complete(self, result: dict[str, Any]) -> bool:
-        """Whether the files a remembered result names are still there."""
-        return all(self.context.store.path(sha256).is_file() for sha256 in named_files(result))
+        """Whether the files a remembered result names are still there, byte for byte."""
+        return all(self.context.store.whole(sha256) for sha256 in named_files(result))
 
     def _insist(self, name: str, work: Callable[[], Result]) -> Result:
         """Do the work; again with back-off after transient errors and crashes. Raises JobQuarantined."""

@@ -12,7 +12,7 @@ from typing import Any
 from service.db.models import Job
 from service.jobs import ACTIVE, ENDED, JobState
 from tests.reliability.machinery.history import History, check
-from tests.reliability.machinery.lab import REPOSITORY, Lab
+from tests.reliability.machinery.lab import REPOSITORY, Lab, lives
 from tests.reliability.machinery.zygote import Zygote
 
 WORKERS = 2
@@ -63,7 +63,7 @@ class Killer:
             time.sleep(self.lab.settings.dead_after_s + 3 * self.lab.settings.heartbeat_s)
             _signal(victim, signal.SIGCONT)
             time.sleep(2 * self.lab.settings.heartbeat_s)
-            self.fenced += not _lives(victim)
+            self.fenced += not lives(victim)
         _signal(victim, signal.SIGKILL)
         self.kills.append((time.monotonic(), victim))
 
@@ -91,11 +91,3 @@ class Killer:
 def _signal(pid: int, number: int) -> None:
     with suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-def _lives(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
-    except OSError:
-        return False

@@ -23,6 +23,7 @@ from service.doctor import Finding, doctor
 from service.job_queue import JobQueue
 from service.jobs import ENDED, create_job
 from service.settings import Settings
+from tests.reliability.machinery.zygote import Zygote
 
 REPOSITORY = Path(__file__).parents[3]
 BEAT_S, DEAD_S = 0.5, 2.0
@@ -32,8 +33,10 @@ JOURNAL = "BESPOKE_TEST_JOURNAL"  # the stub workers append every start of a ste
 class Lab:
     """One installation of the product under a folder. Use as a context manager: all its processes end with it."""
 
-    def __init__(self, folder: Path, database_url: str = "", **settings: Any) -> None:
+    def __init__(self, folder: Path, database_url: str = "", *, zygote: Zygote | None = None, **settings: Any) -> None:
         self.folder = folder
+        self._zygote = zygote
+        self._forked: list[int] = []
         self.settings = Settings(
             data_dir=folder / "data", database_url=database_url, **{"heartbeat_s": BEAT_S, "dead_after_s": DEAD_S, **settings}
         )
@@ -55,6 +58,10 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         for process in self.processes:
             end(process)
+        for pid in self._forked:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        self.processes, self._forked = [], []
         self.queue.close()
         self.engine.dispose()
 
@@ -100,6 +107,13 @@ class Lab:
         self.processes.append(process)
         return process
 
+    def quick_worker(self, **environment: str) -> int:
+        """Process id of a worker that is there in a moment; its exit status cannot be had."""
+        assert self._zygote is not None
+        pid = self._zygote.worker(self.environment(**environment), self.log)
+        self._forked.append(pid)
+        return pid
+
     def job(self, job_id: str) -> Job:
         with self.sessions() as session:
             return session.scalars(select(Job).where(Job.id == job_id)).one()
@@ -110,7 +124,7 @@ class Lab:
 
     def states(self, jobs: Iterable[str] | None = None) -> dict[str, str]:
         with self.sessions() as session:
-            found = dict(session.execute(select(Job.id, Job.state)).tuples().all())
+            found = dict(map(tuple, session.execute(select(Job.id, Job.state))))
         return found if jobs is None else {job: found[job] for job in jobs}
 
     def wait(self, jobs: Iterable[str], timeout_s: float = 60, *, states: Iterable[str] = ENDED) -> dict[str, str]:
@@ -140,6 +154,14 @@ class Lab:
 
     def session(self) -> Session:
         return self.sessions()
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -69,6 +69,8 @@ def _misbehave(run: JobRun) -> None:
         raise OSError(5, "the disk stuttered")
     elif behave == "hang":
         run.pause(3600)
+    elif behave == "idle_child":
+        _idle_child(run)
     elif behave in ("segv", "hog", "child_hang"):
         _child(run, behave)
 
@@ -85,7 +87,16 @@ def _child(run: JobRun, behave: str) -> None:
     log = run.context.work_folder("logs") / "stub-child.txt"
     arguments = ["tests.reliability.machinery.stub_child", behave]
     memory = run.context.settings.step_memory_mb << 20
-    with Child("stub", arguments, log=log, check=run.check, memory_bytes=memory) as child:
+    timeout_s = run.context.settings.step_timeout_s
+    with Child("stub", arguments, log=log, check=run.check, memory_bytes=memory, timeout_s=timeout_s) as child:
+        for _ in child.messages():
+            pass
+
+
+def _idle_child(run: JobRun) -> None:
+    """The product's own child, with nothing to do."""
+    log = run.context.work_folder("logs") / "stub-child.txt"
+    with Child("stub", ["worker.child_process", "30"], log=log, check=run.check) as child:
         for _ in child.messages():
             pass
 
