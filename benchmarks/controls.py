@@ -1,0 +1,93 @@
+"""Sub-networks against the same networks trained alone with equal steps, and the recipe against no shrinking.
+
+`loss_points`: mean over seeds and budgets of stand-alone minus sub-network test accuracy, in points.
+`shrinking_gain_points`: the recipe minus uniform sampling from the start. Checkpoints in `--folder` let it go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from benchmarks.environment import environment
+from supernets.controls import run_controls
+from supernets.report import as_json, write_report
+from supernets.spaces.catalog import space_named
+from supernets.training.catalog import RECIPES, recipe_named
+from supernets.training.data import load_dataset
+from supernets.training.recipe import Recipe
+
+
+def scaled(recipe: Recipe, share: float) -> Recipe:
+    """The recipe with that share of its epochs."""
+    phases = tuple(replace(p, epochs=max(1, p.warmup_epochs, round(p.epochs * share))) for p in recipe.phases)
+    return replace(recipe, phases=phases)
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", default="digits-mbv3")
+    parser.add_argument("--dataset", default="digits")
+    parser.add_argument("--recipe", default="progressive", choices=sorted(RECIPES))
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--networks", type=int, default=5, help="budgets on the front")
+    parser.add_argument("--scored", type=int, default=120, help="sub-networks scored for the predictor")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the recipe's epochs")
+    parser.add_argument("--train-samples", type=int, help="use that many training samples only")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--folder", help="keep checkpoints and reports here")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as temporary:
+        folder = Path(arguments.folder or temporary)
+        dataset = load_dataset(arguments.dataset, folder / "data")
+        if arguments.train_samples:
+            kept = np.linspace(0, len(dataset.train) - 1, arguments.train_samples).round().astype(int)
+            train = replace(dataset.train, images=dataset.train.images[kept], labels=dataset.train.labels[kept])
+            dataset = replace(dataset, train=train)
+        space = space_named(arguments.space).with_classes(len(dataset.classes))
+        recipe = scaled(recipe_named(arguments.recipe), arguments.share)
+        found = []
+        for seed in range(arguments.seed, arguments.seed + arguments.seeds):
+            controls = run_controls(
+                space,
+                dataset,
+                recipe,
+                seed,
+                folder / f"seed-{seed}",
+                networks=arguments.networks,
+                scored=arguments.scored,
+                device=arguments.device,
+                progress=lambda message, seed=seed: print(f"seed {seed}: {message}", file=sys.stderr, flush=True),
+            )
+            write_report(controls, folder / f"seed-{seed}")
+            found.append(controls)
+    gains = [c.shrinking_gain_points for c in found if c.shrinking_gain_points is not None]
+    result = {
+        "loss_points": float(np.mean([c.loss_points for c in found])),
+        "shrinking_gain_points": float(np.mean(gains)),
+        "loss_points_by_seed": [c.loss_points for c in found],
+        "shrinking_gain_points_by_seed": gains,
+        "predictor_rmse": float(np.mean([c.predictor.rmse for c in found])),
+        "predictor_kendall_tau": float(np.mean([c.predictor.kendall_tau for c in found])),
+        "one_more_target_seconds": float(np.median([c.target_seconds for c in found])),
+        "epochs": recipe.epochs,
+        "train_samples": len(dataset.train),
+        "seed": arguments.seed,
+        "threads": torch.get_num_threads(),
+        "reports": [as_json(c) for c in found],
+        "environment": environment(),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""Controls: is a sub-network as good as the same network trained alone, and does progressive shrinking pay?
+
+Once-for-All (Cai et al., ICLR 2020) claims both; the published code tests neither on one's own data. Everything here trains
+with the same number of steps, batches and augmentation as the supernet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from latency_tables.errors import InvalidTraining
+from supernets.accuracy import AccuracyPredictor, HeldOut
+from supernets.elastic.network import Supernet
+from supernets.evaluation import Evaluator, score
+from supernets.search.exact import front
+from supernets.search.pareto import Front
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.lowering import dense_from, lower
+from supernets.spaces.space import Space
+from supernets.training.loop import Trainer
+from supernets.training.recipe import Phase, Recipe
+from supernets.training.splits import Dataset
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One network, trained in three ways. Accuracies on the test split, in [0, 1]; None where it was not asked for."""
+
+    architecture: Architecture
+    macs: int
+    predicted: float
+    supernet: float
+    without_shrinking: float | None
+    alone: float
+    alone_seconds: float
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What a run of controls found.
+
+    predictor: held-out error on validation, in [0, 1]. target_seconds: exact front of one more target, predictor given.
+    supernet_seconds: of training the supernet (None where it was given), score_seconds: of the predictor's data.
+    """
+
+    space: str
+    dataset: str
+    recipe: str
+    seed: int
+    steps: int
+    networks: tuple[Compared, ...]
+    predictor: HeldOut
+    scored: int
+    supernet_seconds: float | None
+    score_seconds: float
+    target_seconds: float
+
+    @property
+    def loss_points(self) -> float:
+        """Mean of stand-alone minus sub-network accuracy, in points; positive where the supernet costs accuracy."""
+        return 100 * float(np.mean([c.alone - c.supernet for c in self.networks]))
+
+    @property
+    def shrinking_gain_points(self) -> float | None:
+        """Mean of the recipe minus uniform sampling from the start, in points; None where it was not asked for."""
+        gains = [c.supernet - c.without_shrinking for c in self.networks if c.without_shrinking is not None]
+        return 100 * float(np.mean(gains)) if gains else None
+
+
+def alone(space: Space, architecture: Architecture) -> Space:
+    """The space that holds this one network only."""
+    stages = tuple(
+        replace(stage, widths=(chosen.width,), depths=(chosen.depth,), choices=tuple((c,) for c in chosen.blocks))
+        for stage, chosen in zip(space.stages, architecture.stages, strict=True)
+    )
+    return replace(space, resolutions=(architecture.resolution,), stages=stages)
+
+
+def alone_recipe(recipe: Recipe) -> Recipe:
+    """The recipe for one network: as many epochs, the highest learning rate, labels only."""
+    top = max(recipe.phases, key=lambda phase: phase.learning_rate)
+    phase = Phase("alone", recipe.epochs, top.learning_rate, warmup_epochs=min(2, recipe.epochs))
+    return replace(recipe, name=f"{recipe.name}, alone", phases=(phase,))
+
+
+def unshrunk_recipe(recipe: Recipe) -> Recipe:
+    """Uniform sampling of everything from the first step: as many steps and, as near as whole numbers go, sub-networks."""
+    networks = round(sum(p.epochs * p.networks for p in recipe.phases) / recipe.epochs)
+    top = max(recipe.phases, key=lambda phase: phase.learning_rate)
+    phase = Phase("uniform", recipe.epochs, top.learning_rate, warmup_epochs=min(2, recipe.epochs), networks=max(1, networks))
+    return replace(recipe, name=f"{recipe.name}, without shrinking", phases=(phase,))
+
+
+def train_quietly(space: Space, dataset: Dataset, recipe: Recipe, seed: int, folder: Path, device: str) -> tuple[Supernet, float]:
+    """(trained supernet, seconds); goes on where an earlier run in `folder` stopped."""
+    digest = f"{space.name} {dataset.name} {recipe.to_json()} {seed}"
+    trainer = Trainer(space, dataset, recipe, seed, device=device, inputs_digest=digest)
+    trainer.run(folder)
+    return trainer.supernet.eval(), trainer.seconds
+
+
+def budget_networks(space: Space, predictor: AccuracyPredictor, networks: int) -> tuple[list[Architecture], float]:
+    """(best networks at budgets spread evenly over the front in log MACs, smallest first; seconds to solve the front)."""
+    macs = dense_from(space, lambda operator: float(operator.macs))
+    start = time.perf_counter()
+    solved: Front = front(predictor.dense(), macs)
+    seconds = time.perf_counter() - start
+    budgets = np.geomspace(solved.costs[0], solved.costs[-1], networks)
+    chosen = dict.fromkeys(int(np.searchsorted(solved.costs, budget * (1 + 1e-9), side="right")) - 1 for budget in budgets)
+    return [space.architecture(solved.genes[index]) for index in chosen], seconds
+
+
+def run_controls(
+    space: Space,
+    dataset: Dataset,
+    recipe: Recipe,
+    seed: int,
+    folder: Path,
+    *,
+    networks: Sequence[Architecture] | int = 5,
+    scored: int = 120,
+    supernet: Supernet | None = None,
+    without_shrinking: bool = True,
+    device: str = "cpu",
+    progress: Callable[[str], None] = lambda message: None,
+) -> Controls:
+    """Train, compare, report. `networks`: which, or how many budgets; `supernet`: one already trained by this recipe.
+
+    Checkpoints go to `folder`, so an interrupted run goes on. Raises InvalidTraining when no network is asked for.
+    """
+    if (networks if isinstance(networks, int) else len(networks)) < 1:
+        raise InvalidTraining("ask for at least one sub-network")
+    seconds: float | None = None
+    if supernet is None:
+        progress("training the supernet")
+        supernet, seconds = train_quietly(space, dataset, recipe, seed, folder / "supernet", device)
+    progress(f"scoring {scored} sub-networks")
+    start = time.perf_counter()
+    predictor = score(Evaluator(supernet, dataset), scored, np.random.default_rng([seed, 1]))
+    score_seconds = time.perf_counter() - start
+    chosen, target_seconds = budget_networks(space, predictor, networks if isinstance(networks, int) else 5)
+    chosen = chosen if isinstance(networks, int) else list(networks)
+    control: Supernet | None = None
+    if without_shrinking:
+        progress("training without shrinking")
+        control, _ = train_quietly(space, dataset, unshrunk_recipe(recipe), seed, folder / "without_shrinking", device)
+    rows = []
+    for number, architecture in enumerate(chosen, 1):
+        progress(f"training network {number} of {len(chosen)} alone")
+        rows.append(_compare(architecture, supernet, control, predictor, dataset, recipe, seed, folder, device))
+    held_out = predictor.held_out or predictor.cross_validate(5)
+    steps = recipe.epochs * max(1, len(dataset.train) // recipe.batch_size)
+    return Controls(
+        space.name, dataset.name, recipe.name, seed, steps, tuple(rows), held_out, scored, seconds, score_seconds, target_seconds
+    )
+
+
+def _compare(
+    architecture: Architecture,
+    supernet: Supernet,
+    control: Supernet | None,
+    predictor: AccuracyPredictor,
+    dataset: Dataset,
+    recipe: Recipe,
+    seed: int,
+    folder: Path,
+    device: str,
+) -> Compared:
+    space = supernet.space
+    single = alone(space, architecture)
+    own, seconds = train_quietly(single, dataset, alone_recipe(recipe), seed, folder / architecture.digest[:16], device)
+
+    def test(network: Supernet) -> float:
+        return float(Evaluator(network, dataset, "test").accuracies([architecture])[0])
+
+    return Compared(
+        architecture=architecture,
+        macs=sum(operator.macs for operator in lower(space, architecture)),
+        predicted=float(predictor.predict(space.genes(architecture)[None])[0]),
+        supernet=test(supernet),
+        without_shrinking=None if control is None else test(control),
+        alone=test(own),
+        alone_seconds=seconds,
+    )

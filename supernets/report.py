@@ -1,0 +1,99 @@
+"""The report of a supernet's controls as JSON, Markdown and a picture."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from supernets.controls import Controls
+
+
+def as_json(found: Controls) -> dict[str, Any]:
+    """Plain values; accuracies in [0, 1], differences in points."""
+    return {
+        "space": found.space,
+        "dataset": found.dataset,
+        "recipe": found.recipe,
+        "seed": found.seed,
+        "steps": found.steps,
+        "loss_points": found.loss_points,
+        "shrinking_gain_points": found.shrinking_gain_points,
+        "predictor": {"rmse": found.predictor.rmse, "kendall_tau": found.predictor.kendall_tau, "networks": found.scored},
+        "seconds": {
+            "supernet": found.supernet_seconds,
+            "scoring": found.score_seconds,
+            "one_more_target": found.target_seconds,
+            "one_network_alone": sum(c.alone_seconds for c in found.networks) / len(found.networks),
+        },
+        "networks": [
+            {
+                "digest": c.architecture.digest,
+                "resolution": c.architecture.resolution,
+                "macs": c.macs,
+                "predicted": c.predicted,
+                "supernet": c.supernet,
+                "without_shrinking": c.without_shrinking,
+                "alone": c.alone,
+            }
+            for c in found.networks
+        ],
+    }
+
+
+def as_markdown(found: Controls) -> str:
+    """One page: what was found, then the table."""
+    data = as_json(found)
+    seconds, gain = data["seconds"], data["shrinking_gain_points"]
+    lines = [
+        f"# Controls: {found.space} on {found.dataset}, recipe {found.recipe}, seed {found.seed}",
+        "",
+        f"Every network was trained with {found.steps} steps of the same batches; accuracies are those of the test split.",
+        "",
+        f"- sub-networks against the same networks trained alone: {-data['loss_points']:+.2f} points on average",
+        f"- the recipe against uniform sampling from the start: {'not run' if gain is None else f'{gain:+.2f} points'}",
+        f"- accuracy predictor, held out on {found.scored} scored sub-networks: RMSE {100 * found.predictor.rmse:.2f} points, "
+        f"Kendall tau {found.predictor.kendall_tau:.2f}",
+        f"- one more target device: {seconds['one_more_target']:.3f} s of search; training one network for it alone: "
+        f"{seconds['one_network_alone']:.0f} s",
+        "",
+        "| million MACs | px | predicted % | sub-network % | without shrinking % | alone % |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    for c in found.networks:
+        other = "" if c.without_shrinking is None else f"{100 * c.without_shrinking:.2f}"
+        lines.append(
+            f"| {c.macs / 1e6:.2f} | {c.architecture.resolution} | {100 * c.predicted:.2f} | {100 * c.supernet:.2f} "
+            f"| {other} | {100 * c.alone:.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def as_picture(found: Controls, path: Path) -> None:
+    """Accuracy over MACs, one line for each way of training; PNG."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - a second to import
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    ordered = sorted(found.networks, key=lambda c: c.macs)
+    macs = [c.macs / 1e6 for c in ordered]
+    axes.plot(macs, [100 * c.supernet for c in ordered], "o-", label="sub-network of the supernet")
+    axes.plot(macs, [100 * c.alone for c in ordered], "s--", label="trained alone, same steps")
+    if all(c.without_shrinking is not None for c in ordered):
+        axes.plot(macs, [100 * (c.without_shrinking or 0.0) for c in ordered], "^:", label="without shrinking")
+    axes.set(xscale="log", xlabel="million multiply-accumulates", ylabel="test accuracy, %")
+    axes.set_title(f"{found.space} on {found.dataset}: {found.recipe}")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def write_report(found: Controls, folder: Path) -> list[Path]:
+    """report.json, report.md and report.png in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"report.{ending}" for ending in ("json", "md", "png")]
+    paths[0].write_text(json.dumps(as_json(found), indent=1), encoding="utf-8")
+    paths[1].write_text(as_markdown(found), encoding="utf-8")
+    as_picture(found, paths[2])
+    return paths
