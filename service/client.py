@@ -286,6 +286,19 @@ class BespokeClient:
         path = f"/v1/devices/{_name(name)}/profiles"
         return Job.read(self._post(path, {k: v for k, v in body.items() if v is not None}, **headers))
 
+    def check(self, name: str) -> Job:
+        """Queue the re-measuring of a few operators: does the table still hold?"""
+        return Job.read(self._post(f"/v1/devices/{_name(name)}/checks", {}))
+
+    def remeasure(self, name: str, space: str, operators: Sequence[str]) -> Job:
+        """Queue the measuring of operators that the table has already."""
+        body = {"space": space, "remeasure": list(operators)[:5000], "networks": 0}
+        return Job.read(self._post(f"/v1/devices/{_name(name)}/profiles", body))
+
+    def networks(self, name: str) -> list[Json]:
+        """Whole networks that were measured on the device, beside what its table predicts."""
+        return list(self._items(f"/v1/devices/{_name(name)}/networks"))
+
     def probes(self, name: str, samples: Sequence[Mapping[str, Any]]) -> Json:
         """Register measured whole networks: `{space, architecture, latency_ms}` each."""
         return self._post(f"/v1/devices/{_name(name)}/probes", {"samples": [dict(s) for s in samples]})

@@ -93,6 +93,12 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         errors.print("stopped")
         return _INTERRUPTED
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in ("service", "supernets", "latency_tables", "worker"):
+            raise  # a fault of this installation, not a missing extra
+        errors.print(
+            f"[bold red]error[/]: this command needs {error.name}; install it with `pip install 'bespoke-nas\\[worker]'`"
+        )
     except OSError as error:
         errors.print(f"[bold red]error[/]: {escape(f'{error.filename}: {error.strerror}' if error.filename else str(error))}")
     return 1

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from latency_tables.errors import InvalidTable
+from latency_tables.errors import BespokeError, InvalidTable
 from service.cli.connection import client
-from service.cli.local_agent import this_context
-from service.cli.screen import age, as_json, errors, grid, percent, say
+from service.cli.local_agent import LocalAgent, this_context
+from service.cli.screen import age, as_json, errors, follow, grid, percent, say
 from service.cli.tables import coverage_text
+from service.client import BespokeClient
 
 app = typer.Typer(no_args_is_help=True, help="Register devices, measure them, look at what is known of them.")
 
@@ -183,6 +185,70 @@ def probe(
         say(f"  {escape(_calibration(item))}")
     for warning in made["warnings"]:
         errors.print(f"[yellow]warning[/]: {escape(warning)}")
+
+
+@app.command()
+def check(
+    name: Name,
+    here: Annotated[bool, typer.Option("--here", help="The device is this machine: run the agent for it.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Where the table does not hold, measure what moved again.")] = False,
+    space: Annotated[str, typer.Option(help="With --repair: the space whose operators are measured again.")] = "digits-mbv3",
+) -> None:
+    """Re-measure a few operators and say whether the table still holds (a median change of at most 5 %).
+
+    The device's agent must be running; for this machine, `--here` runs it. Exit status 1 where the table does not hold.
+
+    Examples:
+
+    [cyan]bespoke devices check this-machine --here[/]
+
+    [cyan]bespoke devices check pi5 --repair[/]  measure what moved again and publish a new table
+    """
+    with client() as service, _agent_of(service, name) if here else nullcontext():
+        found = follow(service, service.check(name), f"check {name}").result
+        say(f"{found['operators']} operators measured again: median change {percent(found['change'])}")
+        if found["holds"]:
+            say(f"[green]The table of {name} still holds.[/]")
+            return
+        moved = found["remeasure"]
+        if not repair:
+            raise TableMoved(
+                f"the table of {name} does not hold any more: {len(moved)} operators are to be measured again. "
+                f"Do so with `bespoke devices check {name} --repair{' --here' if here else ''}`."
+            )
+        follow(service, service.remeasure(name, space, moved), f"measure {name}")
+    say(f"{len(moved)} operators were measured again; {name} has a new table.")
+
+
+class TableMoved(BespokeError):
+    """A device is not as fast, or as slow, as its table says."""
+
+
+def _agent_of(service: BespokeClient, name: str) -> LocalAgent:
+    return LocalAgent(service, name, int(service.device(name)["context"]["threads"]))
+
+
+@app.command()
+def plot(
+    name: Name,
+    output: Annotated[Path, typer.Option("-o", "--output", help="PNG file to write.")],
+    other: Annotated[str | None, typer.Option(help="A second device, drawn beside the first.")] = None,
+    space: Annotated[str, typer.Option(help="Space whose operators the heat map shows.")] = "digits-mbv3",
+) -> None:
+    """Draw a device: predicted against measured networks, and its table by kernel, expand ratio and resolution.
+
+    With `--other` also the operators of two devices against each other: where they lie off the line, networks made for
+    one do not suit the other.
+
+    Example: [cyan]bespoke devices plot this-machine -o device.png --other pi5[/]
+    """
+    from service.cli.device_pictures import draw_device, load_table
+
+    with client() as service:
+        tables = {device: load_table(service, device) for device in (name, other) if device is not None}
+        networks = service.networks(name)
+    draw_device(output, name, tables, networks, space)
+    say(f"{output} is written")
 
 
 def read_samples(file: Path) -> list[dict[str, Any]]:

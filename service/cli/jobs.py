@@ -36,8 +36,7 @@ def list_jobs(
         as_json([job.raw for job in jobs])
         return
     rows = [
-        (job.id, job.kind, state_text(job.state), percent(job.fraction, 0), escape(job.step), age(job.raw.get("created_at")))
-        for job in jobs
+        (job.id, job.kind, state_text(job.state), _done(job), escape(job.step), age(job.raw.get("created_at"))) for job in jobs
     ]
     grid(
         "",
@@ -91,6 +90,10 @@ def print_job(job: Job) -> None:
     for name in ("supernet_id", "table_id"):
         if job.result.get(name):
             say(f"  {name.removesuffix('_id')} {job.result[name]}")
+
+
+def _done(job: Job) -> str:
+    return percent(1.0 if job.state == "succeeded" else job.fraction, 0)
 
 
 def _detail(data: dict[str, object]) -> str:

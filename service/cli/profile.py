@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -13,7 +13,7 @@ from rich.markup import escape
 from service.cli.connection import client
 from service.cli.local_agent import LocalAgent, ensure_device
 from service.cli.screen import errors, follow, say
-from service.client import BespokeClient, Job
+from service.client import ApiProblem, BespokeClient, Job
 
 THIS_MACHINE = "this-machine"
 
@@ -69,7 +69,16 @@ def measure(
     seen = service.device(device)
     wish = [device, seen["created_at"], seen["table_id"], space, sorted(resolutions or ()), networks]
     key = hashlib.sha256(json.dumps(wish).encode()).hexdigest()
-    job = service.profile(device, space, resolutions, networks, key)
-    if job.ended and job.state != "succeeded":
-        job = service.profile(device, space, resolutions, networks)
-    return follow(service, job, f"profile {device}", alive)
+    job = _earlier(lambda: service.profile(device, space, resolutions, networks, key))
+    return follow(service, job or service.profile(device, space, resolutions, networks), f"profile {device}", alive)
+
+
+def _earlier(ask: Callable[[], Job]) -> Job | None:
+    """The job of that key; None where it ended badly, or where another version of the service understood the wish otherwise."""
+    try:
+        job = ask()
+    except ApiProblem as problem:
+        if "Idempotency-Key" in problem.title:
+            return None
+        raise
+    return None if job.ended and job.state != "succeeded" else job

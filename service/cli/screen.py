@@ -94,7 +94,7 @@ def report(error: BespokeError) -> None:
     """An error as a person can use it: what is wrong, where, and what to do next."""
     if isinstance(error, ApiProblem):
         errors.print(f"[bold red]error[/]: {escape(str(error))}")
-        for item in error.errors[:10]:
+        for item in [e for e in error.errors if e.get("pointer") or e.get("detail") != error.detail][:10]:
             place = f"{item['pointer']}: " if item.get("pointer") else ""
             errors.print(f"  {escape(place + str(item.get('detail') or item.get('code')))}")
         if error.reachable_ms:

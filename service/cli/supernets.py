@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from service.cli.connection import client, current
 from service.cli.jobs import print_job
-from service.cli.screen import age, as_json, follow, grid, percent, say
+from service.cli.screen import age, as_json, errors, follow, grid, percent, say
 
 if TYPE_CHECKING:
     from service.importing import Scored
@@ -135,6 +135,39 @@ def register_accuracies(
     from service.importing import register_scores
 
     _say_scored(register_scores(local_settings(), file, supernet, networks, seed))
+
+
+@app.command()
+def report(
+    supernet_id: SupernetId,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for report.json, report.md and report.png.")] = Path(
+        "report"
+    ),
+    networks: Annotated[int, typer.Option(min=1, max=20, help="Sub-networks to compare, spread over the front.")] = 5,
+    without_shrinking: Annotated[
+        bool, typer.Option("--without-shrinking/--skip-shrinking", help="Also train with uniform sampling from the start.")
+    ] = True,
+) -> None:
+    """Is a sub-network as good as the same network trained alone? Trains them with the same steps and compares.
+
+    Also shows what progressive shrinking brings, how well accuracy is predicted, and what one more device costs.
+    Runs on the service's own machine and takes as long as training that many networks; interrupted, it goes on.
+
+    Example: [cyan]bespoke supernets report sup_5f... -o report --networks 3[/]
+    """
+    from service.reporting import report_supernet
+
+    files, text = report_supernet(
+        local_settings(),
+        supernet_id,
+        output,
+        networks=networks,
+        without_shrinking=without_shrinking,
+        progress=lambda message: errors.print(escape(message)),
+    )
+    say(escape(text))
+    for file in files:
+        say(escape(str(file)))
 
 
 def local_settings() -> Settings:

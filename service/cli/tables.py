@@ -9,6 +9,9 @@ import typer
 from rich.markup import escape
 
 from latency_tables.errors import InvalidTable
+from latency_tables.formats.catalog import FORMATS, format_named
+from latency_tables.formats.native_json import context_from, loads
+from latency_tables.measurement import Context
 from service.cli.connection import client
 from service.cli.screen import errors, say
 
@@ -57,6 +60,46 @@ def export_table(
         data = service.table(device, table_id, media)
     output.write_bytes(data)
     say(f"{output}  {len(data):,} bytes  table {table_id}")
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="Table in another form.", exists=True, dir_okay=False, readable=True)],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .json or .csv file to write.")],
+    form: Annotated[
+        str | None, typer.Option("--format", help=f"One of {', '.join(FORMATS)}; left out: by the file's ending.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Take the context of this registered device.")] = None,
+    context: Annotated[
+        Path | None, typer.Option(help="JSON file of the context the latencies were measured in.", exists=True, dir_okay=False)
+    ] = None,
+) -> None:
+    """Turn a table of another project into one that `tables import` reads. Works without a service.
+
+    A form that does not say in which context it was measured needs --device or --context.
+
+    Examples:
+
+    [cyan]bespoke tables convert note10_lookup_table.yaml --format once-for-all --device note10 -o note10.csv[/]
+
+    [cyan]bespoke tables convert board.json -o board.csv[/]
+    """
+    chosen = format_named(form or file.suffix.lower().lstrip("."))
+    write = FORMATS[output.suffix.lower().lstrip(".")].write if media_type(output) else None
+    table = chosen.read(file.read_bytes(), _context(device, context))
+    if write is None:
+        raise InvalidTable(f"{output.name}: this form is only read; write a .json or a .csv file")
+    output.write_bytes(write(table))
+    say(f"{output}  {len(table.rows):,} rows")
+
+
+def _context(device: str | None, file: Path | None) -> Context | None:
+    if file is not None:
+        return context_from(loads(file.read_bytes()))
+    if device is not None:
+        with client() as service:
+            return context_from(service.device(device)["context"])
+    return None
 
 
 def media_type(file: Path) -> str:
