@@ -79,7 +79,7 @@ def _measure(job: dict[str, Any], progress: Callable[[float], None]) -> dict[str
     readings = measure(
         runners,
         Settings(**job["settings"]),
-        MonotonicClock(),
+        MonotonicClock(single_thread=int(job["threads"]) == 1),
         generator,
         sentinel=job["sentinel"],
         reference_ms=job["reference_ms"],

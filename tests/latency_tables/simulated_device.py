@@ -14,6 +14,10 @@ class VirtualClock:
         self.resolution_ns = resolution_ns
         self.elapsed_ns = 0.0
         self.slept_s = 0.0
+        self.stolen_ns = 0.0
+
+    def busy_ns(self) -> int:
+        return int((self.elapsed_ns - self.stolen_ns) // self.resolution_ns * self.resolution_ns)
 
     def now_ns(self) -> int:
         return int(self.elapsed_ns // self.resolution_ns * self.resolution_ns)
@@ -27,7 +31,8 @@ class SimulatedDevice:
     """Runs operators of known latency in ms.
 
     noise: standard deviation of each call (log-normal). outliers: share of calls that take 2 to 10 times as long.
-    cold: first calls of every operator that take 5 times as long. speed: elapsed seconds -> factor on latencies.
+    cold: first calls of every operator that take 5 times as long. preempted: share of calls in which another process has
+    the processor for 3 ms. speed: elapsed seconds -> factor on latencies.
     """
 
     def __init__(
@@ -37,6 +42,7 @@ class SimulatedDevice:
         noise: float = 0.0,
         outliers: float = 0.0,
         cold: int = 0,
+        preempted: float = 0.0,
         speed: Callable[[float], float] = lambda seconds: 1.0,
         clock: VirtualClock | None = None,
     ) -> None:
@@ -45,6 +51,7 @@ class SimulatedDevice:
         self.calls = dict.fromkeys(self.latencies_ms, 0)
         self._generator = np.random.default_rng(seed)
         self._noise, self._outliers, self._cold, self._speed = noise, outliers, cold, speed
+        self._preempted = preempted
 
     def runners(self) -> dict[str, Callable[[], None]]:
         return {name: lambda name=name: self.run(name) for name in self.latencies_ms}
@@ -57,3 +64,6 @@ class SimulatedDevice:
             value *= 5
         self.calls[name] += 1
         self.clock.elapsed_ns += value * 1e6 * self._speed(self.clock.elapsed_ns / 1e9)
+        if self._generator.random() < self._preempted:
+            self.clock.elapsed_ns += 3e6
+            self.clock.stolen_ns += 3e6

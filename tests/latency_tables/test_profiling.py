@@ -87,6 +87,14 @@ def test_f2_a_ramp_to_1_2_is_seen_across_groups():
     assert next(iter(later.values())).sentinel_ms > 1.1 * reference
 
 
+def test_f10_a_busy_machine_does_not_count():
+    """Another process has the processor in every third call; the time it took is seen and the sample taken again."""
+    slow = {f"op{i}": 1.0 + i for i in range(6)}
+    readings = run(SimulatedDevice(slow, noise=0.01, preempted=0.3))
+    assert errors(readings, slow).max() < 0.02
+    assert not any(r.flags for r in readings.values())
+
+
 def test_f10_samples_are_long_against_the_timer():
     device = SimulatedDevice({"tiny": 0.001, "large": 3.0}, clock=VirtualClock(resolution_ns=1e6))  # a 1 ms timer
     readings = run(device, sample_ms=0.1)
