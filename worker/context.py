@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -223,15 +224,19 @@ class Run(ABC):
 class JobRun(Run):
     """One attempt at a job; `attempt` guards its writes."""
 
-    def __init__(self, context: WorkerContext, job: Job) -> None:
+    def __init__(self, context: WorkerContext, job_id: str, attempt: int) -> None:
         super().__init__(context)
-        self.job_id = job.id
-        self.tenant_id = job.tenant_id
-        self.kind = job.kind
-        self.attempt = job.attempts
-        self.priority = job.priority
-        self.request = job.request
+        self.job_id = job_id
+        self.attempt = attempt
+        columns = select(Job.tenant_id, Job.kind, Job.priority).where(Job.id == job_id)
+        self.tenant_id, self.kind, self.priority = context.transaction(lambda s: s.execute(columns).one().tuple())
         self.last_writes: list[Callable[[Session], None]] = []
+
+    @cached_property
+    def request(self) -> dict[str, Any]:
+        """What was asked for; read here and not earlier, so that one that cannot be read fails its job and nothing else."""
+        query = select(Job.request).where(Job.id == self.job_id)
+        return dict(self.context.transaction(lambda session: session.scalars(query).one()))
 
     def at_end(self, write: Callable[[Session], None]) -> None:
         """Do this in the transaction that marks the job as succeeded: all of a result, or nothing."""

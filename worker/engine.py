@@ -129,10 +129,10 @@ class Engine:
         """One attempt at a job, from claim to its last transaction. What it returns only the engine sees."""
         if self.context.stopping.is_set():
             raise WorkerStopping
-        job = self.context.transaction(lambda session: claim(session, job_id, self.context.worker_id))
-        if job is None:
+        attempt = self.context.transaction(lambda session: claim(session, job_id, self.context.worker_id))
+        if attempt is None:
             return {"skipped": True}
-        run = JobRun(self.context, job)
+        run = JobRun(self.context, job_id, attempt)
         failpoint("job.claimed")
         try:
             result = PIPELINES[run.kind](run)
@@ -161,8 +161,8 @@ class Engine:
         return state is None or state in ENDED
 
 
-def claim(session: Session, job_id: str, worker_id: str) -> Job | None:
-    """Make the job ours, or None when there is nothing to do. Counts crashes; never reads the request.
+def claim(session: Session, job_id: str, worker_id: str) -> int | None:
+    """Make the job ours; the number of the attempt, or None when there is nothing to do. Counts crashes; never reads the request.
 
     A job found running was lost by its worker without a word: that is a crash. The third one quarantines it.
     """
@@ -181,10 +181,10 @@ def claim(session: Session, job_id: str, worker_id: str) -> Job | None:
             problem = quarantine_problem(step, 0)
             move(session, job_id, JobState.QUARANTINED, from_states=(state,), attempt=row.attempts, error=problem)
             return None
-    mine = {"attempts": row.attempts + 1, "worker_id": worker_id}
-    attempt = {"attempt": row.attempts + 1}
-    move(session, job_id, JobState.RUNNING, from_states=(state,), attempt=row.attempts, data=attempt, values=mine)
-    return session.get(Job, job_id)
+    attempt = int(row.attempts) + 1
+    mine = {"attempts": attempt, "worker_id": worker_id}
+    move(session, job_id, JobState.RUNNING, from_states=(state,), attempt=row.attempts, data={"attempt": attempt}, values=mine)
+    return attempt
 
 
 def end_job(run: JobRun, state: JobState, *, result: dict[str, Any] | None = None, error: dict[str, Any] | None = None) -> None:

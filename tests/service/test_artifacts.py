@@ -89,7 +89,7 @@ ArtifactStore(Path(sys.argv[1])).put(b"y" * 200_000)
 @pytest.mark.parametrize(("place", "whole"), [("artifact.written", False), ("artifact.renamed", True)])
 def test_d2_a_kill_while_writing_leaves_all_or_nothing(store, place, whole):
     environment = {**os.environ, VARIABLE: f"{place}:1:kill"}
-    killed = subprocess.run([sys.executable, "-c", WRITER, str(store.root)], env=environment)
+    killed = subprocess.run([sys.executable, "-c", WRITER, str(store.root)], env=environment, check=False)
     assert killed.returncode == -9
     sha256 = hashlib.sha256(b"y" * 200_000).hexdigest()
     assert store.path(sha256).exists() is whole
@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_nothing(store):
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n" + WRITER
     )
-    failed = subprocess.run([sys.executable, "-c", code, str(store.root)], capture_output=True, text=True)
+    failed = subprocess.run([sys.executable, "-c", code, str(store.root)], capture_output=True, text=True, check=False)
     assert failed.returncode == 1 and "OSError" in failed.stderr
     assert files(store) == []
 

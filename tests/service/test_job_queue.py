@@ -96,4 +96,4 @@ def test_opening_the_queue_twice_is_harmless(engine, queue, database_url):
 
 def test_the_api_side_never_loads_torch():
     code = "import sys, service.job_queue, service.jobs, service.artifacts; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

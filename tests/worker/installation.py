@@ -130,11 +130,16 @@ class Installation:
             return [{"kind": e.kind, "at": e.at, **e.data} for e in session.scalars(query) if kind in (None, e.kind)]
 
     def wait(self, job_id: str, timeout_s: float = 240, states: Iterable[str] = ENDED) -> Job:
+        """The job once it is in one of the states; at once an error when no worker is left to bring it there."""
         wanted = set(states)
-        assert eventually(lambda: self.job(job_id).state in wanted, timeout_s), (
-            f"job is {self.job(job_id).state}; events {self.events(job_id)[-5:]}; log {self.log[-3000:]}"
-        )
-        return self.job(job_id)
+
+        def decided() -> bool:
+            return self.job(job_id).state in wanted or all(w.poll() is not None for w in self.workers)
+
+        eventually(decided, timeout_s)
+        job = self.job(job_id)
+        assert job.state in wanted, f"job is {job.state}; events {self.events(job_id)[-5:]}; log {self.log[-3000:]}"
+        return job
 
 
 def eventually(condition: Callable[[], Any], timeout_s: float, poll_s: float = 0.1) -> bool:

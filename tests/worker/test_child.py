@@ -1,0 +1,80 @@
+"""Children: what they may know, how their end is told, and that nothing of them stays."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.worker.installation import eventually
+from worker.child import Child, scrubbed_environment
+from worker.steps import ChildCrashed, JobCancelled, StepFailed
+
+
+def start(tmp_path, how, check=lambda: None, **options):
+    return Child("stub", ["tests.worker.stub_child", how], log=tmp_path / "log.txt", check=check, **options)
+
+
+def test_noise_on_standard_output_is_no_message(tmp_path):
+    with start(tmp_path, "noise") as child:
+        assert list(child.messages()) == [{"event": "result", "value": 1}]
+
+
+def test_a_signal_is_told(tmp_path):
+    with start(tmp_path, "segv") as child, pytest.raises(ChildCrashed) as caught:
+        list(child.messages())
+    assert caught.value.signal == 11
+
+
+def test_an_exit_code_is_told_with_the_end_of_the_log(tmp_path):
+    with start(tmp_path, "exit3") as child, pytest.raises(ChildCrashed) as caught:
+        list(child.messages())
+    assert caught.value.signal == 0 and "about to leave" in caught.value.tail
+
+
+def test_an_error_of_the_child_keeps_its_kind(tmp_path):
+    with start(tmp_path, "error") as child, pytest.raises(StepFailed, match="no classes") as caught:
+        list(child.messages())
+    assert caught.value.kind == "InvalidDataset"
+
+
+def test_what_check_raises_ends_the_wait_and_the_child(tmp_path):
+    begun = time.monotonic()
+
+    def check():
+        if time.monotonic() - begun > 0.5:
+            raise JobCancelled
+
+    with start(tmp_path, "hang", check) as child, pytest.raises(JobCancelled):
+        list(child.messages())
+    assert not Path(f"/proc/{child.pid}").exists()
+
+
+def test_grandchildren_end_too(tmp_path):
+    with start(tmp_path, "family") as child:
+        grandchild = next(child.messages())["pid"]
+        os.kill(grandchild, 0)
+
+    def gone():
+        return not Path(f"/proc/{grandchild}").exists() or " Z " in Path(f"/proc/{grandchild}/stat").read_text()
+
+    assert eventually(gone, 5)
+
+
+def test_the_worker_is_heard_while_the_child_works(tmp_path):
+    with start(tmp_path, "beats") as child:
+        assert list(child.messages()) == [{"event": "result", "heard": 2}]
+
+
+def test_c11_memory_is_limited(tmp_path):
+    with start(tmp_path, "memory", memory_bytes=1 << 30) as child:
+        assert list(child.messages()) == [{"event": "result", "got": False}]
+
+
+def test_a_child_knows_no_secrets(tmp_path, monkeypatch):
+    for name in ("BESPOKE_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "BESPOKE_DATA_DIR"):
+        monkeypatch.setenv(name, "secret")
+    assert "secret" not in scrubbed_environment().values()
+    with start(tmp_path, "environment") as child:
+        (message,) = child.messages()
+    assert not {"BESPOKE_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "BESPOKE_DATA_DIR"} & set(message["environment"])
