@@ -17,9 +17,16 @@ def _exact(problem: Problem, generator: np.random.Generator) -> SearchResult:
     return exact.solve(problem)
 
 
+def _gradient(problem: Problem, generator: np.random.Generator) -> SearchResult:
+    from supernets.search import gradient  # noqa: PLC0415  torch is only loaded by those who ask for it
+
+    return gradient.solve(problem, generator)
+
+
 STRATEGIES: dict[str, Strategy] = {
     "exact": _exact,
     "evolution": evolution.solve,
+    "gradient": _gradient,
     "random": random_search.solve,
 }
 
