@@ -19,7 +19,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
 
-def _admin(url: URL, statement: str) -> None:
+def admin(url: URL, statement: str) -> None:
+    """Run a statement outside of any transaction."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})
     try:
         with engine.connect() as connection:
@@ -38,7 +39,7 @@ def postgres_server() -> URL:
     reasons = []
     for candidate in candidates:
         try:
-            _admin(make_url(candidate), "SELECT 1")
+            admin(make_url(candidate), "SELECT 1")
         except OperationalError as error:
             reasons.append(str(error.orig).strip().splitlines()[0])
         else:
@@ -57,12 +58,12 @@ def _url(server: URL, name: str) -> str:
 def postgres_template(postgres_server: URL) -> Iterator[str]:
     """Name of a migrated, empty database that others are copied from."""
     name = f"bespoke_template_{secrets.token_hex(6)}"
-    _admin(postgres_server, f"CREATE DATABASE {name}")
+    admin(postgres_server, f"CREATE DATABASE {name}")
     try:
         _migrate(_url(postgres_server, name))
         yield name
     finally:
-        _admin(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        admin(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
@@ -88,18 +89,18 @@ def _migrate(url: str) -> None:
 def empty_postgres(postgres_server: URL) -> Iterator[str]:
     """URL of a PostgreSQL database with nothing in it."""
     name = f"bespoke_test_{secrets.token_hex(6)}"
-    _admin(postgres_server, f"CREATE DATABASE {name}")
+    admin(postgres_server, f"CREATE DATABASE {name}")
     yield _url(postgres_server, name)
-    _admin(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    admin(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def migrated_postgres(postgres_server: URL, postgres_template: str) -> Iterator[str]:
     """URL of a migrated PostgreSQL database of its own."""
     name = f"bespoke_test_{secrets.token_hex(6)}"
-    _admin(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
+    admin(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
     yield _url(postgres_server, name)
-    _admin(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    admin(postgres_server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture

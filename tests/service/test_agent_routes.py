@@ -1,0 +1,307 @@
+"""B8, B9, F5, F6, F10: what a measuring agent may do, and that its posts count once and only for its own tasks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+
+from service.artifacts import register
+from service.auth import AGENT_SCOPE, PUBLIC
+from service.db.models import AgentSession, Device, Enrolment, MeasurementTask, new_id, now
+from tests.service.api import CONTEXT, Api, is_problem
+from tests.service.test_auth import CALLS, path_of
+
+ENVIRONMENT = {"fingerprint": "ab" * 32, "cpu_model": "a board", "cores": 4}
+
+
+def token_of(api: Api, device: str = "board") -> str:
+    answer = api.post(f"/v1/devices/{device}/enrolments")
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["token"])
+
+
+def redeem(api: Api, token: str, **changes: Any) -> Any:
+    body = {"token": token, "context": CONTEXT, "environment": ENVIRONMENT, **changes}
+    return api.post("/v1/agent/enrol", body, key=None)
+
+
+def enrolled(api: Api, device: str = "board") -> dict[str, Any]:
+    answer = redeem(api, token_of(api, device))
+    assert answer.status_code == 201, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def add_tasks(api: Api, count: int = 3, device: str = "board", space: str = "digits-mbv3") -> str:
+    """A profile job with tasks, as a worker leaves it; the id of the job."""
+    job = api.post(f"/v1/devices/{device}/profiles", {"space": space}).json()["id"]
+    with api.services.sessions.begin() as session:
+        row = session.scalars(select(Device).where(Device.name == device)).one()
+        for position in range(count + 1):
+            sha256, size = api.services.store.put(f"network {device} {position}".encode())
+            register(session, sha256, size, "onnx_benchmark")
+            session.add(
+                MeasurementTask(
+                    id=new_id("tsk"),
+                    tenant_id=row.tenant_id,
+                    device_id=row.id,
+                    job_id=job,
+                    position=position,
+                    kind="sentinel" if position == 0 else "operator",
+                    operator="an operator",
+                    input_shape=[1, 3, 8, 8],
+                    sha256=sha256,
+                    size_bytes=size,
+                    nonce=f"nonce-{position}",
+                )
+            )
+    return str(job)
+
+
+def answers(plan: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
+    return [
+        {
+            "task_id": t["id"],
+            "nonce": t["nonce"],
+            "sha256": t["sha256"],
+            "median_ms": 0.5,
+            "lower_quartile_ms": 0.4,
+            "mad_ms": 0.01,
+            "count": 30,
+            "flags": [],
+            "sentinel_ms": 0.2,
+            **changes,
+        }
+        for t in plan["items"]
+    ]
+
+
+def post(api: Api, me: dict[str, Any], items: list[dict[str, Any]], sequence: int = 1, **changes: Any) -> Any:
+    body = {
+        "session_id": me["session_id"],
+        "sequence": sequence,
+        "fingerprint": ENVIRONMENT["fingerprint"],
+        "items": items,
+        **changes,
+    }
+    return api.post("/v1/agent/measurements", body, key=me["agent_key"])
+
+
+@pytest.fixture
+def board(both: Api) -> Api:
+    both.add_device("board")
+    return both
+
+
+def test_enrol_pull_fetch_post(board: Api) -> None:
+    me = enrolled(board)
+    assert me["device"] == "board"
+    assert board.get("/v1/agent/tasks", key=me["agent_key"]).json()["items"] == []
+    add_tasks(board)
+    plan = board.get("/v1/agent/tasks?limit=2", key=me["agent_key"]).json()
+    assert len(plan["items"]) == 2 and plan["remaining"] == 3
+    assert plan["sentinel"] is not None and plan["context"] == CONTEXT
+    for item in [*plan["items"], plan["sentinel"]]:
+        file = board.get(f"/v1/agent/files/{item['sha256']}", key=me["agent_key"])
+        assert len(file.content) == item["size_bytes"]
+    assert post(board, me, answers(plan)).json() == {"accepted": 2}
+    rest = board.get("/v1/agent/tasks", key=me["agent_key"]).json()
+    assert rest["remaining"] == len(rest["items"]) == 1
+    assert not {i["id"] for i in rest["items"]} & {i["id"] for i in plan["items"]}
+    view = board.get("/v1/devices/board").json()["agent"]
+    assert view["present"] and view["state"] == "open" and view["open_tasks"] == 1
+    assert board.get("/v1/devices/board").json()["environment"]["cpu_model"] == "a board"
+
+
+def test_b8_a_token_is_good_once(board: Api) -> None:
+    token = token_of(board)
+    assert redeem(board, token).status_code == 201
+    is_problem(redeem(board, token), 409, code="token_used")
+
+
+def test_b8_of_many_redemptions_at_once_one_gets_a_session(board: Api) -> None:
+    token = token_of(board)
+    statuses: list[int] = []
+    barrier = threading.Barrier(20)
+
+    def run() -> None:
+        barrier.wait()
+        statuses.append(redeem(board, token).status_code)
+
+    threads = [threading.Thread(target=run) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [201] + [409] * 19
+    with board.services.sessions() as session:
+        assert len(session.scalars(select(AgentSession)).all()) == 1
+
+
+def test_b8_an_expired_or_foreign_token(board: Api) -> None:
+    token = token_of(board)
+    with board.services.sessions.begin() as session:
+        session.execute(update(Enrolment).values(expires_at=now() - timedelta(seconds=1)))
+    is_problem(redeem(board, token), 401)
+    is_problem(redeem(board, "nonsense"), 401)
+    is_problem(redeem(board, board.key), 401)
+
+
+def test_the_context_must_be_the_devices(board: Api) -> None:
+    token = token_of(board)
+    is_problem(redeem(board, token, context={**CONTEXT, "threads": 4}), 422, code="context_mismatch")
+    is_problem(redeem(board, token, environment={}), 422)
+    is_problem(redeem(board, token, environment={"fingerprint": "not hex!!"}), 422)
+    assert redeem(board, token).status_code == 201  # a refused attempt does not spend the token
+
+
+def test_b9_an_agent_may_do_nothing_else(board: Api) -> None:
+    me = enrolled(board)
+    for method, route in CALLS:
+        if route.scope_needed in (PUBLIC, AGENT_SCOPE):
+            continue
+        body = {} if method in ("POST", "PATCH") else None
+        is_problem(board.call(method, path_of(route), body, key=me["agent_key"]), 403, code="insufficient_scope")
+    is_problem(board.get("/v1/agent/tasks"), 403)  # and the owner's key is no agent's
+
+
+def test_b9_another_devices_files_and_tasks(board: Api) -> None:
+    board.add_device("other")
+    me, other = enrolled(board), enrolled(board, "other")
+    add_tasks(board, device="other")
+    theirs = board.get("/v1/agent/tasks", key=other["agent_key"]).json()
+    assert theirs["items"]
+    assert board.get("/v1/agent/tasks", key=me["agent_key"]).json()["items"] == []
+    is_problem(board.get(f"/v1/agent/files/{theirs['items'][0]['sha256']}", key=me["agent_key"]), 404)
+    is_problem(board.get(f"/v1/agent/files/{'0' * 64}", key=me["agent_key"]), 404)
+    is_problem(board.get("/v1/agent/files/..%2f..%2fowner.key", key=me["agent_key"]), 404, 422)
+    is_problem(post(board, me, answers(theirs)), 422, code="wrong_task")
+    is_problem(post(board, {**me, "session_id": other["session_id"]}, answers(theirs)), 422, code="wrong_task")
+
+
+def test_b9_after_revoking(board: Api) -> None:
+    me = enrolled(board)
+    assert board.call("DELETE", "/v1/devices/board/agent").status_code == 204
+    is_problem(board.get("/v1/agent/tasks", key=me["agent_key"]), 409, code="session_closed")
+
+
+def test_a_second_agent_closes_the_first(board: Api) -> None:
+    first = enrolled(board)
+    add_tasks(board)
+    plan = board.get("/v1/agent/tasks", key=first["agent_key"]).json()
+    second = enrolled(board)
+    is_problem(post(board, first, answers(plan)), 409, code="session_closed")
+    assert board.get("/v1/agent/tasks", key=second["agent_key"]).status_code == 200
+
+
+def test_a_session_ends(make_api: Callable[..., Api]) -> None:
+    api = make_api(agent_session_ttl_s=0.2)
+    api.add_device("board")
+    me = enrolled(api)
+    with api.services.sessions.begin() as session:
+        session.execute(update(AgentSession).values(expires_at=now() - timedelta(seconds=1)))
+    api.services.authenticator.forget()
+    is_problem(api.get("/v1/agent/tasks", key=me["agent_key"]), 409, code="session_closed")
+
+
+def test_f5_the_same_post_again_counts_once(board: Api) -> None:
+    me = enrolled(board)
+    add_tasks(board)
+    plan = board.get("/v1/agent/tasks", key=me["agent_key"]).json()
+    first = post(board, me, answers(plan))
+    assert first.json() == post(board, me, answers(plan)).json() == {"accepted": 3}
+    is_problem(post(board, me, answers(plan, median_ms=0.6)), 409, code="sequence_reused")
+    with board.services.sessions() as session:
+        results = [t.result["median_ms"] for t in session.scalars(select(MeasurementTask)) if t.result]
+    assert results == [0.5] * 3
+    is_problem(post(board, me, answers(plan), sequence=2), 422, code="wrong_task")
+
+
+def test_f5_the_same_post_many_times_at_once(board: Api) -> None:
+    me = enrolled(board)
+    add_tasks(board)
+    plan = board.get("/v1/agent/tasks", key=me["agent_key"]).json()
+    found: list[Any] = []
+    barrier = threading.Barrier(8)
+
+    def run() -> None:
+        barrier.wait()
+        found.append(post(board, me, answers(plan)))
+
+    threads = [threading.Thread(target=run) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    good = [a for a in found if a.status_code == 200]
+    assert good and all(a.json() == {"accepted": 3} for a in good)
+    assert all(a.status_code in (200, 409, 422) for a in found)
+    assert post(board, me, answers(plan)).json() == {"accepted": 3}
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"nonce": "another"}, "nonce"),
+        ({"sha256": "0" * 64}, "wrong_task"),
+        ({"task_id": "tsk_" + "0" * 32}, "wrong_task"),
+        ({"median_ms": 0}, "validation"),
+        ({"median_ms": -1}, "validation"),
+        ({"median_ms": 1e9}, "validation"),
+        ({"median_ms": "1"}, "validation"),
+        ({"median_ms": True}, "validation"),
+        ({"count": 0}, "validation"),
+        ({"lower_quartile_ms": 0.7}, "validation"),
+        ({"surprise": 1}, "validation"),
+        ({"median_ms": 900_000.0, "lower_quartile_ms": 900_000.0, "count": 1000}, "implausible"),
+    ],
+    ids=str,
+)
+def test_f6_all_or_nothing(make_api: Callable[..., Api], change: dict[str, Any], code: str) -> None:
+    api = make_api()
+    api.add_device("board")
+    me = enrolled(api)
+    add_tasks(api)
+    items = answers(api.get("/v1/agent/tasks", key=me["agent_key"]).json())
+    items[-1] = {**items[-1], **change}
+    is_problem(post(api, me, items), 422, code=code)
+    assert api.get("/v1/agent/tasks", key=me["agent_key"]).json()["remaining"] == 3
+
+
+def test_f10_a_device_that_changes_ends_its_session(board: Api) -> None:
+    me = enrolled(board)
+    add_tasks(board)
+    plan = board.get("/v1/agent/tasks", key=me["agent_key"]).json()
+    is_problem(post(board, me, answers(plan), fingerprint="cd" * 32), 409, code="device_changed")
+    is_problem(post(board, me, answers(plan)), 409, code="session_closed")
+    assert board.get("/v1/devices/board").json()["agent"]["state"] == "device_changed"
+
+
+def test_tasks_of_a_cancelled_job_are_withdrawn(board: Api) -> None:
+    me = enrolled(board)
+    job = add_tasks(board)
+    assert board.get("/v1/agent/tasks", key=me["agent_key"]).json()["remaining"] == 3
+    assert board.post(f"/v1/jobs/{job}/cancel").status_code == 202
+    assert board.get("/v1/agent/tasks", key=me["agent_key"]).json()["items"] == []
+
+
+def test_a_damaged_file_is_not_handed_out(board: Api) -> None:
+    me = enrolled(board)
+    add_tasks(board)
+    sha256 = board.get("/v1/agent/tasks", key=me["agent_key"]).json()["items"][0]["sha256"]
+    place = board.services.store.path(sha256)
+    place.chmod(0o600)
+    place.write_bytes(b"x" + place.read_bytes()[1:])
+    is_problem(board.get(f"/v1/agent/files/{sha256}", key=me["agent_key"]), 503, code="artifact_corrupt")
+
+
+def test_a_post_that_is_too_large(make_api: Callable[..., Api]) -> None:
+    api = make_api(max_agent_post_bytes=2048)
+    api.add_device("board")
+    me = enrolled(api)
+    is_problem(post(api, me, [{"flags": ["x" * 100] * 50}]), 413)
