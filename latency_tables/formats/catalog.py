@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from latency_tables.errors import InvalidTable
-from latency_tables.formats import csv_rows, native_json
+from latency_tables.formats import csv_rows, native_json, once_for_all, proxylessnas
 from latency_tables.measurement import Context
 from latency_tables.table import LatencyTable
 
@@ -31,6 +31,8 @@ FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
         Format("json", "context and rows (API.md)", "application/json", True, native_json.read, native_json.write),
+        Format("once-for-all", "YAML or JSON, `expand` = mid channels; read only", None, False, once_for_all.read, None),
+        Format("proxylessnas", "YAML or JSON, `expand` = ratio; read only", None, False, proxylessnas.read, None),
         Format("csv", "one row an operator; the context is the device's", "text/csv", True, csv_rows.read, csv_rows.write),
     )
 }

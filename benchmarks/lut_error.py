@@ -1,0 +1,165 @@
+"""How well does the sum of a table's rows predict whole networks, measured on this machine with ONNX Runtime?
+
+    python -m benchmarks.lut_error --space ofa-mbv3 --resolution 160 --networks 50 --probes 20 --seed 0
+
+The operators and the probes are profiled in one session, as `bespoke profile` does; the networks are measured in a
+session of their own, and once more: what they then differ by is the noise floor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.environment import environment
+from latency_tables.agent.environment import load
+from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
+from latency_tables.calibration import Calibration
+from latency_tables.dense import Array
+from latency_tables.operators import Operator
+from latency_tables.plan import calibration_networks
+from latency_tables.profiling import Reading, Settings
+from supernets.export import export_networks, export_operators
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.catalog import space_named
+from supernets.spaces.lowering import all_operators, dense_from, lower
+from supernets.spaces.space import Space
+
+STATISTICS = ("median_ms", "lower_quartile_ms")
+
+
+class Bench:
+    """Files in a folder, measured in child processes with one sentinel and its first reading as reference."""
+
+    def __init__(self, folder: Path, sentinel: bytes, seed: int) -> None:
+        self._folder, self._seed, self._reference = folder, seed, None
+        (folder / "sentinel").write_bytes(sentinel)
+
+    def measure(self, files: Mapping[str, bytes]) -> dict[str, Reading]:
+        networks = {"sentinel": Network(self._folder / "sentinel")}
+        for number, (name, data) in enumerate(files.items()):
+            path = self._folder / str(number)
+            path.write_bytes(data)
+            networks[name] = Network(path)
+        limits = Limits(memory_mib=16_384)
+        job = Job(networks, "sentinel", self._reference, seed=self._seed, settings=Settings(), limits=limits)
+        readings = measure_in_child(job)
+        self._reference = self._reference or readings["sentinel"].sentinel_ms
+        self._seed += 1
+        return readings
+
+
+def sample(
+    space: Space, resolutions: Sequence[int], networks: int, probes: int, seed: int
+) -> tuple[list[Architecture], list[Architecture]]:
+    """(probes spread over the range, random networks that are none of them)."""
+    dense = dense_from(space, lambda op: op.macs)
+    generator = np.random.default_rng(seed)
+    indices = [space.resolutions.index(r) for r in resolutions]
+    first = calibration_networks(dense, generator, probes, indices)
+    known = {row.tobytes() for row in first}
+    rest: list[Any] = []
+    while len(rest) < networks:
+        row = space.chain.sample(generator, 1)
+        row[:, 0] = generator.choice(indices)
+        if row[0].tobytes() not in known:
+            known.add(row[0].tobytes())
+            rest.append(row[0])
+    return [space.architecture(row) for row in first], [space.architecture(row) for row in rest]
+
+
+def scores(
+    space: Space,
+    architectures: tuple[list[Architecture], list[Architecture]],
+    profiled: Mapping[str, Reading],
+    measured: Mapping[str, Reading],
+    again: Mapping[str, Reading],
+    statistic: str,
+) -> dict[str, float]:
+    """Errors of predictions by one statistic of the samples."""
+
+    def value(readings: Mapping[str, Reading], name: str) -> float:
+        return float(getattr(readings[name].measurement, statistic))
+
+    def sums(chosen: list[Architecture]) -> Array:
+        return np.array([sum(value(profiled, op.text) for op in lower(space, a)) for a in chosen])
+
+    probes, networks = architectures
+    calibration = Calibration.fit(
+        sums(probes), [value(profiled, f"probe{i}") for i in range(len(probes))], [a.resolution for a in probes], max_error=1.0
+    )
+    predicted = calibration.predict(sums(networks), [a.resolution for a in networks])
+    truth = np.array([value(measured, f"net{i}") for i in range(len(networks))])
+    repeated = np.array([value(again, f"net{i}") for i in range(len(networks))])
+    errors = np.abs(predicted / truth - 1)
+    found = {
+        "mape": errors.mean(),
+        "worst": errors.max(),
+        "within_5pct": (errors <= 0.05).mean(),
+        "within_10pct": (errors <= 0.10).mean(),
+        "repeat_mape": np.abs(repeated / truth - 1).mean(),
+        "spearman": np.corrcoef(np.argsort(np.argsort(predicted)), np.argsort(np.argsort(truth)))[0, 1],
+        "ratio": np.median(truth / sums(networks)),
+        "bias": np.median(predicted / truth) - 1,
+        "held_out_error": calibration.error or 0.0,
+    }
+    if calibration.missing_networks(0.95) == 0:
+        found["coverage_95"] = (truth <= calibration.margin(0.95) * predicted).mean()
+    return {name: round(float(v), 5) for name, v in found.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--space", default="ofa-mbv3")
+    parser.add_argument("--resolution", type=int, action="append", help="may be given several times (default: the middle one)")
+    parser.add_argument("--networks", type=int, default=30, help="whole networks to predict")
+    parser.add_argument("--probes", type=int, default=20, help="whole networks to calibrate on")
+    parser.add_argument(
+        "--statistic", choices=STATISTICS, default="median_ms", help="of the samples; the product uses the median"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    space = space_named(args.space)
+    resolutions = args.resolution or [space.resolutions[len(space.resolutions) // 2]]
+    architectures = sample(space, resolutions, args.networks, args.probes, args.seed)
+    operators: list[Operator] = sorted({op for r in resolutions for op in all_operators(space, r)})
+    start = time.perf_counter()
+    files = {op.text: data for op, data in export_operators(operators).items()}
+    probe_files = {f"probe{i}": data for i, data in enumerate(export_networks(space, architectures[0], args.seed))}
+    network_files = {f"net{i}": data for i, data in enumerate(export_networks(space, architectures[1], args.seed))}
+    export_seconds = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), files[operators[len(operators) // 2].text], args.seed)
+        start = time.perf_counter()
+        profiled = bench.measure({**files, **probe_files})
+        profile_seconds = time.perf_counter() - start
+        measured, again = bench.measure(network_files), bench.measure(network_files)
+    by_statistic = {s: scores(space, architectures, profiled, measured, again, s) for s in STATISTICS}
+    flags = [flag for reading in profiled.values() for flag in reading.flags]
+    report = {
+        **by_statistic[args.statistic],
+        "profile_seconds": round(profile_seconds, 2),
+        "export_seconds": round(export_seconds, 2),
+        "space": args.space,
+        "resolutions": resolutions,
+        "operators": len(operators),
+        "networks": args.networks,
+        "probes": args.probes,
+        "flagged": {flag: flags.count(flag) for flag in sorted(set(flags))},
+        "load": load(),
+        "by_statistic": by_statistic,
+        "seed": args.seed,
+        **environment(),
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
