@@ -224,21 +224,26 @@ class PriceBook:
             )
         raise no_table(space)
 
-    def score(self, supernet: Supernet, kept: Space) -> DenseTable:
-        """The additive accuracy of the supernet's sub-networks at the resolutions of `kept`."""
+    def predictor(self, supernet: Supernet) -> tuple[AccuracyPredictor, DenseTable]:
+        """The supernet's accuracy predictor and its additive score of the whole space."""
 
-        def make() -> tuple[Space, DenseTable]:
+        def make() -> tuple[AccuracyPredictor, DenseTable]:
             predictor = AccuracyPredictor.from_json(supernet.predictor or {})
-            return predictor.space, predictor.dense()
+            return predictor, predictor.dense()
 
-        space, dense = self._remember(("score", supernet.id, supernet.ready_at), make)
-        return at_resolutions(dense, space, kept)
+        return self._remember(("score", supernet.id, supernet.ready_at), make)
 
     def front(self, supernet: Supernet, pricing: Pricing) -> Front:
         """The exact front of predicted latency and accuracy. A bound is a multiple of it, so it is the bound's front too."""
         c = pricing.calibration
         key = ("front", supernet.id, supernet.ready_at, pricing.table_id, c.networks, c.slope, c.intercept_ms, c.error)
-        return self._remember(key, lambda: exact.front(self.score(supernet, pricing.space), pricing.predicted))
+
+        def make() -> Front:
+            predictor, dense = self.predictor(supernet)
+            solved = exact.front(at_resolutions(dense, predictor.space, pricing.space), pricing.predicted)
+            return replace(solved, scores=predictor.accuracy_of(solved.scores))
+
+        return self._remember(key, make)
 
 
 def no_table(space: Space) -> NoTable:

@@ -1,9 +1,9 @@
-"""Accuracy predictor: additive Bayesian ridge on the one-hot choices of a sub-network.
+"""Accuracy predictor: additive Bayesian ridge on the one-hot choices of a sub-network, under a saturating link.
 
 Once-for-All (Cai et al., ICLR 2020) predicts accuracy with a perceptron of 372,801 weights from 16,000 scored
-sub-networks. The accuracy of these sub-networks is additive to within the noise of measuring it, so a
-linear model with a hierarchical prior needs some two hundred of them, says how sure it is, and gives the exact
-solver an additive score.
+sub-networks. What adds up over choices is not the accuracy but how near it comes to a ceiling, -log(ceiling - accuracy):
+the better a network is, the less one more good choice brings. With that link a linear model with a hierarchical prior
+needs some two hundred scored networks, says how sure it is, and gives the exact solver an additive score.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 
 MINIMUM_NETWORKS = 10
+CEILINGS = (0.3, 0.6, 1.0, 1.5, 2.5, 5.0)  # tried above the best accuracy seen, in standard deviations; or none
+MARGIN = 2.0  # in log likelihood: what the link has to gain before it is used
 FORM = "additive-ridge-1"
 
 
@@ -53,14 +55,15 @@ def rmse(predicted: Array, measured: Array) -> float:
 class AccuracyPredictor:
     """Accuracy of every sub-network of a space, additive over its choices.
 
-    genes (networks, genes) and accuracies (networks,) are the scored sub-networks, variances what the prior
-    learnt from them; all else follows. Accuracies keep the unit they were given in.
+    genes (networks, genes) and accuracies (networks,) are the scored sub-networks; ceiling (None: accuracy itself is
+    additive) and variances are what was learnt from them; all else follows. Accuracies keep the unit they were given in.
     """
 
     space: Space
     genes: Genes
     accuracies: Array
     variances: Mapping[str, float]
+    ceiling: float | None = None
     held_out: HeldOut | None = None
 
     @classmethod
@@ -80,42 +83,45 @@ class AccuracyPredictor:
         genes, values = as_genes(space, architectures), np.asarray(accuracies, dtype=np.float64)
         _check(genes, values)
         features, loadings = cells(space.chain, genes), prior_loadings(space)
-        variances = learn_variances(features, values, loadings)
-        fitted = cls(space, genes, values, variances)
+        variances, ceiling = _learn(features, values, loadings)
+        fitted = cls(space, genes, values, variances, ceiling)
         return replace(fitted, held_out=fitted.cross_validate(folds, seed)) if folds else fitted
 
     @cached_property
     def belief(self) -> Posterior:
         """What is known about every cell of the space."""
-        return posterior(cells(self.space.chain, self.genes), self.accuracies, prior_loadings(self.space), self.variances)
-
-    @property
-    def additive(self) -> bool:
-        """Whether `dense()` prices exactly what `predict` predicts."""
-        return True
+        targets = to_score(self.accuracies, self.ceiling)
+        return posterior(cells(self.space.chain, self.genes), targets, prior_loadings(self.space), self.variances)
 
     def predict(self, genes: Genes) -> Array:
         """Expected accuracy of each network, shape (networks,)."""
-        return self.belief.predict(cells(self.space.chain, genes))
+        return self.accuracy_of(self.belief.predict(cells(self.space.chain, genes)))
 
     def deviation(self, genes: Genes) -> Array:
-        """Standard deviation of a measured accuracy around `predict`, shape (networks,)."""
-        return np.sqrt(self.belief.variance(cells(self.space.chain, genes)))
+        """Standard deviation of a measured accuracy around `predict`, shape (networks,); first order in the link."""
+        features = cells(self.space.chain, genes)
+        slope = 1.0 if self.ceiling is None else np.exp(-self.belief.predict(features))
+        return np.asarray(slope * np.sqrt(self.belief.variance(features)))
+
+    def accuracy_of(self, scores: Array) -> Array:
+        """The accuracies behind prices of `dense()`; ascending, so the better score is the better network."""
+        return scores if self.ceiling is None else self.ceiling - np.exp(-scores)
 
     def cross_validate(self, folds: int, seed: int = 0) -> HeldOut:
-        """Held-out error; every fold learns its own variances, started from those of all the data."""
+        """Held-out error; every fold learns its own variances, started from those of all the data. The ceiling is shared."""
         folds = min(folds, len(self.genes))
         features, loadings = cells(self.space.chain, self.genes), prior_loadings(self.space)
         fold = np.random.default_rng(seed).permutation(len(self.genes)) % folds
         predicted = np.empty(len(self.genes))
         for k in range(folds):
             seen, kept = fold != k, fold == k
-            variances = learn_variances(features[seen], self.accuracies[seen], loadings, self.variances)
-            predicted[kept] = posterior(features[seen], self.accuracies[seen], loadings, variances).predict(features[kept])
+            targets = to_score(self.accuracies[seen], self.ceiling)
+            variances, _ = learn_variances(features[seen], targets, loadings, self.variances)
+            predicted[kept] = self.accuracy_of(posterior(features[seen], targets, loadings, variances).predict(features[kept]))
         return HeldOut(rmse(predicted, self.accuracies), kendall_tau(predicted, self.accuracies), folds)
 
     def dense(self) -> DenseTable:
-        """The additive score of the whole space, for the exact solver."""
+        """The additive score of the whole space, for the exact solver; `accuracy_of` makes accuracies of it."""
         chain, belief, offsets = self.space.chain, self.belief, cell_offsets(self.space.chain)
         base = belief.mean - float(belief.centre @ belief.weights)
         blocks, depths, before = [], [], 1
@@ -147,6 +153,7 @@ class AccuracyPredictor:
             "genes": self.genes.tolist(),
             "accuracies": self.accuracies.tolist(),
             "variances": dict(self.variances),
+            "ceiling": self.ceiling,
             "held_out": held_out,
         }
 
@@ -160,11 +167,14 @@ class AccuracyPredictor:
             space = base.at(data["resolutions"]).with_classes(data["classes"])
             genes, values = np.array(data["genes"], dtype=np.int64), np.array(data["accuracies"], dtype=np.float64)
             variances = {name: float(data["variances"][name]) for name in (*prior_loadings(space), "noise")}
+            ceiling = None if data.get("ceiling") is None else float(data["ceiling"])
             held_out = None if data["held_out"] is None else HeldOut(**data["held_out"])
         except (LookupError, TypeError, ValueError) as error:
             raise InvalidPredictor(f"not an accuracy predictor ({error}); fit it again") from error
         _check(as_genes(space, genes), values)
-        return cls(space, genes, values, variances, held_out)
+        if ceiling is not None and not ceiling > values.max():
+            raise InvalidPredictor("the ceiling must lie above every accuracy; fit it again")
+        return cls(space, genes, values, variances, ceiling, held_out)
 
 
 def as_genes(space: Space, architectures: Sequence[Architecture] | Genes) -> Genes:
@@ -176,6 +186,28 @@ def as_genes(space: Space, architectures: Sequence[Architecture] | Genes) -> Gen
     if (architectures < 0).any() or (architectures >= space.chain.gene_sizes).any():
         raise InvalidPredictor(f"genes outside {space.name}")
     return space.chain.canonical(architectures.astype(np.int64))
+
+
+def to_score(accuracies: Array, ceiling: float | None) -> Array:
+    """What adds up over choices; all accuracies must lie below the ceiling."""
+    return accuracies if ceiling is None else -np.log(ceiling - accuracies)
+
+
+def _learn(features: Array, values: Array, loadings: Mapping[str, Array]) -> tuple[dict[str, float], float | None]:
+    """(variances, ceiling) that make the accuracies most likely; a ceiling must earn its place."""
+    best, ceiling = learn_variances(features, values, loadings), None
+    if np.ptp(values) == 0:
+        return best[0], None
+    start = None
+    for share in CEILINGS:
+        tried = float(values.max() + share * values.std())
+        variances, loss = learn_variances(features, to_score(values, tried), loadings, start)
+        # The likelihood of the accuracies themselves: that of the scores times the slope of the link.
+        loss += float(np.log(tried - values).sum())
+        if loss < best[1] - (0.0 if ceiling is not None else MARGIN):
+            best, ceiling = (variances, loss), tried
+        start = variances
+    return best[0], ceiling
 
 
 def _values(weights: Array, offsets: Genes, gene: int, size: int) -> Array:

@@ -170,8 +170,8 @@ def _reduce(features: Array, targets: Array, loadings: Sequence[Array]) -> _Redu
 
 def learn_variances(
     features: Array, targets: Array, loadings: Mapping[str, Array], start: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """Variance of every group and of the noise (key `noise`) that make the data most likely."""
+) -> tuple[dict[str, float], float]:
+    """(variance of every group and of the noise, key `noise`, that make the data most likely; negative log likelihood)."""
     reduced = _reduce(features, targets, list(loadings.values()))
     scale = max(float(np.var(targets)), 1e-12)
     sizes = np.maximum(np.einsum("gii->g", reduced.kernels) / len(targets), 1e-12)
@@ -186,7 +186,7 @@ def learn_variances(
     from scipy.optimize import minimize  # noqa: PLC0415 - the API reads predictors and must stay small
 
     found = minimize(reduced.loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 80})
-    return dict(zip((*loadings, "noise"), np.exp(found.x).tolist(), strict=True))
+    return dict(zip((*loadings, "noise"), np.exp(found.x).tolist(), strict=True)), float(found.fun)
 
 
 def posterior(features: Array, targets: Array, loadings: Mapping[str, Array], variances: Mapping[str, float]) -> Posterior:
