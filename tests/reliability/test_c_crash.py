@@ -27,8 +27,9 @@ import httpx
 import pytest
 from sqlalchemy import func, select, text, update
 
+from service.artifacts import register
 from service.db import migrate
-from service.db.models import Artifact, IdempotencyKey, Job, JobEvent, Worker, new_id, now
+from service.db.models import Artifact, IdempotencyKey, Job, JobEvent, Supernet, Worker, new_id, now
 from service.db.session import create_db_engine, session_factory
 from service.doctor import doctor
 from service.failpoints import FAILPOINTS, VARIABLE
@@ -223,7 +224,12 @@ def ready_for_search(settings: Settings) -> dict[str, Any]:
     with open_api(settings) as api:
         api.add_device("phone")
         api.add_table("phone")
-        return search_request(api.add_supernet(), 1e5)
+        supernet = api.add_supernet()
+        sha256, size_bytes = api.services.store.put(b"weights")
+        with api.services.sessions.begin() as session:
+            register(session, sha256, size_bytes, "supernet")
+            session.execute(update(Supernet).where(Supernet.id == supernet).values(weights_sha256=sha256))
+        return search_request(supernet, 1e5)
 
 
 @pytest.mark.parametrize("place", OF_THE_API)
@@ -466,6 +472,7 @@ def test_c09_job_that_kills_its_workers_is_quarantined_and_can_be_requeued_or_de
         mended = session.get(Job, poison)
         assert mended is not None
         mended.request = {"seed": 9, "private": "mended"}
+        session.flush()
         lab.queue.requeue(session, mended)
     assert lab.wait([poison]) == {poison: JobState.SUCCEEDED}
     again = lab.submit(9, behave="segv", private="again")
@@ -564,6 +571,7 @@ def _monkey(lab: Lab, server: PostgresServer, make_live: Callable[..., LiveApi],
     """Under a stream of requests the server is stopped, is away for a while, and starts again."""
     live = make_live(lab.settings.database_url, lab.settings.data_dir)
     lab.quick_worker()
+    lab.wait_until(lambda: "worker is ready" in lab.said(), what="the worker")
     stop, statuses, acknowledged = threading.Event(), Counter[int](), []
 
     def client() -> None:

@@ -105,4 +105,8 @@ def _recoveries(starts: Collection[dict[str, Any]], kills: Sequence[tuple[float,
 
 def quantiles(seconds: Sequence[float]) -> dict[str, float]:
     """Median and worst, in seconds."""
-    return {"median": round(statistics.median(seconds), 3), "worst": round(max(seconds), 3)} if seconds else {}
+    if not seconds:
+        return {}
+    ordered = sorted(seconds)
+    p95 = ordered[int(0.95 * (len(ordered) - 1))]
+    return {"median": round(statistics.median(ordered), 3), "p95": round(p95, 3), "worst": round(ordered[-1], 3)}

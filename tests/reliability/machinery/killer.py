@@ -50,7 +50,9 @@ class Killer:
     def _refill(self) -> None:
         while len(self._living) < WORKERS:
             self._living.append(self._zygote.worker(self.lab.environment(), self.lab.log))
-        active = [job for job, state in self.lab.states().items() if state in ACTIVE]
+        states = self.lab.states()
+        self._requeue_all(states)
+        active = [job for job, state in states.items() if state in ACTIVE]
         for _ in range(ACTIVE_JOBS - len(active)):
             number = len(self.acknowledged)
             request = {"seed": number % 20, "private": number, "steps": self.random.randint(2, 5), "step_s": 0.02}
@@ -74,11 +76,14 @@ class Killer:
             while len(self._living) < WORKERS:
                 self._living.append(self._zygote.worker(self.lab.environment(), self.lab.log))
             states = self.lab.states()
-            for job_id in [job for job, state in states.items() if state == JobState.QUARANTINED]:
-                self._requeue(job_id)
+            self._requeue_all(states)
             if all(state in ENDED and state != JobState.QUARANTINED for state in states.values()):
                 return
             time.sleep(0.2)
+
+    def _requeue_all(self, states: dict[str, str]) -> None:
+        for job_id in [job for job, state in states.items() if state == JobState.QUARANTINED]:
+            self._requeue(job_id)
 
     def _requeue(self, job_id: str) -> None:
         with self.lab.sessions.begin() as session:
