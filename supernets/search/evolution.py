@@ -151,8 +151,9 @@ class _Population:
         """One generation."""
         number, sizes = self.settings.population, self.chain.gene_sizes
         # Drawn gene by gene, so that the genes of all children lie next to each other where they are priced.
-        fresh = (self.generator.random((self.chain.genes, number), dtype=np.float32) * sizes[:, None]).astype(np.int64).T
-        fresh = np.minimum(fresh, sizes - 1)
+        shares = self.generator.random((self.chain.genes, number), dtype=np.float32)
+        fresh = np.multiply(shares, sizes[:, None], dtype=np.float32).astype(np.int64).T
+        np.minimum(fresh, sizes - 1, out=fresh)
         first = self.genes[self._parents(number)]
         mixed = np.arange(number) < round(self.settings.crossover * number)
         take = self.generator.random((self.chain.genes, number), dtype=np.float32).T

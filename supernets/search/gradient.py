@@ -115,7 +115,7 @@ def search(
     """Train the weights of a supernet and its choices together, then pick within the limits.
 
     train, validation: batches (x (B, C, H, W), y (B,)) that can be iterated again and again; the validation batches are
-    for the architecture only. space: the supernet's, at the resolutions of the problem. The supernet is changed in place.
+    for the architecture only; both on the supernet's device. space: the supernet's, at the resolutions of the problem. The supernet is changed in place.
     Raises InfeasibleBudget before anything is trained, TrainingDiverged for a loss that is not finite.
     """
     chosen, space = settings or Settings(), space or supernet.space

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from latency_tables.dense import Chain, StageShape
 from latency_tables.errors import InfeasibleBudget, UnknownStrategy
 from supernets.search import exact
 from supernets.search.catalog import STRATEGIES, solve
@@ -28,7 +33,7 @@ def problem_of(chain, seed, share, candidates, constraints=1):
 
 
 @each
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(chain=chains, seed=seeds, share=st.floats(0, 1), candidates=st.integers(1, 6))
 def test_answers_keep_the_promises(strategy, chain, seed, share, candidates):
     problem = problem_of(chain, seed, share, candidates)
@@ -85,12 +90,45 @@ def test_a_score_that_is_not_additive(strategy):
     assert (problem.constraints[0].table.price(rows) <= problem.constraints[0].limit).all()
 
 
+@each
+@settings(max_examples=10, deadline=None)
+@given(chain=chains, seed=seeds, share=st.floats(0.2, 1))
+def test_several_limits_are_kept_at_once(strategy, chain, seed, share):
+    problem = problem_of(chain, seed, share, 3, constraints=3)
+    try:
+        best = exact.solve(problem).candidates
+    except InfeasibleBudget:
+        with pytest.raises(InfeasibleBudget):
+            solve(problem, strategy, np.random.default_rng(seed))
+        return
+    result = solve(problem, strategy, np.random.default_rng(seed))
+    rows = np.array([c.genes for c in result.candidates])
+    assert len(rows) and problem.feasible(problem.costs(rows)).all() and len(np.unique(rows, axis=0)) == len(rows)
+    assert result.candidates[0].score <= best[0].score + 1e-7
+
+
+@each
+def test_forbidden_choices_are_never_taken(strategy):
+    """An infinite cost forbids, however high the score and loose the limit."""
+    problem = problem_of(chains_example(), 13, 1.0, 4)
+    table = problem.constraints[0].table
+    blocks = list(table.blocks)
+    blocks[2] = np.where(np.arange(4) == 2, np.inf, blocks[2])
+    barred = replace(table, blocks=tuple(blocks))
+    closed = replace(problem, constraints=(Constraint("cost", barred, 1e9), Constraint("size", table, 1e9)))
+    rows = np.array([c.genes for c in solve(closed, strategy, np.random.default_rng(0)).candidates])
+    assert len(rows) and np.isfinite(barred.price(rows)).all()
+
+
+def test_listing_the_strategies_does_not_load_torch():
+    code = "import sys, supernets.search.catalog; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_an_unknown_strategy():
     with pytest.raises(UnknownStrategy):
         solve(problem_of(chains_example(), 0, 0.5, 1), "annealing", np.random.default_rng(0))
 
 
 def chains_example():
-    from latency_tables.dense import Chain, StageShape
-
     return Chain(2, (StageShape(1, (1,), (1,)), StageShape(2, (2, 3), (3, 3, 3)), StageShape(2, (1, 2, 3), (4, 4, 4))))
