@@ -85,6 +85,10 @@ def move(
         statement = statement.where(Job.attempts == attempt)
     if session.connection().execute(statement.values(**changes)).rowcount != 1:
         raise JobConflict(f"job {job_id} is not {' or '.join(from_states)}, or another worker has it; it was not moved to {to}")
+    if to in ENDED:
+        # Nobody waits for these any more; an agent must not spend time on them.
+        waiting = update(MeasurementTask).where(MeasurementTask.job_id == job_id, MeasurementTask.state == "open")
+        session.execute(waiting.values(state="dropped"))
     _forget(session, job_id)
     detail = dict(data or {})
     if error is not None:

@@ -32,6 +32,9 @@ FENCED: Final = 75
 SWEEP_S: Final = 1.0
 CANCEL_GRACE_S: Final = 4.0
 _FORGET: Final = timedelta(days=7)
+_PRUNE_S: Final = 3600.0
+_PRUNED: Final = 1000
+_OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 log = logging.getLogger("bespoke.worker")
 
 
@@ -61,6 +64,15 @@ def hand_over(client: DBOSClient, dead: Sequence[str]) -> int:
     return len(left)
 
 
+def prune(client: DBOSClient) -> int:
+    """Delete the engine's records of workflows that ended long ago; how many. Our own tables keep the jobs."""
+    before = (now() - _FORGET).isoformat()
+    ended = client.list_workflows(status=list(_OVER), completed_before=before, limit=_PRUNED, load_input=False, load_output=False)
+    if ended:
+        client.delete_workflows([status.workflow_id for status in ended])
+    return len(ended)
+
+
 class Liveness:
     """Beats, reaps and sweeps in a thread of its own from `start` on."""
 
@@ -86,13 +98,16 @@ class Liveness:
             session.execute(update(Worker).where(Worker.id == self._id).values(dead_at=now()))
 
     def _loop(self) -> None:
-        beaten = float("-inf")
+        beaten = pruned = float("-inf")
         while not self._stop.is_set():
             try:
                 if time.monotonic() - beaten >= self._settings.heartbeat_s:
                     self.beat()
                     beaten = time.monotonic()
                 self.sweep_cancelled()
+                if time.monotonic() - pruned >= _PRUNE_S:
+                    pruned = time.monotonic()
+                    prune(self._client)
             except TRANSIENT as error:
                 log.warning("the database does not answer", extra={"reason": type(error).__name__})
             self._stop.wait(min(SWEEP_S, self._settings.heartbeat_s))

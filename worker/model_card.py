@@ -128,6 +128,6 @@ def _line(target: Target, architecture: Architecture, predicted: float, accuraci
         "architecture": space.to_json(architecture),
         "predicted_ms": float(target.pricing.predicted.price(genes)[0]),
         "upper_ms": None if upper is None else float(upper.price(genes)[0]),
-        "accuracy_predicted": predicted,
+        "accuracy_predicted": min(max(predicted, 0.0), 1.0),  # an additive model can promise more than everything
         "accuracy_validation": accuracies[architecture.digest],
     }

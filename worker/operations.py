@@ -16,6 +16,7 @@ from service.artifacts import ArtifactStore
 from supernets.elastic.network import Supernet
 from supernets.evaluation import evaluate
 from supernets.export import OPSET, export_networks, export_onnx, export_operators, onnx_session, parity_error
+from supernets.search.catalog import solve
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space
@@ -23,6 +24,7 @@ from supernets.subnet import cut_out, fold_batch_norm
 from supernets.training.batchnorm import calibration_inputs, recalibrate
 from supernets.training.data import Dataset, load_dataset
 from supernets.training.job import load_supernet
+from worker.packing import packed_result, unpacked_problem
 
 Progress = Callable[[int, int], None]
 MAX_PARITY_ERROR: Final = 1e-4
@@ -100,8 +102,14 @@ def network_files(
     return {"files": [store.put(data) for data in files]}
 
 
+def search(*, progress: Progress, places: dict[str, Any], problem: dict[str, Any], strategy: str, seed: int) -> dict[str, Any]:
+    """Solve a search problem with one of the slower strategies."""
+    return packed_result(solve(unpacked_problem(problem), strategy, np.random.default_rng(seed)))
+
+
 OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "score": score,
+    "solve": search,
     "deliver": deliver,
     "test_accuracy": test_accuracy,
     "operator_files": operator_files,

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from sqlalchemy.orm import Session
 
+from latency_tables.dense import DenseTable
 from latency_tables.errors import InfeasibleBudget, NoTable
 from service.db import devices
 from service.pricing import PriceBook, Pricing, at_resolutions
-from supernets.accuracy import AccuracyPredictor
+from supernets.search import exact
 from supernets.search.catalog import solve
 from supernets.search.problem import Candidate, Constraint, Problem, SearchResult
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
+
+LATENCY: Final = "latency_ms"
+MORE_RESOLUTIONS: Final = 3
 
 
 @dataclass
@@ -66,10 +70,25 @@ def load_target(
     return Target(index, device.name, device.id, pricing.table_id, budget_ms, pricing, budget_ms)
 
 
-def solve_target(
-    target: Target, predictor: AccuracyPredictor, strategy: str, candidates: int, generator: np.random.Generator
-) -> Solved:
-    """The best networks whose bound keeps the limit. Raises InfeasibleBudget with the reachable range."""
+@dataclass(frozen=True)
+class Wish:
+    """How targets are to be solved. score: additive accuracy over the whole space; candidates: networks to be scored."""
+
+    space: Space
+    score: DenseTable
+    strategy: str
+    candidates: int
+
+
+Solver = Callable[[Problem, str, np.random.Generator], SearchResult]
+
+
+def solve_target(target: Target, wish: Wish, generator: np.random.Generator, solver: Solver = solve) -> Solved:
+    """The best networks whose bound keeps the limit. Raises InfeasibleBudget with the reachable range.
+
+    Beside the best few, the best one of other resolutions: the predictor errs alike for like networks, so a choice
+    among near copies would be none.
+    """
     space, bound = target.pricing.space, target.pricing.held
     least, most = target.reachable
     if target.limit_ms < least:
@@ -79,12 +98,14 @@ def solve_target(
             least,
             most,
         )
-    score = at_resolutions(predictor.dense(), predictor.space, space)
-    wanted = candidates + len(target.ruled_out)
-    problem = Problem(space.chain, score, (Constraint("latency_ms", bound, target.limit_ms),), wanted)
-    result = solve(problem, strategy, generator)
-    named = [(c, space.architecture(c.genes)) for c in result.candidates]
-    kept = [(c, a) for c, a in named if a.digest not in target.ruled_out][:candidates]
+    score = at_resolutions(wish.score, wish.space, space)
+    wanted = wish.candidates + len(target.ruled_out)
+    result = solver(Problem(space.chain, score, (Constraint(LATENCY, bound, target.limit_ms),), wanted), wish.strategy, generator)
+    found = [*result.candidates]
+    if wish.candidates > 1:
+        found += _of_other_resolutions(space, score, bound, target.limit_ms, {int(c.genes[0]) for c in found})
+    named = [(c, space.architecture(c.genes)) for c in found]
+    kept = [(c, a) for c, a in named if a.digest not in target.ruled_out]
     if not kept:
         raise InfeasibleBudget(
             f"every network of {space.name} that should keep {target.budget_ms:g} ms on {target.device} broke it when measured",
@@ -92,6 +113,26 @@ def solve_target(
             most,
         )
     return Solved(result, tuple(c for c, _ in kept), tuple(a for _, a in kept))
+
+
+def _of_other_resolutions(
+    space: Space, score: DenseTable, bound: DenseTable, limit_ms: float, covered: set[int]
+) -> list[Candidate]:
+    """The best network of some resolutions that are not covered yet, evenly spread."""
+    others = [r for r in range(len(space.resolutions)) if r not in covered]
+    spread = sorted({others[i] for i in np.linspace(0, len(others) - 1, MORE_RESOLUTIONS).round().astype(int)}) if others else []
+    found = []
+    for index in spread:
+        small = space.at([space.resolutions[index]])
+        constraint = Constraint(LATENCY, at_resolutions(bound, space, small), limit_ms)
+        try:
+            best = exact.solve(Problem(small.chain, at_resolutions(score, space, small), (constraint,))).candidates[0]
+        except InfeasibleBudget:
+            continue
+        genes = best.genes.copy()
+        genes[0] = index
+        found.append(Candidate(genes, best.score, best.costs))
+    return found
 
 
 def cross_device(networks: Sequence[tuple[str, Target, Architecture]], targets: Sequence[Target]) -> dict[str, Any]:

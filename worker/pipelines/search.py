@@ -20,17 +20,21 @@ from service.artifacts import register
 from service.db.models import MeasurementTask, Model, NetworkMeasurement
 from service.pricing import PriceBook
 from supernets.accuracy import AccuracyPredictor
+from supernets.search.catalog import solve
+from supernets.search.problem import Problem, SearchResult
 from supernets.spaces.architecture import Architecture
 from worker.context import JobRun
 from worker.laboratory import Laboratory
 from worker.measuring import Wanted, agent_is_present, ask, wait_for_one
 from worker.model_card import Delivered, card_of
+from worker.packing import packed_problem, unpacked_result
 from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet
 from worker.problems import problem_of
-from worker.targets import Solved, Target, cross_device, load_target, solve_target
+from worker.targets import Solved, Target, Wish, cross_device, load_target, solve_target
 
 ROUNDS: Final = 5
 VALIDATION: Final = "validation"
+QUICK: Final = ("exact", "random")
 
 
 def search(run: JobRun) -> dict[str, Any]:
@@ -73,8 +77,8 @@ class _Search:
     def __init__(self, run: JobRun, ready: ReadySupernet) -> None:
         self.run, self.ready = run, ready
         self.predictor = AccuracyPredictor.from_json(ready.predictor)
-        self.candidates = int(run.request.get("candidates") or 1)
-        self.strategy = str(run.request.get("strategy") or "exact")
+        strategy, candidates = str(run.request.get("strategy") or "exact"), int(run.request.get("candidates") or 1)
+        self.wish = Wish(self.predictor.space, self.predictor.dense(), strategy, candidates)
         confidence = run.request.get("confidence")
         items, book = list(enumerate(run.request["targets"])), PriceBook()
 
@@ -123,7 +127,14 @@ class _Search:
     def _solve(self, target: Target) -> Solved:
         # A generator per target and round: the same job gives the same networks, in whatever order it runs.
         generator = np.random.default_rng([self.ready.seed, target.index, len(target.measured_ms)])
-        return solve_target(target, self.predictor, self.strategy, self.candidates, generator)
+        solver = solve if self.wish.strategy in QUICK else self._solve_in_child
+        return solve_target(target, self.wish, generator, solver)
+
+    def _solve_in_child(self, problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
+        """Strategies that take seconds or need torch: in the child, where a cancellation stops them."""
+        seed = int(generator.integers(2**63))
+        asked = {"problem": packed_problem(problem), "strategy": strategy, "seed": seed}
+        return unpacked_result(self.laboratory.call("solve", asked))
 
     def _score(self, architectures: list[Architecture]) -> dict[str, float]:
         """Accuracy on the validation split by digest of the architecture; each is evaluated once for all jobs."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from service.jobs import ACTIVE, add_event, record_progress
 from supernets.accuracy import MINIMUM_NETWORKS, AccuracyPredictor
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
-from supernets.training.job import WEIGHTS, read_description
+from supernets.training.job import DESCRIPTION, WEIGHTS
 from worker.child import Child, silence_limit_s
 from worker.context import JobRun, Run, WorkerContext
 from worker.laboratory import Laboratory
@@ -88,10 +89,11 @@ def attach(context: WorkerContext, digest: str, priority: int) -> str:
     if under_way:
         return under_way[-1]
     # Two jobs that see no training choose the same id, and the second one attaches to the first one's.
+    number = 1 + max((int(status.workflow_id.removeprefix(prefix)) for status in known), default=0)
     options: EnqueueOptions = {
         "workflow_name": TRAIN_WORKFLOW,
         "queue_name": TRAINING,
-        "workflow_id": f"{prefix}{len(known) + 1}",
+        "workflow_id": f"{prefix}{number}",
         "priority": priority,
     }
     context.queue.enqueue(options, digest)
@@ -196,15 +198,19 @@ def _train_and_score(run: SharedRun) -> None:
         "summary": {**scored["summary"], **trained["training"]},
         "ready_at": now(),
     }
-    run.write(
-        lambda s: s.execute(update(Supernet).where(Supernet.digest == run.digest, Supernet.ready_at.is_(None)).values(finished))
-    )
+    unfinished = update(Supernet).where(Supernet.digest == run.digest, Supernet.ready_at.is_(None))
+    run.write(lambda session: session.execute(unfinished.values(finished)))
+    shutil.rmtree(_folder(run), ignore_errors=True)  # checkpoints; the weights are in the store
+
+
+def _folder(run: SharedRun) -> Path:
+    return run.context.work_folder(f"supernet-{run.digest[:32]}")
 
 
 def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
     """Train in a child that goes on from its last checkpoint; the result is read from its files, not from its words."""
     context = run.context
-    folder = context.work_folder(f"supernet-{run.digest[:32]}")
+    folder = _folder(run)
     job = {key: spec[key] for key in ("space", "dataset", "recipe", "seed")} | {
         "out_dir": str(folder),
         "data_dir": str(context.work_folder("data")),
@@ -229,10 +235,11 @@ def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
 
 def _publish(run: SharedRun, folder: Path) -> dict[str, Any]:
     """Store the weights under their hash, checked against what the trainer wrote beside them."""
-    description = read_description(folder)
-    if description is None:
-        raise ChildCrashed("training", 0, 0, "it ended without a supernet")
-    sha256, size_bytes = run.context.store.put(folder / WEIGHTS)
+    try:
+        description = json.loads((folder / DESCRIPTION).read_bytes())
+        sha256, size_bytes = run.context.store.put(folder / WEIGHTS)
+    except (FileNotFoundError, ValueError) as error:
+        raise ChildCrashed("training", 0, 0, "it ended without a supernet") from error
     if sha256 != description["sha256"]:
         raise ChildCrashed("training", 0, 0, "its weights changed after it ended")
     failpoint("training.stored")
