@@ -6,7 +6,6 @@ step. Reading checks the SHA-256 of every file and falls back to the checkpoint 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from latency_tables.errors import InvalidCheckpoint
+from supernets.training.files import sha256_of
 
 KEPT = 2
 Tensors = Mapping[str, Tensor]
@@ -110,12 +110,6 @@ def read_folder(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         raise InvalidCheckpoint(f"checkpoint {path.name} cannot be read: {error}") from error
     return tensors, state
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def publish(attempt: Path, name: str, tensors: Tensors | None = None, data: Mapping[str, Any] | None = None) -> str:

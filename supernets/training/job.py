@@ -15,6 +15,7 @@ from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.catalog import recipe_named
 from supernets.training.data import Dataset, load_dataset
+from supernets.training.files import sha256_of
 from supernets.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -110,8 +111,6 @@ def describe(job: Job, space: Space, steps: int, seconds: float) -> dict[str, An
 
 def read_description(folder: Path) -> dict[str, Any] | None:
     """supernet.json of a finished training, None where there is none or its weights are missing or damaged."""
-    from supernets.training.checkpoint import sha256_of  # noqa: PLC0415 - torch only where it trains
-
     try:
         description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_bytes())
         whole = sha256_of(folder / WEIGHTS) == description["sha256"]
