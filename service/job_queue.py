@@ -16,10 +16,10 @@ from service.db.models import Job
 from service.jobs import ACTIVE, KINDS, requeue
 
 APPLICATION: Final = "bespoke"
-JOBS: Final = "jobs"  # light parents, wide
+JOBS: Final = "jobs"  # light parents, wide: many of them only wait for a supernet or an agent
 TRAINING: Final = "gpu"  # one at a time per worker process
 WORKFLOWS: Final = {kind: kind for kind in KINDS}
-PARALLEL_JOBS: Final = 8
+PARALLEL_JOBS: Final = 48
 SERIALIZER: Final = DBOSPortableJSON
 _RANKS: Final = 100_000  # places per priority, for fairness between tenants
 

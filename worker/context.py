@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -47,7 +48,10 @@ log = logging.getLogger("bespoke.worker")
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """Shared by all jobs of one worker process. `stopping` is set when the worker was told to end."""
+    """Shared by all jobs of one worker process.
+
+    stopping: set when the worker was told to end. laboratories: how many children may hold torch at once; jobs beyond wait.
+    """
 
     settings: Settings
     worker_id: str
@@ -55,6 +59,7 @@ class WorkerContext:
     store: ArtifactStore
     queue: DBOSClient
     stopping: threading.Event = field(default_factory=threading.Event)
+    laboratories: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(max(2, os.cpu_count() or 2)))
 
     def work_folder(self, name: str) -> Path:
         """A folder of our own for files that are not results yet."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
-from worker.child import Child, silence_limit_s
+from worker.child import POLL_S, Child, silence_limit_s
 from worker.context import Run
 from worker.steps import ChildCrashed
 
@@ -52,17 +52,25 @@ class Laboratory:
             raise
 
     def _start(self) -> Child:
+        while not self._run.context.laboratories.acquire(timeout=POLL_S):
+            self._run.check()
         settings = self._run.context.settings
         silence_s = silence_limit_s(settings)
         log = self._run.context.work_folder("logs") / "laboratory.txt"
         memory_bytes = settings.step_memory_mb << 20
         module = ["worker.child_process", str(silence_s)]
-        self._child = Child(
-            "laboratory", module, log=log, check=self._run.check, memory_bytes=memory_bytes, timeout_s=settings.step_timeout_s
-        )
+        timeout_s = settings.step_timeout_s
+        try:
+            self._child = Child(
+                "laboratory", module, log=log, check=self._run.check, memory_bytes=memory_bytes, timeout_s=timeout_s
+            )
+        except BaseException:
+            self._run.context.laboratories.release()
+            raise
         return self._child
 
     def _close(self) -> None:
         if self._child is not None:
             self._child.close()
             self._child = None
+            self._run.context.laboratories.release()

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from latency_tables.errors import BespokeError
 
 Result = TypeVar("Result")
 VERSION: Final = 1  # part of every step's digest: raise it when a step's code changes what it computes
-TRANSIENT: Final = (OSError, OperationalError, InterfaceError)
+TRANSIENT: Final = (OSError, OperationalError, InterfaceError, PoolTimeout)
 TRIES: Final = 6
 MAX_CRASHES: Final = 3
 

@@ -1,0 +1,106 @@
+"""From a profile to delivered networks through the real worker: one job, two devices, two budgets. The agent is simulated."""
+
+import numpy as np
+import onnxruntime
+import pytest
+from sqlalchemy import select
+
+from service.db.models import Model, NetworkMeasurement, Table
+from tests.worker.installation import Installation
+from tests.worker.simulated_agent import SimulatedAgent, register
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def installation(tmp_path, database_url):
+    with Installation(tmp_path, database_url) as made:
+        yield made
+
+
+def profile(installation, name, device_id, resolutions=(8, 12), networks=20):
+    request = {
+        "device_id": device_id, "device": name, "space": "digits-mbv3", "classes": 10,
+        "resolutions": list(resolutions), "networks": networks,
+    }  # fmt: skip
+    job_id = installation.submit("profile", request)
+    return job_id, installation.wait(job_id, 600).result
+
+
+def search(installation, supernet_id, targets, **options):
+    asked = {
+        "supernet_id": supernet_id, "strategy": "exact", "confidence": None, "candidates": 3, "verify": True,
+        "targets": [
+            {"device": d, "device_id": i, "table_id": t, "budget": {"latency_ms": b}} for d, i, t, b in targets
+        ], **options,
+    }  # fmt: skip
+    job_id = installation.submit("search", asked)
+    return installation.wait(job_id, 600)
+
+
+def test_one_job_many_targets(installation):
+    supernet_id = installation.supernet("trial")
+    ids = {name: register(installation, name) for name in ("first", "second")}
+    installation.start_worker()
+    with SimulatedAgent(installation, list(ids.values())) as agent:
+        _, first = profile(installation, "first", ids["first"])
+        assert first["rows"] == 96 and first["networks"] == 20 and first["state"] == "ready"
+        second_job, second = profile(installation, "second", ids["second"])
+        assert [e["step"] for e in installation.events(second_job, "step_reused")][0] == "export_operator"
+        again_job, again = profile(installation, "first", ids["first"])
+        assert again["table_id"] == first["table_id"], "nothing is measured twice"
+        assert installation.events(again_job, "measuring") == []
+
+        tables = {"first": first["table_id"], "second": second["table_id"]}
+        targets = [(n, ids[n], tables[n], b) for n in ids for b in (0.09, 0.12)]
+        agent.slower[ids["second"]] = 1.3  # what is delivered there runs slower than the table says
+        job = search(installation, supernet_id, targets)
+        assert job.state == "succeeded", job.error
+        assert len(job.result["models"]) + len(job.result["failures"]) == 4
+        assert installation.events(job.id, "budget_broken"), "a network that broke its budget was ruled out"
+        check_models(installation, job)
+        check_matrix(job, tables)
+
+        lone = search(installation, supernet_id, targets[:1])
+        assert list(installation.events(lone.id, "step_done")) == [], "all its work was done before"
+        assert lone.result["models"][0]["id"] != job.result["models"][0]["id"]
+
+        slow = search(installation, supernet_id, targets[1:2], strategy="evolution", verify=False)
+        card = card_of(installation, slow.result["models"][0]["id"])
+        assert card["search"]["strategy"] == "evolution" and card["latency"]["measured_ms"] is None
+        assert card["latency"]["verified"] is False
+
+        impossible = search(installation, supernet_id, [(*targets[0][:3], 0.0001)])
+        assert impossible.state == "failed" and impossible.error["type"] == "urn:bespoke:infeasible-budget"
+        assert 0 < impossible.error["reachable_ms"]["min"] < impossible.error["reachable_ms"]["max"]
+
+
+def card_of(installation, model_id):
+    with installation.sessions() as session:
+        return session.get(Model, model_id).card
+
+
+def check_models(installation, job):
+    for entry in job.result["models"]:
+        card = card_of(installation, entry["id"])
+        assert card["latency"]["measured_ms"] <= entry["budget_ms"] and card["latency"]["verified"]
+        assert card["latency"]["predicted_ms"] <= card["latency"]["upper_ms"] <= entry["budget_ms"]
+        assert card["latency"]["confidence"] == 0.95 and card["search"]["optimal"]
+        assert 0 <= card["accuracy"]["predicted"] <= 1 and card["accuracy"]["samples"] == 360
+        data = installation.store.read(card["file"]["sha256"])
+        assert len(data) == card["file"]["size_bytes"] and card["file"]["parity_max_abs_error"] <= 1e-4
+        network = onnxruntime.InferenceSession(data)
+        shape = card["file"]["input_shape"]
+        (logits,) = network.run(None, {network.get_inputs()[0].name: np.zeros(shape, dtype=np.float32)})
+        assert logits.shape == (1, 10)
+    with installation.sessions() as session:
+        verified = session.scalars(select(NetworkMeasurement).where(NetworkMeasurement.source == "verify")).all()
+        assert verified and len({(v.device_id, v.architecture_digest) for v in verified}) == len(verified)
+        assert {t.state for t in session.scalars(select(Table))} == {"ready"}
+
+
+def check_matrix(job, tables):
+    matrix = job.result["matrix"]
+    assert set(matrix["devices"]) == set(tables) and len(matrix["networks"]) == len(job.result["models"])
+    for row in matrix["networks"]:
+        assert all(value > 0 for value in row["latency_ms"].values())
