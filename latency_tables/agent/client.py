@@ -135,8 +135,8 @@ def _raise_for(status: int, data: bytes) -> NoReturn:
         raise SessionClosed("the session is over; ask for a new enrolment token and start the agent with it")
     if kind.endswith("device_changed"):
         raise DeviceChanged("the service saw that the device changed; ask for a new enrolment token")
-    if kind.endswith("nonce"):
-        raise StaleTask("the tasks were issued anew")
+    if kind.endswith(("nonce", "wrong_task")):
+        raise StaleTask("the tasks were issued anew, answered or withdrawn meanwhile")
     if status in (401, 403):
         raise Refused(f"the service does not know this agent, or its key was revoked. {detail}".strip())
     raise Refused(f"the service refused with status {status}. {detail}".strip())

@@ -210,7 +210,7 @@ class Agent:
             try:
                 self._client.post(state.pending[0])
             except StaleTask:
-                self._report("the service issued these tasks anew; measuring them again")
+                self._report("these tasks were issued anew or withdrawn meanwhile; asking again")
             except Refused as error:
                 self._report(f"the service refused results: {error}")
                 raise

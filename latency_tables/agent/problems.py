@@ -4,7 +4,7 @@ AgentError
 ├── Unreachable      the service did not answer in the time that was allowed
 ├── Refused          the service refused (not enrolled, key revoked, a task that cannot be)
 ├── SessionClosed    the session is over; enrol again
-├── StaleTask        the tasks were issued anew; results of the old ones are dropped
+├── StaleTask        tasks were issued anew, answered or withdrawn meanwhile; results of the old ones are dropped
 ├── DeviceChanged    processor, governor, threads or versions are not those the session began with
 ├── HostileServer    an answer that no honest service gives: redirect, wrong hash, too large, not the protocol
 ├── RefusedGraph     a network the agent does not open: external data, foreign operators
@@ -33,7 +33,7 @@ class SessionClosed(AgentError):
 
 
 class StaleTask(AgentError):
-    """A task was issued anew, with another nonce."""
+    """A task was issued anew with another nonce, or withdrawn."""
 
 
 class DeviceChanged(AgentError):

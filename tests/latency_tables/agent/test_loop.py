@@ -228,6 +228,23 @@ def test_f5_results_of_reissued_tasks_are_dropped_and_measured_again(tmp_path):
     assert all(item["nonce"].startswith("again") for item in service.answers.values())
 
 
+def test_f6_tasks_withdrawn_while_they_were_measured_do_not_end_the_agent(tmp_path):
+    service = FakeService(FILES)
+    original = service.post
+
+    def withdraw(body):
+        if not service.answers and len(service.tasks) == 7:
+            for task in ("task-0", "task-5"):
+                del service.tasks[task]
+        if any(item["task_id"] not in service.tasks for item in body["items"]):
+            return problem(409, "wrong_task")
+        return original(body)
+
+    service.post = withdraw
+    Life(service, tmp_path).run("token-1")
+    assert complete(service) and len(service.answers) == 5
+
+
 def test_f10_a_changed_device_is_refused(tmp_path):
     service = FakeService(FILES)
     governor = ["performance"]
