@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from latency_tables.dense import Array, Genes
 from latency_tables.operators import Operator
 from supernets.accuracy import MINIMUM_NETWORKS, AccuracyPredictor
+from supernets.accuracy_choice import choose_next
 from supernets.elastic.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.subnet import PlainNetwork, build_operator
@@ -163,11 +164,24 @@ def score(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> AccuracyPredictor:
-    """An accuracy predictor from that many scored sub-networks, drawn at random with the largest and smallest among them."""
+    """An accuracy predictor from about that many scored sub-networks.
+
+    Half are drawn at random, the extremes of every resolution among them; the other half are those that would tell most.
+    """
     space = evaluator.supernet.space
-    genes = first_networks(evaluator.supernet, networks, generator)
-    values = evaluator.accuracies([space.architecture(row) for row in genes], progress)
-    return AccuracyPredictor.fit(space, genes, values)
+    genes = first_networks(evaluator.supernet, max(MINIMUM_NETWORKS, networks // 2), generator)
+    total = max(networks, len(genes))
+
+    def values(before: int) -> Array:
+        said = None if progress is None else lambda done, of: progress(before + done, total)
+        return evaluator.accuracies([space.architecture(row) for row in genes], said)
+
+    first = AccuracyPredictor.fit(space, genes, values(0), folds=0)
+    if total > len(genes):
+        before = len(genes)
+        genes = np.concatenate([genes, choose_next(first, generator, total - before)])
+        return AccuracyPredictor.fit(space, genes, values(before))
+    return AccuracyPredictor.fit(space, genes, first.accuracies)
 
 
 def first_networks(supernet: Supernet, networks: int, generator: np.random.Generator) -> Genes:

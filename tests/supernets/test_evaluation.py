@@ -72,6 +72,9 @@ def test_first_networks_are_distinct_and_hold_the_extremes(supernet):
 
 
 def test_scores_make_a_predictor(supernet, dataset):
-    predictor = score(Evaluator(supernet, dataset, calibration=60, limit=60), 12, np.random.default_rng(0))
-    assert predictor.held_out is not None and len(predictor.genes) == 12
+    said = []
+    evaluator = Evaluator(supernet, dataset, calibration=60, limit=60)
+    predictor = score(evaluator, 24, np.random.default_rng(0), progress=lambda done, of: said.append((done, of)))
+    assert predictor.held_out is not None and said[-1] == (24, 24)
+    assert len({tuple(g) for g in predictor.genes.tolist()}) == len(predictor.genes) == len(evaluator.cache) == 24
     assert (predictor.accuracies >= 0).all() and (predictor.accuracies <= 1).all()

@@ -1,0 +1,109 @@
+"""Controls and their report, run in full on a tiny space."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from latency_tables.errors import InvalidTraining
+from supernets.accuracy import AccuracyPredictor
+from supernets.controls import alone, alone_recipe, budget_networks, run_controls, unshrunk_recipe
+from supernets.elastic.network import Supernet
+from supernets.report import as_json, as_markdown, write_report
+from supernets.spaces.architecture import Choice
+from supernets.spaces.catalog import SPACES, space_named
+from supernets.spaces.lowering import lower
+from supernets.spaces.space import Space, Stage
+from supernets.subnet import cut_out
+from supernets.training.catalog import recipe_named
+from supernets.training.recipe import Phase, Recipe
+from supernets.training.splits import Dataset, Split
+
+OPTIONS = tuple(Choice(k, e) for k in (3, 5) for e in (2, 3))
+STAGES = (
+    Stage("stem", "conv", (8,), choices=((Choice(3),),), activation="hswish", residual=False),
+    Stage("body", "mbconv", (8,), depths=(1, 2), choices=(OPTIONS, OPTIONS), stride=2),
+    Stage("head", "head", (2,), activation="hswish", feature_channels=16),
+)
+TINY = Space("tiny", "for tests", (8,), 1, 2, STAGES, "none")
+RECIPE = Recipe(
+    "short",
+    "for tests",
+    (
+        Phase("full", 1, 0.05, kernels=1, depths=1, expands=1),
+        Phase("all", 2, 0.02, networks=2, teacher="frozen", sort_channels=True),
+    ),
+    batch_size=16,
+)
+
+
+def dataset():
+    generator = np.random.default_rng(0)
+
+    def split(size):
+        labels = np.arange(size) % 2
+        images = generator.integers(0, 100, size=(size, 1, 8, 8)) + 100 * labels[:, None, None, None]
+        return Split(images.astype(np.uint8), labels)
+
+    return Dataset("light and dark", ("dark", "light"), split(48), split(20), split(20))
+
+
+def test_controls_and_report(tmp_path):
+    torch.set_num_threads(1)
+    said = []
+    found = run_controls(TINY, dataset(), RECIPE, 0, tmp_path / "work", networks=2, scored=12, progress=said.append)
+    assert len(found.networks) == 2 and found.networks[0].macs < found.networks[1].macs
+    assert all(0 <= value <= 1 for c in found.networks for value in (c.supernet, c.alone, c.without_shrinking))
+    mean = np.mean([c.alone - c.supernet for c in found.networks])
+    assert found.loss_points == pytest.approx(100 * mean) and found.steps == 9
+    assert "training without shrinking" in said
+    paths = write_report(found, tmp_path / "report")
+    assert json.loads(paths[0].read_text()) == as_json(found)
+    assert as_markdown(found).count("\n| ") == 3 and paths[1].read_text() == as_markdown(found)
+    assert paths[2].read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_interrupted_run_trains_nothing_twice(tmp_path):
+    torch.set_num_threads(1)
+    options = {"networks": [TINY.largest()], "scored": 10, "without_shrinking": False}
+    first = run_controls(TINY, dataset(), RECIPE, 0, tmp_path, **options)
+    again = run_controls(TINY, dataset(), RECIPE, 0, tmp_path, **options)
+    assert again.networks == first.networks and again.supernet_seconds == first.supernet_seconds
+    assert first.shrinking_gain_points is None and "not run" in as_markdown(first)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_network_alone_is_the_same_network(name):
+    space = space_named(name)
+    (architecture,) = space.at(space.resolutions[:1]).sample(np.random.default_rng(0), 1)
+    single = alone(space, architecture)
+    assert single.count() == 1 and lower(single, architecture) == lower(space, architecture)
+
+
+def test_a_network_alone_has_no_weights_to_spare():
+    (architecture,) = TINY.sample(np.random.default_rng(3), 1)
+    own = Supernet(alone(TINY, architecture))
+    plain = cut_out(Supernet(TINY), architecture)
+    assert sum(p.numel() for p in own.parameters()) == plain.parameter_count()
+
+
+@pytest.mark.parametrize("name", ["quick", "progressive"])
+def test_controls_have_equal_steps(name):
+    recipe = recipe_named(name)
+    assert alone_recipe(recipe).epochs == unshrunk_recipe(recipe).epochs == recipe.epochs
+    assert replace(alone_recipe(recipe), name=recipe.name, phases=recipe.phases) == recipe
+
+
+def test_budgets_are_spread_over_the_front():
+    genes = TINY.chain.sample(np.random.default_rng(0), 40)
+    values = 0.9 + 0.01 * genes.sum(axis=1)
+    chosen, seconds = budget_networks(TINY, AccuracyPredictor.fit(TINY, genes, values, folds=0), 3)
+    macs = [sum(op.macs for op in lower(TINY, a)) for a in chosen]
+    assert macs == sorted(set(macs)) and seconds >= 0
+
+
+def test_nothing_asked(tmp_path):
+    with pytest.raises(InvalidTraining):
+        run_controls(TINY, dataset(), RECIPE, 0, tmp_path, networks=0)
