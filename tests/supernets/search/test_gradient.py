@@ -15,9 +15,10 @@ from benchmarks.gradient_memory import peaks
 from latency_tables.errors import InfeasibleBudget, InvalidSearch, TrainingDiverged
 from supernets.elastic.network import Supernet
 from supernets.search import exact, gradient
+from supernets.search.architecture_updates import ArchitectureSearch, rescale
 from supernets.search.distribution import Distribution, Expectation
 from supernets.search.gates import GatedPath
-from supernets.search.gradient import ArchitectureSearch, Settings, rescale
+from supernets.search.gradient import Settings
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.architecture import Choice
 from supernets.spaces.catalog import SPACES
@@ -176,7 +177,8 @@ def problem_of(space: Space, share: float, candidates: int = 3) -> Problem:
 def digits(split: str, samples: int, batch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     data = load_dataset("digits")
     chosen = data.split(split)
-    x = torch.from_numpy(np.asarray(chosen.images[:samples], dtype=np.float32) / 255.0)
+    x = torch.from_numpy(np.asarray(chosen.images[:samples], dtype=np.float32))
+    x = (x - float(data.mean[0])) / float(data.deviation[0])
     y = torch.from_numpy(np.asarray(chosen.labels[:samples], dtype=np.int64))
     return list(zip(x.split(batch), y.split(batch), strict=True))
 
@@ -195,7 +197,7 @@ def test_a_search_on_digits_keeps_its_budget(update):
     problem = problem_of(space, 0.3)
     chosen = Settings(warmup_epochs=3, epochs=4, update=update, architecture_rate=0.05, every=2)
     supernet = Supernet(space, generator=torch_generator())
-    train, held_out = digits("train", 256, 64), digits("validation", 64, 64)
+    train, held_out = digits("train", 256, 32), digits("validation", 64, 32)
     steps = []
     found = gradient.search(problem, supernet, train, held_out, np.random.default_rng(0), chosen, progress=steps.append)
     assert steps == list(found.history) and [s.phase for s in steps] == ["warm-up"] * 3 + ["search"] * 4
