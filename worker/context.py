@@ -234,7 +234,10 @@ class JobRun(Run):
         self.job_id = job_id
         self.attempt = attempt
         columns = select(Job.tenant_id, Job.kind, Job.priority).where(Job.id == job_id)
-        self.tenant_id, self.kind, self.priority = context.transaction(lambda s: s.execute(columns).one().tuple())
+        row = context.transaction(lambda session: session.execute(columns).one())
+        self.tenant_id: str = row.tenant_id
+        self.kind: str = row.kind
+        self.priority: int = row.priority
         self.last_writes: list[Callable[[Session], None]] = []
 
     @cached_property

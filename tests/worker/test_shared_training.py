@@ -1,0 +1,136 @@
+"""One training for all jobs that want the same supernet, whoever asks, and for as long as anybody does."""
+
+import pytest
+from sqlalchemy import update
+
+from service.artifacts import ArtifactStore
+from service.db.models import Job, Supernet, Tenant, now
+from service.db.session import create_db_engine, session_factory
+from service.job_queue import JobQueue
+from service.jobs import JobState, ask_cancel, create_job, events, move
+from service.settings import Settings
+from tests.worker.installation import eventually
+from worker.context import JobRun, WorkerContext
+from worker.engine import claim
+from worker.pipelines.train_supernet import NobodyWaits, SharedRun, attach, ensure_supernet
+from worker.steps import JobCancelled, JobLost
+
+DIGEST = "d" * 64
+
+
+@pytest.fixture
+def context(database_url, tmp_path):
+    engine = create_db_engine(database_url)
+    queue = JobQueue(database_url)
+    made = WorkerContext(
+        Settings(data_dir=tmp_path), "w1", session_factory(engine), ArtifactStore(tmp_path / "artifacts"), queue._client
+    )
+    with made.sessions.begin() as session:
+        for tenant in ("a", "b"):
+            session.add(Tenant(id=f"ten_{tenant}", name=tenant))
+        session.flush()
+        for tenant in ("a", "b"):
+            session.add(
+                Supernet(
+                    id=f"sup_{tenant}",
+                    tenant_id=f"ten_{tenant}",
+                    digest=DIGEST,
+                    space="digits-mbv3",
+                    dataset="digits",
+                    recipe="trial",
+                    seed=0,
+                    classes=10,
+                )  # fmt: skip
+            )
+    yield made
+    queue.close()
+    engine.dispose()
+
+
+def new_job(context, tenant="a", running=True):
+    with context.sessions.begin() as session:
+        request = {"supernet_id": f"sup_{tenant}"}
+        job = create_job(session, tenant_id=f"ten_{tenant}", kind="supernet", request=request)
+        job_id = job.id
+    if running:
+        with context.sessions.begin() as session:
+            claim(session, job_id, "w1")
+    return job_id
+
+
+def test_all_jobs_of_all_tenants_attach_to_one_training(context):
+    assert attach(context, DIGEST, 10) == attach(context, DIGEST, 10) == f"supernet-{DIGEST}-1"
+    assert len(context.queue.list_workflows(workflow_id_prefix="supernet-")) == 1
+
+
+def test_a_training_that_ended_is_followed_by_a_new_one_even_after_pruning(context):
+    first = attach(context, DIGEST, 10)
+    context.queue.cancel_workflow(first)
+    second = attach(context, DIGEST, 10)
+    assert second == f"supernet-{DIGEST}-2"
+    context.queue.cancel_workflow(second)
+    context.queue.delete_workflow(first)
+    assert attach(context, DIGEST, 10) == f"supernet-{DIGEST}-3"
+
+
+def test_who_waits(context):
+    shared = SharedRun(context, DIGEST)
+    with pytest.raises(NobodyWaits):
+        shared.look()
+    mine, theirs, queued = new_job(context), new_job(context, "b"), new_job(context, running=False)
+    with context.sessions() as session:
+        assert set(shared.waiting(session)) == {mine, theirs, queued}
+    with context.sessions.begin() as session:
+        ask_cancel(session, session.get(Job, mine))
+        move(session, queued, JobState.CANCELLED, from_states=(JobState.QUEUED,))
+    shared.look()
+    with context.sessions() as session:
+        assert shared.waiting(session) == [theirs], "cancelling one job leaves the others their supernet"
+
+
+def test_every_waiting_job_hears_of_the_progress(context):
+    jobs = [new_job(context), new_job(context, "b")]
+    shared = SharedRun(context, DIGEST)
+    shared.progress("train_supernet", 0.5, "epoch 2 of 4", 12.0, always=True)
+    with context.sessions() as session:
+        for job_id in jobs:
+            assert session.get(Job, job_id).progress["eta_s"] == 12.0
+            assert events(session, job_id)[-1].data["message"] == "epoch 2 of 4"
+
+
+def test_a_ready_supernet_is_found_without_a_training(context):
+    run = JobRun(context, new_job(context), 1)
+    ready = {"weights_sha256": "e" * 64, "predictor": {"form": "x"}, "ready_at": now()}
+    with context.sessions.begin() as session:
+        session.execute(update(Supernet).values(**ready))
+    found = ensure_supernet(run, "sup_a")
+    assert (found.id, found.weights_sha256, found.space.name) == ("sup_a", "e" * 64, "digits-mbv3")
+    assert context.queue.list_workflows(workflow_id_prefix="supernet-") == []
+
+
+def test_a_waiting_job_can_be_cancelled_and_can_be_lost(context):
+    cancelled, lost = new_job(context), new_job(context)
+    with context.sessions.begin() as session:
+        ask_cancel(session, session.get(Job, cancelled))
+        session.execute(update(Job).where(Job.id == lost).values(attempts=2))
+    with pytest.raises(JobCancelled):
+        ensure_supernet(JobRun(context, cancelled, 1), "sup_a")
+    with pytest.raises(JobLost):
+        ensure_supernet(JobRun(context, lost, 1), "sup_a")
+
+
+@pytest.mark.slow
+def test_trained_once_and_cancelling_one_job_leaves_it_to_the_other(small_installation):
+    installation = small_installation
+    supernet_id = installation.supernet("trial")
+    first, second = (installation.submit("supernet", {"supernet_id": supernet_id}) for _ in range(2))
+    installation.start_worker()
+    assert eventually(lambda: len(installation.events(first, "progress")) >= 4, 200)
+    installation.cancel(first)
+    assert installation.wait(first).state == "cancelled"
+    job = installation.wait(second, 300)
+    assert job.state == "succeeded" and job.result == {"supernet_id": supernet_id}
+    assert [e["step"] for e in installation.events(second, "step_started")] == ["train_supernet", "score_subnetworks"]
+    third = installation.submit("supernet", {"supernet_id": supernet_id})
+    installation.wait(third)
+    assert installation.events(third, "step_started") == []
