@@ -8,9 +8,10 @@ import pytest
 from tests.worker.installation import Installation, eventually
 
 
-@pytest.fixture
-def installation(tmp_path, database_url):
-    with Installation(tmp_path, database_url) as made:
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=[pytest.mark.postgres, pytest.mark.slow])])
+def installation(request, tmp_path):
+    url = request.getfixturevalue("migrated_sqlite" if request.param == "sqlite" else "migrated_postgres")
+    with Installation(tmp_path, url) as made:
         yield made
 
 
