@@ -23,18 +23,17 @@ from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from latency_tables.errors import JobConflict
+from service.artifacts import ArtifactStore
 from service.db.models import Job, Worker, now
 from service.jobs import JobState, move
 from service.settings import Settings
 from worker.steps import TRANSIENT
+from worker.upkeep import TIDY_S, prune, sweep_files
 
 FENCED: Final = 75
 SWEEP_S: Final = 1.0
 CANCEL_GRACE_S: Final = 4.0
 _FORGET: Final = timedelta(days=7)
-_PRUNE_S: Final = 3600.0
-_PRUNED: Final = 1000
-_OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 log = logging.getLogger("bespoke.worker")
 
 
@@ -64,15 +63,6 @@ def hand_over(client: DBOSClient, dead: Sequence[str]) -> int:
     return len(left)
 
 
-def prune(client: DBOSClient) -> int:
-    """Delete the engine's records of workflows that ended long ago; how many. Our own tables keep the jobs."""
-    before = (now() - _FORGET).isoformat()
-    ended = client.list_workflows(status=list(_OVER), completed_before=before, limit=_PRUNED, load_input=False, load_output=False)
-    if ended:
-        client.delete_workflows([status.workflow_id for status in ended])
-    return len(ended)
-
-
 class Liveness:
     """Beats, reaps and sweeps in a thread of its own from `start` on."""
 
@@ -98,16 +88,16 @@ class Liveness:
             session.execute(update(Worker).where(Worker.id == self._id).values(dead_at=now()))
 
     def _loop(self) -> None:
-        beaten = pruned = float("-inf")
+        beaten = tidied = float("-inf")
         while not self._stop.is_set():
             try:
                 if time.monotonic() - beaten >= self._settings.heartbeat_s:
                     self.beat()
                     beaten = time.monotonic()
                 self.sweep_cancelled()
-                if time.monotonic() - pruned >= _PRUNE_S:
-                    pruned = time.monotonic()
-                    prune(self._client)
+                if time.monotonic() - tidied >= TIDY_S:
+                    tidied = time.monotonic()
+                    self._tidy()
             except TRANSIENT as error:
                 log.warning("the database does not answer", extra={"reason": type(error).__name__})
             self._stop.wait(min(SWEEP_S, self._settings.heartbeat_s))
@@ -138,6 +128,12 @@ class Liveness:
         for job_id in ids:
             with suppress(JobConflict), self._sessions.begin() as session:
                 move(session, job_id, JobState.CANCELLED, from_states=(JobState.RUNNING,))
+
+    def _tidy(self) -> None:
+        pruned = prune(self._client)
+        removed = sweep_files(self._sessions, ArtifactStore(self._settings.data_dir / "artifacts"))
+        if pruned or removed:
+            log.info("tidied", extra={"workflows": pruned, "files": removed})
 
     def _bury(self, session: Session) -> None:
         others = session.execute(

@@ -80,6 +80,7 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
             "upper_ms": network.upper_ms,
             "confidence": target.pricing.confidence if network.upper_ms is not None else None,
             "measured_ms": measured_ms,
+            "prediction_error": None if measured_ms is None else measured_ms / network.predicted_ms - 1,
             "verified": measured_ms is not None and measured_ms <= target.budget_ms,
             "table_id": target.table_id,
         },

@@ -1,0 +1,53 @@
+"""Hourly tidying: what ended long ago and what no row names goes, nothing else."""
+
+import os
+import time
+from datetime import timedelta
+
+import pytest
+
+from service.artifacts import ArtifactStore, register
+from service.db.models import Tenant
+from service.db.session import create_db_engine, session_factory
+from service.job_queue import JobQueue
+from service.jobs import create_job
+from worker.upkeep import prune, sweep_files
+
+
+@pytest.fixture
+def place(database_url):
+    engine = create_db_engine(database_url)
+    queue = JobQueue(database_url)
+    sessions = session_factory(engine)
+    with sessions.begin() as session:
+        session.add(Tenant(id="t", name="t"))
+    yield sessions, queue
+    queue.close()
+    engine.dispose()
+
+
+def test_only_ended_workflows_are_pruned(place):
+    sessions, queue = place
+    ids = []
+    for _ in range(3):
+        with sessions.begin() as session:
+            job = create_job(session, tenant_id="t", kind="search", request={})
+            queue.submit(session, job)
+            ids.append(job.id)
+    queue.cancel(ids[0])
+    assert prune(queue._client) == 0, "it ended just now"
+    assert prune(queue._client, timedelta(seconds=-5)) == 1
+    left = {w.workflow_id for w in queue._client.list_workflows()}
+    assert left == set(ids[1:])
+
+
+def test_only_old_files_without_a_row_are_swept(place, tmp_path):
+    sessions, _ = place
+    store = ArtifactStore(tmp_path / "artifacts")
+    named, lost, young = (store.put(data)[0] for data in (b"named", b"lost", b"young"))
+    with sessions.begin() as session:
+        register(session, named, 5, "report")
+    for sha256 in (named, lost):
+        os.utime(store.path(sha256), (time.time() - 90_000,) * 2)
+    assert sweep_files(sessions, store) == 1
+    assert sorted(store.stored()) == sorted([named, young])

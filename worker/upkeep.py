@@ -1,0 +1,37 @@
+"""What a worker tidies up every hour: records of workflows that ended long ago, files that no row names."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from dbos import DBOSClient
+from sqlalchemy import select
+from sqlalchemy.orm import Session, sessionmaker
+
+from service.artifacts import ArtifactStore
+from service.db.models import Artifact, now
+
+TIDY_S: Final = 3600.0
+KEPT: Final = timedelta(days=7)
+MOST_AT_ONCE: Final = 1000
+FILE_AGE_S: Final = 86_400.0  # far longer than any step takes from writing a file to naming it in a row
+_OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+
+
+def prune(client: DBOSClient, kept: timedelta = KEPT) -> int:
+    """Delete the engine's records of workflows that ended longer ago; how many. Our own tables keep the jobs."""
+    before = (now() - kept).isoformat()
+    ended = client.list_workflows(
+        status=list(_OVER), completed_before=before, limit=MOST_AT_ONCE, load_input=False, load_output=False
+    )
+    if ended:
+        client.delete_workflows([status.workflow_id for status in ended])
+    return len(ended)
+
+
+def sweep_files(sessions: sessionmaker[Session], store: ArtifactStore, older_than_s: float = FILE_AGE_S) -> int:
+    """Remove what crashes left in the store; how many files. A remembered step whose file is swept is done again."""
+    with sessions() as session:
+        referenced = set(session.scalars(select(Artifact.sha256)))
+    return len(store.sweep(referenced, older_than_s))
