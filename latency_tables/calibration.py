@@ -78,19 +78,16 @@ class Calibration:
             raise PoorCalibration(
                 "latency does not grow with the table's sum; this table is not of this device, or of another context"
             )
-        best = usable[0]
-        for candidate in usable[1:]:
-            if candidate.robust_error < _SIMPLER_WINS * best.robust_error:
-                best = candidate
+        best = _simplest_good(usable)
         if len(sums) > 2 and best.robust_error > max_error:
             raise PoorCalibration(
                 f"predictions are {best.robust_error:.0%} off on {len(sums)} whole networks held out, more than {max_error:.0%}: "
                 "the table is of another context, the device was busy or throttled, or its latency is not additive. "
                 "Profile the device again (`bespoke profile`) with nothing else running."
             )
-        shared = next((f for f in fits if f.usable and not f.per_resolution), best)
-        if not best.per_resolution:
-            shared = best
+        # Resolutions of which too few networks were measured: the best model's line for the rest, else the best single line.
+        single = [f for f in usable if not f.per_resolution]
+        shared = best if best.covers_rest or not single else _simplest_good(single)
         errors = np.abs(1 / best.ratios - 1) if len(sums) > 1 else None
         return cls(
             intercept_ms=shared.shared[0],
@@ -236,6 +233,7 @@ class _Fit:
     robust_error: float
     usable: bool
     per_resolution: bool
+    covers_rest: bool
 
     @classmethod
     def of(cls, model: _Model, sums: Array, times: Array, sizes: npt.NDArray[np.int64]) -> _Fit:
@@ -258,7 +256,17 @@ class _Fit:
             robust_error=float(kept.mean()),
             usable=usable,
             per_resolution=bool(model.own),
+            covers_rest=None in lines,
         )
+
+
+def _simplest_good(fits: Sequence[_Fit]) -> _Fit:
+    """The first fit, which is the simplest, unless a richer one cuts the held-out error enough."""
+    best = fits[0]
+    for candidate in fits[1:]:
+        if candidate.robust_error < _SIMPLER_WINS * best.robust_error:
+            best = candidate
+    return best
 
 
 def _robust(design: Array, times: Array, sums: Array, masks: npt.NDArray[np.bool_]) -> Array:

@@ -180,12 +180,15 @@ def _without(op: Operator, size: str) -> tuple[object, ...]:
 
 
 def repeated(table: LatencyTable) -> list[Finding]:
-    """Replays: different operators with the same latency to the last digit, or repeats that never differ."""
+    """Replays: operators of different work with the same latency to the last digit, or repeats that never differ.
+
+    Operators of equal work may agree: tables from a formula or a simulator are tables too.
+    """
     found = []
-    values = [m.median_ms for m in table.rows.values()]
-    precise = [v for v in values if len(repr(v).replace(".", "").strip("0")) >= 6]
+    distinct = {(m.median_ms, op.macs) for op, m in table.rows.items()}
+    precise = [v for v, _ in distinct if len(repr(v).replace(".", "").strip("0")) >= 6]
     most = Counter(precise).most_common(1)
-    if most and most[0][1] >= max(3, 0.02 * len(values)):
+    if most and most[0][1] >= max(3, 0.02 * len(table.rows)):
         message = f"{most[0][1]} different operators have the same latency to the last digit; measurements do not"
         found.append(Finding("identical_rows", "review", message))
     told = [m for m in table.rows.values() if m.mad_ms is not None and (m.count or 0) >= 10]

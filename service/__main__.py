@@ -14,6 +14,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from service.app import create_app
+from service.protocol import with_deadline
 from service.settings import Settings
 from service.startup import UnsafeSettings, check_data_dir, check_settings
 from service.telemetry import configure_logging, log
@@ -35,13 +36,14 @@ def main() -> int:
     config = uvicorn.Config(
         create_app(settings),
         log_config=None,
+        http=with_deadline(settings.read_deadline_s),
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies or None,
         limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_s)),
-        timeout_keep_alive=int(settings.read_deadline_s),
+        timeout_keep_alive=max(1, int(settings.read_deadline_s)),
         h11_max_incomplete_event_size=16_384,
         lifespan="on",
     )

@@ -15,6 +15,7 @@ from service.errors import Problem, problem_of, problem_response
 from service.settings import LOOPBACK, Settings
 from service.telemetry import log, shown
 
+_HOST: Final = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[^:\[\]]{1,255})(?::\d{1,5})?", re.ASCII)
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -42,9 +43,8 @@ class Gateway:
 
     def host_is_ours(self, headers: Headers) -> bool:
         """Whether the Host header names this service; anything else may be DNS rebinding."""
-        host = headers.get("host", "").lower()
-        name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
-        return name in self._hosts
+        match = _HOST.fullmatch(headers.get("host", "").lower())
+        return match is not None and match[1] in self._hosts
 
     def dress(self, headers: MutableHeaders, request_id: str) -> None:
         """Headers that every answer has."""

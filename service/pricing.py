@@ -152,7 +152,7 @@ class PriceBook:
 
     def coverage(self, session: Session, table: Table, device: Device, space: Space) -> tuple[int, ...]:
         """Resolutions of the space that the table covers."""
-        key = ("coverage", table.id, space.name, space.classes)
+        key = ("coverage", table.id, *_key(space))
         return self._remember(key, lambda: covered_resolutions(space, self.table(session, table, device)))
 
     def sums(self, session: Session, table: Table, device: Device, space: Space) -> tuple[Space, DenseTable]:
@@ -161,7 +161,7 @@ class PriceBook:
         if not covered:
             raise no_table(space)
         here = space.at(covered)
-        key = ("sums", table.id, space.name, space.classes)
+        key = ("sums", table.id, *_key(space))
         return here, self._remember(key, lambda: dense_latency(here, self.table(session, table, device)))
 
     def fit(self, session: Session, table: Table, device: Device, space: Space) -> Fit:
@@ -179,7 +179,7 @@ class PriceBook:
             except PoorCalibration as error:
                 return Fit(Calibration(), last, str(error))
 
-        return self._remember(("fit", table.id, space.name, space.classes, len(rows), last), make)
+        return self._remember(("fit", table.id, *_key(space), len(rows), last), make)
 
     def load(
         self,
@@ -199,7 +199,7 @@ class PriceBook:
         fit = self.fit(session, table, device, space)
         if fit.refused is not None:
             raise PoorCalibration(fit.refused)
-        key = ("pricing", table.id, space.name, space.classes, fit.measured_at, fit.calibration.networks)
+        key = ("pricing", table.id, *_key(space), fit.measured_at, fit.calibration.networks)
 
         def make() -> Pricing:
             predicted = fit.calibration.apply(sums, here.resolutions)
@@ -244,6 +244,11 @@ class PriceBook:
             return replace(solved, scores=predictor.accuracy_of(solved.scores))
 
         return self._remember(key, make)
+
+
+def _key(space: Space) -> tuple[Hashable, ...]:
+    """What tells two forms of a space apart: classes and resolutions may differ."""
+    return (space.name, space.classes, space.resolutions)
 
 
 def no_table(space: Space) -> NoTable:
