@@ -71,7 +71,8 @@ class Job:
 
 def measure_in_child(job: Job, progress: Callable[[float], None] = lambda fraction: None) -> dict[str, Reading]:
     """Measure the networks of a job in a child process of its own. Raises MeasuringFailed."""
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    known = {name: value for name, value in os.environ.items() if not name.startswith("BESPOKE_")}  # no token, no key
+    environment = {**known, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     child = subprocess.Popen(
         [sys.executable, "-m", "latency_tables.agent.child"],
         stdin=subprocess.PIPE,
