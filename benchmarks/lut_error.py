@@ -19,13 +19,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.environment import environment
-from latency_tables.agent.environment import load
+from latency_tables.agent.environment import context, load
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.calibration import Calibration
 from latency_tables.dense import Array
+from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks
 from latency_tables.profiling import Reading, Settings
+from latency_tables.refine import refine
+from latency_tables.table import LatencyTable
 from supernets.export import export_networks, export_operators
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
@@ -77,6 +80,7 @@ def sample(
 
 def scores(
     space: Space,
+    operators: list[Operator],
     architectures: tuple[list[Architecture], list[Architecture]],
     profiled: Mapping[str, Reading],
     measured: Mapping[str, Reading],
@@ -88,16 +92,22 @@ def scores(
     def value(readings: Mapping[str, Reading], name: str) -> float:
         return float(getattr(readings[name].measurement, statistic))
 
-    def sums(chosen: list[Architecture]) -> Array:
-        return np.array([sum(value(profiled, op.text) for op in lower(space, a)) for a in chosen])
-
     probes, networks = architectures
-    calibration = Calibration.fit(
-        sums(probes), [value(profiled, f"probe{i}") for i in range(len(probes))], [a.resolution for a in probes], max_error=1.0
-    )
-    predicted = calibration.predict(sums(networks), [a.resolution for a in networks])
+    rows = {op: Measurement(value(profiled, op.text)) for op in operators}
+    lowered = [lower(space, a) for a in probes]
+    times = [value(profiled, f"probe{i}") for i in range(len(probes))]
+    table = LatencyTable(context(1), rows)
+    refined = refine(table, lowered, [a.resolution for a in probes], times)
+    calibration = refined.calibration
+
+    def sums(of: LatencyTable) -> Array:
+        return np.array([of.median_ms(lower(space, a)) for a in networks])
+
+    predicted = calibration.predict(sums(refined.table), [a.resolution for a in networks])
     truth = np.array([value(measured, f"net{i}") for i in range(len(networks))])
     repeated = np.array([value(again, f"net{i}") for i in range(len(networks))])
+    line = Calibration.fit([table.median_ms(ops) for ops in lowered], times, [a.resolution for a in probes], max_error=1.0)
+    plain = line.predict(sums(table), [a.resolution for a in networks])
     errors = np.abs(predicted / truth - 1)
     found = {
         "mape": errors.mean(),
@@ -106,7 +116,9 @@ def scores(
         "within_10pct": (errors <= 0.10).mean(),
         "repeat_mape": np.abs(repeated / truth - 1).mean(),
         "spearman": np.corrcoef(np.argsort(np.argsort(predicted)), np.argsort(np.argsort(truth)))[0, 1],
-        "ratio": np.median(truth / sums(networks)),
+        "ratio": np.median(truth / sums(table)),
+        "corrected": float(refined.corrected),
+        "line_mape": np.abs(plain / truth - 1).mean(),
         "bias": np.median(predicted / truth) - 1,
         "held_out_error": calibration.error or 0.0,
     }
@@ -141,7 +153,7 @@ def main() -> None:
         profiled = bench.measure({**files, **probe_files})
         profile_seconds = time.perf_counter() - start
         measured, again = bench.measure(network_files), bench.measure(network_files)
-    by_statistic = {s: scores(space, architectures, profiled, measured, again, s) for s in STATISTICS}
+    by_statistic = {s: scores(space, operators, architectures, profiled, measured, again, s) for s in STATISTICS}
     flags = [flag for reading in profiled.values() for flag in reading.flags]
     report = {
         **by_statistic[args.statistic],
