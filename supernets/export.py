@@ -12,7 +12,7 @@ import copy
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -79,6 +79,12 @@ def export_networks(space: Space, architectures: Sequence[Architecture], seed: i
     for chunk in _chunks(wanted):
         models.update(zip(chunk, _operator_models(chunk, seed, batch_size, space.batch_norm_eps), strict=True))
     return [_finished(_joined([models[op] for op in plan])) for plan in plans]
+
+
+def join_networks(space: Space, architectures: Sequence[Architecture], files: Mapping[Operator, bytes]) -> list[bytes]:
+    """`export_networks` from the files of `export_operators`, without exporting anything again. KeyError when one lacks."""
+    models = {op: onnx.load_model_from_string(data) for op, data in files.items()}
+    return [_finished(_joined([models[op] for op in lower(space, architecture)])) for architecture in architectures]
 
 
 def parity_error(network: nn.Module, onnx_file: bytes, *, samples: int = 16, generator: torch.Generator | None = None) -> float:

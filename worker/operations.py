@@ -15,7 +15,7 @@ from latency_tables.operators import Operator
 from service.artifacts import ArtifactStore
 from supernets.elastic.network import Supernet
 from supernets.evaluation import evaluate
-from supernets.export import OPSET, export_networks, export_onnx, export_operators, onnx_session, parity_error
+from supernets.export import OPSET, export_onnx, export_operators, join_networks, onnx_session, parity_error
 from supernets.search.catalog import solve
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
@@ -93,13 +93,19 @@ def operator_files(*, progress: Progress, places: dict[str, Any], operators: Seq
 
 
 def network_files(
-    *, progress: Progress, places: dict[str, Any], space: str, classes: int, architectures: Sequence[dict[str, Any]]
+    *,
+    progress: Progress,
+    places: dict[str, Any],
+    space: str,
+    classes: int,
+    architectures: Sequence[dict[str, Any]],
+    operators: dict[str, str],
 ) -> dict[str, Any]:
-    """Whole networks with random weights, to calibrate with: [[sha256, size in bytes], …]."""
+    """Whole networks with random weights, to calibrate with: [[sha256, size in bytes], …]. operators: text -> sha256."""
     store = ArtifactStore(Path(places["store"]))
     sized = space_named(space).with_classes(classes)
-    files = export_networks(sized, [sized.from_json(a) for a in architectures])
-    return {"files": [store.put(data) for data in files]}
+    files = {Operator.parse(text): store.read(sha256) for text, sha256 in operators.items()}
+    return {"files": [store.put(data) for data in join_networks(sized, [sized.from_json(a) for a in architectures], files)]}
 
 
 def search(*, progress: Progress, places: dict[str, Any], problem: dict[str, Any], strategy: str, seed: int) -> dict[str, Any]:

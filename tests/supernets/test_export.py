@@ -20,6 +20,7 @@ from supernets.export import (
     export_networks,
     export_onnx,
     export_operators,
+    join_networks,
     onnx_session,
     parity_error,
     random_network,
@@ -69,6 +70,15 @@ def test_joined_network_has_the_bytes_of_an_exported_one() -> None:
         exported = export_onnx(network, (1, architecture.resolution, architecture.resolution))
         assert described(onnx.load_from_string(joined)) == described(onnx.load_from_string(exported))
         assert joined == exported
+
+
+def test_network_joined_from_files_of_operators_is_the_exported_one() -> None:
+    small = DIGITS.at([8])
+    architecture = small.smallest()
+    files = export_operators(lower(small, architecture))
+    assert join_networks(small, [architecture], files) == export_networks(small, [architecture])
+    with pytest.raises(KeyError):
+        join_networks(small, [small.largest()], files)
 
 
 def test_delivered_network_has_the_nodes_of_its_operators_one_after_the_other() -> None:

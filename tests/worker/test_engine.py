@@ -1,6 +1,8 @@
 """The engine with real processes and a pipeline of stub length. Faults in full: tests/reliability/test_c_crash.py."""
 
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -89,3 +91,8 @@ def test_a_frozen_worker_cannot_keep_a_job_from_being_cancelled(installation):
     installation.start_worker(STUB)
     installation.cancel(job_id)
     assert installation.wait(job_id, 60).state == "cancelled"
+
+
+def test_the_engine_loads_no_torch():
+    code = "import sys, worker.engine; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

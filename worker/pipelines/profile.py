@@ -115,10 +115,12 @@ def _network_tasks(run: JobRun, space: Space, architectures: list[Architecture])
     described = [space.to_json(a) for a in architectures]
 
     def export(missing: list[int]) -> list[dict[str, Any]]:
+        operators = sorted({op for i in missing for op in lower(space, architectures[i])})
+        blocks = {str(t.operator): t.sha256 for t in operator_tasks(run, operators)}
         run.progress("export_networks", 0.0, f"{len(missing)} whole networks", always=True)
         with Laboratory(run) as laboratory:
-            asked = {"space": space.name, "classes": space.classes, "architectures": [described[i] for i in missing]}
-            files = laboratory.call("network_files", asked)["files"]
+            asked = {"space": space.name, "classes": space.classes, "operators": blocks}
+            files = laboratory.call("network_files", {**asked, "architectures": [described[i] for i in missing]})["files"]
         return [{"onnx_sha256": sha256, "size_bytes": size_bytes} for sha256, size_bytes in files]
 
     inputs = [{"space": space.name, "classes": space.classes, "architecture": d} for d in described]
