@@ -60,10 +60,15 @@ def delivered(service: BespokeClient, supernet_id: str, device: str, most: int =
 
 def newest_supernet(service: BespokeClient) -> str:
     """Id of the newest trained supernet. Raises NothingTrained."""
-    trained = [s for s in service.supernets() if s["ready_at"]]
-    if not trained:
+    found = newest_trained(service)
+    if found is None:
         raise NothingTrained("no supernet is trained yet; train one with `bespoke supernets train digits-mbv3 digits`")
-    return str(max(trained, key=lambda s: s["ready_at"])["id"])
+    return str(found["id"])
+
+
+def newest_trained(service: BespokeClient) -> dict[str, Any] | None:
+    trained = [s for s in service.supernets() if s["ready_at"]]
+    return max(trained, key=lambda s: str(s["ready_at"]), default=None)
 
 
 def _print(device: str, found: dict[str, Any], rows: int) -> None:
@@ -81,7 +86,7 @@ def _print(device: str, found: dict[str, Any], rows: int) -> None:
     ]
     grid(f"{device}: {len(points)} networks on the front, {proof}", (">latency ms", ">upper ms", ">accuracy", ">input"), table)
     low, high = found["reachable_ms"]["min"], found["reachable_ms"]["max"]
-    say(f"budgets from {milliseconds(low)} ms to {milliseconds(high)} ms can be met; above that nothing gets better")
+    say(f"The fastest network needs a budget of {milliseconds(low)} ms, the slowest {milliseconds(high)} ms.")
     if found["confidence"] is None:
         say(f"[dim]No upper bound yet: {found['missing_networks']} more whole networks must be measured (`bespoke profile`).[/]")
 

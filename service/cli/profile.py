@@ -46,7 +46,7 @@ def profile(
             if keep:
                 errors.print("measured; staying to verify delivered networks. Ctrl-C ends it.")
                 agent.wait()
-    say(f"{device} is measured for {space}. Next: `bespoke search --device {device} --budget-ms MS`, or `bespoke front`.")
+    say(f"{device} is measured for {space}. Next: `bespoke front --device {device}` shows what can be reached.")
 
 
 def measure(

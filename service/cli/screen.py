@@ -45,7 +45,9 @@ def grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], e
     if not rows and empty:
         console.print(empty)
         return
-    table = Table(title=title or None, title_justify="left", header_style="bold", title_style="bold")
+    if title:
+        console.print(f"[bold]{escape(title)}[/]")
+    table = Table(header_style="bold")
     for number, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
         table.add_column(column.removeprefix(">"), justify=justify, overflow="fold", no_wrap=number == 0)  # ids are copied
@@ -94,7 +96,7 @@ def report(error: BespokeError) -> None:
     """An error as a person can use it: what is wrong, where, and what to do next."""
     if isinstance(error, ApiProblem):
         errors.print(f"[bold red]error[/]: {escape(str(error))}")
-        for item in [e for e in error.errors if e.get("pointer") or e.get("detail") != error.detail][:10]:
+        for item in [e for e in error.errors if str(e.get("detail")) not in error.detail][:10]:
             place = f"{item['pointer']}: " if item.get("pointer") else ""
             errors.print(f"  {escape(place + str(item.get('detail') or item.get('code')))}")
         if error.reachable_ms:

@@ -9,9 +9,10 @@ import typer
 from rich.markup import escape
 
 from service.cli.connection import client
+from service.cli.front import newest_trained
 from service.cli.models import print_card
 from service.cli.pictures import draw_matrix
-from service.cli.screen import follow, grid, milliseconds, problem_text, say
+from service.cli.screen import errors, follow, grid, milliseconds, problem_text, say
 from service.client import BespokeClient, ClientError
 
 
@@ -29,9 +30,11 @@ def search(
     target: Annotated[
         list[str] | None, typer.Option(metavar="DEVICE=MS", help="A device and its budget; give it several times.")
     ] = None,
-    supernet: Annotated[str | None, typer.Option(help="Id of a trained supernet; left out: --space and --dataset.")] = None,
-    space: Annotated[str, typer.Option(help="Search space; its supernet is trained first if there is none.")] = "digits-mbv3",
-    dataset: Annotated[str, typer.Option(help="Data set to train on.")] = "digits",
+    supernet: Annotated[
+        str | None, typer.Option(help="Id of a trained supernet; left out: that of --space and --dataset, else the newest one.")
+    ] = None,
+    space: Annotated[str | None, typer.Option(help="Search space; its supernet is trained first if there is none.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Data set to train on.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Training recipe, if it must be trained.")] = None,
     strategy: Annotated[str, typer.Option(help="exact, evolution, gradient or random.")] = "exact",
     confidence: Annotated[
@@ -58,11 +61,7 @@ def search(
     [cyan]bespoke front[/] shows that range.
     """
     wanted = _targets(device, budget_ms, target or [])
-    source: dict[str, Any] = {"supernet": supernet} if supernet else {"space": space, "dataset": dataset}
-    if recipe is not None and not supernet:
-        source["recipe"] = recipe
     request: dict[str, Any] = {
-        **source,
         "targets": [{"device": name, "budget": {"latency_ms": budget}} for name, budget in wanted],
         "strategy": strategy,
         "candidates": candidates,
@@ -71,7 +70,7 @@ def search(
     if confidence is not None:
         request["confidence"] = confidence
     with client() as service:
-        job = service.search(request)
+        job = service.search({**source_of(service, supernet, space, dataset, recipe), **request})
         if detach:
             say(job.id)
             return
@@ -81,6 +80,21 @@ def search(
     failures = done.result.get("failures") or []
     if failures:
         raise SomeFailed(failures)
+
+
+def source_of(
+    service: BespokeClient, supernet: str | None, space: str | None, dataset: str | None, recipe: str | None
+) -> dict[str, str]:
+    """What the networks are cut from: as asked for, else the newest trained supernet, else the built-in digits."""
+    if supernet is not None:
+        return {"supernet": supernet}
+    if (space, dataset, recipe) == (None, None, None):
+        trained = newest_trained(service)
+        if trained is not None:
+            errors.print(f"from supernet {trained['id']} ({trained['space']} on {trained['dataset']})")
+            return {"supernet": trained["id"]}
+    source = {"space": space or "digits-mbv3", "dataset": dataset or "digits"}
+    return source if recipe is None else {**source, "recipe": recipe}
 
 
 def deliver(service: BespokeClient, models: list[dict[str, Any]], output: Path | None) -> None:
