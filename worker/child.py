@@ -39,6 +39,7 @@ _KEPT: Final = (
     "LD_LIBRARY_PATH",
     "BESPOKE_FAILPOINT",
 )
+OUT_OF_MEMORY: Final = ("MemoryError", "not enough memory", "out of memory")
 _TAIL_BYTES: Final = 2000
 
 
@@ -82,6 +83,7 @@ class Child:
         self._started = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as errors:
+            self._log_start = errors.tell()
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
                 [sys.executable, "-m", *arguments],
                 stdin=subprocess.PIPE,
@@ -178,11 +180,16 @@ class Child:
         code = self._process.wait()
         if code == 0:
             return
-        raise ChildCrashed(self.what, -code if code < 0 else 0, code, self._tail())
+        tail = self._tail()
+        if code > 0 and any(sign in tail for sign in OUT_OF_MEMORY):
+            raise StepFailed(
+                "OutOfMemory", f"{self.what} needs more memory than it may take (BESPOKE_STEP_MEMORY_MB) or there is"
+            )
+        raise ChildCrashed(self.what, -code if code < 0 else 0, code, tail)
 
     def _tail(self) -> str:
         with self._log.open("rb") as log:
-            log.seek(max(0, self._log.stat().st_size - _TAIL_BYTES))
+            log.seek(max(self._log_start, self._log.stat().st_size - _TAIL_BYTES))
             return log.read().decode(errors="replace")
 
 

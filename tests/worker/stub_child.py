@@ -28,6 +28,8 @@ if how == "memory":
         print(json.dumps({"event": "result", "got": True}), flush=True)
     except MemoryError:
         print(json.dumps({"event": "result", "got": False}), flush=True)
+if how == "hog":
+    taken = bytearray(2 << 30)
 if how == "beats":
     heard = 0
     while heard < 2:

@@ -71,6 +71,15 @@ def test_c11_memory_is_limited(tmp_path):
         assert list(child.messages()) == [{"event": "result", "got": False}]
 
 
+def test_c11_a_child_that_dies_of_memory_says_so_and_is_no_crash(tmp_path):
+    (tmp_path / "log.txt").write_text("MemoryError of an earlier child\n")
+    with start(tmp_path, "exit3") as child, pytest.raises(ChildCrashed):
+        list(child.messages())
+    with start(tmp_path, "hog", memory_bytes=1 << 30) as child, pytest.raises(StepFailed, match="memory") as caught:
+        list(child.messages())
+    assert caught.value.kind == "OutOfMemory"
+
+
 def test_a_child_knows_no_secrets(tmp_path, monkeypatch):
     for name in ("BESPOKE_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "BESPOKE_DATA_DIR"):
         monkeypatch.setenv(name, "secret")
