@@ -40,6 +40,7 @@ OPERATOR_SCOPES: Final = ("tenants:write", "metrics:read")
 TENANT_SCOPES: Final = tuple(s for s in SCOPES if s not in OPERATOR_SCOPES)
 AGENT_SCOPE: Final = "agent"
 PUBLIC: Final = "public"
+REVOKED: Final = "revoked"
 _FORM: Final = re.compile(r"bespoke_(key|agent|enrol)_([A-Za-z0-9_-]{43})([A-Za-z0-9_-]{6})", re.ASCII)
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _CACHE_S: Final = 1.0
@@ -133,7 +134,7 @@ def _valid(row: ApiKey) -> bool:
 
 def _agent(session: Session, digest: bytes) -> Identity | None:
     row = agent_rows.session_by_digest(session, digest)
-    if row is None or not hmac.compare_digest(row.key_digest, digest):
+    if row is None or not hmac.compare_digest(row.key_digest, digest) or row.closed_reason == REVOKED:
         return None
     return Identity(row.id, row.tenant_id, frozenset({AGENT_SCOPE}), row.device_id, row.id, _closed(row))
 

@@ -150,6 +150,10 @@ class PriceBook:
     def table(self, session: Session, table: Table, device: Device) -> LatencyTable:
         return self._remember(("table", table.id), lambda: to_latency_table(session, table, device))
 
+    def know(self, table_id: str, table: LatencyTable) -> None:
+        """Remember a table that is at hand, so that its rows need not be read back."""
+        self._remember(("table", table_id), lambda: table)
+
     def coverage(self, session: Session, table: Table, device: Device, space: Space) -> tuple[int, ...]:
         """Resolutions of the space that the table covers."""
         key = ("coverage", table.id, *_key(space))

@@ -16,7 +16,7 @@ from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks
 from latency_tables.trust import check_scale
-from service.auth import digest_of, new_secret
+from service.auth import REVOKED, digest_of, new_secret
 from service.datasets import known
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
@@ -73,7 +73,7 @@ def revoke_agent(name: str, services: Service, caller: Caller) -> Response:
     """Close the session of the device's agent: its key stops within a second."""
     with services.sessions.begin() as session:
         device = device_of(session, caller.tenant_id, name)
-        agent_rows.close_sessions_of(session, device.id, "revoked")
+        agent_rows.close_sessions_of(session, device.id, REVOKED)
     services.authenticator.forget()
     return Response(status_code=204)
 

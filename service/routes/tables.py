@@ -65,6 +65,7 @@ def _register(services: Services, caller: Identity, name: str, data: bytes, form
         device = device_of(session, caller.tenant_id, name)
         known = table_rows.with_digest(session, device.id, table.digest)
         row = known or _publish(session, device, table, findings)
+        services.prices.know(row.id, table)
         return TableCreated(
             id=row.id,
             version=row.version,
