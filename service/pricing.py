@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
-import numpy as np
 from sqlalchemy.orm import Session
 
 from latency_tables.calibration import Calibration
-from latency_tables.dense import DenseTable, Genes
+from latency_tables.dense import DenseTable
 from latency_tables.errors import InvalidArchitecture, NoTable, PoorCalibration
+from latency_tables.refine import Refined, refine
 from latency_tables.table import LatencyTable
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
@@ -29,7 +29,7 @@ from supernets.search import exact
 from supernets.search.pareto import Front
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
-from supernets.spaces.lowering import all_operators, covered_resolutions, dense_latency
+from supernets.spaces.lowering import all_operators, covered_resolutions, dense_latency, lower
 from supernets.spaces.space import Space
 
 DEFAULT_CONFIDENCE: Final = 0.95
@@ -79,11 +79,16 @@ class Pricing:
 
 @dataclass(frozen=True)
 class Fit:
-    """A calibration with what it rests on. refused: why the table may not be used for predictions, or None."""
+    """A calibration with what it rests on. refused: why the table may not be used for predictions, or None.
+
+    corrected: sums of the rows corrected by whole networks, to which the calibration then applies; None: of the rows as
+    they were measured.
+    """
 
     calibration: Calibration
     measured_at: datetime | None
     refused: str | None = None
+    corrected: DenseTable | None = None
 
 
 def to_latency_table(session: Session, table: Table, device: Device) -> LatencyTable:
@@ -109,13 +114,10 @@ def networks_of(space: Space, rows: Sequence[NetworkMeasurement]) -> list[tuple[
     return list(newest.values())
 
 
-def calibrate(space: Space, sums: DenseTable, networks: Sequence[tuple[Architecture, float]]) -> Calibration:
-    """Fit the calibration to measured networks of the space. Raises PoorCalibration."""
-    if not networks:
-        return Calibration()
-    genes: Genes = np.array([space.genes(architecture) for architecture, _ in networks], dtype=np.int64)
-    resolutions = np.array([architecture.resolution for architecture, _ in networks], dtype=np.int64)
-    return Calibration.fit(sums.price(genes), np.array([latency_ms for _, latency_ms in networks]), resolutions)
+def calibrate(space: Space, table: LatencyTable, networks: Sequence[tuple[Architecture, float]]) -> Refined:
+    """Calibrate a table to measured networks of the space, correcting its rows where that pays. Raises PoorCalibration."""
+    lowered = [lower(space, architecture) for architecture, _ in networks]
+    return refine(table, lowered, [a.resolution for a, _ in networks], [latency_ms for _, latency_ms in networks])
 
 
 def at_resolutions(dense: DenseTable, space: Space, kept: Space) -> DenseTable:
@@ -170,7 +172,7 @@ class PriceBook:
 
     def fit(self, session: Session, table: Table, device: Device, space: Space) -> Fit:
         """The calibration of a table from the device's whole networks, or why there is none."""
-        here, sums = self.sums(session, table, device, space)
+        here, _ = self.sums(session, table, device, space)
         rows = measurement_rows.networks(session, device.id, space.name, space.classes)
         last = max((row.created_at for row in rows), default=None)
 
@@ -179,7 +181,8 @@ class PriceBook:
             try:
                 if given is not None:
                     return Fit(Calibration.from_json(given), table.created_at)
-                return Fit(calibrate(here, sums, networks_of(here, rows)), last)
+                found = calibrate(here, self.table(session, table, device), networks_of(here, rows))
+                return Fit(found.calibration, last, None, dense_latency(here, found.table) if found.corrected else None)
             except PoorCalibration as error:
                 return Fit(Calibration(), last, str(error))
 
@@ -206,7 +209,7 @@ class PriceBook:
         key = ("pricing", table.id, *_key(space), fit.measured_at, fit.calibration.networks)
 
         def make() -> Pricing:
-            predicted = fit.calibration.apply(sums, here.resolutions)
+            predicted = fit.calibration.apply(sums if fit.corrected is None else fit.corrected, here.resolutions)
             return Pricing(here, table.id, sums, fit.calibration, predicted, None, None)
 
         return self._remember(key, make).at(confidence)
