@@ -44,12 +44,12 @@ def _progressive(name: str, description: str, scale: float) -> Recipe:
         )
 
     phases = (
-        phase("full", 30, 4e-3, 1, 1, 1, 1),
-        phase("kernel", 14, 2e-3, 1, None, 1, 1),
-        phase("depth 1", 4, 6e-4, 2, None, 2, 1),
-        phase("depth 2", 14, 1.5e-3, 2, None, None, 1),
-        phase("width 1", 4, 6e-4, 4, None, None, 2),
-        phase("width 2", 24, 1.5e-3, 4, None, None, None),
+        phase("full", 20, 1.5e-2, 1, 1, 1, 1),
+        phase("kernel", 10, 8e-3, 1, None, 1, 1),
+        phase("depth 1", 3, 4e-3, 2, None, 2, 1),
+        phase("depth 2", 12, 8e-3, 2, None, None, 1),
+        phase("width 1", 5, 6e-3, 4, None, None, 2),
+        phase("width 2", 40, 1.2e-2, 4, None, None, None),
     )
     return Recipe(
         name,

@@ -7,7 +7,10 @@ import torch
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
 from supernets.evaluation import evaluate
+from supernets.spaces.catalog import space_named
+from supernets.training import glyphs
 from supernets.training.catalog import RECIPES, recipe_named
+from supernets.training.data import load_dataset
 from supernets.training.loop import Trainer, rate
 from supernets.training.recipe import Phase, Recipe
 
@@ -152,3 +155,25 @@ def test_progressive_shrinking_has_the_published_phases():
     assert [p.name for p in phases] == ["full", "kernel", "depth 1", "depth 2", "width 1", "width 2"]
     assert [p.networks for p in phases] == [1, 1, 2, 2, 4, 4]
     assert [p.sort_channels for p in phases] == [False] * 4 + [True] * 2
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_short_run_of_every_recipe_trains(space, dataset, name, tmp_path):
+    recipe = recipe_named(name)
+    phases = tuple(replace(phase, epochs=5, warmup_epochs=min(1, phase.warmup_epochs)) for phase in recipe.phases)
+    trainer = Trainer(space, dataset, replace(recipe, phases=phases, batch_size=16), 0)
+    losses = []
+    trainer.run(tmp_path, lambda progress: losses.append(progress.loss))
+    assert len(losses) >= 5 * len(phases)
+    accuracy = evaluate(trainer.supernet.eval(), [space.largest()], dataset, "test")
+    assert accuracy[0] > 0.5
+
+
+def test_a_space_of_another_size_trains_on_glyphs(tmp_path, monkeypatch):
+    monkeypatch.setattr(glyphs, "PER_CLASS", {"train": 1, "validation": 1, "test": 1})
+    found = load_dataset("glyphs", tmp_path)
+    space = space_named("cifar-mbv3").with_classes(62)
+    recipe = Recipe("one step", "", (Phase("all", 1, 1e-3, networks=1),), batch_size=8, optimiser="adamw")
+    trainer = Trainer(space, found, recipe, 0)
+    assert trainer.step(recipe.phases[0], torch.arange(8), 0, 1e-3) > 0
+    assert all(torch.isfinite(p).all() for p in trainer.supernet.parameters())
