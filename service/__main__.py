@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import uvicorn
 from pydantic import ValidationError
@@ -19,6 +21,9 @@ from service.settings import Settings
 from service.startup import UnsafeSettings, check_data_dir, check_settings
 from service.telemetry import configure_logging, log
 
+# Where file descriptors run out, asyncio logs a failure for each place of the backlog.
+_BACKLOG: Final = 64
+
 
 def main() -> int:
     """Serve until told to stop; the exit status."""
@@ -26,6 +31,7 @@ def main() -> int:
         settings = Settings()
         check_settings(settings)
         check_data_dir(settings.data_dir)
+        _allow_files(settings.max_connections)
         listener = _bind(settings)
     except ValidationError as error:
         names = ", ".join(f"BESPOKE_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
@@ -42,6 +48,7 @@ def main() -> int:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=settings.trusted_proxies or None,
         limit_concurrency=settings.max_connections,
+        backlog=_BACKLOG,
         timeout_graceful_shutdown=max(1, int(settings.shutdown_s)),
         timeout_keep_alive=max(1, int(settings.read_deadline_s)),
         h11_max_incomplete_event_size=16_384,
@@ -58,6 +65,15 @@ def main() -> int:
         _withdraw(place)
         listener.close()
     return 0 if server.started else 3
+
+
+def _allow_files(connections: int) -> None:
+    """Room for every connection and the files behind it, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + 256
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _bind(settings: Settings) -> socket.socket:
