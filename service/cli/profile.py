@@ -24,6 +24,9 @@ def profile(
     resolution: Annotated[list[int] | None, typer.Option(help="Only this input size; give it several times.")] = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime; part of the context.")] = 1,
     networks: Annotated[int | None, typer.Option(min=0, max=500, help="Whole networks to measure for the calibration.")] = None,
+    elsewhere: Annotated[
+        bool, typer.Option("--elsewhere", help="The device is another machine, where an agent runs: queue the job and follow it.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Stay and measure delivered networks, until Ctrl-C.")] = False,
 ) -> None:
     """Measure this machine: its operators one by one, then whole networks to calibrate their sum.
@@ -36,9 +39,13 @@ def profile(
 
     [cyan]bespoke profile --space ofa-mbv3 --resolution 160 --keep[/]  and verify what is delivered later
 
-    Other devices run [cyan]bespoke agent[/] themselves: see [cyan]bespoke devices enrol[/].
+    [cyan]bespoke profile --device pi5 --elsewhere[/]  a device on which an agent runs: see [cyan]bespoke devices enrol[/]
     """
     with client() as service:
+        if elsewhere:
+            measure(service, None, device, space, resolution, networks)
+            say(f"{device} is measured for {space}. Next: `bespoke front --device {device}` shows what can be reached.")
+            return
         if ensure_device(service, device, threads):
             errors.print(f"{escape(device)} is registered")
         with LocalAgent(service, device, threads) as agent:
@@ -51,7 +58,7 @@ def profile(
 
 def measure(
     service: BespokeClient,
-    agent: LocalAgent,
+    agent: LocalAgent | None,
     device: str,
     space: str,
     resolutions: Sequence[int] | None = None,
@@ -63,7 +70,7 @@ def measure(
     """
 
     def alive(job: Job) -> None:
-        if not job.ended:
+        if agent is not None and not job.ended:
             agent.check()
 
     seen = service.device(device)

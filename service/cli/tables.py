@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -9,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from latency_tables.errors import InvalidTable
+from latency_tables.formats import hat_csv
 from latency_tables.formats.catalog import FORMATS, format_named
 from latency_tables.formats.native_json import context_from, loads
 from latency_tables.measurement import Context
@@ -17,6 +20,7 @@ from service.cli.screen import errors, say
 
 app = typer.Typer(no_args_is_help=True, help="Import, export and convert latency tables.")
 
+_HAT: Final = "hat"  # whole transformers, so probes and no table
 _MEDIA: Final = {".json": "application/json", ".csv": "text/csv"}
 
 Device = Annotated[str, typer.Argument(help="Name of a registered device.")]
@@ -67,7 +71,7 @@ def convert(
     file: Annotated[Path, typer.Argument(help="Table in another form.", exists=True, dir_okay=False, readable=True)],
     output: Annotated[Path, typer.Option("-o", "--output", help="A .json or .csv file to write.")],
     form: Annotated[
-        str | None, typer.Option("--format", help=f"One of {', '.join(FORMATS)}; left out: by the file's ending.")
+        str | None, typer.Option("--format", help=f"One of {', '.join([*FORMATS, _HAT])}; left out: by the file's ending.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="Take the context of this registered device.")] = None,
     context: Annotated[
@@ -84,13 +88,28 @@ def convert(
 
     [cyan]bespoke tables convert board.json -o board.csv[/]
     """
-    chosen = format_named(form or file.suffix.lower().lstrip("."))
+    if form == _HAT:
+        probes = hat_csv.read(_bytes(file))
+        output.write_bytes(hat_csv.write(probes))
+        say(f"{output}  {len(probes):,} measured transformers, checked; they are probes, not rows of a table")
+        return
+    chosen = format_named(form or file.name.removesuffix(".gz").rpartition(".")[2].lower())
     write = FORMATS[output.suffix.lower().lstrip(".")].write if media_type(output) else None
-    table = chosen.read(file.read_bytes(), _context(device, context))
+    table = chosen.read(_bytes(file), _context(device, context))
     if write is None:
         raise InvalidTable(f"{output.name}: this form is only read; write a .json or a .csv file")
     output.write_bytes(write(table))
     say(f"{output}  {len(table.rows):,} rows")
+
+
+def _bytes(file: Path) -> bytes:
+    """Content of a file, unpacked where it ends in .gz."""
+    if file.suffix != ".gz":
+        return file.read_bytes()
+    try:
+        return gzip.decompress(file.read_bytes())
+    except (OSError, EOFError, zlib.error):
+        raise InvalidTable(f"{file.name} is not a gzip file, or a damaged one; unpack it, or fetch it again") from None
 
 
 def _context(device: str | None, file: Path | None) -> Context | None:

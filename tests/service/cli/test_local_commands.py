@@ -115,3 +115,19 @@ def test_tables_are_converted_without_a_service(bespoke: Bespoke, server: Server
     ):
         done = bespoke("tables", "convert", *arguments)
         assert done.status == 1 and (says in done.err or "say which device" in done.err), done.err
+
+
+HAT_DATA = Path(__file__).parents[4] / "shared" / "data" / "hat"
+
+
+@pytest.mark.skipif(
+    not HAT_DATA.is_dir(), reason="HAT's measurements lie beside the checkout, in ../shared/data/hat, and are not there"
+)
+def test_measured_transformers_are_checked_and_written_again(bespoke: Bespoke, tmp_path: Path) -> None:
+    source = sorted(HAT_DATA.rglob("*.csv.gz"))[0]
+    done = bespoke("tables", "convert", source, "--format", "hat", "-o", tmp_path / "probes.csv")
+    assert done.status == 0, done.err
+    assert "measured transformers" in done.out
+    again = bespoke("tables", "convert", tmp_path / "probes.csv", "--format", "hat", "-o", tmp_path / "again.csv")
+    assert again.status == 0, again.err
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "probes.csv").read_bytes()
