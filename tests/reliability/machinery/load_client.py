@@ -1,0 +1,70 @@
+"""A load client: one order as JSON on standard input, what it found on standard output.
+
+Plain asyncio streams with kept-alive connections and the smallest parser that will do: the client must cost less than the
+server that it measures, for both share the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from typing import Any
+from urllib.parse import urlsplit
+
+
+async def answer(reader: asyncio.StreamReader) -> int:
+    """Status of the next answer, after reading all of it."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = 0
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            length = int(value)
+    if length:
+        await reader.readexactly(length)
+    return int(head[9:12])
+
+
+async def client(order: dict[str, Any], data: bytes, until: float, statuses: Counter[str], times: list[float]) -> None:
+    place = urlsplit(order["url"])
+    writer = None
+    while time.monotonic() < until:
+        try:
+            if writer is None:
+                reader, writer = await asyncio.open_connection(place.hostname, place.port)
+            started = time.perf_counter()
+            writer.write(data)
+            status = await answer(reader)
+            statuses[str(status)] += 1
+            if status < 300:
+                times.append((time.perf_counter() - started) * 1e3)
+            elif status in (429, 503):
+                await asyncio.sleep(0.05)
+        except (OSError, asyncio.IncompleteReadError):
+            statuses["closed"] += 1
+            writer = None
+            await asyncio.sleep(0.05)
+    if writer is not None:
+        writer.close()
+
+
+async def run(order: dict[str, Any]) -> dict[str, Any]:
+    place = urlsplit(order["url"])
+    body = json.dumps(order["body"]).encode() if "body" in order else b""
+    lines = [f"{order['method']} {place.path} HTTP/1.1", f"Host: {place.netloc}", f"Authorization: Bearer {order['key']}"]
+    if body:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    data = "\r\n".join([*lines, "", ""]).encode() + body
+    statuses: Counter[str] = Counter()
+    times: list[float] = []
+    started = time.monotonic()
+    until = started + order["seconds"]
+    await asyncio.gather(*(client(order, data, until, statuses, times) for _ in range(order["clients"])))
+    return {"seconds": time.monotonic() - started, "statuses": dict(statuses), "times_ms": times}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(run(json.loads(sys.stdin.read())))))
