@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, delete, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from service.db.models import Device, IdempotencyKey, Job, Model, now
@@ -14,6 +14,9 @@ from service.jobs import ACTIVE, JobState
 
 Cursor = tuple[datetime, str]
 KEPT: Final = timedelta(hours=24)
+_SHOWN: Final = select(*(c for c in Job.__table__.c if c.name != "request")).where(
+    Job.tenant_id == bindparam("tenant"), Job.id == bindparam("job")
+)
 
 
 def before(created_at: Any, row_id: Any, cursor: Cursor) -> ColumnElement[bool]:
@@ -23,6 +26,11 @@ def before(created_at: Any, row_id: Any, cursor: Cursor) -> ColumnElement[bool]:
 
 def get(session: Session, tenant_id: str, job_id: str) -> Job | None:
     return session.scalar(select(Job).where(Job.tenant_id == tenant_id, Job.id == job_id))
+
+
+def shown(connection: Connection, tenant_id: str, job_id: str) -> Row[Any] | None:
+    """What `GET /v1/jobs/{id}` shows, without the object-relational layer: jobs are polled more than anything else is asked."""
+    return connection.execute(_SHOWN, {"tenant": tenant_id, "job": job_id}).one_or_none()
 
 
 def listed(

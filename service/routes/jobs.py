@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 import anyio
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
@@ -31,7 +32,7 @@ _PING_S: Final = 15.0
 _EVENTS: Final = 1000
 
 
-def job_view(job: Job) -> JobView:
+def job_view(job: Job | Row[Any]) -> JobView:
     progress = job.progress or {}
     waiting = "waiting for a worker" if job.state == job_states.JobState.QUEUED else ""
     return JobView(
@@ -87,8 +88,11 @@ def listed(
 @router.get("/v1/jobs/{job_id}", response_model=JobView, openapi_extra=needs("jobs:read"))
 def one(job_id: str, services: Service, caller: Caller) -> Response:
     """A job: state, progress, result or error."""
-    with services.sessions() as session:
-        view = job_view(job_of(session, caller.tenant_id, job_id))
+    with services.engine.connect() as connection:
+        row = job_rows.shown(connection, caller.tenant_id, job_id)
+    if row is None:
+        raise not_found("job")
+    view = job_view(row)
     return Response(view.model_dump_json(), media_type="application/json")  # polled often: validated once is enough
 
 
