@@ -1,4 +1,4 @@
-"""Every router, in the order of the contract."""
+"""Every router. Jobs come first: they are polled most, and routes are matched in this order."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from service.routes import agent, checking, devices, health, jobs, keys, measuri
 
 ROUTERS: Final[tuple[APIRouter, ...]] = tuple(
     module.router
-    for module in (health, spaces, devices, tables, measuring, checking, agent, supernets, searches, jobs, models, keys)
+    for module in (jobs, health, spaces, devices, tables, measuring, checking, agent, supernets, searches, models, keys)
 )
