@@ -34,7 +34,9 @@ Each message tells the reader what to do next.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 
 class BespokeError(Exception):
@@ -85,12 +87,13 @@ class UnknownSpace(BespokeError, LookupError):
 
 
 class InfeasibleBudget(BespokeError):
-    """No network of the space meets the budget; `minimum` and `maximum` are what can be reached."""
+    """No network of the space meets the budget; `minimum` and `maximum` are what `constraint` can reach."""
 
-    def __init__(self, message: str, minimum: float, maximum: float) -> None:
+    def __init__(self, message: str, minimum: float, maximum: float, constraint: str = "latency_ms") -> None:
         super().__init__(message)
         self.minimum = minimum
         self.maximum = maximum
+        self.constraint = constraint
 
 
 class ContradictingConstraints(InfeasibleBudget):
@@ -98,6 +101,15 @@ class ContradictingConstraints(InfeasibleBudget):
 
     `minimum` and `maximum` are what the first constraint can reach while the others hold; infinite where nothing can.
     """
+
+
+def reachable(error: InfeasibleBudget) -> dict[str, Any]:
+    """What a problem document says of an infeasible budget; no range where nothing can be reached (JSON has no infinity)."""
+    found: dict[str, Any] = {"constraint": error.constraint}
+    if math.isfinite(error.minimum) and math.isfinite(error.maximum):
+        name = "reachable_ms" if error.constraint == "latency_ms" else "reachable"
+        found[name] = {"min": error.minimum, "max": error.maximum}
+    return found
 
 
 class InvalidSearch(BespokeError, ValueError):

@@ -137,14 +137,11 @@ def _table(e: Any) -> Problem:
     return Problem("invalid_table", str(e), errors=rows, rows=[number for number, _ in e.rows])
 
 
-def _infeasible(e: Any) -> Problem:
-    return infeasible(e.minimum, e.maximum, str(e))
-
-
-def infeasible(minimum_ms: float, maximum_ms: float, detail: str, pointer: str = "/targets/0/budget/latency_ms") -> Problem:
-    """An unreachable budget, with the range that can be reached."""
-    reachable = {"min": minimum_ms, "max": maximum_ms}
-    return Problem("infeasible_budget", detail, errors=[error(pointer, "infeasible_budget", detail)], reachable_ms=reachable)
+def infeasible(e: domain.InfeasibleBudget, target: int = 0) -> Problem:
+    """An unreachable budget of a target: which constraint, and the range that it can reach."""
+    detail, pointer = str(e), f"/targets/{target}/budget/{e.constraint}"
+    errors = [error(pointer, "infeasible_budget", detail)]
+    return Problem("infeasible_budget", detail, errors=errors, **domain.reachable(e))
 
 
 def _missing(e: Any) -> Problem:
@@ -153,7 +150,7 @@ def _missing(e: Any) -> Problem:
 
 _DOMAIN: Final[tuple[tuple[type[Exception], Callable[[Any], Problem]], ...]] = (
     (domain.InvalidTable, _table),
-    (domain.InfeasibleBudget, _infeasible),
+    (domain.InfeasibleBudget, infeasible),
     (domain.MissingLatency, _missing),
     (domain.TooFewNetworks, lambda e: Problem("too_few_networks", str(e), missing_networks=e.missing)),
     (domain.NoTable, lambda e: Problem("no_table", str(e))),

@@ -7,6 +7,7 @@ end of file, or silence, means that the worker is gone, and the child ends. Stan
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import resource
@@ -18,7 +19,7 @@ import time
 import traceback
 from typing import Any
 
-from latency_tables.errors import BespokeError
+from latency_tables.errors import BespokeError, InfeasibleBudget
 from service.failpoints import failpoint
 
 
@@ -39,7 +40,7 @@ def main() -> None:
             say({"event": "result", "result": _answer(call, say)})
         except Exception as error:  # noqa: BLE001 - every error of an operation goes to the worker
             traceback.print_exc()
-            say({"event": "error", "type": _kind(error), "message": str(error)[:2000]})
+            say({"event": "error", "type": _kind(error), "message": str(error)[:2000], "detail": _detail(error)})
             return
 
 
@@ -61,6 +62,14 @@ def _kind(error: Exception) -> str:
     if isinstance(error, BespokeError):
         return type(error).__name__
     return "OSError" if isinstance(error, OSError) else "InternalError"
+
+
+def _detail(error: Exception) -> dict[str, Any]:
+    """What the worker needs to raise an infeasible budget again; infinities, which JSON has not, become nothing reachable."""
+    if not isinstance(error, InfeasibleBudget):
+        return {}
+    low, high = (None if math.isinf(value) else value for value in (error.minimum, error.maximum))
+    return {"minimum": low, "maximum": high, "constraint": error.constraint}
 
 
 def _listen(calls: queue.SimpleQueue[dict[str, Any]], silence_s: float) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from supernets.accuracy import AccuracyPredictor
+from supernets.search.budgets import SIZE, costs_of
 from supernets.spaces.architecture import Architecture
 from worker.context import JobRun
-from worker.targets import Solved, Target
+from worker.targets import LATENCY, Solved, Target
 
 if TYPE_CHECKING:
     from worker.pipelines.train_supernet import ReadySupernet
@@ -74,6 +75,7 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
         "job_id": run.job_id,
         "device": target.device,
         "budget_ms": target.budget_ms,
+        "constraints": constraints_of(target, network),
         "architecture": ready.space.to_json(network.architecture),
         "latency": {
             "predicted_ms": network.predicted_ms,
@@ -108,6 +110,19 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
             "versions": versions(),
         },
     }
+
+
+def constraints_of(target: Target, network: Delivered) -> list[dict[str, Any]]:
+    """Every limit of the budget with the network's own value and where that comes from."""
+    value, basis = network.measured_ms, "measured on the device"
+    if value is None:
+        value, basis = (network.predicted_ms, "predicted") if network.upper_ms is None else (network.upper_ms, "upper bound")
+    found = [{"name": LATENCY, "limit": target.budget_ms, "value": value, "basis": basis}]
+    costs = costs_of(target.pricing.space, network.architecture)
+    for name, limit in target.limits.items():
+        own = network.file["size_bytes"] if name == SIZE else costs[name]
+        found.append({"name": name, "limit": limit, "value": own, "basis": "file" if name == SIZE else "operators"})
+    return found
 
 
 def versions() -> dict[str, str]:

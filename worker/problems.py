@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from latency_tables.errors import BespokeError, InfeasibleBudget, MissingLatency, TooFewNetworks
+from latency_tables.errors import BespokeError, InfeasibleBudget, MissingLatency, TooFewNetworks, reachable
 from worker.steps import StepFailed
 
 _INTERNAL: Final = (
@@ -18,7 +18,8 @@ def problem_of(error: Exception) -> dict[str, Any]:
     if isinstance(error, StepFailed):
         return {"type": _urn(error.kind), "title": _title(error.kind), "status": 500, "detail": str(error), **error.detail}
     if isinstance(error, BespokeError):
-        name = type(error).__name__
+        # Limits that contradict each other are an infeasible budget too: one type for whoever reads it.
+        name = InfeasibleBudget.__name__ if isinstance(error, InfeasibleBudget) else type(error).__name__
         return {"type": _urn(name), "title": _title(name), "status": 422, "detail": str(error), **_more(error)}
     if isinstance(error, MemoryError):
         return {"type": "urn:bespoke:out-of-memory", "title": "Out of memory", "status": 500, "detail": _INTERNAL}
@@ -27,7 +28,7 @@ def problem_of(error: Exception) -> dict[str, Any]:
 
 def _more(error: BespokeError) -> dict[str, Any]:
     if isinstance(error, InfeasibleBudget):
-        return {"reachable_ms": {"min": error.minimum, "max": error.maximum}}
+        return reachable(error)
     if isinstance(error, MissingLatency):
         return {"missing_operators": list(error.operators[:20])}
     if isinstance(error, TooFewNetworks):

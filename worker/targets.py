@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Protocol
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -13,7 +14,7 @@ from latency_tables.dense import DenseTable
 from latency_tables.errors import InfeasibleBudget, NoTable
 from service.db import devices
 from service.pricing import PriceBook, Pricing, at_resolutions
-from supernets.search import exact
+from supernets.search.budgets import SIZE, costs_of, limited
 from supernets.search.catalog import solve
 from supernets.search.problem import Candidate, Constraint, Problem, SearchResult
 from supernets.spaces.architecture import Architecture
@@ -25,7 +26,10 @@ MORE_RESOLUTIONS: Final = 3
 
 @dataclass
 class Target:
-    """One device and budget. limit_ms: what the bound must keep; `tighten` lowers it after a broken budget."""
+    """One device and budget. limit_ms: what the bound must keep; `tighten` lowers it after a broken budget.
+
+    limits: the other limits by name. file_overhead_bytes: what files were seen to hold besides weights.
+    """
 
     index: int
     device: str
@@ -36,6 +40,8 @@ class Target:
     limit_ms: float
     ruled_out: set[str] = field(default_factory=set)
     measured_ms: list[float] = field(default_factory=list)
+    limits: dict[str, int] = field(default_factory=dict)
+    file_overhead_bytes: int = 0
 
     @property
     def reachable(self) -> tuple[float, float]:
@@ -47,6 +53,18 @@ class Target:
         self.ruled_out.add(architecture.digest)
         self.measured_ms.append(measured_ms)
         self.limit_ms = min(self.limit_ms, self.limit_ms * self.budget_ms / measured_ms)
+
+    def outgrown(self, architecture: Architecture, size_bytes: int) -> None:
+        """Rule out a network whose file is larger than its limit, and expect as much besides the weights of the others."""
+        self.ruled_out.add(architecture.digest)
+        weights = costs_of(self.pricing.space, architecture)[SIZE]
+        self.file_overhead_bytes = max(self.file_overhead_bytes, size_bytes - weights)
+
+    def problem(self, score: DenseTable, space: Space, wanted: int = 1) -> Problem:
+        """What is to be solved, at the resolutions of `space`. Raises InfeasibleBudget naming the constraint."""
+        bound = at_resolutions(self.pricing.held, self.pricing.space, space)
+        alone = Problem(space.chain, score, (Constraint(LATENCY, bound, self.limit_ms),), wanted)
+        return limited(space, alone, self.limits, self.file_overhead_bytes)
 
 
 @dataclass(frozen=True)
@@ -66,8 +84,9 @@ def load_target(
     if device is None or device.id != item["device_id"]:
         raise NoTable(f"device {item['device']} of this job is no longer there; register it again")
     pricing = book.load(session, device, space, table_id=item["table_id"], confidence=confidence)
-    budget_ms = float(item["budget"]["latency_ms"])
-    return Target(index, device.name, device.id, pricing.table_id, budget_ms, pricing, budget_ms)
+    limits = dict(item["budget"])
+    budget_ms = float(limits.pop(LATENCY))
+    return Target(index, device.name, device.id, pricing.table_id, budget_ms, pricing, budget_ms, limits=limits)
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,10 @@ class Wish:
     candidates: int
 
 
-Solver = Callable[[Problem, str, np.random.Generator], SearchResult]
+class Solver(Protocol):
+    """How a problem is solved: `supernets.search.catalog.solve`, here or in a child."""
+
+    def __call__(self, problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult: ...
 
 
 def solve_target(target: Target, wish: Wish, generator: np.random.Generator, solver: Solver = solve) -> Solved:
@@ -89,7 +111,7 @@ def solve_target(target: Target, wish: Wish, generator: np.random.Generator, sol
     Beside the best few, the best one of other resolutions: the predictor errs alike for like networks, so a choice
     among near copies would be none.
     """
-    space, bound = target.pricing.space, target.pricing.held
+    space = target.pricing.space
     least, most = target.reachable
     if target.limit_ms < least:
         raise InfeasibleBudget(
@@ -100,10 +122,12 @@ def solve_target(target: Target, wish: Wish, generator: np.random.Generator, sol
         )
     score = at_resolutions(wish.score, wish.space, space)
     wanted = wish.candidates + len(target.ruled_out)
-    result = solver(Problem(space.chain, score, (Constraint(LATENCY, bound, target.limit_ms),), wanted), wish.strategy, generator)
+    result = solver(target.problem(score, space, wanted), wish.strategy, generator)
     found = [*result.candidates]
     if wish.candidates > 1:
-        found += _of_other_resolutions(space, score, bound, target.limit_ms, {int(c.genes[0]) for c in found})
+        # Several constraints may take HiGHS seconds, so they go where `solver` solves them.
+        exactly = partial(solver if target.limits else solve, strategy="exact", generator=generator)
+        found += _of_other_resolutions(target, score, {int(c.genes[0]) for c in found}, exactly)
     named = [(c, space.architecture(c.genes)) for c in found]
     kept = [(c, a) for c, a in named if a.digest not in target.ruled_out]
     if not kept:
@@ -116,17 +140,17 @@ def solve_target(target: Target, wish: Wish, generator: np.random.Generator, sol
 
 
 def _of_other_resolutions(
-    space: Space, score: DenseTable, bound: DenseTable, limit_ms: float, covered: set[int]
+    target: Target, score: DenseTable, covered: set[int], exactly: Callable[[Problem], SearchResult]
 ) -> list[Candidate]:
     """The best network of some resolutions that are not covered yet, evenly spread."""
+    space = target.pricing.space
     others = [r for r in range(len(space.resolutions)) if r not in covered]
     spread = sorted({others[i] for i in np.linspace(0, len(others) - 1, MORE_RESOLUTIONS).round().astype(int)}) if others else []
     found = []
     for index in spread:
         small = space.at([space.resolutions[index]])
-        constraint = Constraint(LATENCY, at_resolutions(bound, space, small), limit_ms)
         try:
-            best = exact.solve(Problem(small.chain, at_resolutions(score, space, small), (constraint,))).candidates[0]
+            best = exactly(target.problem(at_resolutions(score, space, small), small)).candidates[0]
         except InfeasibleBudget:
             continue
         genes = best.genes.copy()

@@ -89,6 +89,8 @@ def print_card(card: dict[str, Any]) -> None:
         f"  file      {file.get('size_bytes', 0):,} bytes, {file.get('parameters', 0):,} parameters, "
         f"{file.get('macs', 0):,} MACs, opset {file.get('opset')}"
     )
+    for limit in (card.get("constraints") or [])[1:]:
+        say(f"  {limit['name']:<9} {limit['value']:,} of {limit['limit']:,}")
     say(f"  sha256    {file.get('sha256')}")
     if not kept:
         say("[dim]  Not verified: run `bespoke profile --keep` (or an agent on the device), then search again.[/]")

@@ -30,6 +30,11 @@ def search(
     target: Annotated[
         list[str] | None, typer.Option(metavar="DEVICE=MS", help="A device and its budget; give it several times.")
     ] = None,
+    size_bytes: Annotated[int | None, typer.Option(min=1, help="Largest ONNX file, in bytes; holds for every target.")] = None,
+    macs: Annotated[int | None, typer.Option(min=1, help="Most multiply-adds of one input.")] = None,
+    memory_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Largest peak of the activations, in bytes, for one input.")
+    ] = None,
     supernet: Annotated[
         str | None, typer.Option(help="Id of a trained supernet; left out: that of --space and --dataset, else the newest one.")
     ] = None,
@@ -57,12 +62,16 @@ def search(
 
     [cyan]bespoke search --device pixel7 --budget-ms 12 --confidence 0.95 --strategy evolution[/]
 
+    [cyan]bespoke search --device board --budget-ms 20 --size-bytes 1000000 --memory-bytes 262144[/]  all of it at once
+
     A budget that no network can meet is refused at once, with the range that can be reached;
     [cyan]bespoke front[/] shows that range.
     """
     wanted = _targets(device, budget_ms, target or [])
+    given = {"size_bytes": size_bytes, "macs": macs, "memory_bytes": memory_bytes}
+    limits = {name: value for name, value in given.items() if value is not None}
     request: dict[str, Any] = {
-        "targets": [{"device": name, "budget": {"latency_ms": budget}} for name, budget in wanted],
+        "targets": [{"device": name, "budget": {"latency_ms": budget, **limits}} for name, budget in wanted],
         "strategy": strategy,
         "candidates": candidates,
         "verify": verify,

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.errors import BespokeError
+from latency_tables.errors import BespokeError, InfeasibleBudget
 from service.db import devices as device_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Device, Job, Supernet
@@ -21,10 +21,14 @@ from service.routes.supernets import IdempotencyKey, wanted_supernet
 from service.schemas.jobs import JobView
 from service.schemas.searches import SearchIn, Target
 from service.submission import once, request_digest, submit
+from supernets.search.budgets import limited
 from supernets.search.catalog import STRATEGIES
+from supernets.search.problem import Constraint
+from supernets.search.problem import Problem as SearchProblem
 
 router = APIRouter(route_class=GuardedRoute, tags=["searches"])
 PATH: Final = "/v1/searches"
+LATENCY: Final = "latency_ms"
 
 
 @router.post(PATH, status_code=202, openapi_extra=needs("jobs:write", JSON))
@@ -87,19 +91,25 @@ def _targets(session: Session, services: Services, tenant_id: str, body: SearchI
                 "device": device.name,
                 "device_id": device.id,
                 "table_id": pricing.table_id,
-                "budget": {"latency_ms": target.budget.latency_ms},
+                "budget": {"latency_ms": target.budget.latency_ms, **target.budget.limits()},
             }
         )
     return found
 
 
 def _check_reachable(index: int, target: Target, device: Device, pricing: Pricing) -> None:
+    """Refuses what no network can keep: each limit alone, and the others within the peak memory."""
     low, high = pricing.reachable_ms()
-    if target.budget.latency_ms >= low:
-        return
-    bound = "" if pricing.confidence is None else f" with {pricing.confidence:.0%} confidence"
-    detail = (
-        f"no network of {pricing.space.name} is that fast on {device.name}{bound}: budgets from {low:.4g} ms on can be kept, "
-        f"and the slowest network takes {high:.4g} ms"
-    )
-    raise infeasible(low, high, detail, f"/targets/{index}/budget/latency_ms")
+    latency_ms = target.budget.latency_ms
+    if latency_ms < low:
+        bound = "" if pricing.confidence is None else f" with {pricing.confidence:.0%} confidence"
+        detail = (
+            f"no network of {pricing.space.name} is that fast on {device.name}{bound}: budgets from {low:.4g} ms on can be "
+            f"kept, and the slowest network takes {high:.4g} ms"
+        )
+        raise infeasible(InfeasibleBudget(detail, low, high), index)
+    held = pricing.held
+    try:
+        limited(pricing.space, SearchProblem(held.chain, held, (Constraint(LATENCY, held, latency_ms),)), target.budget.limits())
+    except InfeasibleBudget as reason:
+        raise infeasible(reason, index) from None

@@ -18,8 +18,24 @@ class SupernetIn(Strict):
     seed: Seed = 0
 
 
+Limit = Annotated[int, Field(ge=1, le=10**15)]
+
+
 class Budget(Strict):
+    """What a network may take at most, all of it at once.
+
+    size_bytes: the ONNX file. macs: multiply-adds of one input. memory_bytes: peak of the activations, batch 1.
+    """
+
     latency_ms: LatencyMs
+    size_bytes: Limit | None = None
+    macs: Limit | None = None
+    memory_bytes: Limit | None = None
+
+    def limits(self) -> dict[str, int]:
+        """The limits besides latency, by name."""
+        given = self.model_dump(exclude={"latency_ms"}, exclude_none=True)
+        return {name: int(value) for name, value in given.items()}
 
 
 class Target(Strict):

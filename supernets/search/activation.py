@@ -54,6 +54,7 @@ def within_activation(space: Space, problem: Problem, limit_bytes: float) -> Pro
             "raise the limit, or allow smaller resolutions",
             least,
             largest,
+            "memory_bytes",
         ) from None
     return replace(problem, score=score, constraints=constraints)
 

@@ -60,6 +60,7 @@ def infeasible(constraint: Constraint) -> InfeasibleBudget:
         "raise the budget, or allow smaller resolutions",
         least,
         largest,
+        constraint.name,
     )
 
 

@@ -92,7 +92,10 @@ def _contradiction(problem: Problem, time_limit_s: float) -> ContradictingConstr
         else f"the others contradict each other already, without {first.name}"
     )
     return ContradictingConstraints(
-        f"no network keeps {names} at once, though each can be kept alone; {reach}: raise a limit", *reached
+        f"no network keeps {names} at once, though each can be kept alone; {reach}: raise a limit",
+        reached[0],
+        reached[1],
+        first.name,
     )
 
 

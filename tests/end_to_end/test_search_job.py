@@ -6,6 +6,8 @@ import pytest
 from sqlalchemy import select
 
 from service.db.models import Model, NetworkMeasurement, Table
+from supernets.search.budgets import reachable
+from supernets.spaces.catalog import space_named
 from tests.worker.installation import Installation
 from tests.worker.simulated_agent import SimulatedAgent, register
 
@@ -27,11 +29,11 @@ def profile(installation, name, device_id, resolutions=(8, 12), networks=20):
     return job_id, installation.wait(job_id, 600).result
 
 
-def search(installation, supernet_id, targets, **options):
+def search(installation, supernet_id, targets, limits=None, **options):
     asked = {
         "supernet_id": supernet_id, "strategy": "exact", "confidence": None, "candidates": 3, "verify": True,
         "targets": [
-            {"device": d, "device_id": i, "table_id": t, "budget": {"latency_ms": b}} for d, i, t, b in targets
+            {"device": d, "device_id": i, "table_id": t, "budget": {"latency_ms": b, **(limits or {})}} for d, i, t, b in targets
         ], **options,
     }  # fmt: skip
     job_id = installation.submit("search", asked)
@@ -70,9 +72,27 @@ def test_one_job_many_targets(installation):
         assert card["search"]["strategy"] == "evolution" and card["latency"]["measured_ms"] is None
         assert card["latency"]["verified"] is False
 
+        check_limits(installation, supernet_id, targets[1], slow.result["models"][0]["id"])
+
         impossible = search(installation, supernet_id, [(*targets[0][:3], 0.0001)])
         assert impossible.state == "failed" and impossible.error["type"] == "urn:bespoke:infeasible-budget"
         assert 0 < impossible.error["reachable_ms"]["min"] < impossible.error["reachable_ms"]["max"]
+
+
+def check_limits(installation, supernet_id, target, free_id):
+    """Size, MACs and memory below those of the network that latency alone allowed; then limits that contradict each other."""
+    free = card_of(installation, free_id)["file"]
+    limits = {"size_bytes": int(free["size_bytes"] * 0.8), "macs": int(free["macs"] * 0.9), "memory_bytes": 10**6}
+    job = search(installation, supernet_id, [target], limits=limits, verify=False)
+    assert job.state == "succeeded", job.error
+    card = card_of(installation, job.result["models"][0]["id"])
+    assert [c["name"] for c in card["constraints"]] == ["latency_ms", *limits]
+    assert all(c["value"] <= c["limit"] for c in card["constraints"])
+    assert card["file"]["size_bytes"] <= limits["size_bytes"] and card["file"]["macs"] <= limits["macs"]
+    low, _ = reachable(space_named("digits-mbv3").at((8, 12)), "size_bytes")
+    too_small = search(installation, supernet_id, [target], limits={"size_bytes": int(low) + 1}, verify=False)
+    assert too_small.state == "failed" and too_small.error["type"] == "urn:bespoke:infeasible-budget"
+    assert too_small.error["constraint"] == "size_bytes", "weights alone would fit, the file does not"
 
 
 def card_of(installation, model_id):

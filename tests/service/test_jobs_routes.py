@@ -15,6 +15,7 @@ from sqlalchemy import func, select, text, update
 
 from service.db.models import IdempotencyKey, Job, now
 from service.jobs import JobState, move, record_progress
+from supernets.search.budgets import LIMITS, reachable
 from tests.service.api import SPACE, Api, is_problem, search_request
 from tests.service.test_auth import deliver
 
@@ -51,6 +52,37 @@ def test_search_is_queued_with_pinned_tables(ready: Api) -> None:
     ready.add_table("phone", [{**r, "median_ms": r["median_ms"] * 1.5, "lower_quartile_ms": None} for r in rows()])
     with ready.services.sessions() as session:
         assert session.get(Job, job["id"]).request["targets"][0]["table_id"] == table  # type: ignore[union-attr]
+
+
+def limited_request(supernet: str, **limits: Any) -> dict[str, Any]:
+    return {"supernet": supernet, "targets": [{"device": "phone", "budget": {"latency_ms": 50.0, **limits}}]}
+
+
+def test_a_budget_of_several_limits_reaches_the_job(ready: Api) -> None:
+    limits = {"size_bytes": 10**8, "macs": 10**9, "memory_bytes": 10**8}
+    answer = ready.post("/v1/searches", limited_request(ready.add_supernet(), **limits))
+    assert answer.status_code == 202
+    with ready.services.sessions() as session:
+        row = session.get(Job, answer.json()["id"])
+        assert row is not None
+        assert row.request["targets"][0]["budget"] == {"latency_ms": 50.0, **limits}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_that_nothing_keeps_is_refused_by_name(ready: Api, name: str) -> None:
+    supernet = ready.add_supernet()
+    low, high = reachable(SPACE, name)
+    document = is_problem(
+        ready.post("/v1/searches", limited_request(supernet, **{name: int(low) - 1})), 422, code="infeasible_budget"
+    )
+    assert document["constraint"] == name
+    assert document["reachable"] == {"min": low, "max": high}
+    assert "reachable_ms" not in document
+    assert document["errors"][0]["pointer"] == f"/targets/0/budget/{name}"
+    assert ready.get("/v1/jobs").json()["items"] == []
+    assert ready.post("/v1/searches", limited_request(supernet, **{name: int(low)})).status_code == 202
+    for bad in (0, -1, 1.5, "1", True, 10**16):
+        is_problem(ready.post("/v1/searches", limited_request(supernet, **{name: bad})), 422, 400)
 
 
 def rows() -> list[dict[str, Any]]:

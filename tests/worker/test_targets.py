@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 
 from latency_tables.calibration import Calibration
-from latency_tables.errors import InfeasibleBudget
+from latency_tables.errors import ContradictingConstraints, InfeasibleBudget
 from service.pricing import Pricing
+from supernets.search.budgets import LIMITS, MACS, MEMORY, SIZE, costs_of, reachable
 from supernets.search.catalog import solve
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
 from worker.packing import packed_problem, packed_result, unpacked_problem, unpacked_result
+from worker.problems import problem_of
 from worker.targets import Target, Wish, cross_device, solve_target
 
 SPACE = space_named("digits-mbv3")
@@ -96,3 +98,73 @@ def test_problems_and_answers_survive_the_way_to_a_child(wish, strategy):
     assert [c.genes.tolist() for c in back.candidates] == [c.genes.tolist() for c in here.candidates]
     assert [c.costs for c in back.candidates] == [c.costs for c in here.candidates]
     assert (back.optimal, back.gap, back.strategy) == (here.optimal, here.gap, here.strategy)
+
+
+def test_every_limit_is_kept_and_the_score_pays_for_it(wish):
+    free = solve_target(target(0.12), wish, generator())
+    limits = {name: int(cost * 0.7) for name, cost in costs_of(SPACE, free.architectures[0]).items()}
+    goal = replace(target(0.12), limits=limits)
+    found = solve_target(goal, wish, generator())
+    for architecture in found.architectures:
+        assert all(cost <= limits[name] for name, cost in costs_of(SPACE, architecture).items())
+    assert found.result.optimal and found.candidates[0].score < free.candidates[0].score
+    genes = SPACE.chain.sample(generator(), 4000)
+    kept = [row for row in genes if all(costs_of(SPACE, SPACE.architecture(row))[n] <= limit for n, limit in limits.items())]
+    kept = np.array([row for row in kept if goal.pricing.held.price(row[None])[0] <= 0.12])
+    assert len(kept) and wish.score.price(kept).max() <= found.candidates[0].score + 1e-12
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_that_nothing_keeps_is_named_with_its_range(wish, name):
+    low, high = reachable(SPACE, name)
+    with pytest.raises(InfeasibleBudget, match=name) as caught:
+        solve_target(replace(target(10.0), limits={name: int(low) - 1}), wish, generator())
+    assert (caught.value.constraint, caught.value.minimum, caught.value.maximum) == (name, low, high)
+    assert solve_target(replace(target(10.0), limits={name: int(low)}), wish, generator()).architectures
+    smallest = costs_of(SPACE, SPACE.smallest())
+    assert low <= smallest[name] <= high
+
+
+def test_limits_that_contradict_each_other_are_one_infeasible_budget(wish):
+    """Fast but large, or slow but small: by a table in which small kernels are the slow ones."""
+    space = SPACE.at((16,))
+    slow = dense_from(space, lambda op: 1.0 / (1 + op.macs))
+    priced = Pricing(space, "tab", slow, Calibration(), slow, None, None)
+    least, macs = priced.reachable_ms()[0], int(reachable(space, MACS)[0])
+    goal = Target(0, "dev", "id-dev", "tab", least, priced, least, limits={MACS: macs})
+    with pytest.raises(ContradictingConstraints, match="latency_ms.*macs") as caught:
+        solve_target(goal, wish, generator())
+    document = problem_of(caught.value)
+    assert document["type"] == "urn:bespoke:infeasible-budget" and "macs" in document["detail"]
+    json.dumps(document, allow_nan=False)
+    assert problem_of(ContradictingConstraints("a and b", -np.inf, np.inf)).keys() == {
+        "type", "title", "status", "detail", "constraint",
+    }  # fmt: skip
+
+
+def test_latency_within_the_memory_is_told_before_the_search(wish):
+    space = SPACE.at((16,))
+    fast_wide = dense_from(space, lambda op: 1.0 / (1 + op.macs))
+    priced = Pricing(space, "tab", fast_wide, Calibration(), fast_wide, None, None)
+    least = priced.reachable_ms()[0]
+    goal = Target(0, "dev", "id-dev", "tab", least, priced, least, limits={MEMORY: int(reachable(space, MEMORY)[0])})
+    with pytest.raises(InfeasibleBudget, match="latency_ms.*within memory_bytes") as caught:
+        solve_target(goal, wish, generator())
+    assert caught.value.constraint == "latency_ms" and caught.value.minimum > least
+
+
+def test_a_file_larger_than_its_weights_makes_the_next_one_smaller(wish):
+    goal = replace(target(10.0), limits={SIZE: int(np.mean(reachable(SPACE, SIZE)))})
+    first = solve_target(goal, wish, generator()).architectures[0]
+    weights = costs_of(SPACE, first)[SIZE]
+    goal.outgrown(first, weights + 20_000)
+    again = solve_target(goal, wish, generator()).architectures
+    assert first not in again and all(costs_of(SPACE, a)[SIZE] + 20_000 <= goal.limits[SIZE] for a in again)
+
+
+def test_several_limits_travel_to_a_child(wish):
+    goal = replace(target(0.12), limits={MACS: int(np.mean(reachable(SPACE, MACS))), MEMORY: int(reachable(SPACE, MEMORY)[0])})
+    problem = goal.problem(wish.score, SPACE, 2)
+    travelled = unpacked_problem(json.loads(json.dumps(packed_problem(problem), allow_nan=False)))
+    here, there = (solve(p, "exact", generator()).candidates for p in (problem, travelled))
+    assert [c.genes.tolist() for c in here] == [c.genes.tolist() for c in there]

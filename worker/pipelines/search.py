@@ -8,6 +8,7 @@ when measured is ruled out, the limit is tightened by what was seen, and the tar
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import partial
 from typing import Any, Final
 
@@ -15,11 +16,12 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import InfeasibleBudget
+from latency_tables.errors import ContradictingConstraints, InfeasibleBudget
 from service.artifacts import register
 from service.db.models import MeasurementTask, Model, NetworkMeasurement
 from service.pricing import PriceBook
 from supernets.accuracy import AccuracyPredictor
+from supernets.search.budgets import SIZE, reachable, unreachable
 from supernets.search.catalog import solve
 from supernets.search.problem import Problem, SearchResult
 from supernets.spaces.architecture import Architecture
@@ -30,6 +32,7 @@ from worker.model_card import Delivered, card_of
 from worker.packing import packed_problem, unpacked_result
 from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet
 from worker.problems import problem_of
+from worker.steps import StepFailed
 from worker.targets import Solved, Target, Wish, cross_device, load_target, solve_target
 
 ROUNDS: Final = 5
@@ -110,7 +113,7 @@ class _Search:
     def deliver(self, target: Target, solved: Solved) -> Delivered:
         """Choose, export and measure, round after round until the budget is kept. Raises InfeasibleBudget."""
         for _ in range(ROUNDS):
-            delivered = self._export(target, solved)
+            delivered, solved = self._export_within_size(target, solved)
             measured_ms = self._measure(target, delivered)
             if measured_ms is None or measured_ms <= target.budget_ms:
                 return delivered.with_measurement(measured_ms, self._test(delivered))
@@ -124,17 +127,38 @@ class _Search:
             target.reachable[1],
         )
 
+    def _export_within_size(self, target: Target, solved: Solved) -> tuple[Delivered, Solved]:
+        """The chosen network as a file that keeps the size; where one is too large, the next solution allows for that."""
+        limit = target.limits.get(SIZE, math.inf)
+        for _ in range(ROUNDS):
+            delivered = self._export(target, solved)
+            size_bytes = int(delivered.file["size_bytes"])
+            if size_bytes <= limit:
+                return delivered, solved
+            self.run.event("budget_broken", {"device": target.device, "constraint": SIZE, "limit": limit, "value": size_bytes})
+            target.outgrown(delivered.architecture, size_bytes)
+            solved = self._solve(target)
+        raise unreachable(SIZE, limit, *reachable(target.pricing.space, SIZE))
+
     def _solve(self, target: Target) -> Solved:
         # A generator per target and round: the same job gives the same networks, in whatever order it runs.
-        generator = np.random.default_rng([self.ready.seed, target.index, len(target.measured_ms)])
-        solver = solve if self.wish.strategy in QUICK else self._solve_in_child
+        generator = np.random.default_rng([self.ready.seed, target.index, len(target.ruled_out)])
+        solver = solve if self.wish.strategy in QUICK and not target.limits else self._solve_in_child
         return solve_target(target, self.wish, generator, solver)
 
     def _solve_in_child(self, problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
         """Strategies that take seconds or need torch: in the child, where a cancellation stops them."""
         seed = int(generator.integers(2**63))
         asked = {"problem": packed_problem(problem), "strategy": strategy, "seed": seed}
-        return unpacked_result(self.laboratory.call("solve", asked))
+        try:
+            return unpacked_result(self.laboratory.call("solve", asked))
+        except StepFailed as error:
+            if error.kind not in (InfeasibleBudget.__name__, ContradictingConstraints.__name__):
+                raise
+            # Only this target fails; the others of the job go on.
+            low, high, name = (error.detail.get(key) for key in ("minimum", "maximum", "constraint"))
+            reach = (-math.inf, math.inf) if low is None or high is None else (float(low), float(high))
+            raise InfeasibleBudget(str(error), *reach, str(name)) from None
 
     def _score(self, architectures: list[Architecture]) -> dict[str, float]:
         """Accuracy on the validation split by digest of the architecture; each is evaluated once for all jobs."""
