@@ -12,11 +12,11 @@ from typing import Final
 from latency_tables.agent import environment
 from latency_tables.agent.client import Client
 from latency_tables.agent.loop import Agent, Options
-from latency_tables.agent.problems import AgentError, DeviceChanged, HostileServer, RefusedGraph, SessionClosed
+from latency_tables.agent.problems import AgentError, BusyDevice, DeviceChanged, HostileServer, RefusedGraph, SessionClosed
 from latency_tables.agent.runner import Limits
 from latency_tables.agent.state import StateFolder
 
-EXIT_CODES: Final = {SessionClosed: 3, DeviceChanged: 4, HostileServer: 5, RefusedGraph: 6}
+EXIT_CODES: Final = {SessionClosed: 3, DeviceChanged: 4, HostileServer: 5, RefusedGraph: 6, BusyDevice: 7}
 """1 for every other AgentError; 130 when interrupted."""
 
 
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--memory-mib", type=int, default=Limits.memory_mib, help="address space of the child (default: %(default)s)")
     p.add_argument("--patience-s", type=float, default=None, help="give up when the service is away that long (default: never)")
+    p.add_argument("--allow-load", action="store_true", help="start although the device is busy with other programs")
     return p
 
 
@@ -58,6 +59,7 @@ def _run(args: argparse.Namespace) -> int:
         group=max(1, args.group),
         group_mib=max(1, args.group_mib),
         limits=Limits(memory_mib=args.memory_mib),
+        most_load=None if args.allow_load else environment.MOST_LOAD,
     )
     folder = StateFolder(args.state_dir or Path.home() / ".bespoke" / "agent")
     client = Client(args.server, patience_s=args.patience_s, report=_say)
@@ -67,7 +69,7 @@ def _run(args: argparse.Namespace) -> int:
             state = agent.start(args.server, args.token or os.environ.get("BESPOKE_AGENT_TOKEN"))
             _say(f"agent: measuring for device {state.device}, session {state.session_id}")
             busy = environment.load()
-            if busy is not None and busy > 0.7:
+            if busy is not None and busy > environment.BUSY_LOAD:
                 _say(f"agent: this device is busy ({busy:.1f} processes a core); latencies will be noisy")
             answered = agent.run(once=args.once)
             _say(f"agent: {answered} task(s) answered")

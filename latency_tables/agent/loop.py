@@ -14,7 +14,15 @@ from typing import Any, Final
 from latency_tables.agent import environment as device
 from latency_tables.agent.client import Client
 from latency_tables.agent.graph import check_graph
-from latency_tables.agent.problems import AgentError, DeviceChanged, MeasuringFailed, Refused, SessionClosed, StaleTask
+from latency_tables.agent.problems import (
+    AgentError,
+    BusyDevice,
+    DeviceChanged,
+    MeasuringFailed,
+    Refused,
+    SessionClosed,
+    StaleTask,
+)
 from latency_tables.agent.protocol import File, Plan, Task, answer_of
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.state import State, StateFolder
@@ -30,7 +38,10 @@ Measure = Callable[[Job, Callable[[float], None]], dict[str, Reading]]
 
 @dataclass(frozen=True)
 class Options:
-    """How the agent works. group, group_mib: networks measured together, by number and by size of their files."""
+    """How the agent works. group, group_mib: networks measured together, by number and by size of their files.
+
+    most_load: runnable processes for each core above which the agent does not start; None: it starts anyway.
+    """
 
     threads: int = 1
     group: int = 128
@@ -38,6 +49,7 @@ class Options:
     seed: int = 0
     settings: Settings = field(default_factory=Settings)
     limits: Limits = field(default_factory=Limits)
+    most_load: float | None = None
 
 
 class Agent:
@@ -61,7 +73,8 @@ class Agent:
         self._state: State | None = None
 
     def start(self, server: str, token: str | None) -> State:
-        """Resume the session in the state folder, or enrol with a one-time token."""
+        """Resume the session in the state folder, or enrol with a one-time token. Raises BusyDevice, with the token unspent."""
+        self._check_load()
         state = self._folder.load()
         if state is not None and state.server != server:
             raise AgentError(f"this state folder belongs to {state.server}; name another one with --state-dir")
@@ -129,6 +142,14 @@ class Agent:
             raise DeviceChanged(
                 "processor, governor, affinity, threads or versions changed since the session began; "
                 "undo the change, or enrol again with a new token"
+            )
+
+    def _check_load(self) -> None:
+        load, most = self._see(self._options.threads).get("load"), self._options.most_load
+        if load is not None and most is not None and load > most:
+            raise BusyDevice(
+                f"this device is too busy to be measured: {load:.1f} runnable processes a core over the last minute, at most "
+                f"{most:.1f} are accepted; stop other programs and start the agent again, or give --allow-load"
             )
 
     def _next_group(self, tasks: Sequence[Task]) -> list[Task]:

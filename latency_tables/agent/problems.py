@@ -6,6 +6,7 @@ AgentError
 ├── SessionClosed    the session is over; enrol again
 ├── StaleTask        tasks were issued anew, answered or withdrawn meanwhile; results of the old ones are dropped
 ├── DeviceChanged    processor, governor, threads or versions are not those the session began with
+├── BusyDevice       too much else is running on the device
 ├── HostileServer    an answer that no honest service gives: redirect, wrong hash, too large, not the protocol
 ├── RefusedGraph     a network the agent does not open: external data, foreign operators
 └── MeasuringFailed  the child process that opens networks died
@@ -38,6 +39,10 @@ class StaleTask(AgentError):
 
 class DeviceChanged(AgentError):
     """The device is not as it was when the session began."""
+
+
+class BusyDevice(AgentError):
+    """Too much else is running on the device."""
 
 
 class HostileServer(AgentError):

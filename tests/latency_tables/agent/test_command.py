@@ -5,8 +5,14 @@ import sys
 
 import pytest
 
-from latency_tables.agent import main
+from latency_tables.agent import environment, main
 from latency_tables.agent.command import parser
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    """The load of the machine that runs the tests decides nothing."""
+    monkeypatch.setattr(environment, "load", lambda: 0.1)
 
 
 def test_needs_a_server():
@@ -33,9 +39,19 @@ def test_nobody_there_with_little_patience(tmp_path, capsys):
     assert "ConnectError" in capsys.readouterr().err
 
 
+def test_f10_a_busy_device_is_refused_unless_that_is_allowed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(environment, "load", lambda: environment.MOST_LOAD + 0.5)
+    argv = ["--server", "http://127.0.0.1:9", "--token", "t", "--state-dir", str(tmp_path), "--patience-s", "0"]
+    assert main(argv) == 7
+    said = capsys.readouterr().err
+    assert "2.5 runnable processes a core" in said and "--allow-load" in said
+    assert main([*argv, "--allow-load"]) == 1
+    assert "ConnectError" in capsys.readouterr().err
+
+
 def test_the_help_names_every_option():
     text = parser().format_help()
-    assert all(option in text for option in ("--server", "--token", "--state-dir", "--once", "--threads"))
+    assert all(option in text for option in ("--server", "--token", "--state-dir", "--once", "--threads", "--allow-load"))
 
 
 def test_the_agent_loads_neither_torch_nor_onnx_nor_the_web_framework():

@@ -14,6 +14,7 @@ from latency_tables.agent.client import Client
 from latency_tables.agent.loop import Agent, Options
 from latency_tables.agent.problems import (
     AgentError,
+    BusyDevice,
     DeviceChanged,
     HostileServer,
     MeasuringFailed,
@@ -264,6 +265,33 @@ def test_f10_a_changed_device_is_refused(tmp_path):
     governor[0] = "performance"
     Life(service, tmp_path, see=see).run()
     assert complete(service)
+
+
+def test_f10_load_is_recorded_and_above_a_limit_the_token_is_not_spent(tmp_path):
+    service, load = FakeService(FILES), [9.0]
+
+    def see(threads):
+        return {**environment.environment(threads), "load": load[0]}
+
+    agent = Agent(
+        Life(service, tmp_path).client,
+        StateFolder(tmp_path),
+        Options(most_load=environment.MOST_LOAD),
+        measure=simulated,
+        see=see,
+    )
+    with pytest.raises(BusyDevice, match="9.0 runnable"):
+        agent.start(SERVER, "token-1")
+    assert not service.received
+    load[0] = 0.5
+    agent.start(SERVER, "token-1")
+    assert service.enrolled[0]["environment"]["load"] == 0.5
+    load[0] = 9.0
+    with pytest.raises(BusyDevice):  # a restart begins to measure too
+        agent.start(SERVER, None)
+    load[0] = None  # a system that does not tell
+    agent.start(SERVER, None)
+    assert agent.run(once=True) == len(FILES) and complete(service)
 
 
 def test_load_may_change_the_fingerprint_may_not():
