@@ -24,6 +24,7 @@ from sqlalchemy import update
 from benchmarks.environment import environment
 from service.artifacts import register
 from service.db.models import Supernet
+from service.telemetry import configure_logging
 from tests.reliability.machinery.lab import REPOSITORY, end
 from tests.reliability.machinery.live import LiveApi
 from tests.reliability.machinery.postgres import free_port
@@ -41,6 +42,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60, help="for all phases together")
     options = parser.parse_args()
+    configure_logging("error")
     folder = Path(tempfile.mkdtemp(prefix="bespoke-load-"))
     try:
         found = measure(folder, options.seconds)

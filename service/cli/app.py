@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from latency_tables.errors import BespokeError
-from service.cli import devices, jobs, keys, models, supernets, tables
+from service.cli import devices, jobs, keys, models, quarantine, supernets, tables
 from service.cli.connection import Connection, choose
 from service.cli.demo import demo
 from service.cli.doctor import doctor
@@ -66,6 +66,7 @@ app.add_typer(jobs.app, name="jobs", rich_help_panel=_LOOK)
 app.add_typer(models.app, name="models", rich_help_panel=_LOOK)
 app.add_typer(keys.app, name="keys", rich_help_panel=_RUN)
 app.command(rich_help_panel=_RUN)(doctor)
+app.add_typer(quarantine.app, name="quarantine", rich_help_panel=_RUN)
 
 
 @app.command(

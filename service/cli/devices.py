@@ -16,6 +16,7 @@ from service.cli.local_agent import LocalAgent, this_context
 from service.cli.screen import age, as_json, errors, follow, grid, percent, say
 from service.cli.tables import coverage_text
 from service.client import BespokeClient
+from service.exchange import export_device, import_device
 
 app = typer.Typer(no_args_is_help=True, help="Register devices, measure them, look at what is known of them.")
 
@@ -253,6 +254,11 @@ def plot(
 
 def read_samples(file: Path) -> list[dict[str, Any]]:
     """The measured networks of a probe file. Raises InvalidTable that says how one looks."""
+    if file.name.lower().endswith((".csv", ".csv.gz")):
+        raise InvalidTable(
+            f"{file.name}: probes are JSON, a list of {{space, architecture, latency_ms}}. Rows of operators are read by "
+            "`bespoke tables import`; HAT's measured transformers by `bespoke tables convert --format hat`, and no space here holds them"
+        )
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError):
@@ -269,6 +275,27 @@ def read_samples(file: Path) -> list[dict[str, Any]]:
 def calibration_lines(device: dict[str, Any]) -> list[str]:
     """What is known of how well the table predicts whole networks, one line for each space."""
     return [_calibration(item) for item in device["calibration"]]
+
+
+@app.command("export")
+def export_file(
+    name: Name, output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="File to write.")]
+) -> None:
+    """Write a device with all its tables and measured networks into one file."""
+    with client() as service:
+        output.write_bytes(export_device(service, name))
+    say(f"{name} is in {escape(str(output))}; `bespoke devices import` reads it")
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A file of `bespoke devices export`.")],
+    name: Annotated[str | None, typer.Option(help="Register it under another name.")] = None,
+) -> None:
+    """Register the device of a file with its tables and measured networks: all of it or nothing."""
+    with client() as service:
+        done = import_device(service, file.read_bytes(), name)
+    say(f"{done.name} is registered with {done.tables} table(s) and {done.networks} measured network(s)")
 
 
 def _calibration(item: dict[str, Any]) -> str:
