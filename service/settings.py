@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     step_memory_mb: int = Field(0, ge=0, description="address space of a worker's child process in MiB; 0: no limit")
     step_timeout_s: float = Field(21_600.0, gt=0, description="how long a worker's child process may run")
     training_device: Literal["cpu", "cuda"] = Field("cpu", description="where a worker trains: cpu or cuda")
+    training_processes: int = Field(1, ge=1, le=64, description="processes of one training, one for each GPU on cuda")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
     tls_proxy: bool = Field(False, description="a proxy that ends TLS stands before the API; without it only loopback is bound")

@@ -46,7 +46,7 @@ _TAIL_BYTES: Final = 2000
 def scrubbed_environment(threads: int | None = None) -> dict[str, str]:
     """What a child may know: no database address, no keys."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    kept |= {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "MKL_"))}
+    kept |= {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "MKL_", "GLOO_", "NCCL_"))}
     # Threads that wait must not spin: on a machine that does other things too, spinning costs more than waking up.
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if threads is not None:
@@ -61,6 +61,8 @@ def silence_limit_s(settings: Settings) -> float:
 
 class Child:
     """One child process. Use as a context manager: leaving it kills the whole process group.
+
+    Ranks that torchrun starts have groups of their own; they end because their parent did.
 
     check: called several times a second while the caller waits; what it raises ends the wait.
     memory_bytes: limit of its address space, 0 for none. timeout_s: how long it may work at a time, None for ever.

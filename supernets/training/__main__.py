@@ -48,9 +48,14 @@ def watch_pipe(descriptor: int, timeout_s: float | None, end: Callable[[], None]
 
 def watch_parent(parent: int, end: Callable[[], None] = end_group) -> None:
     """Call `end` once the parent process is gone (torchrun starts its processes in sessions of their own)."""
-    while os.getppid() == parent:
+    while os.getppid() == parent and not _orphaned(parent):
         time.sleep(0.5)
     end()
+
+
+def _orphaned(parent: int) -> bool:
+    """Whether torchrun was gone before its rank could look: process 1 starts no ranks."""
+    return parent == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _terminate(number: int, frame: Any) -> None:
@@ -80,13 +85,13 @@ def main(arguments: list[str]) -> int:
     except InvalidTraining as error:
         say("error", type=type(error).__name__, message=str(error))
         return 2
+    rank = int(os.environ.get("RANK", "0"))
+    signal.signal(signal.SIGTERM, _terminate)
+    _watch(job, rank)  # before torch is loaded, which takes seconds
     import torch  # noqa: PLC0415 - after the specification is known to be good
 
     from supernets.training import parallel  # noqa: PLC0415
 
-    rank, _ = parallel.rank_and_size()
-    signal.signal(signal.SIGTERM, _terminate)
-    _watch(job, rank)
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     try:

@@ -23,7 +23,7 @@ from supernets.spaces.space import Space
 from supernets.training.augment import augmented
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
 from supernets.training.losses import network_loss
-from supernets.training.parallel import FlatGradients, rank_and_size, wait_for_all
+from supernets.training.parallel import FlatGradients, averaged, rank_and_size, wait_for_all
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
 from supernets.training.sorting import sort_channels
@@ -174,7 +174,7 @@ class Trainer:
         self.gradients.average()
         if self.recipe.clip_norm:
             self.gradients.clip(self.recipe.clip_norm)
-        value = float(loss)
+        value = averaged(loss)
         if math.isfinite(value):  # a step that would destroy the weights is not taken
             self.optimiser.step()
         return value

@@ -54,7 +54,18 @@ def rank_and_size() -> tuple[int, int]:
 def join(device: str) -> None:
     """Meet the other processes; nothing to do for one."""
     if rank_and_size()[1] > 1:
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))  # one GPU for each process of this machine
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
+
+
+def averaged(value: Tensor) -> float:
+    """Mean of a number over all processes: not finite on every process as soon as it is so on one."""
+    mean = value.detach().clone()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(mean)
+        mean /= dist.get_world_size()
+    return float(mean)
 
 
 def wait_for_all() -> None:

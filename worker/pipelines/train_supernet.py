@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -217,10 +218,12 @@ def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
         "registered": {name: str(place) for name, place in context.settings.datasets.items()},
         "heartbeat_timeout_s": silence_limit_s(context.settings),
         "device": context.settings.training_device,
+        "threads": threads_each(context.settings.training_processes),
     }
     path = folder / f"spec-{context.worker_id}.json"
     path.write_text(json.dumps(job))
-    module, memory_bytes = ["supernets.training", str(path)], context.settings.step_memory_mb << 20
+    module = training_module(context.settings.training_processes, path)
+    memory_bytes = context.settings.step_memory_mb << 20
     timeout_s = context.settings.step_timeout_s
     log_file = folder / "log.txt"
     with Child("training", module, log=log_file, check=run.check, memory_bytes=memory_bytes, timeout_s=timeout_s) as child:
@@ -231,6 +234,24 @@ def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
                 failpoint("training.progress")
     path.unlink()
     return _publish(run, folder)
+
+
+def training_module(processes: int, spec: Path) -> list[str]:
+    """What `python -m` runs: the trainer, or torchrun with that many of it.
+
+    No restarts: torchrun recovers a lost rank seldom and hangs at times; the whole step goes on from its checkpoint.
+    """
+    if processes == 1:
+        return ["supernets.training", str(spec)]
+    many = ["--standalone", "--max-restarts", "0", "--nproc-per-node", str(processes)]
+    return ["torch.distributed.run", *many, "-m", "supernets.training", str(spec)]
+
+
+def threads_each(processes: int) -> int | None:
+    """Threads of each of several processes, since torchrun would give them one; None leaves it to torch or OMP_NUM_THREADS."""
+    if processes == 1 or "OMP_NUM_THREADS" in os.environ:
+        return None
+    return max(1, len(os.sched_getaffinity(0)) // processes)
 
 
 def _publish(run: SharedRun, folder: Path) -> dict[str, Any]:
