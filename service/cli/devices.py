@@ -257,7 +257,7 @@ def read_samples(file: Path) -> list[dict[str, Any]]:
     if file.name.lower().endswith((".csv", ".csv.gz")):
         raise InvalidTable(
             f"{file.name}: probes are JSON, a list of {{space, architecture, latency_ms}}. Rows of operators are read by "
-            "`bespoke tables import`; HAT's measured transformers by `bespoke tables convert --format hat`, and no space here holds them"
+            "`bespoke tables import`; HAT's transformers by `bespoke tables convert --format hat`: no space here holds them"
         )
     try:
         data = json.loads(file.read_text(encoding="utf-8"))

@@ -131,3 +131,5 @@ def test_measured_transformers_are_checked_and_written_again(bespoke: Bespoke, t
     again = bespoke("tables", "convert", tmp_path / "probes.csv", "--format", "hat", "-o", tmp_path / "again.csv")
     assert again.status == 0, again.err
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "probes.csv").read_bytes()
+    refused = bespoke("devices", "probe", "a-board", source)
+    assert refused.status == 1 and "no space here holds them" in " ".join(refused.err.split())
