@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -21,6 +24,8 @@ from service.settings import Settings
 
 MOST_KEY: Final = 255
 _TRIES: Final = 3
+_LONGEST_WAIT_S: Final = 10.0
+_writing: Final = threading.Lock()
 _RETRY: Final = {"Retry-After": "10"}
 
 
@@ -28,6 +33,23 @@ def request_digest(method: str, path: str, body: Any) -> str:
     """Hash of what was asked, so that a key is not used for two different requests."""
     text = json.dumps([method, path, body], sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+@contextmanager
+def one_writer(engine: Engine) -> Iterator[None]:
+    """Let this process's writers to SQLite wait in line: left to its own polling, SQLite makes the unlucky wait for seconds.
+
+    Raises Problem `db_busy` after ten seconds in line.
+    """
+    if engine.dialect.name != "sqlite":
+        yield
+        return
+    if not _writing.acquire(timeout=_LONGEST_WAIT_S):
+        raise Problem("db_busy", "many requests write at once; try again in a moment", headers=_RETRY)
+    try:
+        yield
+    finally:
+        _writing.release()
 
 
 def check_key(key: str | None) -> None:
@@ -61,7 +83,7 @@ def once(services: Services, caller: Identity, key: str | None, digest: str, act
     check_key(key)
     for attempt in range(_TRIES):
         try:
-            with services.sessions.begin() as session:
+            with one_writer(services.engine), services.sessions.begin() as session:
                 known = None if key is None else _known(session, caller.tenant_id, key, digest)
                 if known is not None:
                     return known
