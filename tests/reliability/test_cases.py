@@ -30,3 +30,14 @@ def test_every_case_has_a_short_form() -> None:
             if match and not any("slow" in ast.unparse(mark) for mark in node.decorator_list):
                 short.add((match[1], int(match[2])))
     assert short == {(group, number) for group, count in CASES.items() for number in range(1, count + 1)}
+
+
+def test_the_security_page_names_every_test_of_every_case() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    written = set(re.findall(r"`(test_[a-e]\d\d_\w+)`", page))
+    there = set()
+    for file in Path(__file__).parent.glob("test_*.py"):
+        there |= set(re.findall(r"^def (test_[a-e]\d\d_\w+)\(", file.read_text(), re.M))
+    assert written == there, (
+        f"docs/security.md lacks {sorted(there - written)} and names {sorted(written - there)}, which is not there"
+    )
