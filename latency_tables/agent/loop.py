@@ -74,12 +74,13 @@ class Agent:
 
     def start(self, server: str, token: str | None) -> State:
         """Resume the session in the state folder, or enrol with a one-time token. Raises BusyDevice, with the token unspent."""
-        self._check_load()
         state = self._folder.load()
         if state is not None and state.server != server:
             raise AgentError(f"this state folder belongs to {state.server}; name another one with --state-dir")
         if state is None:
             state = self._enrol(server, token)
+        else:
+            self._check_load()
         self._client.agent_key, self._state = state.agent_key, state
         self._check_device()
         return state
@@ -87,6 +88,7 @@ class Agent:
     def _enrol(self, server: str, token: str | None) -> State:
         if token is None:
             raise AgentError("a new agent needs --token; ask the service for one (POST /v1/devices/NAME/enrolments)")
+        self._check_load()
         seen = self._see(self._options.threads)
         environment = {**seen, "fingerprint": device.fingerprint(seen)}
         enrolment = self._client.enrol(token, device.context(self._options.threads).as_dict(), environment)
