@@ -64,7 +64,8 @@ def test_one_job_many_targets(installation):
         check_matrix(job, tables)
 
         lone = search(installation, supernet_id, targets[:1])
-        assert list(installation.events(lone.id, "step_done")) == [], "all its work was done before"
+        # What was measured since corrects the table, so it may choose other networks; the rest was done before.
+        assert installation.events(lone.id, "step_reused"), "work that was done before is not done again"
         assert lone.result["models"][0]["id"] != job.result["models"][0]["id"]
 
         slow = search(installation, supernet_id, targets[1:2], strategy="evolution", verify=False)
