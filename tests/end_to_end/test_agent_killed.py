@@ -165,6 +165,7 @@ def test_f4_killed_after_some_operators(api: Api, workplace: WorkerContext, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("untold", [False, True])
 def test_f4_killed_after_every_operator_in_turn(api: Api, workplace: WorkerContext, tmp_path: Path, untold: bool) -> None:
     for k in range(1 if untold else 0, len(OPERATORS) + untold):
