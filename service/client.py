@@ -268,6 +268,16 @@ class BespokeClient:
         path = f"/v1/devices/{_name(name)}/tables/{_name(table_id)}"
         return self.call("GET", path, headers={"Accept": media_type}).content
 
+    def export_device(self, name: str) -> bytes:
+        """The device with all its tables and measured networks as one file."""
+        return self.call("GET", f"/v1/devices/{_name(name)}/bundle").content
+
+    def import_device(self, data: bytes, name: str | None = None) -> Json:
+        """Register the device of a file of `export_device`, all of it or nothing, under another name if given."""
+        params = {} if name is None else {"name": name}
+        headers = {"Content-Type": "application/json"}
+        return _object(self.call("POST", "/v1/devices/import", content=data, headers=headers, params=params))
+
     def enrol(self, name: str) -> Json:
         """A one-time token for a measuring agent on that device."""
         return self._post(f"/v1/devices/{_name(name)}/enrolments")

@@ -1,78 +1,158 @@
-"""A device as one file: its context, every version of its latency table, and the whole networks measured on it.
+"""A device as one file, out of one service and into another: all of it or nothing, checked like anything that is posted.
 
-The file is JSON and holds no id, no tenant and no key, so that one service writes it and another one reads it. What is
-read goes through the same calls and the same checks as anything else that is posted.
+The file holds no id, no tenant and no key. What it says of itself is not believed: rows are read and reviewed again, and
+what an agent measured elsewhere comes in as registered (`upload`, `probe`), since this service did not watch it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from latency_tables.errors import InvalidTable
-from service.client import BespokeClient
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
 
-FORMAT: Final = "bespoke-device-1"
-_PROBES: Final = 1000
+from latency_tables import trust
+from latency_tables.errors import BespokeError, InvalidTable
+from latency_tables.formats.native_json import OPTIONAL, rows_from
+from latency_tables.measurement import Measurement
+from latency_tables.table import LatencyTable
+from service import strict_json
+from service.db import devices as device_rows
+from service.db import measurements as measurement_rows
+from service.db import tables as table_rows
+from service.db.models import Device, Table
+from service.errors import Problem, error, invalid, validation_problem
+from service.pricing import space_of
+from service.schemas.exchange import DeviceFile, TableInFile
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.space import Space
+
+FORMAT: Final = "bespoke-device"
+VERSION: Final = 1
+TRANSFER: Final = "transfer"
+_MOST_TABLES: Final = 200
 
 
-@dataclass(frozen=True)
-class Exchanged:
-    """What a file held."""
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A file that was read to its end and found good."""
 
-    name: str
-    tables: int
-    networks: int
+    file: DeviceFile
+    tables: tuple[tuple[TableInFile, LatencyTable, list[trust.Finding]], ...]
+    networks: tuple[tuple[Space, Architecture, Measurement], ...]
 
 
-def export_device(service: BespokeClient, name: str) -> bytes:
-    """The device with its tables, the oldest first, and its measured networks."""
-    device = service.device(name)
-    tables = [json.loads(service.table(name, table["id"])) for table in sorted(device["tables"], key=lambda t: t["version"])]
-    networks = [
-        {"space": n["space"], "classes": n["classes"], "architecture": n["architecture"], "latency_ms": n["measured_ms"]}
-        for n in service.networks(name)
-    ]
-    document = {
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """The one way to write a document, without its own hash."""
+    rest = {key: value for key, value in document.items() if key != "sha256"}
+    return json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def write_device(session: Session, device: Device) -> bytes:
+    """The file of a device; the same device gives the same bytes."""
+    document: dict[str, Any] = {
         "format": FORMAT,
-        "name": device["name"],
-        "description": device["description"],
-        "context": device["context"],
-        "tables": tables,
-        "networks": networks,
+        "version": VERSION,
+        "name": device.name,
+        "description": device.description,
+        "context": device.context,
+        "tables": [_table(session, t) for t in reversed(table_rows.versions(session, device.id, _MOST_TABLES))],
+        "networks": [
+            {
+                "space": n.space,
+                "classes": n.classes,
+                "architecture": n.architecture,
+                **_numbers(Measurement(n.median_ms, n.lower_quartile_ms, n.mad_ms, n.count)),
+            }
+            for space, classes in measurement_rows.spaces_measured(session, device.id)
+            for n in measurement_rows.networks(session, device.id, space, classes)
+        ],
     }
-    return json.dumps(document, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
+    document["sha256"] = hashlib.sha256(canonical(document)).hexdigest()
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
 
 
-def import_device(service: BespokeClient, data: bytes, name: str | None = None) -> Exchanged:
-    """Register the device of a file, under another name if given. Raises InvalidTable, and ApiProblem for a name that is taken.
-
-    A device that could not be read to its end is removed again.
-    """
-    document = _read(data)
-    chosen = name or str(document["name"])
-    service.add_device(chosen, document["context"], str(document.get("description", "")))
-    try:
-        for table in document["tables"]:
-            service.upload_table(chosen, json.dumps(table, allow_nan=False).encode(), "application/json")
-        networks = document["networks"]
-        for start in range(0, len(networks), _PROBES):
-            service.probes(chosen, networks[start : start + _PROBES])
-    except BaseException:
-        service.remove_device(chosen)
-        raise
-    return Exchanged(chosen, len(document["tables"]), len(document["networks"]))
+def _table(session: Session, row: Table) -> dict[str, Any]:
+    rows = table_rows.rows_of(session, row.id)
+    found = {
+        "digest": row.digest,
+        "source": row.source,
+        "state": row.state,
+        "rows": [{"operator": op.text, **_numbers(rows[op])} for op in sorted(rows)],
+    }
+    calibration = row.provenance.get("calibration")
+    return found if calibration is None else {**found, "calibration": calibration}
 
 
-def _read(data: bytes) -> Mapping[str, Any]:
-    try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise InvalidTable(f"this is no device file: not JSON ({error})") from None
+def _numbers(m: Measurement) -> dict[str, float | int]:
+    given = {name: getattr(m, name) for name in ("median_ms", *OPTIONAL)}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def read_device(data: bytes) -> Checked:
+    """Everything in a file, checked. Raises Problem that says which part is wrong."""
+    document = strict_json.loads(data)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise InvalidTable(f"this is no device file: it must say format {FORMAT!r}, as `bespoke devices export` writes it")
-    if not all(isinstance(document.get(key), list) for key in ("tables", "networks")) or "context" not in document:
-        raise InvalidTable("this device file is not whole: it lacks its context, tables or networks")
-    return document
+        raise invalid("/format", "format", "this is no device file; `bespoke devices export` writes one")
+    if document.get("version") != VERSION:
+        raise invalid("/version", "version", f"this service reads version {VERSION} of device files; export it again from there")
+    if document.get("sha256") != hashlib.sha256(canonical(document)).hexdigest():
+        raise invalid("/sha256", "damaged", "the file is damaged or was changed by hand; export it again")
+    try:
+        file = DeviceFile.model_validate(document)
+    except ValidationError as found:
+        raise validation_problem([{**e, "loc": ("body", *e["loc"])} for e in found.errors()]) from None
+    return Checked(file, tuple(_read_table(file, i) for i in range(len(file.tables))), _read_networks(file))
+
+
+def _read_table(file: DeviceFile, index: int) -> tuple[TableInFile, LatencyTable, list[trust.Finding]]:
+    given, place = file.tables[index], f"/tables/{index}"
+    try:
+        table = LatencyTable(file.context.context(), rows_from(given.rows))
+    except InvalidTable as reason:
+        rows = [error(f"{place}/rows/{number - 1}", "row", f"row {number}: {text}") for number, text in reason.rows]
+        raise Problem("invalid_table", str(reason), errors=rows or [error(place, "rows", str(reason))]) from None
+    if table.digest != given.digest:
+        raise invalid(f"{place}/digest", "damaged", "the rows are not those of the digest; export the device again")
+    if (given.source == TRANSFER) != (given.calibration is not None):
+        raise invalid(f"{place}/calibration", "calibration", "a transferred table has its calibration, and no other has one")
+    findings = trust.review_table(table)
+    if given.state == table_rows.NEEDS_REVIEW and not trust.needs_review(findings):
+        findings.append(trust.Finding("imported", "review", "it needed a review in the service it was exported from"))
+    return given, table, findings
+
+
+def _read_networks(file: DeviceFile) -> tuple[tuple[Space, Architecture, Measurement], ...]:
+    spaces: dict[tuple[str, int], Space] = {}
+    found = []
+    for index, n in enumerate(file.networks):
+        key = (n.space, n.classes)
+        try:
+            if key not in spaces:
+                spaces[key] = space_of(*key)
+            architecture = spaces[key].from_json(n.architecture)
+            measurement = Measurement(n.median_ms, n.lower_quartile_ms, n.mad_ms, n.count)
+        except BespokeError as reason:
+            raise invalid(f"/networks/{index}", "network", str(reason)) from None
+        found.append((spaces[key], architecture, measurement))
+    return tuple(found)
+
+
+def store_device(session: Session, tenant_id: str, checked: Checked, name: str | None) -> Device:
+    """The device of a file in the caller's transaction, under another name if given."""
+    file = checked.file
+    context = file.context.context().as_dict()
+    device = device_rows.add(session, tenant_id, name or file.name, file.description, context)
+    for given, table, findings in checked.tables:
+        provenance: dict[str, Any] = {"imported": {"source": given.source, "file": file.sha256}}
+        if given.calibration is not None:
+            provenance["calibration"] = given.calibration.model_dump()
+        source = TRANSFER if given.source == TRANSFER else "upload"
+        table_rows.publish(session, device, table, source=source, findings=findings, provenance=provenance)
+    for space, architecture, measurement in checked.networks:
+        measurement_rows.add(session, device, space, architecture, measurement, "probe")
+    return device

@@ -25,6 +25,7 @@ from service.errors import Problem, error
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 JSON: Final = "json"
 TABLE: Final = "table"
+DEVICE_FILE: Final = "device_file"
 AGENT_POST: Final = "agent_post"
 NOTHING: Final = "nothing"
 _SCOPE: Final = "x-scope"
@@ -33,6 +34,7 @@ _SLOWEST_BYTES_PER_S: Final = 32_768
 _TYPES: Final = {
     JSON: ("application/json",),
     TABLE: ("application/json", "text/csv"),
+    DEVICE_FILE: ("application/json",),
     AGENT_POST: ("application/json",),
     NOTHING: ("application/json",),
 }
@@ -118,9 +120,9 @@ class GuardedRoute(APIRoute):
 
     def _limit(self, services: Services) -> int:
         settings = services.settings
-        return {TABLE: settings.max_table_bytes, AGENT_POST: settings.max_agent_post_bytes}.get(
-            self.body_kind or JSON, settings.max_body_bytes
-        )
+        large = dict.fromkeys((TABLE, DEVICE_FILE), settings.max_table_bytes)
+        limits = {**large, AGENT_POST: settings.max_agent_post_bytes}
+        return limits.get(self.body_kind or JSON, settings.max_body_bytes)
 
 
 async def identify(request: Request, services: Services) -> Identity:

@@ -16,7 +16,6 @@ from service.cli.local_agent import LocalAgent, this_context
 from service.cli.screen import age, as_json, errors, follow, grid, percent, say
 from service.cli.tables import coverage_text
 from service.client import BespokeClient
-from service.exchange import export_device, import_device
 
 app = typer.Typer(no_args_is_help=True, help="Register devices, measure them, look at what is known of them.")
 
@@ -283,7 +282,7 @@ def export_file(
 ) -> None:
     """Write a device with all its tables and measured networks into one file."""
     with client() as service:
-        output.write_bytes(export_device(service, name))
+        output.write_bytes(service.export_device(name))
     say(f"{name} is in {escape(str(output))}; `bespoke devices import` reads it")
 
 
@@ -294,8 +293,9 @@ def import_file(
 ) -> None:
     """Register the device of a file with its tables and measured networks: all of it or nothing."""
     with client() as service:
-        done = import_device(service, file.read_bytes(), name)
-    say(f"{done.name} is registered with {done.tables} table(s) and {done.networks} measured network(s)")
+        done = service.import_device(file.read_bytes(), name)
+    held = json.loads(file.read_bytes())
+    say(f"{done['name']} is registered with {len(held['tables'])} table(s) and {len(held['networks'])} measured network(s)")
 
 
 def _calibration(item: dict[str, Any]) -> str:

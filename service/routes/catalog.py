@@ -6,9 +6,23 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from service.routes import agent, checking, devices, health, jobs, keys, measuring, models, searches, spaces, supernets, tables
+from service.routes import (
+    agent,
+    checking,
+    devices,
+    exchange,
+    health,
+    jobs,
+    keys,
+    measuring,
+    models,
+    searches,
+    spaces,
+    supernets,
+    tables,
+)
 
 ROUTERS: Final[tuple[APIRouter, ...]] = tuple(
     module.router
-    for module in (jobs, health, spaces, devices, tables, measuring, checking, agent, supernets, searches, models, keys)
+    for module in (jobs, health, spaces, devices, exchange, tables, measuring, checking, agent, supernets, searches, models, keys)
 )

@@ -6,14 +6,11 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from latency_tables.errors import InvalidTable
 from service.cli.app import run
-from service.client import BespokeClient
-from service.exchange import export_device, import_device
+from service.client import ApiProblem, BespokeClient
 from service.jobs import JobState
 from service.telemetry import Telemetry
 from tests.reliability.machinery.lab import REPOSITORY, Lab
@@ -41,8 +38,11 @@ def test_quarantined_job_is_listed_requeued_and_deleted(lab: Lab, capsys: pytest
     assert run([*place, "requeue", good]) == 1
 
 
-def test_device_travels_as_one_file(make_live: Callable[..., LiveApi]) -> None:
+def test_device_travels_as_one_file(
+    make_live: Callable[..., LiveApi], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     here, there = make_live(), make_live()
+    file = tmp_path / "phone.json"
     with BespokeClient(here.url, here.key) as service:
         service.add_device("phone", CONTEXT, "mine")
         for factor in (1.0, 1.1):
@@ -50,22 +50,26 @@ def test_device_travels_as_one_file(make_live: Callable[..., LiveApi]) -> None:
             service.upload_table("phone", json.dumps({"context": CONTEXT, "rows": rows}).encode(), "application/json")
         sample = {"space": SPACE.name, "architecture": SPACE.to_json(SPACE.smallest()), "latency_ms": 0.04}
         service.probes("phone", [sample])
-        data = export_device(service, "phone")
         tables = [service.table("phone", t["id"]) for t in service.device("phone")["tables"]]
-    assert here.key.encode() not in data
+        assert run(["--url", here.url, "--key", here.key, "devices", "export", "phone", "-o", str(file)]) == 0
+    assert here.key.encode() not in file.read_bytes()
+    command = ["--url", there.url, "--key", there.key, "devices", "import", str(file), "--name", "phone-2"]
+    assert run(command) == 0
+    assert "2 table(s) and 1 measured network(s)" in " ".join(capsys.readouterr().out.split())
+    assert run(command) == 1, "the name is taken"
     with BespokeClient(there.url, there.key) as service:
-        done = import_device(service, data, "phone-2")
-        assert (done.name, done.tables, done.networks) == ("phone-2", 2, 1)
         assert [service.table("phone-2", t["id"]) for t in service.device("phone-2")["tables"]] == tables
-        assert json.loads(export_device(service, "phone-2")) == {**json.loads(data), "name": "phone-2"}
-        broken: dict[str, Any] = json.loads(data)
-        broken["tables"][1]["rows"][0]["median_ms"] = -1
-        with pytest.raises(Exception, match=r"row|valid"):
-            import_device(service, json.dumps(broken).encode(), "broken")
-        assert "broken" not in {d["name"] for d in service.devices()}
-        for nonsense in (b"", b"[]", b"{}", b'{"format": "bespoke-device-1"}', b"\xff"):
-            with pytest.raises(InvalidTable):
-                import_device(service, nonsense)
+        back, sent = json.loads(service.export_device("phone-2")), json.loads(file.read_bytes())
+        for document in (back, sent):
+            del document["name"], document["sha256"]
+        assert back == sent
+        damaged = file.read_bytes().replace(b'"median_ms":0.', b'"median_ms":1.', 1)
+        with pytest.raises(ApiProblem, match="damaged"):
+            service.import_device(damaged, "broken")
+        for nonsense in (b"", b"[]", b"{}", b'{"format": "bespoke-device"}', b"\xff"):
+            with pytest.raises(ApiProblem):
+                service.import_device(nonsense)
+        assert [d["name"] for d in service.devices()] == ["phone-2"]
 
 
 def test_dashboard_asks_for_figures_that_exist() -> None:
