@@ -144,6 +144,10 @@ def test_an_unreachable_budget_shows_what_can_be_reached(bespoke: Bespoke, tmp_p
     done = bespoke("search", "--device", "board-d", "--budget-ms", "0.0001")
     assert done.status == 1
     assert "this device reaches from" in done.err
+    for option, name in (("--size-bytes", "size_bytes"), ("--macs", "macs"), ("--memory-bytes", "memory_bytes")):
+        done = bespoke("search", "--device", "board-d", "--budget-ms", "100", option, "7")
+        assert done.status == 1
+        assert f"{name} <= 7" in " ".join(done.err.split()), done.err
 
 
 def test_a_key_is_shown_once_works_and_is_revoked(bespoke: Bespoke) -> None:
