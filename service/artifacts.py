@@ -16,10 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from latency_tables.errors import ArtifactCorrupt, ArtifactMissing
-from service.db.models import Artifact
+from service.db.models import Artifact, now
 from service.failpoints import failpoint
 
 _CHUNK: Final = 1 << 20
@@ -105,13 +106,14 @@ class ArtifactStore:
 
 
 def register(session: Session, sha256: str, size_bytes: int, kind: str) -> Artifact:
-    """The row of a stored file; call after `put`. Idempotent."""
+    """The row of a stored file; call after `put`. Idempotent, also when two register the same file at once."""
     row = session.get(Artifact, sha256)
-    if row is None:
-        row = Artifact(sha256=sha256, size_bytes=size_bytes, kind=kind)
-        session.merge(row)
-        session.flush()
-    return row
+    if row is not None:
+        return row
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    values = {"sha256": sha256, "size_bytes": size_bytes, "kind": kind, "created_at": now()}
+    session.execute(insert(Artifact).values(values).on_conflict_do_nothing())
+    return session.get_one(Artifact, sha256)
 
 
 def sync_folder(folder: Path) -> None:

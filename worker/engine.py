@@ -14,7 +14,7 @@ import threading
 import time
 import types
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 from dbos import DBOS, DBOSClient, DBOSConfig
@@ -34,6 +34,7 @@ from worker.context import JobRun, WorkerContext, hand_back, quarantine_problem
 from worker.liveness import Liveness, new_worker_id
 from worker.pipelines.catalog import PIPELINES
 from worker.pipelines.train_supernet import TRAIN_WORKFLOW, train_shared
+from worker.probation import Probation
 from worker.problems import problem_of
 from worker.steps import MAX_CRASHES, JobCancelled, JobLost, JobQuarantined, WorkerStopping
 
@@ -58,6 +59,7 @@ class Engine:
         store = ArtifactStore(settings.data_dir / "artifacts")
         self.context = WorkerContext(settings, new_worker_id(), sessions, store, client)
         self._liveness = Liveness(settings, self.context.worker_id, sessions, client)
+        self._probation = Probation(self.context.stopping)
         self._active: set[int] = set()
         self._lock = threading.Lock()
         self._told = threading.Event()
@@ -126,9 +128,15 @@ class Engine:
         return train_shared(self.context, digest)
 
     def _job(self, job_id: str) -> dict[str, Any]:
-        """One attempt at a job, from claim to its last transaction. What it returns only the engine sees."""
+        """One attempt at a job; alone at first, where the worker that had it was lost. What it returns only the engine sees."""
         if self.context.stopping.is_set():
             raise WorkerStopping
+        state = self.context.transaction(lambda session: session.scalar(select(Job.state).where(Job.id == job_id)))
+        with self._probation.alone(job_id) if state == JobState.RUNNING else nullcontext():
+            return self._attempt(job_id)
+
+    def _attempt(self, job_id: str) -> dict[str, Any]:
+        """From claim to the last transaction."""
         attempt = self.context.transaction(lambda session: claim(session, job_id, self.context.worker_id))
         if attempt is None:
             return {"skipped": True}

@@ -100,6 +100,9 @@ class Liveness:
                     self._tidy()
             except TRANSIENT as error:
                 log.warning("the database does not answer", extra={"reason": type(error).__name__})
+            except Exception:
+                # Among them: the engine is not up yet. A worker whose heart stops for good would be worse than any of it.
+                log.exception("a heartbeat failed")
             self._stop.wait(min(SWEEP_S, self._settings.heartbeat_s))
 
     def beat(self) -> None:

@@ -504,7 +504,7 @@ def test_c10_deterministic_error_fails_at_once_transient_error_is_tried_again(la
     bad, unsteady = lab.submit(10, behave="fail", private="a"), lab.submit(10, behave="unsteady", private="b")
     lab.quick_worker()
     assert lab.wait([bad, unsteady]) == {bad: JobState.FAILED, unsteady: JobState.SUCCEEDED}
-    assert lab.job(bad).error["type"] == "urn:bespoke:export-failed"  # type: ignore[index]
+    assert lab.job(bad).error["type"] == "urn:bespoke:export-failed", lab.said()  # type: ignore[index]
     assert not [event for event in lab.events(bad) if event.kind == "retrying"]
     assert len([event for event in lab.events(unsteady) if event.kind == "retrying"]) == 2
     assert sum(entry["step"] == 2 for entry in journal(lab) if entry["job"] == bad) == 1
