@@ -111,9 +111,7 @@ def _cells(space: Space, resolution: int) -> Iterator[_Cell]:
         widths_in = stage.widths
 
 
-def dense_from(
-    space: Space, value: Callable[[Operator], float], combine: Callable[[list[float]], float] = sum
-) -> DenseTable:
+def dense_from(space: Space, value: Callable[[Operator], float], combine: Callable[[list[float]], float] = sum) -> DenseTable:
     """The dense table of any quantity that adds up over operators, e.g. `lambda op: op.macs`.
 
     combine: what the operators of one block make together (0 for none of them).
