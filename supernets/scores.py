@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from latency_tables.dense import Array, Genes
-from latency_tables.errors import InvalidArchitecture, InvalidPredictor
-from supernets.spaces.architecture import Architecture, Choice, StageChoice
+from latency_tables.errors import InvalidPredictor
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.published import architecture_from_lists
 from supernets.spaces.space import Space
 
 _COLUMNS = ("depth", "kernel", "expand", "resolution", "top1_percent")
@@ -54,23 +55,7 @@ def parse_scores(space: Space, rows: Iterable[Mapping[str, str | None]]) -> tupl
     return np.array(genes), np.array(values)
 
 
-def _numbers(row: Mapping[str, str | None], column: str) -> list[float]:
-    return [float(text) for text in (row[column] or "").split()]
-
-
 def _architecture(space: Space, row: Mapping[str, str | None]) -> Architecture:
-    depths, kernels, expands = (_numbers(row, column) for column in ("depth", "kernel", "expand"))
-    elastic = [stage for stage in space.stages if stage.elastic]
-    blocks = sum(len(stage.choices) for stage in elastic)
-    if len(depths) != len(elastic) or len(kernels) != blocks or len(expands) != blocks:
-        raise InvalidArchitecture(f"{len(elastic)} depths and {blocks} kernels and expand ratios are wanted")
-    stages, at, deep = [], 0, iter(depths)
-    for stage in space.stages:
-        if not stage.elastic:
-            stages.append(StageChoice(stage.widths[0], tuple(options[0] for options in stage.choices)))
-            continue
-        depth = int(next(deep))
-        chosen = zip(kernels[at : at + depth], expands[at : at + depth], strict=True)
-        stages.append(StageChoice(stage.widths[-1], tuple(Choice(int(k), e) for k, e in chosen)))
-        at += len(stage.choices)
-    return Architecture(space.name, int(row["resolution"] or ""), tuple(stages))
+    depths, kernels, expands = ([float(text) for text in (row[column] or "").split()] for column in ("depth", "kernel", "expand"))
+    whole = [[int(value) for value in values] for values in (depths, kernels)]
+    return architecture_from_lists(space, whole[0], whole[1], expands, int(row["resolution"] or ""))
