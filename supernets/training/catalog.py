@@ -25,7 +25,11 @@ def _sandwich(name: str, description: str, epochs: int) -> Recipe:
 
 
 def _progressive(name: str, description: str, scale: float) -> Recipe:
-    """Once-for-All's phases (Cai et al., ICLR 2020) with its 1, 2 and 4 sub-networks per step and its order of epochs."""
+    """Once-for-All's phases (Cai et al., ICLR 2020) with its 1, 2 and 4 sub-networks per step and its order of epochs.
+
+    Depth and width phases draw by the sandwich rule and learn from the largest network of the step: with the published
+    uniform draws and frozen teacher the smallest network stayed points behind (docs/decisions.md).
+    """
 
     def phase(title: str, epochs: float, rate: float, networks: int, *free: int | None) -> Phase:
         kernels, depths, expands = free
@@ -39,7 +43,8 @@ def _progressive(name: str, description: str, scale: float) -> Recipe:
             depths=depths,
             expands=expands,
             widths=expands,
-            teacher="none" if title == "full" else "frozen",
+            sampling="uniform" if networks == 1 else "sandwich",
+            teacher="none" if title == "full" else "frozen" if networks == 1 else "largest",
             sort_channels=title.startswith("width"),
         )
 
