@@ -167,11 +167,12 @@ class InvalidCheckpoint(BespokeError, ValueError):
 class TrainingDiverged(BespokeError):
     """The loss is not a number any more; `phase`, `epoch` and `step` say where. The last good checkpoint is kept."""
 
-    def __init__(self, phase: str, epoch: int, step: int) -> None:
+    def __init__(
+        self, phase: str, epoch: int, step: int, advice: str = "Lower the learning rate of that phase, or train without bf16."
+    ) -> None:
         self.phase, self.epoch, self.step = phase, epoch, step
         super().__init__(
-            f"the loss is not finite in phase {phase!r}, epoch {epoch}, step {step}; the checkpoint before it is kept. "
-            "Lower the learning rate of that phase, or train without bf16."
+            f"the loss is not finite in phase {phase!r}, epoch {epoch}, step {step}; the checkpoint before it is kept. {advice}"
         )
 
 

@@ -7,7 +7,7 @@ latency covers every choice, not the sampled pair, and the REINFORCE baseline fo
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from latency_tables.dense import Array, Genes
 from latency_tables.errors import InvalidSearch
-from supernets.search import exact
 from supernets.search.distribution import Distribution, Expectation, Pair
 from supernets.search.gates import GatedPath
-from supernets.search.problem import Problem, SearchResult, ranked
+from supernets.search.likely import most_probable
+from supernets.search.problem import Problem, SearchResult
 
 LATENCY_LOSSES = ("mul#log", "add#linear")
 UPDATES = ("two", "reinforce")
@@ -167,9 +167,7 @@ class ArchitectureSearch:
 
     def answer(self, evaluations: int) -> SearchResult:
         """The most probable distinct networks within every limit, ranked by the score."""
-        likely = exact.solve(replace(self.problem, score=self.choices.log_table(), evaluate=None))
-        candidates = ranked(self.problem, np.array([c.genes for c in likely.candidates]))
-        return SearchResult("gradient", candidates, False, None, evaluations)
+        return most_probable(self.problem, self.choices.logs(), evaluations)
 
 
 def rescale(alphas: Tensor, before: Tensor, pairs: Tensor) -> None:

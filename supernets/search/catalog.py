@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from supernets.search import evolution, exact, random_search
 from supernets.search.problem import Problem, SearchResult
 
 Strategy = Callable[[Problem, np.random.Generator], SearchResult]
+GATE_EPOCHS: Final = {"trial": (1, 1), "quick": (1, 10)}  # of a gate training: recipe -> (warm-up, search)
+GATE_EPOCHS_ELSE: Final = (2, 30)
 
 
 def _exact(problem: Problem, generator: np.random.Generator) -> SearchResult:
@@ -32,7 +35,10 @@ STRATEGIES: dict[str, Strategy] = {
 
 
 def solve(problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
-    """Answer a problem. Raises UnknownStrategy, or InfeasibleBudget with the reachable range."""
+    """Answer a problem from its scores alone. Raises UnknownStrategy, or InfeasibleBudget with the reachable range.
+
+    A search job does more for `gradient`: it trains (`gate_job`), and chooses from what was trained.
+    """
     if strategy not in STRATEGIES:
         raise UnknownStrategy(f"unknown search strategy; known are {', '.join(sorted(STRATEGIES))}")
     return STRATEGIES[strategy](problem, generator)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latency_tables.dense import Chain, DenseTable, Genes
+from latency_tables.dense import Array, Chain, DenseTable, Genes
 
 
 class Pair(NamedTuple):
@@ -71,19 +71,9 @@ class Distribution:
         """Softmax over the pair alone, (genes, 2)."""
         return self.alphas.detach().gather(1, values).softmax(dim=1)
 
-    def log_table(self) -> DenseTable:
-        """Log-probability of every network as an additive score. Stages of depth 0 do not count their width."""
-        logs = self.log_probabilities().detach().double().numpy()
-        blocks, depths, before = [], [], 1
-        for column, shape in zip(self.chain.offsets, self.chain.stages, strict=True):
-            size = (self.chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices))
-            values = np.broadcast_to(logs[column + 2 : column + 2 + shape.blocks, : size[-1]], size).copy()
-            values[..., 0, :] += logs[column, : shape.widths, None]  # a width counts once: with the first block
-            blocks.append(values)
-            depth = logs[column + 1, : len(shape.depths)]
-            depths.append(np.broadcast_to(depth, (self.chain.resolutions, len(depth))).copy())
-            before = shape.widths
-        return DenseTable(self.chain, logs[0, : self.chain.resolutions], tuple(blocks), tuple(depths))
+    def logs(self) -> Array:
+        """`log_probabilities` as numbers, for `likely`."""
+        return self.log_probabilities().detach().double().numpy()
 
     def log_probability(self, genes: Genes) -> Tensor:
         """Differentiable log-probability of sampled networks, (networks,): of their active genes."""

@@ -18,7 +18,8 @@ from supernets.search import exact, gradient
 from supernets.search.architecture_updates import ArchitectureSearch, rescale
 from supernets.search.distribution import Distribution, Expectation
 from supernets.search.gates import GatedPath
-from supernets.search.gradient import Settings
+from supernets.search.gradient import GateTraining, Samples, Settings
+from supernets.search.likely import log_table
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.architecture import Choice
 from supernets.spaces.catalog import SPACES
@@ -61,7 +62,7 @@ def test_expected_cost_equals_the_expectation_by_enumeration(chain, seed):
 def test_the_log_table_prices_log_probabilities(chain, seed):
     choices = Distribution(chain, torch_generator(seed), deviation=2.0)
     genes = every_network(chain)
-    assert np.allclose(choices.log_table().price(genes), choices.log_probability(genes).detach().numpy(), atol=1e-4)
+    assert np.allclose(log_table(chain, choices.logs()).price(genes), choices.log_probability(genes).detach().numpy(), atol=1e-4)
 
 
 def test_samples_follow_the_probabilities():
@@ -122,9 +123,10 @@ def test_one_architecture_step_moves_only_its_pairs_and_no_weight():
     space = small_space()
     problem = problem_of(space, 0.4)
     supernet = Supernet(space, generator=torch_generator())
-    search = ArchitectureSearch(problem, np.random.default_rng(0), Settings(architecture_rate=0.1))
     x, y = torch.randn(6, 1, 8, 8, generator=torch_generator(1)), torch.arange(6)
-    run = gradient._SupernetRun(search, supernet, space, [(x, y)], [(x, y)], search.settings)
+    data = samples([(x, y)])
+    run = GateTraining(problem, supernet, data, data, np.random.default_rng(0), Settings(architecture_rate=0.1))
+    search = run.search
     weights = {name: p.detach().clone() for name, p in supernet.named_parameters()}
     state = search.generator.get_state()
     pair = search.choices.sample_pair(search.generator)
@@ -174,13 +176,17 @@ def problem_of(space: Space, share: float, candidates: int = 3) -> Problem:
     return Problem(space.chain, score, (Constraint("latency_ms", cost, least + share * (largest - least)),), candidates)
 
 
-def digits(split: str, samples: int, batch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def samples(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> Samples:
+    return Samples(lambda epoch: batches)
+
+
+def digits(split: str, count: int, batch: int) -> Samples:
     data = load_dataset("digits")
     chosen = data.split(split)
-    x = torch.from_numpy(np.asarray(chosen.images[:samples], dtype=np.float32))
+    x = torch.from_numpy(np.asarray(chosen.images[:count], dtype=np.float32))
     x = (x - float(data.mean[0])) / float(data.deviation[0])
-    y = torch.from_numpy(np.asarray(chosen.labels[:samples], dtype=np.int64))
-    return list(zip(x.split(batch), y.split(batch), strict=True))
+    y = torch.from_numpy(np.asarray(chosen.labels[:count], dtype=np.int64))
+    return samples(list(zip(x.split(batch), y.split(batch), strict=True)))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -219,8 +225,8 @@ def test_the_built_in_proxyless_space_takes_a_step():
     found = gradient.search(
         problem_of(small, 0.3),
         supernet,
-        [(x, y)],
-        [(x, y)],
+        samples([(x, y)]),
+        samples([(x, y)]),
         np.random.default_rng(0),
         Settings(warmup_epochs=1, epochs=2, every=1),
     )
@@ -239,17 +245,17 @@ def test_what_cannot_be_searched_is_refused_before_training():
     with pytest.raises(InvalidSearch, match="latency_loss"):
         Settings(latency_loss="cubic")
     with pytest.raises(InvalidSearch, match="no batches"):
-        gradient.search(problem_of(space, 0.5), supernet, [], batches, generator)
+        gradient.search(problem_of(space, 0.5), supernet, samples([]), batches, generator)
 
 
 def test_a_loss_that_is_not_a_number_stops():
     space = small_space()
-    x, y = digits("train", 32, 32)[0]
+    x, y = digits("train", 32, 32).batches(0)[0]
     with pytest.raises(TrainingDiverged, match="warm-up"):
         gradient.search(
             problem_of(space, 0.5),
             Supernet(space, generator=torch_generator()),
-            [(x * math.nan, y)],
-            [(x, y)],
+            samples([(x * math.nan, y)]),
+            samples([(x, y)]),
             np.random.default_rng(0),
         )
