@@ -117,7 +117,14 @@ class InvalidSearch(BespokeError, ValueError):
 
 
 class SearchUnfinished(BespokeError):
-    """The time limit passed before any network was found."""
+    """The time limit passed before any network was found, or it was shown that there is none.
+
+    best_score: no network within the limits scores more, in the unit of the problem's score; None where that is not known.
+    """
+
+    def __init__(self, message: str, best_score: float | None = None) -> None:
+        super().__init__(message)
+        self.best_score = best_score
 
 
 class UnknownStrategy(BespokeError, LookupError):

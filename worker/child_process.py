@@ -19,7 +19,7 @@ import time
 import traceback
 from typing import Any
 
-from latency_tables.errors import BespokeError, InfeasibleBudget
+from latency_tables.errors import BespokeError, InfeasibleBudget, SearchUnfinished
 from service.failpoints import failpoint
 
 
@@ -65,7 +65,9 @@ def _kind(error: Exception) -> str:
 
 
 def _detail(error: Exception) -> dict[str, Any]:
-    """What the worker needs to raise an infeasible budget again; infinities, which JSON has not, become nothing reachable."""
+    """What the worker needs to raise the error again; infinities, which JSON has not, become nothing reachable."""
+    if isinstance(error, SearchUnfinished):
+        return {"best_score": error.best_score}
     if not isinstance(error, InfeasibleBudget):
         return {}
     low, high = (None if math.isinf(value) else value for value in (error.minimum, error.maximum))

@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from latency_tables.dense import DenseTable
-from latency_tables.errors import InfeasibleBudget, NoTable
+from latency_tables.errors import InfeasibleBudget, NoTable, SearchUnfinished
 from service.db import devices
 from service.pricing import PriceBook, Pricing, at_resolutions
 from supernets.search.budgets import SIZE, costs_of, limited
@@ -151,7 +151,7 @@ def _of_other_resolutions(
         small = space.at([space.resolutions[index]])
         try:
             best = exactly(target.problem(at_resolutions(score, space, small), small)).candidates[0]
-        except InfeasibleBudget:
+        except (InfeasibleBudget, SearchUnfinished):
             continue
         genes = best.genes.copy()
         genes[0] = index

@@ -8,7 +8,8 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.errors import BespokeError, InfeasibleBudget
+from latency_tables.errors import BespokeError, InfeasibleBudget, UnknownDataset
+from service.datasets import known
 from service.db import devices as device_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Device, Job, Supernet
@@ -25,10 +26,16 @@ from supernets.search.budgets import limited
 from supernets.search.catalog import STRATEGIES
 from supernets.search.problem import Constraint
 from supernets.search.problem import Problem as SearchProblem
+from supernets.search.several import check_pairs
 
 router = APIRouter(route_class=GuardedRoute, tags=["searches"])
 PATH: Final = "/v1/searches"
 LATENCY: Final = "latency_ms"
+WITHOUT_DATA: Final = (
+    "the data set of this supernet is not registered here: the strategy gradient trains on it, and exact, evolution and random "
+    "need it to score, recalibrate and test what they deliver. Register it (BESPOKE_DATASETS); until then the front is what "
+    "can be had from registered accuracies alone (GET /v1/supernets/{id}/front, the strategy exact)"
+)
 
 
 @router.post(PATH, status_code=202, openapi_extra=needs("jobs:write", JSON))
@@ -48,6 +55,7 @@ def search(
             "confidence": body.confidence,
             "candidates": body.candidates,
             "verify": body.verify,
+            "gate_epochs": body.gate_epochs,
         }
         return submit(services, session, caller.tenant_id, "search", request)
 
@@ -65,6 +73,10 @@ def _supernet(session: Session, services: Services, tenant_id: str, body: Search
     if found is None:
         detail = "no such supernet; GET /v1/supernets lists them"
         raise Problem("unknown_supernet", detail, errors=[error("/supernet", "unknown_supernet", detail)])
+    try:
+        known(services.settings, found.dataset)
+    except UnknownDataset:
+        raise Problem("unknown_dataset", WITHOUT_DATA, errors=[error("/supernet", "unknown_dataset", WITHOUT_DATA)]) from None
     return found
 
 
@@ -98,7 +110,7 @@ def _targets(session: Session, services: Services, tenant_id: str, body: SearchI
 
 
 def _check_reachable(index: int, target: Target, device: Device, pricing: Pricing) -> None:
-    """Refuses what no network can keep: each limit alone, and the others within the peak memory."""
+    """Refuses what no network can keep: each limit alone, the others within the peak memory, and any two together."""
     low, high = pricing.reachable_ms()
     latency_ms = target.budget.latency_ms
     if latency_ms < low:
@@ -109,7 +121,8 @@ def _check_reachable(index: int, target: Target, device: Device, pricing: Pricin
         )
         raise infeasible(InfeasibleBudget(detail, low, high), index)
     held = pricing.held
+    alone = SearchProblem(held.chain, held, (Constraint(LATENCY, held, latency_ms),))
     try:
-        limited(pricing.space, SearchProblem(held.chain, held, (Constraint(LATENCY, held, latency_ms),)), target.budget.limits())
+        check_pairs(limited(pricing.space, alone, target.budget.limits()).constraints)
     except InfeasibleBudget as reason:
         raise infeasible(reason, index) from None

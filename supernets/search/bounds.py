@@ -22,6 +22,11 @@ def bounds(cost: DenseTable) -> tuple[float, float]:
     return float(extremes[0]), float(extremes[1])
 
 
+def cheapest(cost: DenseTable) -> Genes:
+    """Canonical genes of the network of least price, shape (genes,); any network where all are forbidden."""
+    return _extreme(cost, 1.0)
+
+
 def _extreme(cost: DenseTable, sign: float) -> Genes:
     """Canonical genes of the network of least sign x price; any network where all are forbidden."""
 

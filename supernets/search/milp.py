@@ -142,11 +142,13 @@ def best_networks(
         left = deadline - clock()
         if left <= 0:
             ceiling, finished = max(ceiling, -item.upper), False
+            # Other resolutions may hold a network already; the best of those is an answer, though not a proven one.
+            found += [other.row for other in sorted(heap) if other.row][: problem.candidates - len(found)]
             break
         r = item.resolution
         if r not in models:
             models[r], cuts[r] = _Builder(problem, r).build(), []
-        best = _solve(problem, models[r], cuts[r], left)
+        best = _solve(problem, models[r], cuts[r], left, -item.upper)
         if best is not None:
             heapq.heappush(heap, best)
     return Proven(np.array(found, dtype=np.int64).reshape(len(found), problem.chain.genes), ceiling, finished)
@@ -161,8 +163,8 @@ class _Open(NamedTuple):
     closed: bool  # the bound is the network's own score
 
 
-def _solve(problem: Problem, model: _Model, cuts: list[list[int]], time_limit_s: float) -> _Open | None:
-    """The best network that is not cut off; None where there is none."""
+def _solve(problem: Problem, model: _Model, cuts: list[list[int]], time_limit_s: float, bound: float) -> _Open | None:
+    """The best network that is not cut off; None where there is none. bound: no network left scores more."""
     if not len(model.score) or not np.all(np.isfinite(model.limits) | (model.limits == np.inf)):
         return None
     scale = np.maximum(np.abs(model.limits), np.abs(model.cost).max(axis=1, initial=1e-300))
@@ -171,7 +173,11 @@ def _solve(problem: Problem, model: _Model, cuts: list[list[int]], time_limit_s:
         answer = _ask(model, scale, cuts, time_limit_s)
         if answer.x is None:
             # Out of time is not the same as infeasible: the resolution stays open, and nothing is proven.
-            return None if answer.status == 2 else _Open(-np.inf, model.resolution, (), False)
+            if answer.status == 2:
+                return None
+            dual = answer.get("mip_dual_bound")
+            known = bound if dual is None or not np.isfinite(dual) else min(bound, model.constant - float(dual))
+            return _Open(-known, model.resolution, (), False)
         chosen = np.flatnonzero(answer.x > 0.5).tolist()
         cuts.append(chosen)
         genes = np.zeros((1, problem.chain.genes), dtype=np.int64)

@@ -7,16 +7,16 @@ limit are the K best. Where the constraints truly compete, a mixed-integer progr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import combinations, islice
 
 import numpy as np
 
 from latency_tables.dense import Array, DenseTable, Genes
 from latency_tables.errors import ContradictingConstraints, SearchUnfinished
 from supernets.search import milp
-from supernets.search.bounds import ROUNDING, bounds, infeasible, lagrangian_bounds
+from supernets.search.bounds import ROUNDING, bounds, cheapest, infeasible, lagrangian_bounds
 from supernets.search.enumeration import best_first
 from supernets.search.problem import Constraint, Problem, SearchResult, ranked
 
@@ -32,16 +32,39 @@ def solve(problem: Problem, time_limit_s: float = milp.TIME_LIMIT_S) -> SearchRe
     for constraint in problem.constraints:
         if bounds(constraint.table)[0] > constraint.limit:
             raise infeasible(constraint)
+    check_pairs(problem.constraints)
     proven = best_networks(problem, time_limit_s)
     if not len(proven.genes) and proven.finished:
-        raise _contradiction(problem, time_limit_s)
+        raise _contradiction(problem.constraints, time_limit_s)
     if not len(proven.genes):
-        raise SearchUnfinished(f"no network was found in {time_limit_s:g} s; allow more time, or use the strategy 'evolution'")
+        names = " and ".join(f"{c.name} <= {c.limit:g}" for c in problem.constraints)
+        best = proven.bound if math.isfinite(proven.bound) else None
+        raise SearchUnfinished(
+            f"in {time_limit_s:g} s no network was found that keeps {names}, nor was it shown that there is none: raise or drop "
+            "one of these limits",
+            best,
+        )
     candidates = ranked(problem, proven.genes)
     if not problem.additive:
         return SearchResult("exact", candidates, False, None, len(proven.genes))
     gap = 0.0 if proven.finished else max(0.0, proven.bound - candidates[0].score)
     return SearchResult("exact", candidates, proven.finished, gap if math.isfinite(gap) else None, len(proven.genes))
+
+
+def check_pairs(constraints: Sequence[Constraint]) -> None:
+    """Raises ContradictingConstraints where two limits cannot be kept together, as far as a relaxation shows it.
+
+    Milliseconds: asked where someone waits. What it lets pass may still be a contradiction, of the kind only `solve` finds.
+    """
+    cheap = np.array([cheapest(c.table) for c in constraints])
+    kept = np.array([c.holds(c.table.price(cheap)) for c in constraints])  # (constraints, cheapest of)
+    for i, j in combinations(range(len(constraints)), 2):
+        if (kept[i] & kept[j]).any():
+            continue
+        one, other = constraints[i], constraints[j]
+        bound = lagrangian_bounds(_scaled(one.table, -1.0), other.table, _rounded(other.limit))
+        if -bound.max() > _rounded(one.limit):
+            raise _contradiction((one, other), milp.TIME_LIMIT_S)
 
 
 def best_networks(problem: Problem, time_limit_s: float) -> milp.Proven:
@@ -76,21 +99,23 @@ def _keeping(problem: Problem, networks: Iterator[tuple[int, ...]], most: int | 
     return np.array(found, dtype=np.int64).reshape(len(found), problem.chain.genes), exhausted
 
 
-def _contradiction(problem: Problem, time_limit_s: float) -> ContradictingConstraints:
+def _contradiction(constraints: Sequence[Constraint], time_limit_s: float) -> ContradictingConstraints:
     """Says what the first constraint can reach while the others hold."""
-    first, *others = problem.constraints
-    reached = []
+    first, *others = constraints
+    reached, finished = [], True
     for sign in (-1.0, 1.0):
         table = _scaled(first.table, sign)
-        alone = Problem(problem.chain, table, tuple(others))
-        found = best_networks(alone, time_limit_s).genes
-        reached.append(float(first.table.price(found)[0]) if len(found) else -sign * math.inf)
-    names = " and ".join(f"{c.name} <= {c.limit:g}" for c in problem.constraints)
-    reach = (
-        f"with the others kept, {first.name} reaches from {reached[0]:g} to {reached[1]:g}"
-        if math.isfinite(reached[0])
-        else f"the others contradict each other already, without {first.name}"
-    )
+        proven = best_networks(Problem(table.chain, table, tuple(others)), time_limit_s)
+        finished &= proven.finished
+        reached.append(float(first.table.price(proven.genes)[0]) if len(proven.genes) else -sign * math.inf)
+    names = " and ".join(f"{c.name} <= {c.limit:.12g}" for c in constraints)
+    if math.isfinite(reached[0]) and math.isfinite(reached[1]):
+        kept = "the others" if len(others) > 1 else others[0].name
+        reach = f"with {kept} kept, {first.name} reaches from {reached[0]:.12g} to {reached[1]:.12g}"
+    elif finished:
+        reach = f"the others contradict each other already, without {first.name}"
+    else:
+        reach = f"what {first.name} can reach with the others kept is not known"
     return ContradictingConstraints(
         f"no network keeps {names} at once, though each can be kept alone; {reach}: raise a limit",
         reached[0],

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text, update
 
+from latency_tables.operators import Operator
 from service.db.models import IdempotencyKey, Job, now
 from service.jobs import JobState, move, record_progress
-from supernets.search.budgets import LIMITS, reachable
+from supernets.search.budgets import LIMITS, MACS, reachable
 from tests.service.api import SPACE, Api, is_problem, search_request
 from tests.service.test_auth import deliver
 
@@ -83,6 +84,26 @@ def test_a_limit_that_nothing_keeps_is_refused_by_name(ready: Api, name: str) ->
     assert ready.post("/v1/searches", limited_request(supernet, **{name: int(low)})).status_code == 202
     for bad in (0, -1, 1.5, "1", True, 10**16):
         is_problem(ready.post("/v1/searches", limited_request(supernet, **{name: bad})), 422, 400)
+
+
+def test_limits_that_contradict_each_other_are_refused_at_once(ready: Api) -> None:
+    """By a table in which the small operators are the slow ones: what is fast has more multiply-adds than allowed."""
+    slow_if_small = [
+        {**row, "median_ms": 100 / (1000 + Operator.parse(row["operator"]).macs), "lower_quartile_ms": None} for row in rows()
+    ]
+    ready.add_device("odd")
+    ready.add_table("odd", slow_if_small)
+    supernet = ready.add_supernet()
+    free = is_problem(ready.post("/v1/searches", search_request(supernet, 1e-9, "odd")), 422, code="infeasible_budget")[
+        "reachable_ms"
+    ]
+    body = limited_request(supernet, macs=int(reachable(SPACE, MACS)[0]))
+    body["targets"][0] = {"device": "odd", "budget": {**body["targets"][0]["budget"], "latency_ms": free["min"] * 1.01}}
+    document = is_problem(ready.post("/v1/searches", body), 422, code="infeasible_budget")
+    assert "latency_ms" in document["detail"] and "macs" in document["detail"]
+    assert document["reachable_ms"]["min"] > free["min"] * 1.01
+    body["targets"][0]["budget"]["latency_ms"] = document["reachable_ms"]["min"]
+    assert ready.post("/v1/searches", body).status_code == 202, "what the answer says can be reached is taken"
 
 
 def rows() -> list[dict[str, Any]]:

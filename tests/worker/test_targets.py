@@ -2,20 +2,28 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from latency_tables.calibration import Calibration
-from latency_tables.errors import ContradictingConstraints, InfeasibleBudget
+from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget
 from service.pricing import Pricing
+from supernets.accuracy import AccuracyPredictor
+from supernets.search import milp, several
 from supernets.search.budgets import LIMITS, MACS, MEMORY, SIZE, costs_of, reachable
 from supernets.search.catalog import solve
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
+from worker.child_process import _detail, _kind
+from worker.operations import OPERATIONS
 from worker.packing import packed_problem, packed_result, unpacked_problem, unpacked_result
+from worker.pipelines.search import _Search
 from worker.problems import problem_of
+from worker.steps import StepFailed
 from worker.targets import Target, Wish, cross_device, solve_target
 
 SPACE = space_named("digits-mbv3")
@@ -123,6 +131,40 @@ def test_a_limit_that_nothing_keeps_is_named_with_its_range(wish, name):
     assert solve_target(replace(target(10.0), limits={name: int(low)}), wish, generator()).architectures
     smallest = costs_of(SPACE, SPACE.smallest())
     assert low <= smallest[name] <= high
+
+
+class ChildWithoutTime:
+    """A laboratory whose child has no time for problems of more than `most` constraints; errors take their usual way."""
+
+    def __init__(self, most):
+        self.most = most
+
+    def call(self, operation, arguments, report=None):
+        late = len(arguments["problem"]["constraints"]) > self.most
+        relaxed, limit_s = (0, 0.0) if late else (several._RELAXED_NETWORKS, milp.TIME_LIMIT_S)
+        try:
+            with patch.object(several, "_RELAXED_NETWORKS", relaxed), patch.object(several.solve, "__defaults__", (limit_s,)):
+                return OPERATIONS[operation](progress=lambda *_: None, places={}, **arguments)
+        except BespokeError as error:
+            told = json.loads(json.dumps({"kind": _kind(error), "message": str(error), "detail": _detail(error)}))
+            raise StepFailed(**told) from None
+
+
+def test_a_target_out_of_time_is_named_and_the_others_go_on(wish):
+    generator, genes = np.random.default_rng(0), SPACE.chain.sample(np.random.default_rng(1), 30)
+    job = _Search.__new__(_Search)
+    silent = SimpleNamespace(progress=lambda *_, **__: None, event=lambda *_: None)
+    job.run, job.ready, job.wish = silent, SimpleNamespace(seed=0), wish
+    job.predictor = AccuracyPredictor.fit(SPACE, genes, 0.9 + 0.01 * generator.random(30), folds=0)
+    job.laboratory, job._score = ChildWithoutTime(2), lambda architectures: {}
+    middle = {name: int(np.mean(reachable(SPACE, name))) for name in (MACS, SIZE)}
+    easy, hard = replace(target(0.12), limits={MACS: middle[MACS]}), replace(target(0.12, 1), limits=middle)
+    job.targets, failures = [easy, hard], []
+    found = job.solve_all(failures)
+    assert [t.index for t, _ in found] == [0] and [t.index for t, _ in failures] == [1]
+    document = problem_of(failures[0][1])
+    assert document["type"] == "urn:bespoke:search-unfinished"
+    assert "raise or drop" in document["detail"] and "predicted" in document["detail"]
 
 
 def test_limits_that_contradict_each_other_are_one_infeasible_budget(wish):

@@ -16,7 +16,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import ContradictingConstraints, InfeasibleBudget
+from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget, SearchUnfinished
 from service.artifacts import register
 from service.db.models import MeasurementTask, Model, NetworkMeasurement
 from service.pricing import PriceBook
@@ -38,20 +38,21 @@ from worker.targets import Solved, Target, Wish, cross_device, load_target, solv
 ROUNDS: Final = 5
 VALIDATION: Final = "validation"
 QUICK: Final = ("exact", "random")
+TARGET_FAILED: Final = (InfeasibleBudget, SearchUnfinished)  # the other targets of the job go on
 
 
 def search(run: JobRun) -> dict[str, Any]:
-    """The pipeline of a `search` job. Targets whose budget nothing keeps are listed; if that is all of them, the job fails."""
+    """The pipeline of a `search` job. Targets without a network are listed with the reason; if all are, the job fails."""
     ready = ensure_supernet(run, run.request["supernet_id"])
     job = _Search(run, ready)
     delivered: list[tuple[Target, Delivered]] = []
-    failures: list[tuple[Target, InfeasibleBudget]] = []
+    failures: list[tuple[Target, BespokeError]] = []
     with Laboratory(run) as job.laboratory:
         for number, (target, found) in enumerate(job.solve_all(failures)):
             run.progress("deliver", number / len(job.targets), f"{target.device} within {target.budget_ms:g} ms", always=True)
             try:
                 delivered.append((target, job.deliver(target, found)))
-            except InfeasibleBudget as error:
+            except TARGET_FAILED as error:
                 failures.append((target, error))
     if not delivered:
         raise failures[0][1]
@@ -96,14 +97,14 @@ class _Search:
             "weights_sha256": ready.weights_sha256,
         }
 
-    def solve_all(self, failures: list[tuple[Target, InfeasibleBudget]]) -> list[tuple[Target, Solved]]:
+    def solve_all(self, failures: list[tuple[Target, BespokeError]]) -> list[tuple[Target, Solved]]:
         """Every target solved, and all their candidates scored in one go."""
         self.run.progress("search", 0.0, f"{len(self.targets)} target(s)", always=True)
         found: list[tuple[Target, Solved]] = []
         for target in self.targets:
             try:
                 found.append((target, self._solve(target)))
-            except InfeasibleBudget as error:
+            except TARGET_FAILED as error:
                 failures.append((target, error))
         solved = [solved.result for _, solved in found]
         self.run.event("searched", {"targets": len(found), "optimal": all(r.optimal for r in solved)})
@@ -111,7 +112,7 @@ class _Search:
         return found
 
     def deliver(self, target: Target, solved: Solved) -> Delivered:
-        """Choose, export and measure, round after round until the budget is kept. Raises InfeasibleBudget."""
+        """Choose, export and measure, round after round until the budget is kept. Raises InfeasibleBudget, SearchUnfinished."""
         for _ in range(ROUNDS):
             delivered, solved = self._export_within_size(target, solved)
             measured_ms = self._measure(target, delivered)
@@ -153,12 +154,20 @@ class _Search:
         try:
             return unpacked_result(self.laboratory.call("solve", asked))
         except StepFailed as error:
+            if error.kind == SearchUnfinished.__name__:
+                raise self._unfinished(error) from None
             if error.kind not in (InfeasibleBudget.__name__, ContradictingConstraints.__name__):
                 raise
-            # Only this target fails; the others of the job go on.
             low, high, name = (error.detail.get(key) for key in ("minimum", "maximum", "constraint"))
             reach = (-math.inf, math.inf) if low is None or high is None else (float(low), float(high))
             raise InfeasibleBudget(str(error), *reach, str(name)) from None
+
+    def _unfinished(self, error: StepFailed) -> SearchUnfinished:
+        best = error.detail.get("best_score")
+        if best is None:
+            return SearchUnfinished(str(error))
+        accuracy = float(self.predictor.accuracy_of(np.array(best)))
+        return SearchUnfinished(f"{error}; no network within them is predicted to be right more often than {accuracy:.2%}", best)
 
     def _score(self, architectures: list[Architecture]) -> dict[str, float]:
         """Accuracy on the validation split by digest of the architecture; each is evaluated once for all jobs."""

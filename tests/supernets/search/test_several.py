@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latency_tables.errors import ContradictingConstraints, InfeasibleBudget
+from latency_tables.dense import Chain, DenseTable, StageShape
+from latency_tables.errors import ContradictingConstraints, InfeasibleBudget, SearchUnfinished
 from supernets.search import milp, several
 from supernets.search.activation import peak_activation_bytes, peak_range, within_activation
 from supernets.search.bounds import bounds
@@ -75,8 +79,6 @@ def test_the_integer_program_alone_equals_brute_force(chain, seed, shares, candi
 
 def contradiction() -> Problem:
     """Two devices that want opposite choices."""
-    from latency_tables.dense import Chain, DenseTable, StageShape
-
     chain = Chain(1, (StageShape(1, (2,), (2, 2)),))
     values = np.array([1.0, 5.0]) * np.ones((1, 1, 1, 2, 2))
     one = DenseTable(chain, np.zeros(1), (values,), (np.zeros((1, 1)),))
@@ -86,10 +88,18 @@ def contradiction() -> Problem:
 
 def test_contradicting_constraints_are_named():
     problem = contradiction()
+    several.check_pairs(problem.constraints)  # half a block of each kind would do: a relaxation does not see it
     with pytest.raises(ContradictingConstraints, match="phone_ms <= 4 and server_ms <= 9") as error:
         solve(problem)
     # With server_ms <= 9 kept, at least one block must be the slow one for the phone.
     assert (error.value.minimum, error.value.maximum) == (6.0, 10.0)
+
+
+def test_two_limits_that_no_mixture_keeps_are_refused_without_a_program():
+    phone, server = contradiction().constraints
+    with patch.object(milp, "best_networks") as program, pytest.raises(ContradictingConstraints, match="phone_ms") as error:
+        several.check_pairs((replace(phone, limit=3.0), replace(server, limit=8.0)))
+    assert (error.value.minimum, error.value.maximum) == (6.0, 10.0) and not program.called
 
 
 def test_a_limit_that_cannot_be_met_alone_is_named():
@@ -109,6 +119,39 @@ def test_out_of_time_states_the_gap():
     )
     proven = milp.best_networks(loose, np.array([50.0]), time_limit_s=0.0)
     assert not proven.finished and proven.bound == 50.0 and len(proven.genes) == 0
+
+
+def test_out_of_time_without_a_network_is_told_with_the_best_that_could_be():
+    one, _ = contradiction().constraints
+    table = random_table(one.table.chain, np.random.default_rng(0))
+    loose = Problem(one.table.chain, table, (replace(one, limit=6.0), Constraint("other_ms", one.table, 6.0)))
+    best = solve(loose).candidates[0].score
+    with (
+        patch.object(several, "_RELAXED_NETWORKS", 0),
+        pytest.raises(SearchUnfinished, match="phone_ms <= 6 and other_ms <= 6.*raise or drop") as error,
+    ):
+        several.solve(loose, time_limit_s=0.0)
+    assert error.value.best_score is not None and error.value.best_score >= best
+
+
+def test_out_of_time_answers_with_what_other_resolutions_hold():
+    """Resolution 0 is solved; resolution 1, which promises more, is not reached in time."""
+    generator = np.random.default_rng(1)
+    chain = Chain(2, (StageShape(1, (1, 2), (3, 3)),))
+    score, costs = random_table(chain, generator), [random_table(chain, generator) for _ in range(2)]
+    limits = tuple(Constraint(f"cost{n}", c, np.mean(bounds(c))) for n, c in enumerate(costs))
+    ticks = iter([0.0, 0.0, 2.0])
+    proven = milp.best_networks(Problem(chain, score, limits), np.array([1000.0, 999.0]), 1.0, lambda: next(ticks))
+    assert not proven.finished and proven.bound == 999.0
+    assert proven.genes[:, 0].tolist() == [0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(chains, seeds, st.lists(st.floats(0, 0.4), min_size=2, max_size=3))
+def test_limits_that_can_be_kept_together_are_never_refused(chain, seed, shares):
+    problem = make(chain, seed, shares, 1)
+    if brute_force(problem):
+        several.check_pairs(problem.constraints)
 
 
 def test_two_devices_and_a_size_on_a_published_space():
