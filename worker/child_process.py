@@ -49,8 +49,8 @@ def _answer(call: dict[str, Any], say: Any) -> dict[str, Any]:
 
     failpoint("child.called")
 
-    def progress(done: int, total: int) -> None:
-        say({"event": "progress", "done": done, "total": total})
+    def progress(done: int, total: int, **more: Any) -> None:
+        say({"event": "progress", "done": done, "total": total, **more})
 
     result: dict[str, Any] = OPERATIONS[call["call"]](progress=progress, **call["arguments"])
     return result

@@ -11,6 +11,7 @@ from worker.context import Run
 from worker.steps import ChildCrashed
 
 Report = Callable[[int, int], None]
+Follow = Callable[[dict[str, Any]], None]
 
 
 class Laboratory:
@@ -26,8 +27,10 @@ class Laboratory:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._close()
 
-    def call(self, operation: str, arguments: dict[str, Any], report: Report | None = None) -> dict[str, Any]:
-        """Do an operation; what it puts into the artifact store it names by SHA-256.
+    def call(
+        self, operation: str, arguments: dict[str, Any], report: Report | None = None, follow: Follow | None = None
+    ) -> dict[str, Any]:
+        """Do an operation; what it puts into the artifact store it names by SHA-256. follow: gets all that it says of itself.
 
         Raises StepFailed for an error of the operation, ChildCrashed, and whatever ends the run.
         """
@@ -46,6 +49,8 @@ class Laboratory:
                     return result
                 if message.get("event") == "progress" and report is not None:
                     report(int(message["done"]), int(message["total"]))
+                if message.get("event") == "progress" and follow is not None:
+                    follow(message)
             raise ChildCrashed(operation, 0, 0, "it ended without a result")
         except BaseException:
             self._close()

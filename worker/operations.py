@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +17,15 @@ from service.artifacts import ArtifactStore
 from supernets.elastic.network import Supernet
 from supernets.evaluation import evaluate
 from supernets.export import OPSET, export_onnx, export_operators, join_networks, onnx_session, parity_error
+from supernets.search import gate_job
 from supernets.search.catalog import solve
+from supernets.search.likely import most_probable
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space
 from supernets.subnet import cut_out, fold_batch_norm
 from supernets.training.batchnorm import calibration_inputs, recalibrate
+from supernets.training.catalog import RECIPES
 from supernets.training.data import Dataset, load_dataset
 from supernets.training.job import load_supernet
 from worker.packing import packed_result, unpacked_problem
@@ -113,9 +117,65 @@ def search(*, progress: Progress, places: dict[str, Any], problem: dict[str, Any
     return packed_result(solve(unpacked_problem(problem), strategy, np.random.default_rng(seed)))
 
 
+def train_gates(
+    *,
+    progress: Callable[..., None],
+    places: dict[str, Any],
+    supernet: dict[str, Any],
+    problem: dict[str, Any],
+    resolutions: Sequence[int],
+    recipe: str,
+    epochs: int | None,
+    seed: int,
+    device: str,
+    folder: str,
+    inputs: str,
+) -> dict[str, Any]:
+    """Log-probabilities of every value of every gene, trained with the weights; checkpoints in a folder until they are done."""
+    space, network, dataset = _load(places, supernet)
+    followed = RECIPES.get(recipe, RECIPES["standard"])  # an imported supernet has none of ours
+
+    def report(said: gate_job.GateProgress) -> None:
+        told = {**asdict(said.step), "epochs": said.epochs, "eta_s": said.eta_s, "whole_s": said.whole_s}
+        progress(said.done, said.total, **told)
+
+    training = gate_job.train_gates(
+        unpacked_problem(problem),
+        network,
+        space.at(resolutions),
+        dataset,
+        followed,
+        gate_job.gate_settings(recipe, gate_job.steps_per_epoch(dataset, followed), epochs),
+        seed=seed,
+        folder=Path(folder),
+        inputs=inputs,
+        device=device,
+        report=report,
+    )
+    logs, sizes = training.search.choices.logs(), training.space.chain.gene_sizes
+    return {
+        "log_probabilities": [row[:size].tolist() for row, size in zip(logs, sizes, strict=True)],
+        "warmup_epochs": training.settings.warmup_epochs,
+        "epochs": training.settings.epochs,
+        "weight_steps": training.steps,
+        "history": [asdict(step) for step in training.history],
+    }
+
+
+def choose(*, progress: Progress, places: dict[str, Any], problem: dict[str, Any], gates: dict[str, Any]) -> dict[str, Any]:
+    """The most probable networks within the limits of a problem, after `train_gates`."""
+    asked, rows = unpacked_problem(problem), gates["log_probabilities"]
+    logs = np.full((len(rows), max(map(len, rows))), -np.inf)
+    for row, values in zip(logs, rows, strict=True):
+        row[: len(values)] = values
+    return packed_result(most_probable(asked, logs, gates["weight_steps"]))
+
+
 OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "score": score,
     "solve": search,
+    "train_gates": train_gates,
+    "choose": choose,
     "deliver": deliver,
     "test_accuracy": test_accuracy,
     "operator_files": operator_files,

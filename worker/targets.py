@@ -124,7 +124,7 @@ def solve_target(target: Target, wish: Wish, generator: np.random.Generator, sol
     wanted = wish.candidates + len(target.ruled_out)
     result = solver(target.problem(score, space, wanted), wish.strategy, generator)
     found = [*result.candidates]
-    if wish.candidates > 1:
+    if wish.candidates > 1 and wish.strategy != "gradient":  # its gates have weighed the resolutions too
         # Several constraints may take HiGHS seconds, so they go where `solver` solves them.
         exactly = partial(solver if target.limits else solve, strategy="exact", generator=generator)
         found += _of_other_resolutions(target, score, {int(c.genes[0]) for c in found}, exactly)

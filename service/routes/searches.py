@@ -48,15 +48,16 @@ def search(
 
     def action(session: Session) -> Job:
         supernet = _supernet(session, services, caller.tenant_id, body)
-        request = {
+        request: dict[str, Any] = {
             "supernet_id": supernet.id,
             "targets": _targets(session, services, caller.tenant_id, body, supernet),
             "strategy": body.strategy,
             "confidence": body.confidence,
             "candidates": body.candidates,
             "verify": body.verify,
-            "gate_epochs": body.gate_epochs,
         }
+        if body.gate_epochs is not None:
+            request["gate_epochs"] = body.gate_epochs
         return submit(services, session, caller.tenant_id, "search", request)
 
     job = once(services, caller, idempotency_key, request_digest("POST", PATH, body.model_dump()), action)

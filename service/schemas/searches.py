@@ -44,7 +44,10 @@ class Target(Strict):
 
 
 class SearchIn(Strict):
-    """One job, one or many targets. Name a supernet, or a space and a data set."""
+    """One job, one or many targets. Name a supernet, or a space and a data set.
+
+    gate_epochs: for strategy gradient, how many epochs it searches for each target, instead of those of the recipe.
+    """
 
     supernet: Id | None = None
     space: Name | None = None
@@ -56,6 +59,13 @@ class SearchIn(Strict):
     confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
     candidates: Annotated[int, Field(ge=1, le=64)] = 5
     verify: bool = True
+    gate_epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _gates_by_gradient(self) -> Self:
+        if self.gate_epochs is not None and self.strategy != "gradient":
+            raise ValueError("gate_epochs is for the strategy gradient; the others do not train")
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

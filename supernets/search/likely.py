@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from latency_tables.dense import Array, Chain, DenseTable
+from latency_tables.errors import SearchUnfinished
 from supernets.search import exact
 from supernets.search.problem import Problem, SearchResult, ranked
 
@@ -31,7 +32,10 @@ def log_table(chain: Chain, logs: Array) -> DenseTable:
 
 
 def most_probable(problem: Problem, logs: Array, evaluations: int = 0) -> SearchResult:
-    """The most probable distinct networks within every limit, ranked by the score. Raises InfeasibleBudget."""
-    likely = exact.solve(replace(problem, score=log_table(problem.chain, logs), evaluate=None))
+    """The most probable distinct networks within every limit, ranked by the score. Raises InfeasibleBudget, SearchUnfinished."""
+    try:
+        likely = exact.solve(replace(problem, score=log_table(problem.chain, logs), evaluate=None))
+    except SearchUnfinished as error:
+        raise SearchUnfinished(str(error)) from None  # its bound is of a probability, not of the problem's score
     candidates = ranked(problem, np.array([c.genes for c in likely.candidates]))
     return SearchResult("gradient", candidates, False, None, evaluations)

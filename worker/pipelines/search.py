@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from supernets.search.catalog import solve
 from supernets.search.problem import Problem, SearchResult
 from supernets.spaces.architecture import Architecture
 from worker.context import JobRun
+from worker.gates import GRADIENT, Gates
 from worker.laboratory import Laboratory
 from worker.measuring import Wanted, agent_is_present, ask, wait_for_one
 from worker.model_card import Delivered, card_of
@@ -33,7 +36,7 @@ from worker.packing import packed_problem, unpacked_result
 from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet
 from worker.problems import problem_of
 from worker.steps import StepFailed
-from worker.targets import Solved, Target, Wish, cross_device, load_target, solve_target
+from worker.targets import Solved, Solver, Target, Wish, cross_device, load_target, solve_target
 
 ROUNDS: Final = 5
 VALIDATION: Final = "validation"
@@ -96,6 +99,7 @@ class _Search:
             "dataset": ready.dataset,
             "weights_sha256": ready.weights_sha256,
         }
+        self.gates = Gates(run, ready, self.loaded, len(self.targets))
 
     def solve_all(self, failures: list[tuple[Target, BespokeError]]) -> list[tuple[Target, Solved]]:
         """Every target solved, and all their candidates scored in one go."""
@@ -144,15 +148,22 @@ class _Search:
     def _solve(self, target: Target) -> Solved:
         # A generator per target and round: the same job gives the same networks, in whatever order it runs.
         generator = np.random.default_rng([self.ready.seed, target.index, len(target.ruled_out)])
-        solver = solve if self.wish.strategy in QUICK and not target.limits else self._solve_in_child
-        return solve_target(target, self.wish, generator, solver)
+        return solve_target(target, self.wish, generator, self._solver(target))
+
+    def _solver(self, target: Target) -> Solver:
+        """How this job solves: strategies that take seconds or need torch do it in the child, where cancelling stops them."""
+        if self.wish.strategy == GRADIENT:
+            return lambda problem, strategy, generator: self._of_target(
+                lambda: self.gates.solve(self.laboratory, target, problem)
+            )
+        return solve if self.wish.strategy in QUICK and not target.limits else self._solve_in_child
 
     def _solve_in_child(self, problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
         """Strategies that take seconds or need torch: in the child, where a cancellation stops them."""
         seed = int(generator.integers(2**63))
         asked = {"problem": packed_problem(problem), "strategy": strategy, "seed": seed}
         try:
-            return unpacked_result(self.laboratory.call("solve", asked))
+            return work()
         except StepFailed as error:
             if error.kind == SearchUnfinished.__name__:
                 raise self._unfinished(error) from None
@@ -164,6 +175,10 @@ class _Search:
 
     def _unfinished(self, error: StepFailed) -> SearchUnfinished:
         best = error.detail.get("best_score")
+        return self._of_target(lambda: unpacked_result(self.laboratory.call("solve", asked)))
+
+    def _of_target(self, work: Callable[[], SearchResult]) -> SearchResult:
+        """Work in the child whose errors about the limits are this target's alone."""
         if best is None:
             return SearchUnfinished(str(error))
         accuracy = float(self.predictor.accuracy_of(np.array(best)))
@@ -200,7 +215,8 @@ class _Search:
             {**self.loaded, "architecture": described},
             lambda: self.laboratory.call("deliver", {"supernet": self.loaded, "architecture": described}),
         )
-        return Delivered.of(target, solved, order, accuracies, file, self.predictor)
+        delivered = Delivered.of(target, solved, order, accuracies, file, self.predictor)
+        return replace(delivered, search={**delivered.search, **self.gates.summary(target)})
 
     def _test(self, delivered: Delivered) -> dict[str, Any]:
         """Accuracy of the file itself on samples that neither training nor search has seen."""

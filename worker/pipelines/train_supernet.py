@@ -54,6 +54,7 @@ class ReadySupernet:
     id: str
     space: Space
     dataset: str
+    recipe: str
     seed: int
     weights_sha256: str
     predictor: dict[str, Any]
@@ -73,7 +74,7 @@ def ensure_supernet(run: JobRun, supernet_id: str) -> ReadySupernet:
         row = run.context.transaction(lambda session: _load(session, supernet_id))
         if row.ready_at is not None and row.weights_sha256 is not None and row.predictor is not None:
             space = space_named(row.space).with_classes(row.classes)
-            return ReadySupernet(row.id, space, row.dataset, row.seed, row.weights_sha256, row.predictor)
+            return ReadySupernet(row.id, space, row.dataset, row.recipe, row.seed, row.weights_sha256, row.predictor)
         if not workflow:
             run.progress("train_supernet", 0.0, "waiting for a free training slot", always=True)
             workflow = attach(run.context, row.digest, run.priority)
