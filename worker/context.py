@@ -28,7 +28,6 @@ from service.settings import Settings
 from worker.steps import (
     MAX_CRASHES,
     TRANSIENT,
-    TRIES,
     ChildCrashed,
     JobCancelled,
     JobLost,
@@ -37,6 +36,7 @@ from worker.steps import (
     persist,
     step_digest,
     tries,
+    worth_another,
 )
 
 Result = TypeVar("Result")
@@ -220,7 +220,7 @@ class Run(ABC):
                 if crashes == MAX_CRASHES:
                     raise JobQuarantined(quarantine_problem(name, crash.signal)) from crash
             except TRANSIENT as error:
-                if attempt == TRIES - 1:
+                if not worth_another(error, attempt):
                     raise
                 self.event("retrying", {"step": name, "reason": type(error).__name__, "attempt": attempt + 1})
         raise AssertionError("unreachable")
@@ -290,8 +290,8 @@ def quarantine_problem(step: str, signal: int) -> dict[str, Any]:
 
 
 def hand_back(run: JobRun) -> None:
-    """Queue the job again, for another worker; not counted as a crash."""
-    with suppress(JobConflict), run.context.sessions.begin() as session:
+    """Queue the job again, for another worker; not counted as a crash. Where the database is away, the reaper moves it later."""
+    with suppress(JobConflict, *TRANSIENT), run.context.sessions.begin() as session:
         move(
             session,
             run.job_id,

@@ -36,7 +36,7 @@ from worker.pipelines.catalog import PIPELINES
 from worker.pipelines.train_supernet import TRAIN_WORKFLOW, train_shared
 from worker.probation import Probation
 from worker.problems import problem_of
-from worker.steps import MAX_CRASHES, JobCancelled, JobLost, JobQuarantined, WorkerStopping
+from worker.steps import MAX_CRASHES, TRANSIENT, JobCancelled, JobLost, JobQuarantined, WorkerStopping
 
 APPLICATION_VERSION: Final = "workflows-1"  # raise it only when running workflows cannot go on with the new code
 DRAIN_S: Final = 8.0
@@ -98,14 +98,15 @@ class Engine:
         end = time.monotonic() + DRAIN_S
         while self._active and time.monotonic() < end:
             time.sleep(0.05)
-        self._liveness.retire()
+        with suppress(*TRANSIENT):  # the database is away: the others will notice that this worker is gone
+            self._liveness.retire()
         os._exit(0)
 
     def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
         self._told.set()
 
     def _parked(self, work: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
-        """A workflow that never returns once the worker stops or has lost the job: returning would mark it as done."""
+        """A workflow that returns only when its job has ended: returning, or raising, would mark it as done for all workers."""
 
         def workflow(argument: str) -> dict[str, Any]:
             key = threading.get_ident()
@@ -115,6 +116,8 @@ class Engine:
                 return work(argument)
             except (WorkerStopping, JobLost):
                 pass
+            except Exception:
+                log.exception("a workflow failed outside its job", extra={"workflow": argument})
             finally:
                 with self._lock:
                     self._active.discard(key)

@@ -2,6 +2,7 @@
 
 A worker is dead when its heartbeat has not changed for `dead_after_s` of *this* process's monotonic clock, or when
 its process is gone from this host. No wall clock takes part, so a jump of one kills nobody and keeps nobody alive.
+Only time in which we could read heartbeats counts: while the database is away, nobody is silent.
 A worker that finds itself marked dead ends at once (exit code 75).
 """
 
@@ -72,7 +73,8 @@ class Liveness:
         self._host = host_name()
         self._sessions = sessions
         self._client = client
-        self._seen: dict[str, tuple[Any, float]] = {}  # worker -> (its last heartbeat, when we first saw that one)
+        self._seen: dict[str, tuple[Any, float]] = {}  # worker -> (its last heartbeat, seconds since without another)
+        self._looked = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="liveness", daemon=True)
 
@@ -139,23 +141,23 @@ class Liveness:
             log.info("tidied", extra={"workflows": pruned, "files": removed})
 
     def _bury(self, session: Session) -> None:
+        listened_s = min(time.monotonic() - self._looked, 2 * self._settings.heartbeat_s)
+        self._looked = time.monotonic()
         others = session.execute(
             select(Worker.id, Worker.host, Worker.pid, Worker.seen_at).where(Worker.dead_at.is_(None), Worker.id != self._id)
         ).all()
         for other in others:
-            if self._is_dead(other.id, other.host, other.pid, other.seen_at):
+            if self._is_dead(other.id, other.host, other.pid, other.seen_at, listened_s):
                 log.warning("worker declared dead", extra={"worker": other.id})
                 session.execute(update(Worker).where(Worker.id == other.id, Worker.dead_at.is_(None)).values(dead_at=now()))
 
-    def _is_dead(self, worker_id: str, host: str, pid: int, seen_at: Any) -> bool:
+    def _is_dead(self, worker_id: str, host: str, pid: int, seen_at: Any, listened_s: float) -> bool:
         if host == self._host and not _process_lives(pid):
             return True
-        clock = time.monotonic()
-        known = self._seen.get(worker_id)
-        if known is None or known[0] != seen_at:
-            self._seen[worker_id] = (seen_at, clock)
-            return False
-        return clock - known[1] > self._settings.dead_after_s
+        last, silent_s = self._seen.get(worker_id, (None, 0.0))
+        silent_s = silent_s + listened_s if last == seen_at else 0.0
+        self._seen[worker_id] = (seen_at, silent_s)
+        return silent_s > self._settings.dead_after_s
 
 
 def _process_lives(pid: int) -> bool:

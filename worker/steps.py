@@ -1,28 +1,34 @@
 """What a step's work may do to a job: the errors, and the back-off between tries.
 
 Deterministic errors (`BespokeError`, and any bug) end the job at once, since trying again only repeats them.
-Transient ones (database, disk, network file system) are tried again with exponential back-off and jitter.
-A crash (a child killed by a signal) is tried again too, but the third one quarantines the job.
+Transient ones (database, disk, network file system) are tried again with exponential back-off and jitter: an outage
+(the database is away, the disk is full) for as long as it lasts, anything else six times. A crash (a child killed by
+a signal) is tried again too, but the third one quarantines the job.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import itertools
 import json
 import random
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from latency_tables.errors import BespokeError
 
 Result = TypeVar("Result")
 VERSION: Final = 1  # part of every step's digest: raise it when a step's code changes what it computes
-TRANSIENT: Final = (OSError, OperationalError, InterfaceError, PoolTimeout)
+TRANSIENT: Final = (OSError, OperationalError, InterfaceError, InternalError, PoolTimeout)
 TRIES: Final = 6
 MAX_CRASHES: Final = 3
+RECONNECT_S: Final = 5.0
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_SQLITE_OUTAGES: Final = (5, 6, 8, 10, 13, 14)  # busy, locked, read-only, I/O error, full, cannot open; not 1, a wrong statement
 
 
 class JobCancelled(Exception):
@@ -70,25 +76,40 @@ def step_digest(step: str, inputs: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def is_outage(error: Exception) -> bool:
+    """Whether the machine and not the work is at fault: the database is away or cannot write, or there is no room on the disk."""
+    if isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and error.connection_invalidated):
+        return True
+    if isinstance(error, (OperationalError, InterfaceError)):
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        return code is None or code & 0xFF in _SQLITE_OUTAGES
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def worth_another(error: Exception, attempt: int) -> bool:
+    """Whether to try again after try number `attempt` (from 0) met this transient error."""
+    return is_outage(error) or attempt < TRIES - 1
+
+
 def back_off_s(attempt: int, first_s: float = 0.2, cap_s: float = 20.0) -> float:
     """Seconds before try number `attempt` + 1: doubled each time, capped, with full jitter in its upper half."""
-    return float(min(cap_s, first_s * 2.0**attempt)) * (0.5 + random.random() / 2)
+    return min(cap_s, first_s * 2.0 ** min(attempt, 30)) * (0.5 + random.random() / 2)
 
 
-def tries(wait: Callable[[float], None], count: int = TRIES) -> Iterator[int]:
-    """Try numbers from 0, waiting with back-off before each but the first."""
-    for attempt in range(count):
+def tries(wait: Callable[[float], None], cap_s: float = 20.0) -> Iterator[int]:
+    """Try numbers from 0 without end, waiting with back-off before each but the first."""
+    for attempt in itertools.count():
         if attempt:
-            wait(back_off_s(attempt - 1))
+            wait(back_off_s(attempt - 1, cap_s=cap_s))
         yield attempt
 
 
 def persist(action: Callable[[], Result], wait: Callable[[float], None]) -> Result:
-    """Do `action`, again after transient errors; the last of them is raised."""
-    for attempt in tries(wait):
+    """Do `action`, again after transient errors for as long as that is worth it; the last of them is raised."""
+    for attempt in tries(wait, RECONNECT_S):
         try:
             return action()
-        except TRANSIENT:
-            if attempt == TRIES - 1:
+        except TRANSIENT as error:
+            if not worth_another(error, attempt):
                 raise
     raise AssertionError("unreachable")

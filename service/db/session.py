@@ -14,6 +14,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 WAL_IS_SAFE = sqlite3.sqlite_version_info >= (3, 51, 3)
+LONGEST_PAUSE_S = 30  # of a client within a transaction, on PostgreSQL
 HAS_SUBSEC = sqlite3.sqlite_version_info >= (3, 42)
 
 
@@ -43,9 +44,17 @@ def create_db_engine(url: str) -> Engine:
     """An engine for a SQLAlchemy URL (`sqlite:///FILE` or `postgresql+psycopg://…`)."""
     if url.startswith("sqlite"):
         return create_engine(url, connect_args={"timeout": 10, "check_same_thread": False})
-    return create_engine(
+    engine = create_engine(
         url, pool_pre_ping=True, pool_size=10, max_overflow=10, pool_timeout=5, connect_args={"connect_timeout": 5}
     )
+    event.listen(engine, "connect", _prepare_postgresql)
+    return engine
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    """A host that is lost in the middle of a transaction must not keep its locks until TCP gives up, which takes hours."""
+    connection.execute(f"SET idle_in_transaction_session_timeout = '{LONGEST_PAUSE_S}s'")
+    connection.commit()
 
 
 def session_factory(engine: Engine) -> sessionmaker[Session]:

@@ -1,11 +1,12 @@
 """Checkpoints that survive a kill at any moment: safetensors and JSON, never pickle.
 
 A checkpoint is a folder: files are written into `attempt-N/`, flushed to disk, and the folder is renamed in one
-step. Reading checks the SHA-256 of every file and falls back to the checkpoint before when one is damaged.
+step. Reading checks the SHA-256 of every file, of the state too, and falls back to the checkpoint before when one is damaged.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -71,7 +72,7 @@ def save_checkpoint(attempt: Path, name: str, tensors: Mapping[str, Tensors], st
             path = staged / f"{group}.safetensors"
             save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, path)
             hashes[path.name] = _flush(path)
-        _write(staged / "state.json", json.dumps({**state, "files": hashes}, sort_keys=True).encode())
+        _write(staged / "state.json", _sealed({**state, "files": hashes}))
         _sync_folder(staged)
         final = attempt.parent / name
         if not final.exists():
@@ -101,13 +102,17 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 def read_folder(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """(tensors, state) of one checkpoint. Raises InvalidCheckpoint when a file is missing or not what was written."""
     try:
-        state = json.loads((path / "state.json").read_bytes())
+        written = (path / "state.json").read_bytes()
+        state = json.loads(written)
+        del state["sha256"]
+        if _sealed(state) != written:
+            raise InvalidCheckpoint(f"checkpoint {path.name}: state.json is damaged")
         tensors = {}
         for name, wanted in state.pop("files").items():
             if sha256_of(path / name) != wanted:
                 raise InvalidCheckpoint(f"checkpoint {path.name}: {name} is damaged")
             tensors[name.removesuffix(".safetensors")] = load_file(path / name)
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise InvalidCheckpoint(f"checkpoint {path.name} cannot be read: {error}") from error
     return tensors, state
 
@@ -123,6 +128,12 @@ def publish(attempt: Path, name: str, tensors: Tensors | None = None, data: Mapp
     staged.replace(attempt.parent / name)
     _sync_folder(attempt.parent)
     return digest
+
+
+def _sealed(state: Mapping[str, Any]) -> bytes:
+    """The state as JSON that holds its own SHA-256."""
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**state, "sha256": digest}, sort_keys=True).encode()
 
 
 def _write(path: Path, data: bytes) -> None:

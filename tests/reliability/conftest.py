@@ -49,8 +49,8 @@ def make_lab(tmp_path: Path, sqlite_template: Path, zygote: Zygote) -> Iterator[
     """Makes laboratories; afterwards each is closed and examined."""
     made: list[Lab] = []
 
-    def make(database_url: str = "", **settings: Any) -> Lab:
-        folder = tmp_path / f"lab{len(made)}"
+    def make(database_url: str = "", folder: Path | None = None, **settings: Any) -> Lab:
+        folder = folder or tmp_path / f"lab{len(made)}"
         (folder / "data").mkdir(parents=True, mode=0o700)
         if not database_url:
             shutil.copyfile(sqlite_template, folder / "data" / "bespoke.db")

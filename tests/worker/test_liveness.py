@@ -23,7 +23,7 @@ def place(database_url, tmp_path):
     engine = create_db_engine(database_url)
     queue = JobQueue(database_url)
     sessions = session_factory(engine)
-    settings = Settings(data_dir=tmp_path, heartbeat_s=0.1, dead_after_s=30)
+    settings = Settings(data_dir=tmp_path, heartbeat_s=1, dead_after_s=30)
     made = Liveness(settings, "me", sessions, queue._client)
     with sessions.begin() as session:
         session.add(Worker(id="me", host=host_name(), pid=os.getpid()))
@@ -41,6 +41,13 @@ def clock(monkeypatch):
     return Clock
 
 
+def listen(liveness, clock, seconds):
+    """Beat once a second for so long."""
+    for _ in range(seconds):
+        clock.now += 1
+        liveness.beat()
+
+
 def add(sessions, worker_id, host, pid=1, seen_at=None):
     with sessions.begin() as session:
         session.add(Worker(id=worker_id, host=host, pid=pid, seen_at=seen_at or now()))
@@ -55,11 +62,22 @@ def test_silence_by_our_own_clock_is_death(place, clock):
     liveness, sessions = place
     add(sessions, "other", "elsewhere")
     liveness.beat()
-    clock.now += 29
-    liveness.beat()
+    listen(liveness, clock, 30)
     assert dead(sessions) == set()
-    clock.now += 2
-    liveness.beat()
+    listen(liveness, clock, 1)
+    assert dead(sessions) == {"other"}
+
+
+def test_silence_while_nobody_could_be_heard_is_no_death(place, clock):
+    """After an outage of the database every worker finds the others' heartbeats as old as its own; none may bury the rest."""
+    liveness, sessions = place
+    add(sessions, "other", "elsewhere")
+    listen(liveness, clock, 10)
+    for _ in range(5):
+        clock.now += 3600
+        liveness.beat()
+    assert dead(sessions) == set()
+    listen(liveness, clock, 30)
     assert dead(sessions) == {"other"}
 
 
@@ -67,8 +85,7 @@ def test_a_heartbeat_is_life_whatever_its_time_says(place, clock):
     liveness, sessions = place
     add(sessions, "other", "elsewhere", seen_at=now() - timedelta(days=1))
     for hours in (-5, 3, -1, 8):
-        liveness.beat()
-        clock.now += 20
+        listen(liveness, clock, 20)
         with sessions.begin() as session:
             session.get(Worker, "other").seen_at = now() + timedelta(hours=hours)
     assert dead(sessions) == set()
@@ -77,9 +94,7 @@ def test_a_heartbeat_is_life_whatever_its_time_says(place, clock):
 def test_a_time_in_the_future_keeps_nobody_alive(place, clock):
     liveness, sessions = place
     add(sessions, "other", "elsewhere", seen_at=now() + timedelta(hours=1))
-    liveness.beat()
-    clock.now += 31
-    liveness.beat()
+    listen(liveness, clock, 32)
     assert dead(sessions) == {"other"}
 
 

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from latency_tables.errors import BespokeError, JobConflict
 from service.artifacts import register
-from service.db.models import Job, Supernet, now
+from service.db.models import Job, Supernet, Worker, now
 from service.failpoints import failpoint
 from service.job_queue import TRAINING
 from service.jobs import ACTIVE, add_event, record_progress
@@ -34,7 +34,7 @@ from worker.child import Child, silence_limit_s
 from worker.context import JobRun, Run, WorkerContext
 from worker.laboratory import Laboratory
 from worker.problems import problem_of
-from worker.steps import ChildCrashed, JobQuarantined, StepFailed, WorkerStopping
+from worker.steps import ChildCrashed, JobLost, JobQuarantined, StepFailed, WorkerStopping
 
 TRAIN_WORKFLOW: Final = "train_supernet"
 SCORED_NETWORKS: Final = {"trial": 24, "quick": 160}  # by recipe
@@ -145,7 +145,10 @@ class SharedRun(Run):
             raise NobodyWaits
 
     def waiting(self, session: Session) -> list[str]:
-        """Ids of the running jobs that want this supernet and were not asked to stop."""
+        """Ids of running jobs that want this supernet and were not asked to stop. Raises JobLost if we were declared dead."""
+        # No attempt guards a shared training. A worker that froze and woke up learns here that another one has it now.
+        if session.scalar(select(Worker.dead_at).where(Worker.id == self.context.worker_id)) is not None:
+            raise JobLost
         wanted = session.scalars(select(Supernet.id).where(Supernet.digest == self.digest)).all()
         jobs = select(Job.id).where(
             Job.state.in_(ACTIVE), Job.cancel_asked_at.is_(None), Job.request["supernet_id"].as_string().in_(wanted)
@@ -174,7 +177,7 @@ def train_shared(context: WorkerContext, digest: str) -> dict[str, Any]:
         return {"stopped": True}
     except JobQuarantined as error:
         return {"error": error.problem, "quarantined": True}
-    except WorkerStopping:
+    except (WorkerStopping, JobLost):
         raise
     except Exception as error:
         log.warning("training failed", extra={"digest": digest}, exc_info=not isinstance(error, BespokeError))
