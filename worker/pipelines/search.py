@@ -159,9 +159,12 @@ class _Search:
         return solve if self.wish.strategy in QUICK and not target.limits else self._solve_in_child
 
     def _solve_in_child(self, problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
-        """Strategies that take seconds or need torch: in the child, where a cancellation stops them."""
         seed = int(generator.integers(2**63))
         asked = {"problem": packed_problem(problem), "strategy": strategy, "seed": seed}
+        return self._of_target(lambda: unpacked_result(self.laboratory.call("solve", asked)))
+
+    def _of_target(self, work: Callable[[], SearchResult]) -> SearchResult:
+        """Work in the child whose errors about the limits are this target's alone."""
         try:
             return work()
         except StepFailed as error:
@@ -175,10 +178,6 @@ class _Search:
 
     def _unfinished(self, error: StepFailed) -> SearchUnfinished:
         best = error.detail.get("best_score")
-        return self._of_target(lambda: unpacked_result(self.laboratory.call("solve", asked)))
-
-    def _of_target(self, work: Callable[[], SearchResult]) -> SearchResult:
-        """Work in the child whose errors about the limits are this target's alone."""
         if best is None:
             return SearchUnfinished(str(error))
         accuracy = float(self.predictor.accuracy_of(np.array(best)))
