@@ -3,21 +3,22 @@
 A network is not the sum of its blocks timed alone: blocks share caches and the runtime saves memory copies between
 them. On one device the difference is nearly affine, T = a + b * sum, so about 20 whole networks are enough to learn it.
 The fit is robust (bisquare weights after a least-absolute start), the error is always the held-out one, and the upper
-bound is one-sided conformal from the same held-out ratios: Vovk et al., "Algorithmic Learning in a Random World";
-leave-one-out ratios make it the jackknife, which is marginal over random networks (see docs/devices.md).
+bound comes from the same held-out ratios (`latency_tables.bound`); leave-one-out ratios make it the jackknife, which is
+marginal over random networks (see docs/devices.md).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from latency_tables.bound import Sessions, conformal, networks_needed, student
 from latency_tables.dense import Array, DenseTable
 from latency_tables.errors import InvalidTable, PoorCalibration, TooFewNetworks
 
@@ -25,6 +26,7 @@ MAX_ERROR: Final = 0.15
 """Above this held-out error a table does not explain the device (additive devices stay under 0.05)."""
 LEAST_AFFINE: Final = 5
 LEAST_PER_RESOLUTION: Final = 6
+LEAST_TRANSFERRED: Final = 5
 MAX_FOLDS: Final = 64
 _SIMPLER_WINS: Final = 0.97  # a richer model must cut the held-out error by 3 % at least
 
@@ -35,7 +37,8 @@ class Calibration:
 
     lines: resolution in pixels -> (intercept_ms, slope); other resolutions use the shared line.
     networks: how many whole networks it was fitted to. error, worst: held-out mean and greatest |predicted / measured - 1|.
-    ratios: held-out measured / predicted, ascending; the upper bound rests on them.
+    ratios: held-out measured / predicted, in the order of the networks; the upper bound rests on them, and on `sessions`.
+    transferred: the networks made the whole table, so the bound is Student's and needs five of them.
     """
 
     intercept_ms: float = 0.0
@@ -45,6 +48,8 @@ class Calibration:
     error: float | None = None
     worst: float | None = None
     ratios: tuple[float, ...] = ()
+    transferred: bool = False
+    sessions: Sessions = field(default_factory=Sessions)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lines", MappingProxyType(dict(sorted(self.lines.items()))))
@@ -96,7 +101,7 @@ class Calibration:
             networks=len(sums),
             error=None if errors is None else float(errors.mean()),
             worst=None if errors is None else float(errors.max()),
-            ratios=tuple(float(r) for r in np.sort(best.ratios)),
+            ratios=tuple(float(r) for r in best.ratios),
         )
 
     def line(self, resolution: int) -> tuple[float, float]:
@@ -111,19 +116,27 @@ class Calibration:
 
     def missing_networks(self, confidence: float) -> int:
         """How many more whole networks an upper bound of that confidence needs; 0 when there are enough."""
-        return max(0, networks_needed(confidence) - len(self.ratios))
+        return max(0, self._networks_needed(confidence) - len(self.ratios))
+
+    def _networks_needed(self, confidence: float) -> int:
+        return LEAST_TRANSFERRED if self.transferred else networks_needed(confidence)
+
+    def across(self, logs: Array, labels: Sequence[str], assumed: float | None = None) -> Calibration:
+        """The same with a bound that holds in other sessions too; see `Sessions.of`."""
+        return replace(self, sessions=Sessions.of(logs, labels, assumed))
 
     def margin(self, confidence: float) -> float:
         """What a prediction is multiplied by, so that this share of networks stays below. Raises TooFewNetworks."""
         missing = self.missing_networks(confidence)
         if missing:
             raise TooFewNetworks(
-                f"an upper bound of {confidence:.0%} needs {networks_needed(confidence)} measured whole networks, "
+                f"an upper bound of {confidence:.0%} needs {self._networks_needed(confidence)} measured whole networks, "
                 f"{missing} more than there are; measure them (`bespoke profile`) or ask for less confidence.",
                 missing,
             )
-        rank = math.ceil((len(self.ratios) + 1) * confidence - 1e-9)
-        return max(1.0, self.ratios[rank - 1])
+        logs = np.log(self.ratios)
+        within = student(logs, confidence) if self.transferred else conformal(logs, confidence)
+        return math.exp(math.hypot(max(0.0, within), self.sessions.reach(confidence)))
 
     def apply(self, dense: DenseTable, resolutions: Sequence[int]) -> DenseTable:
         """The dense table of predicted ms; `resolutions` in pixels are those of the dense table's space, in order."""
@@ -152,6 +165,8 @@ class Calibration:
             "error": self.error,
             "worst": self.worst,
             "ratios": list(self.ratios),
+            "transferred": self.transferred,
+            "sessions": self.sessions.to_json(),
         }
 
     @classmethod
@@ -166,16 +181,11 @@ class Calibration:
                 error=None if data["error"] is None else float(data["error"]),
                 worst=None if data["worst"] is None else float(data["worst"]),
                 ratios=tuple(float(r) for r in data["ratios"]),
+                transferred=bool(data.get("transferred", False)),
+                sessions=Sessions.from_json(data["sessions"]) if data.get("sessions") else Sessions(),
             )
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise InvalidTable("not a calibration; fit one with Calibration.fit") from error
-
-
-def networks_needed(confidence: float) -> int:
-    """Whole networks a one-sided bound of that confidence needs: 9 for 0.9, 19 for 0.95."""
-    if not 0 < confidence < 1:
-        raise ValueError("confidence must lie between 0 and 1")
-    return math.ceil(confidence / (1 - confidence) - 1e-9)
 
 
 @dataclass(frozen=True)

@@ -49,3 +49,8 @@ class Measurement:
             raise InvalidMeasurement("count must be at least 1")
         if self.lower_quartile_ms is not None and self.lower_quartile_ms > self.median_ms:
             raise InvalidMeasurement("the lower quartile cannot be above the median")
+
+    def times(self, factor: float) -> Measurement:
+        """The same on a device that takes that many times as long."""
+        lower, mad = (None if v is None else v * factor for v in (self.lower_quartile_ms, self.mad_ms))
+        return Measurement(float(self.median_ms * factor), lower, mad, self.count)

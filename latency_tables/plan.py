@@ -14,6 +14,7 @@ from latency_tables.table import LatencyTable
 CALIBRATION_NETWORKS: Final = 24
 """Enough for a 95 % upper bound (19) with a few to spare."""
 CHECK_OPERATORS: Final = 12
+CHECK_NETWORKS: Final = 4
 
 
 def missing_operators(needed: Iterable[Operator], table: LatencyTable | None) -> list[Operator]:

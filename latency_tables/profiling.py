@@ -18,6 +18,7 @@ import numpy as np
 
 from latency_tables.errors import InvalidMeasurement
 from latency_tables.measurement import Measurement
+from latency_tables.speed import Speed
 
 Runner = Callable[[], object]
 
@@ -85,11 +86,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one runner gave. sentinel_ms: of the segments that were kept. flags: `unstable`, `throttled`."""
+    """What one runner gave. sentinel_ms, sentinel_error: the speed of the group. flags: `unstable`, `throttled`."""
 
     measurement: Measurement
     sentinel_ms: float
     flags: tuple[str, ...] = ()
+    sentinel_error: float | None = None
 
 
 @dataclass
@@ -110,15 +112,16 @@ def measure(
     sentinel: str | None = None,
     reference_ms: float | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
+    copies: Sequence[str] = (),
 ) -> dict[str, Reading]:
     """Time every runner, interleaved. `sentinel` names the runner that watches for drift (default: the first).
 
     reference_ms: what the sentinel took when the session began; measured now when left out. `progress` is told the
-    fraction done, from 0 to 1.
+    fraction done, from 0 to 1. copies: runners that are the sentinel too, elsewhere in memory.
     """
     if not runners:
         return {}
-    session = _Session(runners, settings, clock, generator, sentinel or next(iter(runners)), progress)
+    session = _Session(runners, settings, clock, generator, [sentinel or next(iter(runners)), *copies], progress)
     session.warm_up()
     return session.run(reference_ms)
 
@@ -130,11 +133,11 @@ class _Session:
         settings: Settings,
         clock: Clock,
         generator: np.random.Generator,
-        sentinel: str,
+        copies: Sequence[str],
         progress: Callable[[float], None],
     ) -> None:
         self._runners, self._settings, self._clock, self._generator = runners, settings, clock, generator
-        self._sentinel, self._progress = sentinel, progress
+        self._sentinel, self._copies, self._progress = copies[0], copies, progress
         self._inner: dict[str, int] = {}
         self._throttled = False
         self._reference = 0.0
@@ -153,7 +156,9 @@ class _Session:
     def run(self, reference_ms: float | None) -> dict[str, Reading]:
         names = list(self._runners)
         samples = {name: _Samples() for name in names}
-        self._reference = reference_ms or _quartile([self._sample_ms(self._sentinel) for _ in range(31)])
+        first = [_quartile([self._sample_ms(copy) for _ in range(31)]) for copy in self._copies]
+        # The session's reference is that of all copies; this one may be faster or slower by where it lies.
+        self._reference = first[0] if reference_ms is None else reference_ms * first[0] / Speed.of(first).sentinel_ms
         wanted = names
         for attempt in range(1 + self._settings.retries):
             self._attempt(wanted, samples, attempt)
@@ -161,7 +166,9 @@ class _Session:
             if not wanted:
                 break
         self._progress(1.0)
-        return {name: self._reading(samples[name]) for name in names}
+        summaries = {name: self._summary(samples[name]) for name in names}
+        speed = Speed.of([m.lower_quartile_ms or m.median_ms for m, _ in (summaries[copy] for copy in self._copies)])
+        return {name: Reading(m, speed.sentinel_ms, flags, speed.error) for name, (m, flags) in summaries.items()}
 
     def _attempt(self, names: Sequence[str], samples: Mapping[str, _Samples], attempt: int) -> None:
         """One set of segments for these runners; segments in which the sentinel drifted are taken again."""
@@ -205,12 +212,12 @@ class _Session:
         wide = np.quantile(pooled, 0.9) > limits.unstable_ratio * median
         return bool(wide or medians.std() > limits.unstable_spread * median or error > limits.unstable_error * median)
 
-    def _reading(self, samples: _Samples) -> Reading:
+    def _summary(self, samples: _Samples) -> tuple[Measurement, tuple[str, ...]]:
         flags = ("throttled",) if self._throttled else ()
         if not self._unstable(samples.attempts[-1]):
             last = [value for segment in samples.attempts[-1] for value in segment]
-            return Reading(summarise(last), self._reference, flags)
-        return Reading(summarise(samples.pooled()), self._reference, ("unstable", *flags))
+            return summarise(last), flags
+        return summarise(samples.pooled()), ("unstable", *flags)
 
     def _sample_ms(self, name: str) -> float:
         """One sample; of several when others took the processor away, the one they took least of."""

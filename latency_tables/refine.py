@@ -17,7 +17,6 @@ import numpy as np
 from latency_tables.calibration import MAX_ERROR, Calibration
 from latency_tables.dense import Array
 from latency_tables.errors import PoorCalibration
-from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 from latency_tables.transfer import Labels, Prior, transfer
@@ -77,12 +76,12 @@ def _corrected(table: LatencyTable, networks: Sequence[Sequence[Operator]], time
     own = np.array([table.rows[op].median_ms for op in operators])
     uses = _uses(operators, networks)
     fit = transfer(Prior.of(own[:, None], uses, operator_groups(operators)), uses, times)
-    calibration = fit.calibration()
+    calibration = replace(fit.calibration(), transferred=False)  # measured rows: random networks, so the conformal bound
     if _typical(calibration) > MAX_ERROR:
         return None
     cells = np.maximum(fit.cells_ms, _LEAST_SHARE * own)
     raised = float(np.median(uses @ (cells - fit.cells_ms)))  # what the floor added is taken off again
-    rows = {op: _scaled(table.rows[op], ms / row) for op, ms, row in zip(operators, cells, own, strict=True)}
+    rows = {op: table.rows[op].times(ms / row) for op, ms, row in zip(operators, cells, own, strict=True)}
     intercept = fit.offset_ms - raised
     return Refined(LatencyTable(table.context, rows), replace(calibration, intercept_ms=intercept), True)
 
@@ -94,11 +93,6 @@ def _uses(operators: Sequence[Operator], networks: Sequence[Sequence[Operator]])
         for op in network:
             row[column[op]] += 1
     return found
-
-
-def _scaled(m: Measurement, factor: float) -> Measurement:
-    lower, mad = (None if v is None else v * factor for v in (m.lower_quartile_ms, m.mad_ms))
-    return Measurement(float(m.median_ms * factor), lower, mad, m.count)
 
 
 def operator_groups(operators: Sequence[Operator]) -> list[Labels]:

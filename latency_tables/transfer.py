@@ -19,13 +19,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from latency_tables.calibration import Calibration, networks_needed
+from latency_tables.calibration import LEAST_TRANSFERRED, Calibration
 from latency_tables.dense import Array
 from latency_tables.errors import PoorCalibration, TooFewNetworks
 
 Labels = npt.NDArray[np.int64]
 
-LEAST_NETWORKS: Final = 5
 MAX_ERROR: Final = 0.25
 """Held-out error above which a transferred table is refused."""
 _DEVICES: Final = (0.3, 1.0, 2.0)
@@ -139,21 +138,8 @@ class Transferred:
         return predicted
 
     def margin(self, confidence: float) -> float:
-        """What predictions are multiplied by for a one-sided bound, from the held-out ratios. Raises TooFewNetworks.
-
-        The larger of Student's bound on the logarithms and, where there are enough networks, of the conformal rank: a search
-        that picks networks close under a budget is harder on a bound than random networks are.
-        """
-        if self.networks < LEAST_NETWORKS:
-            missing = LEAST_NETWORKS - self.networks
-            raise TooFewNetworks(f"a bound needs {LEAST_NETWORKS} measured networks, {missing} more than there are", missing)
-        logs = np.sort(np.log(self.ratios))
-        spread = math.sqrt(float((logs**2).sum()) / (len(logs) - 1) * (1 + 1 / len(logs)))
-        margin = student_quantile(confidence, len(logs) - 1) * spread
-        if len(logs) >= networks_needed(confidence):
-            rank = math.ceil((len(logs) + 1) * confidence - 1e-9)
-            margin = max(margin, float(logs[rank - 1]))
-        return max(1.0, math.exp(margin))
+        """What predictions are multiplied by for a one-sided bound, from the held-out ratios. Raises TooFewNetworks."""
+        return self.calibration().margin(confidence)
 
     def calibration(self) -> Calibration:
         """The identity with this fit's held-out error, so that bounds are asked for in the same way as of a profiled table."""
@@ -162,7 +148,8 @@ class Transferred:
             networks=self.networks,
             error=float(errors.mean()),
             worst=float(errors.max()),
-            ratios=tuple(float(r) for r in np.sort(self.ratios)),
+            ratios=tuple(float(r) for r in self.ratios),
+            transferred=True,
         )
 
 
@@ -172,10 +159,10 @@ def transfer(prior: Prior, uses: Array, measured_ms: Array) -> Transferred:
     Raises TooFewNetworks below five networks, PoorCalibration for latencies that are none. Ask `helps` of the result.
     """
     times = np.asarray(measured_ms, dtype=np.float64)
-    if len(times) < LEAST_NETWORKS:
-        missing = LEAST_NETWORKS - len(times)
+    if len(times) < LEAST_TRANSFERRED:
+        missing = LEAST_TRANSFERRED - len(times)
         raise TooFewNetworks(
-            f"a transfer needs at least {LEAST_NETWORKS} measured networks, {missing} more than there are", missing
+            f"a transfer needs at least {LEAST_TRANSFERRED} measured networks, {missing} more than there are", missing
         )
     if not (np.isfinite(times).all() and (times > 0).all()):
         raise PoorCalibration("latencies must be finite and above 0 ms")
@@ -266,12 +253,3 @@ def _cell_spread(prior: Prior, parts: Sequence[Array], posterior: _Posterior) ->
     variance = before - np.einsum("nc,nm,mc->c", cross, posterior.precision, cross, optimize=True)
     spread: Array = np.sqrt(np.maximum(variance, 0.0))
     return spread
-
-
-def student_quantile(probability: float, degrees: int) -> float:
-    """Quantile of Student's t for probabilities from 0.5 to 0.999, by t = sqrt(degrees) tan(angle)."""
-    angle = np.linspace(0.0, math.pi / 2, 20_001)[:-1]
-    density = np.cos(angle) ** (degrees - 1)
-    steps = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    share = 0.5 + 0.5 * steps / (steps[-1] + density[-1] / 2)
-    return math.sqrt(degrees) * math.tan(float(np.interp(probability, share, angle)))

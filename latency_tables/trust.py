@@ -21,6 +21,7 @@ from latency_tables.dense import Array
 from latency_tables.least_squares import nonnegative
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
+from latency_tables.speed import CLEARLY, MOST_LOAD, Speed
 from latency_tables.table import LatencyTable
 
 Severity = Literal["review", "warning"]
@@ -237,19 +238,30 @@ def check_durations(measurements: Iterable[Measurement], wall_s: float) -> list[
     return [Finding("longer_than_session", "review", f"{spent_s:.0f} s of measurements were reported in {wall_s:.0f} s")]
 
 
-def check_sentinel(readings_ms: Sequence[float]) -> list[Finding]:
-    """The sentinel through a session: more than 5 % apart means that the device ran at different speeds."""
-    if len(readings_ms) < 2:
+def check_speeds(groups: Sequence[Speed]) -> list[Finding]:
+    """The sentinel through a session: more than 5 % apart, beyond its noise, means that the device ran at different speeds."""
+    if len(groups) < 2:
         return []
-    apart = max(readings_ms) / min(readings_ms) - 1
+    fast, slow = min(groups, key=lambda g: g.sentinel_ms), max(groups, key=lambda g: g.sentinel_ms)
+    noise = CLEARLY * math.hypot(fast.error or 0.0, slow.error or 0.0)
+    apart = slow.sentinel_ms / fast.sentinel_ms - 1 - noise
     if apart <= DRIFT:
         return []
     severity: Severity = "review" if apart > 4 * DRIFT else "warning"
-    return [
-        Finding(
-            "throttled", severity, f"the sentinel operator changed by {apart:.0%} through the session; let the device cool down"
-        )
-    ]
+    message = f"the sentinel operator changed by {apart:.0%} through the session beyond its noise; let the device cool down"
+    return [Finding("throttled", severity, message)]
+
+
+def check_load(loads: Sequence[float]) -> list[Finding]:
+    """Runnable processes a core while each group was measured; an agent starts below the limit, and others may come later."""
+    busy = [load for load in loads if load > MOST_LOAD]
+    if not busy:
+        return []
+    message = (
+        f"{len(busy)} of {len(loads)} groups were measured while up to {max(busy):.1f} processes a core wanted to run; "
+        "stop other programs and measure again"
+    )
+    return [Finding("busy", "warning", message)]
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,8 @@ def calibration_view(space: Space, fit: Fit) -> CalibrationView:
         missing_networks=c.missing_networks(DEFAULT_CONFIDENCE),
         reason=fit.refused,
         measured_at=fit.measured_at,
+        sessions=c.sessions.count,
+        session_spread=c.sessions.spread,
     )
 
 

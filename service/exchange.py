@@ -34,7 +34,7 @@ from supernets.spaces.space import Space
 FORMAT: Final = "bespoke-device"
 VERSION: Final = 1
 TRANSFER: Final = "transfer"
-_MOST_TABLES: Final = 200
+_LEAST_ROW_BYTES: Final = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Checked:
 
     file: DeviceFile
     tables: tuple[tuple[TableInFile, LatencyTable, list[trust.Finding]], ...]
-    networks: tuple[tuple[Space, Architecture, Measurement], ...]
+    networks: tuple[tuple[Space, Architecture, Measurement, int | None], ...]
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
@@ -52,28 +52,47 @@ def canonical(document: Mapping[str, Any]) -> bytes:
     return json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
-def write_device(session: Session, device: Device) -> bytes:
-    """The file of a device; the same device gives the same bytes."""
+def write_device(session: Session, device: Device, most_bytes: int) -> bytes:
+    """The file of a device with every version of its table; the same device gives the same bytes.
+
+    Raises Problem where the file would be larger than `most_bytes`: nothing is left out without a word.
+    """
+    tables = table_rows.of_devices(session, [device.id])[device.id]
+    if _LEAST_ROW_BYTES * sum(table.rows for table in tables) > most_bytes:
+        raise _too_large(most_bytes)
+    numbers: dict[str, int] = {}
     document: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "name": device.name,
         "description": device.description,
         "context": device.context,
-        "tables": [_table(session, t) for t in reversed(table_rows.versions(session, device.id, _MOST_TABLES))],
+        "tables": [_table(session, t) for t in reversed(tables)],
         "networks": [
             {
                 "space": n.space,
                 "classes": n.classes,
                 "architecture": n.architecture,
                 **_numbers(Measurement(n.median_ms, n.lower_quartile_ms, n.mad_ms, n.count)),
+                **({} if n.session is None else {"together": numbers.setdefault(n.session, len(numbers))}),
             }
             for space, classes in measurement_rows.spaces_measured(session, device.id)
             for n in measurement_rows.networks(session, device.id, space, classes)
         ],
     }
     document["sha256"] = hashlib.sha256(canonical(document)).hexdigest()
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    content = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    if len(content) > most_bytes:
+        raise _too_large(most_bytes)
+    return content
+
+
+def _too_large(most_bytes: int) -> Problem:
+    return Problem(
+        "payload_too_large",
+        f"the file would be larger than {most_bytes} bytes and could not be read back; delete versions of the table that "
+        "nothing uses, or raise BESPOKE_MAX_TABLE_BYTES",
+    )
 
 
 def _table(session: Session, row: Table) -> dict[str, Any]:
@@ -126,7 +145,7 @@ def _read_table(file: DeviceFile, index: int) -> tuple[TableInFile, LatencyTable
     return given, table, findings
 
 
-def _read_networks(file: DeviceFile) -> tuple[tuple[Space, Architecture, Measurement], ...]:
+def _read_networks(file: DeviceFile) -> tuple[tuple[Space, Architecture, Measurement, int | None], ...]:
     spaces: dict[tuple[str, int], Space] = {}
     found = []
     for index, n in enumerate(file.networks):
@@ -138,7 +157,7 @@ def _read_networks(file: DeviceFile) -> tuple[tuple[Space, Architecture, Measure
             measurement = Measurement(n.median_ms, n.lower_quartile_ms, n.mad_ms, n.count)
         except BespokeError as reason:
             raise invalid(f"/networks/{index}", "network", str(reason)) from None
-        found.append((spaces[key], architecture, measurement))
+        found.append((spaces[key], architecture, measurement, n.together))
     return tuple(found)
 
 
@@ -153,6 +172,7 @@ def store_device(session: Session, tenant_id: str, checked: Checked, name: str |
             provenance["calibration"] = given.calibration.model_dump()
         source = TRANSFER if given.source == TRANSFER else "upload"
         table_rows.publish(session, device, table, source=source, findings=findings, provenance=provenance)
-    for space, architecture, measurement in checked.networks:
-        measurement_rows.add(session, device, space, architecture, measurement, "probe")
+    for space, architecture, measurement, number in checked.networks:
+        together = None if number is None else f"{file.sha256}/{number}"
+        measurement_rows.add(session, device, space, architecture, measurement, "probe", together)
     return device

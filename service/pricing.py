@@ -7,13 +7,15 @@ both hold a budget against the same numbers. No web framework here; numpy only.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
+import numpy as np
 from sqlalchemy.orm import Session
 
 from latency_tables.calibration import Calibration
@@ -114,6 +116,22 @@ def networks_of(space: Space, rows: Sequence[NetworkMeasurement]) -> list[tuple[
     return list(newest.values())
 
 
+def across_sessions(
+    fit: Calibration, rows: Sequence[NetworkMeasurement], held_out_ms: Mapping[str, float], assumed: float | None
+) -> Calibration:
+    """The fit with a bound that holds from session to session, from every measurement of the networks it rests on.
+
+    held_out_ms: prediction by the architecture's digest, without that network where it took part in the fit.
+    """
+    known = [row for row in rows if row.architecture_digest in held_out_ms]
+    logs = [math.log(row.median_ms / held_out_ms[row.architecture_digest]) for row in known]
+    # A network that was verified is a session of its own where an older version did not say.
+    labels = [row.session or (row.id if row.source == "verify" else "") for row in known]
+    if fit.transferred:  # these rows came later; those of the fit were one session
+        logs, labels = [*np.log(fit.ratios), *logs], [*[""] * len(fit.ratios), *labels]
+    return fit.across(np.array(logs), labels, assumed)
+
+
 def calibrate(space: Space, table: LatencyTable, networks: Sequence[tuple[Architecture, float]]) -> Refined:
     """Calibrate a table to measured networks of the space, correcting its rows where that pays. Raises PoorCalibration."""
     lowered = [lower(space, architecture) for architecture, _ in networks]
@@ -172,17 +190,26 @@ class PriceBook:
 
     def fit(self, session: Session, table: Table, device: Device, space: Space) -> Fit:
         """The calibration of a table from the device's whole networks, or why there is none."""
-        here, _ = self.sums(session, table, device, space)
+        here, sums = self.sums(session, table, device, space)
         rows = measurement_rows.networks(session, device.id, space.name, space.classes)
         last = max((row.created_at for row in rows), default=None)
 
         def make() -> Fit:
-            given = table.provenance.get("calibration")
+            given, assumed = table.provenance.get("calibration"), table.provenance.get("speed_spread")
+            networks = networks_of(here, rows)
             try:
                 if given is not None:
-                    return Fit(Calibration.from_json(given), table.created_at)
-                found = calibrate(here, self.table(session, table, device), networks_of(here, rows))
-                return Fit(found.calibration, last, None, dense_latency(here, found.table) if found.corrected else None)
+                    calibration = Calibration.from_json(given)
+                    genes = np.array([here.genes(a) for a, _ in networks], dtype=np.int64).reshape(-1, here.chain.genes)
+                    predicted = calibration.apply(sums, here.resolutions).price(genes)
+                    held_out = {a.digest: float(ms) for (a, _), ms in zip(networks, predicted, strict=True)}
+                    later = [row for row in rows if row.created_at > table.created_at]
+                    return Fit(across_sessions(calibration, later, held_out, assumed), last)
+                found = calibrate(here, self.table(session, table, device), networks)
+                ratios = found.calibration.ratios
+                held_out = {a.digest: ms / ratio for (a, ms), ratio in zip(networks, ratios, strict=False)}
+                calibration = across_sessions(found.calibration, rows, held_out, assumed)
+                return Fit(calibration, last, None, dense_latency(here, found.table) if found.corrected else None)
             except PoorCalibration as error:
                 return Fit(Calibration(), last, str(error))
 

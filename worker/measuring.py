@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
+from latency_tables import speed
+from latency_tables.speed import Speed
 from service.artifacts import register
 from service.db.models import AgentSession, MeasurementTask, new_id, now
 from worker.context import JobRun
@@ -126,6 +128,45 @@ def tasks_of(session: Session, job_id: str) -> Sequence[MeasurementTask]:
     """All tasks of a job, in order."""
     query = select(MeasurementTask).where(MeasurementTask.job_id == job_id)
     return session.scalars(query.order_by(MeasurementTask.position)).all()
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tasks that were measured together. speed: None where the agent did not tell; load: runnable processes a core."""
+
+    name: str
+    tasks: tuple[MeasurementTask, ...]
+    speed: Speed | None
+    load: float | None
+    factor: float = 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is kept of it: latencies of its tasks were multiplied by `factor`."""
+        speed = {} if self.speed is None else {"sentinel_ms": self.speed.sentinel_ms, "sentinel_error": self.speed.error}
+        return {"group": self.name, "tasks": len(self.tasks), **speed, "factor": self.factor, "load": self.load}
+
+
+def groups_of(tasks: Sequence[MeasurementTask]) -> list[Group]:
+    """The groups of a job's answered tasks, with the factors that bring each to the session's median speed."""
+    members: dict[str, list[MeasurementTask]] = {}
+    for task in tasks:
+        if task.result is not None:
+            members.setdefault(together(task, task.result), []).append(task)
+    groups = [_group(name, found) for name, found in members.items()]
+    known = [g for g in groups if g.speed is not None]
+    factor = dict(zip([g.name for g in known], speed.factors([g.speed for g in known if g.speed]), strict=True))
+    return [replace(g, factor=factor.get(g.name, 1.0)) for g in groups]
+
+
+def _group(name: str, tasks: list[MeasurementTask]) -> Group:
+    result = tasks[0].result or {}
+    told = None if result.get("sentinel_ms") is None else Speed(result["sentinel_ms"], result.get("sentinel_error"))
+    return Group(name, tuple(tasks), told, result.get("load"))
+
+
+def together(task: MeasurementTask, result: Mapping[str, Any]) -> str:
+    """Names what a task was measured with: the group of the agent's session, or the job where the agent does not tell."""
+    return task.job_id if result.get("group") is None else f"{task.session_id}/{result['group']}"
 
 
 def _counts(session: Session, job_id: str) -> tuple[int, int]:

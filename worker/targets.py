@@ -48,6 +48,11 @@ class Target:
         """Least and greatest latency in ms that the bound allows on this device."""
         return self.pricing.reachable_ms()
 
+    @property
+    def broken_by(self) -> float:
+        """Measured / budget of the network that broke the budget most; 1 where none did."""
+        return max((ms / self.budget_ms for ms in self.measured_ms), default=1.0)
+
     def tighten(self, architecture: Architecture, measured_ms: float) -> None:
         """Rule a network out and hold the bound against what its measurement says about the device."""
         self.ruled_out.add(architecture.digest)

@@ -70,22 +70,26 @@ def _measure(job: dict[str, Any], progress: Callable[[float], None]) -> dict[str
     from latency_tables.profiling import MonotonicClock, Settings, measure  # noqa: PLC0415
 
     generator = np.random.default_rng(job["seed"])
-    runners = {
-        entry["name"]: open_network(Path(entry["path"]).read_bytes(), entry["input_shape"], int(job["threads"]), generator)
-        for entry in job["networks"]
-    }
+
+    def opened(entry: dict[str, Any]) -> Callable[[], object]:
+        return open_network(Path(entry["path"]).read_bytes(), entry["input_shape"], int(job["threads"]), generator)
+
+    entries = {entry["name"]: entry for entry in job["networks"]}
+    runners = {name: opened(entry) for name, entry in entries.items()}
+    copies = {f"{job['sentinel']}#{i}": opened(entries[job["sentinel"]]) for i in range(int(job["copies"]))}
     gc.collect()
     gc.disable()
     readings = measure(
-        runners,
+        {**runners, **copies},
         Settings(**job["settings"]),
         MonotonicClock(single_thread=int(job["threads"]) == 1),
         generator,
         sentinel=job["sentinel"],
         reference_ms=job["reference_ms"],
         progress=progress,
+        copies=list(copies),
     )
-    return {name: asdict(reading) for name, reading in readings.items()}
+    return {name: asdict(readings[name]) for name in runners}
 
 
 def open_network(data: bytes, input_shape: Sequence[int] | None, threads: int, generator: Any) -> Callable[[], object]:

@@ -15,6 +15,7 @@ from latency_tables.agent.loop import Agent, Options
 from latency_tables.agent.problems import AgentError, BusyDevice, DeviceChanged, HostileServer, RefusedGraph, SessionClosed
 from latency_tables.agent.runner import Limits
 from latency_tables.agent.state import StateFolder
+from latency_tables.speed import MOST_LOAD
 
 EXIT_CODES: Final = {SessionClosed: 3, DeviceChanged: 4, HostileServer: 5, RefusedGraph: 6, BusyDevice: 7}
 """1 for every other AgentError; 130 when interrupted."""
@@ -59,7 +60,7 @@ def _run(args: argparse.Namespace) -> int:
         group=max(1, args.group),
         group_mib=max(1, args.group_mib),
         limits=Limits(memory_mib=args.memory_mib),
-        most_load=None if args.allow_load else environment.MOST_LOAD,
+        most_load=None if args.allow_load else MOST_LOAD,
     )
     folder = StateFolder(args.state_dir or Path.home() / ".bespoke" / "agent")
     client = Client(args.server, patience_s=args.patience_s, report=_say)

@@ -13,9 +13,7 @@ from typing import Any, Final
 from latency_tables.measurement import Context
 
 BUSY_LOAD: Final = 0.7
-"""Runnable processes for each core above which latencies are noisy: said."""
-MOST_LOAD: Final = 2.0
-"""And above which they say more about the other programs than about the device: refused, unless it is allowed."""
+"""Runnable processes for each core above which latencies are noisy: said. Above MOST_LOAD it is refused, unless allowed."""
 _STABLE: Final = ("cpu_model", "cores", "affinity", "governor", "power", "threads", "machine", "os", "versions")
 
 

@@ -23,7 +23,7 @@ from latency_tables.agent.problems import (
     SessionClosed,
     StaleTask,
 )
-from latency_tables.agent.protocol import File, Plan, Task, answer_of
+from latency_tables.agent.protocol import VERIFY, Conditions, File, Plan, Task, answer_of
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.state import State, StateFolder
 from latency_tables.profiling import Reading, Settings
@@ -32,19 +32,21 @@ PLAN_LIMIT: Final = 256
 POST_ITEMS: Final = 100
 ALIVE_S: Final = 10.0
 SENTINEL: Final = "sentinel"
+SENTINEL_COPIES: Final = 4  # besides the first
 
 Measure = Callable[[Job, Callable[[float], None]], dict[str, Reading]]
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the agent works. group, group_mib: networks measured together, by number and by size of their files.
+    """How the agent works. group, group_mib: networks measured together, by number and by size of their files. The groups are
+    small enough for a profile to be several: what differs from one process to the next is then seen.
 
     most_load: runnable processes for each core above which the agent does not start; None: it starts anyway.
     """
 
     threads: int = 1
-    group: int = 128
+    group: int = 40
     group_mib: int = 64
     seed: int = 0
     settings: Settings = field(default_factory=Settings)
@@ -147,21 +149,25 @@ class Agent:
             )
 
     def _check_load(self) -> None:
-        load, most = self._see(self._options.threads).get("load"), self._options.most_load
-        if load is not None and most is not None and load > most:
+        load, most = self._load(), self._options.most_load
+        if most is not None and load > most:
             raise BusyDevice(
                 f"this device is too busy to be measured: {load:.1f} runnable processes a core over the last minute, at most "
                 f"{most:.1f} are accepted; stop other programs and start the agent again, or give --allow-load"
             )
 
+    def _load(self) -> float:
+        """Runnable processes a core, this one among them; 0 where the system does not tell."""
+        return float(self._see(self._options.threads).get("load") or 0.0)
+
     def _next_group(self, tasks: Sequence[Task]) -> list[Task]:
-        """The first tasks of one kind that fit together into memory."""
+        """The first tasks that fit together into memory: operators among networks, a network to be verified by itself."""
         group: list[Task] = []
         size = 0
         for task in tasks:
             size += task.file.size_bytes
             full = len(group) >= self._options.group or size > self._options.group_mib * 2**20
-            if group and (full or task.kind != group[0].kind):
+            if group and (full or (task.kind == VERIFY) != (group[0].kind == VERIFY)):
                 break
             group.append(task)
         return group
@@ -170,7 +176,7 @@ class Agent:
         """Measure a group and post its results; a group that fails is halved until the network at fault is found."""
         for file in (*(task.file for task in group), *([plan.sentinel] if plan.sentinel else [])):
             self._fetch(file)
-        started = self._now()
+        started, load = self._now(), self._load()
         try:
             readings = self._measure(self._job(plan, group), self._progress(plan, group, started))
         except MeasuringFailed as error:
@@ -185,7 +191,7 @@ class Agent:
         self._busy_s += self._now() - started
         self._answered += len(group)
         self._check_device()
-        self._keep(plan, group, readings)
+        self._keep(plan, group, readings, Conditions(self._session().sequence, max(load, self._load())))
         self._post_pending()
         self._folder.drop_files(frozenset({plan.sentinel.sha256} if plan.sentinel else ()))
 
@@ -205,13 +211,14 @@ class Agent:
             networks=networks,
             sentinel=SENTINEL if plan.sentinel else None,
             reference_ms=self._session().reference_ms if plan.sentinel else None,
+            copies=SENTINEL_COPIES if plan.sentinel else 0,
             threads=self._options.threads,
             seed=self._options.seed + self._session().sequence,
             settings=self._options.settings,
             limits=self._options.limits,
         )
 
-    def _keep(self, plan: Plan, group: Sequence[Task], readings: Mapping[str, Reading]) -> None:
+    def _keep(self, plan: Plan, group: Sequence[Task], readings: Mapping[str, Reading], conditions: Conditions) -> None:
         """Results to disk, as the bodies that will be posted."""
         state = self._session()
         if plan.sentinel is not None and state.reference_ms is None:
@@ -221,7 +228,7 @@ class Agent:
                 "session_id": state.session_id,
                 "sequence": state.sequence,
                 "fingerprint": state.fingerprint,
-                "items": [answer_of(task, readings[task.id]) for task in group[at : at + POST_ITEMS]],
+                "items": [answer_of(task, readings[task.id], conditions) for task in group[at : at + POST_ITEMS]],
             }
             state.pending.append(body)
             state.sequence += 1

@@ -11,7 +11,8 @@ from latency_tables.agent.graph import MAX_BYTES
 from latency_tables.agent.problems import HostileServer
 from latency_tables.profiling import Reading
 
-KINDS: Final = ("operator", "network", "verify")
+VERIFY: Final = "verify"
+KINDS: Final = ("operator", "network", VERIFY)
 MAX_TASKS: Final = 2000
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
@@ -56,6 +57,14 @@ class Plan:
     tasks: tuple[Task, ...]
     remaining: int
     poll_s: float
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which a group was measured. group: its number in the session; load: runnable processes a core."""
+
+    group: int
+    load: float
 
 
 def enrolment_from(data: Any) -> Enrolment:
@@ -138,7 +147,7 @@ def _whole(fields: Mapping[str, Any], name: str, least: int, most: int) -> int:
     return value
 
 
-def answer_of(task: Task, reading: Reading) -> dict[str, Any]:
+def answer_of(task: Task, reading: Reading, conditions: Conditions) -> dict[str, Any]:
     """What is posted for a task."""
     m = reading.measurement
     return {
@@ -151,4 +160,7 @@ def answer_of(task: Task, reading: Reading) -> dict[str, Any]:
         "count": m.count,
         "flags": list(reading.flags),
         "sentinel_ms": reading.sentinel_ms,
+        "sentinel_error": reading.sentinel_error,
+        "group": conditions.group,
+        "load": conditions.load,
     }

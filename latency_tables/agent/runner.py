@@ -39,11 +39,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Job:
-    """Networks to be measured together, all alive at once. `sentinel` is one of the names."""
+    """Networks to be measured together, all alive at once. `sentinel` is one of the names, opened `copies` times more."""
 
     networks: Mapping[str, Network]
     sentinel: str | None = None
     reference_ms: float | None = None
+    copies: int = 0
     threads: int = 1
     seed: int = 0
     settings: Settings = field(default_factory=Settings)
@@ -60,6 +61,7 @@ class Job:
                 "networks": networks,
                 "sentinel": self.sentinel,
                 "reference_ms": self.reference_ms,
+                "copies": self.copies,
                 "threads": self.threads,
                 "seed": self.seed,
                 "settings": asdict(self.settings),
@@ -134,6 +136,6 @@ def _read_lines(stream: IO[str], lines: queue.Queue[str | None]) -> None:
 
 def _reading(data: Mapping[str, Any]) -> Reading:
     try:
-        return Reading(Measurement(**data["measurement"]), data["sentinel_ms"], tuple(data["flags"]))
+        return Reading(Measurement(**data["measurement"]), data["sentinel_ms"], tuple(data["flags"]), data["sentinel_error"])
     except (InvalidMeasurement, TypeError, KeyError) as error:
         raise MeasuringFailed("the child process answered with something that is no measurement") from error

@@ -28,10 +28,24 @@ def spaces_measured(session: Session, device_id: str) -> Sequence[tuple[str, int
     return [(space, classes) for space, classes in session.execute(query.distinct().order_by("space", "classes"))]
 
 
+def classes_of(session: Session, device_id: str, architecture: Architecture) -> int | None:
+    """Number of classes with which a network was measured on a device last."""
+    query = select(NetworkMeasurement.classes).where(
+        NetworkMeasurement.device_id == device_id, NetworkMeasurement.architecture_digest == architecture.digest
+    )
+    return session.scalar(query.order_by(NetworkMeasurement.created_at.desc()).limit(1))
+
+
 def add(
-    session: Session, device: Device, space: Space, architecture: Architecture, measurement: Measurement, source: str
+    session: Session,
+    device: Device,
+    space: Space,
+    architecture: Architecture,
+    measurement: Measurement,
+    source: str,
+    together: str | None = None,
 ) -> NetworkMeasurement:
-    """Keep the latency of a whole network. source: `probe`, `agent` or `verify`."""
+    """Keep the latency of a whole network. source: `probe`, `agent` or `verify`; together: names what it was measured with."""
     values: dict[str, Any] = space.to_json(architecture)
     row = NetworkMeasurement(
         id=new_id("net"),
@@ -46,6 +60,7 @@ def add(
         mad_ms=measurement.mad_ms,
         count=measurement.count,
         source=source,
+        session=together,
     )
     session.add(row)
     session.flush()

@@ -135,6 +135,7 @@ class NetworkMeasurement(Base):
     mad_ms: Mapped[float | None] = mapped_column(Float(53))
     count: Mapped[int | None] = mapped_column(Integer)
     source: Mapped[str] = mapped_column(String(16))  # probe (posted) | agent (calibration) | verify (a delivered network)
+    session: Mapped[str | None] = mapped_column(String(96))  # what was measured together: a group of the agent, or a post
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -315,6 +316,6 @@ class MeasurementTask(Base):
     nonce: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16), default="open")  # open | done | dropped
     session_id: Mapped[str | None] = mapped_column(ForeignKey("agent_sessions.id"))
-    result: Mapped[dict[str, Any] | None] = mapped_column()  # median_ms, lower_quartile_ms, mad_ms, count, flags, sentinel_ms
+    result: Mapped[dict[str, Any] | None] = mapped_column()  # what `MeasurementIn` says of it
     created_at: Mapped[datetime] = mapped_column(default=now)
     answered_at: Mapped[datetime | None] = mapped_column()

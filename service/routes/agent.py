@@ -182,7 +182,7 @@ def _accept(session: Session, row: AgentSession, device: Device, body: Measureme
         _check(f"/items/{index}", item, found.get(item.task_id))
     _check_durations(row, body)
     for item in body.items:
-        result = item.model_dump(include={"median_ms", "lower_quartile_ms", "mad_ms", "count", "flags", "sentinel_ms"})
+        result = item.model_dump(exclude={"task_id", "nonce", "sha256"})
         if not agent_rows.answer_task(session, item.task_id, row.id, result):
             raise Problem("wrong_task", "a task has been answered or withdrawn meanwhile; ask for the tasks again")
 

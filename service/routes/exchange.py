@@ -42,9 +42,7 @@ _one_at_a_time = anyio.CapacityLimiter(1)  # tens of megabytes of rows take much
 def export(name: str, services: Service, caller: Caller) -> Response:
     """The device with all its tables and measured networks as one JSON file, byte-stable."""
     with services.sessions() as session:
-        content = write_device(session, device_of(session, caller.tenant_id, name))
-    if len(content) > services.settings.max_table_bytes:
-        raise Problem("payload_too_large", "the file could not be read back; delete versions of the table that nothing uses")
+        content = write_device(session, device_of(session, caller.tenant_id, name), services.settings.max_table_bytes)
     headers = {"X-Content-SHA256": hashlib.sha256(content).hexdigest()}
     return Response(content, media_type="application/json", headers=headers)
 

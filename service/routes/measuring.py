@@ -22,7 +22,7 @@ from service.db import agents as agent_rows
 from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
-from service.db.models import Device, Job, now
+from service.db.models import Device, Job, new_id, now
 from service.dependencies import Caller, Service, Services
 from service.device_view import calibration_view, interval_of
 from service.errors import Problem, error, invalid
@@ -133,9 +133,9 @@ def probes(name: str, body: ProbesIn, services: Service, caller: Caller) -> Prob
         raise invalid("/samples", "spaces", "all samples of one post must be of one space")
     space = read[0][0]
     with services.sessions.begin() as session:
-        device = device_of(session, caller.tenant_id, name)
+        device, together = device_of(session, caller.tenant_id, name), new_id("post")
         for (_, architecture), sample in zip(read, body.samples, strict=True):
-            measurement_rows.add(session, device, space, architecture, Measurement(sample.latency_ms), "probe")
+            measurement_rows.add(session, device, space, architecture, Measurement(sample.latency_ms), "probe", together)
         return _fitted(session, services, device, space, len(read))
 
 

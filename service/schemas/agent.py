@@ -53,7 +53,11 @@ class TaskList(Answer):
 
 
 class MeasurementIn(Strict):
-    """One measured task, in ms over `count` samples."""
+    """One measured task, in ms over `count` samples.
+
+    group: tasks of one number were measured together; sentinel_ms, sentinel_error (relative) and load (runnable processes a
+    core) are those of the group.
+    """
 
     task_id: Id
     nonce: Annotated[str, Field(min_length=1, max_length=128)]
@@ -64,6 +68,9 @@ class MeasurementIn(Strict):
     count: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     flags: Annotated[list[Short], Field(max_length=16)] = Field(default_factory=list)
     sentinel_ms: LatencyMs | None = None
+    sentinel_error: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    group: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    load: Annotated[float, Field(ge=0, le=1e6)] | None = None
 
 
 class MeasurementsIn(Strict):

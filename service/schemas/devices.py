@@ -102,7 +102,8 @@ class CalibrationView(Answer):
     """How whole networks of a space relate to the sum of their operators on this device.
 
     state: `none` (no network was measured), `fitted`, or `refused` with its reason. error, worst: held-out, relative.
-    missing_networks: how many more a 95 % bound needs.
+    missing_networks: how many more a 95 % bound needs. sessions: in which the networks were measured; session_spread: standard
+    deviation of the log of measured / predicted from one session to another, which the interval allows for.
     """
 
     space: str
@@ -117,6 +118,8 @@ class CalibrationView(Answer):
     missing_networks: int
     reason: str | None
     measured_at: Time | None
+    sessions: int
+    session_spread: float
 
 
 class Replication(Answer):

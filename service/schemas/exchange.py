@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, StringConstraints
 
 from service.schemas.devices import ContextIn, Count
 from service.schemas.strict import LatencyMs, Line, Name, Sha256, Strict
 
+MOST: Final = 1_000_000  # the size of the file is what is limited: BESPOKE_MAX_TABLE_BYTES
+
 Finite = Annotated[float, Field(ge=-1e9, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1e9)]
 Rounds = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Resolution = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}$")]
+
+
+class SessionsIn(Strict):
+    """`Sessions.to_json`."""
+
+    count: Annotated[int, Field(ge=0, le=10**6)]
+    spread: Share
+    degrees: Annotated[int, Field(ge=1, le=10**6)]
+    share: Annotated[float, Field(ge=0, le=1)]
 
 
 class CalibrationIn(Strict):
@@ -25,6 +36,8 @@ class CalibrationIn(Strict):
     error: Share | None
     worst: Share | None
     ratios: Annotated[list[Annotated[float, Field(gt=0, le=1e9)]], Field(max_length=10**6)]
+    transferred: bool = True
+    sessions: SessionsIn | None = None
 
 
 class TableInFile(Strict):
@@ -38,7 +51,7 @@ class TableInFile(Strict):
 
 
 class NetworkInFile(Strict):
-    """A whole network as it was measured."""
+    """A whole network as it was measured. together: networks of one number were measured in one session."""
 
     space: Name
     classes: Count
@@ -47,16 +60,17 @@ class NetworkInFile(Strict):
     lower_quartile_ms: LatencyMs | None = None
     mad_ms: Annotated[float, Field(ge=0, le=1e6)] | None = None
     count: Rounds | None = None
+    together: Annotated[int, Field(ge=0, le=10**6)] | None = None
 
 
 class DeviceFile(Strict):
-    """The file. tables, networks: the oldest first. sha256: of everything else as canonical JSON."""
+    """The file. tables, networks: the oldest first, every one. sha256: of everything else as canonical JSON."""
 
     format: Literal["bespoke-device"]
     version: Literal[1]
     name: Name
     description: Line
     context: ContextIn
-    tables: Annotated[list[TableInFile], Field(max_length=200)]
-    networks: Annotated[list[NetworkInFile], Field(max_length=20_000)]
+    tables: Annotated[list[TableInFile], Field(max_length=MOST)]
+    networks: Annotated[list[NetworkInFile], Field(max_length=MOST)]
     sha256: Sha256

@@ -6,6 +6,7 @@ import pytest
 from latency_tables import trust
 from latency_tables.measurement import Context, Measurement
 from latency_tables.profiling import Settings, measure
+from latency_tables.speed import Speed
 from latency_tables.table import LatencyTable
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, dense_latency
@@ -139,9 +140,18 @@ def test_f10_longer_than_the_session():
 
 
 def test_f2_sentinel_through_the_session():
-    assert trust.check_sentinel([1.0]) == [] and trust.check_sentinel([1.0, 1.03, 0.99]) == []
-    assert [f.severity for f in trust.check_sentinel([1.0, 1.1])] == ["warning"]
-    assert [f.severity for f in trust.check_sentinel([1.0, 1.4])] == ["review"]
+    def found(*readings_ms, error=None):
+        return [f.severity for f in trust.check_speeds([Speed(v, error) for v in readings_ms])]
+
+    assert found(1.0) == [] and found(1.0, 1.03, 0.99) == []
+    assert found(1.0, 1.1) == ["warning"] and found(1.0, 1.4) == ["review"]
+    assert found(1.0, 1.1, error=0.02) == [], "within what copies of the sentinel differ by"
+
+
+def test_f2_load_through_the_session():
+    assert trust.check_load([]) == trust.check_load([0.3, 1.9]) == []
+    (finding,) = trust.check_load([0.3, 2.5, 6.0])
+    assert finding.severity == "warning" and "2 of 3" in finding.message and "6.0" in finding.message
 
 
 def test_f11_replication(honest):

@@ -1,4 +1,7 @@
-"""Does a device's table still hold? A few operators are measured again; where it does not, what to re-measure."""
+"""Does a device's table still hold? A few operators are measured again; where it does not, what to re-measure.
+
+A few whole networks are measured again too: how they differ from the last time is what a bound must allow for.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,18 @@ from sqlalchemy.orm import Session
 
 from latency_tables.errors import NoTable
 from latency_tables.operators import Operator
-from latency_tables.plan import check_operators
+from latency_tables.plan import CHECK_NETWORKS, check_operators
 from latency_tables.table import LatencyTable
 from latency_tables.trust import drift
-from service.db import tables
-from service.db.models import Device
+from service.db import measurements, tables
+from service.db.models import Device, MeasurementTask
+from service.pricing import networks_of, space_of
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.catalog import SPACES
+from supernets.spaces.space import Space
 from worker.context import JobRun
-from worker.measuring import Wanted, ask, tasks_of, wait_for_all
-from worker.pipelines.profile import measurement_of, operator_tasks
+from worker.measuring import Wanted, ask, groups_of, tasks_of, wait_for_all
+from worker.pipelines.profile import measurement_of, network_tasks, operator_tasks
 from worker.steps import StepFailed
 
 
@@ -28,8 +35,11 @@ def check(run: JobRun) -> dict[str, Any]:
         _order(run, device, table)
     wait_for_all(run, device.id, device.name)
     answered = run.context.transaction(lambda session: tasks_of(session, run.job_id))
-    again = {Operator.parse(t.operator): measurement_of(t) for t in answered if t.result is not None and t.operator is not None}
+    done = [t for t in answered if t.result is not None]
+    again = {Operator.parse(t.operator): measurement_of(t) for t in done if t.operator is not None}
     found = drift(table, again)
+    networks = [t for t in done if t.architecture is not None]
+    run.at_end(lambda session: _keep(session, device, networks))
     return {
         "device": device.name,
         "table_id": table_id,
@@ -38,6 +48,7 @@ def check(run: JobRun) -> dict[str, Any]:
         "kendall_tau": found.kendall_tau,
         "holds": found.holds,
         "remeasure": [op.text for op in found.moved],
+        "networks": len(networks),
     }
 
 
@@ -56,4 +67,26 @@ def _order(run: JobRun, device: Device, table: LatencyTable) -> None:
     generator = np.random.default_rng(int(run.job_id[-8:], 16))
     wanted = operator_tasks(run, check_operators(table, generator, int(run.request["operators"])))
     middle = wanted[len(wanted) // 2]
-    ask(run, device.id, [Wanted("sentinel", middle.sha256, middle.size_bytes, middle.input_shape, middle.operator), *wanted])
+    sentinel = Wanted("sentinel", middle.sha256, middle.size_bytes, middle.input_shape, middle.operator)
+    space, networks = run.context.transaction(lambda session: _networks(session, device, generator))
+    ask(run, device.id, [sentinel, *wanted, *([] if space is None else network_tasks(run, space, networks))])
+
+
+def _networks(session: Session, device: Device, generator: np.random.Generator) -> tuple[Space | None, list[Architecture]]:
+    """A few of the networks that were measured on the device, of the space of which most were."""
+    of = {key: measurements.networks(session, device.id, *key) for key in measurements.spaces_measured(session, device.id)}
+    of = {key: rows for key, rows in of.items() if key[0] in SPACES}
+    if not of:
+        return None, []
+    name, classes = max(of, key=lambda key: len(of[key]))
+    space = space_of(name, classes)
+    known = [architecture for architecture, _ in networks_of(space, of[name, classes])]
+    return space, [known[i] for i in generator.permutation(len(known))[:CHECK_NETWORKS]]
+
+
+def _keep(session: Session, device: Device, networks: list[MeasurementTask]) -> None:
+    for group in groups_of(networks):
+        for task in group.tasks:
+            architecture = space_of(str(task.space)).from_json(task.architecture or {})
+            space = space_of(architecture.space, measurements.classes_of(session, device.id, architecture))
+            measurements.add(session, device, space, architecture, measurement_of(task), "agent", group.name)

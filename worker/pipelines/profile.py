@@ -13,11 +13,12 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from latency_tables import speed
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks, missing_operators
 from latency_tables.table import LatencyTable
-from latency_tables.trust import Finding, check_scale, needs_review, review_table
+from latency_tables.trust import Finding, check_load, check_scale, check_speeds, needs_review, review_table
 from service.db import measurements, tables
 from service.db.models import Device, MeasurementTask
 from service.pricing import networks_of
@@ -27,7 +28,7 @@ from supernets.spaces.lowering import all_operators, dense_from, lower
 from supernets.spaces.space import Space
 from worker.context import JobRun
 from worker.laboratory import Laboratory
-from worker.measuring import Wanted, ask, tasks_of, wait_for_all
+from worker.measuring import Group, Wanted, ask, groups_of, tasks_of, wait_for_all
 from worker.steps import StepFailed
 
 _CHUNK: Final = 64
@@ -71,7 +72,7 @@ def _order(run: JobRun, space: Space, device: Device, before: LatencyTable | Non
     known = np.array([space.genes(a) for a in measured], dtype=np.int64).reshape(-1, space.chain.genes)
     planned = calibration_networks(macs, generator, networks, known=known) if networks else known[:0]
     architectures = [space.architecture(genes) for genes in planned]
-    wanted = [*operator_tasks(run, operators), *_network_tasks(run, space, architectures)]
+    wanted = [*operator_tasks(run, operators), *network_tasks(run, space, architectures)]
     if not wanted:
         return
     sentinel = operator_tasks(run, [sorted(needed, key=lambda op: op.macs)[len(needed) // 2]])[0]
@@ -110,7 +111,7 @@ def operator_tasks(run: JobRun, operators: list[Operator]) -> list[Wanted]:
     ]
 
 
-def _network_tasks(run: JobRun, space: Space, architectures: list[Architecture]) -> list[Wanted]:
+def network_tasks(run: JobRun, space: Space, architectures: list[Architecture]) -> list[Wanted]:
     """Whole networks with random weights."""
     described = [space.to_json(a) for a in architectures]
 
@@ -138,18 +139,24 @@ def _shape(space: Space, architecture: Architecture) -> tuple[int, ...]:
 def _publish(session: Session, run: JobRun, space: Space, device: Device, before: LatencyTable | None) -> dict[str, Any]:
     """The new table and the measured networks, in one transaction with the event."""
     tasks = tasks_of(session, run.job_id)
-    answered = [t for t in tasks if t.result is not None and t.kind != "sentinel"]
-    operators = {Operator.parse(t.operator): t for t in answered if t.operator is not None}
-    networks = [(space.from_json(t.architecture), measurement_of(t)) for t in answered if t.architecture is not None]
-    for architecture, measurement in networks:
-        measurements.add(session, device, space, architecture, measurement, "agent")
-    rows = {op: measurement_of(t) for op, t in operators.items()}
+    groups = groups_of([t for t in tasks if t.kind != "sentinel"])
+    answered = [(t, measurement_of(t).times(g.factor), g.name) for g in groups for t in g.tasks]
+    operators = {Operator.parse(t.operator): (t, measured) for t, measured, _ in answered if t.operator is not None}
+    networks = [(space.from_json(t.architecture), measured, name) for t, measured, name in answered if t.architecture is not None]
+    for architecture, measurement, name in networks:
+        measurements.add(session, device, space, architecture, measurement, "agent", name)
+    rows = {op: measured for op, (_, measured) in operators.items()}
     table = LatencyTable(tables.context_of(device), {**(before.rows if before else {}), **rows})
     known = tables.with_digest(session, device.id, table.digest)
     if known is None:
-        flags = {op: (t.result or {}).get("flags") or [] for op, t in operators.items()}
-        findings = [*review_table(table, flags=flags), *_against_networks(table, space, networks)]
-        provenance = _provenance(run, tasks)
+        flags = {op: (t.result or {}).get("flags") or [] for op, (t, _) in operators.items()}
+        findings = [
+            *review_table(table, flags=flags),
+            *_against_networks(table, space, [(architecture, measured) for architecture, measured, _ in networks]),
+            *check_speeds([g.speed for g in groups if g.speed is not None]),
+            *check_load([g.load for g in groups if g.load is not None]),
+        ]
+        provenance = _provenance(run, tasks, groups)
         table_id = tables.publish(session, device, table, source="agent", findings=findings, provenance=provenance)
         state = tables.NEEDS_REVIEW if needs_review(findings) else tables.READY
     else:
@@ -170,8 +177,11 @@ def measurement_of(task: MeasurementTask) -> Measurement:
     return Measurement(result["median_ms"], result.get("lower_quartile_ms"), result.get("mad_ms"), result.get("count"))
 
 
-def _provenance(run: JobRun, tasks: Sequence[MeasurementTask]) -> dict[str, Any]:
-    """Where the rows come from: job, sessions, and how the sentinel moved."""
-    sentinels = [float(t.result["sentinel_ms"]) for t in tasks if t.result and t.result.get("sentinel_ms")]
-    spread = float(np.ptp(sentinels) / np.median(sentinels)) if sentinels else None
-    return {"job_id": run.job_id, "sessions": sorted({t.session_id for t in tasks if t.session_id}), "sentinel_spread": spread}
+def _provenance(run: JobRun, tasks: Sequence[MeasurementTask], groups: Sequence[Group]) -> dict[str, Any]:
+    """Where the rows come from: job, sessions, and how fast the device ran while each group was measured."""
+    return {
+        "job_id": run.job_id,
+        "sessions": sorted({t.session_id for t in tasks if t.session_id}),
+        "speed_spread": speed.spread([g.speed for g in groups if g.speed is not None]),
+        "groups": [g.as_dict() for g in groups],
+    }

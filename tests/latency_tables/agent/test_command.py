@@ -7,6 +7,7 @@ import pytest
 
 from latency_tables.agent import environment, main
 from latency_tables.agent.command import parser
+from latency_tables.speed import MOST_LOAD
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def test_nobody_there_with_little_patience(tmp_path, capsys):
 
 
 def test_f10_a_busy_device_is_refused_unless_that_is_allowed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(environment, "load", lambda: environment.MOST_LOAD + 0.5)
+    monkeypatch.setattr(environment, "load", lambda: MOST_LOAD + 0.5)
     argv = ["--server", "http://127.0.0.1:9", "--token", "t", "--state-dir", str(tmp_path), "--patience-s", "0"]
     assert main(argv) == 7
     said = capsys.readouterr().err
