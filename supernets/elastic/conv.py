@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from supernets.elastic.depthwise import strip_convolution, wants_strips
 from supernets.elastic.norm import ElasticBatchNorm
 from supernets.subnet import ACTIVATION_LAYERS
 
@@ -59,6 +60,8 @@ class ElasticConv(nn.Module):
 
     def forward(self, x: Tensor, out_channels: int, kernel: int) -> Tensor:
         weight = self.sliced(x.shape[1], out_channels, kernel)
+        if self.depthwise and wants_strips(x, weight):
+            return strip_convolution(x, weight, self.stride)
         return F.conv2d(x, weight, None, self.stride, kernel // 2, 1, out_channels if self.depthwise else 1)
 
 
@@ -79,7 +82,8 @@ class ElasticConvUnit(nn.Module):
         super().__init__()
         self.conv = ElasticConv(in_channels, out_channels, kernels, stride=stride, depthwise=depthwise)
         self.norm = ElasticBatchNorm(out_channels, eps=eps)
-        self.activation = ACTIVATION_LAYERS[activation]()
+        # A batch-norm's backward pass needs its input only; hswish would copy what it overwrites.
+        self.activation = ACTIVATION_LAYERS[activation](inplace=activation.startswith("relu"))
 
     def forward(self, x: Tensor, out_channels: int, kernel: int = 1) -> Tensor:
         y: Tensor = self.activation(self.norm(self.conv(x, out_channels, kernel)))

@@ -5,6 +5,8 @@ The architecture is an argument of `forward`; the module keeps no active sub-net
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import cast
 
 import torch
@@ -64,9 +66,21 @@ class Supernet(nn.Module):
             raise InvalidArchitecture(
                 f"the architecture is for {architecture.resolution} px, the input has {tuple(x.shape[-2:])}: resize it first"
             )
-        for name, op in self.plan(architecture):
+        return self.through(x, self.plan(architecture))
+
+    def through(self, x: Tensor, plan: Plan) -> Tensor:
+        """What those blocks, in that order, make of x."""
+        for name, op in plan:
             x = self.blocks[name](x, op) if name else F.max_pool2d(x, op.kernel, op.stride, op.kernel // 2)
         return x
+
+
+def shared_blocks(plans: Sequence[Plan]) -> int:
+    """How many leading blocks all of several plans have in common, 0 for a single plan."""
+    if len(plans) < 2:
+        return 0
+    alike = (all(step == steps[0] for step in steps) for steps in zip(*plans, strict=False))
+    return sum(takewhile(bool, alike))
 
 
 def block_name(space: Space, stage: int, block: int) -> str:

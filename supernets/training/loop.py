@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
-from supernets.elastic.network import Supernet
+from supernets.elastic.network import Supernet, shared_blocks
 from supernets.spaces.space import Space
 from supernets.training.augment import augmented
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
@@ -180,7 +180,10 @@ class Trainer:
         return value
 
     def backward(self, phase: Phase, batch: Tensor, step: int) -> Tensor:
-        """Gradients of one step, summed over its sub-networks, into the flat buffer; the summed loss."""
+        """Gradients of one step, summed over its sub-networks, into the flat buffer; the summed loss.
+
+        The leading blocks that all of them have in common are computed once, forwards and backwards.
+        """
         networks = step_networks(self.space, phase, self.seed, step)
         generator = torch.Generator(self.device).manual_seed(_mixed(self.seed, step, self.rank))
         inputs = augmented(self.images[batch], networks[0].resolution, self.recipe.augmentation, generator)
@@ -190,9 +193,14 @@ class Trainer:
         self.gradients.zero()
         targets = self._teacher_logits(phase, inputs)
         total = torch.zeros((), device=self.device)
-        for architecture in networks:
+        plans = [self.supernet.plan(architecture) for architecture in networks]
+        shared = shared_blocks(plans)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+            trunk = self.supernet.through(inputs, plans[0][:shared])
+        features = trunk.detach().requires_grad_(shared > 0)
+        for plan in plans:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
-                logits = self.supernet(inputs, architecture)
+                logits = self.supernet.through(features, plan[shared:])
             loss = network_loss(
                 logits.float(),
                 labels,
@@ -205,6 +213,8 @@ class Trainer:
             total += loss.detach()
             if phase.teacher == "largest" and targets is None:
                 targets = logits.detach().float()  # the largest comes first; the others learn from it
+        if shared:
+            trunk.backward(features.grad)  # type: ignore[no-untyped-call]
         return total
 
     @torch.no_grad()

@@ -6,13 +6,17 @@ import pytest
 import torch
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
+from supernets.elastic.network import Supernet, shared_blocks
 from supernets.evaluation import evaluate
 from supernets.spaces.catalog import space_named
 from supernets.training import glyphs
+from supernets.training.augment import resized
 from supernets.training.catalog import RECIPES, recipe_named
 from supernets.training.data import load_dataset
 from supernets.training.loop import Trainer, rate
-from supernets.training.recipe import Phase, Recipe
+from supernets.training.losses import network_loss
+from supernets.training.recipe import Augmentation, Phase, Recipe
+from supernets.training.sampling import step_networks
 
 
 class Stop(Exception):
@@ -57,6 +61,49 @@ def test_a_resumed_training_gives_the_same_weights(space, dataset, recipe, after
     assert len(epochs) == (recipe.epochs - after if after < recipe.epochs else recipe.epochs)
     for name, value in weights_of(whole).items():
         assert torch.equal(value, weights_of(resumed)[name]), name
+
+
+def plain_gradients(trainer, phase, batch, step):
+    """The same step with nothing shared: contiguous, every network and every teacher a forward pass of its own."""
+    supernet = Supernet(trainer.space, generator=torch.Generator().manual_seed(trainer.seed)).train()
+    networks = step_networks(trainer.space, phase, trainer.seed, step)
+    for position, architecture in enumerate(networks):
+        inputs = resized(trainer.images[batch], architecture.resolution)
+        with torch.no_grad():
+            targets = supernet(inputs, networks[0]) if position else None
+        loss = network_loss(
+            supernet(inputs, architecture),
+            trainer.labels[batch],
+            targets,
+            smoothing=trainer.recipe.label_smoothing,
+            distillation=trainer.recipe.distillation,
+            soft_only=False,
+        )
+        loss.backward()
+    return {name: parameter.grad for name, parameter in supernet.named_parameters()}
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_a_step_gives_the_gradients_of_the_plain_way(space, dataset, sandwich, step):
+    trainer = Trainer(space, dataset, replace(sandwich, augmentation=Augmentation()), 0)
+    stem_passes = []
+    trainer.supernet.blocks["stem_0"].register_forward_hook(lambda *passed: stem_passes.append(step))
+    phase, batch = replace(sandwich.phases[0], networks=4), torch.arange(96)
+    trainer.backward(phase, batch, step)
+    assert len(stem_passes) == 1, "the stem of all four networks is computed once"
+    wanted = plain_gradients(trainer, phase, batch, step)
+    for name, parameter in trainer.supernet.named_parameters():
+        plain = torch.zeros_like(parameter) if wanted[name] is None else wanted[name]
+        torch.testing.assert_close(parameter.grad, plain, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_networks_without_a_block_in_common_and_equal_networks_share_what_they_can(space):
+    supernet = Supernet(space)
+    large, small = (supernet.plan(a) for a in (space.largest(8), space.smallest(8)))
+    assert shared_blocks([large]) == 0
+    assert shared_blocks([large, small]) == 1
+    assert shared_blocks([large, large]) == len(large)
+    assert shared_blocks([large, supernet.plan(space.largest(12))]) == 0
 
 
 def test_another_seed_gives_other_weights(space, dataset, sandwich, tmp_path):
