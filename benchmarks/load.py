@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -25,8 +24,9 @@ from benchmarks.environment import environment
 from service.artifacts import register
 from service.db.models import Supernet
 from service.telemetry import configure_logging
-from tests.reliability.machinery.lab import REPOSITORY, end
+from tests.reliability.machinery.lab import end
 from tests.reliability.machinery.live import LiveApi
+from tests.reliability.machinery.load_client import found_by
 from tests.reliability.machinery.postgres import free_port
 from tests.service.api import open_api, search_request
 
@@ -121,19 +121,7 @@ def _bare(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
 
 def _load(request: dict[str, Any], seconds: float, clients: int) -> dict[str, Any]:
     """What a client process found: seconds, statuses, times in ms."""
-    order = json.dumps({**request, "seconds": seconds, "clients": clients})
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.reliability.machinery.load_client"],
-        input=order,
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        timeout=seconds + 120,
-        check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return found_by({**request, "seconds": seconds, "clients": clients})
 
 
 def _overload(live: LiveApi, get: dict[str, Any], seconds: float) -> dict[str, Any]:

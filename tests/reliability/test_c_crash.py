@@ -316,13 +316,14 @@ def _claimed_once(lab: Lab, processes: int, jobs: int) -> None:
     assert "database is locked" not in lab.log.read_text()
 
 
-def test_c06_every_job_is_claimed_once(lab: Lab) -> None:
-    _claimed_once(lab, processes=4, jobs=24)
+def test_c06_every_job_is_claimed_once(make_lab: Callable[..., Lab]) -> None:
+    _claimed_once(make_lab(dead_after_s=60), processes=4, jobs=24)
 
 
 @pytest.mark.slow
-def test_c06_eight_processes_claim_many_jobs_once(both_labs: Lab) -> None:
-    _claimed_once(both_labs, processes=8, jobs=400)
+def test_c06_eight_processes_claim_many_jobs_once(make_lab: Callable[..., Lab], lab_database: str) -> None:
+    """Nobody is declared dead here: on a busy machine eight workers may be silent for longer than a laboratory allows."""
+    _claimed_once(make_lab(lab_database, dead_after_s=60), processes=8, jobs=400)
 
 
 @pytest.mark.slow

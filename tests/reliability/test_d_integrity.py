@@ -233,35 +233,6 @@ def test_d04_doctor_finds_a_table_that_lost_rows(shared_api: Api) -> None:
     assert ("table_rows", table) in codes
 
 
-# D5: the delivered network
-
-
-def test_d05_exported_network_is_the_network_and_nothing_more() -> None:
-    """Full check by `onnx.checker`, parity on 16 inputs, no external data, no foreign domain, the MACs that are stated."""
-    import onnx
-    import torch
-
-    from supernets.elastic.network import Supernet as Network
-    from supernets.export import export_onnx, parity_error
-    from supernets.spaces.catalog import space_named
-    from supernets.spaces.lowering import lower
-    from supernets.subnet import cut_out, fold_batch_norm
-
-    torch.manual_seed(0)
-    space = space_named("digits-mbv3")
-    architecture = space.smallest()
-    plain = fold_batch_norm(cut_out(Network(space).eval(), architecture).eval())
-    data = export_onnx(plain, plain.input_shape)
-    onnx.checker.check_model(data, full_check=True)
-    assert parity_error(plain, data, samples=16) <= 1e-4
-    loaded = onnx.load_from_string(data)
-    assert {entry.domain for entry in loaded.opset_import} <= {"", "ai.onnx"}
-    assert {node.domain for node in loaded.graph.node} <= {"", "ai.onnx"}
-    assert not loaded.functions
-    assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in loaded.graph.initializer)
-    assert sum(op.macs for op in lower(space, architecture)) > 0
-
-
 # D6: two hands on one thing; a table under a job's feet
 
 
