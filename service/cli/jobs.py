@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from service.cli.connection import client
+from service.cli.matrix import NoMatrix, matrix_of, print_matrix, save_matrix
 from service.cli.screen import age, as_json, follow, grid, percent, problem_text, say, state_text
 from service.client import Job
 
-app = typer.Typer(no_args_is_help=True, help="List, show, watch and cancel jobs.")
+app = typer.Typer(no_args_is_help=True, help="List, show, compare, watch and cancel jobs.")
 
 JobId = Annotated[str, typer.Argument(help="Id of the job, as `bespoke jobs list` shows it.")]
 JsonOut = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -58,6 +60,25 @@ def show(job_id: JobId, json_out: JsonOut = False) -> None:
     print_job(job)
     rows = [(e.get("sequence"), e.get("at"), e.get("kind"), escape(_detail(e.get("data") or {}))) for e in events]
     grid("what happened", (">n", "at", "event", "detail"), rows)
+
+
+@app.command()
+def matrix(
+    job_id: JobId,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A .json or a .png file to write.")] = None,
+    json_out: JsonOut = False,
+) -> None:
+    """Show what each network of a search would cost on every device of the job: why specialising pays.
+
+    Example: [cyan]bespoke jobs matrix job_5f... -o matrix.png[/]
+    """
+    with client() as service:
+        found = matrix_of(service.job(job_id).result)
+    if not found["networks"]:
+        raise NoMatrix("this job has no such matrix; a search has one when it has succeeded")
+    if output is not None:
+        save_matrix(found, output)
+    as_json(found) if json_out else print_matrix(found)
 
 
 @app.command()

@@ -83,8 +83,7 @@ def print_card(card: dict[str, Any]) -> None:
         f"  accuracy  predicted {percent(accuracy.get('predicted'), 2)}, measured {percent(accuracy.get('measured'), 2)} "
         f"on {accuracy.get('samples')} images of {accuracy.get('dataset')} ({accuracy.get('split')})"
     )
-    optimal = "proven optimal" if search.get("optimal") else f"gap {search.get('gap')}"
-    say(f"  search    {search.get('strategy')}, {optimal}")
+    say(f"  search    {search.get('strategy')}, {_proof(search)}")
     say(
         f"  file      {file.get('size_bytes', 0):,} bytes, {file.get('parameters', 0):,} parameters, "
         f"{file.get('macs', 0):,} MACs, opset {file.get('opset')}"
@@ -94,6 +93,15 @@ def print_card(card: dict[str, Any]) -> None:
     say(f"  sha256    {file.get('sha256')}")
     if not kept:
         say("[dim]  Not verified: run `bespoke profile --keep` (or an agent on the device), then search again.[/]")
+
+
+def _proof(search: dict[str, Any]) -> str:
+    """How sure it is that nothing better was to be found."""
+    if search.get("optimal"):
+        return "proven optimal"
+    gates = search.get("gates")
+    trained = "" if not gates else f"gates trained for {gates['warmup_epochs']} + {gates['epochs']} epochs, "
+    return trained + ("not proven optimal" if search.get("gap") is None else f"gap {search['gap']:.3g}")
 
 
 def _verdict(latency: dict[str, Any]) -> str:

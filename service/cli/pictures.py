@@ -14,6 +14,10 @@ INK: Final = "#1b2a41"
 BLUE: Final = "#2f6fde"
 ORANGE: Final = "#e4572e"
 GREY: Final = "#8d99ae"
+KEPT: Final = "#cdeacb"
+PARTLY: Final = "#fdeebd"
+BROKEN: Final = "#f7c4b8"
+UNKNOWN: Final = "#eceff3"
 
 Point = Mapping[str, Any]
 
@@ -97,21 +101,59 @@ def _draw_model(ax: Axes, card: Mapping[str, Any], first: bool) -> None:
 
 
 def draw_matrix(file: Path, devices: Sequence[str], networks: Sequence[Mapping[str, Any]]) -> None:
-    """Predicted latency of each network on each device, as times of its budget there; red is broken."""
-    import numpy as np
-    from matplotlib.colors import TwoSlopeNorm
+    """Predicted latency of each network on each device, coloured by which budgets of that device it keeps."""
+    from matplotlib.patches import Patch, Rectangle
 
-    budgets: dict[str, float] = {}
-    for network in networks:
-        budgets[network["device"]] = max(network["budget_ms"], budgets.get(network["device"], 0.0))
-    values = np.array([[n["latency_ms"].get(d) or np.nan for d in devices] for n in networks], dtype=float)
-    shares = values / np.array([budgets.get(d, np.nan) for d in devices])
-    figure, (ax,) = new_figure(2.5 + 1.2 * len(devices), 1.8 + 0.45 * len(networks))
+    budgets = {d: sorted({n["budget_ms"] for n in networks if n["device"] == d}) for d in devices}
+    left = 0.35 + 0.075 * max(len(_made_for(n)) for n in networks)
+    size = (max(left + 1.05 * len(devices) + 0.3, 5.2), 1.65 + 0.34 * len(networks))
+    figure, (ax,) = new_figure(*size)
     ax.grid(visible=False)
-    ax.imshow(np.clip(shares, 0, 2), cmap="RdYlGn_r", norm=TwoSlopeNorm(1.0, 0.0, 2.0), aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        ax.text(column, row, "-" if np.isnan(value) else f"{value:.3g}", ha="center", va="center", color=INK, fontsize=9)
-    ax.set_xticks(range(len(devices)), devices, rotation=30, ha="right")
-    ax.set_yticks(range(len(networks)), [f"{n['device']}, {n['budget_ms']:.3g} ms" for n in networks])
-    figure.suptitle("predicted ms of each network on each device\n(red: above the budget there)", fontsize=9, color=INK)
+    for row, network in enumerate(networks):
+        for column, device in enumerate(devices):
+            value = network["latency_ms"].get(device)
+            own = device == network["device"]
+            ax.add_patch(Rectangle((column, row), 1, 1, facecolor=_kept(value, budgets[device]), edgecolor="white", linewidth=2))
+            ax.text(
+                column + 0.5,
+                row + 0.5,
+                "-" if value is None else f"{value:.3g}",
+                ha="center",
+                va="center",
+                color=INK,
+                fontsize=9,
+                fontweight="bold" if own else "normal",
+            )
+    ax.set_xlim(0, len(devices))
+    ax.set_ylim(len(networks), 0)
+    ax.xaxis.tick_top()
+    ax.set_xticks([n + 0.5 for n in range(len(devices))], [f"on {d}" for d in devices], rotation=0 if _short(devices) else 40)
+    for label in ax.get_xticklabels():
+        label.set_horizontalalignment("center" if _short(devices) else "left")
+    ax.set_yticks([n + 0.5 for n in range(len(networks))], [_made_for(n) for n in networks])
+    ax.tick_params(length=0, labelcolor=INK, labelsize=9)
+    for side in ax.spines.values():
+        side.set_visible(False)
+    figure.suptitle("predicted latency of each network on each device, in ms", fontsize=10, color=INK)
+    names = ("keeps every budget there", "keeps some", "keeps none")
+    if all(len(b) < 2 for b in budgets.values()):
+        names = ("keeps the budget there", "", "breaks it")
+    shown = [Patch(facecolor=c, label=n) for c, n in zip((KEPT, PARTLY, BROKEN), names, strict=True) if n]
+    figure.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, fontsize=8, labelcolor=INK)
     save(figure, file)
+
+
+def _made_for(network: Mapping[str, Any]) -> str:
+    return f"for {network['device']}, {network['budget_ms']:.3g} ms"
+
+
+def _short(devices: Sequence[str]) -> bool:
+    return all(len(d) <= 9 for d in devices)
+
+
+def _kept(latency_ms: float | None, budgets_ms: Sequence[float]) -> str:
+    """Colour of a cell: how many of a device's budgets a latency keeps."""
+    if latency_ms is None or not budgets_ms:
+        return UNKNOWN
+    kept = sum(latency_ms <= b for b in budgets_ms)
+    return KEPT if kept == len(budgets_ms) else PARTLY if kept else BROKEN

@@ -10,9 +10,9 @@ from rich.markup import escape
 
 from service.cli.connection import client
 from service.cli.front import newest_trained
+from service.cli.matrix import matrix_of, print_matrix, save_matrix
 from service.cli.models import print_card
-from service.cli.pictures import draw_matrix
-from service.cli.screen import errors, follow, grid, milliseconds, problem_text, say
+from service.cli.screen import errors, follow, milliseconds, problem_text, say
 from service.client import BespokeClient, ClientError
 
 
@@ -53,7 +53,12 @@ def search(
     candidates: Annotated[int, typer.Option(min=1, help="Best distinct networks scored on the supernet.")] = 5,
     verify: Annotated[bool, typer.Option(help="Measure the network on the device when an agent is there.")] = True,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="ONNX file to write; with several targets, a folder.")
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="ONNX file to write; with several targets, a folder, which gets matrix.json and matrix.png too.",
+        ),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Queue the job, print its id and return.")] = False,
 ) -> None:
@@ -131,19 +136,15 @@ def deliver(service: BespokeClient, models: list[dict[str, Any]], output: Path |
 
 
 def show_matrix(result: dict[str, Any], output: Path | None) -> None:
-    """What each delivered network would cost on every device of the job: why specialising pays."""
-    matrix = result.get("matrix") or {}
-    devices, networks = matrix.get("devices") or [], matrix.get("networks") or []
-    if len(devices) < 2 or not networks:
+    """What each network would cost on every device of the job; into the folder of the files too: why specialising pays."""
+    matrix = matrix_of(result)
+    if len(matrix["devices"]) < 2 or not matrix["networks"]:
         return
-    rows = [
-        (f"{escape(n['device'])} {milliseconds(n['budget_ms'])} ms", *(milliseconds(n["latency_ms"].get(d)) for d in devices))
-        for n in networks
-    ]
-    grid("predicted latency of each network on each device, in ms", ("made for", *(f">{d}" for d in devices)), rows)
+    print_matrix(matrix)
     if output is not None and output.is_dir():
-        draw_matrix(output / "matrix.png", devices, networks)
-        say(f"picture {escape(str(output / 'matrix.png'))}")
+        for name in ("matrix.json", "matrix.png"):
+            save_matrix(matrix, output / name)
+            say(f"  written   {escape(str(output / name))}")
 
 
 def _file_name(card: dict[str, Any]) -> str:
