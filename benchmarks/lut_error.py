@@ -2,8 +2,10 @@
 
     python -m benchmarks.lut_error --space ofa-mbv3 --resolution 160 --networks 50 --probes 20 --seed 0
 
-The operators and the probes are profiled in one session, as `bespoke profile` does; the networks are measured in a
-session of their own, and once more: what they then differ by is the noise floor.
+The operators are profiled in groups and the probes one by one among them, as the agent does for `bespoke profile`; the networks
+are measured afterwards, each in a process of its own as a delivered network is verified, and once more: what they then differ
+by is the noise floor. `coverage_95` is the share below the bound, `coverage_95_one_session` below the bound that allows for
+nothing but the held-out ratios of the profile.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,16 @@ import numpy as np
 
 from benchmarks.environment import environment
 from latency_tables.agent.environment import context, load
+from latency_tables.agent.loop import SENTINEL_COPIES, Options
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.calibration import Calibration
 from latency_tables.dense import Array
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks
-from latency_tables.profiling import Reading, Settings
+from latency_tables.profiling import Reading
 from latency_tables.refine import refine
+from latency_tables.speed import Speed, factors, spread
 from latency_tables.table import LatencyTable
 from supernets.export import export_networks, export_operators
 from supernets.spaces.architecture import Architecture
@@ -38,25 +43,65 @@ from supernets.spaces.space import Space
 STATISTICS = ("median_ms", "lower_quartile_ms")
 
 
+@dataclass(frozen=True)
+class Profile:
+    """What a profile gave, operators brought to the session's median speed."""
+
+    readings: dict[str, Reading]
+    speeds: list[Speed]
+    factors: list[float]
+    loads: list[float]
+
+
 class Bench:
-    """Files in a folder, measured in child processes with one sentinel and its first reading as reference."""
+    """Files in a folder, measured in child processes."""
 
     def __init__(self, folder: Path, sentinel: bytes, seed: int) -> None:
-        self._folder, self._seed, self._reference = folder, seed, None
+        self._folder, self._seed = folder, seed
+        self._generator = np.random.default_rng(seed)
         (folder / "sentinel").write_bytes(sentinel)
 
-    def measure(self, files: Mapping[str, bytes]) -> dict[str, Reading]:
-        networks = {"sentinel": Network(self._folder / "sentinel")}
+    def profile(self, files: Mapping[str, bytes], probes: Mapping[str, bytes]) -> Profile:
+        """Everything once, in groups such as the agent makes; some probes after each."""
+        names = [list(files)[i] for i in self._generator.permutation(len(files))]
+        parts: list[list[str]] = [[]]
+        for name in names:
+            size = sum(len(files[n]) for n in (*parts[-1], name))
+            if parts[-1] and (len(parts[-1]) >= Options.group or size > Options.group_mib * 2**20):
+                parts.append([])
+            parts[-1].append(name)
+        found: list[dict[str, Reading]] = []
+        loads: list[float] = []
+        alone: dict[str, Reading] = {}
+        for number, part in enumerate(parts):
+            reference = found[0]["sentinel"].sentinel_ms if found else None
+            found.append(self._measure({n: files[n] for n in part}, "sentinel", reference, SENTINEL_COPIES))
+            loads.append(load() or 0.0)
+            alone |= self.verify({n: d for i, (n, d) in enumerate(probes.items()) if i % len(parts) == number})
+        speeds = [Speed(group["sentinel"].sentinel_ms, group["sentinel"].sentinel_error) for group in found]
+        scaled = factors(speeds)
+        readings = {
+            name: replace(group[name], measurement=group[name].measurement.times(factor))
+            for group, part, factor in zip(found, parts, scaled, strict=True)
+            for name in part
+        }
+        return Profile({**readings, **alone}, speeds, scaled, loads)
+
+    def verify(self, files: Mapping[str, bytes]) -> dict[str, Reading]:
+        """Each by itself."""
+        return {name: self._measure({name: data}, None, None, 0)[name] for name, data in files.items()}
+
+    def _measure(
+        self, files: Mapping[str, bytes], sentinel: str | None, reference_ms: float | None, copies: int
+    ) -> dict[str, Reading]:
+        networks = {} if sentinel is None else {sentinel: Network(self._folder / sentinel)}
         for number, (name, data) in enumerate(files.items()):
             path = self._folder / str(number)
             path.write_bytes(data)
             networks[name] = Network(path)
-        limits = Limits(memory_mib=16_384)
-        job = Job(networks, "sentinel", self._reference, seed=self._seed, settings=Settings(), limits=limits)
-        readings = measure_in_child(job)
-        self._reference = self._reference or readings["sentinel"].sentinel_ms
         self._seed += 1
-        return readings
+        limits = Limits(memory_mib=16_384)
+        return measure_in_child(Job(networks, sentinel, reference_ms, copies, seed=self._seed, limits=limits))
 
 
 def sample(
@@ -82,7 +127,7 @@ def scores(
     space: Space,
     operators: list[Operator],
     architectures: tuple[list[Architecture], list[Architecture]],
-    profiled: Mapping[str, Reading],
+    profile: Profile,
     measured: Mapping[str, Reading],
     again: Mapping[str, Reading],
     statistic: str,
@@ -93,12 +138,14 @@ def scores(
         return float(getattr(readings[name].measurement, statistic))
 
     probes, networks = architectures
+    profiled = profile.readings
     rows = {op: Measurement(value(profiled, op.text)) for op in operators}
     lowered = [lower(space, a) for a in probes]
     times = [value(profiled, f"probe{i}") for i in range(len(probes))]
     table = LatencyTable(context(1), rows)
     refined = refine(table, lowered, [a.resolution for a in probes], times)
-    calibration = refined.calibration
+    alone = refined.calibration
+    calibration = alone.across(np.log(alone.ratios), ["profile"] * len(probes), spread(profile.speeds))
 
     def sums(of: LatencyTable) -> Array:
         return np.array([of.median_ms(lower(space, a)) for a in networks])
@@ -124,6 +171,9 @@ def scores(
     }
     if calibration.missing_networks(0.95) == 0:
         found["coverage_95"] = (truth <= calibration.margin(0.95) * predicted).mean()
+        found["coverage_95_one_session"] = (truth <= alone.margin(0.95) * predicted).mean()
+        found["margin_95"], found["margin_95_one_session"] = calibration.margin(0.95), alone.margin(0.95)
+        found["sessions"], found["session_spread"] = calibration.sessions.count, calibration.sessions.spread
     return {name: round(float(v), 5) for name, v in found.items()}
 
 
@@ -150,11 +200,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), files[operators[len(operators) // 2].text], args.seed)
         start = time.perf_counter()
-        profiled = bench.measure({**files, **probe_files})
+        profile = bench.profile(files, probe_files)
         profile_seconds = time.perf_counter() - start
-        measured, again = bench.measure(network_files), bench.measure(network_files)
-    by_statistic = {s: scores(space, operators, architectures, profiled, measured, again, s) for s in STATISTICS}
-    flags = [flag for reading in profiled.values() for flag in reading.flags]
+        measured, again = bench.verify(network_files), bench.verify(network_files)
+    by_statistic = {s: scores(space, operators, architectures, profile, measured, again, s) for s in STATISTICS}
+    flags = [flag for reading in profile.readings.values() for flag in reading.flags]
     report = {
         **by_statistic[args.statistic],
         "profile_seconds": round(profile_seconds, 2),
@@ -166,6 +216,13 @@ def main() -> None:
         "probes": args.probes,
         "flagged": {flag: flags.count(flag) for flag in sorted(set(flags))},
         "load": load(),
+        "groups": {
+            "load": profile.loads,
+            "sentinel_ms": [round(s.sentinel_ms, 5) for s in profile.speeds],
+            "sentinel_error": [None if s.error is None else round(s.error, 4) for s in profile.speeds],
+            "factor": [round(f, 4) for f in profile.factors],
+            "speed_spread": spread(profile.speeds),
+        },
         "by_statistic": by_statistic,
         "seed": args.seed,
         **environment(),

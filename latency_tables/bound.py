@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
-ASSUMED_SESSIONS: Final = 2
+ASSUMED_SESSIONS: Final = 3
 FARTHEST: Final = 0.2  # on a logarithm; a session farther off says that the device was busy, not how it drifts
 
 

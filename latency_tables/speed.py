@@ -53,7 +53,11 @@ def factors(groups: Sequence[Speed]) -> list[float]:
 
 
 def spread(groups: Sequence[Speed]) -> float | None:
-    """Standard deviation of the log of the readings through a session: what another session may differ by. None for one group."""
+    """Standard deviation of the log of the readings through a session beyond their noise: what another session may differ by.
+
+    None for one group.
+    """
     if len(groups) < 2:
         return None
-    return float(np.log([g.sentinel_ms for g in groups]).std(ddof=1))
+    noise = float(np.mean([(g.error or 0.0) ** 2 for g in groups]))
+    return math.sqrt(max(0.0, float(np.log([g.sentinel_ms for g in groups]).var(ddof=1)) - noise))

@@ -151,7 +151,7 @@ def groups_of(tasks: Sequence[MeasurementTask]) -> list[Group]:
     members: dict[str, list[MeasurementTask]] = {}
     for task in tasks:
         if task.result is not None:
-            members.setdefault(together(task, task.result), []).append(task)
+            members.setdefault(_process(task, task.result), []).append(task)
     groups = [_group(name, found) for name, found in members.items()]
     known = [g for g in groups if g.speed is not None]
     factor = dict(zip([g.name for g in known], speed.factors([g.speed for g in known if g.speed]), strict=True))
@@ -164,8 +164,8 @@ def _group(name: str, tasks: list[MeasurementTask]) -> Group:
     return Group(name, tuple(tasks), told, result.get("load"))
 
 
-def together(task: MeasurementTask, result: Mapping[str, Any]) -> str:
-    """Names what a task was measured with: the group of the agent's session, or the job where the agent does not tell."""
+def _process(task: MeasurementTask, result: Mapping[str, Any]) -> str:
+    """Names the tasks that were measured in the same process; the job where the agent does not tell."""
     return task.job_id if result.get("group") is None else f"{task.session_id}/{result['group']}"
 
 

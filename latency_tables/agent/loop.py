@@ -23,7 +23,7 @@ from latency_tables.agent.problems import (
     SessionClosed,
     StaleTask,
 )
-from latency_tables.agent.protocol import VERIFY, Conditions, File, Plan, Task, answer_of
+from latency_tables.agent.protocol import OPERATOR, Conditions, File, Plan, Task, answer_of
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.state import State, StateFolder
 from latency_tables.profiling import Reading, Settings
@@ -161,24 +161,30 @@ class Agent:
         return float(self._see(self._options.threads).get("load") or 0.0)
 
     def _next_group(self, tasks: Sequence[Task]) -> list[Task]:
-        """The first tasks that fit together into memory: operators among networks, a network to be verified by itself."""
+        """The first operators that fit together into memory, or one whole network.
+
+        Networks for calibration are measured as delivered ones are: alone, in a process of their own. Among others they find
+        the caches cold, and would be slower than what is to be predicted from them.
+        """
+        if tasks[0].kind != OPERATOR:
+            return [tasks[0]]
         group: list[Task] = []
         size = 0
-        for task in tasks:
+        for task in (task for task in tasks if task.kind == OPERATOR):
             size += task.file.size_bytes
-            full = len(group) >= self._options.group or size > self._options.group_mib * 2**20
-            if group and (full or (task.kind == VERIFY) != (group[0].kind == VERIFY)):
+            if group and (len(group) >= self._options.group or size > self._options.group_mib * 2**20):
                 break
             group.append(task)
         return group
 
     def _work(self, plan: Plan, group: Sequence[Task]) -> None:
         """Measure a group and post its results; a group that fails is halved until the network at fault is found."""
-        for file in (*(task.file for task in group), *([plan.sentinel] if plan.sentinel else [])):
+        sentinel = plan.sentinel if group[0].kind == OPERATOR else None
+        for file in (*(task.file for task in group), *([sentinel] if sentinel else [])):
             self._fetch(file)
         started, load = self._now(), self._load()
         try:
-            readings = self._measure(self._job(plan, group), self._progress(plan, group, started))
+            readings = self._measure(self._job(sentinel, group), self._progress(plan, group, started))
         except MeasuringFailed as error:
             if len(group) == 1:
                 self._failed.add(group[0].id)
@@ -191,7 +197,8 @@ class Agent:
         self._busy_s += self._now() - started
         self._answered += len(group)
         self._check_device()
-        self._keep(plan, group, readings, Conditions(self._session().sequence, max(load, self._load())))
+        conditions = Conditions(self._session().sequence, max(load, self._load()), sentinel is not None)
+        self._keep(group, readings, conditions)
         self._post_pending()
         self._folder.drop_files(frozenset({plan.sentinel.sha256} if plan.sentinel else ()))
 
@@ -203,25 +210,25 @@ class Agent:
         check_graph(data)
         self._folder.keep_file(file.sha256, data)
 
-    def _job(self, plan: Plan, group: Sequence[Task]) -> Job:
+    def _job(self, sentinel: File | None, group: Sequence[Task]) -> Job:
         networks = {task.id: Network(self._folder.file(task.file.sha256), task.input_shape) for task in group}
-        if plan.sentinel is not None:
-            networks = {SENTINEL: Network(self._folder.file(plan.sentinel.sha256)), **networks}
+        if sentinel is not None:
+            networks = {SENTINEL: Network(self._folder.file(sentinel.sha256)), **networks}
         return Job(
             networks=networks,
-            sentinel=SENTINEL if plan.sentinel else None,
-            reference_ms=self._session().reference_ms if plan.sentinel else None,
-            copies=SENTINEL_COPIES if plan.sentinel else 0,
+            sentinel=SENTINEL if sentinel else None,
+            reference_ms=self._session().reference_ms if sentinel else None,
+            copies=SENTINEL_COPIES if sentinel else 0,
             threads=self._options.threads,
             seed=self._options.seed + self._session().sequence,
             settings=self._options.settings,
             limits=self._options.limits,
         )
 
-    def _keep(self, plan: Plan, group: Sequence[Task], readings: Mapping[str, Reading], conditions: Conditions) -> None:
+    def _keep(self, group: Sequence[Task], readings: Mapping[str, Reading], conditions: Conditions) -> None:
         """Results to disk, as the bodies that will be posted."""
         state = self._session()
-        if plan.sentinel is not None and state.reference_ms is None:
+        if conditions.watched and state.reference_ms is None:
             state.reference_ms = readings[SENTINEL].sentinel_ms
         for at in range(0, len(group), POST_ITEMS):
             body = {

@@ -11,8 +11,8 @@ from latency_tables.agent.graph import MAX_BYTES
 from latency_tables.agent.problems import HostileServer
 from latency_tables.profiling import Reading
 
-VERIFY: Final = "verify"
-KINDS: Final = ("operator", "network", VERIFY)
+OPERATOR: Final = "operator"
+KINDS: Final = (OPERATOR, "network", "verify")
 MAX_TASKS: Final = 2000
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
@@ -61,10 +61,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Conditions:
-    """Under which a group was measured. group: its number in the session; load: runnable processes a core."""
+    """Under which a group was measured. group: its number in the session; load: runnable processes a core.
+
+    watched: whether a sentinel ran along.
+    """
 
     group: int
     load: float
+    watched: bool
 
 
 def enrolment_from(data: Any) -> Enrolment:
@@ -159,7 +163,7 @@ def answer_of(task: Task, reading: Reading, conditions: Conditions) -> dict[str,
         "mad_ms": m.mad_ms,
         "count": m.count,
         "flags": list(reading.flags),
-        "sentinel_ms": reading.sentinel_ms,
+        "sentinel_ms": reading.sentinel_ms if conditions.watched else None,
         "sentinel_error": reading.sentinel_error,
         "group": conditions.group,
         "load": conditions.load,

@@ -45,7 +45,7 @@ def add(
     source: str,
     together: str | None = None,
 ) -> NetworkMeasurement:
-    """Keep the latency of a whole network. source: `probe`, `agent` or `verify`; together: names what it was measured with."""
+    """Keep the latency of a whole network. source: `probe`, `agent` or `verify`; together: names the job or post it is of."""
     values: dict[str, Any] = space.to_json(architecture)
     row = NetworkMeasurement(
         id=new_id("net"),

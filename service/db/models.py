@@ -135,7 +135,7 @@ class NetworkMeasurement(Base):
     mad_ms: Mapped[float | None] = mapped_column(Float(53))
     count: Mapped[int | None] = mapped_column(Integer)
     source: Mapped[str] = mapped_column(String(16))  # probe (posted) | agent (calibration) | verify (a delivered network)
-    session: Mapped[str | None] = mapped_column(String(96))  # what was measured together: a group of the agent, or a post
+    session: Mapped[str | None] = mapped_column(String(96))  # the job that measured it, or the post
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

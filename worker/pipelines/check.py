@@ -23,7 +23,7 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.space import Space
 from worker.context import JobRun
-from worker.measuring import Wanted, ask, groups_of, tasks_of, wait_for_all
+from worker.measuring import Wanted, ask, tasks_of, wait_for_all
 from worker.pipelines.profile import measurement_of, network_tasks, operator_tasks
 from worker.steps import StepFailed
 
@@ -85,8 +85,7 @@ def _networks(session: Session, device: Device, generator: np.random.Generator) 
 
 
 def _keep(session: Session, device: Device, networks: list[MeasurementTask]) -> None:
-    for group in groups_of(networks):
-        for task in group.tasks:
-            architecture = space_of(str(task.space)).from_json(task.architecture or {})
-            space = space_of(architecture.space, measurements.classes_of(session, device.id, architecture))
-            measurements.add(session, device, space, architecture, measurement_of(task), "agent", group.name)
+    for task in networks:
+        architecture = space_of(str(task.space)).from_json(task.architecture or {})
+        space = space_of(architecture.space, measurements.classes_of(session, device.id, architecture))
+        measurements.add(session, device, space, architecture, measurement_of(task), "agent", task.job_id)

@@ -140,11 +140,11 @@ def _publish(session: Session, run: JobRun, space: Space, device: Device, before
     """The new table and the measured networks, in one transaction with the event."""
     tasks = tasks_of(session, run.job_id)
     groups = groups_of([t for t in tasks if t.kind != "sentinel"])
-    answered = [(t, measurement_of(t).times(g.factor), g.name) for g in groups for t in g.tasks]
-    operators = {Operator.parse(t.operator): (t, measured) for t, measured, _ in answered if t.operator is not None}
-    networks = [(space.from_json(t.architecture), measured, name) for t, measured, name in answered if t.architecture is not None]
-    for architecture, measurement, name in networks:
-        measurements.add(session, device, space, architecture, measurement, "agent", name)
+    answered = [(t, measurement_of(t).times(g.factor)) for g in groups for t in g.tasks]
+    operators = {Operator.parse(t.operator): (t, measured) for t, measured in answered if t.operator is not None}
+    networks = [(space.from_json(t.architecture), measured) for t, measured in answered if t.architecture is not None]
+    for architecture, measurement in networks:
+        measurements.add(session, device, space, architecture, measurement, "agent", run.job_id)
     rows = {op: measured for op, (_, measured) in operators.items()}
     table = LatencyTable(tables.context_of(device), {**(before.rows if before else {}), **rows})
     known = tables.with_digest(session, device.id, table.digest)
@@ -152,7 +152,7 @@ def _publish(session: Session, run: JobRun, space: Space, device: Device, before
         flags = {op: (t.result or {}).get("flags") or [] for op, (t, _) in operators.items()}
         findings = [
             *review_table(table, flags=flags),
-            *_against_networks(table, space, [(architecture, measured) for architecture, measured, _ in networks]),
+            *_against_networks(table, space, networks),
             *check_speeds([g.speed for g in groups if g.speed is not None]),
             *check_load([g.load for g in groups if g.load is not None]),
         ]

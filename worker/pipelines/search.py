@@ -259,7 +259,7 @@ class _Search:
         if answer is None:
             run.event("not_verified", {"device": target.device, "reason": "its agent did not answer in time"})
             return None
-        run.write(lambda s: _keep_measurement(s, run, self.ready, target, delivered, earlier, answer))
+        run.write(lambda s: _keep_measurement(s, run, self.ready, target, delivered, answer))
         return float(answer["median_ms"])
 
 
@@ -279,13 +279,7 @@ def _register(session: Session, file: dict[str, Any]) -> None:
 
 
 def _keep_measurement(
-    session: Session,
-    run: JobRun,
-    ready: ReadySupernet,
-    target: Target,
-    delivered: Delivered,
-    task_id: str,
-    answer: dict[str, Any],
+    session: Session, run: JobRun, ready: ReadySupernet, target: Target, delivered: Delivered, answer: dict[str, Any]
 ) -> None:
     """A delivered network is a whole network measured: the next calibration knows it. Once per task."""
     architecture = ready.space.to_json(delivered.architecture)
@@ -304,7 +298,7 @@ def _keep_measurement(
             mad_ms=answer.get("mad_ms"),
             count=answer.get("count"),
             source="verify",
-            session=task_id,
+            session=run.job_id,
         )
     )
     run.record(session, "measured", {"device": target.device, "measured_ms": float(answer["median_ms"])})

@@ -323,13 +323,16 @@ def test_it_stays_alive_while_it_measures(tmp_path):
     assert service.heartbeats > 5
 
 
-def test_what_is_to_be_verified_is_measured_by_itself(tmp_path):
-    """Operators and networks of a profile share their rounds, so that a slow spell hits both."""
-    service = FakeService(FILES, kinds=["operator"] * 3 + ["network"] * 2 + ["verify"] * 2)
+def test_operators_are_measured_together_and_every_network_as_it_would_be_verified(tmp_path):
+    service = FakeService(FILES, kinds=["operator", "network", "operator", "network", "operator", "verify", "verify"])
     groups = []
-    life = Life(service, tmp_path, lambda job, p: groups.append(len(job.networks) - 1) or simulated(job, p), group=100)
+    life = Life(
+        service, tmp_path, lambda job, p: groups.append((len(job.networks), job.sentinel)) or simulated(job, p), group=100
+    )
     life.run("token-1")
-    assert groups == [5, 2]
+    assert groups == [(4, "sentinel")] + [(1, None)] * 4
+    watched = [answer["sentinel_ms"] is not None for answer in service.answers.values()]
+    assert sorted(watched) == [False] * 4 + [True] * 3
 
 
 HOSTILE = {
