@@ -48,7 +48,8 @@ def configure_logging(level: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
     logging.getLogger("uvicorn.access").disabled = True  # our own line says more
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "dbos"):  # they tell every step of a migration
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def log() -> Any:
