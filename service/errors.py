@@ -158,6 +158,7 @@ _DOMAIN: Final[tuple[tuple[type[Exception], Callable[[Any], Problem]], ...]] = (
     (domain.PoorCalibration, lambda e: Problem("poor_calibration", str(e))),
     (domain.UnknownSpace, lambda e: Problem("unknown_space", str(e))),
     (domain.UnknownDataset, lambda e: Problem("unknown_dataset", str(e))),
+    (domain.InvalidDataset, lambda e: Problem("unknown_dataset", str(e))),
     (domain.UnknownRecipe, lambda e: Problem("validation", str(e))),
     (domain.InvalidArchitecture, lambda e: Problem("validation", str(e))),
     (domain.InvalidMeasurement, lambda e: Problem("validation", str(e))),

@@ -10,8 +10,11 @@ import gzip
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,19 +25,44 @@ from supernets.training.splits import Dataset, Images, Labels, Split, split_thre
 VALIDATION_SHARE = 0.1
 MAX_BYTES = 8 * 2**30
 FOLDER_SIZE = 64
+Loader = Callable[[str, Path], Dataset]
+Describer = Callable[[str, Path], "Shape"]
 _IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What a data set holds: number of classes, channels, and side of its images in pixels."""
+
+    classes: int
+    channels: int
+    size: int
+
+
+def shape_of(name: str, path: Path) -> Shape:
+    """Shape of the data set at `path` without reading its images. Raises InvalidDataset that says what is wrong."""
+    return _form(name, path)[1](name, path)
+
+
 def load_registered(name: str, path: Path) -> Dataset:
     """The data set at `path`, its form found by what is there. Raises InvalidDataset that says what is wrong."""
-    for matches, load in _FORMS:
+    return _form(name, path)[0](name, path)
+
+
+def _form(name: str, path: Path) -> tuple[Loader, Describer]:
+    for matches, load, describe in _FORMS:
         if matches(path):
-            return load(name, path)
+            return load, describe
     raise InvalidDataset(
         f"data set {name!r}: nothing known at its path; wanted an .npz file, or a folder with IDX files "
         "(train-images-idx3-ubyte, ...), CIFAR binaries (data_batch_1.bin, ... or train.bin, test.bin), or one folder per class"
     )
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """What an error says, without the operator's folders: users read it."""
+    return str(error).replace(str(path), path.name)
 
 
 def _with_validation(name: str, classes: tuple[str, ...], train: Split, test: Split) -> Dataset:
@@ -43,7 +71,7 @@ def _with_validation(name: str, classes: tuple[str, ...], train: Split, test: Sp
     return Dataset(name, classes, kept, validation, test)
 
 
-def _numbers(labels: Labels) -> tuple[str, ...]:
+def _numbers(labels: npt.NDArray[np.integer[Any]]) -> tuple[str, ...]:
     """Class names of data that has none."""
     return tuple(str(c) for c in range(int(labels.max()) + 1)) if len(labels) else ()
 
@@ -57,18 +85,26 @@ def _idx_file(folder: Path, stem: str) -> Path | None:
 
 def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     """An IDX file of bytes with that many dimensions; `.gz` is unpacked. Raises InvalidDataset."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            data = file.read(MAX_BYTES)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InvalidDataset(f"{path.name} cannot be read: {error}") from error
-    start = 4 + 4 * dimensions
-    if len(data) < start or data[:4] != bytes((0, 0, 8, dimensions)):
-        raise InvalidDataset(f"{path.name} is not an IDX file of bytes with {dimensions} dimension(s)")
-    shape = struct.unpack(f">{dimensions}I", data[4:start])
+    data, start = _idx_bytes(path, MAX_BYTES), 4 + 4 * dimensions
+    shape = _idx_head(path, data, dimensions)
     if len(data) - start != int(np.prod(shape, dtype=np.float64)):
         raise InvalidDataset(f"{path.name} holds {len(data) - start} bytes, its head says {shape}; fetch it again")
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def _idx_bytes(path: Path, most: int) -> bytes:
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return file.read(most)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidDataset(f"{path.name} cannot be read: {_reason(error, path)}; fetch it again") from error
+
+
+def _idx_head(path: Path, data: bytes, dimensions: int) -> tuple[int, ...]:
+    start = 4 + 4 * dimensions
+    if len(data) < start or data[:4] != bytes((0, 0, 8, dimensions)):
+        raise InvalidDataset(f"{path.name} is not an IDX file of bytes with {dimensions} dimension(s)")
+    return struct.unpack(f">{dimensions}I", data[4:start])
 
 
 def load_idx(name: str, folder: Path) -> Dataset:
@@ -80,6 +116,14 @@ def load_idx(name: str, folder: Path) -> Dataset:
             raise InvalidDataset(f"data set {name!r}: {stem}-images-idx3-ubyte or {stem}-labels-idx1-ubyte is missing")
         splits.append(_split(name, stem, read_idx(images, 3)[:, None], read_idx(labels, 1).astype(np.int64)))
     return _with_validation(name, _numbers(splits[0].labels), *splits)
+
+
+def _idx_shape(name: str, folder: Path) -> Shape:
+    images, labels = (_idx_file(folder, f"train-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
+    if images is None or labels is None:
+        raise InvalidDataset(f"data set {name!r}: train-images-idx3-ubyte or train-labels-idx1-ubyte is missing")
+    _, height, _ = _idx_head(images, _idx_bytes(images, 16), 3)
+    return Shape(len(_numbers(read_idx(labels, 1))), 1, height)
 
 
 def _split(name: str, where: str, images: Images, labels: Labels) -> Split:
@@ -97,7 +141,7 @@ def _read_cifar(path: Path, labels: int) -> tuple[Images, Labels]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InvalidDataset(f"{path.name} cannot be read: {error}") from error
+        raise InvalidDataset(f"{path.name} cannot be read: {_reason(error, path)}; fetch it again") from error
     if not data or len(data) % size:
         raise InvalidDataset(f"{path.name}: {len(data)} bytes are no whole number of records of {size}; fetch it again")
     rows = np.frombuffer(data, dtype=np.uint8).reshape(-1, size)
@@ -148,6 +192,10 @@ def load_folders(name: str, folder: Path) -> Dataset:
     return _with_validation(name, classes, train, test)
 
 
+def _folders_shape(name: str, folder: Path) -> Shape:
+    return Shape(len(_class_folders(folder) or _class_folders(folder / "train")), 3, FOLDER_SIZE)
+
+
 def _read_folder(name: str, folder: Path, classes: tuple[str, ...]) -> Split:
     images, labels = [], []
     for label, title in enumerate(classes):
@@ -166,7 +214,9 @@ def _read_image(path: Path) -> Images:
         with Image.open(path) as opened:
             picture = opened.convert("RGB")
     except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InvalidDataset(f"image {path.parent.name}/{path.name} cannot be read: {error}; repair or remove it") from error
+        raise InvalidDataset(
+            f"image {path.parent.name}/{path.name} cannot be read: {_reason(error, path)}; repair or remove it"
+        ) from error
     side = min(picture.size)
     if side < 8:
         raise InvalidDataset(f"image {path.parent.name}/{path.name} is {picture.size[0]} x {picture.size[1]}; 8 x 8 is the least")
@@ -202,25 +252,45 @@ def load_npz(name: str, path: Path) -> Dataset:
     return _with_validation(name, _numbers(train.labels), train, test)
 
 
+def _npz_shape(name: str, path: Path) -> Shape:
+    with _opened_npz(name, path) as file:
+        prefix = "" if "images" in file.files else "train_"
+        if not {f"{prefix}images", f"{prefix}labels"} <= set(file.files):
+            raise InvalidDataset(f"data set {name!r}: the file lacks images or labels; it has {sorted(file.files)[:8]}")
+        labels = file[f"{prefix}labels"]
+        with file.zip.open(f"{prefix}images.npy") as stored:
+            np.lib.format.read_magic(stored)
+            shape = np.lib.format.read_array_header_1_0(stored)[0]
+    if len(shape) not in (3, 4) or labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise InvalidDataset(f"data set {name!r}: images must be (N, H, W[, C]), labels whole numbers (N,)")
+    return Shape(len(_numbers(labels)), shape[3] if len(shape) == 4 else 1, shape[1])
+
+
 def _read_npz(name: str, path: Path) -> dict[str, npt.NDArray[np.generic]]:
-    """Arrays of an npz file; its stated size is checked before anything is unpacked, objects are refused."""
+    with _opened_npz(name, path) as file:
+        return {key: file[key] for key in file.files}
+
+
+@contextmanager
+def _opened_npz(name: str, path: Path) -> Iterator[Any]:
+    """An npz file; its stated size is checked before anything is unpacked, objects are refused."""
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
         if size > MAX_BYTES:
             raise InvalidDataset(f"data set {name!r}: {size} bytes unpacked; {MAX_BYTES} are the most")
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            yield file
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, InvalidDataset):
             raise
-        raise InvalidDataset(f"data set {name!r}: the npz file cannot be read safely: {error}") from error
+        raise InvalidDataset(f"data set {name!r}: the npz file cannot be read safely: {_reason(error, path)}") from error
 
 
-_FORMS: tuple[tuple[Callable[[Path], bool], Callable[[str, Path], Dataset]], ...] = (
-    (lambda path: path.is_file() and path.suffix == ".npz", load_npz),
-    (lambda path: path.is_dir() and any(path.glob("*-idx?-ubyte*")), load_idx),
-    (lambda path: (path / "data_batch_1.bin").is_file(), load_cifar10),
-    (lambda path: (path / "train.bin").is_file(), load_cifar100),
-    (_has_classes, load_folders),
+_FORMS: tuple[tuple[Callable[[Path], bool], Loader, Describer], ...] = (
+    (lambda path: path.is_file() and path.suffix == ".npz", load_npz, _npz_shape),
+    (lambda path: path.is_dir() and any(path.glob("*-idx?-ubyte*")), load_idx, _idx_shape),
+    (lambda path: (path / "data_batch_1.bin").is_file(), load_cifar10, lambda name, path: Shape(10, 3, 32)),
+    (lambda path: (path / "train.bin").is_file(), load_cifar100, lambda name, path: Shape(100, 3, 32)),
+    (_has_classes, load_folders, _folders_shape),
 )

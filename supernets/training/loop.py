@@ -23,7 +23,7 @@ from supernets.spaces.space import Space
 from supernets.training.augment import augmented
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
 from supernets.training.losses import network_loss
-from supernets.training.parallel import FlatGradients, averaged, rank_and_size, wait_for_all
+from supernets.training.parallel import FlatGradients, average_statistics, averaged, rank_and_size, wait_for_all
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
 from supernets.training.sorting import sort_channels
@@ -116,6 +116,7 @@ class Trainer:
             loss = self._epoch(phase, clock, report)
             self.seconds += time.perf_counter() - start
             self._advance(phase)
+            average_statistics(self.supernet)
             if self.rank == 0:
                 self._save(self.attempt)
             wait_for_all()

@@ -68,6 +68,20 @@ def averaged(value: Tensor) -> float:
     return float(mean)
 
 
+def average_statistics(network: nn.Module) -> None:
+    """Mean of the running batch-norm statistics over all processes, which each saw their own share of the batches.
+
+    Nothing in training reads them and every cut-out network gets new ones; so all processes hold one network.
+    """
+    if dist.is_available() and dist.is_initialized():
+        running = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+        flat = torch.cat([buffer.flatten() for buffer in running])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for buffer, mean in zip(running, torch.split(flat, [buffer.numel() for buffer in running]), strict=True):
+            buffer.copy_(mean.view_as(buffer))
+
+
 def wait_for_all() -> None:
     """Return when every process is here."""
     if dist.is_available() and dist.is_initialized():

@@ -8,7 +8,11 @@ import pytest
 from PIL import Image
 
 from latency_tables.errors import InvalidDataset
+from supernets.spaces.catalog import space_named
 from supernets.training.data import load_dataset
+from supernets.training.loaders import Shape, shape_of
+from supernets.training.loop import Trainer
+from supernets.training.recipe import Phase, Recipe
 
 GENERATOR = np.random.default_rng(0)
 
@@ -182,3 +186,95 @@ def test_nothing_known(tmp_path):
     for path in (tmp_path, tmp_path / "absent", tmp_path / "file.txt"):
         with pytest.raises(InvalidDataset, match="nothing known"):
             load(path)
+
+
+STEP = Recipe("step", "one step", (Phase("step", 1, 1e-3),), batch_size=16)
+
+
+def write_cifar10(folder):
+    write_cifar(folder, [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"], size=20, label_bytes=1)
+
+
+def write_cifar100(folder):
+    write_cifar(folder, ["train.bin", "test.bin"], size=1000, label_bytes=2)
+
+
+def write_npz(folder):
+    images, labels = arrays()
+    np.savez_compressed(folder / "pool.npz", images=images, labels=labels)
+    return folder / "pool.npz"
+
+
+def write_split_images(folder):
+    for part in ("train", "test"):
+        write_images(folder / part)
+
+
+FORMS = {
+    "idx": (write_idx, Shape(3, 1, 12)),
+    "idx.gz": (lambda folder: write_idx(folder, packed=True), Shape(3, 1, 12)),
+    "cifar-10": (write_cifar10, Shape(10, 3, 32)),
+    "cifar-100": (write_cifar100, Shape(100, 3, 32)),
+    "image folders": (write_images, Shape(2, 3, 64)),
+    "split image folders": (write_split_images, Shape(2, 3, 64)),
+    "npz": (write_npz, Shape(3, 1, 10)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_says_what_it_is_and_trains_a_step(tmp_path, form):
+    write, shape = FORMS[form]
+    path = write(tmp_path) or tmp_path
+    assert shape_of("mine", path) == shape
+    found = load(path)
+    assert (len(found.classes), found.channels, found.size) == (shape.classes, shape.channels, shape.size)
+    space = space_named("digits-mbv3" if shape.channels == 1 else "cifar-mbv3").with_classes(shape.classes)
+    trainer = Trainer(space.at(space.resolutions[:1]), found, STEP, 0)
+    before = {name: parameter.detach().clone() for name, parameter in trainer.supernet.named_parameters()}
+    loss = trainer.step(STEP.phases[0], next(trainer._batches([0])), 0, 0.01)
+    assert np.isfinite(loss)
+    assert any((before[name] != parameter).any() for name, parameter in trainer.supernet.named_parameters())
+
+
+@pytest.mark.parametrize("harm", ["train labels", "test labels"])
+def test_labels_out_of_range(tmp_path, harm):
+    write_idx(tmp_path)
+    stem, size = ("train", 60) if harm == "train labels" else ("t10k", 9)
+    labels = np.arange(size) % 3
+    labels[0] = 200
+    (tmp_path / f"{stem}-labels-idx1-ubyte").write_bytes(idx(labels))
+    with pytest.raises(InvalidDataset, match="lacks|outside 0 to 2"):
+        load(tmp_path)
+
+
+def test_labels_of_no_class(tmp_path):
+    write_cifar10(tmp_path)
+    first = tmp_path / "data_batch_1.bin"
+    first.write_bytes(bytes([77]) + first.read_bytes()[1:])
+    with pytest.raises(InvalidDataset, match="outside 0 to 9"):
+        load(tmp_path)
+
+
+def test_negative_labels(tmp_path):
+    images, labels = arrays()
+    labels[5] = -1
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    with pytest.raises(InvalidDataset, match="outside 0 to 2"):
+        load(tmp_path / "data.npz")
+
+
+def test_a_gzip_bomb_of_labels_is_not_unpacked_whole(tmp_path, monkeypatch):
+    write_idx(tmp_path, packed=True)
+    monkeypatch.setattr("supernets.training.loaders.MAX_BYTES", 1000)
+    with pytest.raises(InvalidDataset, match="train-images"):
+        load(tmp_path)
+
+
+def test_no_message_shows_the_operators_folders(tmp_path):
+    write_images(tmp_path / "pets")
+    (tmp_path / "pets" / "cat" / "3.png").write_bytes(b"not an image")
+    (tmp_path / "text.npz").write_text("hello")
+    for place in ("pets", "text.npz"):
+        with pytest.raises(InvalidDataset) as caught:
+            load(tmp_path / place)
+        assert str(tmp_path) not in str(caught.value)
