@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from latency_tables.errors import JobConflict, JobEnded
@@ -93,7 +93,7 @@ def move(
     detail = dict(data or {})
     if error is not None:
         detail["error"] = error
-    add_event(session, job_id, to, detail)
+    add_event(session, job_id, to, detail, locked=True)
 
 
 def record_progress(
@@ -121,17 +121,21 @@ def record_progress(
         raise JobConflict(f"job {job_id} is not running, or another worker has it")
     _forget(session, job_id)
     if event:
-        add_event(session, job_id, "progress", progress)
+        add_event(session, job_id, "progress", progress, locked=True)
 
 
-def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | None = None) -> int:
-    """Append an event; its sequence number. Numbers of a job are 1, 2, 3, … in order of commit."""
-    # Lock the job (PostgreSQL) or the file (SQLite) first, so that no two events take one number.
-    session.connection().execute(update(Job).where(Job.id == job_id).values(attempts=Job.attempts))
-    sequence = 1 + (session.scalar(select(func.max(JobEvent.sequence)).where(JobEvent.job_id == job_id)) or 0)
-    session.add(JobEvent(job_id=job_id, sequence=sequence, kind=kind, data=data or {}))
-    session.flush()
-    return sequence
+def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | None = None, *, locked: bool = False) -> int:
+    """Append an event; its sequence number. Numbers of a job are 1, 2, 3, … in order of commit.
+
+    locked: this transaction has written the job's row already.
+    """
+    if not locked:  # the job (PostgreSQL) or the file (SQLite), so that no two events take one number
+        session.connection().execute(update(Job).where(Job.id == job_id).values(attempts=Job.attempts))
+    given = [literal(job_id), literal(now(), JobEvent.at.type), literal(kind), literal(data or {}, JobEvent.data.type)]
+    number = func.coalesce(func.max(JobEvent.sequence), 0) + 1
+    row = select(number, *given).where(JobEvent.job_id == job_id)
+    columns = [JobEvent.sequence, JobEvent.job_id, JobEvent.at, JobEvent.kind, JobEvent.data]
+    return session.connection().execute(insert(JobEvent).from_select(columns, row).returning(JobEvent.sequence)).scalar_one()
 
 
 def ask_cancel(session: Session, job: Job) -> None:

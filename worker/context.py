@@ -262,7 +262,7 @@ class JobRun(Run):
         held = update(Job).where(Job.id == self.job_id, Job.attempts == self.attempt, Job.state == JobState.RUNNING)
         if session.connection().execute(held.values(attempts=self.attempt)).rowcount != 1:
             raise JobConflict(f"job {self.job_id} is not running, or another worker has it")
-        add_event(session, self.job_id, kind, data)
+        add_event(session, self.job_id, kind, data, locked=True)
 
     def record_progress(self, session: Session, step: str, fraction: float, message: str, eta_s: float | None) -> None:
         record_progress(session, self.job_id, step, fraction, message, eta_s, attempt=self.attempt)

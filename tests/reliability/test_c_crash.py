@@ -40,7 +40,7 @@ from service.jobs import JobState, add_event, create_job, delete_quarantined
 from service.settings import Settings
 from tests.reliability.machinery.history import check, journal
 from tests.reliability.machinery.killer import Killer
-from tests.reliability.machinery.lab import REPOSITORY, Lab, lives
+from tests.reliability.machinery.lab import REPOSITORY, Lab, freeze, lives
 from tests.reliability.machinery.live import LiveApi, read_all
 from tests.reliability.machinery.postgres import PostgresServer
 from tests.reliability.machinery.stub_worker import payload
@@ -377,12 +377,12 @@ def test_c07_frozen_worker_is_fenced(lab: Lab) -> None:
     job_id = lab.submit(**request)
     frozen = lab.worker()
     lab.wait_until(lambda: any(entry["step"] == 1 for entry in journal(lab)), what="the first step")
-    os.kill(frozen.pid, signal.SIGSTOP)
+    freeze(lab.engine, frozen.pid)
     lab.quick_worker()
     assert lab.wait([job_id], 40) == {job_id: JobState.SUCCEEDED}
     before = lab.job(job_id)
     events = [(event.sequence, event.kind) for event in lab.events(job_id)]
-    os.kill(frozen.pid, signal.SIGCONT)
+    os.killpg(frozen.pid, signal.SIGCONT)
     assert frozen.wait(20) == FENCED
     after = lab.job(job_id)
     assert (after.attempts, after.worker_id, after.result) == (before.attempts, before.worker_id, before.result)

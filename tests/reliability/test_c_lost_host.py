@@ -23,7 +23,7 @@ from service.db.models import Job, Worker, now
 from service.job_queue import JOBS, TRAINING
 from service.jobs import JobState, create_job
 from service.settings import Settings
-from tests.reliability.machinery.lab import Lab, lives
+from tests.reliability.machinery.lab import Lab, freeze, lives
 from tests.reliability.machinery.postgres import PostgresServer
 from worker.engine import claim
 from worker.liveness import FENCED, SWEEP_S, Liveness
@@ -44,8 +44,7 @@ def test_c07_training_of_a_lost_host_goes_on_elsewhere(make_lab: Callable[..., L
     lab.wait_until(lambda: list(work.glob("supernet-*/checkpoint-*")), 240, "the first checkpoint")
     trainers = _trainers(work)
     assert len(trainers) == 1
-    for pid in (lost.pid, *trainers):
-        os.killpg(pid, signal.SIGSTOP)
+    freeze(lab.engine, lost.pid, *trainers)
     done = _epochs_done(work)
     assert 1 <= done < EPOCHS
     time.sleep(1)  # what the lost host had sent is there

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from tests.reliability.machinery.lab import freeze
 from tests.worker.installation import eventually
 
 STUB = "tests.worker.stub_worker"
@@ -87,7 +88,7 @@ def test_a_frozen_worker_cannot_keep_a_job_from_being_cancelled(installation):
     frozen = installation.start_worker(STUB)
     job_id = installation.submit("search", {"steps": 2, "step_s": 60})
     installation.wait(job_id, 60, ("running",))
-    frozen.send_signal(signal.SIGSTOP)
+    freeze(installation.engine, frozen.pid)
     installation.start_worker(STUB)
     installation.cancel(job_id)
     assert installation.wait(job_id, 60).state == "cancelled"
