@@ -19,6 +19,13 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests may take long where the machine does other things too; what they assert is no time."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 def admin(url: URL, statement: str) -> None:
     """Run a statement outside of any transaction."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 3})

@@ -129,14 +129,16 @@ class Installation:
         with self.sessions() as session:
             return [{"kind": e.kind, "at": e.at, **e.data} for e in session.scalars(query) if kind in (None, e.kind)]
 
-    def wait(self, job_id: str, timeout_s: float = 240, states: Iterable[str] = ENDED) -> Job:
-        """The job once it is in one of the states; at once an error when no worker is left to bring it there."""
-        wanted = set(states)
-
-        def decided() -> bool:
-            return self.job(job_id).state in wanted or all(w.poll() is not None for w in self.workers)
-
-        eventually(decided, timeout_s)
+    def wait(self, job_id: str, silence_s: float = 240, states: Iterable[str] = ENDED) -> Job:
+        """The job once it is in one of the states; an error when no worker is left or nothing is heard of it for so long."""
+        wanted, heard, news = set(states), 0, time.monotonic()
+        while self.job(job_id).state not in wanted and any(w.poll() is None for w in self.workers):
+            count = len(self.events(job_id))
+            if count != heard:
+                heard, news = count, time.monotonic()
+            if time.monotonic() - news > silence_s:
+                break
+            time.sleep(0.1)
         job = self.job(job_id)
         assert job.state in wanted, f"job is {job.state}; events {self.events(job_id)[-5:]}; log {self.log[-3000:]}"
         return job

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from service.artifacts import ArtifactStore
@@ -127,18 +127,22 @@ class Lab:
             found = dict(map(tuple, session.execute(select(Job.id, Job.state))))
         return found if jobs is None else {job: found[job] for job in jobs}
 
-    def wait(self, jobs: Iterable[str], timeout_s: float = 60, *, states: Iterable[str] = ENDED) -> dict[str, str]:
-        """Wait until every job is in one of the states. Raises AssertionError with what the workers said."""
-        wanted, ids, end_at = set(states), list(jobs), time.monotonic() + timeout_s
+    def wait(self, jobs: Iterable[str], silence_s: float = 120, *, states: Iterable[str] = ENDED) -> dict[str, str]:
+        """Wait until every job is in one of the states. Raises AssertionError where nothing happens for so long."""
+        wanted, ids, heard, news = set(states), list(jobs), -1, time.monotonic()
         while True:
             found = self.states(ids)
             if all(state in wanted for state in found.values()):
                 return found
-            if time.monotonic() > end_at:
-                raise AssertionError(f"after {timeout_s} s: {found}\n{self.said()}")
+            with self.sessions() as session:
+                count = session.scalar(select(func.count()).select_from(JobEvent)) or 0
+            if count != heard:
+                heard, news = count, time.monotonic()
+            if time.monotonic() - news > silence_s:
+                raise AssertionError(f"nothing happened for {silence_s} s: {found}\n{self.said()}")
             time.sleep(0.05)
 
-    def wait_until(self, true: Any, timeout_s: float = 60, what: str = "it") -> None:
+    def wait_until(self, true: Any, timeout_s: float = 180, what: str = "it") -> None:
         end_at = time.monotonic() + timeout_s
         while not true():
             if time.monotonic() > end_at:

@@ -17,7 +17,7 @@ import httpx
 from service.settings import Settings
 from tests.reliability.machinery.lab import REPOSITORY, end
 
-START_S = 60.0
+START_S = 180.0
 
 
 class LiveApi:
