@@ -1,21 +1,26 @@
 """Training on several processes of one machine: the command, the result, and that every rank ends with the worker."""
 
 import json
+import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from service.settings import Settings
+from supernets.training.checkpoint import read_folder
 from supernets.training.job import read_description
 from supernets.training.recipe import Phase, Recipe
 from tests.worker.installation import eventually
 from worker.child import Child
 from worker.pipelines.train_supernet import threads_each, training_module
-from worker.steps import StepFailed
+from worker.steps import ChildCrashed, StepFailed
 
 SHORT = Recipe("short", "for tests", (Phase("short", 2, 4e-3, networks=2),), batch_size=512, optimiser="adamw")
 LONG = Recipe("long", "for tests", (Phase("long", 5000, 1e-3),), batch_size=512, optimiser="adamw")
+KILLED = Recipe("killed", "for tests", (Phase("killed", 12, 4e-3),), batch_size=512, optimiser="adamw")
+WILD = Recipe("wild", "for tests", (Phase("wild", 8, 1e30),), batch_size=512)
 ODD = Recipe("odd", "for tests", (Phase("odd", 1, 1e-3),), batch_size=511, optimiser="adamw")
 
 
@@ -81,6 +86,39 @@ def test_every_rank_ends_with_the_worker(tmp_path, end):
             child._process.stdin.close()  # what the kernel does when a worker is killed
             assert eventually(lambda: not processes_of(tmp_path) or child._process.poll() is not None, 60)
     assert eventually(lambda: not processes_of(tmp_path), 20)
+
+
+def rank_of(process):
+    """Its rank, None for torchrun itself."""
+    environment = dict(pair.partition(b"=")[::2] for pair in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"))
+    return int(environment[b"RANK"]) if b"RANK" in environment else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_ends_the_others_and_the_training_goes_on_from_its_checkpoint(tmp_path, rank):
+    with start(tmp_path, KILLED) as child, pytest.raises(ChildCrashed):
+        for message in child.messages():
+            if message["event"] == "progress" and message["epoch"] == 2:
+                os.kill(next(p for p in processes_of(tmp_path) if rank_of(p) == rank), signal.SIGKILL)
+    assert eventually(lambda: not processes_of(tmp_path), 60)
+    kept = max(path.name for path in (tmp_path / "out").glob("checkpoint-*"))
+    with start(tmp_path, KILLED) as child:
+        messages = list(child.messages())
+    steps_per_epoch = 2
+    first = min(m["epoch"] for m in messages if m["event"] == "progress")
+    assert first == int(kept.removeprefix("checkpoint-")) // steps_per_epoch + 1 > 1
+    assert messages[-1]["event"] == "result"
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_training_that_diverges_says_where_and_keeps_its_checkpoint(tmp_path, processes):
+    with start(tmp_path, WILD, processes) as child, pytest.raises(StepFailed, match="phase 'wild', epoch .*, step .*checkpoint") as caught:
+        list(child.messages())
+    assert caught.value.kind == "TrainingDiverged"
+    assert eventually(lambda: not processes_of(tmp_path), 60)
+    for checkpoint in (tmp_path / "out").glob("checkpoint-*"):
+        assert all(bool(value.isfinite().all()) for value in read_folder(checkpoint)[0]["supernet"].values())
 
 
 @pytest.mark.slow

@@ -97,6 +97,16 @@ def test_a_checkpoint_that_is_none_is_refused(bespoke: Bespoke, tmp_path: Path, 
     assert done.status == 1 and says in done.err
 
 
+def test_a_checkpoint_of_another_space_or_cut_short_is_refused(bespoke: Bespoke, tmp_path: Path) -> None:
+    file = checkpoint(tmp_path)
+    done = bespoke("supernets", "import", file, "--space", "cifar-mbv3", "--dataset", "elsewhere")
+    assert done.status == 1 and "cifar-mbv3" in done.err and "Traceback" not in done.err, done.err
+    file.write_bytes(file.read_bytes()[:-1000])
+    done = bespoke("supernets", "import", file, "--space", SPACE.name, "--dataset", "elsewhere")
+    assert done.status == 1 and "download it again" in done.err, done.err
+    assert "elsewhere" not in bespoke("supernets", "list").out, "nothing of them is kept"
+
+
 def test_scores_of_an_unknown_supernet_or_in_another_form_are_refused(bespoke: Bespoke, tmp_path: Path) -> None:
     done = bespoke("supernets", "scores", scores(tmp_path), "--supernet", "sup_unknown")
     assert done.status == 1 and "bespoke supernets list" in done.err
