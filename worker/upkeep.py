@@ -1,20 +1,23 @@
-"""What a worker tidies up every hour: records of workflows that ended long ago, files that no row names."""
+"""What a worker tidies up every hour: records and checkpoints of what ended long ago, files that no row names."""
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from dbos import DBOSClient
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.artifacts import ArtifactStore
-from service.db.models import Artifact, now
+from service.db.models import Artifact, Job, now
 
 TIDY_S: Final = 3600.0
 KEPT: Final = timedelta(days=7)
 MOST_AT_ONCE: Final = 1000
+GATES: Final = "gates-"  # and a job's id: the folder of its gate trainings' checkpoints
 FILE_AGE_S: Final = 86_400.0  # far longer than any step takes from writing a file to naming it in a row
 _OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
@@ -35,3 +38,15 @@ def sweep_files(sessions: sessionmaker[Session], store: ArtifactStore, older_tha
     with sessions() as session:
         referenced = set(session.scalars(select(Artifact.sha256)))
     return len(store.sweep(referenced, older_than_s))
+
+
+def sweep_gates(sessions: sessionmaker[Session], work: Path, kept: timedelta = KEPT) -> int:
+    """Remove the checkpoints of gate trainings whose job ended longer ago, or is not there any more; how many jobs'."""
+    found = {folder.name.removeprefix(GATES): folder for folder in work.glob(f"{GATES}*")}
+    recent = or_(Job.ended_at.is_(None), Job.ended_at > now() - kept)
+    with sessions() as session:
+        needed = set(session.scalars(select(Job.id).where(Job.id.in_(found), recent)))
+    over = [folder for job_id, folder in found.items() if job_id not in needed]
+    for folder in over:
+        shutil.rmtree(folder, ignore_errors=True)
+    return len(over)

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from latency_tables.operators import Operator
-from service.db.models import IdempotencyKey, Job, now
+from service.db.models import IdempotencyKey, Job, Supernet, now
 from service.jobs import JobState, move, record_progress
 from supernets.search.budgets import LIMITS, MACS, reachable
 from tests.service.api import SPACE, Api, is_problem, search_request
@@ -110,6 +110,34 @@ def rows() -> list[dict[str, Any]]:
     from tests.service.api import table_rows
 
     return table_rows()
+
+
+def test_gate_epochs_are_for_the_strategy_that_trains(ready: Api) -> None:
+    supernet = ready.add_supernet()
+    answer = ready.post("/v1/searches", search_request(supernet, 50.0, strategy="gradient", gate_epochs=3))
+    assert answer.status_code == 202
+    with ready.services.sessions() as session:
+        row = session.get(Job, answer.json()["id"])
+        assert row is not None and row.request["gate_epochs"] == 3 and row.request["strategy"] == "gradient"
+    document = is_problem(ready.post("/v1/searches", search_request(supernet, 50.0, gate_epochs=3)), 422, code="validation")
+    assert "gradient" in document["detail"]
+    for bad in (0, 1001, "3", 1.5):
+        is_problem(ready.post("/v1/searches", search_request(supernet, 50.0, strategy="gradient", gate_epochs=bad)), 422)
+
+
+@pytest.mark.parametrize("strategy", ["exact", "gradient"])
+def test_a_supernet_without_its_data_set_is_refused_by_name(ready: Api, strategy: str) -> None:
+    """Imported with registered accuracies alone: its front can be had, a delivered network cannot."""
+    supernet = ready.add_supernet()
+    with ready.services.sessions.begin() as session:
+        row = session.get(Supernet, supernet)
+        assert row is not None
+        row.dataset = "imagenet"
+    document = is_problem(
+        ready.post("/v1/searches", search_request(supernet, 50.0, strategy=strategy)), 422, code="unknown_dataset"
+    )
+    assert "gradient trains on it" in document["detail"] and "/front" in document["detail"]
+    assert ready.get(f"/v1/supernets/{supernet}/front?device=phone").status_code == 200
 
 
 def test_the_queue_has_the_job(ready: Api) -> None:

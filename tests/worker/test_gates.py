@@ -1,0 +1,117 @@
+"""Gate training inside a search job: a step for each target, in the child, never done twice."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from service.artifacts import ArtifactStore
+from service.db.models import Job, Tenant, now
+from service.db.session import create_db_engine, session_factory
+from service.job_queue import JobQueue
+from service.jobs import create_job, events
+from service.pricing import at_resolutions
+from service.settings import Settings
+from supernets.elastic.network import Supernet
+from supernets.spaces.lowering import dense_from
+from tests.worker.test_targets import SPACE, target
+from worker.context import JobRun, WorkerContext
+from worker.engine import claim
+from worker.gates import Gates
+from worker.laboratory import Laboratory
+from worker.pipelines.train_supernet import ReadySupernet
+from worker.steps import JobCancelled
+from worker.upkeep import GATES
+
+SCORE = dense_from(SPACE, lambda op: np.log1p(op.macs) / 1000)
+
+
+@pytest.fixture
+def context(migrated_sqlite, tmp_path):
+    engine, queue = create_db_engine(migrated_sqlite), JobQueue(migrated_sqlite)
+    made = WorkerContext(
+        Settings(data_dir=tmp_path), "w1", session_factory(engine), ArtifactStore(tmp_path / "artifacts"), queue._client
+    )
+    with made.sessions.begin() as session:
+        session.add(Tenant(id="ten_1", name="one"))
+    yield made
+    queue.close()
+    engine.dispose()
+
+
+def events_of(context, run):
+    with context.sessions() as session:
+        return [{"kind": e.kind, **e.data} for e in events(session, run.job_id)]
+
+
+@pytest.fixture
+def ready(context):
+    weights, _ = context.store.put(save(Supernet(SPACE, generator=torch.Generator().manual_seed(0)).state_dict()))
+    return ReadySupernet("sup_1", SPACE, "digits", "trial", 0, weights, {})
+
+
+def new_run(context):
+    with context.sessions.begin() as session:
+        job_id = create_job(session, tenant_id="ten_1", kind="search", request={}).id
+    with context.sessions.begin() as session:
+        claim(session, job_id, "w1")
+    return JobRun(context, job_id, 1)
+
+
+def gates(run, ready, targets=1):
+    loaded = {"space": SPACE.name, "classes": 10, "dataset": ready.dataset, "weights_sha256": ready.weights_sha256}
+    return Gates(run, ready, loaded, targets)
+
+
+def asked(goal, wanted=3):
+    space = goal.pricing.space
+    return goal.problem(at_resolutions(SCORE, SPACE, space), space, wanted)
+
+
+def test_gates_are_trained_once_and_chosen_from_again(context, ready):
+    run, goal = new_run(context), target(0.05, resolutions=(8,))
+    made = gates(run, ready, targets=2)
+    with Laboratory(run) as laboratory:
+        first = made.solve(laboratory, goal, asked(goal))
+        assert 1 <= len(first.candidates) <= 3 and first.strategy == "gradient" and not first.optimal
+        assert all(c.costs[0] <= 0.05 for c in first.candidates)
+        goal.limit_ms = 0.03
+        second = made.solve(laboratory, goal, asked(goal))
+        assert all(c.costs[0] <= goal.limit_ms for c in second.candidates), "a limit that was tightened is kept too"
+    happened = events_of(context, run)
+    assert [e["step"] for e in happened if e["kind"] == "step_done"] == ["train_gates"], (
+        "the choice was made again, the training not"
+    )
+    said = [e["message"] for e in happened if e["kind"] == "progress"]
+    assert all(text.startswith("target 1 of 2, dev within 0.05 ms: ") for text in said)
+    ends = [text for text in said if re.search(r"epoch 1 of 1, loss [\d.]+, expected [\d.]+ ms, entropy [\d.]+$", text)]
+    assert any("warm-up" in text for text in ends) and any(" search " in text for text in ends)
+    summary = made.summary(goal)["gates"]
+    assert (summary["warmup_epochs"], summary["epochs"], summary["weight_steps"]) == (1, 1, 32) and 0 < summary["entropy"] < 1
+    assert list(context.work_folder(f"{GATES}{run.job_id}").iterdir()) == [], "checkpoints go when the result is there"
+
+    later, same = new_run(context), target(0.05, index=5, resolutions=(8,))
+    found = gates(later, ready, targets=6).trained(None, same, None)
+    assert found == made.trained(None, goal, None), "another job does not do it again"
+    assert [e["kind"] for e in events_of(context, later) if e["kind"].startswith("step")] == ["step_reused"]
+
+
+def test_a_cancelled_training_keeps_its_checkpoints_and_no_child(context, ready):
+    run, goal = new_run(context), target(0.05, resolutions=(8,))
+    made = gates(run, ready)
+    report = made._report
+
+    def cancel_in_the_search(*arguments):
+        report(*arguments)
+        if arguments[-1]["phase"] == "search":
+            with context.sessions.begin() as session:
+                session.get(Job, run.job_id).cancel_asked_at = now()
+            run._checked = float("-inf")
+
+    object.__setattr__(made, "_report", cancel_in_the_search)
+    with pytest.raises(JobCancelled), Laboratory(run) as laboratory:
+        made.solve(laboratory, goal, asked(goal))
+    (folder,) = context.work_folder(f"{GATES}{run.job_id}").iterdir()
+    assert sorted(p.name for p in folder.glob("checkpoint-*"))[0] == "checkpoint-00000001"
