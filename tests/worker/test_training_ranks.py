@@ -113,7 +113,10 @@ def test_a_killed_rank_ends_the_others_and_the_training_goes_on_from_its_checkpo
 
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_training_that_diverges_says_where_and_keeps_its_checkpoint(tmp_path, processes):
-    with start(tmp_path, WILD, processes) as child, pytest.raises(StepFailed, match="phase 'wild', epoch .*, step .*checkpoint") as caught:
+    with (
+        start(tmp_path, WILD, processes) as child,
+        pytest.raises(StepFailed, match="phase 'wild', epoch .*, step .*checkpoint") as caught,
+    ):
         list(child.messages())
     assert caught.value.kind == "TrainingDiverged"
     assert eventually(lambda: not processes_of(tmp_path), 60)
