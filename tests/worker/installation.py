@@ -58,7 +58,7 @@ class Installation:
                 worker.wait()
         self.queue.close()
         if reason[0] is None:
-            assert eventually(lambda: not self.children(), 10), f"orphan processes: {self.children()}"
+            assert eventually(lambda: not self.children(), 60), f"orphan processes: {self.children()}"
             assert [f for f in doctor(self.settings) if f.severity == ERROR] == []
         self.engine.dispose()
 
