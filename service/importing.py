@@ -24,6 +24,7 @@ from service.db.session import create_db_engine, session_factory
 from service.settings import Settings
 from service.startup import OWNER
 from supernets.accuracy import AccuracyPredictor
+from supernets.accuracy_refinement import Refinement, refine, summary, to_json
 from supernets.scores import read_scores
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
@@ -48,12 +49,13 @@ class Imported:
 
 @dataclass(frozen=True)
 class Scored:
-    """The accuracy predictor that was fitted; rmse in share of right answers."""
+    """The accuracy predictor that was fitted, by the name of what ranks networks best; rmse in share of right answers."""
 
     supernet_id: str
     networks: int
     rmse: float | None
     kendall_tau: float | None
+    predictor: str
 
 
 def import_supernet(settings: Settings, file: Path, space_name: str, format_name: str, dataset: str) -> Imported:
@@ -96,34 +98,38 @@ def register_scores(settings: Settings, file: Path, supernet_id: str, networks: 
     networks: fit to that many rows, drawn with the seed; None: to all. Raises NoSuchSupernet, InvalidPredictor.
     """
 
-    def fit(session: Session) -> Scored:
-        row = supernet_rows.get(session, owner_of(session), supernet_id)
-        if row is None:
-            raise NoSuchSupernet("there is no such supernet; `bespoke supernets list` shows those that are there")
-        space = space_named(row.space).with_classes(row.classes)
-        genes, percents = read_scores(space, file)
-        if networks is not None and networks < len(genes):
-            chosen = np.random.default_rng(seed).choice(len(genes), networks, replace=False)
-            genes, percents = genes[chosen], percents[chosen]
-        predictor = AccuracyPredictor.fit(space, genes, percents / 100, seed=seed)
-        _store(row, space, predictor)
-        held_out = predictor.held_out
-        return Scored(
-            row.id, len(genes), None if held_out is None else held_out.rmse, None if held_out is None else held_out.kendall_tau
-        )
-
-    return _in_transaction(settings, fit)
+    space = _in_transaction(settings, lambda session: _space_of(_named(session, supernet_id)))
+    genes, percents = read_scores(space, file)
+    if networks is not None and networks < len(genes):
+        chosen = np.random.default_rng(seed).choice(len(genes), networks, replace=False)
+        genes, percents = genes[chosen], percents[chosen]
+    predictor = AccuracyPredictor.fit(space, genes, percents / 100, seed=seed)
+    refinement = refine(predictor, seed=seed)  # takes seconds, and so no transaction is open
+    _in_transaction(settings, lambda session: _store(_named(session, supernet_id), space, predictor, refinement))
+    error = summary(refinement or predictor)
+    return Scored(supernet_id, len(genes), error["rmse"], error["kendall_tau"], error["name"])
 
 
-def _store(row: Supernet, space: Space, predictor: AccuracyPredictor) -> None:
+def _named(session: Session, supernet_id: str) -> Supernet:
+    row = supernet_rows.get(session, owner_of(session), supernet_id)
+    if row is None:
+        raise NoSuchSupernet("there is no such supernet; `bespoke supernets list` shows those that are there")
+    return row
+
+
+def _space_of(row: Supernet) -> Space:
+    return space_named(row.space).with_classes(row.classes)
+
+
+def _store(row: Supernet, space: Space, predictor: AccuracyPredictor, refinement: Refinement | None) -> None:
     """The predictor, and what it says of the largest and smallest sub-network where nobody measured them."""
     extremes = {"largest": space.largest(), "smallest": space.smallest()}
-    predicted = predictor.predict(np.array([space.genes(a) for a in extremes.values()]))
+    predicted = (refinement or predictor).predict(np.array([space.genes(a) for a in extremes.values()]))
     described = {
         name: {"accuracy": float(value), "architecture": space.to_json(architecture)}
         for (name, architecture), value in zip(extremes.items(), predicted, strict=True)
     }
-    row.predictor = predictor.to_json()
+    row.predictor = to_json(predictor, refinement)
     row.summary = {**(row.summary or {}), **described, "split": "as measured by others", "scored_networks": len(predictor.genes)}
     row.ready_at = now()
 

@@ -8,8 +8,8 @@ needs some two hundred scored networks, says how sure it is, and gives the exact
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,14 +27,24 @@ CEILINGS = (0.3, 0.6, 1.0, 1.5, 2.5, 5.0)  # tried above the best accuracy seen,
 MARGIN = 2.0  # in log likelihood: what the link has to gain before it is used
 FORM = "additive-ridge-1"
 
+Predict = Callable[[Array], Array]  # features (n, cells) -> scores (n,)
+
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Error on networks the model has not seen, by cross-validation; `rmse` in the unit of the accuracies."""
+    """Error on networks the model has not seen, by cross-validation; `rmse` in the unit of the accuracies.
+
+    networks: how many were held out in turn, None in predictors of before that was kept.
+    """
 
     rmse: float
     kendall_tau: float
     folds: int
+    networks: int | None = None
+
+    @classmethod
+    def of(cls, predicted: Array, measured: Array, folds: int) -> HeldOut:
+        return cls(rmse(predicted, measured), kendall_tau(predicted, measured), folds, len(measured))
 
 
 def kendall_tau(predicted: Array, measured: Array) -> float:
@@ -57,6 +67,8 @@ class AccuracyPredictor:
 
     genes (networks, genes) and accuracies (networks,) are the scored sub-networks; ceiling (None: accuracy itself is
     additive) and variances are what was learnt from them; all else follows. Accuracies keep the unit they were given in.
+    drawn: so many of the first networks are a random sample and stand for all others in the held-out error (0: all are);
+    those chosen because they tell most lie further out than a random one, and would overstate it.
     """
 
     space: Space
@@ -65,6 +77,7 @@ class AccuracyPredictor:
     variances: Mapping[str, float]
     ceiling: float | None = None
     held_out: HeldOut | None = None
+    drawn: int = 0
 
     @classmethod
     def fit(
@@ -75,6 +88,7 @@ class AccuracyPredictor:
         *,
         folds: int = 5,
         seed: int = 0,
+        drawn: int = 0,
     ) -> AccuracyPredictor:
         """Fit to scored sub-networks, with held-out error by cross-validation (`folds=0`: without).
 
@@ -84,7 +98,7 @@ class AccuracyPredictor:
         _check(genes, values)
         features, loadings = cells(space.chain, genes), prior_loadings(space)
         variances, ceiling = _learn(features, values, loadings)
-        fitted = cls(space, genes, values, variances, ceiling)
+        fitted = cls(space, genes, values, variances, ceiling, None, drawn)
         return replace(fitted, held_out=fitted.cross_validate(folds, seed)) if folds else fitted
 
     @cached_property
@@ -109,16 +123,27 @@ class AccuracyPredictor:
 
     def cross_validate(self, folds: int, seed: int = 0) -> HeldOut:
         """Held-out error; every fold learns its own variances, started from those of all the data. The ceiling is shared."""
-        folds = min(folds, len(self.genes))
-        features, loadings = cells(self.space.chain, self.genes), prior_loadings(self.space)
-        fold = np.random.default_rng(seed).permutation(len(self.genes)) % folds
+        loadings = prior_loadings(self.space)
+
+        def fit(features: Array, targets: Array) -> Predict:
+            variances, _ = learn_variances(features, targets, loadings, self.variances)
+            return posterior(features, targets, loadings, variances).predict
+
+        return self.judge(fit, folds, seed)
+
+    def judge(self, fit: Callable[[Array, Array], Predict], folds: int, seed: int = 0) -> HeldOut:
+        """Held-out error of any way to fit scores (networks,) to features (networks, cells), on the networks drawn at random."""
+        judged = self.drawn or len(self.genes)
+        folds = min(folds, judged)
+        features = cells(self.space.chain, self.genes)
+        fold = np.full(len(self.genes), -1)
+        fold[:judged] = np.random.default_rng(seed).permutation(judged) % folds
         predicted = np.empty(len(self.genes))
         for k in range(folds):
             seen, kept = fold != k, fold == k
-            targets = to_score(self.accuracies[seen], self.ceiling)
-            variances, _ = learn_variances(features[seen], targets, loadings, self.variances)
-            predicted[kept] = self.accuracy_of(posterior(features[seen], targets, loadings, variances).predict(features[kept]))
-        return HeldOut(rmse(predicted, self.accuracies), kendall_tau(predicted, self.accuracies), folds)
+            predict = fit(features[seen], to_score(self.accuracies[seen], self.ceiling))
+            predicted[kept] = self.accuracy_of(predict(features[kept]))
+        return HeldOut.of(predicted[:judged], self.accuracies[:judged], folds)
 
     def dense(self) -> DenseTable:
         """The additive score of the whole space, for the exact solver; `accuracy_of` makes accuracies of it."""
@@ -140,11 +165,6 @@ class AccuracyPredictor:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
-        held_out = self.held_out and {
-            "rmse": self.held_out.rmse,
-            "kendall_tau": self.held_out.kendall_tau,
-            "folds": self.held_out.folds,
-        }
         return {
             "form": FORM,
             "space": self.space.name,
@@ -154,7 +174,8 @@ class AccuracyPredictor:
             "accuracies": self.accuracies.tolist(),
             "variances": dict(self.variances),
             "ceiling": self.ceiling,
-            "held_out": held_out,
+            "held_out": None if self.held_out is None else asdict(self.held_out),
+            "drawn": self.drawn,
         }
 
     @classmethod
@@ -169,12 +190,15 @@ class AccuracyPredictor:
             variances = {name: float(data["variances"][name]) for name in (*prior_loadings(space), "noise")}
             ceiling = None if data.get("ceiling") is None else float(data["ceiling"])
             held_out = None if data["held_out"] is None else HeldOut(**data["held_out"])
+            drawn = int(data.get("drawn", 0))
         except (LookupError, TypeError, ValueError) as error:
             raise InvalidPredictor(f"not an accuracy predictor ({error}); fit it again") from error
         _check(as_genes(space, genes), values)
         if ceiling is not None and not ceiling > values.max():
             raise InvalidPredictor("the ceiling must lie above every accuracy; fit it again")
-        return cls(space, genes, values, variances, ceiling, held_out)
+        if not 0 <= drawn <= len(genes):
+            raise InvalidPredictor("more networks were drawn than scored; fit it again")
+        return cls(space, genes, values, variances, ceiling, held_out, drawn)
 
 
 def as_genes(space: Space, architectures: Sequence[Architecture] | Genes) -> Genes:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from latency_tables.dense import Array, Genes
 from latency_tables.operators import Operator
-from supernets.accuracy import MINIMUM_NETWORKS, AccuracyPredictor
-from supernets.accuracy_choice import choose_next
+from supernets.accuracy import AccuracyPredictor
+from supernets.accuracy_choice import score_in_rounds
 from supernets.elastic.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.subnet import PlainNetwork, build_operator
@@ -164,32 +164,14 @@ def score(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> AccuracyPredictor:
-    """An accuracy predictor from about that many scored sub-networks.
+    """An accuracy predictor from about that many scored sub-networks: see `score_in_rounds`."""
+    space, done = evaluator.supernet.space, 0
 
-    Half are drawn at random, the extremes of every resolution among them; the other half are those that would tell most.
-    """
-    space = evaluator.supernet.space
-    genes = first_networks(evaluator.supernet, max(MINIMUM_NETWORKS, networks // 2), generator)
-    total = max(networks, len(genes))
-
-    def values(before: int) -> Array:
-        said = None if progress is None else lambda done, of: progress(before + done, total)
+    def values(genes: Genes) -> Array:
+        nonlocal done
+        before, total = done, max(networks, done + len(genes))
+        done += len(genes)
+        said = None if progress is None else lambda ready, of: progress(before + ready, total)
         return evaluator.accuracies([space.architecture(row) for row in genes], said)
 
-    first = AccuracyPredictor.fit(space, genes, values(0), folds=0)
-    if total > len(genes):
-        before = len(genes)
-        genes = np.concatenate([genes, choose_next(first, generator, total - before)])
-        return AccuracyPredictor.fit(space, genes, values(before))
-    return AccuracyPredictor.fit(space, genes, first.accuracies)
-
-
-def first_networks(supernet: Supernet, networks: int, generator: np.random.Generator) -> Genes:
-    """Distinct random sub-networks, genes (networks, genes); the extremes of every resolution come first."""
-    space = supernet.space
-    extremes = [space.genes(pick(r)) for r in space.resolutions for pick in (space.largest, space.smallest)]
-    found = {tuple(row.tolist()): row for row in extremes}
-    wanted = min(max(networks, MINIMUM_NETWORKS), space.count())
-    while len(found) < wanted:
-        found.update({tuple(row.tolist()): row for row in space.chain.sample(generator, wanted)})
-    return np.array(list(found.values())[:wanted])
+    return score_in_rounds(space, networks, generator, values)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from supernets.accuracy import AccuracyPredictor
+from supernets.accuracy_refinement import Refinement, summary
 from supernets.search.budgets import SIZE, costs_of
 from supernets.spaces.architecture import Architecture
 from worker.context import JobRun
@@ -44,9 +45,9 @@ class Delivered:
         order: list[int],
         accuracies: dict[str, float],
         file: dict[str, Any],
-        predictor: AccuracyPredictor,
+        predictor: AccuracyPredictor | Refinement,
     ) -> Delivered:
-        """The first of `order` is delivered, the others are its runners-up."""
+        """The first of `order` is delivered, the others are its runners-up. predictor: what ranked them."""
         genes = np.stack([predictor.space.genes(a) for a in solved.architectures])
         predicted = predictor.predict(genes)
         lines = [_line(target, solved.architectures[i], float(predicted[i]), accuracies) for i in order]
@@ -58,7 +59,12 @@ class Delivered:
             predicted_accuracy=first["accuracy_predicted"],
             validation_accuracy=first["accuracy_validation"],
             runner_up=tuple(lines[1:]),
-            search={"strategy": solved.result.strategy, "optimal": solved.result.optimal, "gap": solved.result.gap},
+            search={
+                "strategy": solved.result.strategy,
+                "optimal": solved.result.optimal,
+                "gap": solved.result.gap,
+                "predictor": summary(predictor),
+            },
             file=file,
         )
 

@@ -14,6 +14,8 @@ import torch
 from latency_tables.errors import ExportFailed
 from latency_tables.operators import Operator
 from service.artifacts import ArtifactStore
+from supernets import accuracy_refinement
+from supernets.accuracy import AccuracyPredictor
 from supernets.elastic.network import Supernet
 from supernets.evaluation import evaluate
 from supernets.export import OPSET, export_onnx, export_operators, join_networks, onnx_session, parity_error
@@ -42,6 +44,12 @@ def score(
     space, network, dataset = _load(places, supernet)
     wanted = [space.from_json(a) for a in architectures]
     return {"accuracies": [float(a) for a in evaluate(network, wanted, dataset, split, progress=progress)]}
+
+
+def refine(*, progress: Progress, places: dict[str, Any], predictor: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The stored form of an accuracy predictor with its refinement, where one wins on networks held out."""
+    fitted = AccuracyPredictor.from_json(predictor)
+    return {"predictor": accuracy_refinement.to_json(fitted, accuracy_refinement.refine(fitted, seed=seed))}
 
 
 def deliver(
@@ -173,6 +181,7 @@ def choose(*, progress: Progress, places: dict[str, Any], problem: dict[str, Any
 
 OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "score": score,
+    "refine": refine,
     "solve": search,
     "train_gates": train_gates,
     "choose": choose,

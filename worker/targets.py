@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -14,14 +14,16 @@ from latency_tables.dense import DenseTable
 from latency_tables.errors import InfeasibleBudget, NoTable, SearchUnfinished
 from service.db import devices
 from service.pricing import PriceBook, Pricing, at_resolutions
+from supernets.accuracy_refinement import RefinedScore, Refinement
 from supernets.search.budgets import SIZE, costs_of, limited
 from supernets.search.catalog import solve
-from supernets.search.problem import Candidate, Constraint, Problem, SearchResult
+from supernets.search.problem import MAX_CANDIDATES, Candidate, Constraint, Problem, SearchResult
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 
 LATENCY: Final = "latency_ms"
 MORE_RESOLUTIONS: Final = 3
+SHORTLIST: Final = 4  # times as many exact solutions as are asked for, of which the refined predictor picks
 
 
 @dataclass
@@ -96,12 +98,36 @@ def load_target(
 
 @dataclass(frozen=True)
 class Wish:
-    """How targets are to be solved. score: additive accuracy over the whole space; candidates: networks to be scored."""
+    """How targets are to be solved. score: additive accuracy over the whole space; candidates: networks to be scored.
+
+    refinement: what ranks better than the additive score, where something does; the exact solver cannot maximise it.
+    """
 
     space: Space
     score: DenseTable
     strategy: str
     candidates: int
+    refinement: Refinement | None = None
+
+    def solve(self, problem: Problem, space: Space, solver: Solver, generator: np.random.Generator) -> SearchResult:
+        """The answer to an additive problem at the resolutions of `space`, ranked by the best predictor there is."""
+        if self.refinement is None:
+            return solver(problem, self.strategy, generator)
+        refined = RefinedScore(self.refinement, space.resolutions)
+        if self.strategy != "exact":
+            return solver(replace(problem, evaluate=refined, costly=False), self.strategy, generator)
+        # Each further network within several limits is an integer program of its own, which may take seconds.
+        more = SHORTLIST if len(problem.constraints) == 1 else 1
+        most = min(more * problem.candidates, MAX_CANDIDATES)
+        found = solver(replace(problem, candidates=most), self.strategy, generator)
+        return replace(found, candidates=_reranked(found.candidates, refined)[: problem.candidates])
+
+
+def _reranked(found: tuple[Candidate, ...], refined: RefinedScore) -> tuple[Candidate, ...]:
+    """The proven best stays the first, for it is what `optimal` and `gap` speak of; the others follow by the refined score."""
+    first, *others = found
+    scores = refined(np.stack([c.genes for c in found]))[1:]
+    return (first, *(others[i] for i in np.argsort(-scores, kind="stable")))
 
 
 class Solver(Protocol):
@@ -127,7 +153,7 @@ def solve_target(target: Target, wish: Wish, generator: np.random.Generator, sol
         )
     score = at_resolutions(wish.score, wish.space, space)
     wanted = wish.candidates + len(target.ruled_out)
-    result = solver(target.problem(score, space, wanted), wish.strategy, generator)
+    result = wish.solve(target.problem(score, space, wanted), space, solver, generator)
     found = [*result.candidates]
     if wish.candidates > 1 and wish.strategy != "gradient":  # its gates have weighed the resolutions too
         # Several constraints may take HiGHS seconds, so they go where `solver` solves them.

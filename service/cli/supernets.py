@@ -63,7 +63,7 @@ def show(supernet_id: SupernetId, json_out: JsonOut = False) -> None:
     if predictor:
         tau = predictor["kendall_tau"]
         error = f"held-out error {percent(predictor['rmse'], 2)}, Kendall tau {'-' if tau is None else f'{tau:.2f}'}"
-        say(f"  predictor  {error}, from {predictor['networks']} sub-networks")
+        say(f"  predictor  {predictor['name']}, {error}, from {predictor['networks']} sub-networks")
 
 
 @app.command()
@@ -180,7 +180,7 @@ def local_settings() -> Settings:
 def _say_scored(scored: Scored) -> None:
     tau = "-" if scored.kendall_tau is None else f"{scored.kendall_tau:.3f}"
     error = f"held-out error {percent(scored.rmse, 2)}, Kendall tau {tau}"
-    say(f"{scored.supernet_id}: accuracy predictor fitted to {scored.networks:,} networks, {error}")
+    say(f"{scored.supernet_id}: accuracy predictor ({scored.predictor}) fitted to {scored.networks:,} networks, {error}")
 
 
 def _accuracy(supernet: dict[str, Any], which: str) -> Any:

@@ -24,7 +24,7 @@ from service.schemas.jobs import JobView
 from service.schemas.searches import FrontPoint, FrontView, PredictorView, Scored, SupernetIn, SupernetList, SupernetView
 from service.schemas.strict import Name, PageSize
 from service.submission import once, request_digest, submit
-from supernets.accuracy import AccuracyPredictor
+from supernets.accuracy_refinement import from_json, summary
 from supernets.search.pareto import Front
 from supernets.spaces.catalog import space_named
 from supernets.training.catalog import recipe_named
@@ -181,7 +181,5 @@ def _scored(found: dict[str, Any] | None) -> Scored | None:
 
 
 def _predictor(data: dict[str, Any]) -> PredictorView:
-    held_out = AccuracyPredictor.from_json(data).held_out
-    if held_out is None:
-        return PredictorView(networks=len(data["accuracies"]), rmse=None, kendall_tau=None)
-    return PredictorView(networks=len(data["accuracies"]), rmse=held_out.rmse, kendall_tau=held_out.kendall_tau)
+    predictor, refinement = from_json(data)
+    return PredictorView(**summary(refinement or predictor))

@@ -80,9 +80,15 @@ class Scored(Answer):
 
 
 class PredictorView(Answer):
-    """Held-out error of the accuracy predictor; rmse in the unit of the accuracies (share of right answers)."""
+    """The accuracy predictor that ranks networks in searches, with its held-out error; rmse in share of right answers.
 
+    name: `additive`, or the refinement of it that won held out: `pairs` (of stages) or `mlp`. networks: scored ones;
+    held_out_networks: those of them drawn at random, on which it was judged.
+    """
+
+    name: str
     networks: int
+    held_out_networks: int | None
     rmse: float | None
     kendall_tau: float | None
 

@@ -40,7 +40,7 @@ class Settings:
             raise InvalidSearch("evolution needs a population of at least 2 and shares between 0 and 1")
 
 
-ADDITIVE = Settings()
+CHEAP = Settings()
 EVALUATED = Settings(population=64, generations=12)  # each score may be a real evaluation of the supernet
 
 
@@ -59,7 +59,7 @@ def solve(problem: Problem, generator: np.random.Generator, settings: Settings |
 
 def evolve(problem: Problem, generator: np.random.Generator, settings: Settings | None = None) -> Evolved:
     """The same, with the Pareto archive of everything scored."""
-    chosen = settings or (ADDITIVE if problem.additive else EVALUATED)
+    chosen = settings or (CHEAP if problem.cheap else EVALUATED)
     population = _Population(problem, generator, chosen)
     for _ in range(chosen.generations):
         population.step()

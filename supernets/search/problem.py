@@ -41,7 +41,8 @@ class Problem:
     """Find the `candidates` best networks of a chain within all constraints.
 
     score: higher is better; a score of minus infinity forbids a choice. evaluate: (networks, genes) -> (networks,), a
-    score that is not additive; `score` is then its surrogate, from which the searches start.
+    score that is not additive; `score` is then its surrogate, from which the searches start. costly: whether a value of
+    `evaluate` takes an evaluation of the supernet, so that few are asked for, and not just the price of a table.
     """
 
     chain: Chain
@@ -49,6 +50,7 @@ class Problem:
     constraints: tuple[Constraint, ...] = ()
     candidates: int = 1
     evaluate: Callable[[Genes], Array] | None = None
+    costly: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.candidates <= MAX_CANDIDATES:
@@ -60,6 +62,11 @@ class Problem:
     def additive(self) -> bool:
         """Whether the score is the sum that the exact solver maximises."""
         return self.evaluate is None
+
+    @property
+    def cheap(self) -> bool:
+        """Whether thousands of networks are scored in a second."""
+        return self.additive or not self.costly
 
     def scores(self, genes: Genes) -> Array:
         """What is to be maximised, shape (networks,)."""

@@ -11,12 +11,12 @@ from supernets.search.feasible import Repair
 from supernets.search.problem import Problem, SearchResult, ranked
 
 NETWORKS = 10_000
-NETWORKS_EVALUATED = 256  # where a score is not additive each one costs a real evaluation
+NETWORKS_EVALUATED = 256  # where each one costs a real evaluation
 
 
 def solve(problem: Problem, generator: np.random.Generator, networks: int | None = None) -> SearchResult:
     """The best of so many random networks within the limits. Raises InfeasibleBudget with the reachable range."""
-    wanted = networks or (NETWORKS if problem.additive else NETWORKS_EVALUATED)
+    wanted = networks or (NETWORKS if problem.cheap else NETWORKS_EVALUATED)
     # The exact solution only shows the way for repairs; it is not among the answers.
     anchor = exact.solve(replace(problem, candidates=1, evaluate=None)).candidates[0].genes
     genes = Repair(problem).sample(generator, max(wanted, problem.candidates), anchor[None])

@@ -5,7 +5,8 @@ import onnxruntime
 import pytest
 from sqlalchemy import select
 
-from service.db.models import Model, NetworkMeasurement, Table
+from service.db.models import Device, Model, NetworkMeasurement, Table
+from service.pricing import load_pricing
 from supernets.search.budgets import reachable
 from supernets.spaces.catalog import space_named
 from tests.worker.installation import Installation
@@ -78,6 +79,24 @@ def test_one_job_many_targets(installation):
         impossible = search(installation, supernet_id, [(*targets[0][:3], 0.0001)])
         assert impossible.state == "failed" and impossible.error["type"] == "urn:bespoke:infeasible-budget"
         assert 0 < impossible.error["reachable_ms"]["min"] < impossible.error["reachable_ms"]["max"]
+
+
+def test_a_check_measures_networks_again_and_the_calibration_knows_the_session(installation):
+    device_id = register(installation, "board")
+    installation.start_worker()
+    with SimulatedAgent(installation, [device_id]):
+        profiled, done = profile(installation, "board", device_id, resolutions=(8,))
+        checked = installation.submit("check", {"device_id": device_id, "device": "board", "operators": 6})
+        found = installation.wait(checked, 600).result
+    assert found["holds"] and found["operators"] == 6 and found["networks"] == 4
+    with installation.sessions() as session:
+        rows = session.scalars(select(NetworkMeasurement).where(NetworkMeasurement.device_id == device_id)).all()
+        assert sorted(row.session for row in rows) == sorted([profiled] * 20 + [checked] * 4)
+        assert {row.classes for row in rows} == {10}
+        provenance = session.get(Table, done["table_id"]).provenance
+        assert provenance["groups"] and all(group["factor"] == 1 for group in provenance["groups"])
+        pricing = load_pricing(session, session.get(Device, device_id), space_named("digits-mbv3").at((8,)), confidence=0.9)
+    assert pricing.calibration.sessions.count == 2
 
 
 def check_limits(installation, supernet_id, target, free_id):

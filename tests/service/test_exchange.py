@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from sqlalchemy import select
 
 from latency_tables.calibration import Calibration
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, NetworkMeasurement, Table
-from service.exchange import canonical
+from service.errors import Problem
+from service.exchange import canonical, write_device
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import lower
 from tests.service.api import CONTEXT, SPACE, Api, is_problem
@@ -78,6 +80,31 @@ def test_a_device_comes_back_byte_for_byte(both: Api) -> None:
     assert new["context"] == old["context"] == CONTEXT
     again = {**json.loads(exported(both, "phone-2")), "name": "phone", "sha256": None}
     assert again == {**json.loads(data), "sha256": None}
+
+
+def test_every_version_and_every_session_is_in_the_file(api: Api) -> None:
+    """More versions than a listing shows; where they are too many for the file, that is said."""
+    data = measured_device(api)
+    rows = rows_of_space()
+    for number in range(60):
+        api.add_table("phone", [{**r, "median_ms": r["median_ms"] * (1.01 + number * 1e-4)} for r in rows])
+    document = json.loads(exported(api, "phone"))
+    assert len(document["tables"]) == 62 and len({t["digest"] for t in document["tables"]}) == 62
+    assert {n["together"] for n in document["networks"]} == {0}
+    assert imported(api, data, "?name=copy").status_code == 201
+    again = samples_of_another_session(api, "copy")
+    assert [n["together"] for n in json.loads(again)["networks"]] == [0] * SAMPLES + [1]
+    with api.services.sessions() as session:
+        device = session.scalars(select(Device).where(Device.name == "phone")).one()
+        with pytest.raises(Problem, match="larger than 100000 bytes"):
+            write_device(session, device, 100_000)
+
+
+def samples_of_another_session(api: Api, name: str) -> bytes:
+    architecture = SPACE.architecture(SPACE.chain.sample(np.random.default_rng(1), 1)[0])
+    sample = {"space": SPACE.name, "architecture": SPACE.to_json(architecture), "latency_ms": latency_ms(architecture) * 1.05}
+    assert api.post(f"/v1/devices/{name}/probes", {"samples": [sample]}).status_code == 201
+    return exported(api, name)
 
 
 def test_back_after_it_was_deleted(api: Api) -> None:

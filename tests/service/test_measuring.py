@@ -64,6 +64,21 @@ def test_probes_calibrate_the_devices_own_table(phone: Api) -> None:
         assert point["upper_ms"] >= point["latency_ms"]
 
 
+def test_networks_of_another_session_widen_the_bound_where_it_was_slower(phone: Api) -> None:
+    """Two simulated sessions: the same speed adds nothing, 4 % slower ones do."""
+    rows, networks = table_rows(), random_networks(54)
+    phone.post("/v1/devices/phone/probes", samples(rows, networks[:24], noise=0.002))
+    same = phone.post("/v1/devices/phone/probes", samples(rows, networks[24:34], noise=0.002)).json()
+    assert same["calibration"][0]["sessions"] == 2 and same["calibration"][0]["session_spread"] < 0.001
+    for first, factor in ((34, 1.04), (44, 0.97)):
+        body = samples(rows, networks[first : first + 10], noise=0.002)
+        for sample in body["samples"]:
+            sample["latency_ms"] *= factor
+        apart = phone.post("/v1/devices/phone/probes", body).json()
+    assert apart["calibration"][0]["sessions"] == 4 and 0.015 < apart["calibration"][0]["session_spread"] < 0.06
+    assert apart["interval"]["factor"] > same["interval"]["factor"] + 0.03
+
+
 def test_a_budget_is_held_against_the_bound(phone: Api) -> None:
     phone.post("/v1/devices/phone/probes", samples(table_rows(), random_networks(24), noise=0.03))
     supernet = phone.add_supernet()

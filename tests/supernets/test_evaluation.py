@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from supernets.elastic.network import Supernet
-from supernets.evaluation import Evaluator, _Walk, evaluate, first_networks, plain_accuracy, score
+from supernets.evaluation import Evaluator, _Walk, evaluate, plain_accuracy, score
 from supernets.spaces.catalog import space_named
 from supernets.subnet import cut_out
 from supernets.training.data import load_dataset
@@ -62,13 +62,6 @@ def test_the_supernet_is_left_as_it_was(supernet, dataset):
     before = {name: value.clone() for name, value in supernet.state_dict().items()}
     evaluate(supernet, sample(2), dataset)
     assert all(torch.equal(value, before[name]) for name, value in supernet.state_dict().items())
-
-
-def test_first_networks_are_distinct_and_hold_the_extremes(supernet):
-    genes = first_networks(supernet, 40, np.random.default_rng(0))
-    assert len({tuple(g) for g in genes.tolist()}) == 40
-    space = supernet.space
-    assert {space.largest(8).digest, space.smallest(16).digest} <= {space.architecture(g).digest for g in genes}
 
 
 def test_scores_make_a_predictor(supernet, dataset):

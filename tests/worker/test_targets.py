@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from latency_tables.calibration import Calibration
-from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget
-from service.pricing import Pricing
-from supernets.accuracy import AccuracyPredictor
+from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget, InvalidSearch
+from service.pricing import Pricing, at_resolutions
+from supernets.accuracy import AccuracyPredictor, HeldOut
+from supernets.accuracy_refinement import RefinedScore, Refinement, StagePairs, _data
 from supernets.search import milp, several
 from supernets.search.budgets import LIMITS, MACS, MEMORY, SIZE, costs_of, reachable
 from supernets.search.catalog import solve
+from supernets.search.likely import most_probable
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
@@ -68,6 +70,14 @@ def test_a_budget_below_everything_says_what_can_be_reached(wish):
     assert (caught.value.minimum, caught.value.maximum) == goal.reachable
 
 
+def test_how_far_a_budget_was_broken():
+    goal = target(0.12)
+    assert goal.broken_by == 1
+    for measured_ms in (0.15, 0.132):
+        goal.tighten(SPACE.architecture(SPACE.chain.sample(generator(), 1)[0]), measured_ms)
+    assert goal.broken_by == pytest.approx(0.15 / 0.12)
+
+
 def test_a_broken_budget_rules_the_network_out_and_tightens_the_limit(wish):
     goal = target(0.12)
     broken = solve_target(goal, wish, generator()).architectures[0]
@@ -94,6 +104,61 @@ def test_cross_device_prices_every_network_everywhere(wish):
     (row,) = matrix["networks"]
     assert row["latency_ms"]["slow"] is None, "its table has no rows for 16 px"
     assert row["latency_ms"]["fast"] == pytest.approx(float(fast.pricing.predicted.price(SPACE.genes(architecture)[None])[0]))
+
+
+@pytest.fixture(scope="module")
+def refined(wish):
+    """Accuracies in which stages depend on each other, and a wish that knows of it."""
+    generator = np.random.default_rng(0)
+    genes = np.unique(SPACE.chain.sample(generator, 80), axis=0)
+    values = 0.9 + 0.02 * np.tanh(wish.score.price(genes)) + 0.01 * generator.normal(size=len(genes))
+    predictor = AccuracyPredictor.fit(SPACE, genes, values, folds=0)
+    pairs = StagePairs(predictor, *_data(predictor), weight=50.0, noise=1e-3)
+    error = HeldOut(0.01, 0.9, 5, 20)
+    return replace(wish, score=predictor.dense(), refinement=Refinement("pairs", error, error, predictor, pairs), candidates=4)
+
+
+@pytest.mark.parametrize("strategy", ["evolution", "random", "gradient"])
+def test_strategies_for_scores_that_do_not_add_up_rank_with_the_refined_predictor(refined, strategy):
+    goal = target(0.12, resolutions=(8, 12))
+    if strategy == "gradient":  # as a job does it: the choice from trained probabilities
+        logs = np.log(np.full((len(SPACE.chain.gene_sizes), SPACE.chain.gene_sizes.max()), 0.5))
+
+        def solver(problem, strategy, generator):
+            return most_probable(problem, logs)
+    else:
+        solver = solve
+    found = solve_target(goal, replace(refined, strategy=strategy), generator(), solver).result.candidates
+    genes = np.array([SPACE.genes(goal.pricing.space.architecture(c.genes)) for c in found])
+    scores = refined.refinement.scores(genes)
+    assert [c.score for c in found] == pytest.approx(scores.tolist())
+    assert (np.diff(scores) <= 0).all() and (goal.pricing.held.price(np.stack([c.genes for c in found])) <= 0.12).all()
+    if strategy == "evolution":
+        additive = solve_target(goal, replace(refined, refinement=None), generator()).candidates[0]
+        assert scores[0] > RefinedScore(refined.refinement, (8, 12))(additive.genes[None])[0], "better than where it started"
+
+
+def test_the_proven_network_stays_and_the_refined_predictor_picks_the_others(refined):
+    goal = target(0.12, resolutions=(12,))
+    plain = solve_target(goal, replace(refined, refinement=None, candidates=16), generator()).result
+    found = solve_target(goal, refined, generator()).result
+    assert found.optimal and found.gap == 0.0
+    assert found.candidates[0].genes.tolist() == plain.candidates[0].genes.tolist()
+    scores = RefinedScore(refined.refinement, (12,))(np.stack([c.genes for c in plain.candidates[1:]]))
+    best = [plain.candidates[1 + i].genes.tolist() for i in np.argsort(-scores, kind="stable")[:3]]
+    assert [c.genes.tolist() for c in found.candidates[1:]] == best
+
+
+def test_a_refined_score_survives_the_way_to_a_child_and_other_functions_do_not(refined):
+    goal = target(0.12, resolutions=(8, 12))
+    score = at_resolutions(refined.score, SPACE, goal.pricing.space)
+    alone = goal.problem(score, goal.pricing.space, 3)
+    problem = replace(alone, evaluate=RefinedScore(refined.refinement, (8, 12)), costly=False)
+    travelled = unpacked_problem(json.loads(json.dumps(packed_problem(problem), allow_nan=False)))
+    here, there = (solve(p, "evolution", generator()).candidates for p in (problem, travelled))
+    assert [(c.genes.tolist(), c.score) for c in here] == [(c.genes.tolist(), c.score) for c in there]
+    with pytest.raises(InvalidSearch, match="stored predictor"):
+        packed_problem(replace(problem, evaluate=lambda genes: genes.sum(axis=1)))
 
 
 @pytest.mark.parametrize("strategy", ["exact", "random"])

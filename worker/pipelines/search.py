@@ -22,7 +22,7 @@ from latency_tables.errors import BespokeError, ContradictingConstraints, Infeas
 from service.artifacts import register
 from service.db.models import MeasurementTask, Model, NetworkMeasurement
 from service.pricing import PriceBook
-from supernets.accuracy import AccuracyPredictor
+from supernets import accuracy_refinement
 from supernets.search.budgets import SIZE, reachable, unreachable
 from supernets.search.catalog import solve
 from supernets.search.problem import Problem, SearchResult
@@ -35,11 +35,11 @@ from worker.model_card import Delivered, card_of
 from worker.packing import packed_problem, unpacked_result
 from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet
 from worker.problems import problem_of
+from worker.scoring import validation_scores
 from worker.steps import StepFailed
 from worker.targets import Solved, Solver, Target, Wish, cross_device, load_target, solve_target
 
 ROUNDS: Final = 5
-VALIDATION: Final = "validation"
 QUICK: Final = ("exact", "random")
 TARGET_FAILED: Final = (InfeasibleBudget, SearchUnfinished)  # the other targets of the job go on
 
@@ -65,6 +65,7 @@ def search(run: JobRun) -> dict[str, Any]:
     return {
         "models": [{"id": card["id"], "device": card["device"], "budget_ms": card["budget_ms"]} for card in cards],
         "failures": [{"device": t.device, "budget_ms": t.budget_ms, "error": problem_of(e)} for t, e in failures],
+        "predictor": accuracy_refinement.summary(job.refinement or job.predictor),
         "matrix": cross_device(
             [(card["id"], t, n.architecture) for card, (t, n) in zip(cards, delivered, strict=True)], job.targets
         ),
@@ -83,9 +84,9 @@ class _Search:
 
     def __init__(self, run: JobRun, ready: ReadySupernet) -> None:
         self.run, self.ready = run, ready
-        self.predictor = AccuracyPredictor.from_json(ready.predictor)
+        self.predictor, self.refinement = accuracy_refinement.from_json(ready.predictor)
         strategy, candidates = str(run.request.get("strategy") or "exact"), int(run.request.get("candidates") or 1)
-        self.wish = Wish(self.predictor.space, self.predictor.dense(), strategy, candidates)
+        self.wish = Wish(self.predictor.space, self.predictor.dense(), strategy, candidates, self.refinement)
         confidence = run.request.get("confidence")
         items, book = list(enumerate(run.request["targets"])), PriceBook()
 
@@ -199,20 +200,11 @@ class _Search:
 
     def _score(self, architectures: list[Architecture]) -> dict[str, float]:
         """Accuracy on the validation split by digest of the architecture; each is evaluated once for all jobs."""
-        distinct = list({a.digest: a for a in architectures}.values())
-        described = [self.ready.space.to_json(a) for a in distinct]
 
-        def evaluate(missing: list[int]) -> list[dict[str, Any]]:
-            def report(done: int, total: int) -> None:
-                self.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
+        def report(done: int, total: int) -> None:
+            self.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
 
-            asked = {"supernet": self.loaded, "architectures": [described[i] for i in missing], "split": VALIDATION}
-            found = self.laboratory.call("score", asked, report)["accuracies"]
-            return [{"accuracy": accuracy} for accuracy in found]
-
-        inputs = [{**self.loaded, "architecture": d, "split": VALIDATION} for d in described]
-        results = self.run.steps("score_network", inputs, evaluate)
-        return {a.digest: r["accuracy"] for a, r in zip(distinct, results, strict=True)}
+        return validation_scores(self.run, self.laboratory, self.ready.space, self.loaded, architectures, report)
 
     def _export(self, target: Target, solved: Solved) -> Delivered:
         """The candidate that does best on the supernet, as a file; ties go to the faster one."""
@@ -228,7 +220,7 @@ class _Search:
             {**self.loaded, "architecture": described},
             lambda: self.laboratory.call("deliver", {"supernet": self.loaded, "architecture": described}),
         )
-        delivered = Delivered.of(target, solved, order, accuracies, file, self.predictor)
+        delivered = Delivered.of(target, solved, order, accuracies, file, self.refinement or self.predictor)
         return replace(delivered, search={**delivered.search, **self.gates.summary(target)})
 
     def _test(self, delivered: Delivered) -> dict[str, Any]:

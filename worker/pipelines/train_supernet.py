@@ -20,13 +20,14 @@ from dbos import EnqueueOptions
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from latency_tables.dense import Array, Genes
 from latency_tables.errors import BespokeError, JobConflict
 from service.artifacts import register
 from service.db.models import Job, Supernet, Worker, now
 from service.failpoints import failpoint
 from service.job_queue import TRAINING
 from service.jobs import ACTIVE, add_event, record_progress
-from supernets.accuracy import MINIMUM_NETWORKS, AccuracyPredictor
+from supernets.accuracy_choice import DRAWN_SHARE, ROUNDS, score_in_rounds
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.job import DESCRIPTION, WEIGHTS
@@ -34,11 +35,13 @@ from worker.child import Child, silence_limit_s
 from worker.context import JobRun, Run, WorkerContext
 from worker.laboratory import Laboratory
 from worker.problems import problem_of
+from worker.scoring import VALIDATION, validation_scores
 from worker.steps import ChildCrashed, JobLost, JobQuarantined, StepFailed, WorkerStopping
 
 TRAIN_WORKFLOW: Final = "train_supernet"
 SCORED_NETWORKS: Final = {"trial": 24, "quick": 160}  # by recipe
 _SCORED_ELSE: Final = 240
+DESIGN: Final = f"{ROUNDS} rounds after {DRAWN_SHARE:g} at random; refined"  # in the step's key: another design, another result
 WAIT_S: Final = 0.5
 log = logging.getLogger("bespoke.worker")
 
@@ -194,7 +197,7 @@ def _train_and_score(run: SharedRun) -> None:
     networks = SCORED_NETWORKS.get(row.recipe, _SCORED_ELSE)
     scored = run.step(
         "score_subnetworks",
-        {**spec, "weights_sha256": trained["weights_sha256"], "networks": networks},
+        {**spec, "weights_sha256": trained["weights_sha256"], "networks": networks, "design": DESIGN},
         lambda: _score(run, spec, trained["weights_sha256"], networks),
     )
     finished = {
@@ -278,27 +281,31 @@ def _register(session: Session, sha256: str, size_bytes: int) -> None:
 
 
 def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str, networks: int) -> dict[str, Any]:
-    """Evaluate sub-networks on the validation split and fit the accuracy predictor."""
+    """Evaluate sub-networks on the validation split, in rounds, and fit the accuracy predictor."""
     space = space_named(spec["space"]).with_classes(spec["classes"])
-    sized = [(space.largest(r), space.smallest(r)) for r in space.resolutions]
-    extremes = np.stack([space.genes(a) for pair in sized for a in pair])
-    sampled = space.chain.sample(np.random.default_rng(spec["seed"]), max(MINIMUM_NETWORKS, networks - len(extremes)))
-    genes = np.unique(np.concatenate([extremes, sampled]), axis=0)
-    started = time.monotonic()
-
-    def report(done: int, total: int) -> None:
-        eta_s = (time.monotonic() - started) / max(done, 1) * (total - done)
-        run.progress("score_subnetworks", done / total, f"sub-network {done} of {total}", eta_s)
-
-    described = [space.to_json(space.architecture(row)) for row in genes]
+    loaded = {key: spec[key] for key in ("space", "classes", "dataset")} | {"weights_sha256": weights_sha256}
+    measured: dict[str, float] = {}
+    started, fresh = time.monotonic(), 0  # how many were evaluated since then, and not remembered
     with Laboratory(run) as laboratory:
-        loaded = {key: spec[key] for key in ("space", "classes", "dataset")} | {"weights_sha256": weights_sha256}
-        found = laboratory.call("score", {"supernet": loaded, "architectures": described, "split": "validation"}, report)
-    accuracies = found["accuracies"]
-    predictor = AccuracyPredictor.fit(space, genes, accuracies, seed=spec["seed"])
-    measured = {a.digest: accuracy for a, accuracy in zip(map(space.architecture, genes), accuracies, strict=True)}
+
+        def evaluate(genes: Genes) -> Array:
+            known, total = len(measured) + len(genes), max(networks, len(measured) + len(genes))
+
+            def report(done: int, of: int) -> None:
+                nonlocal fresh
+                fresh += 1
+                ready = known - of + done
+                eta_s = (time.monotonic() - started) / fresh * (total - ready)
+                run.progress("score_subnetworks", ready / total, f"sub-network {ready} of {total}", eta_s)
+
+            architectures = [space.architecture(row) for row in genes]
+            measured.update(validation_scores(run, laboratory, space, loaded, architectures, report))
+            return np.array([measured[a.digest] for a in architectures])
+
+        predictor = score_in_rounds(space, networks, np.random.default_rng(spec["seed"]), evaluate, seed=spec["seed"])
+        fitted = laboratory.call("refine", {"predictor": predictor.to_json(), "seed": spec["seed"]})
     summary = {
         name: {"accuracy": measured[a.digest], "architecture": space.to_json(a)}
         for name, a in (("largest", space.largest()), ("smallest", space.smallest()))
     }
-    return {"predictor": predictor.to_json(), "summary": {**summary, "split": "validation", "scored_networks": len(genes)}}
+    return {"predictor": fitted["predictor"], "summary": {**summary, "split": VALIDATION, "scored_networks": len(measured)}}
