@@ -55,7 +55,7 @@ def wanted_supernet(
         raise invalid("/recipe", "unknown_recipe", str(unknown)) from None
     data = known(services.settings, dataset)
     if data.classes is None:
-        raise Problem("unknown_dataset", "the operator's data set is not there, or is no folder of image folders")
+        raise Problem("unknown_dataset", "the operator's data set is not there; ask who runs the service")
     if data.channels not in (None, found.in_channels):
         raise invalid("/dataset", "channels", f"the space takes {found.in_channels} channel(s), the data set has {data.channels}")
     inputs = {
