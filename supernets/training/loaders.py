@@ -42,7 +42,12 @@ class Shape:
 
 def shape_of(name: str, path: Path) -> Shape:
     """Shape of the data set at `path` without reading its images. Raises InvalidDataset that says what is wrong."""
-    return _form(name, path)[1](name, path)
+    try:
+        return _form(name, path)[1](name, path)
+    except OSError as error:  # a folder that the service may not enter
+        raise InvalidDataset(
+            f"data set {name!r} cannot be read: {error.strerror or 'unreadable'}; ask who runs the service"
+        ) from error
 
 
 def load_registered(name: str, path: Path) -> Dataset:

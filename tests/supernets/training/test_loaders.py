@@ -278,3 +278,15 @@ def test_no_message_shows_the_operators_folders(tmp_path):
         with pytest.raises(InvalidDataset) as caught:
             load(tmp_path / place)
         assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_entered(tmp_path, monkeypatch):
+    write_images(tmp_path)
+
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)  # root, who runs the tests in a container, may enter any folder
+    with pytest.raises(InvalidDataset, match="Permission denied; ask") as caught:
+        shape_of("mine", tmp_path)
+    assert str(tmp_path) not in str(caught.value)
