@@ -20,7 +20,7 @@ from tests.end_to_end.test_search_job import card_of, search
 from tests.worker.installation import Installation, eventually
 from tests.worker.simulated_agent import register
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SPACE = space_named("digits-mbv3").at((8, 12))
 LAWS = {"phone": lambda op: 0.002 + op.macs / 2e6, "board": lambda op: 0.03 + op.macs / 4e7}  # ms
 
@@ -63,15 +63,17 @@ def check(installation, job, targets, strategy, folder):
     assert (folder / "matrix.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_all_strategies_for_several_devices_and_budgets_in_one_job(installation, tmp_path):
+def test_several_devices_and_budgets_in_one_job(installation, tmp_path):
     supernet_id, targets = installation.supernet("trial"), targets_of(installation)
-    worker = installation.start_worker()
-    trained = search(installation, supernet_id, targets, candidates=2, verify=False)
-    check(installation, trained, targets, "exact", tmp_path)
-    for strategy in sorted(set(STRATEGIES) - {"exact", "gradient"}):
+    installation.start_worker()
+    for strategy in sorted(set(STRATEGIES) - {"gradient"}):
         job = search(installation, supernet_id, targets, strategy=strategy, candidates=2, verify=False)
         check(installation, job, targets, strategy, tmp_path)
 
+
+def test_gradient_trains_for_each_target_and_survives_its_worker(installation, tmp_path):
+    supernet_id, targets = installation.supernet("trial"), targets_of(installation)
+    worker = installation.start_worker()
     wished = {"supernet_id": supernet_id, "strategy": "gradient", "candidates": 2, "verify": False, "gate_epochs": 2}
     wished["targets"] = [{"device": d, "device_id": i, "table_id": t, "budget": {"latency_ms": b}} for d, i, t, b in targets]
     job_id = installation.submit("search", wished)
@@ -79,13 +81,13 @@ def test_all_strategies_for_several_devices_and_budgets_in_one_job(installation,
     def said():
         return [e["message"] for e in installation.events(job_id, "progress") if e["step"] == "train_gates"]
 
-    assert eventually(lambda: any("target 2 of 4" in m and "search epoch 1" in m for m in said()), 300), installation.log[-2000:]
+    assert eventually(lambda: any("target 2 of 4" in m and "search epoch 1" in m for m in said()), 900), installation.log[-2000:]
     worker.send_signal(signal.SIGKILL)
     worker.wait()
     assert eventually(lambda: not installation.children(), 15), "the child outlived its worker"
     before = len(said())
     installation.start_worker()
-    job = installation.wait(job_id, 500)
+    job = installation.wait(job_id, 900)
     check(installation, job, targets, "gradient", tmp_path)
     assert job.attempts == 2
     again = said()[before:]
@@ -96,8 +98,6 @@ def test_all_strategies_for_several_devices_and_budgets_in_one_job(installation,
     assert done["train_gates"] == 4
 
     same = search(installation, supernet_id, targets, strategy="gradient", candidates=2, verify=False, gate_epochs=2)
-    assert not installation.events(same.id, "step_done") or all(
-        e["step"] != "train_gates" for e in installation.events(same.id, "step_done")
-    )
+    assert all(e["step"] != "train_gates" for e in installation.events(same.id, "step_done")), "nothing is trained twice"
     models = [card_of(installation, m["id"])["architecture"] for m in same.result["models"]]
     assert models == [card_of(installation, m["id"])["architecture"] for m in job.result["models"]]

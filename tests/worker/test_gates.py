@@ -98,6 +98,7 @@ def test_gates_are_trained_once_and_chosen_from_again(context, ready):
     assert [e["kind"] for e in events_of(context, later) if e["kind"].startswith("step")] == ["step_reused"]
 
 
+@pytest.mark.slow
 def test_a_cancelled_training_keeps_its_checkpoints_and_no_child(context, ready):
     run, goal = new_run(context), target(0.05, resolutions=(8,))
     made = gates(run, ready)
