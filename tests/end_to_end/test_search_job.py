@@ -126,6 +126,8 @@ def check_models(installation, job):
         assert card["latency"]["measured_ms"] <= entry["budget_ms"] and card["latency"]["verified"]
         assert card["latency"]["predicted_ms"] <= card["latency"]["upper_ms"] <= entry["budget_ms"]
         assert card["latency"]["confidence"] == 0.95 and card["search"]["optimal"]
+        used = card["search"]["predictor"]
+        assert used == job.result["predictor"] and used["held_out_networks"] >= 10 and -1 <= used["kendall_tau"] <= 1
         assert 0 <= card["accuracy"]["predicted"] <= 1 and card["accuracy"]["samples"] == 360
         data = installation.store.read(card["file"]["sha256"])
         assert len(data) == card["file"]["size_bytes"] and card["file"]["parity_max_abs_error"] <= 1e-4
