@@ -18,7 +18,7 @@ from supernets import accuracy_refinement
 from supernets.accuracy import AccuracyPredictor
 from supernets.elastic.network import Supernet
 from supernets.evaluation import evaluate
-from supernets.export import OPSET, export_onnx, export_operators, join_networks, onnx_session, parity_error
+from supernets.export import OPSET, export_onnx, export_operators, join_networks, onnx_session, parity
 from supernets.search import gate_job
 from supernets.search.catalog import solve
 from supernets.search.likely import most_probable
@@ -33,7 +33,6 @@ from supernets.training.job import load_supernet
 from worker.packing import packed_result, unpacked_problem
 
 Progress = Callable[[int, int], None]
-MAX_PARITY_ERROR: Final = 1e-4
 PARITY_SAMPLES: Final = 16
 
 
@@ -65,9 +64,12 @@ def deliver(
     recalibrate(plain, calibration_inputs(dataset, wanted.resolution))
     folded = fold_batch_norm(plain)
     onnx = export_onnx(folded, folded.input_shape)
-    error = parity_error(folded, onnx, samples=PARITY_SAMPLES, generator=torch.Generator().manual_seed(0))
-    if not error <= MAX_PARITY_ERROR:
-        raise ExportFailed(f"the exported file differs from the network by {error:.3g}; it was not delivered")
+    agreement = parity(folded, onnx, samples=PARITY_SAMPLES, generator=torch.Generator().manual_seed(0))
+    if not agreement.holds:
+        raise ExportFailed(
+            f"the exported file differs from the network by {agreement.max_abs_error:.3g} in logits up to "
+            f"{agreement.max_abs_logit:.3g}; it was not delivered"
+        )
     sha256, size_bytes = ArtifactStore(Path(places["store"])).put(onnx)
     return {
         "onnx_sha256": sha256,
@@ -75,7 +77,7 @@ def deliver(
         "opset": OPSET,
         "parameters": folded.parameter_count(),
         "macs": sum(op.macs for op in lower(space, wanted)),
-        "parity_max_abs_error": error,
+        "parity_max_abs_error": agreement.max_abs_error,
         "input_shape": [1, *folded.input_shape],
     }
 

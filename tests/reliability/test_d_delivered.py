@@ -19,7 +19,7 @@ from service.db.models import now
 from service.jobs import JobState
 from supernets.accuracy import AccuracyPredictor
 from supernets.elastic.network import Supernet
-from supernets.export import export_onnx, parity_error
+from supernets.export import export_onnx, parity
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES, space_named
 from supernets.spaces.lowering import lower
@@ -38,17 +38,15 @@ PARITY = 1e-4
 
 @pytest.mark.parametrize("name", BY_SIZE)
 def test_d05_exported_network_is_the_network_and_nothing_more(name: str) -> None:
-    """The largest network; of ofa-resnet50 the smallest: in its largest, float32 alone errs by 1.1e-4 against float64."""
     space = space_named(name)
-    pick = space.smallest if name == "ofa-resnet50" else space.largest
-    architecture = pick(min(space.resolutions))
+    architecture = space.largest(min(space.resolutions))
     network = cut_out(_network(space).eval(), architecture).eval()
     shape = (8, space.in_channels, architecture.resolution, architecture.resolution)
     recalibrate(network, torch.randn(shape, generator=torch.Generator().manual_seed(0)))  # as for every delivered network
     plain = fold_batch_norm(network)
     data = export_onnx(plain, plain.input_shape)
     _is_plain(data)
-    assert parity_error(plain, data, samples=16) <= PARITY
+    assert parity(plain, data, samples=16).holds
     assert _weights(data) == plain.parameter_count()
     assert _macs(data) == sum(op.macs for op in lower(space, architecture))
 

@@ -16,13 +16,14 @@ from supernets.export import (
     INPUT,
     OPSET,
     OUTPUT,
+    Parity,
     export_network,
     export_networks,
     export_onnx,
     export_operators,
     join_networks,
     onnx_session,
-    parity_error,
+    parity,
     random_network,
     settled_operator,
 )
@@ -54,7 +55,7 @@ def test_operator_split_off_has_the_bytes_of_one_exported_alone(op: Operator, to
 
 @pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.text)
 def test_exported_operator_computes_the_operator(op: Operator, together: dict[Operator, bytes]) -> None:
-    assert parity_error(settled_operator(op), together[op], samples=4, generator=torch.Generator().manual_seed(0)) < 1e-4
+    assert parity(settled_operator(op), together[op], samples=4, generator=torch.Generator().manual_seed(0)).max_abs_error < 1e-4
 
 
 def test_weights_of_an_operator_depend_on_it_and_the_seed_only(together: dict[Operator, bytes]) -> None:
@@ -99,7 +100,7 @@ def test_delivered_network_agrees_with_torch_and_stands_alone() -> None:
     shake_batch_norm(supernet, generator)
     network = cut_out(supernet, DIGITS.largest(16))
     file = export_onnx(network, network.input_shape)
-    assert parity_error(network, file, generator=generator) < 1e-4
+    assert parity(network, file, generator=generator).max_abs_error < 1e-4
     model = onnx.load_from_string(file)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     assert [value.name for value in model.graph.input] == [INPUT]
@@ -111,9 +112,17 @@ def test_delivered_network_agrees_with_torch_and_stands_alone() -> None:
     assert b"/" + b"supernets" not in file  # no path of the exporting machine
 
 
-def test_parity_error_sees_a_wrong_file() -> None:
+def test_parity_sees_a_wrong_file() -> None:
     first, second = (random_network(DIGITS, DIGITS.smallest(8), seed) for seed in (0, 1))
-    assert parity_error(first, export_onnx(second, (1, 8, 8)), samples=2) > 1e-2
+    found = parity(first, export_onnx(second, (1, 8, 8)), samples=2)
+    assert found.max_abs_error > 1e-2
+    assert not found.holds
+
+
+@pytest.mark.parametrize(("error", "logit", "holds"), [(9e-5, 0.1, True), (2e-4, 0.1, False), (2e-4, 5, True), (6e-4, 5, False)])
+def test_parity_is_a_share_of_large_logits(error: float, logit: float, holds: bool) -> None:
+    assert Parity(error, logit).holds is holds
+    assert not Parity(float("inf"), logit).holds
 
 
 def test_batch_can_be_left_open() -> None:
