@@ -1,7 +1,8 @@
 """Sub-networks against the same networks trained alone with equal steps, and the recipe against no shrinking.
 
 `loss_points`: mean over seeds and budgets of stand-alone minus sub-network test accuracy, in points.
-`shrinking_gain_points`: the recipe minus uniform sampling from the start. Checkpoints in `--folder` let it go on.
+`shrinking_gain_points`: the recipe minus uniform sampling from the start. Each with the standard error over all networks
+of all seeds. Checkpoints in `--folder` let it go on.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +31,12 @@ def scaled(recipe: Recipe, share: float) -> Recipe:
     """The recipe with that share of its epochs."""
     phases = tuple(replace(p, epochs=max(1, p.warmup_epochs, round(p.epochs * share))) for p in recipe.phases)
     return replace(recipe, phases=phases)
+
+
+def mean_and_error(differences: Iterable[float]) -> tuple[float, float]:
+    """(mean, standard error) in points of differences in [0, 1]."""
+    points = 100 * np.array(list(differences))
+    return float(points.mean()), float(points.std(ddof=1) / np.sqrt(len(points)))
 
 
 def main() -> None:
@@ -70,17 +78,22 @@ def main() -> None:
             )
             write_report(controls, folder / f"seed-{seed}")
             found.append(controls)
-    gains = [c.shrinking_gain_points for c in found if c.shrinking_gain_points is not None]
+    compared = [network for controls in found for network in controls.networks]
+    loss, loss_error = mean_and_error(c.alone - c.supernet for c in compared)
+    gain, gain_error = mean_and_error(c.supernet - c.without_shrinking for c in compared if c.without_shrinking is not None)
     result = {
-        "loss_points": float(np.mean([c.loss_points for c in found])),
-        "shrinking_gain_points": float(np.mean(gains)),
+        "loss_points": loss,
+        "loss_points_error": loss_error,
+        "shrinking_gain_points": gain,
+        "shrinking_gain_points_error": gain_error,
         "loss_points_by_seed": [c.loss_points for c in found],
-        "shrinking_gain_points_by_seed": gains,
+        "shrinking_gain_points_by_seed": [c.shrinking_gain_points for c in found],
         "predictor_rmse": float(np.mean([c.predictor.rmse for c in found])),
         "predictor_kendall_tau": float(np.mean([c.predictor.kendall_tau for c in found])),
         "one_more_target_seconds": float(np.median([c.target_seconds for c in found])),
         "epochs": recipe.epochs,
         "train_samples": len(dataset.train),
+        "test_samples": len(dataset.test),
         "seed": arguments.seed,
         "threads": torch.get_num_threads(),
         "reports": [as_json(c) for c in found],

@@ -73,6 +73,7 @@ def as_markdown(found: Controls) -> str:
 def as_picture(found: Controls, path: Path) -> None:
     """Accuracy over MACs, one line for each way of training; PNG."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - a second to import
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
@@ -83,6 +84,9 @@ def as_picture(found: Controls, path: Path) -> None:
     if all(c.without_shrinking is not None for c in ordered):
         axes.plot(macs, [100 * (c.without_shrinking or 0.0) for c in ordered], "^:", label="without shrinking")
     axes.set(xscale="log", xlabel="million multiply-accumulates", ylabel="test accuracy, %")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(f"{found.space} on {found.dataset}: {found.recipe}")
     axes.grid(alpha=0.3)
     axes.legend()
