@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,24 +71,27 @@ def as_markdown(found: Controls) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_picture(found: Controls, path: Path) -> None:
-    """Accuracy over MACs, one line for each way of training; PNG."""
+def as_picture(data: Mapping[str, Any], path: Path) -> None:
+    """Accuracy over MACs of `as_json`'s form, one line for each way of training; PNG."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - a second to import
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
-    ordered = sorted(found.networks, key=lambda c: c.macs)
-    macs = [c.macs / 1e6 for c in ordered]
-    axes.plot(macs, [100 * c.supernet for c in ordered], "o-", label="sub-network of the supernet")
-    axes.plot(macs, [100 * c.alone for c in ordered], "s--", label="trained alone, same steps")
-    if all(c.without_shrinking is not None for c in ordered):
-        axes.plot(macs, [100 * (c.without_shrinking or 0.0) for c in ordered], "^:", label="without shrinking")
+    ordered = sorted(data["networks"], key=lambda network: network["macs"])
+    macs = [network["macs"] / 1e6 for network in ordered]
+    for key, style, label in (
+        ("supernet", "o-", "sub-network of the supernet"),
+        ("alone", "s--", "trained alone, same steps"),
+        ("without_shrinking", "^:", "without shrinking"),
+    ):
+        if all(network[key] is not None for network in ordered):
+            axes.plot(macs, [100 * network[key] for network in ordered], style, label=label)
     axes.set(xscale="log", xlabel="million multiply-accumulates", ylabel="test accuracy, %")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_title(f"{found.space} on {found.dataset}: {found.recipe}")
+    axes.set_title(f"{data['space']} on {data['dataset']}: {data['recipe']}, seed {data['seed']}")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=150)
@@ -99,5 +103,5 @@ def write_report(found: Controls, folder: Path) -> list[Path]:
     paths = [folder / f"report.{ending}" for ending in ("json", "md", "png")]
     paths[0].write_text(json.dumps(as_json(found), indent=1), encoding="utf-8")
     paths[1].write_text(as_markdown(found), encoding="utf-8")
-    as_picture(found, paths[2])
+    as_picture(as_json(found), paths[2])
     return paths
