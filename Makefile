@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 .PHONY: help setup demo test test-all lint clean
 
 help:
-	@echo "make demo      profile this machine, train a supernet, deliver three networks (4 to 8 min with set-up; under a minute when run again)"
+	@echo "make demo      profile this machine, train a supernet, deliver three networks (5 to 10 min with set-up; under a minute when run again)"
 	@echo "make test      all tests but the long ones"
 	@echo "make test-all  all tests"
 	@echo "make lint      ruff, formatting, mypy, import contracts"
