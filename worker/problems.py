@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from latency_tables import errors
 from latency_tables.errors import BespokeError, InfeasibleBudget, MissingLatency, TooFewNetworks, reachable
 from worker.steps import StepFailed
 
@@ -16,7 +17,10 @@ _INTERNAL: Final = (
 def problem_of(error: Exception) -> dict[str, Any]:
     """The problem object of an error; what is not ours is not shown to the user."""
     if isinstance(error, StepFailed):
-        return {"type": _urn(error.kind), "title": _title(error.kind), "status": 500, "detail": str(error), **error.detail}
+        # An error of ours keeps its meaning on its way out of the child; anything else there is the service's own fault.
+        ours = issubclass(getattr(errors, error.kind, Exception), BespokeError)
+        status = 422 if ours else 500
+        return {"type": _urn(error.kind), "title": _title(error.kind), "status": status, "detail": str(error), **error.detail}
     if isinstance(error, BespokeError):
         # Limits that contradict each other are an infeasible budget too: one type for whoever reads it.
         name = InfeasibleBudget.__name__ if isinstance(error, InfeasibleBudget) else type(error).__name__
