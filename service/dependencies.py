@@ -9,13 +9,14 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Depends
-from sqlalchemy import Engine
+from sqlalchemy import Engine, Row
 from sqlalchemy.orm import Session, sessionmaker
 from starlette.requests import Request
 
 from service.artifacts import ArtifactStore
 from service.auth import Authenticator, Identity
 from service.errors import invalid
+from service.gathering import Gathered
 from service.job_queue import JobQueue
 from service.limits import Limiter
 from service.pricing import PriceBook
@@ -25,7 +26,7 @@ from service.telemetry import Telemetry
 
 @dataclass(frozen=True)
 class Services:
-    """Everything the routes work with."""
+    """Everything the routes work with. `polls` reads a job as (tenant, job)."""
 
     settings: Settings
     engine: Engine
@@ -35,6 +36,7 @@ class Services:
     prices: PriceBook
     authenticator: Authenticator
     limiter: Limiter
+    polls: Gathered[tuple[str, str], Row[Any] | None]
     telemetry: Telemetry = field(default_factory=Telemetry)
 
 

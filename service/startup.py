@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +15,12 @@ from sqlalchemy.orm import Session, sessionmaker
 from latency_tables.errors import BespokeError
 from service.artifacts import ArtifactStore
 from service.auth import SCOPES, Authenticator, create_key, digest_of, kind_of
+from service.db import jobs as job_rows
 from service.db import keys as key_rows
 from service.db.migrate import upgrade
 from service.db.session import create_db_engine, session_factory
 from service.dependencies import Services
+from service.gathering import Gathered
 from service.job_queue import JobQueue
 from service.limits import Limiter
 from service.pricing import PriceBook
@@ -90,6 +93,7 @@ def open_services(settings: Settings) -> Services:
         prices=PriceBook(),
         authenticator=Authenticator(sessions),
         limiter=Limiter.of(settings),
+        polls=Gathered(partial(job_rows.shown, engine)),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Engine, Row, bindparam, delete, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from service.db.models import Device, IdempotencyKey, Job, Model, now
@@ -28,9 +28,13 @@ def get(session: Session, tenant_id: str, job_id: str) -> Job | None:
     return session.scalar(select(Job).where(Job.tenant_id == tenant_id, Job.id == job_id))
 
 
-def shown(connection: Connection, tenant_id: str, job_id: str) -> Row[Any] | None:
-    """What `GET /v1/jobs/{id}` shows, without the object-relational layer: jobs are polled more than anything else is asked."""
-    return connection.execute(_SHOWN, {"tenant": tenant_id, "job": job_id}).one_or_none()
+def shown(engine: Engine, asked: Sequence[tuple[str, str]]) -> list[Row[Any] | None]:
+    """What `GET /v1/jobs/{id}` shows of each (tenant, job): jobs are polled more than anything else is asked.
+
+    Without the object-relational layer, and each committed state by itself.
+    """
+    with engine.connect() as connection:
+        return [connection.execute(_SHOWN, {"tenant": tenant, "job": job}).one_or_none() for tenant, job in asked]
 
 
 def listed(

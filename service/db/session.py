@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 WAL_IS_SAFE = sqlite3.sqlite_version_info >= (3, 51, 3)
 LONGEST_PAUSE_S = 30  # of a client within a transaction, on PostgreSQL
+KEPT_OPEN = 32  # SQLite connections: one for each thread of the API; opening one costs ten reads
 HAS_SUBSEC = sqlite3.sqlite_version_info >= (3, 42)
 
 
@@ -43,7 +44,7 @@ def _on_connect(connection: Any, _record: object) -> None:
 def create_db_engine(url: str) -> Engine:
     """An engine for a SQLAlchemy URL (`sqlite:///FILE` or `postgresql+psycopg://…`)."""
     if url.startswith("sqlite"):
-        return create_engine(url, connect_args={"timeout": 10, "check_same_thread": False})
+        return create_engine(url, pool_size=KEPT_OPEN, connect_args={"timeout": 10, "check_same_thread": False})
     engine = create_engine(
         url, pool_pre_ping=True, pool_size=10, max_overflow=10, pool_timeout=5, connect_args={"connect_timeout": 5}
     )

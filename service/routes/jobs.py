@@ -86,10 +86,9 @@ def listed(
 
 
 @router.get("/v1/jobs/{job_id}", response_model=JobView, openapi_extra=needs("jobs:read"))
-def one(job_id: str, services: Service, caller: Caller) -> Response:
+async def one(job_id: str, services: Service, caller: Caller) -> Response:
     """A job: state, progress, result or error."""
-    with services.engine.connect() as connection:
-        row = job_rows.shown(connection, caller.tenant_id, job_id)
+    row = await services.polls.get((caller.tenant_id, job_id))
     if row is None:
         raise not_found("job")
     view = job_view(row)
