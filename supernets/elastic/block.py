@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from latency_tables.operators import Operator, squeeze_excite_channels
 from supernets.elastic.conv import ElasticConvUnit, State
-from supernets.subnet import ACTIVATION_LAYERS, build_operator
+from supernets.subnet import ACTIVATION_LAYERS, Bottleneck, MBConv, build_operator
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,7 @@ class ElasticMBConv(ElasticBlock):
         super().__init__()
         op, mid = extent.operator, extent.mid_channels
         act = op.activation
+        self.residual = op.residual
         self.expand = ElasticConvUnit(extent.in_channels, mid, activation=act, eps=eps) if extent.expansion else None
         self.depthwise = ElasticConvUnit(mid, mid, extent.kernels, stride=op.stride, depthwise=True, activation=act, eps=eps)
         self.squeeze_excite = ElasticSqueezeExcite(mid) if op.squeeze_excite else None
@@ -140,6 +141,7 @@ class ElasticBottleneck(ElasticBlock):
         super().__init__()
         op, mid, out = extent.operator, extent.mid_channels, extent.out_channels
         act = op.activation
+        self.residual = op.residual
         self.reduce = ElasticConvUnit(extent.in_channels, mid, activation=act, eps=eps)
         self.spatial = ElasticConvUnit(mid, mid, extent.kernels, stride=op.stride, activation=act, eps=eps)
         self.project = ElasticConvUnit(mid, out, eps=eps)
@@ -247,3 +249,15 @@ def initialise_elastic(block: nn.Module, generator: torch.Generator | None) -> N
                 part.weight.normal_(0, math.sqrt(2 / fan_out), generator=generator)
             if part.bias is not None:
                 part.bias.zero_()
+
+
+@torch.no_grad()
+def start_as_identity(network: nn.Module) -> None:
+    """Zero the last batch-norm scale of every residual branch, so that a block begins as the identity.
+
+    A deep network learns from the first steps instead of staying at chance for hundreds (Goyal et al., 2017, section 5.1).
+    Not part of a network's random weights: a branch of zeros would be measured, and compared, as nothing.
+    """
+    for part in network.modules():
+        if isinstance(part, ElasticMBConv | ElasticBottleneck | MBConv | Bottleneck) and part.residual:
+            part.project.norm.get_parameter("weight").zero_()

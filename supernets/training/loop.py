@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
+from supernets.elastic.block import start_as_identity
 from supernets.elastic.network import Supernet, shared_blocks
 from supernets.spaces.space import Space
 from supernets.training.augment import augmented
@@ -70,6 +71,7 @@ class Trainer:
         self.seconds = 0.0
         self.attempt = Path()
         supernet = Supernet(space, dropout=recipe.dropout, generator=torch.Generator().manual_seed(seed))
+        start_as_identity(supernet)
         self.supernet = self._placed(supernet).train()
         self.teacher: Supernet | None = None
         self.gradients = FlatGradients(self.supernet.parameters())

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
+from supernets.elastic.block import start_as_identity
 from supernets.elastic.network import Supernet, shared_blocks
 from supernets.evaluation import evaluate
 from supernets.spaces.catalog import space_named
+from supernets.subnet import MBConv
 from supernets.training import glyphs
 from supernets.training.augment import resized
 from supernets.training.catalog import RECIPES, recipe_named
@@ -86,6 +88,8 @@ def plain_gradients(trainer, phase, batch, step):
 @pytest.mark.parametrize("step", [0, 1, 2])
 def test_a_step_gives_the_gradients_of_the_plain_way(space, dataset, sandwich, step):
     trainer = Trainer(space, dataset, replace(sandwich, augmentation=Augmentation()), 0)
+    # Random weights of every branch: as a training begins, they would pass nothing on.
+    trainer.supernet.load_state_dict(Supernet(space, generator=torch.Generator().manual_seed(0)).state_dict())
     stem_passes = []
     trainer.supernet.blocks["stem_0"].register_forward_hook(lambda *passed: stem_passes.append(step))
     phase, batch = replace(sandwich.phases[0], networks=4), torch.arange(96)
@@ -224,3 +228,43 @@ def test_a_space_of_another_size_trains_on_glyphs(tmp_path, monkeypatch):
     trainer = Trainer(space, found, recipe, 0)
     assert trainer.step(recipe.phases[0], torch.arange(8), 0, 1e-3) > 0
     assert all(torch.isfinite(p).all() for p in trainer.supernet.parameters())
+
+
+@pytest.mark.parametrize(("name", "first"), [("cifar-mbv3", 0), ("digits-mbv3", 0), ("ofa-resnet50", 1)])
+def test_a_training_begins_with_blocks_that_pass_on_what_they_get(name, first):
+    """Depth changes nothing yet: every block with a shortcut is the identity, but for the convolution in ResNet-D's stem."""
+    space = space_named(name)
+    resolution = min(space.resolutions)
+    network = Supernet(space, generator=torch.Generator().manual_seed(0))
+    deep, shallow = space.largest(resolution), shallowest(space, resolution, first)
+    x = torch.randn(2, space.in_channels, resolution, resolution, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert not torch.allclose(network(x, deep), network(x, shallow)), "random weights alone tell them apart"
+        start_as_identity(network)
+        torch.testing.assert_close(network(x, deep), network(x, shallow))
+
+
+def test_blocks_with_weights_of_their_own_for_each_choice_begin_so_too():
+    network = Supernet(space_named("proxyless"), generator=torch.Generator().manual_seed(0))
+    start_as_identity(network)
+    paths = [part for part in network.modules() if isinstance(part, MBConv)]
+    assert {bool(part.project.norm.weight.any()) for part in paths if part.residual} == {False}
+    assert {bool(part.project.norm.weight.all()) for part in paths if not part.residual} == {True}
+
+
+def test_a_training_begins_as_the_identity(dataset):
+    space = space_named("digits-mbv3").with_classes(len(dataset.classes))
+    supernet = Supernet(space, generator=torch.Generator().manual_seed(3))
+    start_as_identity(supernet)
+    trainer = Trainer(space, dataset, RECIPES["trial"], 3)
+    assert all(torch.equal(value, supernet.state_dict()[name]) for name, value in trainer.supernet.state_dict().items())
+
+
+def shallowest(space, resolution, first):
+    """The largest network with the fewest blocks of every stage from `first` on."""
+    largest = space.largest(resolution)
+    stages = tuple(
+        chosen if number < first else replace(chosen, blocks=chosen.blocks[: stage.depths[0]])
+        for number, (stage, chosen) in enumerate(zip(space.stages, largest.stages, strict=True))
+    )
+    return replace(largest, stages=stages)
