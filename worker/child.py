@@ -39,6 +39,7 @@ _KEPT: Final = (
     "LD_LIBRARY_PATH",
     "BESPOKE_FAILPOINT",
 )
+_KEPT_BEGINNINGS: Final = ("OMP_", "MKL_", "OPENBLAS_", "GLOO_", "NCCL_")
 OUT_OF_MEMORY: Final = ("MemoryError", "not enough memory", "out of memory")
 _TAIL_BYTES: Final = 2000
 
@@ -46,9 +47,11 @@ _TAIL_BYTES: Final = 2000
 def scrubbed_environment(threads: int | None = None) -> dict[str, str]:
     """What a child may know: no database address, no keys."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    kept |= {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "MKL_", "GLOO_", "NCCL_"))}
+    kept |= {name: value for name, value in os.environ.items() if name.startswith(_KEPT_BEGINNINGS)}
     # Threads that wait must not spin: on a machine that does other things too, spinning costs more than waking up.
     kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # numpy's matrices are small here: a second thread gains little, and on a busy machine its waiting costs more than the work.
+    kept.setdefault("OPENBLAS_NUM_THREADS", "1")
     if threads is not None:
         kept["OMP_NUM_THREADS"] = str(threads)
     return kept | {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}

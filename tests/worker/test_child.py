@@ -87,3 +87,11 @@ def test_a_child_knows_no_secrets(tmp_path, monkeypatch):
     with start(tmp_path, "environment") as child:
         (message,) = child.messages()
     assert not {"BESPOKE_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "BESPOKE_DATA_DIR"} & set(message["environment"])
+
+
+def test_a_child_does_not_spin_while_it_waits(monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    assert {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}.items() <= scrubbed_environment().items()
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
+    assert scrubbed_environment()["OPENBLAS_NUM_THREADS"] == "4", "whoever sets it has a reason"
