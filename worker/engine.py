@@ -134,8 +134,8 @@ class Engine:
         """One attempt at a job; alone at first, where the worker that had it was lost. What it returns only the engine sees."""
         if self.context.stopping.is_set():
             raise WorkerStopping
-        state = self.context.transaction(lambda session: session.scalar(select(Job.state).where(Job.id == job_id)))
-        with self._probation.alone(job_id) if state == JobState.RUNNING else nullcontext():
+        state, lost = self.context.transaction(lambda session: _state_and_losses(session, job_id))
+        with self._probation.alone(job_id, suspected=lost > 0) if state == JobState.RUNNING else nullcontext():
             return self._attempt(job_id)
 
     def _attempt(self, job_id: str) -> dict[str, Any]:
@@ -170,6 +170,11 @@ class Engine:
     def _has_ended(self, job_id: str) -> bool:
         state = self.context.transaction(lambda session: session.scalar(select(Job.state).where(Job.id == job_id)))
         return state is None or state in ENDED
+
+
+def _state_and_losses(session: Session, job_id: str) -> tuple[str | None, int]:
+    """(state, crashes known so far): the loss that a claim would count is not among them."""
+    return session.scalar(select(Job.state).where(Job.id == job_id)), crashes(session, job_id)
 
 
 def claim(session: Session, job_id: str, worker_id: str) -> int | None:
