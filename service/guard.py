@@ -20,7 +20,7 @@ from starlette.responses import Response
 from service import strict_json
 from service.auth import AGENT_SCOPE, PUBLIC, SCOPES, Identity
 from service.dependencies import Services
-from service.errors import Problem, error
+from service.errors import Problem, error, not_found
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 JSON: Final = "json"
@@ -68,6 +68,7 @@ class GuardedRoute(APIRoute):
             services: Services = request.app.state.services
             identity = await self._admit(request, services)
             request.state.identity = identity
+            self._check_path(request)
             self._check_query(request)
             slot = nullcontext() if identity is None else services.limiter.concurrency.slot(identity.id)
             with slot:
@@ -86,6 +87,11 @@ class GuardedRoute(APIRoute):
         if identity.closed is not None:
             raise Problem("session_closed", f"the session is over ({identity.closed}); enrol the agent again")
         return identity
+
+    def _check_path(self, request: Request) -> None:
+        """PostgreSQL refuses NUL in text, so nothing has such a name; it must not reach a query that others share."""
+        if any("\x00" in str(value) for value in request.path_params.values()):
+            raise not_found("name or id")
 
     def _check_query(self, request: Request) -> None:
         names = [name for name, _ in request.query_params.multi_items()]

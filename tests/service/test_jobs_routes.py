@@ -429,3 +429,9 @@ def test_the_front(ready: Api) -> None:
     view = ready.get(f"/v1/supernets/{supernet}").json()
     assert view["state"] == "ready" and view["predictor"]["rmse"] < 0.01
     assert view["largest"]["accuracy"] > view["smallest"]["accuracy"]
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/a%00b", "/v1/jobs/a%00b/events", "/v1/devices/%00", "/v1/models/x%00/card"])
+def test_an_id_that_no_database_takes_is_not_there(both: Api, path: str) -> None:
+    """PostgreSQL refuses NUL in text; polls are read together, so such an id must not even reach the query of the others."""
+    is_problem(both.get(path), 404)
