@@ -33,10 +33,11 @@ def scaled(recipe: Recipe, share: float) -> Recipe:
     return replace(recipe, phases=phases)
 
 
-def mean_and_error(differences: Iterable[float]) -> tuple[float, float]:
-    """(mean, standard error) in points of differences in [0, 1]."""
+def mean_and_error(differences: Iterable[float]) -> tuple[float | None, float | None]:
+    """(mean, standard error) in points of differences in [0, 1]; None where there are too few to tell."""
     points = 100 * np.array(list(differences))
-    return float(points.mean()), float(points.std(ddof=1) / np.sqrt(len(points)))
+    mean = float(points.mean()) if len(points) else None
+    return mean, float(points.std(ddof=1) / np.sqrt(len(points))) if len(points) > 1 else None
 
 
 def main() -> None:
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--scored", type=int, default=120, help="sub-networks scored for the predictor")
     parser.add_argument("--share", type=float, default=1.0, help="share of the recipe's epochs")
     parser.add_argument("--train-samples", type=int, help="use that many training samples only")
+    parser.add_argument("--no-uniform", action="store_true", help="leave out the training without shrinking")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--folder", help="keep checkpoints and reports here")
     arguments = parser.parse_args()
@@ -73,6 +75,7 @@ def main() -> None:
                 folder / f"seed-{seed}",
                 networks=arguments.networks,
                 scored=arguments.scored,
+                without_shrinking=not arguments.no_uniform,
                 device=arguments.device,
                 progress=lambda message, seed=seed: print(f"seed {seed}: {message}", file=sys.stderr, flush=True),
             )
