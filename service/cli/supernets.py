@@ -70,7 +70,7 @@ def show(supernet_id: SupernetId, json_out: JsonOut = False) -> None:
 def train(
     space: Annotated[str, typer.Argument(help="Search space, such as digits-mbv3.")],
     dataset: Annotated[str, typer.Argument(help="Data set, such as digits.")],
-    recipe: Annotated[str | None, typer.Option(help="quick, standard or progressive; left out: the service's choice.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="quick, standard (where none is named) or progressive.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
     detach: Annotated[bool, typer.Option("--detach", help="Queue the job, print its id and return.")] = False,
 ) -> None:
