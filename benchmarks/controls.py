@@ -1,6 +1,7 @@
 """Sub-networks against the same networks trained alone with equal steps, and the recipe against no shrinking.
 
 `loss_points`: mean over seeds and budgets of stand-alone minus sub-network test accuracy, in points.
+`tuned_loss_points`: the same for sub-networks trained on for `--tune-epochs`; networks alone have as many epochs more.
 `shrinking_gain_points`: the recipe minus uniform sampling from the start. Each with the standard error over all networks
 of all seeds. Checkpoints in `--folder` let it go on.
 """
@@ -53,6 +54,9 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="share of the recipe's epochs")
     parser.add_argument("--train-samples", type=int, help="use that many training samples only")
     parser.add_argument("--no-uniform", action="store_true", help="leave out the training without shrinking")
+    parser.add_argument(
+        "--tune-epochs", type=int, default=0, help="train sub-networks on for so many; networks alone get them too"
+    )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--folder", help="keep checkpoints and reports here")
     arguments = parser.parse_args()
@@ -76,6 +80,7 @@ def main() -> None:
                 networks=arguments.networks,
                 scored=arguments.scored,
                 without_shrinking=not arguments.no_uniform,
+                tune_epochs=arguments.tune_epochs,
                 device=arguments.device,
                 progress=lambda message, seed=seed: print(f"seed {seed}: {message}", file=sys.stderr, flush=True),
             )
@@ -83,13 +88,17 @@ def main() -> None:
             found.append(controls)
     compared = [network for controls in found for network in controls.networks]
     loss, loss_error = mean_and_error(c.alone - c.supernet for c in compared)
+    tuned, tuned_error = mean_and_error(c.alone - c.tuned for c in compared if c.tuned is not None)
     gain, gain_error = mean_and_error(c.supernet - c.without_shrinking for c in compared if c.without_shrinking is not None)
     result = {
         "loss_points": loss,
         "loss_points_error": loss_error,
+        "tuned_loss_points": tuned,
+        "tuned_loss_points_error": tuned_error,
         "shrinking_gain_points": gain,
         "shrinking_gain_points_error": gain_error,
         "loss_points_by_seed": [c.loss_points for c in found],
+        "tuned_loss_points_by_seed": [c.tuned_loss_points for c in found],
         "shrinking_gain_points_by_seed": [c.shrinking_gain_points for c in found],
         "predictor_rmse": float(np.mean([c.predictor.rmse for c in found])),
         "predictor_kendall_tau": float(np.mean([c.predictor.kendall_tau for c in found])),

@@ -14,7 +14,14 @@ from supernets.spaces.catalog import space_named
 
 
 def report_supernet(
-    settings: Settings, supernet_id: str, folder: Path, *, networks: int, without_shrinking: bool, progress: Callable[[str], None]
+    settings: Settings,
+    supernet_id: str,
+    folder: Path,
+    *,
+    networks: int,
+    without_shrinking: bool,
+    tune_epochs: int,
+    progress: Callable[[str], None],
 ) -> tuple[list[Path], str]:
     """Train, compare, write report.json, report.md and report.png; the files and the report as Markdown.
 
@@ -45,6 +52,7 @@ def report_supernet(
         networks=networks,
         supernet=load_supernet(store.read(row.weights_sha256), space),
         without_shrinking=without_shrinking,
+        tune_epochs=tune_epochs,
         device=settings.training_device,
         progress=progress,
     )

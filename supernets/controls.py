@@ -25,11 +25,15 @@ from supernets.spaces.space import Space
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.splits import Dataset
+from supernets.tuning import alone, tuned
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One network, trained in three ways. Accuracies on the test split, in [0, 1]; None where it was not asked for."""
+    """One network, trained in several ways. Accuracies on the test split, in [0, 1]; None where it was not asked for.
+
+    tuned: the sub-network of the supernet, trained on for some epochs.
+    """
 
     architecture: Architecture
     macs: int
@@ -38,12 +42,15 @@ class Compared:
     without_shrinking: float | None
     alone: float
     alone_seconds: float
+    tuned: float | None = None
+    tuned_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Controls:
     """What a run of controls found.
 
+    steps: of the supernet; networks alone have those of tune_epochs on top, so that they are equal to tuned sub-networks.
     predictor: held-out error on validation, in [0, 1]. target_seconds: exact front of one more target, predictor given.
     supernet_seconds: of training the supernet (None where it was given), score_seconds: of the predictor's data.
     """
@@ -59,11 +66,18 @@ class Controls:
     supernet_seconds: float | None
     score_seconds: float
     target_seconds: float
+    tune_epochs: int = 0
 
     @property
     def loss_points(self) -> float:
         """Mean of stand-alone minus sub-network accuracy, in points; positive where the supernet costs accuracy."""
         return 100 * float(np.mean([c.alone - c.supernet for c in self.networks]))
+
+    @property
+    def tuned_loss_points(self) -> float | None:
+        """The same for the sub-networks after fine-tuning; None where it was not asked for."""
+        losses = [c.alone - c.tuned for c in self.networks if c.tuned is not None]
+        return 100 * float(np.mean(losses)) if losses else None
 
     @property
     def shrinking_gain_points(self) -> float | None:
@@ -72,19 +86,11 @@ class Controls:
         return 100 * float(np.mean(gains)) if gains else None
 
 
-def alone(space: Space, architecture: Architecture) -> Space:
-    """The space that holds this one network only."""
-    stages = tuple(
-        replace(stage, widths=(chosen.width,), depths=(chosen.depth,), choices=tuple((c,) for c in chosen.blocks))
-        for stage, chosen in zip(space.stages, architecture.stages, strict=True)
-    )
-    return replace(space, resolutions=(architecture.resolution,), stages=stages)
-
-
-def alone_recipe(recipe: Recipe) -> Recipe:
-    """The recipe for one network: as many epochs, the highest learning rate, labels only."""
+def alone_recipe(recipe: Recipe, more_epochs: int = 0) -> Recipe:
+    """The recipe for one network: as many epochs (and some more), the highest learning rate, labels only."""
     top = max(recipe.phases, key=lambda phase: phase.learning_rate)
-    phase = Phase("alone", recipe.epochs, top.learning_rate, warmup_epochs=min(2, recipe.epochs))
+    epochs = recipe.epochs + more_epochs
+    phase = Phase("alone", epochs, top.learning_rate, warmup_epochs=min(2, epochs))
     return replace(recipe, name=f"{recipe.name}, alone", phases=(phase,))
 
 
@@ -126,15 +132,19 @@ def run_controls(
     scored: int = 120,
     supernet: Supernet | None = None,
     without_shrinking: bool = True,
+    tune_epochs: int = 0,
     device: str = "cpu",
     progress: Callable[[str], None] = lambda message: None,
 ) -> Controls:
     """Train, compare, report. `networks`: which, or how many budgets; `supernet`: one already trained by this recipe.
 
+    tune_epochs: sub-networks are also trained on for that many epochs, and networks alone for as many more than the supernet.
     Checkpoints go to `folder`, so an interrupted run goes on. Raises InvalidTraining when no network is asked for.
     """
     if (networks if isinstance(networks, int) else len(networks)) < 1:
         raise InvalidTraining("ask for at least one sub-network")
+    if tune_epochs < 0:
+        raise InvalidTraining("the epochs of fine-tuning are 0 (none) or more")
     seconds: float | None = None
     if supernet is None:
         progress("training the supernet")
@@ -152,11 +162,22 @@ def run_controls(
     rows = []
     for number, architecture in enumerate(chosen, 1):
         progress(f"training network {number} of {len(chosen)} alone")
-        rows.append(_compare(architecture, supernet, control, predictor, dataset, recipe, seed, folder, device))
+        rows.append(_compare(architecture, supernet, control, predictor, dataset, recipe, seed, folder, device, tune_epochs))
     held_out = predictor.held_out or predictor.cross_validate(5)
     steps = recipe.epochs * max(1, len(dataset.train) // recipe.batch_size)
     return Controls(
-        space.name, dataset.name, recipe.name, seed, steps, tuple(rows), held_out, scored, seconds, score_seconds, target_seconds
+        space=space.name,
+        dataset=dataset.name,
+        recipe=recipe.name,
+        seed=seed,
+        steps=steps,
+        networks=tuple(rows),
+        predictor=held_out,
+        scored=scored,
+        supernet_seconds=seconds,
+        score_seconds=score_seconds,
+        target_seconds=target_seconds,
+        tune_epochs=tune_epochs,
     )
 
 
@@ -170,10 +191,18 @@ def _compare(
     seed: int,
     folder: Path,
     device: str,
+    tune_epochs: int,
 ) -> Compared:
-    space = supernet.space
-    single = alone(space, architecture)
-    own, seconds = train_quietly(single, dataset, alone_recipe(recipe), seed, folder / architecture.digest[:16], device)
+    space, name = supernet.space, architecture.digest[:16]
+    single, whole = alone(space, architecture), alone_recipe(recipe, tune_epochs)
+    own, seconds = train_quietly(
+        single, dataset, whole, seed, folder / (f"{name}-{tune_epochs}" if tune_epochs else name), device
+    )
+    trained_on: tuple[Supernet, float] | None = None
+    if tune_epochs:
+        trained_on = tuned(
+            supernet, architecture, dataset, recipe, tune_epochs, seed, folder / f"{name}-tuned-{tune_epochs}", device
+        )
 
     def test(network: Supernet) -> float:
         return float(Evaluator(network, dataset, "test").accuracies([architecture])[0])
@@ -186,4 +215,6 @@ def _compare(
         without_shrinking=None if control is None else test(control),
         alone=test(own),
         alone_seconds=seconds,
+        tuned=None if trained_on is None else test(trained_on[0]),
+        tuned_seconds=None if trained_on is None else trained_on[1],
     )

@@ -20,6 +20,8 @@ def as_json(found: Controls) -> dict[str, Any]:
         "seed": found.seed,
         "steps": found.steps,
         "loss_points": found.loss_points,
+        "tune_epochs": found.tune_epochs,
+        "tuned_loss_points": found.tuned_loss_points,
         "shrinking_gain_points": found.shrinking_gain_points,
         "predictor": {"rmse": found.predictor.rmse, "kendall_tau": found.predictor.kendall_tau, "networks": found.scored},
         "seconds": {
@@ -37,6 +39,8 @@ def as_json(found: Controls) -> dict[str, Any]:
                 "supernet": c.supernet,
                 "without_shrinking": c.without_shrinking,
                 "alone": c.alone,
+                "tuned": c.tuned,
+                "tuned_seconds": c.tuned_seconds,
             }
             for c in found.networks
         ],
@@ -50,25 +54,41 @@ def as_markdown(found: Controls) -> str:
     lines = [
         f"# Controls: {found.space} on {found.dataset}, recipe {found.recipe}, seed {found.seed}",
         "",
-        f"Every network was trained with {found.steps} steps of the same batches; accuracies are those of the test split.",
+        f"Accuracies are those of the test split. {_steps(found)}",
         "",
         f"- sub-networks against the same networks trained alone: {-data['loss_points']:+.2f} points on average",
+        *_tuned(found),
         f"- the recipe against uniform sampling from the start: {'not run' if gain is None else f'{gain:+.2f} points'}",
         f"- accuracy predictor, held out on {found.scored} scored sub-networks: RMSE {100 * found.predictor.rmse:.2f} points, "
         f"Kendall tau {found.predictor.kendall_tau:.2f}",
         f"- one more target device: {seconds['one_more_target']:.3f} s of search; training one network for it alone: "
         f"{seconds['one_network_alone']:.0f} s",
         "",
-        "| million MACs | px | predicted % | sub-network % | without shrinking % | alone % |",
-        "|---:|---:|---:|---:|---:|---:|",
+        "| million MACs | px | predicted % | sub-network % | fine-tuned % | without shrinking % | alone % |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for c in found.networks:
-        other = "" if c.without_shrinking is None else f"{100 * c.without_shrinking:.2f}"
-        lines.append(
-            f"| {c.macs / 1e6:.2f} | {c.architecture.resolution} | {100 * c.predicted:.2f} | {100 * c.supernet:.2f} "
-            f"| {other} | {100 * c.alone:.2f} |"
-        )
+        shares = (c.predicted, c.supernet, c.tuned, c.without_shrinking, c.alone)
+        cells = ("" if share is None else f"{100 * share:.2f}" for share in shares)
+        lines.append(f"| {c.macs / 1e6:.2f} | {c.architecture.resolution} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _steps(found: Controls) -> str:
+    if not found.tune_epochs:
+        return f"Every network was trained with {found.steps} steps of the same batches."
+    return (
+        f"The supernet was trained with {found.steps} steps; fine-tuning adds {found.tune_epochs} epochs, "
+        "and networks alone have all of these steps."
+    )
+
+
+def _tuned(found: Controls) -> list[str]:
+    """What fine-tuning leaves of the loss, and what it costs; nothing where it was not asked for."""
+    if found.tuned_loss_points is None:
+        return []
+    seconds = sum(c.tuned_seconds or 0.0 for c in found.networks) / len(found.networks)
+    return [f"- the same after fine-tuning: {-found.tuned_loss_points:+.2f} points, {seconds:.0f} s a network"]
 
 
 def as_picture(data: Mapping[str, Any], path: Path) -> None:
@@ -82,10 +102,11 @@ def as_picture(data: Mapping[str, Any], path: Path) -> None:
     macs = [network["macs"] / 1e6 for network in ordered]
     for key, style, label in (
         ("supernet", "o-", "sub-network of the supernet"),
-        ("alone", "s--", "trained alone, same steps"),
+        ("tuned", "D-.", "sub-network, fine-tuned"),
+        ("alone", "s--", "trained alone"),
         ("without_shrinking", "^:", "without shrinking"),
     ):
-        if all(network[key] is not None for network in ordered):
+        if all(network.get(key) is not None for network in ordered):
             axes.plot(macs, [100 * network[key] for network in ordered], style, label=label)
     axes.set(xscale="log", xlabel="million multiply-accumulates", ylabel="test accuracy, %")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -147,13 +147,20 @@ def report(
     without_shrinking: Annotated[
         bool, typer.Option("--without-shrinking/--skip-shrinking", help="Also train with uniform sampling from the start.")
     ] = True,
+    tune_epochs: Annotated[
+        int, typer.Option(min=0, max=1000, help="Also train each sub-network on for that many epochs, and compare.")
+    ] = 0,
 ) -> None:
     """Is a sub-network as good as the same network trained alone? Trains them with the same steps and compares.
 
     Also shows what progressive shrinking brings, how well accuracy is predicted, and what one more device costs.
     Runs on the service's own machine and takes as long as training that many networks; interrupted, it goes on.
 
-    Example: [cyan]bespoke supernets report sup_5f... -o report --networks 3[/]
+    Examples:
+
+    [cyan]bespoke supernets report sup_5f... -o report --networks 3[/]
+
+    [cyan]bespoke supernets report sup_5f... --tune-epochs 5[/]  what a short fine-tuning of each network brings
     """
     from service.reporting import report_supernet
 
@@ -163,6 +170,7 @@ def report(
         output,
         networks=networks,
         without_shrinking=without_shrinking,
+        tune_epochs=tune_epochs,
         progress=lambda message: errors.print(escape(message)),
     )
     say(escape(text))

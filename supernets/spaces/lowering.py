@@ -86,11 +86,14 @@ def all_operators(space: Space, resolution: int) -> list[Operator]:
 
 
 def block_choices(space: Space) -> dict[tuple[int, int], list[Operator]]:
-    """(stage, block) -> every operator a block may be at one resolution (not the max-pool after it), in order."""
+    """(stage, block) -> every operator a block may be at one resolution (not the max-pool after it), in order.
+
+    A block that can only be left out (ProxylessNAS's Zero) has none and is not among them.
+    """
     found: dict[tuple[int, int], dict[Operator, None]] = {}
     for stage, (_, _, block), _, operators in _cells(space, space.resolutions[0]):
         found.setdefault((stage, block), {}).update(dict.fromkeys(operators[:1]))
-    return {at: list(operators) for at, operators in found.items()}
+    return {at: list(operators) for at, operators in found.items() if operators}
 
 
 _Cell = tuple[int, tuple[int, int, int], int, tuple[Operator, ...]]

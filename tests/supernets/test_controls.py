@@ -9,7 +9,7 @@ import torch
 
 from latency_tables.errors import InvalidTraining
 from supernets.accuracy import AccuracyPredictor
-from supernets.controls import alone, alone_recipe, budget_networks, run_controls, unshrunk_recipe
+from supernets.controls import alone_recipe, budget_networks, run_controls, unshrunk_recipe
 from supernets.elastic.network import Supernet
 from supernets.report import as_json, as_markdown, write_report
 from supernets.spaces.architecture import Choice
@@ -20,6 +20,7 @@ from supernets.subnet import cut_out
 from supernets.training.catalog import recipe_named
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.splits import Dataset, Split
+from supernets.tuning import alone, specialised, tune_recipe, tuned
 
 OPTIONS = tuple(Choice(k, e) for k in (3, 5) for e in (2, 3))
 STAGES = (
@@ -89,6 +90,41 @@ def test_a_network_alone_has_no_weights_to_spare():
     assert sum(p.numel() for p in own.parameters()) == plain.parameter_count()
 
 
+def test_controls_with_fine_tuning(tmp_path):
+    torch.set_num_threads(1)
+    options = {"networks": 2, "scored": 10, "without_shrinking": False, "tune_epochs": 2}
+    found = run_controls(TINY, dataset(), RECIPE, 0, tmp_path / "work", **options)
+    assert all(0 <= c.tuned <= 1 and c.tuned_seconds > 0 for c in found.networks)
+    assert found.tuned_loss_points == pytest.approx(100 * np.mean([c.alone - c.tuned for c in found.networks]))
+    assert "after fine-tuning" in as_markdown(found) and "adds 2 epochs" in as_markdown(found)
+    assert write_report(found, tmp_path / "report")[2].read_bytes().startswith(b"\x89PNG")
+    again = run_controls(TINY, dataset(), RECIPE, 0, tmp_path / "work", **options)
+    assert again.networks == found.networks
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_specialised_network_is_the_one_of_the_supernet(name):
+    space = space_named(name)
+    (architecture,) = space.at(space.resolutions[:1]).sample(np.random.default_rng(1), 1)
+    supernet = Supernet(space, generator=torch.Generator().manual_seed(0)).eval()
+    images = torch.randn(2, space.in_channels, architecture.resolution, architecture.resolution)
+    with torch.no_grad():
+        expected = supernet(images, architecture)
+        torch.testing.assert_close(specialised(supernet, architecture).eval()(images, architecture), expected)
+
+
+def test_fine_tuning_starts_where_the_sub_network_is(tmp_path):
+    torch.set_num_threads(1)
+    supernet, architecture = Supernet(TINY), TINY.largest()
+    before = {key: value.clone() for key, value in supernet.state_dict().items()}
+    gentle = replace(tune_recipe(RECIPE, 1), phases=(replace(tune_recipe(RECIPE, 1).phases[0], learning_rate=1e-9),))
+    own, _ = tuned(supernet, architecture, dataset(), gentle, 1, 0, tmp_path)
+    start = specialised(supernet, architecture)
+    for (key, after), first in zip(own.named_parameters(), start.parameters(), strict=True):
+        torch.testing.assert_close(after, first, msg=key)
+    assert all(torch.equal(value, before[key]) for key, value in supernet.state_dict().items())  # the supernet is left alone
+
+
 @pytest.mark.parametrize("name", ["quick", "progressive"])
 def test_controls_have_equal_steps(name):
     recipe = recipe_named(name)
@@ -107,3 +143,10 @@ def test_budgets_are_spread_over_the_front():
 def test_nothing_asked(tmp_path):
     with pytest.raises(InvalidTraining):
         run_controls(TINY, dataset(), RECIPE, 0, tmp_path, networks=0)
+
+
+def test_fine_tuning_for_no_epochs(tmp_path):
+    with pytest.raises(InvalidTraining, match="at least one epoch"):
+        tuned(Supernet(TINY), TINY.largest(), dataset(), RECIPE, 0, 0, tmp_path)
+    with pytest.raises(InvalidTraining, match="0"):
+        run_controls(TINY, dataset(), RECIPE, 0, tmp_path, tune_epochs=-1)

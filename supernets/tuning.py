@@ -1,0 +1,82 @@
+"""One network of a supernet, trained on from the weights it has there.
+
+Once-for-All (Cai et al., ICLR 2020) offers it for whom the sub-network as it is cut out is not accurate enough: a few epochs
+of one network, instead of all epochs of training it alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from latency_tables.errors import InvalidTraining
+from supernets.elastic.block import ElasticConvBlock
+from supernets.elastic.network import Supernet
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.space import Space
+from supernets.training.loop import Trainer
+from supernets.training.recipe import Phase, Recipe
+from supernets.training.splits import Dataset
+
+RATE_SHARE = 0.2  # of the recipe's highest learning rate: the weights are to be kept, not found anew
+
+
+def alone(space: Space, architecture: Architecture) -> Space:
+    """The space that holds this one network only."""
+    stages = tuple(
+        replace(stage, widths=(chosen.width,), depths=(chosen.depth,), choices=tuple((c,) for c in chosen.blocks))
+        for stage, chosen in zip(space.stages, architecture.stages, strict=True)
+    )
+    return replace(space, resolutions=(architecture.resolution,), stages=stages)
+
+
+def tune_recipe(recipe: Recipe, epochs: int) -> Recipe:
+    """That many epochs of one network with a fifth of the recipe's highest learning rate, labels only.
+
+    Raises InvalidTraining for less than one epoch.
+    """
+    top = max(phase.learning_rate for phase in recipe.phases)
+    phase = Phase("tune", epochs, RATE_SHARE * top, warmup_epochs=1 if epochs > 1 else 0)
+    return replace(recipe, name=f"{recipe.name}, tuned", phases=(phase,))
+
+
+@torch.no_grad()
+def specialised(supernet: Supernet, architecture: Architecture) -> Supernet:
+    """The supernet of `alone(space, architecture)` with the weights that this network has in the given one."""
+    own = Supernet(alone(supernet.space, architecture))
+    for name, operator in supernet.plan(architecture):
+        if not name:
+            continue
+        block, state = own.block(name), supernet.block(name).state(operator)
+        if isinstance(block, ElasticConvBlock) and not operator.residual:
+            state = {f"unit.{key}": value for key, value in state.items()}
+        block.load_state_dict(state)
+    return own
+
+
+def tuned(
+    supernet: Supernet,
+    architecture: Architecture,
+    dataset: Dataset,
+    recipe: Recipe,
+    epochs: int,
+    seed: int,
+    folder: Path,
+    device: str = "cpu",
+) -> tuple[Supernet, float]:
+    """(the network after `epochs` of training on, as a supernet of itself alone; seconds).
+
+    Goes on where an earlier run in `folder` stopped; a folder belongs to one supernet. Its batch-norm statistics have to be
+    recalibrated, as those of any sub-network. Raises InvalidTraining, InvalidCheckpoint, TrainingDiverged.
+    """
+    if epochs < 1:
+        raise InvalidTraining("fine-tuning takes at least one epoch")
+    start = specialised(supernet, architecture)
+    short = tune_recipe(recipe, epochs)
+    digest = f"{supernet.space.name} {architecture.digest} {dataset.name} {short.to_json()} {seed}"
+    trainer = Trainer(start.space, dataset, short, seed, device=device, inputs_digest=digest)
+    trainer.supernet.load_state_dict(start.state_dict())
+    trainer.run(folder)
+    return trainer.supernet.eval(), trainer.seconds
