@@ -29,11 +29,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60, help="stop killing after that many minutes")
     parser.add_argument("--database", choices=("both", "sqlite", "postgresql"), default="both")
     options = parser.parse_args()
-    names = ("sqlite", "postgresql") if options.database == "both" else (options.database,)
-    reason = postgres.why_not()
-    if "postgresql" in names and reason is not None:
-        print(f"PostgreSQL is left out: {reason}", file=sys.stderr)
-        names = tuple(name for name in names if name != "postgresql")
+    names = postgres.databases(options.database)
     runs = {name: run(name, options.kills // len(names), options.seed, 60 * options.minutes / len(names)) for name in names}
     keys = ("kills", "acknowledged", "lost", "finished_twice", "damaged", "doctor_findings", "rerun_steps", "fenced", "requeued")
     total = {key: sum(one[key] for one in runs.values()) for key in keys}

@@ -161,7 +161,7 @@ def run_controls(
         control, _ = train_quietly(space, dataset, unshrunk_recipe(recipe), seed, folder / "without_shrinking", device)
     rows = []
     for number, architecture in enumerate(chosen, 1):
-        progress(f"training network {number} of {len(chosen)} alone")
+        progress(f"training network {number} of {len(chosen)} alone{' and on from the supernet' if tune_epochs else ''}")
         rows.append(_compare(architecture, supernet, control, predictor, dataset, recipe, seed, folder, device, tune_epochs))
     held_out = predictor.held_out or predictor.cross_validate(5)
     steps = recipe.epochs * max(1, len(dataset.train) // recipe.batch_size)
@@ -193,16 +193,12 @@ def _compare(
     device: str,
     tune_epochs: int,
 ) -> Compared:
-    space, name = supernet.space, architecture.digest[:16]
-    single, whole = alone(space, architecture), alone_recipe(recipe, tune_epochs)
-    own, seconds = train_quietly(
-        single, dataset, whole, seed, folder / (f"{name}-{tune_epochs}" if tune_epochs else name), device
-    )
+    space, whole = supernet.space, alone_recipe(recipe, tune_epochs)
+    place = folder / architecture.digest[:16]
+    own, seconds = train_quietly(alone(space, architecture), dataset, whole, seed, place / f"alone-{whole.epochs}", device)
     trained_on: tuple[Supernet, float] | None = None
     if tune_epochs:
-        trained_on = tuned(
-            supernet, architecture, dataset, recipe, tune_epochs, seed, folder / f"{name}-tuned-{tune_epochs}", device
-        )
+        trained_on = tuned(supernet, architecture, dataset, recipe, tune_epochs, seed, place / f"tuned-{tune_epochs}", device)
 
     def test(network: Supernet) -> float:
         return float(Evaluator(network, dataset, "test").accuracies([architecture])[0])

@@ -6,13 +6,13 @@ of one network, instead of all epochs of training it alone.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from latency_tables.errors import InvalidTraining
-from supernets.elastic.block import ElasticConvBlock
 from supernets.elastic.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
@@ -47,12 +47,8 @@ def specialised(supernet: Supernet, architecture: Architecture) -> Supernet:
     """The supernet of `alone(space, architecture)` with the weights that this network has in the given one."""
     own = Supernet(alone(supernet.space, architecture))
     for name, operator in supernet.plan(architecture):
-        if not name:
-            continue
-        block, state = own.block(name), supernet.block(name).state(operator)
-        if isinstance(block, ElasticConvBlock) and not operator.residual:
-            state = {f"unit.{key}": value for key, value in state.items()}
-        block.load_state_dict(state)
+        if name:
+            own.block(name).take(operator, supernet.block(name).state(operator))
     return own
 
 
@@ -68,15 +64,23 @@ def tuned(
 ) -> tuple[Supernet, float]:
     """(the network after `epochs` of training on, as a supernet of itself alone; seconds).
 
-    Goes on where an earlier run in `folder` stopped; a folder belongs to one supernet. Its batch-norm statistics have to be
-    recalibrated, as those of any sub-network. Raises InvalidTraining, InvalidCheckpoint, TrainingDiverged.
+    Goes on where an earlier run in `folder` stopped, from the same weights. Its batch-norm statistics have to be recalibrated,
+    as those of any sub-network. Raises InvalidTraining, InvalidCheckpoint (other weights, another training), TrainingDiverged.
     """
     if epochs < 1:
         raise InvalidTraining("fine-tuning takes at least one epoch")
     start = specialised(supernet, architecture)
     short = tune_recipe(recipe, epochs)
-    digest = f"{supernet.space.name} {architecture.digest} {dataset.name} {short.to_json()} {seed}"
+    digest = f"{_weights_digest(start)} {architecture.digest} {dataset.name} {short.to_json()} {seed}"
     trainer = Trainer(start.space, dataset, short, seed, device=device, inputs_digest=digest)
     trainer.supernet.load_state_dict(start.state_dict())
     trainer.run(folder)
     return trainer.supernet.eval(), trainer.seconds
+
+
+def _weights_digest(network: Supernet) -> str:
+    """SHA-256 of all parameters, in order."""
+    found = hashlib.sha256()
+    for parameter in network.parameters():
+        found.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

@@ -148,7 +148,10 @@ def report(
         bool, typer.Option("--without-shrinking/--skip-shrinking", help="Also train with uniform sampling from the start.")
     ] = True,
     tune_epochs: Annotated[
-        int, typer.Option(min=0, max=1000, help="Also train each sub-network on for that many epochs, and compare.")
+        int,
+        typer.Option(
+            min=0, max=1000, help="Also train each sub-network on for that many epochs; networks alone get as many more."
+        ),
     ] = 0,
 ) -> None:
     """Is a sub-network as good as the same network trained alone? Trains them with the same steps and compares.

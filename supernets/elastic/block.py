@@ -56,6 +56,10 @@ class ElasticBlock(nn.Module):
         """State dict of `build_operator(op)` with this block's weights; views where nothing is computed."""
         raise NotImplementedError
 
+    def take(self, op: Operator, state: State) -> None:
+        """Copy what `state` gives; this block must be one that can be `op` only."""
+        self.load_state_dict(state)
+
 
 class ElasticConvBlock(ElasticBlock):
     """`conv`: elastic in width and kernel; with a residual where the operator has one."""
@@ -73,6 +77,9 @@ class ElasticConvBlock(ElasticBlock):
 
     def state(self, op: Operator) -> State:
         return self.unit.state("unit." if op.residual else "", op.in_channels, op.out_channels, op.kernel)
+
+    def take(self, op: Operator, state: State) -> None:
+        (self if op.residual else self.unit).load_state_dict(state)
 
 
 class ElasticSqueezeExcite(nn.Module):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from latency_tables.errors import InvalidTraining
+from latency_tables.errors import InvalidCheckpoint, InvalidTraining
 from supernets.accuracy import AccuracyPredictor
 from supernets.controls import alone_recipe, budget_networks, run_controls, unshrunk_recipe
 from supernets.elastic.network import Supernet
@@ -125,6 +125,17 @@ def test_fine_tuning_starts_where_the_sub_network_is(tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in supernet.state_dict().items())  # the supernet is left alone
 
 
+def test_fine_tuning_of_other_weights_is_another_training(tmp_path):
+    torch.set_num_threads(1)
+    architecture = TINY.largest()
+    own, _ = tuned(Supernet(TINY, generator=torch.Generator().manual_seed(0)), architecture, dataset(), RECIPE, 1, 0, tmp_path)
+    again, _ = tuned(Supernet(TINY, generator=torch.Generator().manual_seed(0)), architecture, dataset(), RECIPE, 1, 0, tmp_path)
+    for first, second in zip(own.parameters(), again.parameters(), strict=True):
+        assert torch.equal(first, second)
+    with pytest.raises(InvalidCheckpoint, match="another training"):
+        tuned(Supernet(TINY, generator=torch.Generator().manual_seed(1)), architecture, dataset(), RECIPE, 1, 0, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["quick", "progressive"])
 def test_controls_have_equal_steps(name):
     recipe = recipe_named(name)
@@ -148,5 +159,5 @@ def test_nothing_asked(tmp_path):
 def test_fine_tuning_for_no_epochs(tmp_path):
     with pytest.raises(InvalidTraining, match="at least one epoch"):
         tuned(Supernet(TINY), TINY.largest(), dataset(), RECIPE, 0, 0, tmp_path)
-    with pytest.raises(InvalidTraining, match="0"):
+    with pytest.raises(InvalidTraining, match="fine-tuning"):
         run_controls(TINY, dataset(), RECIPE, 0, tmp_path, tune_epochs=-1)

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,19 @@ def why_not() -> str | None:
     if os.geteuid() == 0 and _account() is None:
         return "PostgreSQL refuses to run as root and there is no account `postgres`"
     return None
+
+
+def databases(asked: str) -> tuple[str, ...]:
+    """`sqlite`, `postgresql` or, asked for `both`, those that can be had here; says what is left out, ends the program where
+    nothing is left, so that a benchmark of nothing does not pass."""
+    names = ("sqlite", "postgresql") if asked == "both" else (asked,)
+    reason = why_not()
+    if reason is None or "postgresql" not in names:
+        return names
+    if names == ("postgresql",):
+        raise SystemExit(f"PostgreSQL was asked for: {reason}")
+    print(f"PostgreSQL is left out: {reason}", file=sys.stderr)
+    return ("sqlite",)
 
 
 class PostgresServer:

@@ -112,6 +112,8 @@ def test_scores_of_an_unknown_supernet_or_in_another_form_are_refused(bespoke: B
     assert done.status == 1 and "bespoke supernets list" in done.err
     done = bespoke("supernets", "report", "sup_unknown")
     assert done.status == 1 and "bespoke supernets list" in done.err
+    done = bespoke("supernets", "report", "sup_unknown", "--tune-epochs", "-1")
+    assert done.status == 2 and "--tune-epochs" in done.err
 
 
 def test_tables_are_converted_without_a_service(bespoke: Bespoke, server: Server, tmp_path: Path) -> None:
