@@ -148,9 +148,13 @@ def at_resolutions(dense: DenseTable, space: Space, kept: Space) -> DenseTable:
 
 @dataclass
 class PriceBook:
-    """Prices, remembered: everything here follows from immutable rows, so nothing is ever stale. Thread-safe."""
+    """Prices, remembered: everything here follows from immutable rows, so nothing is ever stale. Thread-safe.
+
+    ignored_session: whose networks count for nothing. A job ignores its own, so that it solves the same when taken up again.
+    """
 
     most: int = 64
+    ignored_session: str | None = None
     _kept: OrderedDict[Hashable, Any] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -191,7 +195,8 @@ class PriceBook:
     def fit(self, session: Session, table: Table, device: Device, space: Space) -> Fit:
         """The calibration of a table from the device's whole networks, or why there is none."""
         here, sums = self.sums(session, table, device, space)
-        rows = measurement_rows.networks(session, device.id, space.name, space.classes)
+        measured = measurement_rows.networks(session, device.id, space.name, space.classes)
+        rows = [row for row in measured if self.ignored_session is None or row.session != self.ignored_session]
         last = max((row.created_at for row in rows), default=None)
 
         def make() -> Fit:

@@ -7,6 +7,7 @@ of one network, instead of all epochs of training it alone.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from latency_tables.errors import InvalidTraining
 from supernets.elastic.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
-from supernets.training.loop import Trainer
+from supernets.training.loop import Progress, Trainer
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.splits import Dataset
 
@@ -61,6 +62,7 @@ def tuned(
     seed: int,
     folder: Path,
     device: str = "cpu",
+    report: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[Supernet, float]:
     """(the network after `epochs` of training on, as a supernet of itself alone; seconds).
 
@@ -74,7 +76,7 @@ def tuned(
     digest = f"{_weights_digest(start)} {architecture.digest} {dataset.name} {short.to_json()} {seed}"
     trainer = Trainer(start.space, dataset, short, seed, device=device, inputs_digest=digest)
     trainer.supernet.load_state_dict(start.state_dict())
-    trainer.run(folder)
+    trainer.run(folder, report)
     return trainer.supernet.eval(), trainer.seconds
 
 

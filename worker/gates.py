@@ -18,7 +18,7 @@ from worker.laboratory import Laboratory
 from worker.packing import packed_problem, unpacked_result
 from worker.steps import step_digest
 from worker.targets import Target
-from worker.upkeep import GATES
+from worker.upkeep import TRAININGS
 
 if TYPE_CHECKING:
     from worker.pipelines.train_supernet import ReadySupernet
@@ -74,7 +74,7 @@ class Gates:
 
     def _train(self, laboratory: Laboratory, target: Target, problem: Problem, inputs: dict[str, Any]) -> dict[str, Any]:
         digest = step_digest(STEP, inputs)
-        folder = self.run.context.work_folder(f"{GATES}{self.run.job_id}") / digest[:32]
+        folder = self.run.context.work_folder(f"{TRAININGS}{self.run.job_id}") / digest[:32]
         asked = {
             "supernet": self.loaded,
             "problem": packed_problem(problem),

@@ -29,7 +29,7 @@ from service.db.models import Job, Worker, now
 from service.jobs import JobState, move
 from service.settings import Settings
 from worker.steps import TRANSIENT
-from worker.upkeep import TIDY_S, prune, sweep_files, sweep_gates
+from worker.upkeep import TIDY_S, prune, sweep_files, sweep_trainings
 
 FENCED: Final = 75
 SWEEP_S: Final = 1.0
@@ -137,9 +137,9 @@ class Liveness:
     def _tidy(self) -> None:
         pruned = prune(self._client)
         removed = sweep_files(self._sessions, ArtifactStore(self._settings.data_dir / "artifacts"))
-        gates = sweep_gates(self._sessions, self._settings.data_dir / "work")
-        if pruned or removed or gates:
-            log.info("tidied", extra={"workflows": pruned, "files": removed, "gates": gates})
+        trainings = sweep_trainings(self._sessions, self._settings.data_dir / "work")
+        if pruned or removed or trainings:
+            log.info("tidied", extra={"workflows": pruned, "files": removed, "trainings": trainings})
 
     def _bury(self, session: Session) -> None:
         listened_s = min(time.monotonic() - self._looked, 2 * self._settings.heartbeat_s)

@@ -24,7 +24,10 @@ _PACKAGES: Final = ("bespoke-nas", "torch", "onnx", "onnxruntime", "numpy")
 
 @dataclass(frozen=True)
 class Delivered:
-    """A network on its way out. accuracies are shares in [0, 1]; predicted: by the predictor, validation: on the supernet."""
+    """A network on its way out. accuracies are shares in [0, 1]; predicted: by the predictor, validation: of its own weights.
+
+    tuning: what training it on has brought; None where that was not asked for.
+    """
 
     architecture: Architecture
     predicted_ms: float
@@ -36,6 +39,7 @@ class Delivered:
     file: dict[str, Any]
     measured_ms: float | None = None
     test: dict[str, Any] | None = None
+    tuning: dict[str, Any] | None = None
 
     @classmethod
     def of(
@@ -100,6 +104,7 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
             "split": "test",
             "samples": test.get("samples"),
         },
+        "tuning": network.tuning,
         "search": {
             **network.search,
             "runner_up": list(network.runner_up),

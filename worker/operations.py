@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from safetensors.torch import save
 
 from latency_tables.errors import ExportFailed
 from latency_tables.operators import Operator
@@ -30,6 +32,9 @@ from supernets.training.batchnorm import calibration_inputs, recalibrate
 from supernets.training.catalog import RECIPES
 from supernets.training.data import Dataset, load_dataset
 from supernets.training.job import load_supernet
+from supernets.training.loop import Progress as TrainingProgress
+from supernets.training.recipe import Recipe
+from supernets.tuning import alone, tuned
 from worker.packing import packed_result, unpacked_problem
 
 Progress = Callable[[int, int], None]
@@ -99,6 +104,31 @@ def test_accuracy(
     return {"accuracy": right / len(labels), "samples": len(labels), "dataset": dataset.name, "split": "test"}
 
 
+def fine_tune(
+    *,
+    progress: Callable[..., None],
+    places: dict[str, Any],
+    supernet: dict[str, Any],
+    architecture: dict[str, Any],
+    recipe: str,
+    epochs: int,
+    seed: int,
+    device: str,
+    folder: str,
+) -> dict[str, Any]:
+    """Weights of one sub-network after training on, as those of a supernet with `alone`; checkpoints in a folder meanwhile."""
+    space, network, dataset = _load(places, supernet)
+    wanted = space.from_json(architecture)
+
+    def report(said: TrainingProgress) -> None:
+        progress(round(said.fraction * 1000), 1000, epoch=said.epoch, epochs=said.epochs, loss=said.loss, eta_s=said.eta_s)
+
+    own, seconds = tuned(network, wanted, dataset, _followed(recipe), epochs, seed, Path(folder), device, report)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own.state_dict().items()}
+    sha256, size_bytes = ArtifactStore(Path(places["store"])).put(save(tensors))
+    return {"weights_sha256": sha256, "size_bytes": size_bytes, "seconds": seconds}
+
+
 def operator_files(*, progress: Progress, places: dict[str, Any], operators: Sequence[str]) -> dict[str, Any]:
     """Micro-benchmarks of operators: {operator text: [sha256, size in bytes]}."""
     store = ArtifactStore(Path(places["store"]))
@@ -143,7 +173,7 @@ def train_gates(
 ) -> dict[str, Any]:
     """Log-probabilities of every value of every gene, trained with the weights; checkpoints in a folder until they are done."""
     space, network, dataset = _load(places, supernet)
-    followed = RECIPES.get(recipe, RECIPES["standard"])  # an imported supernet has none of ours
+    followed = _followed(recipe)
 
     def report(said: gate_job.GateProgress) -> None:
         told = {**asdict(said.step), "epochs": said.epochs, "eta_s": said.eta_s, "whole_s": said.whole_s}
@@ -187,6 +217,7 @@ OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "solve": search,
     "train_gates": train_gates,
     "choose": choose,
+    "fine_tune": fine_tune,
     "deliver": deliver,
     "test_accuracy": test_accuracy,
     "operator_files": operator_files,
@@ -194,19 +225,24 @@ OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
 }
 
 
+def _followed(recipe: str) -> Recipe:
+    """The recipe that a supernet was trained by; an imported one has none of ours and is trained on by the usual one."""
+    return RECIPES.get(recipe, RECIPES["standard"])
+
+
 def _load(places: dict[str, Any], supernet: dict[str, Any]) -> tuple[Space, Supernet, Dataset]:
-    """Space, weights and data set of a supernet, `{"space", "classes", "dataset", "weights_sha256"}`."""
+    """Space, weights and data set of a supernet, `{"space", "classes", "dataset", "weights_sha256"}`.
+
+    `alone` beside them is the architecture of a network that was trained on: then the weights are its own.
+    """
     registered = tuple(sorted(places["registered"].items()))
-    return _loaded(
-        places["store"], places["data_dir"], registered, supernet["space"], supernet["classes"], supernet["dataset"],
-        supernet["weights_sha256"],
-    )  # fmt: skip
+    return _loaded(places["store"], places["data_dir"], registered, json.dumps(supernet, sort_keys=True))
 
 
-@lru_cache(maxsize=1)
-def _loaded(
-    store: str, data_dir: str, registered: tuple[tuple[str, str], ...], space: str, classes: int, dataset: str, sha256: str
-) -> tuple[Space, Supernet, Dataset]:
-    sized = space_named(space).with_classes(classes)
-    weights = ArtifactStore(Path(store)).read(sha256)
-    return sized, load_supernet(weights, sized), load_dataset(dataset, Path(data_dir), dict(registered))
+@lru_cache(maxsize=2)  # a supernet, and the network that was trained on from it
+def _loaded(store: str, data_dir: str, registered: tuple[tuple[str, str], ...], supernet: str) -> tuple[Space, Supernet, Dataset]:
+    asked = json.loads(supernet)
+    sized = space_named(asked["space"]).with_classes(asked["classes"])
+    own = alone(sized, sized.from_json(asked["alone"])) if "alone" in asked else sized
+    weights = ArtifactStore(Path(store)).read(asked["weights_sha256"])
+    return sized, load_supernet(weights, own), load_dataset(asked["dataset"], Path(data_dir), dict(registered))

@@ -17,7 +17,7 @@ from service.db.models import Artifact, Job, now
 TIDY_S: Final = 3600.0
 KEPT: Final = timedelta(days=7)
 MOST_AT_ONCE: Final = 1000
-GATES: Final = "gates-"  # and a job's id: the folder of its gate trainings' checkpoints
+TRAININGS: Final = "trainings-"  # and a job's id: the folder of checkpoints of what it trains for itself
 FILE_AGE_S: Final = 86_400.0  # far longer than any step takes from writing a file to naming it in a row
 _OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
@@ -40,9 +40,9 @@ def sweep_files(sessions: sessionmaker[Session], store: ArtifactStore, older_tha
     return len(store.sweep(referenced, older_than_s))
 
 
-def sweep_gates(sessions: sessionmaker[Session], work: Path, kept: timedelta = KEPT) -> int:
-    """Remove the checkpoints of gate trainings whose job ended longer ago, or is not there any more; how many jobs'."""
-    found = {folder.name.removeprefix(GATES): folder for folder in work.glob(f"{GATES}*")}
+def sweep_trainings(sessions: sessionmaker[Session], work: Path, kept: timedelta = KEPT) -> int:
+    """Remove the checkpoints of trainings whose job ended longer ago, or is not there any more; how many jobs'."""
+    found = {folder.name.removeprefix(TRAININGS): folder for folder in work.glob(f"{TRAININGS}*")}
     recent = or_(Job.ended_at.is_(None), Job.ended_at > now() - kept)
     with sessions() as session:
         needed = set(session.scalars(select(Job.id).where(Job.id.in_(found), recent)))

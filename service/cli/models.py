@@ -84,6 +84,8 @@ def print_card(card: dict[str, Any]) -> None:
         f"on {accuracy.get('samples')} images of {accuracy.get('dataset')} ({accuracy.get('split')})"
     )
     say(f"  search    {search.get('strategy')}, {_proof(search)}")
+    if card.get("tuning"):
+        say(f"  tuning    {_tuned(card['tuning'])}")
     say(
         f"  file      {file.get('size_bytes', 0):,} bytes, {file.get('parameters', 0):,} parameters, "
         f"{file.get('macs', 0):,} MACs, opset {file.get('opset')}"
@@ -102,6 +104,13 @@ def _proof(search: dict[str, Any]) -> str:
     gates = search.get("gates")
     trained = "" if not gates else f"gates trained for {gates['warmup_epochs']} + {gates['epochs']} epochs, "
     return trained + ("not proven optimal" if search.get("gap") is None else f"gap {search['gap']:.3g}")
+
+
+def _tuned(tuning: dict[str, Any]) -> str:
+    """What training on has brought."""
+    before, after = (percent(tuning.get(key), 2) for key in ("validation_before", "validation"))
+    kept = "" if tuning.get("kept") else ", so it is delivered as it was cut out"
+    return f"{tuning.get('epochs')} epochs in {tuning.get('seconds', 0):.0f} s: {before} to {after} on the validation split{kept}"
 
 
 def _verdict(latency: dict[str, Any]) -> str:

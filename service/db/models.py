@@ -228,7 +228,7 @@ class Artifact(Base):
     __tablename__ = "artifacts"
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
-    kind: Mapped[str] = mapped_column(String(32))  # onnx_model | onnx_benchmark | supernet | report
+    kind: Mapped[str] = mapped_column(String(32))  # onnx_model | onnx_benchmark | supernet | subnetwork | report
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

@@ -56,8 +56,7 @@ def search(
             "candidates": body.candidates,
             "verify": body.verify,
         }
-        if body.gate_epochs is not None:
-            request["gate_epochs"] = body.gate_epochs
+        request |= body.model_dump(include={"gate_epochs", "tune_epochs"}, exclude_none=True)
         return submit(services, session, caller.tenant_id, "search", request)
 
     job = once(services, caller, idempotency_key, request_digest("POST", PATH, body.model_dump()), action)

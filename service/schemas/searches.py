@@ -21,6 +21,9 @@ class SupernetIn(Strict):
 Limit = Annotated[int, Field(ge=1, le=10**15)]
 
 
+Epochs = Annotated[int, Field(ge=1, le=1000)]
+
+
 class Budget(Strict):
     """What a network may take at most, all of it at once.
 
@@ -47,6 +50,7 @@ class SearchIn(Strict):
     """One job, one or many targets. Name a supernet, or a space and a data set.
 
     gate_epochs: for strategy gradient, how many epochs it searches for each target, instead of those of the recipe.
+    tune_epochs: how many epochs the chosen network is trained on before it is delivered; left out: as it is cut out.
     """
 
     supernet: Id | None = None
@@ -59,7 +63,8 @@ class SearchIn(Strict):
     confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
     candidates: Annotated[int, Field(ge=1, le=64)] = 5
     verify: bool = True
-    gate_epochs: Annotated[int, Field(ge=1, le=1000)] | None = None
+    gate_epochs: Epochs | None = None
+    tune_epochs: Epochs | None = None
 
     @model_validator(mode="after")
     def _gates_by_gradient(self) -> Self:

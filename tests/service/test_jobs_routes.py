@@ -125,6 +125,19 @@ def test_gate_epochs_are_for_the_strategy_that_trains(ready: Api) -> None:
         is_problem(ready.post("/v1/searches", search_request(supernet, 50.0, strategy="gradient", gate_epochs=bad)), 422)
 
 
+def test_tune_epochs_are_for_every_strategy_and_nothing_where_left_out(ready: Api) -> None:
+    supernet = ready.add_supernet()
+    for strategy, more in (("exact", {"tune_epochs": 3}), ("random", {"tune_epochs": 1000}), ("exact", {})):
+        answer = ready.post("/v1/searches", search_request(supernet, 50.0, strategy=strategy, **more))
+        assert answer.status_code == 202
+        with ready.services.sessions() as session:
+            row = session.get(Job, answer.json()["id"])
+            assert row is not None and row.request.get("tune_epochs") == more.get("tune_epochs")
+    for bad in (0, -1, 1001, "3", 1.5, [5], True):
+        document = is_problem(ready.post("/v1/searches", search_request(supernet, 50.0, tune_epochs=bad)), 422)
+        assert document["errors"][0]["pointer"] == "/tune_epochs"
+
+
 @pytest.mark.parametrize("strategy", ["exact", "gradient"])
 def test_a_supernet_without_its_data_set_is_refused_by_name(ready: Api, strategy: str) -> None:
     """Imported with registered accuracies alone: its front can be had, a delivered network cannot."""

@@ -225,6 +225,31 @@ def test_worker_and_api_price_alike(phone: Api) -> None:
     assert CONTEXT["threads"] == 1
 
 
+def test_a_job_may_leave_out_what_it_measured_itself(phone: Api) -> None:
+    from latency_tables.measurement import Measurement
+    from service.db import devices, measurements
+
+    rows, genes = table_rows(), SPACE.chain.sample(np.random.default_rng(3), 50)
+    phone.post("/v1/devices/phone/probes", samples(rows, random_networks(24)))
+    book = PriceBook(ignored_session="job_own")
+
+    def prices(of: PriceBook) -> Any:
+        with phone.services.sessions() as session:
+            device = devices.named(session, phone.tenant_id, "phone")
+            assert device is not None
+            return of.load(session, device, space_of(SPACE.name, 10)).predicted.price(genes)
+
+    before = prices(PriceBook())
+    with phone.services.sessions.begin() as session:
+        device = devices.named(session, phone.tenant_id, "phone")
+        assert device is not None
+        for network in random_networks(24, seed=1):
+            slow = Measurement(1.2 * measured(rows, network))
+            measurements.add(session, device, SPACE, network, slow, "verify", "job_own")
+    assert not np.allclose(prices(PriceBook()), before, rtol=0.02), "other jobs learn from it"
+    assert np.array_equal(prices(book), before) and np.array_equal(prices(book), before)
+
+
 def test_what_is_remembered_follows_new_rows(make_api: Callable[..., Api]) -> None:
     api = make_api()
     api.add_device("phone")

@@ -23,7 +23,7 @@ from worker.gates import Gates
 from worker.laboratory import Laboratory
 from worker.pipelines.train_supernet import ReadySupernet
 from worker.steps import JobCancelled
-from worker.upkeep import GATES
+from worker.upkeep import TRAININGS
 
 SCORE = dense_from(SPACE, lambda op: np.log1p(op.macs) / 1000)
 
@@ -90,7 +90,7 @@ def test_gates_are_trained_once_and_chosen_from_again(context, ready):
     assert any("warm-up" in text for text in ends) and any(" search " in text for text in ends)
     summary = made.summary(goal)["gates"]
     assert (summary["warmup_epochs"], summary["epochs"], summary["weight_steps"]) == (1, 1, 32) and 0 < summary["entropy"] < 1
-    assert list(context.work_folder(f"{GATES}{run.job_id}").iterdir()) == [], "checkpoints go when the result is there"
+    assert list(context.work_folder(f"{TRAININGS}{run.job_id}").iterdir()) == [], "checkpoints go when the result is there"
 
     later, same = new_run(context), target(0.05, index=5, resolutions=(8,))
     found = gates(later, ready, targets=6).trained(None, same, None)
@@ -114,5 +114,5 @@ def test_a_cancelled_training_keeps_its_checkpoints_and_no_child(context, ready)
     object.__setattr__(made, "_report", cancel_in_the_search)
     with pytest.raises(JobCancelled), Laboratory(run) as laboratory:
         made.solve(laboratory, goal, asked(goal))
-    (folder,) = context.work_folder(f"{GATES}{run.job_id}").iterdir()
+    (folder,) = context.work_folder(f"{TRAININGS}{run.job_id}").iterdir()
     assert sorted(p.name for p in folder.glob("checkpoint-*"))[0] == "checkpoint-00000001"

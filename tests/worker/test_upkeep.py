@@ -11,7 +11,7 @@ from service.db.models import Job, Tenant, now
 from service.db.session import create_db_engine, session_factory
 from service.job_queue import JobQueue
 from service.jobs import create_job
-from worker.upkeep import GATES, prune, sweep_files, sweep_gates
+from worker.upkeep import TRAININGS, prune, sweep_files, sweep_trainings
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ def test_only_old_files_without_a_row_are_swept(place, tmp_path):
     assert sorted(store.stored()) == sorted([named, young])
 
 
-def test_checkpoints_of_gate_trainings_go_when_their_job_ended_long_ago(place, tmp_path):
+def test_checkpoints_of_trainings_go_when_their_job_ended_long_ago(place, tmp_path):
     sessions, _ = place
     with sessions.begin() as session:
         ids = [create_job(session, tenant_id="t", kind="search", request={}).id for _ in range(3)]
     with sessions.begin() as session:
         for job_id, days in zip(ids[:2], (8, 1), strict=True):
             session.get(Job, job_id).ended_at = now() - timedelta(days=days)
-    for name in (*(GATES + job_id for job_id in ids), GATES + "job_gone", "supernet-of-somebody"):
+    for name in (*(TRAININGS + job_id for job_id in ids), TRAININGS + "job_gone", "supernet-of-somebody"):
         (tmp_path / "work" / name / "target").mkdir(parents=True)
-    assert sweep_gates(sessions, tmp_path / "work") == 2
-    assert {p.name for p in (tmp_path / "work").iterdir()} == {GATES + ids[1], GATES + ids[2], "supernet-of-somebody"}
+    assert sweep_trainings(sessions, tmp_path / "work") == 2
+    assert {p.name for p in (tmp_path / "work").iterdir()} == {TRAININGS + ids[1], TRAININGS + ids[2], "supernet-of-somebody"}

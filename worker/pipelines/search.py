@@ -2,7 +2,8 @@
 
 One job with many targets shares the supernet, the predictor, one child and every score. For each target: price and
 solve (ms), score the best few on the supernet, choose, cut out and export, measure. A network that breaks its budget
-when measured is ruled out, the limit is tightened by what was seen, and the target is solved again.
+when measured is ruled out, the limit is tightened by what was seen, and the target is solved again. One that keeps it
+is trained on where that was asked for, and measured again, for it is another file.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from worker.problems import problem_of
 from worker.scoring import validation_scores
 from worker.steps import StepFailed
 from worker.targets import Solved, Solver, Target, Wish, cross_device, load_target, solve_target
+from worker.tuning import FineTuning
 
 ROUNDS: Final = 5
 QUICK: Final = ("exact", "random")
@@ -88,7 +90,7 @@ class _Search:
         strategy, candidates = str(run.request.get("strategy") or "exact"), int(run.request.get("candidates") or 1)
         self.wish = Wish(self.predictor.space, self.predictor.dense(), strategy, candidates, self.refinement)
         confidence = run.request.get("confidence")
-        items, book = list(enumerate(run.request["targets"])), PriceBook()
+        items, book = list(enumerate(run.request["targets"])), PriceBook(ignored_session=run.job_id)
 
         def load(session: Session) -> list[Target]:
             return [load_target(session, book, run.tenant_id, ready.space, index, item, confidence) for index, item in items]
@@ -101,6 +103,7 @@ class _Search:
             "weights_sha256": ready.weights_sha256,
         }
         self.gates = Gates(run, ready, self.loaded, len(self.targets))
+        self.tuning = FineTuning(run, ready, self.loaded, len(self.targets))
 
     def solve_all(self, failures: list[tuple[Target, BespokeError]]) -> list[tuple[Target, Solved]]:
         """Every target solved, and all their candidates scored in one go."""
@@ -122,6 +125,8 @@ class _Search:
         for _ in range(ROUNDS):
             delivered, solved = self._export_within_size(target, solved)
             measured_ms = self._measure(target, delivered)
+            if self.tuning.epochs and (measured_ms is None or measured_ms <= target.budget_ms):
+                delivered, measured_ms = self._fine_tuned(target, delivered, measured_ms)
             if measured_ms is None or measured_ms <= target.budget_ms:
                 return delivered.with_measurement(measured_ms, self._test(delivered))
             self.run.event("budget_broken", {"device": target.device, "budget_ms": target.budget_ms, "measured_ms": measured_ms})
@@ -133,6 +138,19 @@ class _Search:
             min(target.measured_ms),
             target.reachable[1],
         )
+
+    def _fine_tuned(self, target: Target, cut_out: Delivered, measured_ms: float | None) -> tuple[Delivered, float | None]:
+        """The network trained on and measured; as it was cut out where training on made it worse on the validation split."""
+        architecture = cut_out.architecture
+        loaded, seconds = self.tuning.trained(self.laboratory, target, architecture)
+        accuracy, before = self._score([architecture], loaded)[architecture.digest], cut_out.validation_accuracy
+        said = {"epochs": self.tuning.epochs, "seconds": seconds, "validation_before": before, "validation": accuracy}
+        said["kept"] = kept = accuracy >= before
+        self.run.event("fine_tuned", {"device": target.device, "budget_ms": target.budget_ms, **said})
+        if not kept:
+            return replace(cut_out, tuning=said), measured_ms
+        better = replace(cut_out, file=self._file(architecture, loaded), validation_accuracy=accuracy, tuning=said)
+        return better, None if measured_ms is None else self._measure(target, better)
 
     def _allowing_for_others(self, target: Target, solved: Solved) -> Solved:
         """Solved again where a network of another target of this job was slower on the device than its bound said."""
@@ -198,13 +216,19 @@ class _Search:
         accuracy = float(self.predictor.accuracy_of(np.array(best)))
         return SearchUnfinished(f"{error}; no network within them is predicted to be right more often than {accuracy:.2%}", best)
 
-    def _score(self, architectures: list[Architecture]) -> dict[str, float]:
+    def _score(self, architectures: list[Architecture], supernet: dict[str, Any] | None = None) -> dict[str, float]:
         """Accuracy on the validation split by digest of the architecture; each is evaluated once for all jobs."""
 
         def report(done: int, total: int) -> None:
             self.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
 
-        return validation_scores(self.run, self.laboratory, self.ready.space, self.loaded, architectures, report)
+        return validation_scores(self.run, self.laboratory, self.ready.space, supernet or self.loaded, architectures, report)
+
+    def _file(self, architecture: Architecture, supernet: dict[str, Any]) -> dict[str, Any]:
+        """A network cut out of a supernet (that of the job, or one trained on alone) as an ONNX file in the store."""
+        asked = {"supernet": supernet, "architecture": self.ready.space.to_json(architecture)}
+        inputs = {**supernet, "architecture": asked["architecture"]}
+        return self.run.step("export_network_file", inputs, lambda: self.laboratory.call("deliver", asked))
 
     def _export(self, target: Target, solved: Solved) -> Delivered:
         """The candidate that does best on the supernet, as a file; ties go to the faster one."""
@@ -213,13 +237,7 @@ class _Search:
             range(len(solved.architectures)),
             key=lambda i: (-accuracies[solved.architectures[i].digest], solved.candidates[i].costs[0]),
         )
-        chosen = solved.architectures[order[0]]
-        described = self.ready.space.to_json(chosen)
-        file = self.run.step(
-            "export_network_file",
-            {**self.loaded, "architecture": described},
-            lambda: self.laboratory.call("deliver", {"supernet": self.loaded, "architecture": described}),
-        )
+        file = self._file(solved.architectures[order[0]], self.loaded)
         delivered = Delivered.of(target, solved, order, accuracies, file, self.refinement or self.predictor)
         return replace(delivered, search={**delivered.search, **self.gates.summary(target)})
 

@@ -97,6 +97,7 @@ def test_an_error_says_what_to_do_next_without_a_traceback(bespoke: Bespoke, arg
         (("search",), "--target"),
         (("search", "--device", "x"), "belong together"),
         (("search", "--target", "x=fast"), "DEVICE=MS"),
+        (("search", "--device", "x", "--budget-ms", "1", "--tune-epochs", "0"), "--tune-epochs"),
         (("tables", "import", "x", "no-such-file.csv"), "does not exist"),
         (("nonsense",), "nonsense"),
     ],

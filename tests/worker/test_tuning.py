@@ -1,0 +1,79 @@
+"""Fine-tuning inside a search job: a step of its own in the child, done once for whoever chooses the network."""
+
+import re
+
+import pytest
+
+from service.db.models import Artifact, Job, now
+from tests.worker.test_gates import SPACE, context, events_of, new_run, ready, target  # noqa: F401 - fixtures
+from worker.laboratory import Laboratory
+from worker.steps import JobCancelled, StepFailed
+from worker.tuning import FineTuning
+from worker.upkeep import TRAININGS
+
+NETWORK = SPACE.smallest()
+
+
+def tuning(run, ready, epochs=2, targets=1):  # noqa: F811
+    run.request["tune_epochs"] = epochs
+    loaded = {"space": SPACE.name, "classes": 10, "dataset": ready.dataset, "weights_sha256": ready.weights_sha256}
+    return FineTuning(run, ready, loaded, targets)
+
+
+def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, ready):  # noqa: F811
+    run, goal = new_run(context), target(0.05, resolutions=(8,))
+    made = tuning(run, ready, targets=2)
+    described = SPACE.to_json(NETWORK)
+    with Laboratory(run) as laboratory:
+        loaded, seconds = made.trained(laboratory, goal, NETWORK)
+        assert seconds > 0 and loaded["weights_sha256"] != ready.weights_sha256 and loaded["alone"] == described
+        asked = {"architectures": [described], "split": "validation"}
+        scores = [laboratory.call("score", {**asked, "supernet": s})["accuracies"][0] for s in (made.loaded, loaded)]
+        assert scores[1] > scores[0] + 0.1, "32 steps from random weights teach something"
+        file = laboratory.call("deliver", {"supernet": loaded, "architecture": described})
+        assert file["parity_max_abs_error"] <= 1e-4
+        tested = laboratory.call(
+            "test_accuracy", {"supernet": made.loaded, "architecture": described, "onnx_sha256": file["onnx_sha256"]}
+        )
+        assert abs(tested["accuracy"] - scores[1]) < 0.1, "the file holds the weights that were trained on"
+        with pytest.raises(StepFailed, match="stage1"):
+            laboratory.call(
+                "score", {"architectures": [SPACE.to_json(SPACE.largest(8))], "split": "validation", "supernet": loaded}
+            )
+    happened = events_of(context, run)
+    assert [e["step"] for e in happened if e["kind"] == "step_done"] == ["fine_tune"]
+    said = [e["message"] for e in happened if e["kind"] == "progress"]
+    assert all(text.startswith("target 1 of 2, dev within 0.05 ms: ") for text in said)
+    assert any(re.search(r"epoch 2 of 2, loss [\d.]+$", text) for text in said)
+    assert list(context.work_folder(f"{TRAININGS}{run.job_id}").iterdir()) == [], "checkpoints go when the result is there"
+    with context.sessions() as session:
+        assert session.get(Artifact, loaded["weights_sha256"]).kind == "subnetwork", "the hourly sweep leaves it"
+
+    later = new_run(context)
+    assert tuning(later, ready).trained(None, goal, NETWORK) == (loaded, seconds), "another job does not do it again"
+    assert [e["kind"] for e in events_of(context, later) if e["kind"].startswith("step")] == ["step_reused"]
+
+
+def test_a_cancelled_fine_tuning_keeps_its_checkpoints_and_goes_on_from_them(context, ready):  # noqa: F811
+    run, goal = new_run(context), target(0.05, resolutions=(8,))
+    made = tuning(run, ready, epochs=40)
+    report = made._report
+
+    def cancel_after_two_epochs(*arguments):
+        report(*arguments)
+        if arguments[-1]["epoch"] == 3:
+            with context.sessions.begin() as session:
+                session.get(Job, run.job_id).cancel_asked_at = now()
+            run._checked = float("-inf")
+
+    object.__setattr__(made, "_report", cancel_after_two_epochs)
+    with pytest.raises(JobCancelled), Laboratory(run) as laboratory:
+        made.trained(laboratory, goal, NETWORK)
+    (folder,) = context.work_folder(f"{TRAININGS}{run.job_id}").iterdir()
+    assert len(list(folder.glob("checkpoint-*"))) == 2
+
+
+def test_no_epochs_are_no_fine_tuning(context, ready):  # noqa: F811
+    run = new_run(context)
+    assert FineTuning(run, ready, {}, 1).epochs == 0
+    assert tuning(run, ready, epochs=None).epochs == 0 and tuning(run, ready, epochs=7).epochs == 7
