@@ -108,6 +108,8 @@ def _proof(search: dict[str, Any]) -> str:
 
 def _tuned(tuning: dict[str, Any]) -> str:
     """What training on has brought."""
+    if tuning.get("failure"):
+        return f"given up, delivered as it was cut out: {escape(str(tuning['failure']))}"
     before, after = (percent(tuning.get(key), 2) for key in ("validation_before", "validation"))
     kept = "" if tuning.get("kept") else ", so it is delivered as it was cut out"
     return f"{tuning.get('epochs')} epochs in {tuning.get('seconds', 0):.0f} s: {before} to {after} on the validation split{kept}"

@@ -1,12 +1,18 @@
 """Fine-tuning inside a search job: a step of its own in the child, done once for whoever chooses the network."""
 
 import re
+from dataclasses import replace
 
 import pytest
+import torch
+from safetensors.torch import save
 
 from service.db.models import Artifact, Job, now
+from supernets.elastic.network import Supernet
 from tests.worker.test_gates import SPACE, context, events_of, new_run, ready, target  # noqa: F401 - fixtures
 from worker.laboratory import Laboratory
+from worker.model_card import Delivered
+from worker.pipelines.search import _Search
 from worker.steps import JobCancelled, StepFailed
 from worker.tuning import FineTuning
 from worker.upkeep import TRAININGS
@@ -77,3 +83,18 @@ def test_no_epochs_are_no_fine_tuning(context, ready):  # noqa: F811
     run = new_run(context)
     assert FineTuning(run, ready, {}, 1).epochs == 0
     assert tuning(run, ready, epochs=None).epochs == 0 and tuning(run, ready, epochs=7).epochs == 7
+
+
+def test_a_fine_tuning_that_diverges_costs_nobody_the_network(context, ready):  # noqa: F811
+    broken = Supernet(SPACE, generator=torch.Generator().manual_seed(0)).state_dict()
+    weights, _ = context.store.put(save({name: value * torch.nan for name, value in broken.items()}))
+    run, goal, ready = new_run(context), target(0.05, resolutions=(8,)), replace(ready, weights_sha256=weights)
+    job = object.__new__(_Search)
+    job.run, job.ready, job.tuning = run, ready, tuning(run, ready)
+    cut_out = Delivered(NETWORK, 0.04, None, 0.9, 0.8, (), {}, {"onnx_sha256": "as it was"})
+    with Laboratory(run) as job.laboratory:
+        delivered, measured_ms = job._fine_tuned(goal, cut_out, 0.041)
+    assert measured_ms == 0.041 and delivered == replace(cut_out, tuning=delivered.tuning)
+    assert not delivered.tuning["kept"] and "epoch 1" in delivered.tuning["failure"]
+    (told,) = [e for e in events_of(context, run) if e["kind"] == "fine_tuned"]
+    assert told["failure"] == delivered.tuning["failure"]

@@ -19,7 +19,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget, SearchUnfinished
+from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget, SearchUnfinished, TrainingDiverged
 from service.artifacts import register
 from service.db.models import MeasurementTask, Model, NetworkMeasurement
 from service.pricing import PriceBook
@@ -140,14 +140,19 @@ class _Search:
         )
 
     def _fine_tuned(self, target: Target, cut_out: Delivered, measured_ms: float | None) -> tuple[Delivered, float | None]:
-        """The network trained on and measured; as it was cut out where training on made it worse on the validation split."""
-        architecture = cut_out.architecture
-        loaded, seconds = self.tuning.trained(self.laboratory, target, architecture)
-        accuracy, before = self._score([architecture], loaded)[architecture.digest], cut_out.validation_accuracy
-        said = {"epochs": self.tuning.epochs, "seconds": seconds, "validation_before": before, "validation": accuracy}
-        said["kept"] = kept = accuracy >= before
+        """The network trained on and measured; as it was cut out where that diverged or made it worse on the validation split."""
+        architecture, before = cut_out.architecture, cut_out.validation_accuracy
+        said: dict[str, Any] = {"epochs": self.tuning.epochs, "validation_before": before, "kept": False}
+        try:
+            loaded, said["seconds"] = self.tuning.trained(self.laboratory, target, architecture)
+            accuracy = self._score([architecture], loaded)[architecture.digest]
+            said |= {"validation": accuracy, "kept": accuracy >= before}
+        except StepFailed as error:
+            if error.kind != TrainingDiverged.__name__:
+                raise
+            said["failure"] = str(error)
         self.run.event("fine_tuned", {"device": target.device, "budget_ms": target.budget_ms, **said})
-        if not kept:
+        if not said["kept"]:
             return replace(cut_out, tuning=said), measured_ms
         better = replace(cut_out, file=self._file(architecture, loaded), validation_accuracy=accuracy, tuning=said)
         return better, None if measured_ms is None else self._measure(target, better)
