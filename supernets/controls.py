@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,10 +33,11 @@ from supernets.tuning import alone, tuned
 class Compared:
     """One network, trained in several ways. Accuracies on the test split, in [0, 1]; None where it was not asked for.
 
-    tuned: the sub-network of the supernet, trained on for some epochs.
+    described: the architecture as its space writes it. tuned: the sub-network of the supernet, trained on for some epochs.
     """
 
     architecture: Architecture
+    described: dict[str, Any]
     macs: int
     predicted: float
     supernet: float
@@ -205,6 +207,7 @@ def _compare(
 
     return Compared(
         architecture=architecture,
+        described=space.to_json(architecture),
         macs=sum(operator.macs for operator in lower(space, architecture)),
         predicted=float(predictor.predict(space.genes(architecture)[None])[0]),
         supernet=test(supernet),

@@ -33,6 +33,7 @@ def as_json(found: Controls) -> dict[str, Any]:
         "networks": [
             {
                 "digest": c.architecture.digest,
+                "architecture": c.described,
                 "resolution": c.architecture.resolution,
                 "macs": c.macs,
                 "predicted": c.predicted,

@@ -62,6 +62,8 @@ def test_controls_and_report(tmp_path):
     assert "training without shrinking" in said
     paths = write_report(found, tmp_path / "report")
     assert json.loads(paths[0].read_text()) == as_json(found)
+    read_back = [TINY.from_json(network["architecture"]) for network in as_json(found)["networks"]]
+    assert read_back == [network.architecture for network in found.networks]
     assert as_markdown(found).count("\n| ") == 3 and paths[1].read_text() == as_markdown(found)
     assert paths[2].read_bytes().startswith(b"\x89PNG")
 
