@@ -90,17 +90,15 @@ class Controls:
 
 def alone_recipe(recipe: Recipe, more_epochs: int = 0) -> Recipe:
     """The recipe for one network: as many epochs (and some more), the highest learning rate, labels only."""
-    top = max(recipe.phases, key=lambda phase: phase.learning_rate)
     epochs = recipe.epochs + more_epochs
-    phase = Phase("alone", epochs, top.learning_rate, warmup_epochs=min(2, epochs))
+    phase = Phase("alone", epochs, recipe.highest_rate, warmup_epochs=min(2, epochs))
     return replace(recipe, name=f"{recipe.name}, alone", phases=(phase,))
 
 
 def unshrunk_recipe(recipe: Recipe) -> Recipe:
     """Uniform sampling of everything from the first step: as many steps and, as near as whole numbers go, sub-networks."""
     networks = round(sum(p.epochs * p.networks for p in recipe.phases) / recipe.epochs)
-    top = max(recipe.phases, key=lambda phase: phase.learning_rate)
-    phase = Phase("uniform", recipe.epochs, top.learning_rate, warmup_epochs=min(2, recipe.epochs), networks=max(1, networks))
+    phase = Phase("uniform", recipe.epochs, recipe.highest_rate, warmup_epochs=min(2, recipe.epochs), networks=max(1, networks))
     return replace(recipe, name=f"{recipe.name}, without shrinking", phases=(phase,))
 
 

@@ -37,8 +37,7 @@ def tune_recipe(recipe: Recipe, epochs: int) -> Recipe:
     The whole rate: with a fifth or half of it networks were less accurate on validation (docs/controls.md). Raises
     InvalidTraining for less than one epoch.
     """
-    top = max(phase.learning_rate for phase in recipe.phases)
-    phase = Phase("tune", epochs, top, warmup_epochs=1 if epochs > 1 else 0)
+    phase = Phase("tune", epochs, recipe.highest_rate, warmup_epochs=1 if epochs > 1 else 0)
     return replace(recipe, name=f"{recipe.name}, tuned", phases=(phase,))
 
 

@@ -121,7 +121,8 @@ def fine_tune(
     wanted = space.from_json(architecture)
 
     def report(said: TrainingProgress) -> None:
-        progress(round(said.fraction * 1000), 1000, epoch=said.epoch, epochs=said.epochs, loss=said.loss, eta_s=said.eta_s)
+        told = {"epoch": said.epoch, "epochs": said.epochs, "loss": said.loss, "eta_s": said.eta_s}
+        progress(round(said.fraction * 1000), 1000, **told, whole_s=said.eta_s / max(1e-3, 1 - said.fraction))
 
     own, seconds = tuned(network, wanted, dataset, _followed(recipe), epochs, seed, Path(folder), device, report)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own.state_dict().items()}
@@ -235,14 +236,19 @@ def _load(places: dict[str, Any], supernet: dict[str, Any]) -> tuple[Space, Supe
 
     `alone` beside them is the architecture of a network that was trained on: then the weights are its own.
     """
+    space, network = _network(places["store"], json.dumps(supernet, sort_keys=True))
     registered = tuple(sorted(places["registered"].items()))
-    return _loaded(places["store"], places["data_dir"], registered, json.dumps(supernet, sort_keys=True))
+    return space, network, _dataset(supernet["dataset"], places["data_dir"], registered)
 
 
 @lru_cache(maxsize=2)  # a supernet, and the network that was trained on from it
-def _loaded(store: str, data_dir: str, registered: tuple[tuple[str, str], ...], supernet: str) -> tuple[Space, Supernet, Dataset]:
+def _network(store: str, supernet: str) -> tuple[Space, Supernet]:
     asked = json.loads(supernet)
     sized = space_named(asked["space"]).with_classes(asked["classes"])
     own = alone(sized, sized.from_json(asked["alone"])) if "alone" in asked else sized
-    weights = ArtifactStore(Path(store)).read(asked["weights_sha256"])
-    return sized, load_supernet(weights, own), load_dataset(asked["dataset"], Path(data_dir), dict(registered))
+    return sized, load_supernet(ArtifactStore(Path(store)).read(asked["weights_sha256"]), own)
+
+
+@lru_cache(maxsize=1)
+def _dataset(name: str, data_dir: str, registered: tuple[tuple[str, str], ...]) -> Dataset:
+    return load_dataset(name, Path(data_dir), dict(registered))

@@ -87,7 +87,7 @@ def search(
     one to search where the recipe was trial, 1 and 10 for quick, 2 and 30 for others. It takes minutes where exact takes none.
 
     A network cut out of a supernet shares its weights with all others. With --tune-epochs the chosen one goes on training
-    with its own, for every target: small networks and short supernet trainings gain most. Where it does not help on the
+    with its own, for every target: small networks gain most. Where it does not help on the
     validation split the network stays as it was, and the card says so.
     """
     wanted = _targets(device, budget_ms, target or [])

@@ -104,6 +104,11 @@ class Recipe:
         """Epochs of all phases."""
         return sum(phase.epochs for phase in self.phases)
 
+    @property
+    def highest_rate(self) -> float:
+        """Highest learning rate of all phases."""
+        return max(phase.learning_rate for phase in self.phases)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
         return {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}

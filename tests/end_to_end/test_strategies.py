@@ -67,6 +67,17 @@ def check(installation, job, targets, strategy, folder):
     assert (folder / "matrix.png").read_bytes().startswith(b"\x89PNG")
 
 
+def killed_when(installation, worker, said, reached):
+    """Kill the worker when its progress has reached something and start another; how much was said before."""
+    assert eventually(lambda: any(reached(message) for message in said()), 900), installation.log[-2000:]
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    assert eventually(lambda: not installation.children(), 15), "the child outlived its worker"
+    before = len(said())
+    installation.start_worker()
+    return before
+
+
 def test_several_devices_and_budgets_in_one_job(installation, tmp_path):
     supernet_id, targets = installation.supernet("trial"), targets_of(installation)
     installation.start_worker()
@@ -85,12 +96,7 @@ def test_gradient_trains_for_each_target_and_survives_its_worker(installation, t
     def said():
         return [e["message"] for e in installation.events(job_id, "progress") if e["step"] == "train_gates"]
 
-    assert eventually(lambda: any("target 2 of 4" in m and "search epoch 1" in m for m in said()), 900), installation.log[-2000:]
-    worker.send_signal(signal.SIGKILL)
-    worker.wait()
-    assert eventually(lambda: not installation.children(), 15), "the child outlived its worker"
-    before = len(said())
-    installation.start_worker()
+    before = killed_when(installation, worker, said, lambda m: "target 2 of 4" in m and "search epoch 1" in m)
     job = installation.wait(job_id, 900)
     check(installation, job, targets, "gradient", tmp_path)
     assert job.attempts == 2
@@ -122,13 +128,7 @@ def test_fine_tuning_survives_its_worker_is_measured_and_makes_nothing_worse(ins
         def said():
             return [e["message"] for e in installation.events(job_id, "progress") if e["step"] == "fine_tune"]
 
-        begun = eventually(lambda: any("target 1 of 2" in m and "epoch 3 of 12" in m for m in said()), 600)
-        assert begun, installation.log[-2000:]
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
-        assert eventually(lambda: not installation.children(), 15), "the child outlived its worker"
-        before = len(said())
-        installation.start_worker()
+        before = killed_when(installation, worker, said, lambda m: "target 1 of 2" in m and "epoch 3 of 12" in m)
         job = installation.wait(job_id, 900)
     assert job.state == "succeeded" and job.attempts == 2, job.error
     again = said()[before:]

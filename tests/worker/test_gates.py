@@ -4,60 +4,18 @@ import re
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save
 
-from service.artifacts import ArtifactStore
-from service.db.models import Job, Tenant, now
-from service.db.session import create_db_engine, session_factory
-from service.job_queue import JobQueue
-from service.jobs import create_job, events
+from service.db.models import Job, now
 from service.pricing import at_resolutions
-from service.settings import Settings
-from supernets.elastic.network import Supernet
 from supernets.spaces.lowering import dense_from
+from tests.worker.runs import events_of, new_run
 from tests.worker.test_targets import SPACE, target
-from worker.context import JobRun, WorkerContext
-from worker.engine import claim
 from worker.gates import Gates
 from worker.laboratory import Laboratory
-from worker.pipelines.train_supernet import ReadySupernet
 from worker.steps import JobCancelled
 from worker.upkeep import TRAININGS
 
 SCORE = dense_from(SPACE, lambda op: np.log1p(op.macs) / 1000)
-
-
-@pytest.fixture
-def context(migrated_sqlite, tmp_path):
-    engine, queue = create_db_engine(migrated_sqlite), JobQueue(migrated_sqlite)
-    made = WorkerContext(
-        Settings(data_dir=tmp_path), "w1", session_factory(engine), ArtifactStore(tmp_path / "artifacts"), queue._client
-    )
-    with made.sessions.begin() as session:
-        session.add(Tenant(id="ten_1", name="one"))
-    yield made
-    queue.close()
-    engine.dispose()
-
-
-def events_of(context, run):
-    with context.sessions() as session:
-        return [{"kind": e.kind, **e.data} for e in events(session, run.job_id)]
-
-
-@pytest.fixture
-def ready(context):
-    weights, _ = context.store.put(save(Supernet(SPACE, generator=torch.Generator().manual_seed(0)).state_dict()))
-    return ReadySupernet("sup_1", SPACE, "digits", "trial", 0, weights, {})
-
-
-def new_run(context):
-    with context.sessions.begin() as session:
-        job_id = create_job(session, tenant_id="ten_1", kind="search", request={}).id
-    with context.sessions.begin() as session:
-        claim(session, job_id, "w1")
-    return JobRun(context, job_id, 1)
 
 
 def gates(run, ready, targets=1):
@@ -93,8 +51,8 @@ def test_gates_are_trained_once_and_chosen_from_again(context, ready):
     assert list(context.work_folder(f"{TRAININGS}{run.job_id}").iterdir()) == [], "checkpoints go when the result is there"
 
     later, same = new_run(context), target(0.05, index=5, resolutions=(8,))
-    found = gates(later, ready, targets=6).trained(None, same, None)
-    assert found == made.trained(None, goal, None), "another job does not do it again"
+    found = gates(later, ready, targets=6).trained(None, same, asked(same))
+    assert found == made.trained(None, goal, asked(goal)), "another job does not do it again"
     assert [e["kind"] for e in events_of(context, later) if e["kind"].startswith("step")] == ["step_reused"]
 
 

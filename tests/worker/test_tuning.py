@@ -9,7 +9,8 @@ from safetensors.torch import save
 
 from service.db.models import Artifact, Job, now
 from supernets.elastic.network import Supernet
-from tests.worker.test_gates import SPACE, context, events_of, new_run, ready, target  # noqa: F401 - fixtures
+from tests.worker.runs import events_of, new_run
+from tests.worker.test_targets import SPACE, target
 from worker.laboratory import Laboratory
 from worker.model_card import Delivered
 from worker.pipelines.search import _Search
@@ -20,13 +21,13 @@ from worker.upkeep import TRAININGS
 NETWORK = SPACE.smallest()
 
 
-def tuning(run, ready, epochs=2, targets=1):  # noqa: F811
+def tuning(run, ready, epochs=2, targets=1):
     run.request["tune_epochs"] = epochs
     loaded = {"space": SPACE.name, "classes": 10, "dataset": ready.dataset, "weights_sha256": ready.weights_sha256}
     return FineTuning(run, ready, loaded, targets)
 
 
-def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, ready):  # noqa: F811
+def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, ready):
     run, goal = new_run(context), target(0.05, resolutions=(8,))
     made = tuning(run, ready, targets=2)
     described = SPACE.to_json(NETWORK)
@@ -60,7 +61,7 @@ def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, read
     assert [e["kind"] for e in events_of(context, later) if e["kind"].startswith("step")] == ["step_reused"]
 
 
-def test_a_cancelled_fine_tuning_keeps_its_checkpoints_and_goes_on_from_them(context, ready):  # noqa: F811
+def test_a_cancelled_fine_tuning_keeps_its_checkpoints_and_no_child(context, ready):
     run, goal = new_run(context), target(0.05, resolutions=(8,))
     made = tuning(run, ready, epochs=40)
     report = made._report
@@ -79,13 +80,13 @@ def test_a_cancelled_fine_tuning_keeps_its_checkpoints_and_goes_on_from_them(con
     assert len(list(folder.glob("checkpoint-*"))) == 2
 
 
-def test_no_epochs_are_no_fine_tuning(context, ready):  # noqa: F811
+def test_no_epochs_are_no_fine_tuning(context, ready):
     run = new_run(context)
     assert FineTuning(run, ready, {}, 1).epochs == 0
     assert tuning(run, ready, epochs=None).epochs == 0 and tuning(run, ready, epochs=7).epochs == 7
 
 
-def test_a_fine_tuning_that_diverges_costs_nobody_the_network(context, ready):  # noqa: F811
+def test_a_fine_tuning_that_diverges_costs_nobody_the_network(context, ready):
     broken = Supernet(SPACE, generator=torch.Generator().manual_seed(0)).state_dict()
     weights, _ = context.store.put(save({name: value * torch.nan for name, value in broken.items()}))
     run, goal, ready = new_run(context), target(0.05, resolutions=(8,)), replace(ready, weights_sha256=weights)

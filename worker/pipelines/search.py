@@ -142,7 +142,8 @@ class _Search:
     def _fine_tuned(self, target: Target, cut_out: Delivered, measured_ms: float | None) -> tuple[Delivered, float | None]:
         """The network trained on and measured; as it was cut out where that diverged or made it worse on the validation split."""
         architecture, before = cut_out.architecture, cut_out.validation_accuracy
-        said: dict[str, Any] = {"epochs": self.tuning.epochs, "validation_before": before, "kept": False}
+        said: dict[str, Any] = {"epochs": self.tuning.epochs, "seconds": None, "validation_before": before}
+        said |= {"validation": None, "kept": False, "failure": None}
         try:
             loaded, said["seconds"] = self.tuning.trained(self.laboratory, target, architecture)
             accuracy = self._score([architecture], loaded)[architecture.digest]
