@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from supernets.controls import Controls
@@ -48,10 +48,20 @@ def as_json(found: Controls) -> dict[str, Any]:
     }
 
 
+_COLUMNS: Final = {
+    "predicted": "predicted",
+    "supernet": "sub-network",
+    "tuned": "fine-tuned",
+    "without_shrinking": "without shrinking",
+    "alone": "alone",
+}
+
+
 def as_markdown(found: Controls) -> str:
     """One page: what was found, then the table."""
     data = as_json(found)
     seconds, gain = data["seconds"], data["shrinking_gain_points"]
+    shown = {key: name for key, name in _COLUMNS.items() if all(row[key] is not None for row in data["networks"])}
     lines = [
         f"# Controls: {found.space} on {found.dataset}, recipe {found.recipe}, seed {found.seed}",
         "",
@@ -65,13 +75,12 @@ def as_markdown(found: Controls) -> str:
         f"- one more target device: {seconds['one_more_target']:.3f} s of search; training one network for it alone: "
         f"{seconds['one_network_alone']:.0f} s",
         "",
-        "| million MACs | px | predicted % | sub-network % | fine-tuned % | without shrinking % | alone % |",
-        "|---:|---:|---:|---:|---:|---:|---:|",
+        "| " + " | ".join(["million MACs", "px", *(f"{shown[key]} %" for key in shown)]) + " |",
+        "|" + "---:|" * (2 + len(shown)),
     ]
-    for c in found.networks:
-        shares = (c.predicted, c.supernet, c.tuned, c.without_shrinking, c.alone)
-        cells = ("" if share is None else f"{100 * share:.2f}" for share in shares)
-        lines.append(f"| {c.macs / 1e6:.2f} | {c.architecture.resolution} | {' | '.join(cells)} |")
+    for row in data["networks"]:
+        cells = [f"{row['macs'] / 1e6:.2f}", str(row["resolution"]), *(f"{100 * row[key]:.2f}" for key in shown)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -75,6 +75,7 @@ def test_an_interrupted_run_trains_nothing_twice(tmp_path):
     again = run_controls(TINY, dataset(), RECIPE, 0, tmp_path, **options)
     assert again.networks == first.networks and again.supernet_seconds == first.supernet_seconds
     assert first.shrinking_gain_points is None and "not run" in as_markdown(first)
+    assert "| million MACs | px | predicted % | sub-network % | alone % |\n" in as_markdown(first)  # no column without a figure
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -99,6 +100,7 @@ def test_controls_with_fine_tuning(tmp_path):
     assert all(0 <= c.tuned <= 1 and c.tuned_seconds > 0 for c in found.networks)
     assert found.tuned_loss_points == pytest.approx(100 * np.mean([c.alone - c.tuned for c in found.networks]))
     assert "after fine-tuning" in as_markdown(found) and "adds 2 epochs" in as_markdown(found)
+    assert "| sub-network % | fine-tuned % | alone % |\n" in as_markdown(found)
     assert write_report(found, tmp_path / "report")[2].read_bytes().startswith(b"\x89PNG")
     again = run_controls(TINY, dataset(), RECIPE, 0, tmp_path / "work", **options)
     assert again.networks == found.networks
