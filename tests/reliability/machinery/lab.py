@@ -175,7 +175,27 @@ def freeze(engine: Engine, *pids: int) -> None:
             connection.exec_driver_sql("BEGIN EXCLUSIVE")
         for pid in pids:
             (os.killpg if os.getpgid(pid) == pid else os.kill)(pid, signal.SIGSTOP)
+        while not all(map(_stands_still, pids)):  # a thread within a system call ends it first, and it may take a lock
+            time.sleep(0.001)
         connection.rollback()
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether every thread of the process, and of the group it leads, is stopped or gone."""
+    group = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _group(int(path.name)) == pid]
+    states = set()
+    for member in {pid, *group}:
+        for thread in Path(f"/proc/{member}/task").glob("*/stat"):
+            with suppress(OSError):  # it ended meanwhile
+                states.add(thread.read_text().rsplit(")", 1)[1].split()[0])
+    return states <= set("TtZX")
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
