@@ -61,6 +61,17 @@ class Target:
         self.measured_ms.append(measured_ms)
         self.limit_ms = min(self.limit_ms, self.limit_ms * self.budget_ms / measured_ms)
 
+    def slower_than_its_table(self) -> InfeasibleBudget:
+        """Why no more networks are tried after some were measured and broke the budget."""
+        networks = "1 network was" if len(self.measured_ms) == 1 else f"{len(self.measured_ms)} networks were"
+        return InfeasibleBudget(
+            f"{networks} measured on {self.device} and none kept {self.budget_ms:g} ms, the fastest took "
+            f"{min(self.measured_ms):.4g} ms; the device is slower than its table says: search again when "
+            "it is idle, or profile it again (`bespoke profile`)",
+            min(self.measured_ms),
+            self.reachable[1],
+        )
+
     def outgrown(self, architecture: Architecture, size_bytes: int) -> None:
         """Rule out a network whose file is larger than its limit, and expect as much besides the weights of the others."""
         self.ruled_out.add(architecture.digest)
@@ -145,6 +156,8 @@ def solve_target(target: Target, wish: Wish, generator: np.random.Generator, sol
     space = target.pricing.space
     least, most = target.reachable
     if target.limit_ms < least:
+        if target.measured_ms:
+            raise target.slower_than_its_table()
         raise InfeasibleBudget(
             f"no network of {space.name} keeps {target.budget_ms:g} ms on {target.device}; "
             f"reachable are {least:.4g} to {most:.4g} ms",

@@ -64,7 +64,7 @@ def demo(
     with tended(Stack(data_dir, port=0, log_dir=data_dir / "logs")) as stack:
         access = find_access(stack.url, data_dir=data_dir)
         with BespokeClient.from_access(access) as service:
-            shown, points = _walk(service, data_dir, recipe)
+            shown, points, failures = _walk(service, data_dir, recipe)
     _step(_STEPS, "the service is stopped; results:")
     _print(shown)
     picture = data_dir / "front.png"
@@ -73,14 +73,15 @@ def demo(
         say(f"{item.label:6}  {item.file}")
     say(f"picture {picture}")
     errors.print(f"[dim]{time.monotonic() - started:.0f} s in all. Look around: `bespoke serve --data-dir {data_dir}`.[/]")
+    problems = [failure["error"]["detail"] for failure in failures]
     if not all(s.kept for s in shown):
-        raise DemoFailed(
-            "a network did not keep its budget when it was measured. Was this machine busy? Run the demo again: "
-            "only what failed is done anew."
-        )
+        problems.append("a network did not keep its budget when it was measured")
+    if problems:
+        raise DemoFailed(f"{'; '.join(problems)}. Was this machine busy? Run the demo again: only what failed is done anew.")
 
 
-def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Shown], list[dict[str, Any]]]:
+def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Shown], list[dict[str, Any]], list[dict[str, Any]]]:
+    """What was delivered, the front's points, and the budgets that no network kept, as the job's result says them."""
     _step(1, f"the service runs at {service.url}, logs in {data_dir / 'logs'}")
     ensure_device(service, THIS_MACHINE, threads=1)
     with LocalAgent(service, THIS_MACHINE) as agent:
@@ -100,7 +101,8 @@ def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Sho
     _step(5, "running the ONNX files on digits that no training has seen")
     cards = [service.model(model["id"]) for model in done.result["models"]]
     by_budget = {card["budget_ms"]: card for card in cards}
-    return [_run(service, data_dir, label, by_budget[budget]) for label, budget in budgets.items()], points
+    kept = {label: by_budget[budget] for label, budget in budgets.items() if budget in by_budget}
+    return [_run(service, data_dir, label, card) for label, card in kept.items()], points, done.result["failures"]
 
 
 def trained_id(result: dict[str, Any]) -> str:
@@ -167,7 +169,7 @@ def _print(shown: Sequence[Shown]) -> None:
     columns = (
         "budget", ">ms", ">predicted ms", ">upper ms", ">measured ms", "budget", ">predicted acc.", ">measured acc.", ">size KiB",
     )  # fmt: skip
-    grid("three networks from one supernet, on this machine", columns, rows)
+    grid("networks from one supernet, on this machine", columns, rows)
 
 
 @contextmanager

@@ -132,12 +132,7 @@ class _Search:
             self.run.event("budget_broken", {"device": target.device, "budget_ms": target.budget_ms, "measured_ms": measured_ms})
             target.tighten(delivered.architecture, measured_ms)
             solved = self._solve(target)
-        raise InfeasibleBudget(
-            f"{ROUNDS} networks were measured on {target.device} and none kept {target.budget_ms:g} ms, the fastest took "
-            f"{min(target.measured_ms):.4g} ms; the device is slower than its table says: profile it again (`bespoke profile`)",
-            min(target.measured_ms),
-            target.reachable[1],
-        )
+        raise target.slower_than_its_table()
 
     def _fine_tuned(self, target: Target, cut_out: Delivered, measured_ms: float | None) -> tuple[Delivered, float | None]:
         """The network trained on and measured; as it was cut out where that diverged or made it worse on the validation split."""
