@@ -73,11 +73,21 @@ def demo(
         say(f"{item.label:6}  {item.file}")
     say(f"picture {picture}")
     errors.print(f"[dim]{time.monotonic() - started:.0f} s in all. Look around: `bespoke serve --data-dir {data_dir}`.[/]")
+    if complaint := what_failed(shown, failures):
+        raise DemoFailed(complaint)
+
+
+def what_failed(shown: Sequence[Shown], failures: Sequence[dict[str, Any]]) -> str:
+    """Why this machine was shown less than was asked for, and what to do; empty where every budget was kept.
+
+    failures: the targets without a network, as the result of the search job lists them.
+    """
     problems = [failure["error"]["detail"] for failure in failures]
     if not all(s.kept for s in shown):
         problems.append("a network did not keep its budget when it was measured")
-    if problems:
-        raise DemoFailed(f"{'; '.join(problems)}. Was this machine busy? Run the demo again: only what failed is done anew.")
+    if not problems:
+        return ""
+    return f"{'; '.join(problems)}. Was this machine busy? Run the demo again: only what failed is done anew."
 
 
 def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Shown], list[dict[str, Any]], list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service.cli.demo import SHARES, Shown, choose_budgets
+from service.cli.demo import SHARES, Shown, choose_budgets, what_failed
 from service.cli.front import spread
 from service.db.models import MeasurementTask, StepResult, Supernet, Table
 from service.db.session import create_db_engine
@@ -41,6 +41,14 @@ def card(budget_ms: float, measured_ms: float | None, verified: bool) -> dict[st
 )
 def test_a_budget_is_kept_only_by_a_measured_network(measured_ms: float | None, verified: bool, kept: bool) -> None:
     assert Shown("tight", card(1.0, measured_ms, verified), Path("x"), 0.97).kept is kept
+
+
+def test_the_demo_says_which_budget_failed_and_why() -> None:
+    kept, broken = (Shown("loose", card(1.0, ms, True), Path("x"), 0.97) for ms in (0.9, 1.1))
+    failure = {"device": "this-machine", "budget_ms": 0.03, "error": {"detail": "2 networks were measured and none kept 0.03 ms"}}
+    assert what_failed([kept], []) == ""
+    assert "none kept 0.03 ms. Was this machine busy?" in what_failed([kept], [failure])
+    assert "did not keep its budget" in what_failed([kept, broken], [])
 
 
 def test_the_shown_points_include_both_ends() -> None:
