@@ -77,6 +77,8 @@ def measure(
     wish = [device, seen["created_at"], seen["table_id"], space, sorted(resolutions or ()), networks]
     key = hashlib.sha256(json.dumps(wish).encode()).hexdigest()
     job = _earlier(lambda: service.profile(device, space, resolutions, networks, key))
+    if job is not None and job.state == "succeeded" and seen["table_id"] is None:
+        job = None  # it measured, but its table needs a review: only new measurements help
     return follow(service, job or service.profile(device, space, resolutions, networks), f"profile {device}", alive)
 
 
