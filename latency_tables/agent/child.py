@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -67,62 +67,35 @@ def _end_with_parent(stream: TextIO) -> None:
 def _measure(job: dict[str, Any], progress: Callable[[float], None]) -> dict[str, Any]:
     import numpy as np  # noqa: PLC0415 (after the limits)
 
+    from latency_tables.agent.runtimes.catalog import runtime_named  # noqa: PLC0415
+    from latency_tables.agent.runtimes.runtime import Opened  # noqa: PLC0415
+    from latency_tables.agent.runtimes.setup import Setup  # noqa: PLC0415
     from latency_tables.profiling import MonotonicClock, Settings, measure  # noqa: PLC0415
 
     generator = np.random.default_rng(job["seed"])
+    setup = Setup.from_dict(job["setup"])
+    runtime = runtime_named(setup.runtime)
+    runtime.check(setup)
 
-    def opened(entry: dict[str, Any]) -> Callable[[], object]:
-        return open_network(Path(entry["path"]).read_bytes(), entry["input_shape"], int(job["threads"]), generator)
+    def opened(entry: dict[str, Any]) -> Opened:
+        return runtime.open(Path(entry["path"]).read_bytes(), entry["input_shape"], setup, generator)
 
     entries = {entry["name"]: entry for entry in job["networks"]}
-    runners = {name: opened(entry) for name, entry in entries.items()}
+    networks = {name: opened(entry) for name, entry in entries.items()}
     copies = {f"{job['sentinel']}#{i}": opened(entries[job["sentinel"]]) for i in range(int(job["copies"]))}
     gc.collect()
     gc.disable()
     readings = measure(
-        {**runners, **copies},
+        {name: network.run for name, network in (networks | copies).items()},
         Settings(**job["settings"]),
-        MonotonicClock(single_thread=int(job["threads"]) == 1),
+        MonotonicClock(single_thread=all(network.in_calling_thread for network in networks.values())),
         generator,
         sentinel=job["sentinel"],
         reference_ms=job["reference_ms"],
         progress=progress,
         copies=list(copies),
     )
-    return {name: asdict(readings[name]) for name in runners}
-
-
-def open_network(data: bytes, input_shape: Sequence[int] | None, threads: int, generator: Any) -> Callable[[], object]:
-    """A call that runs the network once on a fixed random input, with inputs and outputs bound once.
-
-    input_shape None: the shape the network declares. Raises ValueError where the network takes another one.
-    """
-    import numpy as np  # noqa: PLC0415
-    import onnxruntime  # noqa: PLC0415
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    inputs = session.get_inputs()
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)":
-        raise ValueError("a network to be measured has one float32 input")
-    declared = inputs[0].shape
-    shape = list(declared) if input_shape is None else list(input_shape)
-    fits = len(shape) == len(declared) and all(not isinstance(d, int) or d == s for d, s in zip(declared, shape, strict=True))
-    if not fits or not all(isinstance(s, int) for s in shape):
-        raise ValueError("the network takes an input of another shape")
-    binding = session.io_binding()
-    sample = generator.standard_normal(shape).astype(np.float32)
-    binding.bind_ortvalue_input(inputs[0].name, onnxruntime.OrtValue.ortvalue_from_numpy(sample))
-    for output in session.get_outputs():
-        binding.bind_output(output.name)
-
-    def run() -> object:
-        return session.run_with_iobinding(binding)
-
-    return run
+    return {name: asdict(readings[name]) for name in networks}
 
 
 if __name__ == "__main__":

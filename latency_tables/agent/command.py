@@ -14,6 +14,7 @@ from latency_tables.agent.client import Client
 from latency_tables.agent.loop import Agent, Options
 from latency_tables.agent.problems import AgentError, BusyDevice, DeviceChanged, HostileServer, RefusedGraph, SessionClosed
 from latency_tables.agent.runner import Limits
+from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import StateFolder
 from latency_tables.speed import MOST_LOAD
 
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     options = Options(
-        threads=max(1, args.threads),
+        setup=Setup(threads=max(1, args.threads)),
         group=max(1, args.group),
         group_mib=max(1, args.group_mib),
         limits=Limits(memory_mib=args.memory_mib),

@@ -25,6 +25,7 @@ from latency_tables.agent.problems import (
 )
 from latency_tables.agent.protocol import OPERATOR, Conditions, File, Plan, Task, answer_of
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
+from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import State, StateFolder
 from latency_tables.profiling import Reading, Settings
 
@@ -45,7 +46,7 @@ class Options:
     most_load: runnable processes for each core above which the agent does not start; None: it starts anyway.
     """
 
-    threads: int = 1
+    setup: Setup = field(default_factory=Setup)
     group: int = 40
     group_mib: int = 64
     seed: int = 0
@@ -91,9 +92,9 @@ class Agent:
         if token is None:
             raise AgentError("a new agent needs --token; ask the service for one (POST /v1/devices/NAME/enrolments)")
         self._check_load()
-        seen = self._see(self._options.threads)
+        seen = self._see(self._options.setup.threads)
         environment = {**seen, "fingerprint": device.fingerprint(seen)}
-        enrolment = self._client.enrol(token, device.context(self._options.threads).as_dict(), environment)
+        enrolment = self._client.enrol(token, device.context(self._options.setup.threads).as_dict(), environment)
         state = State(
             server=server,
             device=enrolment.device,
@@ -142,7 +143,7 @@ class Agent:
             raise SessionClosed("the service has begun another session; ask for a new enrolment token")
 
     def _check_device(self) -> None:
-        if device.fingerprint(self._see(self._options.threads)) != self._session().fingerprint:
+        if device.fingerprint(self._see(self._options.setup.threads)) != self._session().fingerprint:
             raise DeviceChanged(
                 "processor, governor, affinity, threads or versions changed since the session began; "
                 "undo the change, or enrol again with a new token"
@@ -158,7 +159,7 @@ class Agent:
 
     def _load(self) -> float:
         """Runnable processes a core, this one among them; 0 where the system does not tell."""
-        return float(self._see(self._options.threads).get("load") or 0.0)
+        return float(self._see(self._options.setup.threads).get("load") or 0.0)
 
     def _next_group(self, tasks: Sequence[Task]) -> list[Task]:
         """The first operators that fit together into memory, or one whole network.
@@ -219,7 +220,7 @@ class Agent:
             sentinel=SENTINEL if sentinel else None,
             reference_ms=self._session().reference_ms if sentinel else None,
             copies=SENTINEL_COPIES if sentinel else 0,
-            threads=self._options.threads,
+            setup=self._options.setup,
             seed=self._options.seed + self._session().sequence,
             settings=self._options.settings,
             limits=self._options.limits,

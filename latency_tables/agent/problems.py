@@ -9,6 +9,7 @@ AgentError
 ├── BusyDevice       too much else is running on the device
 ├── HostileServer    an answer that no honest service gives: redirect, wrong hash, too large, not the protocol
 ├── RefusedGraph     a network the agent does not open: external data, foreign operators
+├── UnusableRuntime  a runtime that is not installed, a provider or option it has not, one that silently is another
 └── MeasuringFailed  the child process that opens networks died
 """
 
@@ -51,6 +52,10 @@ class HostileServer(AgentError):
 
 class RefusedGraph(AgentError):
     """A network that the agent does not open."""
+
+
+class UnusableRuntime(AgentError):
+    """The runtime, its provider or an option of it cannot be had on this device as asked for."""
 
 
 class MeasuringFailed(AgentError):

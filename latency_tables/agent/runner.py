@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from latency_tables.agent.problems import MeasuringFailed
+from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.errors import InvalidMeasurement
 from latency_tables.measurement import Measurement
 from latency_tables.profiling import Reading, Settings
@@ -45,7 +46,7 @@ class Job:
     sentinel: str | None = None
     reference_ms: float | None = None
     copies: int = 0
-    threads: int = 1
+    setup: Setup = field(default_factory=Setup)
     seed: int = 0
     settings: Settings = field(default_factory=Settings)
     limits: Limits = field(default_factory=Limits)
@@ -62,7 +63,7 @@ class Job:
                 "sentinel": self.sentinel,
                 "reference_ms": self.reference_ms,
                 "copies": self.copies,
-                "threads": self.threads,
+                "setup": self.setup.as_dict(),
                 "seed": self.seed,
                 "settings": asdict(self.settings),
                 "memory_mib": self.limits.memory_mib,

@@ -1,0 +1,124 @@
+"""ONNX Runtime, with any execution provider that the installed package offers."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Any, Final
+
+from latency_tables.agent.problems import UnusableRuntime
+from latency_tables.agent.runtimes.runtime import Opened, shape_of
+from latency_tables.agent.runtimes.setup import Setup
+
+CPU: Final = "CPUExecutionProvider"
+_PACKAGES: Final = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+    "onnxruntime-directml",
+    "onnxruntime-qnn",
+    "onnxruntime-migraphx",
+)
+"""All of them install the module `onnxruntime`."""
+_TYPES: Final = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+_MEMORY: Final = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "MIGraphXExecutionProvider": "cuda"}
+"""Providers whose inputs and outputs are bound in the device's own memory: copying is no part of a network's latency."""
+
+
+class OnnxRuntime:
+    """The module `onnxruntime`, whichever package brought it."""
+
+    name = "onnxruntime"
+
+    def version(self) -> str | None:
+        for package in _PACKAGES:
+            try:
+                return metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue
+        return None
+
+    def check(self, setup: Setup) -> None:
+        try:
+            import onnxruntime  # noqa: PLC0415 (only where it is used)
+        except ImportError:
+            raise UnusableRuntime("onnxruntime is not installed here: pip install 'bespoke-nas[agent]'") from None
+        offered = onnxruntime.get_available_providers()
+        wanted = setup.provider or CPU
+        if wanted not in offered:
+            raise UnusableRuntime(
+                f"the installed onnxruntime does not offer {wanted}; it offers {', '.join(offered)}. Another package may, "
+                "such as onnxruntime-gpu for CUDAExecutionProvider"
+            )
+
+    def open(self, data: bytes, input_shape: Sequence[int] | None, setup: Setup, generator: Any) -> Opened:
+        provider = setup.provider or CPU
+        session = _session(data, setup, provider)
+        _check_provider(session, setup, provider)
+        inputs = session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type not in _TYPES:
+            raise ValueError("a network to be measured has one input, of float32 or float16")
+        shape = shape_of([d if isinstance(d, int) else None for d in inputs[0].shape], input_shape)
+        sample = generator.standard_normal(shape).astype(_TYPES[inputs[0].type])
+        return Opened(
+            run=_bound(session, sample, provider, dict(setup.options)),
+            provider=provider,
+            nodes=_nodes(session),
+            in_calling_thread=provider == CPU and setup.threads == 1,
+        )
+
+
+def _session(data: bytes, setup: Setup, provider: str) -> Any:
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = setup.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # Without enable_fallback=0 the Python package answers an error of the provider by using the CPU.
+    named = [(provider, dict(setup.options))] if provider == CPU else [(provider, dict(setup.options)), CPU]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a provider that is missing is a warning there; it is found out afterwards
+        return onnxruntime.InferenceSession(data, options, providers=named, enable_fallback=0)
+
+
+def _check_provider(session: Any, setup: Setup, provider: str) -> None:
+    """Raises UnusableRuntime where the provider, or an option of it, silently is not the one asked for."""
+    if provider not in session.get_providers():
+        raise UnusableRuntime(
+            f"{provider} cannot be used here: onnxruntime fell back to {', '.join(session.get_providers())} without an error. "
+            "Are the provider's own libraries and driver installed?"
+        )
+    taken = session.get_provider_options().get(provider, {})
+    unknown = [name for name, _ in setup.options if name not in taken]
+    if unknown:
+        raise UnusableRuntime(f"{provider} has no option {', '.join(unknown)}; it has {', '.join(sorted(taken)) or 'none'}")
+
+
+def _bound(session: Any, sample: Any, provider: str, options: dict[str, str]) -> Callable[[], object]:
+    import onnxruntime  # noqa: PLC0415
+
+    memory, number = _MEMORY.get(provider, "cpu"), int(options.get("device_id", 0))
+    binding = session.io_binding()
+    value = onnxruntime.OrtValue.ortvalue_from_numpy(sample, memory, number if memory != "cpu" else 0)
+    binding.bind_ortvalue_input(session.get_inputs()[0].name, value)
+    for output in session.get_outputs():
+        binding.bind_output(output.name, memory, number if memory != "cpu" else 0)
+
+    def run() -> object:
+        return session.run_with_iobinding(binding)
+
+    return run
+
+
+def _nodes(session: Any) -> dict[str, int]:
+    """Nodes of the graph by the provider they were assigned to."""
+    if not hasattr(session, "get_provider_graph_assignment_info"):  # onnxruntime before 1.24
+        return {}
+    found: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        found[part.ep_name] += len(part.get_nodes())
+    return dict(found)
