@@ -148,12 +148,12 @@ def scores(
     calibration = alone.across(np.log(alone.ratios), ["profile"] * len(probes), spread(profile.speeds))
 
     def sums(of: LatencyTable) -> Array:
-        return np.array([of.median_ms(lower(space, a)) for a in networks])
+        return np.array([of.latency_ms(lower(space, a)) for a in networks])
 
     predicted = calibration.predict(sums(refined.table), [a.resolution for a in networks])
     truth = np.array([value(measured, f"net{i}") for i in range(len(networks))])
     repeated = np.array([value(again, f"net{i}") for i in range(len(networks))])
-    line = Calibration.fit([table.median_ms(ops) for ops in lowered], times, [a.resolution for a in probes], max_error=1.0)
+    line = Calibration.fit([table.latency_ms(ops) for ops in lowered], times, [a.resolution for a in probes], max_error=1.0)
     plain = line.predict(sums(table), [a.resolution for a in networks])
     errors = np.abs(predicted / truth - 1)
     found = {

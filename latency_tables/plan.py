@@ -56,6 +56,6 @@ def calibration_networks(
 
 def check_operators(table: LatencyTable, generator: np.random.Generator, operators: int = CHECK_OPERATORS) -> list[Operator]:
     """A few operators to re-measure, one from each stratum of latency: does the table still hold?"""
-    ordered = sorted(table.rows, key=lambda op: table.rows[op].median_ms)
+    ordered = sorted(table.rows, key=lambda op: table.rows[op].latency_ms)
     strata = np.array_split(np.arange(len(ordered)), min(operators, len(ordered)))
     return [ordered[int(generator.choice(stratum))] for stratum in strata]

@@ -49,7 +49,7 @@ def refine(
     if len(networks) == 0:
         return Refined(table, Calibration(), False)
     times = np.asarray(measured_ms, dtype=np.float64)
-    sums = np.array([table.median_ms(network) for network in networks])
+    sums = np.array([table.latency_ms(network) for network in networks])
     line: Calibration | None = None
     refusal = PoorCalibration("the table does not explain the device's whole networks")
     try:
@@ -73,7 +73,7 @@ def _typical(calibration: Calibration) -> float:
 def _corrected(table: LatencyTable, networks: Sequence[Sequence[Operator]], times: Array) -> Refined | None:
     """Rows that no measured network has are corrected too, as far as they are of a kind with others."""
     operators = list(table.rows)
-    own = np.array([table.rows[op].median_ms for op in operators])
+    own = np.array([table.rows[op].latency_ms for op in operators])
     uses = _uses(operators, networks)
     fit = transfer(Prior.of(own[:, None], uses, operator_groups(operators)), uses, times)
     calibration = replace(fit.calibration(), transferred=False)  # measured rows: random networks, so the conformal bound

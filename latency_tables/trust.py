@@ -86,10 +86,13 @@ def below_floor(table: LatencyTable, peak: Peak) -> list[Finding]:
     """Rows that are faster than physics allows."""
     return [
         Finding(
-            "below_floor", "review", f"{m.median_ms:.3g} ms is less than the device can need: {peak.floor_ms(op):.3g} ms", op.text
+            "below_floor",
+            "review",
+            f"{m.latency_ms:.3g} ms is less than the device can need: {peak.floor_ms(op):.3g} ms",
+            op.text,
         )
         for op, m in table.rows.items()
-        if m.median_ms < peak.floor_ms(op)
+        if m.latency_ms < peak.floor_ms(op)
     ]
 
 
@@ -102,7 +105,7 @@ def against_neighbours(table: LatencyTable) -> list[Finding]:
     if len(table.rows) < LEAST_ROWS:
         return []
     operators = list(table.rows)
-    times = np.array([table.rows[op].median_ms for op in operators])
+    times = np.array([table.rows[op].latency_ms for op in operators])
     ratios = np.log(times / _work_model(operators, times))
     families = np.array([f"{op.family}{op.kernel}" for op in operators])
     found = []
@@ -168,7 +171,7 @@ def not_monotone(table: LatencyTable) -> list[Finding]:
         for group in groups.values():
             ordered = sorted(group, key=lambda op: getattr(op, size))
             for small, large in pairwise(ordered):
-                fast, slow = table.rows[large].median_ms, table.rows[small].median_ms
+                fast, slow = table.rows[large].latency_ms, table.rows[small].latency_ms
                 if fast < MONOTONE * slow:
                     message = f"faster than the same operator with a smaller {size} ({fast:.3g} ms against {slow:.3g} ms)"
                     found.setdefault(large.text, Finding("not_monotone", "warning", message, large.text))
@@ -186,7 +189,7 @@ def repeated(table: LatencyTable) -> list[Finding]:
     Operators of equal work may agree: tables from a formula or a simulator are tables too.
     """
     found = []
-    distinct = {(m.median_ms, op.macs) for op, m in table.rows.items()}
+    distinct = {(m.latency_ms, op.macs) for op, m in table.rows.items()}
     precise = [v for v, _ in distinct if len(repr(v).replace(".", "").strip("0")) >= 6]
     most = Counter(precise).most_common(1)
     if most and most[0][1] >= max(3, 0.02 * len(table.rows)):
@@ -298,8 +301,8 @@ def _compare(first: Mapping[Operator, Measurement], second: Mapping[Operator, Me
     shared = [op for op in first if op in second]
     if not shared:
         return Comparison(0, math.inf, 0.0, (), False)
-    a = np.array([first[op].median_ms for op in shared])
-    b = np.array([second[op].median_ms for op in shared])
+    a = np.array([first[op].latency_ms for op in shared])
+    b = np.array([second[op].latency_ms for op in shared])
     changes = np.abs(b / a - 1)
     moved = tuple(shared[i] for i in np.argsort(-changes) if changes[i] > DRIFT)
     return Comparison(len(shared), float(np.median(changes)), kendall_tau(a, b), moved, False)

@@ -73,7 +73,7 @@ def write_device(session: Session, device: Device, most_bytes: int) -> bytes:
                 "space": n.space,
                 "classes": n.classes,
                 "architecture": n.architecture,
-                **_numbers(Measurement(n.median_ms, n.lower_quartile_ms, n.mad_ms, n.count)),
+                **_numbers(n.measurement),
                 **({} if n.session is None else {"together": numbers.setdefault(n.session, len(numbers))}),
             }
             for space, classes in measurement_rows.spaces_measured(session, device.id)
@@ -154,7 +154,7 @@ def _read_networks(file: DeviceFile) -> tuple[tuple[Space, Architecture, Measure
             if key not in spaces:
                 spaces[key] = space_of(*key)
             architecture = spaces[key].from_json(n.architecture)
-            measurement = Measurement(n.median_ms, n.lower_quartile_ms, n.mad_ms, n.count)
+            measurement = n.measurement()
         except BespokeError as reason:
             raise invalid(f"/networks/{index}", "network", str(reason)) from None
         found.append((spaces[key], architecture, measurement, n.together))

@@ -42,7 +42,7 @@ Value = TypeVar("Value")
 class Pricing:
     """Latencies in ms of every network of `space` (its covered resolutions only) on a device, by one table.
 
-    sums: of the table's medians. predicted: calibrated. upper: bound of `confidence`, None where too few whole
+    sums: of the table's rows. predicted: calibrated. upper: bound of `confidence`, None where too few whole
     networks were measured and no confidence was asked for.
     """
 
@@ -112,7 +112,7 @@ def networks_of(space: Space, rows: Sequence[NetworkMeasurement]) -> list[tuple[
             architecture = space.from_json(row.architecture)
         except InvalidArchitecture:
             continue  # of a resolution that the table does not cover, or of an older form of the space
-        newest[row.architecture_digest] = (architecture, row.median_ms)
+        newest[row.architecture_digest] = (architecture, row.latency_ms)
     return list(newest.values())
 
 
@@ -124,7 +124,7 @@ def across_sessions(
     held_out_ms: prediction by the architecture's digest, without that network where it took part in the fit.
     """
     known = [row for row in rows if row.architecture_digest in held_out_ms]
-    logs = [math.log(row.median_ms / held_out_ms[row.architecture_digest]) for row in known]
+    logs = [math.log(row.latency_ms / held_out_ms[row.architecture_digest]) for row in known]
     # A network that was verified is a session of its own where an older version did not say.
     labels = [row.session or (row.id if row.source == "verify" else "") for row in known]
     if fit.transferred:  # these rows came later; those of the fit were one session
@@ -184,7 +184,7 @@ class PriceBook:
         return self._remember(key, lambda: covered_resolutions(space, self.table(session, table, device)))
 
     def sums(self, session: Session, table: Table, device: Device, space: Space) -> tuple[Space, DenseTable]:
-        """(space at the covered resolutions, sums of the medians). Raises NoTable where it covers none."""
+        """(space at the covered resolutions, sums of the rows). Raises NoTable where it covers none."""
         covered = self.coverage(session, table, device, space)
         if not covered:
             raise no_table(space)

@@ -68,7 +68,7 @@ def known_devices(session: Session, prices: PriceBook, device: Device, space: Sp
         if table is not None:
             rows = prices.table(session, table, other).rows
             names.append(other.name)
-            columns.append([rows[op].median_ms for op in operators])
+            columns.append([rows[op].latency_ms for op in operators])
     if not columns:
         return None
     seed = np.random.default_rng(len(operators))

@@ -1,5 +1,7 @@
 """The CSV form of a latency table: `operator,median_ms,lower_quartile_ms,mad_ms,count`, the first two required.
 
+Tables of our own agent have the columns `undisturbed_ms,p90_ms,p95_ms,uncertainty` besides.
+
 The context is not in the file. Written cells are canonical operator texts and numbers, so a spreadsheet never meets a
 cell that begins with `=`, `+`, `-` or `@`.
 """
@@ -14,7 +16,7 @@ from typing import Final
 
 from latency_tables.errors import InvalidTable
 from latency_tables.formats.native_json import MAX_ROWS, OPTIONAL, REQUIRED, RowCollector
-from latency_tables.measurement import Context, Measurement
+from latency_tables.measurement import LATER_FIELDS, Context, Measurement
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 
@@ -83,15 +85,22 @@ def _numbers(row: dict[str, str]) -> dict[str, float | int | None]:
 
 
 def write(table: LatencyTable) -> bytes:
-    """The table as CSV with every column; equal tables give equal bytes, and `read` gives the table back."""
-    lines = [",".join(HEADER)]
-    lines += [_line(op, m) for op, m in table.rows.items()]
+    """The table as CSV; equal tables give equal bytes, and `read` gives the table back.
+
+    Every column, those that came later only where some row has them: so old tables keep their bytes.
+    """
+    used = [name for name in LATER_FIELDS if any(getattr(m, name) is not None for m in table.rows.values())]
+    names = [name for name in HEADER if name not in LATER_FIELDS or name in used]
+    lines = [",".join(names)]
+    lines += [_line(op, m, names[1:]) for op, m in table.rows.items()]
     return ("\n".join(lines) + "\n").encode("ascii")
 
 
-def _line(operator: Operator, m: Measurement) -> str:
-    cells = [operator.text, repr(float(m.median_ms))]
-    for value in (m.lower_quartile_ms, m.mad_ms):
-        cells.append("" if value is None else repr(float(value)))
-    cells.append("" if m.count is None else str(m.count))
-    return ",".join(cells)
+def _line(operator: Operator, m: Measurement, names: Sequence[str]) -> str:
+    return ",".join([operator.text, *(_cell(name, getattr(m, name)) for name in names)])
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if name == "count" else repr(float(value))

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from latency_tables.errors import ContextMismatch, InvalidMeasurement, InvalidOperator, InvalidTable
-from latency_tables.measurement import Context, Measurement
+from latency_tables.measurement import LATER_FIELDS, Context, Measurement
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 
 MAX_ROWS: Final = 1_000_000
 REQUIRED: Final = ("operator", "median_ms")
-OPTIONAL: Final = ("lower_quartile_ms", "mad_ms", "count")
+OPTIONAL: Final = ("lower_quartile_ms", "mad_ms", "count", *LATER_FIELDS)
 _COLUMNS: Final = frozenset(REQUIRED + OPTIONAL)
 _CONTEXT: Final[dict[str, Any]] = {
     "runtime": str,

@@ -71,7 +71,7 @@ def _heat_map(ax: Axes, table: LatencyTable, space: Space) -> None:
     for op, measured in table.rows.items():
         if op.family == "mbconv":
             row = (op.in_height, op.in_channels, op.out_channels, op.stride)
-            cells.setdefault(row, {})[op.kernel, round(op.mid_channels / op.in_channels, 1)] = measured.median_ms
+            cells.setdefault(row, {})[op.kernel, round(op.mid_channels / op.in_channels, 1)] = measured.latency_ms
     ax.grid(visible=False)
     if not cells:
         ax.text(0.5, 0.5, f"no blocks of {space.name}", transform=ax.transAxes, ha="center", color=GREY)
@@ -93,8 +93,8 @@ def _side_by_side(ax: Axes, name: str, table: LatencyTable, other: str, other_ta
     if not shared:
         ax.set_title("no operator in common", loc="left", fontsize=10)
         return
-    first = np.array([table.rows[op].median_ms for op in shared])
-    second = np.array([other_table.rows[op].median_ms for op in shared])
+    first = np.array([table.rows[op].latency_ms for op in shared])
+    second = np.array([other_table.rows[op].latency_ms for op in shared])
     ratio = float(np.median(second / first))
     ends = np.array([first.min(), first.max()])
     ax.plot(ends, ratio * ends, color=GREY, linewidth=1)

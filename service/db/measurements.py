@@ -55,10 +55,7 @@ def add(
         classes=space.classes,
         architecture=values,
         architecture_digest=architecture.digest,
-        median_ms=measurement.median_ms,
-        lower_quartile_ms=measurement.lower_quartile_ms,
-        mad_ms=measurement.mad_ms,
-        count=measurement.count,
+        **measurement.to_json(),
         source=source,
         session=together,
     )

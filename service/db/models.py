@@ -7,6 +7,7 @@ texts with a prefix that says what they name.
 from __future__ import annotations
 
 import secrets
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,6 +27,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
+
+from latency_tables.measurement import Measurement
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -109,17 +112,35 @@ class Table(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
-class TableRow(Base):
-    __tablename__ = "latency_rows"
-    table_id: Mapped[str] = mapped_column(ForeignKey("latency_tables.id", ondelete="CASCADE"), primary_key=True)
-    operator: Mapped[str] = mapped_column(String(200), primary_key=True)
+class Measured:
+    """Columns of a measurement, by the names of `latency_tables.measurement.Measurement`."""
+
     median_ms: Mapped[float] = mapped_column(Float(53))
     lower_quartile_ms: Mapped[float | None] = mapped_column(Float(53))
     mad_ms: Mapped[float | None] = mapped_column(Float(53))
     count: Mapped[int | None] = mapped_column(Integer)
+    undisturbed_ms: Mapped[float | None] = mapped_column(Float(53))
+    p90_ms: Mapped[float | None] = mapped_column(Float(53))
+    p95_ms: Mapped[float | None] = mapped_column(Float(53))
+    uncertainty: Mapped[float | None] = mapped_column(Float(53))
+
+    @property
+    def measurement(self) -> Measurement:
+        return Measurement(**{f.name: getattr(self, f.name) for f in fields(Measurement)})
+
+    @property
+    def latency_ms(self) -> float:
+        """The latency that prices use; see `Measurement.latency_ms`."""
+        return self.measurement.latency_ms
 
 
-class NetworkMeasurement(Base):
+class TableRow(Measured, Base):
+    __tablename__ = "latency_rows"
+    table_id: Mapped[str] = mapped_column(ForeignKey("latency_tables.id", ondelete="CASCADE"), primary_key=True)
+    operator: Mapped[str] = mapped_column(String(200), primary_key=True)
+
+
+class NetworkMeasurement(Measured, Base):
     """A whole network timed on a device: what calibration, bounds and verification rest on."""
 
     __tablename__ = "network_measurements"
@@ -130,10 +151,6 @@ class NetworkMeasurement(Base):
     classes: Mapped[int] = mapped_column(Integer)
     architecture: Mapped[dict[str, Any]] = mapped_column()
     architecture_digest: Mapped[str] = mapped_column(String(64))
-    median_ms: Mapped[float] = mapped_column(Float(53))
-    lower_quartile_ms: Mapped[float | None] = mapped_column(Float(53))
-    mad_ms: Mapped[float | None] = mapped_column(Float(53))
-    count: Mapped[int | None] = mapped_column(Integer)
     source: Mapped[str] = mapped_column(String(16))  # probe (posted) | agent (calibration) | verify (a delivered network)
     session: Mapped[str | None] = mapped_column(String(96))  # the job that measured it, or the post
     created_at: Mapped[datetime] = mapped_column(default=now)

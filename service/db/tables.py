@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, Final
 
 from sqlalchemy import delete, func, insert, select
@@ -78,9 +79,9 @@ def with_digest(session: Session, device_id: str, digest: str) -> Table | None:
 
 
 def rows_of(session: Session, table_id: str) -> dict[Operator, Measurement]:
-    query = select(TableRow.operator, TableRow.median_ms, TableRow.lower_quartile_ms, TableRow.mad_ms, TableRow.count)
-    rows = session.execute(query.where(TableRow.table_id == table_id))
-    return {Operator.parse(text): Measurement(median, quartile, mad, count) for text, median, quartile, mad, count in rows}
+    columns = [getattr(TableRow, f.name) for f in fields(Measurement)]
+    rows = session.execute(select(TableRow.operator, *columns).where(TableRow.table_id == table_id))
+    return {Operator.parse(text): Measurement(*numbers) for text, *numbers in rows}
 
 
 def add(
@@ -109,17 +110,7 @@ def add(
     )
     session.add(row)
     session.flush()
-    values = [
-        {
-            "table_id": row.id,
-            "operator": operator.text,
-            "median_ms": m.median_ms,
-            "lower_quartile_ms": m.lower_quartile_ms,
-            "mad_ms": m.mad_ms,
-            "count": m.count,
-        }
-        for operator, m in table.rows.items()
-    ]
+    values = [{"table_id": row.id, "operator": operator.text, **m.to_json()} for operator, m in table.rows.items()]
     for start in range(0, len(values), _BATCH):
         session.execute(insert(TableRow), values[start : start + _BATCH])
     return row

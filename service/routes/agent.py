@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from latency_tables.errors import InvalidMeasurement
-from latency_tables.measurement import Measurement
 from service.auth import AGENT_SCOPE, PUBLIC, Identity, digest_of, kind_of, new_secret
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
@@ -195,7 +194,7 @@ def _check(pointer: str, item: MeasurementIn, task: MeasurementTask | None) -> N
     if item.sha256 != task.sha256:
         raise Problem("wrong_task", "not the task's file", errors=[error(f"{pointer}/sha256", "sha256", "not the task's")])
     try:
-        Measurement(item.median_ms, item.lower_quartile_ms, item.mad_ms, item.count)
+        item.measurement()
     except InvalidMeasurement as reason:
         raise invalid(pointer, "measurement", str(reason)) from None
 

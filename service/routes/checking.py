@@ -78,7 +78,7 @@ def _view(
         classes=row.classes,
         resolution=architecture.resolution,
         architecture=row.architecture,
-        measured_ms=row.median_ms,
+        measured_ms=row.latency_ms,
         predicted_ms=None if genes is None or predicted is None else float(predicted.price(genes)[0]),
         upper_ms=None if genes is None or upper is None else float(upper.price(genes)[0]),
         source=row.source,

@@ -7,10 +7,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from service.schemas.devices import ContextIn
-from service.schemas.strict import Answer, Id, LatencyMs, Sha256, Short, Strict, Time
+from service.schemas.strict import Answer, Id, LatencyMs, MeasuredIn, Sha256, Short, Strict, Time
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
-MilliSeconds = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class EnrolIn(Strict):
@@ -52,7 +51,7 @@ class TaskList(Answer):
     poll_s: float
 
 
-class MeasurementIn(Strict):
+class MeasurementIn(MeasuredIn):
     """One measured task, in ms over `count` samples.
 
     group: tasks of one number were measured together; sentinel_ms, sentinel_error (relative) and load (runnable processes a
@@ -62,10 +61,6 @@ class MeasurementIn(Strict):
     task_id: Id
     nonce: Annotated[str, Field(min_length=1, max_length=128)]
     sha256: Sha256
-    median_ms: LatencyMs
-    lower_quartile_ms: LatencyMs | None = None
-    mad_ms: MilliSeconds | None = None
-    count: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     flags: Annotated[list[Short], Field(max_length=16)] = Field(default_factory=list)
     sentinel_ms: LatencyMs | None = None
     sentinel_error: Annotated[float, Field(ge=0, le=1e6)] | None = None

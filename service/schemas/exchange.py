@@ -7,13 +7,12 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, StringConstraints
 
 from service.schemas.devices import ContextIn, Count
-from service.schemas.strict import LatencyMs, Line, Name, Sha256, Strict
+from service.schemas.strict import Line, MeasuredIn, Name, Sha256, Strict
 
 MOST: Final = 1_000_000  # the size of the file is what is limited: BESPOKE_MAX_TABLE_BYTES
 
 Finite = Annotated[float, Field(ge=-1e9, le=1e9)]
 Share = Annotated[float, Field(ge=0, le=1e9)]
-Rounds = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Resolution = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,4}$")]
 
 
@@ -50,16 +49,12 @@ class TableInFile(Strict):
     rows: Annotated[list[Any], Field(min_length=1, max_length=1_000_000)]
 
 
-class NetworkInFile(Strict):
+class NetworkInFile(MeasuredIn):
     """A whole network as it was measured. together: networks of one number were measured in one session."""
 
     space: Name
     classes: Count
     architecture: dict[str, Any]
-    median_ms: LatencyMs
-    lower_quartile_ms: LatencyMs | None = None
-    mad_ms: Annotated[float, Field(ge=0, le=1e6)] | None = None
-    count: Rounds | None = None
     together: Annotated[int, Field(ge=0, le=10**6)] | None = None
 
 

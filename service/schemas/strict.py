@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
 
-from latency_tables.measurement import MAX_LATENCY_MS
+from latency_tables.measurement import MAX_LATENCY_MS, Measurement
 
 
 class Strict(BaseModel):
@@ -46,5 +47,24 @@ Short = Annotated[str, StringConstraints(min_length=1, max_length=128), BeforeVa
 Id = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,8}_[0-9a-f]{32}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 LatencyMs = Annotated[float, Field(gt=0, le=MAX_LATENCY_MS)]
+
+
+class MeasuredIn(Strict):
+    """The numbers of a measurement; see `latency_tables.measurement.Measurement`."""
+
+    median_ms: LatencyMs
+    lower_quartile_ms: LatencyMs | None = None
+    mad_ms: Annotated[float, Field(ge=0, le=MAX_LATENCY_MS)] | None = None
+    count: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+    undisturbed_ms: LatencyMs | None = None
+    p90_ms: LatencyMs | None = None
+    p95_ms: LatencyMs | None = None
+    uncertainty: Annotated[float, Field(ge=0, le=MAX_LATENCY_MS)] | None = None
+
+    def measurement(self) -> Measurement:
+        """Raises InvalidMeasurement where the numbers contradict each other."""
+        return Measurement(**{f.name: getattr(self, f.name) for f in fields(Measurement)})
+
+
 Whole = Annotated[int, BeforeValidator(_digits), Field(ge=0, le=2**31 - 1)]
 PageSize = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=200)]

@@ -133,20 +133,20 @@ def dense_from(space: Space, value: Callable[[Operator], float], combine: Callab
 
 
 def dense_latency(space: Space, table: LatencyTable) -> DenseTable:
-    """Medians of the table in ms over the whole space. Raises MissingLatency naming every key the table lacks.
+    """Latencies of the table in ms over the whole space. Raises MissingLatency naming every key the table lacks.
 
     Take `space.at(resolutions)` first when the table covers some resolutions only.
     """
     missing: set[str] = set()
 
-    def median(operator: Operator) -> float:
+    def latency(operator: Operator) -> float:
         row = table.rows.get(operator)
         if row is None:
             missing.add(operator.text)
             return np.inf
-        return row.median_ms
+        return row.latency_ms
 
-    dense = dense_from(space, median)
+    dense = dense_from(space, latency)
     if missing:
         raise MissingLatency(sorted(missing))
     return dense

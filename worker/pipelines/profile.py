@@ -168,13 +168,12 @@ def _publish(session: Session, run: JobRun, space: Space, device: Device, before
 
 def _against_networks(table: LatencyTable, space: Space, networks: list[tuple[Architecture, Measurement]]) -> list[Finding]:
     """Wrong units, or rows of another device: whole networks against the sums of their rows."""
-    sums = [table.median_ms(lower(space, architecture)) for architecture, _ in networks]
-    return check_scale(sums, [measurement.median_ms for _, measurement in networks])
+    sums = [table.latency_ms(lower(space, architecture)) for architecture, _ in networks]
+    return check_scale(sums, [measurement.latency_ms for _, measurement in networks])
 
 
 def measurement_of(task: MeasurementTask) -> Measurement:
-    result = task.result or {}
-    return Measurement(result["median_ms"], result.get("lower_quartile_ms"), result.get("mad_ms"), result.get("count"))
+    return Measurement.from_json(task.result or {})
 
 
 def _provenance(run: JobRun, tasks: Sequence[MeasurementTask], groups: Sequence[Group]) -> dict[str, Any]:

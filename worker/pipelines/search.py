@@ -20,6 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget, SearchUnfinished, TrainingDiverged
+from latency_tables.measurement import Measurement
 from service.artifacts import register
 from service.db.models import MeasurementTask, Model, NetworkMeasurement
 from service.pricing import PriceBook
@@ -249,7 +250,7 @@ class _Search:
         return self.run.step("test_network_file", asked, lambda: self.laboratory.call("test_accuracy", asked))
 
     def _measure(self, target: Target, delivered: Delivered) -> float | None:
-        """Median latency on the device in ms, None when nobody is there to measure."""
+        """Latency on the undisturbed device in ms, None when nobody is there to measure."""
         run, file = self.run, delivered.file
         if not run.request.get("verify", True):
             return None
@@ -271,7 +272,7 @@ class _Search:
             run.event("not_verified", {"device": target.device, "reason": "its agent did not answer in time"})
             return None
         run.write(lambda s: _keep_measurement(s, run, self.ready, target, delivered, answer))
-        return float(answer["median_ms"])
+        return Measurement.from_json(answer).latency_ms
 
 
 def _task_of(session: Session, job_id: str, device_id: str, sha256: str) -> str | None:
@@ -293,7 +294,7 @@ def _keep_measurement(
     session: Session, run: JobRun, ready: ReadySupernet, target: Target, delivered: Delivered, answer: dict[str, Any]
 ) -> None:
     """A delivered network is a whole network measured: the next calibration knows it. Once per task."""
-    architecture = ready.space.to_json(delivered.architecture)
+    architecture, measured = ready.space.to_json(delivered.architecture), Measurement.from_json(answer)
     row_id = f"net_{hashlib.sha256(f'{run.job_id}/{target.device_id}/{delivered.architecture.digest}'.encode()).hexdigest()[:32]}"
     session.merge(
         NetworkMeasurement(
@@ -304,15 +305,12 @@ def _keep_measurement(
             classes=ready.space.classes,
             architecture=architecture,
             architecture_digest=delivered.architecture.digest,
-            median_ms=float(answer["median_ms"]),
-            lower_quartile_ms=answer.get("lower_quartile_ms"),
-            mad_ms=answer.get("mad_ms"),
-            count=answer.get("count"),
+            **measured.to_json(),
             source="verify",
             session=run.job_id,
         )
     )
-    run.record(session, "measured", {"device": target.device, "measured_ms": float(answer["median_ms"])})
+    run.record(session, "measured", {"device": target.device, "measured_ms": measured.latency_ms})
 
 
 def _store(
