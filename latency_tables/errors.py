@@ -140,7 +140,11 @@ class TooFewNetworks(BespokeError):
 
 
 class NoTable(BespokeError):
-    """The device has no latency table that may be used for the search space."""
+    """The device has no latency table that may be used for the search space; `operators` are those that the nearest lacks."""
+
+    def __init__(self, message: str, operators: Sequence[str] = ()) -> None:
+        self.operators = tuple(operators)
+        super().__init__(message)
 
 
 class PoorCalibration(BespokeError):

@@ -73,7 +73,7 @@ def digest_of(secret: str) -> bytes:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks. `session_id` and `device_id` are an agent's; `closed` says why its session is over."""
+    """Who asks. `session_id` and `device_id` are an agent's; `closed` says why its session is over; `name`: of the key."""
 
     id: str
     tenant_id: str
@@ -81,6 +81,7 @@ class Identity:
     device_id: str | None = None
     session_id: str | None = None
     closed: str | None = None
+    name: str | None = None
 
     @property
     def agent(self) -> bool:
@@ -125,7 +126,7 @@ def _key(session: Session, digest: bytes) -> Identity | None:
         return None
     if row.last_used_at is None or now() - row.last_used_at > _USED_EVERY:
         key_rows.touch(session, row.id)
-    return Identity(row.id, row.tenant_id, frozenset(row.scopes))
+    return Identity(row.id, row.tenant_id, frozenset(row.scopes), name=row.name)
 
 
 def _valid(row: ApiKey) -> bool:

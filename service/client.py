@@ -259,10 +259,29 @@ class BespokeClient:
     def remove_device(self, name: str) -> None:
         self.call("DELETE", f"/v1/devices/{_name(name)}")
 
-    def upload_table(self, name: str, data: bytes, media_type: str) -> Json:
-        """Register a latency profile (`application/json` or `text/csv`): the whole table or nothing."""
+    def upload_table(self, name: str, data: bytes, media_type: str, add: bool = False) -> Json:
+        """Register a latency profile (`application/json` or `text/csv`): the whole table or nothing.
+
+        add: to the rows of the table in use.
+        """
+        params = {"mode": "add"} if add else {}
         path = f"/v1/devices/{_name(name)}/tables"
-        return _object(self.call("POST", path, content=data, headers={"Content-Type": media_type}))
+        return _object(self.call("POST", path, content=data, headers={"Content-Type": media_type}, params=params))
+
+    def tables(self, name: str) -> list[Json]:
+        """Versions of the device's table, the newest first."""
+        return list(self._items(f"/v1/devices/{_name(name)}/tables"))
+
+    def use_table(self, name: str, table_id: str) -> Json:
+        """Put a version of the table in use."""
+        return self._post(f"/v1/devices/{_name(name)}/tables/{_name(table_id)}/use")
+
+    def accept_table(self, name: str, table_id: str, note: str = "") -> Json:
+        """Say that a version which needs a review is true, and put it in use."""
+        return self._post(f"/v1/devices/{_name(name)}/tables/{_name(table_id)}/accept", {"note": note})
+
+    def delete_table(self, name: str, table_id: str) -> None:
+        self.call("DELETE", f"/v1/devices/{_name(name)}/tables/{_name(table_id)}")
 
     def table(self, name: str, table_id: str, media_type: str = "application/json") -> bytes:
         path = f"/v1/devices/{_name(name)}/tables/{_name(table_id)}"

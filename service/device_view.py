@@ -47,7 +47,8 @@ def device_view(session: Session, services: Services, device: Device) -> DeviceV
 
 
 def _view(session: Session, services: Services, device: Device, tables: list[Table], agent: AgentSession | None) -> DeviceView:
-    used = next((t for t in tables if t.state == table_rows.READY), None)
+    used = max((t for t in tables if t.state == table_rows.READY), key=lambda t: t.precedence, default=None)
+    used_id = None if used is None else used.id
     covered = [] if used is None else coverage(session, services.prices, used, device)
     calibrations = calibration_views(session, services.prices, device)
     best = next((c for c in calibrations if c.state == "fitted"), None)
@@ -58,8 +59,8 @@ def _view(session: Session, services: Services, device: Device, tables: list[Tab
         created_at=device.created_at,
         revision=device.revision,
         agent=None if agent is None else _agent_view(session, services, agent),
-        tables=[table_view(t) for t in tables[:_TABLES_SHOWN]],
-        table_id=None if used is None else used.id,
+        tables=[table_view(t, used_id) for t in tables[:_TABLES_SHOWN]],
+        table_id=used_id,
         coverage=covered,
         calibration=calibrations,
         prediction_error=None if best is None else best.error,
@@ -70,7 +71,8 @@ def _view(session: Session, services: Services, device: Device, tables: list[Tab
     )
 
 
-def table_view(table: Table) -> TableView:
+def table_view(table: Table, used_id: str | None) -> TableView:
+    """used_id: of the device's table in use."""
     return TableView(
         id=table.id,
         version=table.version,
@@ -79,7 +81,14 @@ def table_view(table: Table) -> TableView:
         state=table.state,
         digest=table.digest,
         reasons=[finding_view(reason) for reason in table.reasons],
+        in_use=table.id == used_id,
         created_at=table.created_at,
+        created_by=table.created_by,
+        used_at=table.used_at,
+        used_by=table.used_by,
+        accepted_at=table.accepted_at,
+        accepted_by=table.accepted_by,
+        accepted_note=table.accepted_note,
     )
 
 

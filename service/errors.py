@@ -23,6 +23,7 @@ from latency_tables import errors as domain
 
 MEDIA_TYPE: Final = "application/problem+json"
 MOST_BYTES: Final = 4000
+MOST_DETAIL: Final = 1200  # five operators in full
 MOST_ERRORS: Final = 20
 PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "validation": (422, "The request is not valid"),
@@ -104,7 +105,7 @@ class Problem(HTTPException):
             "type": f"urn:bespoke:problem:{self.code}",
             "title": self.title,
             "status": self.status_code,
-            "detail": self.detail[:600],
+            "detail": self.detail[:MOST_DETAIL],
         }
         if self.errors or self.status_code == 422:
             errors = self.errors or [error("", self.code, self.detail or self.title)]
@@ -148,12 +149,17 @@ def _missing(e: Any) -> Problem:
     return Problem("missing_latency", str(e), missing=list(e.operators[:10]), missing_count=len(e.operators))
 
 
+def _no_table(e: Any) -> Problem:
+    extra: dict[str, Any] = {"missing": list(e.operators[:10]), "missing_count": len(e.operators)} if e.operators else {}
+    return Problem("no_table", str(e), **extra)
+
+
 _DOMAIN: Final[tuple[tuple[type[Exception], Callable[[Any], Problem]], ...]] = (
     (domain.InvalidTable, _table),
     (domain.InfeasibleBudget, infeasible),
     (domain.MissingLatency, _missing),
     (domain.TooFewNetworks, lambda e: Problem("too_few_networks", str(e), missing_networks=e.missing)),
-    (domain.NoTable, lambda e: Problem("no_table", str(e))),
+    (domain.NoTable, _no_table),
     (domain.ContextMismatch, lambda e: Problem("context_mismatch", str(e))),
     (domain.PoorCalibration, lambda e: Problem("poor_calibration", str(e))),
     (domain.UnknownSpace, lambda e: Problem("unknown_space", str(e))),

@@ -67,7 +67,8 @@ def write_device(session: Session, device: Device, most_bytes: int) -> bytes:
         "name": device.name,
         "description": device.description,
         "context": device.context,
-        "tables": [_table(session, t) for t in reversed(tables)],
+        # The one in use comes last, so that it is in use where the file is imported.
+        "tables": [_table(session, t) for t in sorted(tables, key=lambda t: t.precedence)],
         "networks": [
             {
                 "space": n.space,
@@ -161,8 +162,8 @@ def _read_networks(file: DeviceFile) -> tuple[tuple[Space, Architecture, Measure
     return tuple(found)
 
 
-def store_device(session: Session, tenant_id: str, checked: Checked, name: str | None) -> Device:
-    """The device of a file in the caller's transaction, under another name if given."""
+def store_device(session: Session, tenant_id: str, checked: Checked, name: str | None, by: str | None = None) -> Device:
+    """The device of a file in the caller's transaction, under another name if given; `by` is the name of the caller's key."""
     file = checked.file
     context = file.context.context().as_dict()
     device = device_rows.add(session, tenant_id, name or file.name, file.description, context)
@@ -171,7 +172,7 @@ def store_device(session: Session, tenant_id: str, checked: Checked, name: str |
         if given.calibration is not None:
             provenance["calibration"] = given.calibration.model_dump()
         source = TRANSFER if given.source == TRANSFER else "upload"
-        table_rows.publish(session, device, table, source=source, findings=findings, provenance=provenance)
+        table_rows.publish(session, device, table, source=source, findings=findings, provenance=provenance, by=by)
     for space, architecture, measurement, number in checked.networks:
         together = None if number is None else f"{file.sha256}/{number}"
         measurement_rows.add(session, device, space, architecture, measurement, "probe", together)

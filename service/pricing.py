@@ -23,6 +23,7 @@ from latency_tables.dense import DenseTable
 from latency_tables.errors import InvalidArchitecture, NoTable, PoorCalibration
 from latency_tables.refine import Refined, refine
 from latency_tables.table import LatencyTable
+from service.covering import nearest_lack
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, NetworkMeasurement, Supernet, Table
@@ -185,10 +186,10 @@ class PriceBook:
 
     def sums(self, session: Session, table: Table, device: Device, space: Space) -> tuple[Space, DenseTable]:
         """(space at the covered resolutions, sums of the rows). Raises NoTable where it covers none."""
-        covered = self.coverage(session, table, device, space)
-        if not covered:
-            raise no_table(space)
-        here = space.at(covered)
+        sizes = self.coverage(session, table, device, space)
+        if not sizes:
+            raise no_table(space, self.table(session, table, device))
+        here = space.at(sizes)
         key = ("sums", table.id, *_key(space))
         return here, self._remember(key, lambda: dense_latency(here, self.table(session, table, device)))
 
@@ -247,21 +248,24 @@ class PriceBook:
         return self._remember(key, make).at(confidence)
 
     def choose_table(self, session: Session, device: Device, space: Space, table_id: str | None = None) -> Table:
-        """The pinned table, else the newest ready one that covers the space at some resolution. Raises NoTable."""
+        """The pinned table, else the one that goes first of the ready ones that cover the space. Raises NoTable."""
         if table_id is not None:
             pinned = table_rows.of_device(session, device.id, table_id)
             if pinned is None:
                 raise NoTable("the pinned latency table is gone")
             return pinned
-        candidates = table_rows.versions(session, device.id)
+        candidates = table_rows.by_precedence(session, device.id)
         for table in candidates:
             if table.state == table_rows.READY and self.coverage(session, table, device, space):
                 return table
-        if any(table.state != table_rows.READY for table in candidates):
+        doubtful = next((t for t in candidates if t.state != table_rows.READY), None)
+        if doubtful is not None and self.coverage(session, doubtful, device, space):
             raise NoTable(
-                "the device's latency table needs a review before it is used; see its `reasons` and register a corrected one"
+                f"the device's latency table needs a review before it is used; see the `reasons` of version {doubtful.version} "
+                f"and register a corrected one, or, if it is true, `bespoke tables accept {device.name} {doubtful.version}`"
             )
-        raise no_table(space)
+        used = next((t for t in candidates if t.state == table_rows.READY), None)
+        raise no_table(space, None if used is None else self.table(session, used, device))
 
     def predictor(self, supernet: Supernet) -> tuple[AccuracyPredictor, DenseTable]:
         """The supernet's accuracy predictor and its additive score of the whole space."""
@@ -290,12 +294,19 @@ def _key(space: Space) -> tuple[Hashable, ...]:
     return (space.name, space.classes, space.resolutions)
 
 
-def no_table(space: Space) -> NoTable:
-    """What to say where no table of a device holds every operator of any resolution of a space."""
+def no_table(space: Space, table: LatencyTable | None = None) -> NoTable:
+    """What to say where no table of a device holds every operator of any resolution of a space; `table` is the one in use."""
+    nearest = None if table is None else nearest_lack(table, [space])
+    if nearest is not None:
+        return NoTable(
+            f"no latency table of the device covers {space.name} at any resolution. Nearest: {nearest}. Measure them "
+            "(`bespoke profile`, or POST /v1/devices/{name}/profiles) or add them to the table (`bespoke tables import --add`)",
+            nearest.missing,
+        )
     count = len(all_operators(space, space.resolutions[0]))
     return NoTable(
-        f"no latency table of the device holds all {count} operators of {space.name} with {space.classes} classes at any "
-        "resolution; measure them (`bespoke profile`, or POST /v1/devices/{name}/profiles) or register a table"
+        f"no latency table of the device holds any of the {count} operators of {space.name} with {space.classes} classes; "
+        "measure them (`bespoke profile`, or POST /v1/devices/{name}/profiles) or register a table"
     )
 
 

@@ -78,8 +78,8 @@ def known_devices(session: Session, prices: PriceBook, device: Device, space: Sp
 
 
 def _own_table(session: Session, prices: PriceBook, device: Device, space: Space) -> Table | None:
-    """The newest usable table that was measured, not transferred, and covers every resolution of the space."""
-    for table in table_rows.versions(session, device.id):
+    """The table in use that was measured, not transferred, and covers every resolution of the space."""
+    for table in table_rows.by_precedence(session, device.id):
         usable = table.state == table_rows.READY and table.source != SOURCE
         if usable and prices.coverage(session, table, device, space) == space.resolutions:
             return table

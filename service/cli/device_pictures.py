@@ -11,7 +11,7 @@ import numpy as np
 from latency_tables.formats.native_json import read
 from latency_tables.table import LatencyTable
 from service.cli.pictures import BLUE, GREY, INK, ORANGE, new_figure, save
-from service.cli.tables import newest_table
+from service.cli.tables import table_in_use
 from service.client import BespokeClient
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def load_table(service: BespokeClient, device: str) -> LatencyTable:
     """The newest table of a device. Raises InvalidTable where it has none."""
-    return read(service.table(device, newest_table(service.device(device))))
+    return read(service.table(device, table_in_use(service.device(device))))
 
 
 def draw_device(

@@ -65,9 +65,10 @@ def show(name: Name, json_out: JsonOut = False) -> None:
         verdict = "reproducible" if repeated["reproducible"] else "[red]not reproducible[/]"
         say(f"  repeated  newest two tables differ by {percent(repeated['median_difference'])} (median), {verdict}")
     rows = [
-        (t["id"], t["version"], f"{t['rows']:,}", t["source"], _table_state(t), age(t["created_at"])) for t in device["tables"]
+        (t["id"], t["version"], f"{t['rows']:,}", t["source"], _table_state(t), t["created_by"], age(t["created_at"]))
+        for t in device["tables"]
     ]
-    grid("", ("table", ">version", ">rows", "source", "state", "when"), rows, "  no table yet")
+    grid("", ("table", ">version", ">rows", "source", "state", "by", "when"), rows, "  no table yet")
     for table in device["tables"]:
         for reason in table["reasons"][:5]:
             say(f"  version {table['version']}: {reason['severity']}: {escape(reason['message'])}")
@@ -323,4 +324,8 @@ def _agent(device: dict[str, Any]) -> str:
 
 
 def _table_state(table: dict[str, Any]) -> str:
-    return str(table["state"]) if table["state"] == "ready" else f"[yellow]{table['state'].replace('_', ' ')}[/]"
+    if table["accepted_at"]:
+        by = f"accepted by {escape(str(table['accepted_by']))} {age(table['accepted_at'])}"
+        return f"{by}, in use" if table["in_use"] else by
+    state = str(table["state"]) if table["state"] == "ready" else f"[yellow]{table['state'].replace('_', ' ')}[/]"
+    return f"{state}, in use" if table["in_use"] else state

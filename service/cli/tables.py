@@ -16,22 +16,27 @@ from latency_tables.formats.catalog import FORMATS, format_named
 from latency_tables.formats.native_json import context_from, loads
 from latency_tables.measurement import Context
 from service.cli.connection import client
-from service.cli.screen import errors, say
+from service.cli.screen import age, as_json, errors, grid, say
+from service.client import BespokeClient
 
-app = typer.Typer(no_args_is_help=True, help="Import, export and convert latency tables.")
+app = typer.Typer(no_args_is_help=True, help="Import, choose, export and convert latency tables.")
 
 _HAT: Final = "hat"  # whole transformers, so probes and no table
 _MEDIA: Final = {".json": "application/json", ".csv": "text/csv"}
 
 Device = Annotated[str, typer.Argument(help="Name of a registered device.")]
+Version = Annotated[str, typer.Argument(help="Number or id of a version; `bespoke tables list` shows them.")]
 
 
 @app.command("import")
 def import_table(
     device: Device,
     file: Annotated[Path, typer.Argument(help="A .json or .csv table.", exists=True, dir_okay=False, readable=True)],
+    add: Annotated[bool, typer.Option("--add", help="Add the rows to those of the table in use.")] = False,
 ) -> None:
     """Register a latency profile: the whole table or nothing. Wrong rows are named by their numbers.
+
+    What was imported last is in use, the same file again too.
 
     A CSV has the header operator,median_ms,lower_quartile_ms,mad_ms,count (the first two are required) and takes the
     device's context; a JSON table carries its context, which must be the device's.
@@ -40,19 +45,115 @@ def import_table(
     """
     media = media_type(file)
     with client() as service:
-        made = service.upload_table(device, file.read_bytes(), media)
+        made = service.upload_table(device, file.read_bytes(), media, add)
     say(f"{escape(device)}: table {made['id']} with {made['rows']:,} rows, {made['state'].replace('_', ' ')}")
+    if made["replaced"]:
+        say(f"  {made['replaced']:,} rows of the table in use have other values now")
+    say(f"  {escape(made['explanation'])}")
     for covered in made.get("coverage") or []:
         say(f"  {coverage_text(covered)}")
     for warning in made.get("warnings") or []:
         errors.print(f"[yellow]warning[/]: {escape(str(warning))}")
 
 
+@app.command("list")
+def list_tables(device: Device, json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the versions of a device's table: which is in use, who imported and who accepted it.
+
+    Example: [cyan]bespoke tables list pixel7[/]
+    """
+    with client() as service:
+        tables = service.tables(device)
+    if json_out:
+        as_json(tables)
+        return
+    rows = [
+        (t["version"], "in use" if t["in_use"] else "", f"{t['rows']:,}", t["source"], _state(t), _who(t), t["id"])
+        for t in tables
+    ]
+    columns = (">version", "", ">rows", "source", "state", "who and when", "table")
+    grid("", columns, rows, f"{device} has no table yet; measure one, or `bespoke tables import`")
+    for table in tables:
+        for reason in table["reasons"][:3]:
+            say(f"  version {table['version']}: {reason['severity']}: {escape(reason['message'])}")
+
+
+@app.command("use")
+def use_table(device: Device, version: Version) -> None:
+    """Put a version of a device's table in use, an older one too. Fronts and searches rest on it from now on.
+
+    Example: [cyan]bespoke tables use pixel7 1[/]
+    """
+    with client() as service:
+        used = service.use_table(device, version_id(service, device, version))
+    say(f"{escape(device)}: version {used['version']} is in use")
+
+
+@app.command("accept")
+def accept_table(
+    device: Device,
+    version: Version,
+    note: Annotated[str, typer.Option(help="Why it is true: kept with the table and shown on model cards.")] = "",
+) -> None:
+    """Say that a table which needs a review is true as it stands. It is put in use; who said so, and when, is kept.
+
+    Example: [cyan]bespoke tables accept npu 1 --note "squeeze-excite runs on its CPU"[/]
+    """
+    with client() as service:
+        accepted = service.accept_table(device, version_id(service, device, version), note)
+    say(f"{escape(device)}: version {accepted['version']} is accepted by {escape(str(accepted['accepted_by']))} and in use")
+
+
+@app.command("delete")
+def delete_table(
+    device: Device, version: Version, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False
+) -> None:
+    """Delete a version of a device's table. Refused while a delivered network or a job rests on it.
+
+    Example: [cyan]bespoke tables delete pixel7 2[/]
+    """
+    with client() as service:
+        table_id = version_id(service, device, version)
+        if not yes:
+            typer.confirm(f"Delete version {version} of the table of {device}?", abort=True)
+        service.delete_table(device, table_id)
+        used = next((t for t in service.tables(device) if t["in_use"]), None)
+    now = "no version is in use" if used is None else f"version {used['version']} is in use"
+    say(f"{escape(device)}: version {escape(version)} is deleted; {now}")
+
+
+def version_id(service: BespokeClient, device: str, version: str) -> str:
+    """Id of a version, given by its number or its id. Raises InvalidTable that lists the versions there are."""
+    tables = service.tables(device)
+    for table in tables:
+        if version in (str(table["version"]), table["id"]):
+            return str(table["id"])
+    there = ", ".join(str(t["version"]) for t in reversed(tables)) or "none"
+    raise InvalidTable(f"{device} has no version {version} of its table; there are: {there}")
+
+
+def _state(table: dict[str, Any]) -> str:
+    state = str(table["state"]).replace("_", " ")
+    shown = "accepted" if table["accepted_at"] else state if state == "ready" else f"[yellow]{state}[/]"
+    return f"{shown}, in use" if table["in_use"] else shown
+
+
+def _who(table: dict[str, Any]) -> str:
+    """Who imported a version and when, and who accepted it."""
+    parts = [f"{table['created_by'] or table['source']}, {age(table['created_at'])}"]
+    if table["accepted_at"]:
+        note = f" ({table['accepted_note']})" if table["accepted_note"] else ""
+        parts.append(f"accepted by {table['accepted_by']} {age(table['accepted_at'])}{note}")
+    elif table["in_use"] and table["used_at"] != table["created_at"] and table["used_by"]:
+        parts.append(f"put in use by {table['used_by']} {age(table['used_at'])}")
+    return escape("; ".join(parts))
+
+
 @app.command("export")
 def export_table(
     device: Device,
     output: Annotated[Path, typer.Option("-o", "--output", help="A .json or .csv file to write.")],
-    table: Annotated[str | None, typer.Option(help="Id of the table; left out: the newest one.")] = None,
+    table: Annotated[str | None, typer.Option(help="Number or id of the version; left out: the one in use.")] = None,
 ) -> None:
     """Write a table to a file that `tables import` reads back. The same table gives the same bytes.
 
@@ -60,7 +161,7 @@ def export_table(
     """
     media = media_type(output)
     with client() as service:
-        table_id = table or newest_table(service.device(device))
+        table_id = version_id(service, device, table) if table else table_in_use(service.device(device))
         data = service.table(device, table_id, media)
     output.write_bytes(data)
     say(f"{output}  {len(data):,} bytes  table {table_id}")
@@ -131,13 +232,13 @@ def media_type(file: Path) -> str:
         ) from None
 
 
-def newest_table(device: dict[str, Any]) -> str:
+def table_in_use(device: dict[str, Any]) -> str:
     """Id of the table that the device uses. Raises InvalidTable where it has none."""
-    tables = device.get("tables")
-    if not tables:
-        raise InvalidTable(f"{device.get('name')} has no table yet; measure one (`bespoke profile`, `bespoke devices enrol`)")
-    newest = max(tables, key=lambda t: t["version"])
-    return str(newest["id"])
+    if device.get("table_id"):
+        return str(device["table_id"])
+    if device.get("tables"):
+        raise InvalidTable(f"no table of {device.get('name')} is in use: see `bespoke tables list {device.get('name')}`")
+    raise InvalidTable(f"{device.get('name')} has no table yet; measure one (`bespoke profile`, `bespoke devices enrol`)")
 
 
 def coverage_text(covered: dict[str, Any]) -> str:

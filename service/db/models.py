@@ -95,10 +95,16 @@ class Device(Base):
 
 
 class Table(Base):
-    """One immutable version of a device's latency table. Its rows are `TableRow`."""
+    """One immutable version of a device's latency table. Its rows are `TableRow`.
+
+    Of a device's ready versions the one with the highest `precedence` is in use: the one imported, chosen or accepted last.
+    """
 
     __tablename__ = "latency_tables"
-    __table_args__ = (UniqueConstraint("device_id", "version"),)
+    __table_args__ = (
+        UniqueConstraint("device_id", "version"),
+        Index("uq_latency_tables_precedence", "device_id", "precedence", unique=True),
+    )
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"), index=True)
@@ -109,7 +115,14 @@ class Table(Base):
     state: Mapped[str] = mapped_column(String(16), default="ready")  # ready | needs_review
     reasons: Mapped[list[Any]] = mapped_column(default=list)  # why it needs review, or warnings
     provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)  # session, environment, sentinel, fit
+    precedence: Mapped[int] = mapped_column(Integer, server_default="0")
     created_at: Mapped[datetime] = mapped_column(default=now)
+    created_by: Mapped[str | None] = mapped_column(String(64))  # name of the key; null where an agent measured it
+    used_at: Mapped[datetime | None] = mapped_column()  # when it was put in use last, and by whose key
+    used_by: Mapped[str | None] = mapped_column(String(64))
+    accepted_at: Mapped[datetime | None] = mapped_column()  # that somebody has looked at it and found it true
+    accepted_by: Mapped[str | None] = mapped_column(String(64))
+    accepted_note: Mapped[str | None] = mapped_column(Text)
 
 
 class Measured:

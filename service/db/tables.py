@@ -7,14 +7,14 @@ from dataclasses import fields
 from typing import Any, Final
 
 from sqlalchemy import delete, func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from latency_tables.errors import NoTable
 from latency_tables.measurement import Context, Measurement
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 from latency_tables.trust import Finding, needs_review
-from service.db.models import Device, Job, Model, Table, TableRow, new_id
+from service.db.models import Device, Job, Model, Table, TableRow, new_id, now
 from service.jobs import ACTIVE
 
 READY: Final = "ready"
@@ -27,10 +27,49 @@ def context_of(device: Device) -> Context:
     return Context(**device.context)
 
 
+def in_use(session: Session, device_id: str) -> Table | None:
+    """The device's table in use: of those that may be used, the one imported, chosen or accepted last."""
+    query = select(Table).where(Table.device_id == device_id, Table.state == READY)
+    return session.scalar(query.order_by(Table.precedence.desc()).limit(1))
+
+
 def newest(session: Session, device_id: str) -> str | None:
-    """Id of the device's newest table that may be used."""
-    query = select(Table.id).where(Table.device_id == device_id, Table.state == READY)
-    return session.scalar(query.order_by(Table.version.desc()).limit(1))
+    """Id of the device's table in use."""
+    row = in_use(session, device_id)
+    return None if row is None else row.id
+
+
+def put_in_use(session: Session, table: Table, by: str | None) -> None:
+    """Let a version go before all others of its device; `by` is the name of the key that asked for it."""
+    last = _last(session, Table.precedence, table.device_id)
+    if table.precedence != last:
+        table.precedence = last + 1
+    table.used_at, table.used_by = now(), by
+    session.flush()
+
+
+def accept(session: Session, table: Table, by: str | None, note: str) -> None:
+    """Somebody has looked at the table and found it true: it may be used, and is. What was found odd stays on it."""
+    table.state = READY
+    table.accepted_at, table.accepted_by, table.accepted_note = now(), by, note or None
+    put_in_use(session, table, by)
+
+
+def doubt(session: Session, table: Table, findings: Sequence[Finding]) -> None:
+    """Add findings to a table that were made after it was stored. One of severity `review` takes it out of use."""
+    known = [reason for reason in table.reasons if reason["kind"] not in {f.kind for f in findings}]
+    table.reasons = [*_reasons(findings), *known][:_MOST_REASONS]
+    if needs_review(findings):
+        table.state = NEEDS_REVIEW
+    session.flush()
+
+
+def _last(session: Session, column: InstrumentedAttribute[int], device_id: str) -> int:
+    return session.scalar(select(func.max(column)).where(Table.device_id == device_id)) or 0
+
+
+def _reasons(findings: Sequence[Finding]) -> list[dict[str, str | None]]:
+    return [f.as_dict() for f in sorted(findings, key=lambda f: f.severity != "review")[:_MOST_REASONS]]
 
 
 def load(session: Session, table_id: str) -> LatencyTable:
@@ -49,16 +88,26 @@ def publish(
     source: str,
     findings: Sequence[Finding] = (),
     provenance: dict[str, Any] | None = None,
+    by: str | None = None,
 ) -> str:
-    """A new version of the device's table; its id. With findings of severity `review` nobody uses it silently."""
+    """A new version of the device's table; its id. With findings of severity `review` nobody uses it silently.
+
+    by: name of the key that brought it; None where an agent measured it.
+    """
     state = NEEDS_REVIEW if needs_review(findings) else READY
-    reasons = [f.as_dict() for f in sorted(findings, key=lambda f: f.severity != "review")[:_MOST_REASONS]]
-    return add(session, device, table, source=source, state=state, reasons=reasons, provenance=provenance).id
+    reasons = _reasons(findings)
+    return add(session, device, table, source=source, state=state, reasons=reasons, provenance=provenance, by=by).id
 
 
 def versions(session: Session, device_id: str, limit: int = 50) -> Sequence[Table]:
     """Versions of a device's table, the newest first."""
     return session.scalars(select(Table).where(Table.device_id == device_id).order_by(Table.version.desc()).limit(limit)).all()
+
+
+def by_precedence(session: Session, device_id: str, limit: int = 50) -> Sequence[Table]:
+    """Versions of a device's table in the order in which they are to be used, doubtful ones among them."""
+    query = select(Table).where(Table.device_id == device_id)
+    return session.scalars(query.order_by(Table.precedence.desc()).limit(limit)).all()
 
 
 def of_devices(session: Session, device_ids: Sequence[str]) -> dict[str, list[Table]]:
@@ -93,20 +142,26 @@ def add(
     state: str = READY,
     reasons: Sequence[dict[str, Any]] = (),
     provenance: dict[str, Any] | None = None,
+    by: str | None = None,
 ) -> Table:
-    """A new immutable version of the device's table, all of it or nothing."""
-    version = 1 + (session.scalar(select(func.max(Table.version)).where(Table.device_id == device.id)) or 0)
+    """A new immutable version of the device's table, all of it or nothing; it goes before those that were there."""
+    at = now()
     row = Table(
         id=new_id("tab"),
         tenant_id=device.tenant_id,
         device_id=device.id,
-        version=version,
+        version=1 + _last(session, Table.version, device.id),
+        precedence=1 + _last(session, Table.precedence, device.id),
         digest=table.digest,
         rows=len(table.rows),
         source=source,
         state=state,
         reasons=list(reasons),
         provenance=provenance or {},
+        created_at=at,
+        created_by=by,
+        used_at=at,
+        used_by=by,
     )
     session.add(row)
     session.flush()

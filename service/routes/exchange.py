@@ -68,7 +68,7 @@ def _import(services: Services, caller: Identity, data: bytes, name: str | None)
     checked = read_device(data)
     try:
         with services.sessions.begin() as session:
-            device = store_device(session, caller.tenant_id, checked, name)
+            device = store_device(session, caller.tenant_id, checked, name, caller.name)
             return device_view(session, services, device)
     except IntegrityError:
         raise Problem("already_exists", "a device of that name is registered; import it under another name") from None

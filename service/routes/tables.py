@@ -1,9 +1,9 @@
-"""Latency tables of a device: register the whole table or nothing, list, read back, delete."""
+"""Latency tables of a device: register the whole table or nothing, list, read back, choose, accept, delete."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import anyio
 from anyio.to_thread import run_sync
@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
-from latency_tables import trust
 from latency_tables.errors import ContextMismatch
 from latency_tables.formats.catalog import FORMATS, Format
 from latency_tables.measurement import Context
@@ -21,11 +20,13 @@ from service.auth import Identity
 from service.db import tables as table_rows
 from service.db.models import Device, Table
 from service.dependencies import Caller, Service, Services
-from service.device_view import coverage, table_view
+from service.device_view import table_view
 from service.errors import Problem, error, not_found
-from service.guard import TABLE, GuardedRoute, needs
+from service.guard import JSON, NOTHING, TABLE, GuardedRoute, needs
+from service.registering import ADD, Incoming, added_to_table_in_use
+from service.registering import register as register_table
 from service.routes.devices import device_of
-from service.schemas.devices import TableCreated, TableList
+from service.schemas.devices import AcceptIn, TableCreated, TableList, TableView
 
 router = APIRouter(route_class=GuardedRoute, tags=["devices"])
 OVER_HTTP: Final[dict[str, Format]] = {f.media_type: f for f in FORMATS.values() if f.over_http and f.media_type}
@@ -49,31 +50,25 @@ _one_at_a_time = anyio.CapacityLimiter(2)  # a table of a million rows takes muc
     response_model=TableCreated,
     openapi_extra=needs("devices:write", TABLE, **_BODIES),
 )
-async def register(name: str, request: Request, services: Service, caller: Caller) -> TableCreated:
-    """Register a latency profile, JSON or CSV: the whole table or nothing."""
+async def register(
+    name: str, request: Request, services: Service, caller: Caller, mode: Literal["replace", "add"] = "replace"
+) -> TableCreated:
+    """Register a latency profile, JSON or CSV: the whole table or nothing; `mode=add` adds its rows to the table in use."""
     data = await request.body()
     media_type = request.headers["content-type"].partition(";")[0].strip().lower()
-    return await run_sync(_register, services, caller, name, data, OVER_HTTP[media_type], limiter=_one_at_a_time)
+    return await run_sync(_register, services, caller, name, data, OVER_HTTP[media_type], mode, limiter=_one_at_a_time)
 
 
-def _register(services: Services, caller: Identity, name: str, data: bytes, form: Format) -> TableCreated:
+def _register(services: Services, caller: Identity, name: str, data: bytes, form: Format, mode: str) -> TableCreated:
     with services.sessions() as session:
         context = table_rows.context_of(device_of(session, caller.tenant_id, name))
-    table = read_table(data, form, context)
-    findings = trust.review_table(table)
+    incoming = Incoming(read_table(data, form, context))
+    if mode == ADD:
+        with services.sessions() as session:
+            device = device_of(session, caller.tenant_id, name)
+            incoming = added_to_table_in_use(session, services.prices, device, incoming)
     with services.sessions.begin() as session:
-        device = device_of(session, caller.tenant_id, name)
-        known = table_rows.with_digest(session, device.id, table.digest)
-        row = known or _publish(session, device, table, findings)
-        services.prices.know(row.id, table)
-        return TableCreated(
-            id=row.id,
-            version=row.version,
-            rows=row.rows,
-            state=row.state,
-            coverage=coverage(session, services.prices, row, device),
-            warnings=[str(reason["message"]) for reason in row.reasons],
-        )
+        return register_table(session, services, device_of(session, caller.tenant_id, name), incoming, caller.name)
 
 
 def read_table(data: bytes, form: Format, context: Context) -> LatencyTable:
@@ -84,20 +79,13 @@ def read_table(data: bytes, form: Format, context: Context) -> LatencyTable:
         raise Problem("context_mismatch", str(mismatch), errors=[error("/context", "context_mismatch", str(mismatch))]) from None
 
 
-def _publish(session: Session, device: Device, table: LatencyTable, findings: list[trust.Finding]) -> Table:
-    table_id = table_rows.publish(session, device, table, source="upload", findings=findings)
-    row = table_rows.of_device(session, device.id, table_id)
-    if row is None:
-        raise not_found("table")
-    return row
-
-
 @router.get("/v1/devices/{name}/tables", openapi_extra=needs("devices:read"))
 def listed(name: str, services: Service, caller: Caller) -> TableList:
     """Versions of the device's table, the newest first."""
     with services.sessions() as session:
         device = device_of(session, caller.tenant_id, name)
-        return TableList(items=[table_view(t) for t in table_rows.versions(session, device.id, 200)])
+        used_id = table_rows.newest(session, device.id)
+        return TableList(items=[table_view(t, used_id) for t in table_rows.versions(session, device.id, 200)])
 
 
 @router.get(
@@ -142,6 +130,26 @@ def remove(name: str, table_id: str, services: Service, caller: Caller) -> Respo
             raise Problem("in_use", f"the table is not deleted: {reason}")
         table_rows.remove(session, row.id)
     return Response(status_code=204)
+
+
+@router.post("/v1/devices/{name}/tables/{table_id}/use", openapi_extra=needs("devices:write", NOTHING))
+def use(name: str, table_id: str, services: Service, caller: Caller) -> TableView:
+    """Put a version of the table in use, an older one too; refused while it needs a review."""
+    with services.sessions.begin() as session:
+        row = _table_of(session, device_of(session, caller.tenant_id, name), table_id)
+        if row.state != table_rows.READY:
+            raise Problem("conflict", f"version {row.version} needs a review: see its `reasons`, and accept it if it is true")
+        table_rows.put_in_use(session, row, caller.name)
+        return table_view(row, row.id)
+
+
+@router.post("/v1/devices/{name}/tables/{table_id}/accept", openapi_extra=needs("devices:write", JSON))
+def accept(name: str, table_id: str, body: AcceptIn, services: Service, caller: Caller) -> TableView:
+    """Say that a version which needs a review is true as it stands: it is put in use, and who said so is kept."""
+    with services.sessions.begin() as session:
+        row = _table_of(session, device_of(session, caller.tenant_id, name), table_id)
+        table_rows.accept(session, row, caller.name, body.note)
+        return table_view(row, row.id)
 
 
 def _table_of(session: Session, device: Device, table_id: str) -> Table:

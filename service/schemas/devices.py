@@ -65,7 +65,11 @@ class FindingView(Answer):
 
 
 class TableView(Answer):
-    """One immutable version of a device's table. state: `ready`, or `needs_review` and not used. reasons: what was found."""
+    """One immutable version of a device's table. state: `ready`, or `needs_review` and not used. reasons: what was found.
+
+    in_use: fronts and searches rest on it, wherever it covers their space. created_by, used_by, accepted_by: names of keys;
+    used_at: when it was imported, chosen or accepted last.
+    """
 
     id: str
     version: int
@@ -74,16 +78,46 @@ class TableView(Answer):
     state: str
     digest: str
     reasons: list[FindingView]
+    in_use: bool
     created_at: Time
+    created_by: str | None
+    used_at: Time | None
+    used_by: str | None
+    accepted_at: Time | None
+    accepted_by: str | None
+    accepted_note: str | None
+
+
+class AcceptIn(Strict):
+    """Somebody has looked at a table that needs a review and found it true. note: why."""
+
+    note: Line = ""
+
+
+class TableInUse(Answer):
+    """The version that fronts and searches rest on."""
+
+    id: str
+    version: int
 
 
 class TableCreated(Answer):
+    """What an import gave. explanation: which version is in use, and why where that is not this one.
+
+    replaced: rows of the table in use that an import with `mode=add` put others in place of. warnings: also what was read
+    otherwise than written, and which spaces are not covered any more.
+    """
+
     id: str
     version: int
     rows: int
     state: str
     coverage: list[Coverage]
     warnings: list[str]
+    in_use: bool
+    table_in_use: TableInUse | None
+    explanation: str
+    replaced: int
 
 
 class TableList(Answer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 import numpy as np
 
@@ -152,6 +153,12 @@ def dense_latency(space: Space, table: LatencyTable) -> DenseTable:
     return dense
 
 
+@lru_cache(maxsize=512)
+def needed_operators(space: Space, resolution: int) -> frozenset[Operator]:
+    """`all_operators` as a set, remembered: every table that comes in is held against every space."""
+    return frozenset(all_operators(space, resolution))
+
+
 def covered_resolutions(space: Space, table: LatencyTable) -> tuple[int, ...]:
     """Resolutions of the space for which the table holds every operator."""
-    return tuple(r for r in space.resolutions if all(op in table.rows for op in all_operators(space, r)))
+    return tuple(r for r in space.resolutions if needed_operators(space, r) <= table.rows.keys())

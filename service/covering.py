@@ -1,0 +1,63 @@
+"""What of the search spaces a latency table covers, what it lacks, and what one table covers that another does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from latency_tables.table import LatencyTable
+from supernets.spaces.lowering import needed_operators
+from supernets.spaces.space import Space
+
+NAMED: Final = 5
+Covered = Mapping[Space, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What a table lacks of a space at one resolution. missing: canonical texts, sorted."""
+
+    space: Space
+    resolution: int
+    needed: int
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        named, more = ", ".join(self.missing[:NAMED]), len(self.missing) - NAMED
+        return f"{of(self.space)} at {self.resolution} px lacks {len(self.missing)} of {self.needed} operators: {named}" + (
+            f" and {more} more" if more > 0 else ""
+        )
+
+
+def of(space: Space) -> str:
+    """How a space is named where its number of classes matters."""
+    return f"{space.name} with {space.classes} classes"
+
+
+def lack_at(table: LatencyTable, space: Space, resolution: int) -> Lack:
+    needed = needed_operators(space, resolution)
+    missing = sorted(op.text for op in needed - table.rows.keys())
+    return Lack(space, resolution, len(needed), tuple(missing))
+
+
+def nearest_lack(table: LatencyTable, spaces: Iterable[Space]) -> Lack | None:
+    """Where least is missing for a space that the table holds some of; None where it holds nothing of any, or all of one."""
+    lacks = [lack_at(table, space, resolution) for space in spaces for resolution in space.resolutions]
+    begun = [lack for lack in lacks if len(lack.missing) < lack.needed]
+    found = min(begun, key=lambda lack: (len(lack.missing) / lack.needed, len(lack.missing)), default=None)
+    return found if found is not None and found.missing else None
+
+
+def lost(before: Covered, now: Covered) -> dict[Space, tuple[int, ...]]:
+    """Resolutions that are not covered any more, by space."""
+    found = {space: tuple(r for r in sizes if r not in now.get(space, ())) for space, sizes in before.items()}
+    return {space: sizes for space, sizes in found.items() if sizes}
+
+
+def pixels(resolutions: Sequence[int]) -> str:
+    """`8, 12 and 16 px`; long lists are cut."""
+    shown = [str(r) for r in resolutions[:6]]
+    if len(resolutions) > len(shown):
+        return f"{', '.join(shown)}, ... ({len(resolutions)} resolutions) px"
+    return (" and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]) + " px"
