@@ -44,7 +44,7 @@ class Pricing:
     """Latencies in ms of every network of `space` (its covered resolutions only) on a device, by one table.
 
     sums: of the table's rows. predicted: calibrated. upper: bound of `confidence`, None where too few whole
-    networks were measured and no confidence was asked for.
+    networks were measured and no confidence was asked for. table_facts: who imported and who accepted the table, and when.
     """
 
     space: Space
@@ -54,6 +54,7 @@ class Pricing:
     predicted: DenseTable
     upper: DenseTable | None
     confidence: float | None
+    table_facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def held(self) -> DenseTable:
@@ -245,7 +246,8 @@ class PriceBook:
             predicted = fit.calibration.apply(sums if fit.corrected is None else fit.corrected, here.resolutions)
             return Pricing(here, table.id, sums, fit.calibration, predicted, None, None)
 
-        return self._remember(key, make).at(confidence)
+        # The facts are read each time: a table may have been accepted since it was priced.
+        return replace(self._remember(key, make), table_facts=table_rows.facts(table)).at(confidence)
 
     def choose_table(self, session: Session, device: Device, space: Space, table_id: str | None = None) -> Table:
         """The pinned table, else the one that goes first of the ready ones that cover the space. Raises NoTable."""

@@ -118,6 +118,7 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
             "supernet_id": ready.id,
             "seed": ready.seed,
             "weights_sha256": ready.weights_sha256,
+            "table": dict(target.pricing.table_facts),
             "versions": versions(),
         },
     }

@@ -83,6 +83,9 @@ def print_card(card: dict[str, Any]) -> None:
         f"  accuracy  predicted {percent(accuracy.get('predicted'), 2)}, measured {percent(accuracy.get('measured'), 2)} "
         f"on {accuracy.get('samples')} images of {accuracy.get('dataset')} ({accuracy.get('split')})"
     )
+    table = (card.get("provenance") or {}).get("table")
+    if table:
+        say(f"  table     {escape(_table(table))}")
     say(f"  search    {search.get('strategy')}, {_proof(search)}")
     if card.get("tuning"):
         say(f"  tuning    {_tuned(card['tuning'])}")
@@ -95,6 +98,15 @@ def print_card(card: dict[str, Any]) -> None:
     say(f"  sha256    {file.get('sha256')}")
     if not kept:
         say("[dim]  Not verified: run `bespoke profile --keep` (or an agent on the device), then search again.[/]")
+
+
+def _table(table: dict[str, Any]) -> str:
+    """Which latency table the network rests on, who brought it and who found it true although it looked odd."""
+    text = f"version {table['version']}, {table['created_by'] or table['source']} {age(table['created_at'])}"
+    if table.get("accepted_by") or table.get("accepted_at"):
+        note = f": {table['accepted_note']}" if table.get("accepted_note") else ""
+        text += f"; looked odd, accepted by {table['accepted_by']} {age(table['accepted_at'])}{note}"
+    return text
 
 
 def _proof(search: dict[str, Any]) -> str:

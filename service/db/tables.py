@@ -48,6 +48,22 @@ def put_in_use(session: Session, table: Table, by: str | None) -> None:
     session.flush()
 
 
+def facts(table: Table) -> dict[str, Any]:
+    """What a model card says of the table it rests on: who brought it, who accepted it, what was found odd. Plain values."""
+    times = {"created_at": table.created_at, "used_at": table.used_at, "accepted_at": table.accepted_at}
+    return {
+        "id": table.id,
+        "version": table.version,
+        "source": table.source,
+        "created_by": table.created_by,
+        "used_by": table.used_by,
+        "accepted_by": table.accepted_by,
+        "accepted_note": table.accepted_note,
+        **{name: None if at is None else at.isoformat(timespec="seconds") for name, at in times.items()},
+        "findings": sorted({str(reason["kind"]) for reason in table.reasons}),
+    }
+
+
 def accept(session: Session, table: Table, by: str | None, note: str) -> None:
     """Somebody has looked at the table and found it true: it may be used, and is. What was found odd stays on it."""
     table.state = READY

@@ -90,6 +90,20 @@ def test_a_table_that_needs_a_review_says_which_one_stays_in_use_and_can_be_acce
     assert again["in_use"], "what was accepted once is not doubted again"
 
 
+def test_prices_know_who_accepted_their_table_for_the_card(api: Api) -> None:
+    from service.db import devices as device_rows
+
+    api.add_device("phone")
+    odd = doubtful(api)
+    api.post(f"/v1/devices/phone/tables/{odd['id']}/accept", {"note": "a cache of its own"})
+    with api.services.sessions() as session:
+        device = device_rows.named(session, api.tenant_id, "phone")
+        assert device is not None
+        facts = api.services.prices.load(session, device, SPACE).table_facts
+    assert (facts["version"], facts["created_by"], facts["accepted_by"]) == (1, "owner", "owner")
+    assert facts["accepted_note"] == "a cache of its own" and facts["accepted_at"] and facts["findings"]
+
+
 def test_a_device_whose_only_table_needs_a_review_says_how_to_accept_it(api: Api) -> None:
     api.add_device("phone")
     doubtful(api)
@@ -171,7 +185,7 @@ def test_tables_of_an_older_database_keep_their_order(tmp_path: Path) -> None:
 
     engine = create_db_engine(f"sqlite:///{tmp_path / 'old.db'}")
     with engine.connect() as connection:
-        command.upgrade(migrate._config(connection), "0002")
+        command.upgrade(migrate._config(connection), "0003")
         connection.execute(text("INSERT INTO tenants (id, name, created_at) VALUES ('t', 'n', '2026-01-01 00:00:00')"))
         connection.execute(
             text(
