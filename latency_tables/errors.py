@@ -19,6 +19,7 @@ BespokeError
 ├── InvalidPredictor       data that do not make an accuracy predictor
 ├── UnknownDataset         no such data set (catalog or the operator's settings)
 ├── InvalidDataset         files that are not the data set they should be
+├── InvalidPreprocessing   steps that do not lead from a picture to a network's input
 ├── UnknownRecipe          no such training recipe in the catalog
 ├── InvalidTraining        a training request that cannot be run
 ├── InvalidCheckpoint      a checkpoint that is damaged or of another space
@@ -161,6 +162,10 @@ class UnknownDataset(BespokeError, LookupError):
 
 class InvalidDataset(BespokeError, ValueError):
     """Files that are not the data set they should be: missing classes, unreadable images, wrong sizes."""
+
+
+class InvalidPreprocessing(BespokeError, ValueError):
+    """Steps that do not lead from a picture to a network's input, or a picture that they cannot take."""
 
 
 class UnknownRecipe(BespokeError, LookupError):

@@ -26,7 +26,7 @@ def augmented(images: Tensor, resolution: int, settings: Augmentation, generator
 
 
 def resized(images: Tensor, resolution: int) -> Tensor:
-    """Bilinear to resolution x resolution, as `data.resize`."""
+    """Bilinear to resolution x resolution, as `supernets.data.steps.Interpolate`."""
     if images.shape[-1] == resolution == images.shape[-2]:
         return images
     return F.interpolate(images, size=(resolution, resolution), mode="bilinear", align_corners=False)

@@ -7,12 +7,14 @@ data set alone, never on the seed of a training, so that no supernet has ever se
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from latency_tables.errors import InvalidDataset
+from supernets.data.preprocessing import Preprocessing, picture_steps
+from supernets.data.steps import Interpolate, Normalise
 
 Images = npt.NDArray[np.uint8]  # (N, C, H, W)
 Labels = npt.NDArray[np.int64]  # (N,)
@@ -90,27 +92,21 @@ class Dataset:
 
     def inputs(self, name: str, resolution: int) -> Floats:
         """What a network of that resolution gets: normalised images of a split, (N, C, resolution, resolution)."""
-        raw = self.split(name).images.astype(np.float32)
-        normalised = (raw - self.mean[:, None, None]) / self.deviation[:, None, None]
-        return resize(normalised, resolution)
+        return self.preprocessing(resolution).finish(self.split(name).images)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the labels, which is that of a network's outputs."""
+        return self.classes
 
-def resize(images: Floats, size: int) -> Floats:
-    """Bilinear to size x size, pixel centres as `torch.nn.functional.interpolate(align_corners=False)` has them."""
-    rows, columns = _weights(images.shape[-2], size), _weights(images.shape[-1], size)
-    return np.ascontiguousarray(rows @ images @ columns.T, dtype=np.float32)
+    def preprocessing(self, resolution: int) -> Preprocessing:
+        """All that happens between a file of this data set and the input of a network of that resolution.
 
-
-@lru_cache(maxsize=64)
-def _weights(before: int, after: int) -> Floats:
-    """Interpolation matrix (after, before); every row sums to 1."""
-    centres = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
-    low = np.floor(centres).astype(np.int64)
-    share = centres - low
-    matrix = np.zeros((after, before), dtype=np.float32)
-    np.add.at(matrix, (np.arange(after), low), 1 - share)
-    np.add.at(matrix, (np.arange(after), np.minimum(low + 1, before - 1)), share)
-    return matrix
+        Raises InvalidPreprocessing where the samples are no pictures of 1 or 3 channels.
+        """
+        normalise = Normalise(tuple(map(float, self.mean)), tuple(map(float, self.deviation)))
+        pictures = picture_steps(*self.train.images.shape[1:])
+        return Preprocessing((*pictures, normalise, Interpolate(resolution, resolution)))
 
 
 def stratified(labels: Labels, sizes: tuple[int, ...], seed: int) -> list[Labels]:

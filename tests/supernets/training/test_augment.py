@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from supernets.data.steps import Interpolate
 from supernets.training.augment import augmented, resized
 from supernets.training.recipe import Augmentation
-from supernets.training.splits import resize
 
 FULL = Augmentation(shift=0.1, rotate=10, scale=0.1, contrast=0.2, brightness=0.2, noise=0.1, flip=True, cutout=0.3)
 
@@ -22,7 +22,7 @@ def test_seeded():
 def test_nothing_asked_is_plain_resizing():
     plain = augmented(_images(), 12, Augmentation(), torch.Generator())
     assert torch.equal(plain, resized(_images(), 12))
-    assert plain.numpy() == pytest.approx(resize(_images().numpy(), 12), abs=1e-5)
+    assert plain.numpy() == pytest.approx(Interpolate(12, 12)(_images().numpy()), abs=1e-5)
 
 
 def test_flip_alone_mirrors_half():

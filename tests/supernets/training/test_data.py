@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from latency_tables.errors import InvalidDataset, UnknownDataset
 from supernets.training.data import DATASETS, load_dataset
-from supernets.training.splits import Dataset, Split, resize, stratified
+from supernets.training.splits import Dataset, Split, stratified
 
 
 @pytest.fixture(scope="module")
@@ -42,16 +42,22 @@ def test_splits_never_share_a_sample(labels, sizes, seed):
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
 
 
-@pytest.mark.parametrize("size", [5, 8, 12, 16])
-def test_resizing_is_torchs_bilinear(size):
-    images = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype(np.float32)
-    wanted = torch.nn.functional.interpolate(torch.from_numpy(images), size=(size, size), mode="bilinear", align_corners=False)
-    assert resize(images, size) == pytest.approx(wanted.numpy(), abs=1e-5)
-
-
 def test_inputs_are_normalised(digits):
     inputs = digits.inputs("train", 8)
     assert inputs.mean() == pytest.approx(0, abs=1e-4) and inputs.std() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("resolution", [8, 12, 16])
+def test_inputs_are_what_the_preprocessing_makes_of_each_picture(digits, resolution):
+    made = digits.preprocessing(resolution)
+    assert made.size == (resolution, resolution) and made.channel_order == "L"
+    raw = digits.test.images[5]
+    for picture in (raw[0], Image.fromarray(raw[0])):
+        assert np.array_equal(made.apply(picture), digits.inputs("test", resolution)[5])
+
+
+def test_class_names_are_in_the_order_of_the_outputs(digits):
+    assert digits.class_names == tuple("0123456789")
 
 
 def test_broken_data_is_named():
