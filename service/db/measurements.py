@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from latency_tables.measurement import Measurement
 from service.db.models import Device, NetworkMeasurement, new_id
-from supernets.spaces.architecture import Architecture
+from supernets.spaces.architecture import Architecture, SpaceRef
 from supernets.spaces.space import Space
 
 
@@ -22,18 +22,10 @@ def networks(session: Session, device_id: str, space: str, classes: int) -> Sequ
     return session.scalars(query.order_by(NetworkMeasurement.created_at, NetworkMeasurement.id)).all()
 
 
-def spaces_measured(session: Session, device_id: str) -> Sequence[tuple[str, int]]:
-    """(space, classes) of which networks were measured on a device."""
+def spaces_measured(session: Session, device_id: str) -> list[SpaceRef]:
+    """The spaces of which networks were measured on a device."""
     query = select(NetworkMeasurement.space, NetworkMeasurement.classes).where(NetworkMeasurement.device_id == device_id)
-    return [(space, classes) for space, classes in session.execute(query.distinct().order_by("space", "classes"))]
-
-
-def classes_of(session: Session, device_id: str, architecture: Architecture) -> int | None:
-    """Number of classes with which a network was measured on a device last."""
-    query = select(NetworkMeasurement.classes).where(
-        NetworkMeasurement.device_id == device_id, NetworkMeasurement.architecture_digest == architecture.digest
-    )
-    return session.scalar(query.order_by(NetworkMeasurement.created_at.desc()).limit(1))
+    return [SpaceRef(space, classes) for space, classes in session.execute(query.distinct().order_by("space", "classes"))]
 
 
 def add(

@@ -37,6 +37,7 @@ from service.schemas.strict import Name, Whole
 from service.submission import once, request_digest, submit
 from service.transferring import SOURCE, Known, known_devices, planned_networks, transferred_table
 from supernets.spaces.architecture import Architecture
+from supernets.spaces.catalog import ref_in
 from supernets.spaces.lowering import dense_from
 from supernets.spaces.space import Space
 
@@ -140,8 +141,10 @@ def probes(name: str, body: ProbesIn, services: Service, caller: Caller) -> Prob
 
 
 def _read(index: int, sample: Probe) -> tuple[Space, Architecture]:
-    space = space_at(f"/samples/{index}/space", sample.space, sample.classes)
     try:
+        told = ref_in(sample.architecture)  # an architecture of this service says its classes itself
+        classes = sample.classes if told is None or sample.classes is not None else told.classes
+        space = space_at(f"/samples/{index}/space", sample.space, classes)
         return space, space.from_json(sample.architecture)
     except (InvalidArchitecture, ValueError) as reason:
         detail = str(reason) if isinstance(reason, InvalidArchitecture) else "not an architecture"

@@ -9,7 +9,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+
+class SpaceRef(NamedTuple):
+    """Which networks an architecture is one of: a search space by name, with the number of classes of its head."""
+
+    name: str
+    classes: int
 
 
 @dataclass(frozen=True, order=True)

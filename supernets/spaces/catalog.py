@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
-from latency_tables.errors import UnknownSpace
+from latency_tables.errors import InvalidArchitecture, UnknownSpace
 from latency_tables.operators import make_divisible
-from supernets.spaces.architecture import ZERO, Choice
+from supernets.spaces.architecture import ZERO, Choice, SpaceRef
 from supernets.spaces.space import Space, Stage
 
 ENTRY_POINT_GROUP: Final = "bespoke.spaces"
+MOST_CLASSES: Final = 65_536
 RESNET_WIDTHS: Final = (0.65, 0.8, 1.0)  # width multipliers of `ofa-resnet50`
 _OFA = "Once-for-All (Cai et al., ICLR 2020)"
 
@@ -194,6 +195,25 @@ def space_named(name: str) -> Space:
         return SPACES[name]
     except KeyError:
         raise UnknownSpace(f"unknown search space; known are {', '.join(sorted(SPACES))}") from None
+
+
+def space_at(ref: SpaceRef) -> Space:
+    """The space that is referred to, with the head of that many classes. Raises UnknownSpace."""
+    space = space_named(ref.name)
+    return space if ref.classes == space.classes else space.with_classes(ref.classes)
+
+
+def ref_in(architecture: Mapping[str, Any]) -> SpaceRef | None:
+    """Which space the JSON of an architecture says it is of; None where it is of a version that did not say its classes.
+
+    Raises InvalidArchitecture.
+    """
+    name, classes = architecture.get("space"), architecture.get("classes")
+    if classes is None:
+        return None
+    if not isinstance(name, str) or type(classes) is not int or not 1 <= classes <= MOST_CLASSES:
+        raise InvalidArchitecture(f"wanted the name of a space, and classes from 1 to {MOST_CLASSES}")
+    return SpaceRef(name, classes)
 
 
 for _space in (

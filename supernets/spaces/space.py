@@ -11,7 +11,7 @@ import numpy as np
 
 from latency_tables.dense import Chain, Genes, StageShape
 from latency_tables.errors import InvalidArchitecture
-from supernets.spaces.architecture import Architecture, Choice, StageChoice
+from supernets.spaces.architecture import Architecture, Choice, SpaceRef, StageChoice
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,10 @@ class Space:
     def chain(self) -> Chain:
         return Chain(len(self.resolutions), tuple(stage.shape for stage in self.stages))
 
+    @property
+    def ref(self) -> SpaceRef:
+        return SpaceRef(self.name, self.classes)
+
     def count(self) -> int:
         """Distinct sub-networks over all resolutions."""
         return self.chain.count()
@@ -161,18 +165,23 @@ class Space:
         return np.array(row, dtype=np.int64)
 
     def to_json(self, architecture: Architecture) -> dict[str, Any]:
-        """Plain values of the elastic stages; `from_json` reads them back."""
+        """Plain values of the elastic stages, with space and classes; `from_json` reads them back."""
         self.genes(architecture)
         stages = [
             {"name": stage.name, "width": chosen.width, "blocks": [c.as_dict() for c in chosen.blocks]}
             for stage, chosen in zip(self.stages, architecture.stages, strict=True)
             if stage.elastic
         ]
-        return {"space": self.name, "resolution": architecture.resolution, "stages": stages}
+        return {"space": self.name, "classes": self.classes, "resolution": architecture.resolution, "stages": stages}
 
     def from_json(self, data: Mapping[str, Any]) -> Architecture:
-        """Read `to_json`'s form. Raises InvalidArchitecture that says which stage is wrong."""
+        """Read `to_json`'s form. Raises InvalidArchitecture that says which stage is wrong.
+
+        Without `classes`, as versions before 0.2 wrote it, it is taken to be of as many classes as this space.
+        """
         elastic = [stage for stage in self.stages if stage.elastic]
+        if data.get("classes", self.classes) != self.classes:
+            raise InvalidArchitecture(f"an architecture of other classes was given; {self.name} has {self.classes} here")
         given = data.get("stages")
         if data.get("space") != self.name or not isinstance(given, list) or len(given) != len(elastic):
             raise InvalidArchitecture(f"wanted space {self.name!r} and its stages {[s.name for s in elastic]}, in that order")

@@ -22,7 +22,7 @@ from latency_tables.operators import Operator
 from supernets.elastic.network import Supernet
 from supernets.export import export_networks, export_onnx, export_operators, parity, random_network
 from supernets.spaces.architecture import Architecture, Choice
-from supernets.spaces.catalog import SPACES, space_named
+from supernets.spaces.catalog import SPACES, ref_in, space_at, space_named
 from supernets.spaces.lowering import all_operators, block_choices, dense_from, lower, stage_sizes
 from supernets.spaces.space import Space
 from supernets.subnet import cut_out, fold_batch_norm
@@ -67,6 +67,34 @@ def test_encode_and_decode(name: str, seed: int) -> None:
         genes = space.genes(architecture)
         assert space.architecture(genes) == architecture
         assert (space.chain.canonical(genes[None])[0] == genes).all()
+
+
+@every_space
+def test_json_says_which_space_and_how_many_classes(name: str) -> None:
+    space = SPACES[name]
+    other = space.with_classes(space.classes + 52)
+    for found in (space, other):
+        architecture = found.largest()
+        told = json.loads(json.dumps(found.to_json(architecture)))
+        assert ref_in(told) == found.ref == (name, found.classes) and space_at(found.ref) == found
+        assert space_at(ref_in(told)).from_json(told) == architecture
+    assert other.largest().digest != space.largest().digest
+    with pytest.raises(InvalidArchitecture, match=f"has {space.classes} here"):
+        space.from_json(other.to_json(other.largest()))
+
+
+@every_space
+def test_an_older_architecture_without_classes_is_of_the_space_it_is_given_to(name: str) -> None:
+    other = SPACES[name].with_classes(7)
+    told = other.to_json(other.smallest())
+    del told["classes"]
+    assert ref_in(told) is None and other.from_json(told).digest == other.smallest().digest
+
+
+@pytest.mark.parametrize("classes", [0, -1, 2.0, "10", True, 10**9, [10]])
+def test_a_class_count_that_is_none_is_refused(classes: object) -> None:
+    with pytest.raises(InvalidArchitecture, match="classes from 1 to"):
+        ref_in({"space": "digits-mbv3", "classes": classes})
 
 
 @every_space

@@ -21,9 +21,9 @@ def installation(tmp_path, database_url):
         yield made
 
 
-def profile(installation, name, device_id, resolutions=(8, 12), networks=20):
+def profile(installation, name, device_id, resolutions=(8, 12), networks=20, classes=10):
     request = {
-        "device_id": device_id, "device": name, "space": "digits-mbv3", "classes": 10,
+        "device_id": device_id, "device": name, "space": "digits-mbv3", "classes": classes,
         "resolutions": list(resolutions), "networks": networks,
     }  # fmt: skip
     job_id = installation.submit("profile", request)
@@ -82,20 +82,22 @@ def test_one_job_many_targets(installation):
 
 
 def test_a_check_measures_networks_again_and_the_calibration_knows_the_session(installation):
+    """Of a data set with other classes than the space's own: they must not be kept as networks of ten classes."""
     device_id = register(installation, "board")
     installation.start_worker()
     with SimulatedAgent(installation, [device_id]):
-        profiled, done = profile(installation, "board", device_id, resolutions=(8,))
+        profiled, done = profile(installation, "board", device_id, resolutions=(8,), classes=62)
         checked = installation.submit("check", {"device_id": device_id, "device": "board", "operators": 6})
         found = installation.wait(checked, 600).result
     assert found["holds"] and found["operators"] == 6 and found["networks"] == 4
     with installation.sessions() as session:
         rows = session.scalars(select(NetworkMeasurement).where(NetworkMeasurement.device_id == device_id)).all()
         assert sorted(row.session for row in rows) == sorted([profiled] * 20 + [checked] * 4)
-        assert {row.classes for row in rows} == {10}
+        assert {row.classes for row in rows} == {62}
         provenance = session.get(Table, done["table_id"]).provenance
         assert provenance["groups"] and all(group["factor"] == 1 for group in provenance["groups"])
-        pricing = load_pricing(session, session.get(Device, device_id), space_named("digits-mbv3").at((8,)), confidence=0.9)
+        space = space_named("digits-mbv3").with_classes(62).at((8,))
+        pricing = load_pricing(session, session.get(Device, device_id), space, confidence=0.9)
     assert pricing.calibration.sessions.count == 2
 
 

@@ -64,6 +64,21 @@ def test_probes_calibrate_the_devices_own_table(phone: Api) -> None:
         assert point["upper_ms"] >= point["latency_ms"]
 
 
+def test_a_network_is_kept_under_the_classes_that_its_architecture_says(phone: Api) -> None:
+    """`classes` beside it may be left out; where both are given they must agree."""
+    other = SPACE.with_classes(62)
+    sample = {"space": SPACE.name, "architecture": other.to_json(other.smallest()), "latency_ms": 0.5}
+    phone.post("/v1/devices/phone/probes", {"samples": [sample]})
+    phone.post("/v1/devices/phone/probes", {"samples": [{**sample, "classes": 62}]})
+    old = {name: value for name, value in sample["architecture"].items() if name != "classes"}
+    phone.post("/v1/devices/phone/probes", {"samples": [{**sample, "architecture": old, "classes": 62}]})
+    kept = phone.get("/v1/devices/phone/networks").json()["items"]
+    assert [item["classes"] for item in kept] == [62] * 3
+    for wrong in ({"classes": 10}, {"architecture": {**sample["architecture"], "classes": "62"}}):
+        answer = phone.post("/v1/devices/phone/probes", {"samples": [{**sample, **wrong}]})
+        assert is_problem(answer, 422)["errors"][0]["pointer"] == "/samples/0/architecture"
+
+
 def test_networks_of_another_session_widen_the_bound_where_it_was_slower(phone: Api) -> None:
     """Two simulated sessions: the same speed adds nothing, 4 % slower ones do."""
     rows, networks = table_rows(), random_networks(54)

@@ -105,3 +105,40 @@ def _operations() -> object:
     from alembic.op import _proxy  # type: ignore[attr-defined]
 
     return _proxy
+
+
+def test_0005_checked_networks_get_the_classes_they_were_exported_with(empty_database_url: str) -> None:
+    """A check kept networks of 62 classes as ones of 10, the default of the space; what it kept rightly stays."""
+    from alembic import command
+
+    engine = create_db_engine(empty_database_url)
+    with engine.begin() as connection:
+        command.upgrade(migrate._config(connection), "0004")
+        at = "2026-01-01 00:00:00"
+        for statement in (
+            f"INSERT INTO tenants (id, name, created_at) VALUES ('t', 'n', '{at}')",
+            "INSERT INTO devices (id, tenant_id, name, description, context, revision, created_at) "
+            f"VALUES ('d', 't', 'board', '', '{{}}', 1, '{at}')",
+            "INSERT INTO jobs (id, tenant_id, kind, state, request, attempts, priority, created_at) "
+            f"VALUES ('j', 't', 'check', 'succeeded', '{{}}', 1, 10, '{at}')",
+        ):
+            connection.execute(text(statement))
+        insert = text(
+            "INSERT INTO network_measurements (id, tenant_id, device_id, space, classes, architecture, architecture_digest, "
+            "median_ms, source, session, created_at) "
+            f"VALUES (:id, 't', 'd', 'digits-mbv3', :classes, :architecture, :digest, 1.0, 'agent', :session, '{at}')"
+        )
+        for number, classes, architecture, digest, session in (
+            ("a", 62, '{"resolution": 8, "stages": []}', "a62", "profile"),
+            ("b", 10, '{"stages": [], "resolution": 8}', "a10", "j"),
+            ("c", 10, '{"resolution": 12, "stages": []}', "c10", None),
+            ("e", 10, '{"resolution": 12, "stages": []}', "c10", "j"),
+            ("f", 10, '{"resolution": 16, "stages": []}', "f10", "j"),
+        ):
+            row = {"id": number, "classes": classes, "architecture": architecture, "digest": digest, "session": session}
+            connection.execute(insert, row)
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT id, classes, architecture_digest FROM network_measurements ORDER BY id")).all()
+    assert found == [("a", 62, "a62"), ("b", 62, "a62"), ("c", 10, "c10"), ("e", 10, "c10"), ("f", 10, "f10")]
+    engine.dispose()

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from latency_tables.operators import Operator
 from service.db import devices
 from service.db.models import AgentSession, MeasurementTask, new_id, now
-from supernets.spaces.catalog import space_named
+from supernets.spaces.catalog import ref_in, space_at
 from supernets.spaces.lowering import lower
 
 CONTEXT = {
@@ -80,7 +80,7 @@ class SimulatedAgent:
         if task.operator is not None:
             latency_ms = operator_ms(Operator.parse(task.operator))
         else:
-            space = space_named(task.space)
+            space = space_at(ref_in(task.architecture))
             latency_ms = 0.01 + 0.9 * sum(operator_ms(op) for op in lower(space, space.from_json(task.architecture)))
         factor = self.slower.get(task.device_id, 1.0) if task.kind == "verify" else 1.0
         return float(latency_ms * factor * np.exp(self._random.normal(0, 0.01)))

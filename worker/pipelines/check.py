@@ -18,9 +18,9 @@ from latency_tables.table import LatencyTable
 from latency_tables.trust import drift
 from service.db import measurements, tables
 from service.db.models import Device, MeasurementTask
-from service.pricing import networks_of, space_of
+from service.pricing import networks_of
 from supernets.spaces.architecture import Architecture
-from supernets.spaces.catalog import SPACES
+from supernets.spaces.catalog import SPACES, ref_in, space_at
 from supernets.spaces.space import Space
 from worker.context import JobRun
 from worker.measuring import Wanted, ask, tasks_of, wait_for_all
@@ -74,18 +74,26 @@ def _order(run: JobRun, device: Device, table: LatencyTable) -> None:
 
 def _networks(session: Session, device: Device, generator: np.random.Generator) -> tuple[Space | None, list[Architecture]]:
     """A few of the networks that were measured on the device, of the space of which most were."""
-    of = {key: measurements.networks(session, device.id, *key) for key in measurements.spaces_measured(session, device.id)}
-    of = {key: rows for key, rows in of.items() if key[0] in SPACES}
-    if not of:
+    space = _most_measured(session, device)
+    if space is None:
         return None, []
-    name, classes = max(of, key=lambda key: len(of[key]))
-    space = space_of(name, classes)
-    known = [architecture for architecture, _ in networks_of(space, of[name, classes])]
+    known = [a for a, _ in networks_of(space, measurements.networks(session, device.id, *space.ref))]
     return space, [known[i] for i in generator.permutation(len(known))[:CHECK_NETWORKS]]
 
 
+def _most_measured(session: Session, device: Device) -> Space | None:
+    """The space of this installation of which most networks were measured on the device."""
+    known = [ref for ref in measurements.spaces_measured(session, device.id) if ref.name in SPACES]
+    counts = {ref: len(measurements.networks(session, device.id, *ref)) for ref in known}
+    return space_at(max(counts, key=lambda ref: counts[ref])) if counts else None
+
+
 def _keep(session: Session, device: Device, networks: list[MeasurementTask]) -> None:
+    """The networks as measured, each under the classes it was exported with."""
+    most = _most_measured(session, device) if networks else None
     for task in networks:
-        architecture = space_of(str(task.space)).from_json(task.architecture or {})
-        space = space_of(architecture.space, measurements.classes_of(session, device.id, architecture))
-        measurements.add(session, device, space, architecture, measurement_of(task), "agent", task.job_id)
+        told = ref_in(task.architecture or {})
+        space = most if told is None else space_at(told)  # a version before 0.2 asked for networks of that space alone
+        if space is not None:
+            architecture = space.from_json(task.architecture or {})
+            measurements.add(session, device, space, architecture, measurement_of(task), "agent", task.job_id)
