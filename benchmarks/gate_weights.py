@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.environment import environment
+from supernets.data.catalog import load_dataset
+from supernets.data.splits import Dataset
 from supernets.elastic.network import Supernet
 from supernets.evaluation import Evaluator, score
 from supernets.search import exact
@@ -24,9 +26,7 @@ from supernets.search.problem import Constraint, Problem
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
 from supernets.training.catalog import recipe_named
-from supernets.training.data import load_dataset
 from supernets.training.job import WEIGHTS, Job, load_supernet, train
-from supernets.training.splits import Dataset
 
 
 def compared(supernet: Supernet, dataset: Dataset, recipe_name: str, shares: list[float], seed: int) -> list[dict[str, Any]]:

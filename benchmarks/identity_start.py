@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from benchmarks.environment import environment
+from supernets.data.catalog import load_dataset
 from supernets.elastic.network import Supernet
 from supernets.evaluation import Evaluator
 from supernets.spaces.catalog import space_named
 from supernets.training.catalog import RECIPES, recipe_named
-from supernets.training.data import load_dataset
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase
 from supernets.tuning import alone

@@ -21,6 +21,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.environment import environment
+from supernets.data.splits import Dataset, Split
 from supernets.elastic.network import Supernet
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
@@ -28,7 +29,6 @@ from supernets.training.loop import Trainer
 from supernets.training.losses import network_loss
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
-from supernets.training.splits import Dataset, Split
 
 PHASE = Phase("sandwich", 1, 0.05, networks=4, sampling="sandwich", teacher="largest")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from latency_tables.errors import InvalidDataset, UnknownDataset
 from service.settings import Settings
-from supernets.training.data import DATASETS
-from supernets.training.loaders import shape_of
+from supernets.data.catalog import DATASETS
+from supernets.data.loaders.catalog import shape_of
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ def report_supernet(
     Checkpoints stay in the data folder, so an interrupted report goes on. Raises NoSuchSupernet, UnknownRecipe.
     """
     from supernets.controls import run_controls  # noqa: PLC0415 - torch is loaded by this command alone
+    from supernets.data.catalog import load_dataset  # noqa: PLC0415
     from supernets.report import as_markdown, write_report  # noqa: PLC0415
     from supernets.training.catalog import recipe_named  # noqa: PLC0415
-    from supernets.training.data import load_dataset  # noqa: PLC0415
     from supernets.training.job import load_supernet  # noqa: PLC0415
 
     engine = create_db_engine(settings.resolved_database_url)

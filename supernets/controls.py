@@ -16,6 +16,7 @@ import numpy as np
 
 from latency_tables.errors import InvalidTraining
 from supernets.accuracy import AccuracyPredictor, HeldOut
+from supernets.data.splits import Dataset
 from supernets.elastic.network import Supernet
 from supernets.evaluation import Evaluator, score
 from supernets.search.exact import front
@@ -25,7 +26,6 @@ from supernets.spaces.lowering import dense_from, lower
 from supernets.spaces.space import Space
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase, Recipe
-from supernets.training.splits import Dataset
 from supernets.tuning import alone, tuned
 
 

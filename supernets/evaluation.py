@@ -18,11 +18,11 @@ from latency_tables.dense import Array, Genes
 from latency_tables.operators import Operator
 from supernets.accuracy import AccuracyPredictor
 from supernets.accuracy_choice import score_in_rounds
+from supernets.data.splits import Dataset
 from supernets.elastic.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.subnet import PlainNetwork, build_operator
 from supernets.training.batchnorm import CALIBRATION_SAMPLES, evenly, recalibrate
-from supernets.training.splits import Dataset
 
 Cache = MutableMapping[str, float]  # digest of an architecture -> accuracy in [0, 1]
 _Step = tuple[str, Operator]

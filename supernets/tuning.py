@@ -14,12 +14,12 @@ from pathlib import Path
 import torch
 
 from latency_tables.errors import InvalidTraining
+from supernets.data.splits import Dataset
 from supernets.elastic.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from supernets.training.loop import Progress, Trainer
 from supernets.training.recipe import Phase, Recipe
-from supernets.training.splits import Dataset
 
 
 def alone(space: Space, architecture: Architecture) -> Space:

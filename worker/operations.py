@@ -18,6 +18,7 @@ from latency_tables.operators import Operator
 from service.artifacts import ArtifactStore
 from supernets import accuracy_refinement
 from supernets.accuracy import AccuracyPredictor
+from supernets.data.catalog import Dataset, load_dataset
 from supernets.elastic.network import Supernet
 from supernets.evaluation import evaluate
 from supernets.export import OPSET, export_onnx, export_operators, join_networks, onnx_session, parity
@@ -30,7 +31,6 @@ from supernets.spaces.space import Space
 from supernets.subnet import cut_out, fold_batch_norm
 from supernets.training.batchnorm import calibration_inputs, recalibrate
 from supernets.training.catalog import RECIPES
-from supernets.training.data import Dataset, load_dataset
 from supernets.training.job import load_supernet
 from supernets.training.loop import Progress as TrainingProgress
 from supernets.training.recipe import Recipe

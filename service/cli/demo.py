@@ -141,7 +141,7 @@ def held_out_accuracy(file: Path) -> float:
     """Share of the test digits that the network in the file gets right, run by ONNX Runtime."""
     import onnxruntime
 
-    from supernets.training.data import load_dataset
+    from supernets.data.catalog import load_dataset
 
     session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
     feed = session.get_inputs()[0]

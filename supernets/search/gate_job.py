@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from latency_tables.errors import InvalidCheckpoint
+from supernets.data.splits import Dataset, Split
 from supernets.elastic.network import Supernet
 from supernets.search.architecture_updates import Settings
 from supernets.search.catalog import GATE_EPOCHS, GATE_EPOCHS_ELSE
@@ -22,7 +23,6 @@ from supernets.spaces.space import Space
 from supernets.training.augment import augmented
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
 from supernets.training.recipe import Augmentation, Recipe
-from supernets.training.splits import Dataset, Split
 
 TRAVEL = 12.0  # how far a logit could go in all architecture steps; Adam's steps are about as long as its rate
 SAY_S = 2.0

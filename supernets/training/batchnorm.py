@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from supernets.training.splits import Dataset
+from supernets.data.splits import Dataset
 
 CALIBRATION_SAMPLES = 2000
 

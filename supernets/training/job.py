@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining
+from supernets.data.catalog import Dataset, load_dataset
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.catalog import recipe_named
-from supernets.training.data import Dataset, load_dataset
 from supernets.training.files import sha256_of
 from supernets.training.recipe import Recipe
 

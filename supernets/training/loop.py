@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
+from supernets.data.splits import Dataset
 from supernets.elastic.block import start_as_identity
 from supernets.elastic.network import Supernet, shared_blocks
 from supernets.spaces.space import Space
@@ -28,7 +29,6 @@ from supernets.training.parallel import FlatGradients, average_statistics, avera
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
 from supernets.training.sorting import sort_channels
-from supernets.training.splits import Dataset
 
 
 @dataclass(frozen=True)

@@ -805,11 +805,11 @@ def test_c16_training_goes_on_at_the_checkpoint_before_a_damaged_one(tmp_path: P
     """Not from the start, and to the very weights of a training that nothing happened to."""
     import torch
 
+    from supernets.data.catalog import load_dataset
+    from supernets.data.splits import Split
     from supernets.spaces.catalog import space_named
-    from supernets.training.data import load_dataset
     from supernets.training.loop import Trainer
     from supernets.training.recipe import Phase, Recipe
-    from supernets.training.splits import Split
 
     class Killed(Exception):
         pass

@@ -18,6 +18,7 @@ from service.db import supernets as supernet_rows
 from service.db.models import now
 from service.jobs import JobState
 from supernets.accuracy import AccuracyPredictor
+from supernets.data.catalog import load_dataset
 from supernets.elastic.network import Supernet
 from supernets.export import export_onnx, parity
 from supernets.spaces.architecture import Architecture
@@ -26,7 +27,6 @@ from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space
 from supernets.subnet import cut_out, fold_batch_norm
 from supernets.training.batchnorm import calibration_inputs, recalibrate
-from supernets.training.data import load_dataset
 from supernets.training.job import load_supernet
 from tests.reliability.machinery.lab import Lab
 from tests.service.api import Api, open_api, search_request, table_rows

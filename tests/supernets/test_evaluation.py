@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from supernets.data.catalog import load_dataset
 from supernets.elastic.network import Supernet
 from supernets.evaluation import Evaluator, _Walk, evaluate, plain_accuracy, score
 from supernets.spaces.catalog import space_named
 from supernets.subnet import cut_out
-from supernets.training.data import load_dataset
 
 
 @pytest.fixture(scope="module")

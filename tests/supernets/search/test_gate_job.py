@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from latency_tables.errors import InvalidCheckpoint, TrainingDiverged
+from supernets.data.catalog import load_dataset
+from supernets.data.splits import Dataset
 from supernets.elastic.network import Supernet
 from supernets.search.catalog import GATE_EPOCHS
 from supernets.search.gate_job import GateProgress, gate_settings, steps_per_epoch, train_gates
 from supernets.search.gradient import GateTraining, Settings
 from supernets.training.catalog import RECIPES, recipe_named
-from supernets.training.data import load_dataset
-from supernets.training.splits import Dataset
 from tests.supernets.search.test_gradient import problem_of, small_space, torch_generator
 
 SPACE = small_space()

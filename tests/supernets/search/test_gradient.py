@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks.gradient_memory import peaks
 from latency_tables.errors import InfeasibleBudget, InvalidSearch, TrainingDiverged
+from supernets.data.catalog import load_dataset
 from supernets.elastic.network import Supernet
 from supernets.search import exact, gradient
 from supernets.search.architecture_updates import ArchitectureSearch, rescale
@@ -25,7 +26,6 @@ from supernets.spaces.architecture import Choice
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import dense_from
 from supernets.spaces.space import Space, Stage
-from supernets.training.data import load_dataset
 from tests.supernets.search.chains import chains, every_network, random_table, seeds
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from supernets.data.splits import Dataset, Split
 from supernets.spaces.architecture import Choice
 from supernets.spaces.space import Space, Stage
 from supernets.training.recipe import Augmentation, Phase, Recipe
-from supernets.training.splits import Dataset, Split
 
 OPTIONS = tuple(Choice(k, e) for k in (3, 5) for e in (2, 3))
 

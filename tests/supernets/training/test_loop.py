@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
+from supernets.data.catalog import load_dataset
 from supernets.elastic.block import start_as_identity
 from supernets.elastic.network import Supernet, shared_blocks
 from supernets.evaluation import evaluate
@@ -14,7 +15,6 @@ from supernets.subnet import MBConv
 from supernets.training import glyphs
 from supernets.training.augment import resized
 from supernets.training.catalog import RECIPES, recipe_named
-from supernets.training.data import load_dataset
 from supernets.training.loop import Trainer, rate
 from supernets.training.losses import network_loss
 from supernets.training.recipe import Augmentation, Phase, Recipe

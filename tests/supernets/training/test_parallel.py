@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latency_tables.errors import TrainingDiverged
+from supernets.data.catalog import load_dataset
 from supernets.spaces.catalog import space_named
 from supernets.training import parallel
 from supernets.training.checkpoint import load_checkpoint
-from supernets.training.data import load_dataset
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase, Recipe
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from latency_tables.errors import InvalidDataset
+from supernets.data.catalog import load_dataset
+from supernets.data.loaders.catalog import Shape, shape_of
 from supernets.spaces.catalog import space_named
-from supernets.training.data import load_dataset
-from supernets.training.loaders import Shape, shape_of
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase, Recipe
 
@@ -175,7 +175,7 @@ def test_unsafe_or_damaged_npz(tmp_path, harm):
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr("supernets.training.loaders.MAX_BYTES", 1000)
+    monkeypatch.setattr("supernets.data.loaders.catalog.MAX_BYTES", 1000)
     images, labels = arrays()
     np.savez_compressed(tmp_path / "data.npz", images=images, labels=labels)
     with pytest.raises(InvalidDataset, match="1000 are the most"):
@@ -265,7 +265,7 @@ def test_negative_labels(tmp_path):
 
 def test_a_gzip_bomb_of_labels_is_not_unpacked_whole(tmp_path, monkeypatch):
     write_idx(tmp_path, packed=True)
-    monkeypatch.setattr("supernets.training.loaders.MAX_BYTES", 1000)
+    monkeypatch.setattr("supernets.data.loaders.catalog.MAX_BYTES", 1000)
     with pytest.raises(InvalidDataset, match="train-images"):
         load(tmp_path)
 

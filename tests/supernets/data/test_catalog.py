@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from latency_tables.errors import InvalidDataset, UnknownDataset
-from supernets.training.data import DATASETS, load_dataset
-from supernets.training.splits import Dataset, Split, stratified
+from supernets.data.catalog import DATASETS, load_dataset
+from supernets.data.splits import Dataset, Split, stratified
 
 
 @pytest.fixture(scope="module")

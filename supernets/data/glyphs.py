@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latency_tables.errors import InvalidDataset
-from supernets.training.splits import SPLITS, Dataset, Images, Labels, Split
+from supernets.data.splits import SPLITS, Dataset, Images, Labels, Split
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont

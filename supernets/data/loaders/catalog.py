@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_tables.errors import InvalidDataset
-from supernets.training.splits import Dataset, Images, Labels, Split, split_three, stratified
+from supernets.data.splits import Dataset, Images, Labels, Split, split_three, stratified
 
 VALIDATION_SHARE = 0.1
 MAX_BYTES = 8 * 2**30

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from latency_tables.errors import UnknownDataset
-from supernets.training.glyphs import CHARACTERS, SIZE, load_glyphs
-from supernets.training.loaders import load_registered
-from supernets.training.splits import Dataset, split_three
+from supernets.data.glyphs import CHARACTERS, SIZE, load_glyphs
+from supernets.data.loaders.catalog import load_registered
+from supernets.data.splits import Dataset, split_three
 
 __all__ = ["DATASETS", "Dataset", "DatasetInfo", "load_dataset", "load_digits"]
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from supernets.data.catalog import DATASETS, load_dataset
 from supernets.training import glyphs
-from supernets.training.data import DATASETS, load_dataset
 
 
 @pytest.fixture
