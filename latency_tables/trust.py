@@ -267,6 +267,21 @@ def check_load(loads: Sequence[float]) -> list[Finding]:
     return [Finding("busy", "warning", message)]
 
 
+def check_quota(cpu_quota: object, threads: int) -> list[Finding]:
+    """A container's limit of processor time, in cores, as an agent told it (so of any type) beside the runtime's threads.
+
+    A limited process runs at full speed until its share of a period is used up, and then stands still: medians are those of
+    the undisturbed runs, while some requests wait for tens of milliseconds.
+    """
+    if not isinstance(cpu_quota, int | float) or isinstance(cpu_quota, bool) or not 0 < cpu_quota <= threads:
+        return []
+    message = (
+        f"a CPU quota allows the agent {cpu_quota:g} cores for {threads} threads: medians do not show the pauses that it makes. "
+        "Measure without it (docker run without --cpus), or compare the 95th percentiles"
+    )
+    return [Finding("cpu_quota", "warning", message)]
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two measurements of the same operators. change: median of |second / first - 1|; kendall_tau: of their order.

@@ -27,11 +27,12 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
+from latency_tables.agent.connection import by_proxy, is_loopback, open_client
+from latency_tables.agent.problems import Refused
 from latency_tables.errors import BespokeError
 
 Json = dict[str, Any]
 ENDED: Final = ("succeeded", "failed", "cancelled", "quarantined")
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _PATIENCE_S: Final = 60.0  # how long a waiting client puts up with a server that does not answer
 _RETRIES: Final = 4
 
@@ -130,7 +131,7 @@ def find_access(url: str | None = None, key: str | None = None, data_dir: Path |
     if urlsplit(found_url).scheme not in ("http", "https"):
         raise NoServer("the server's address must begin with http:// or https://")
     # The owner key of this machine's server is never sent to another machine.
-    local = urlsplit(found_url).hostname in _LOOPBACK or found_url == _url_of(folder)
+    local = is_loopback(found_url) or found_url == _url_of(folder)
     found_key = key or os.environ.get("BESPOKE_KEY") or (_text(folder / "owner.key") if local else None)
     if not found_key and not local:
         raise NoKey("no key is known for that server: give one with --key (or BESPOKE_KEY); its owner makes keys")
@@ -165,13 +166,15 @@ class BespokeClient:
 
     def __init__(self, url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self.url,
-            headers={"Authorization": f"Bearer {key}", "User-Agent": "bespoke-client"},
-            timeout=httpx.Timeout(120.0, connect=5.0),
-            transport=transport,
-            trust_env=urlsplit(self.url).hostname not in _LOOPBACK,  # a proxy cannot reach this machine's loopback
-        )
+        try:
+            self._http = open_client(
+                self.url,
+                headers={"Authorization": f"Bearer {key}", "User-Agent": "bespoke-client"},
+                timeout=httpx.Timeout(120.0, connect=5.0),
+                transport=transport,
+            )
+        except Refused as error:
+            raise NoServer(f"{self.url}: {error}") from None
 
     @classmethod
     def from_access(cls, access: Access) -> BespokeClient:
@@ -204,6 +207,7 @@ class BespokeClient:
 
     def _no_answer(self, error: httpx.HTTPError) -> NoServer:
         reason = "it took too long to answer" if isinstance(error, httpx.TimeoutException) else "nothing answers there"
+        reason += by_proxy(self.url)
         return NoServer(
             f"{self.url}: {reason}. Is the service running? Start it with `bespoke serve`, or name another with --url."
         )

@@ -8,6 +8,7 @@ import os
 import sys
 from datetime import UTC, datetime
 
+from service.posix import what_is_missing
 from service.settings import Settings
 
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -30,6 +31,9 @@ class JsonLines(logging.Formatter):
 
 
 def main() -> None:
+    missing = what_is_missing()
+    if missing is not None:
+        sys.exit(f"bespoke: {missing}")
     os.umask(0o077)
     settings = Settings()
     handler = logging.StreamHandler(sys.stderr)

@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 import httpx
 
 from latency_tables.agent import protocol
+from latency_tables.agent.connection import by_proxy, open_client
 from latency_tables.agent.problems import DeviceChanged, HostileServer, Refused, SessionClosed, StaleTask, Unreachable
 
 MAX_JSON_BYTES: Final = 4 * 2**20
@@ -33,10 +34,8 @@ class Client:
     ) -> None:
         if not server.startswith(("http://", "https://")):
             raise Refused("the service's URL must begin with http:// or https://")
-        try:
-            self._http = httpx.Client(base_url=server, follow_redirects=False, timeout=30.0, transport=transport)
-        except httpx.InvalidURL:
-            raise Refused("that is not the URL of a service") from None
+        self._http = open_client(server, follow_redirects=False, timeout=30.0, transport=transport)
+        self._way = by_proxy(server)
         self._patience_s, self._sleep, self._report = patience_s, sleep, report
         self.agent_key = agent_key
 
@@ -104,7 +103,7 @@ class Client:
             with self._http.stream(method, path, json=body, headers=headers) as response:
                 data = _read(response, most_bytes if response.is_success else MAX_JSON_BYTES, deadline)
         except httpx.TransportError as error:
-            raise Unreachable(type(error).__name__) from error
+            raise Unreachable(type(error).__name__ + self._way) from error
         except httpx.DecodingError:
             raise HostileServer("the service's answer cannot be decoded") from None
         if not response.is_success:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from latency_tables.agent import environment
+from latency_tables.agent.cgroup import cpu_quota
 from latency_tables.agent.client import Client
 from latency_tables.agent.loop import Agent, Options
 from latency_tables.agent.problems import AgentError, BusyDevice, DeviceChanged, HostileServer, RefusedGraph, SessionClosed
@@ -73,6 +74,9 @@ def _run(args: argparse.Namespace) -> int:
             busy = environment.load()
             if busy is not None and busy > environment.BUSY_LOAD:
                 _say(f"agent: this device is busy ({busy:.1f} processes a core); latencies will be noisy")
+            quota = cpu_quota()
+            if quota is not None and quota <= options.setup.threads:
+                _say(f"agent: a CPU quota allows {quota:g} cores; it will pause the measuring, which medians do not show")
             answered = agent.run(once=args.once)
             _say(f"agent: {answered} task(s) answered")
             return 0

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from latency_tables.agent.cgroup import cpu_quota
 from latency_tables.measurement import Context
 
 BUSY_LOAD: Final = 0.7
@@ -30,13 +31,14 @@ def context(threads: int) -> Context:
 
 
 def environment(threads: int) -> dict[str, Any]:
-    """Everything recorded with a session. Values are None where the system does not tell."""
+    """Everything recorded with a session. Values are None where the system does not tell; `cpu_quota` is in cores."""
     return {
         "cpu_model": _cpu_model(),
         "cores": os.cpu_count(),
         "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "power": _power_source(),
+        "cpu_quota": cpu_quota(),
         "threads": threads,
         "machine": platform.machine(),
         "os": f"{platform.system()} {platform.release()}",
@@ -53,6 +55,8 @@ def environment(threads: int) -> dict[str, Any]:
 def fingerprint(seen: dict[str, Any]) -> str:
     """SHA-256 of what must stay the same through a session; the load and free memory may change."""
     stable = {name: seen.get(name) for name in _STABLE}
+    if seen.get("cpu_quota") is not None:  # named only where there is one: sessions of older agents keep their fingerprint
+        stable["cpu_quota"] = seen["cpu_quota"]
     return hashlib.sha256(json.dumps(stable, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from latency_tables.errors import BespokeError
+from service import posix
 from service.cli import devices, jobs, keys, models, quarantine, supernets, tables
 from service.cli.connection import Connection, choose
 from service.cli.demo import demo
@@ -97,6 +98,9 @@ def run(arguments: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in ("service", "supernets", "latency_tables", "worker"):
             raise  # a fault of this installation, not a missing extra
+        if error.name in posix.NEEDED:
+            errors.print(f"[bold red]error[/]: {posix.sentence(error.name)}")
+            return 1
         errors.print(
             f"[bold red]error[/]: this command needs {error.name}; install it with `pip install 'bespoke-nas\\[worker]'`"
         )

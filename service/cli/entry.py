@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 
 def main() -> int:
     """Run the command line; the exit status."""
+    _print_anything()
     if sys.argv[1:2] == ["agent"]:
         return _agent(sys.argv[2:])
     try:
@@ -24,6 +26,13 @@ def main() -> int:
         )
         return 1
     return run(sys.argv[1:])
+
+
+def _print_anything() -> None:
+    """A terminal that lacks a character of somebody's description shows `?` for it, instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _agent(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from typing import IO, Final, Self
 
 from latency_tables.errors import BespokeError
 from latency_tables.measurement import Context
-from service.client import ApiProblem, BespokeClient
+from service.client import ApiProblem, BespokeClient, Job
 
 _STOP_S: Final = 10.0
 _LAST_LINES: Final = 4
@@ -66,26 +66,35 @@ class LocalAgent:
                 "Start again: what was measured is kept."
             )
 
+    def remark(self, job: Job) -> str:
+        """What the agent said last while its job waits for it, empty where the agent works. The service cannot know why an
+        agent that it does not hear of is silent; this machine does, and to start another one would not help."""
+        if job.step != "measure" or "no agent is running" not in job.message:
+            return ""
+        return f"the agent of this command runs and said last: {self.last_words(1)}"
+
     def wait(self) -> None:
         """Until the agent ends by itself or this process is interrupted."""
         if self._process is not None:
             self._process.wait()
 
-    def last_words(self) -> str:
+    def last_words(self, lines: int = _LAST_LINES) -> str:
+        """The end of its log."""
         with suppress(OSError):
-            lines = (Path(self._folder.name) / "agent.log").read_text(errors="replace").strip().splitlines()
-            return " | ".join(lines[-_LAST_LINES:]) or "it said nothing"
+            said = (Path(self._folder.name) / "agent.log").read_text(encoding="utf-8", errors="replace")
+            return " | ".join(said.strip().splitlines()[-lines:]) or "it said nothing"
         return "its log is gone"
 
     @staticmethod
     def _stop(process: subprocess.Popen[bytes]) -> None:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            # Windows knows no signal that asks a process to end; what the agent measured is on its disk at any time.
+            process.terminate() if os.name == "nt" else process.send_signal(signal.SIGINT)
             try:
                 process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
                 with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+                    process.kill() if os.name == "nt" else os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         if process.stdin is not None:
             process.stdin.close()

@@ -79,7 +79,13 @@ def measure(
     job = _earlier(lambda: service.profile(device, space, resolutions, networks, key))
     if job is not None and job.state == "succeeded" and seen["table_id"] is None:
         job = None  # it measured, but its table needs a review: only new measurements help
-    return follow(service, job or service.profile(device, space, resolutions, networks), f"profile {device}", alive)
+    return follow(
+        service,
+        job or service.profile(device, space, resolutions, networks),
+        f"profile {device}",
+        alive,
+        agent.remark if agent else None,
+    )
 
 
 def _earlier(ask: Callable[[], Job]) -> Job | None:

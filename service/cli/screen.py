@@ -129,6 +129,7 @@ class JobProgress(AbstractContextManager["JobProgress"]):
         self._live = errors.is_terminal
         self._step: str | None = None  # of the line shown last, with its fraction and time
         self._shown = self._at = 0.0
+        self._remark = ""
         self._progress = Progress(
             TextColumn("[bold]{task.description}[/]"),
             BarColumn(bar_width=24),
@@ -151,21 +152,39 @@ class JobProgress(AbstractContextManager["JobProgress"]):
         if self._live:
             self._progress.stop()
 
-    def update(self, job: Job) -> None:
-        step = " ".join(part for part in (job.step.replace("_", " "), job.message) if part) or job.state
+    def update(self, job: Job, remark: str = "") -> None:
+        """Show where the job is; a remark stands in the place of its message, and a new one is shown at once."""
+        step = " ".join(part for part in (job.step.replace("_", " "), remark or job.message) if part) or job.state
+        told, self._remark = self._remark, remark
         if self._task is not None:
-            self._progress.update(self._task, completed=job.fraction, step=escape(step[:60]), eta=duration(job.eta_s))
-        elif job.step != self._step or job.fraction >= self._shown + _LINE_EVERY or time.monotonic() > self._at + _LINE_AFTER_S:
+            self._progress.update(
+                self._task, completed=job.fraction, step=escape(step if remark else step[:60]), eta=duration(job.eta_s)
+            )
+        elif (
+            job.step != self._step
+            or remark not in ("", told)
+            or job.fraction >= self._shown + _LINE_EVERY
+            or time.monotonic() > self._at + _LINE_AFTER_S
+        ):
             errors.print(f"{escape(self._title)}: {100 * job.fraction:3.0f} % {escape(step)} {duration(job.eta_s)}")
             self._step, self._shown, self._at = job.step, job.fraction, time.monotonic()
 
 
-def follow(client: BespokeClient, job: Job, title: str, also: Callable[[Job], None] | None = None) -> Job:
-    """Wait for a job with a live bar. Raises JobUnfinished where it ends otherwise than well."""
+def follow(
+    client: BespokeClient,
+    job: Job,
+    title: str,
+    also: Callable[[Job], None] | None = None,
+    remark: Callable[[Job], str] | None = None,
+) -> Job:
+    """Wait for a job with a live bar. Raises JobUnfinished where it ends otherwise than well.
+
+    remark: what this side knows better than the job's own message, shown in its place; empty: nothing.
+    """
     with JobProgress(title) as bar:
 
         def changed(now: Job) -> None:
-            bar.update(now)
+            bar.update(now, remark(now) if remark is not None else "")
             if also is not None:
                 also(now)
 

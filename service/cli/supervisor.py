@@ -22,6 +22,7 @@ from typing import IO, Final, Self
 import httpx
 
 from latency_tables.errors import BespokeError
+from service.posix import what_is_missing
 
 _START_S: Final = 60.0
 _DRAIN_S: Final = 15.0
@@ -73,6 +74,9 @@ class Stack:
         return self.data_dir / "server.json"
 
     def __enter__(self) -> Self:
+        missing = what_is_missing()
+        if missing is not None:
+            raise StackFailed(missing)
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         running = running_at(self.data_dir)
         if running:

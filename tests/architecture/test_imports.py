@@ -137,7 +137,7 @@ def test_a_broken_contract_is_found(tmp_path: Path, source: str, forbidden: str)
     assert lint_imports(config_filename=str(config), no_cache=True) == 1
 
 
-@pytest.mark.parametrize("module", ["service.app", "service.__main__", "service.pricing"])
+@pytest.mark.parametrize("module", ["service.app", "service.serving", "service.pricing"])
 def test_the_api_loads_nothing_heavy(module: str) -> None:
     modules, resident_mib = loaded((module,))
     assert not modules & set(HEAVY)

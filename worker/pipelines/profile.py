@@ -18,7 +18,7 @@ from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks, missing_operators
 from latency_tables.table import LatencyTable
-from latency_tables.trust import Finding, check_load, check_scale, check_speeds, needs_review, review_table
+from latency_tables.trust import Finding, check_load, check_quota, check_scale, check_speeds, needs_review, review_table
 from service.db import measurements, tables
 from service.db.models import Device, MeasurementTask
 from service.pricing import networks_of
@@ -155,6 +155,7 @@ def _publish(session: Session, run: JobRun, space: Space, device: Device, before
             *_against_networks(table, space, networks),
             *check_speeds([g.speed for g in groups if g.speed is not None]),
             *check_load([g.load for g in groups if g.load is not None]),
+            *check_quota((device.environment or {}).get("cpu_quota"), table.context.threads),
         ]
         provenance = _provenance(run, tasks, groups)
         table_id = tables.publish(session, device, table, source="agent", findings=findings, provenance=provenance)
