@@ -1,7 +1,7 @@
 """Which error becomes which answer: every error leaves as `application/problem+json` (RFC 9457).
 
-Problem (HTTPException) is what the service raises itself, with a code from PROBLEMS. Domain errors
-(latency_tables/errors.py) are translated by `problem_of`. A problem never holds what the caller sent, and is
+Problem (HTTPException) is what the service raises itself, with a code of `service.problems.PROBLEMS`. Domain errors
+are translated by `problem_of`, by the same table. A problem never holds what the caller sent, and is
 under 4 KiB whatever happened.
 """
 
@@ -20,61 +20,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from latency_tables import errors as domain
+from latency_tables.errors import BespokeError
+from service import problems
+from service.problems import PROBLEMS, urn
 
 MEDIA_TYPE: Final = "application/problem+json"
 MOST_BYTES: Final = 4000
 MOST_DETAIL: Final = 1200  # five operators in full
 MOST_ERRORS: Final = 20
-PROBLEMS: Final[dict[str, tuple[int, str]]] = {
-    "validation": (422, "The request is not valid"),
-    "malformed_body": (400, "The body cannot be read"),
-    "bad_header": (400, "A header cannot be read"),
-    "bad_host": (400, "The service does not answer to this host name"),
-    "unauthenticated": (401, "A key is needed"),
-    "insufficient_scope": (403, "The key may not do this"),
-    "not_found": (404, "There is no such thing"),
-    "method_not_allowed": (405, "The method is not allowed here"),
-    "read_timeout": (408, "The request came too slowly"),
-    "conflict": (409, "This cannot be done now"),
-    "already_exists": (409, "There is one of that name already"),
-    "in_use": (409, "It is in use"),
-    "job_ended": (409, "The job has already ended"),
-    "session_closed": (409, "The agent's session is over"),
-    "device_changed": (409, "The device is not as it was when the session began"),
-    "sequence_reused": (409, "This sequence number was used for another post"),
-    "token_used": (409, "The token has been used"),
-    "precondition_failed": (412, "It has changed since it was read"),
-    "payload_too_large": (413, "The body is too large"),
-    "unsupported_media_type": (415, "The media type is not taken here"),
-    "range_not_satisfiable": (416, "No such part of the file"),
-    "key_reused": (422, "The Idempotency-Key was used for another request"),
-    "unknown_device": (422, "There is no such device"),
-    "unknown_dataset": (422, "There is no such data set"),
-    "unknown_space": (422, "There is no such search space"),
-    "unknown_supernet": (422, "There is no such supernet"),
-    "infeasible_budget": (422, "No network of the search space meets the budget"),
-    "too_few_networks": (422, "More whole networks must be measured"),
-    "missing_latency": (422, "The latency table lacks operators"),
-    "no_table": (422, "The device has no latency table for this"),
-    "needs_review": (422, "The latency table needs a review before it is used"),
-    "poor_calibration": (422, "The latency table does not explain the device"),
-    "context_mismatch": (422, "The measuring contexts differ"),
-    "invalid_table": (422, "The latency table is not valid"),
-    "implausible": (422, "The measurement cannot be true"),
-    "nonce": (422, "The nonce is not the task's"),
-    "wrong_task": (422, "The task is not this agent's"),
-    "not_ready": (422, "The supernet is not trained yet"),
-    "precondition_required": (428, "If-Match is needed"),
-    "rate_limited": (429, "Too many requests"),
-    "quota": (429, "The tenant has too many active jobs"),
-    "queue_full": (429, "The queue is full"),
-    "internal": (500, "Something went wrong here"),
-    "db_busy": (503, "The database is busy or away"),
-    "storage_full": (503, "The storage is full"),
-    "artifact_corrupt": (503, "The file is damaged and is not served"),
-    "artifact_missing": (503, "The file is not in the store"),
-    "overloaded": (503, "The service is overloaded"),
-}
 _STATUS_CODES: Final = {404: "not_found", 405: "method_not_allowed", 400: "malformed_body", 413: "payload_too_large"}
 
 
@@ -102,7 +55,8 @@ class Problem(HTTPException):
     def document(self, request_id: str | None = None) -> dict[str, Any]:
         """The problem as plain values, under 4 KiB as JSON."""
         found: dict[str, Any] = {
-            "type": f"urn:bespoke:problem:{self.code}",
+            "type": urn(self.code),
+            "code": self.code,
             "title": self.title,
             "status": self.status_code,
             "detail": self.detail[:MOST_DETAIL],
@@ -133,47 +87,27 @@ def invalid(pointer: str, code: str, detail: str) -> Problem:
     return Problem("validation", detail, errors=[error(pointer, code, detail)])
 
 
-def _table(e: Any) -> Problem:
+def _table(e: domain.InvalidTable) -> Problem:
     rows = [error(f"/rows/{number - 1}", "row", f"row {number}: {reason}") for number, reason in e.rows]
-    return Problem("invalid_table", str(e), errors=rows, rows=[number for number, _ in e.rows])
+    return Problem("invalid_table", str(e), errors=rows, **problems.members_of(e))
 
 
 def infeasible(e: domain.InfeasibleBudget, target: int = 0) -> Problem:
     """An unreachable budget of a target: which constraint, and the range that it can reach."""
     detail, pointer = str(e), f"/targets/{target}/budget/{e.constraint}"
     errors = [error(pointer, "infeasible_budget", detail)]
-    return Problem("infeasible_budget", detail, errors=errors, **domain.reachable(e))
+    return Problem("infeasible_budget", detail, errors=errors, **problems.members_of(e))
 
 
-def _missing(e: Any) -> Problem:
-    return Problem("missing_latency", str(e), missing=list(e.operators[:10]), missing_count=len(e.operators))
+def _of_ours(e: BespokeError) -> Problem:
+    """Any other error of ours: what `service.problems` says of it; what it does not know is not for the caller."""
+    kind = problems.kind_of(type(e))
+    if kind.answered_as == "internal":
+        return Problem("internal", _INTERNAL)
+    return Problem(kind.answered_as or kind.code, kind.detail or str(e), **problems.members_of(e))
 
 
-def _no_table(e: Any) -> Problem:
-    extra: dict[str, Any] = {"missing": list(e.operators[:10]), "missing_count": len(e.operators)} if e.operators else {}
-    return Problem("no_table", str(e), **extra)
-
-
-_DOMAIN: Final[tuple[tuple[type[Exception], Callable[[Any], Problem]], ...]] = (
-    (domain.InvalidTable, _table),
-    (domain.InfeasibleBudget, infeasible),
-    (domain.MissingLatency, _missing),
-    (domain.TooFewNetworks, lambda e: Problem("too_few_networks", str(e), missing_networks=e.missing)),
-    (domain.NoTable, _no_table),
-    (domain.ContextMismatch, lambda e: Problem("context_mismatch", str(e))),
-    (domain.PoorCalibration, lambda e: Problem("poor_calibration", str(e))),
-    (domain.UnknownSpace, lambda e: Problem("unknown_space", str(e))),
-    (domain.UnknownDataset, lambda e: Problem("unknown_dataset", str(e))),
-    (domain.InvalidDataset, lambda e: Problem("unknown_dataset", str(e))),
-    (domain.UnknownRecipe, lambda e: Problem("validation", str(e))),
-    (domain.InvalidArchitecture, lambda e: Problem("validation", str(e))),
-    (domain.InvalidMeasurement, lambda e: Problem("validation", str(e))),
-    (domain.InvalidOperator, lambda e: Problem("validation", str(e))),
-    (domain.JobEnded, lambda e: Problem("job_ended", str(e), state=e.state)),
-    (domain.JobConflict, lambda e: Problem("conflict", "the job changed at the same moment; read it again")),
-    (domain.ArtifactCorrupt, lambda e: Problem("artifact_corrupt", "its bytes are not those of its SHA-256")),
-    (domain.ArtifactMissing, lambda e: Problem("artifact_missing", "ask the operator to run `bespoke doctor`")),
-)
+_INTERNAL: Final = "the operator finds the reason in the log, under the request id"
 _RETRY: Final = {"Retry-After": "2"}
 
 
@@ -184,7 +118,7 @@ def problem_of(exception: BaseException) -> Problem:
     for kind, translate in _TRANSLATIONS:
         if isinstance(exception, kind):
             return translate(exception)
-    return Problem("internal", "the operator finds the reason in the log, under the request id")
+    return Problem("internal", _INTERNAL)
 
 
 def _http(e: HTTPException) -> Problem:
@@ -196,7 +130,7 @@ def _http(e: HTTPException) -> Problem:
 def _os(e: OSError) -> Problem:
     if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Problem("storage_full", "free some space; nothing was stored", headers=_RETRY)
-    return Problem("internal", "the operator finds the reason in the log, under the request id")
+    return Problem("internal", _INTERNAL)
 
 
 def _database(e: Exception) -> Problem:
@@ -211,7 +145,9 @@ def _conflict(e: IntegrityError) -> Problem:
 
 
 _TRANSLATIONS: Final[tuple[tuple[type[Exception], Callable[[Any], Problem]], ...]] = (
-    *_DOMAIN,
+    (domain.InvalidTable, _table),
+    (domain.InfeasibleBudget, infeasible),
+    (BespokeError, _of_ours),
     (RequestValidationError, lambda e: validation_problem(e.errors())),
     (HTTPException, _http),
     (IntegrityError, _conflict),

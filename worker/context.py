@@ -24,6 +24,7 @@ from service.artifacts import ArtifactStore
 from service.db.models import Job, StepResult
 from service.failpoints import failpoint
 from service.jobs import JobState, add_event, move, record_progress
+from service.problems import document
 from service.settings import Settings
 from worker.steps import (
     MAX_CRASHES,
@@ -279,14 +280,8 @@ def named_files(result: Any) -> list[str]:
 def quarantine_problem(step: str, signal: int) -> dict[str, Any]:
     """The problem object of a job that crashed three times."""
     how = f"signal {signal}" if signal else "the worker process was lost"
-    return {
-        "type": "urn:bespoke:quarantined",
-        "title": "Quarantined after three crashes",
-        "status": 500,
-        "detail": f"Three attempts ended in a crash, the last one in step {step!r} ({how}). An operator must look at it.",
-        "step": step,
-        "signal": signal,
-    }
+    detail = f"Three attempts ended in a crash, the last one in step {step!r} ({how}). An operator must look at it."
+    return document("quarantined", detail, step=step, signal=signal)
 
 
 def hand_back(run: JobRun) -> None:

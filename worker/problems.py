@@ -1,52 +1,46 @@
-"""Errors of a job as problem objects (RFC 9457), for `error` of a failed job."""
+"""Errors of a job as problem objects (RFC 9457), for `error` of a failed job, by the table of `service.problems`."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from typing import Any, Final
 
-from latency_tables import errors
-from latency_tables.errors import BespokeError, InfeasibleBudget, MissingLatency, TooFewNetworks, reachable
+from latency_tables.errors import BespokeError
+from service import problems
 from worker.steps import StepFailed
 
 _INTERNAL: Final = (
     "The job stopped on an error of the service itself. Its log has the details under the job's id; please report it."
 )
+# What a step says that is no class of ours.
+_SAID: Final = {
+    "Timeout": "timeout",
+    "OutOfMemory": "out_of_memory",
+    "TrainingFailed": "training_failed",
+    "UnknownDevice": "unknown_device",
+    "UnknownSupernet": "unknown_supernet",
+}
 
 
 def problem_of(error: Exception) -> dict[str, Any]:
     """The problem object of an error; what is not ours is not shown to the user."""
     if isinstance(error, StepFailed):
         # An error of ours keeps its meaning on its way out of the child; anything else there is the service's own fault.
-        ours = issubclass(getattr(errors, error.kind, Exception), BespokeError)
-        status = 422 if ours else 500
-        return {"type": _urn(error.kind), "title": _title(error.kind), "status": status, "detail": str(error), **error.detail}
+        return {**problems.document(_code_said(error.kind), str(error)), **error.detail}
     if isinstance(error, BespokeError):
-        # Limits that contradict each other are an infeasible budget too: one type for whoever reads it.
-        name = InfeasibleBudget.__name__ if isinstance(error, InfeasibleBudget) else type(error).__name__
-        return {"type": _urn(name), "title": _title(name), "status": 422, "detail": str(error), **_more(error)}
+        kind = problems.kind_of(type(error))
+        return problems.document(kind.code, kind.detail or str(error), **kind.members(error))
     if isinstance(error, MemoryError):
-        return {"type": "urn:bespoke:out-of-memory", "title": "Out of memory", "status": 500, "detail": _INTERNAL}
-    return {"type": "urn:bespoke:internal", "title": "Internal error", "status": 500, "detail": _INTERNAL}
+        return problems.document("out_of_memory", _INTERNAL)
+    return problems.document("internal", _INTERNAL)
 
 
-def _more(error: BespokeError) -> dict[str, Any]:
-    if isinstance(error, InfeasibleBudget):
-        return reachable(error)
-    if isinstance(error, MissingLatency):
-        return {"missing_operators": list(error.operators[:20])}
-    if isinstance(error, TooFewNetworks):
-        return {"missing_networks": error.missing}
-    return {}
+def _code_said(name: str) -> str:
+    found = next((kind for kind in _below(BespokeError) if kind.__name__ == name), None)
+    return _SAID.get(name, "internal") if found is None else problems.kind_of(found).code
 
 
-def _words(name: str) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-
-
-def _urn(name: str) -> str:
-    return f"urn:bespoke:{_words(name).lower().replace(' ', '-')}"
-
-
-def _title(name: str) -> str:
-    return _words(name).capitalize()
+def _below(parent: type[BespokeError]) -> Iterator[type[BespokeError]]:
+    for child in parent.__subclasses__():
+        yield child
+        yield from _below(child)

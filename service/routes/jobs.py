@@ -21,6 +21,7 @@ from service.db.models import Job, JobEvent
 from service.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
 from service.errors import not_found
 from service.guard import NOTHING, GuardedRoute, needs
+from service.problems import with_code
 from service.schemas.jobs import EventList, EventView, JobList, JobView, Progress
 from service.schemas.strict import PageSize, Whole
 
@@ -51,7 +52,7 @@ def job_view(job: Job | Row[Any]) -> JobView:
         created_at=job.created_at,
         started_at=job.started_at,
         ended_at=job.ended_at,
-        error=job.error,
+        error=None if job.error is None else with_code(job.error),
         result=job.result,
     )
 

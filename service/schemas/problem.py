@@ -17,6 +17,7 @@ class ProblemDocument(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: str
+    code: str
     title: str
     status: int
     detail: str

@@ -77,7 +77,7 @@ def test_one_job_many_targets(installation):
         check_limits(installation, supernet_id, targets[1], slow.result["models"][0]["id"])
 
         impossible = search(installation, supernet_id, [(*targets[0][:3], 0.0001)])
-        assert impossible.state == "failed" and impossible.error["type"] == "urn:bespoke:infeasible-budget"
+        assert impossible.state == "failed" and impossible.error["type"] == "urn:bespoke:problem:infeasible_budget"
         assert 0 < impossible.error["reachable_ms"]["min"] < impossible.error["reachable_ms"]["max"]
 
 
@@ -113,7 +113,7 @@ def check_limits(installation, supernet_id, target, free_id):
     assert card["file"]["size_bytes"] <= limits["size_bytes"] and card["file"]["macs"] <= limits["macs"]
     low, _ = reachable(space_named("digits-mbv3").at((8, 12)), "size_bytes")
     too_small = search(installation, supernet_id, [target], limits={"size_bytes": int(low) + 1}, verify=False)
-    assert too_small.state == "failed" and too_small.error["type"] == "urn:bespoke:infeasible-budget"
+    assert too_small.state == "failed" and too_small.error["type"] == "urn:bespoke:problem:infeasible_budget"
     assert too_small.error["constraint"] == "size_bytes", "weights alone would fit, the file does not"
 
 

@@ -510,7 +510,7 @@ def test_c10_deterministic_error_fails_at_once_transient_error_is_tried_again(la
     bad, unsteady = lab.submit(10, behave="fail", private="a"), lab.submit(10, behave="unsteady", private="b")
     lab.quick_worker()
     assert lab.wait([bad, unsteady]) == {bad: JobState.FAILED, unsteady: JobState.SUCCEEDED}
-    assert lab.job(bad).error["type"] == "urn:bespoke:export-failed", lab.said()  # type: ignore[index]
+    assert lab.job(bad).error["type"] == "urn:bespoke:problem:export_failed", lab.said()  # type: ignore[index]
     assert not [event for event in lab.events(bad) if event.kind == "retrying"]
     assert len([event for event in lab.events(unsteady) if event.kind == "retrying"]) == 2
     assert sum(entry["step"] == 2 for entry in journal(lab) if entry["job"] == bad) == 1
@@ -560,8 +560,8 @@ def test_c11_step_that_takes_too_much_memory_or_time_is_killed(make_lab: Callabl
     worker = lab.quick_worker()
     states = lab.wait([hog, hang, good])
     assert states == {hog: JobState.FAILED, hang: JobState.FAILED, good: JobState.SUCCEEDED}
-    assert lab.job(hog).error["type"] == "urn:bespoke:out-of-memory"  # type: ignore[index]
-    assert lab.job(hang).error["type"] == "urn:bespoke:timeout"  # type: ignore[index]
+    assert lab.job(hog).error["type"] == "urn:bespoke:problem:out_of_memory"  # type: ignore[index]
+    assert lab.job(hang).error["type"] == "urn:bespoke:problem:timeout"  # type: ignore[index]
     assert _children(worker) == [], "a child or a zombie was left behind"
 
 
@@ -926,6 +926,6 @@ def test_c16_backup_of_postgresql_restores(make_lab: Callable[..., Lab], private
 
 
 def test_c12_statuses_that_are_documented_are_the_only_5xx() -> None:
-    from service.errors import PROBLEMS
+    from service.problems import PROBLEMS
 
     assert {status for status, _ in PROBLEMS.values() if status >= 500} == {500, 503}

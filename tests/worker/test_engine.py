@@ -44,7 +44,7 @@ def test_errors_end_jobs_each_in_its_way(small_installation):
     crashing = installation.submit("search", {"steps": 3, "behave": "child_segv", "seed": "segv"})
 
     failed = installation.wait(jobs["fail"])
-    assert (failed.state, failed.error["type"]) == ("failed", "urn:bespoke:export-failed")
+    assert (failed.state, failed.error["type"]) == ("failed", "urn:bespoke:problem:export_failed")
     assert "choose another one" in failed.error["detail"] and installation.events(jobs["fail"], "retrying") == []
 
     bug = installation.wait(jobs["bug"])

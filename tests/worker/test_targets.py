@@ -231,7 +231,7 @@ def test_a_target_out_of_time_is_named_and_the_others_go_on(wish):
     found = job.solve_all(failures)
     assert [t.index for t, _ in found] == [0] and [t.index for t, _ in failures] == [1]
     document = problem_of(failures[0][1])
-    assert document["type"] == "urn:bespoke:search-unfinished"
+    assert document["type"] == "urn:bespoke:problem:search_unfinished"
     assert "raise or drop" in document["detail"] and "predicted" in document["detail"]
 
 
@@ -245,10 +245,10 @@ def test_limits_that_contradict_each_other_are_one_infeasible_budget(wish):
     with pytest.raises(ContradictingConstraints, match="latency_ms.*macs") as caught:
         solve_target(goal, wish, generator())
     document = problem_of(caught.value)
-    assert document["type"] == "urn:bespoke:infeasible-budget" and "macs" in document["detail"]
+    assert document["type"] == "urn:bespoke:problem:infeasible_budget" and "macs" in document["detail"]
     json.dumps(document, allow_nan=False)
     assert problem_of(ContradictingConstraints("a and b", -np.inf, np.inf)).keys() == {
-        "type", "title", "status", "detail", "constraint",
+        "type", "code", "title", "status", "detail", "constraint",
     }  # fmt: skip
 
 

@@ -38,6 +38,6 @@ def test_faults_of_a_data_set_are_the_error_of_its_job(small_installation, tmp_p
     for name, says in (("unreadable", "image cat/3.png cannot be read"), ("lacking", "lacks 1 class(es): dog; add samples")):
         job = installation.wait(jobs[name])
         assert job.state == "failed"
-        assert job.error["type"] == "urn:bespoke:invalid-dataset", job.error
+        assert job.error["type"] == "urn:bespoke:problem:invalid_dataset", job.error
         assert says in job.error["detail"] and str(tmp_path) not in json.dumps(job.error)
         assert installation.events(jobs[name], "retrying") == [], "the same files give the same error"

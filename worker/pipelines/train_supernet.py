@@ -27,6 +27,7 @@ from service.db.models import Job, Supernet, Worker, now
 from service.failpoints import failpoint
 from service.job_queue import TRAINING
 from service.jobs import ACTIVE, add_event, record_progress
+from service.problems import document
 from supernets.accuracy_choice import DRAWN_SHARE, ROUNDS, score_in_rounds
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
@@ -120,10 +121,7 @@ def _failed(context: WorkerContext, workflow: str) -> bool:
     outcome = status.output if isinstance(status.output, dict) else {}
     if status.status == "SUCCESS" and "error" not in outcome:
         return bool(outcome.get("stopped"))
-    problem = outcome.get("error") or {
-        "type": "urn:bespoke:training-lost",
-        "detail": f"the shared training ended {status.status}",
-    }
+    problem = outcome.get("error") or document("training_lost", f"the shared training ended {status.status}")
     if outcome.get("quarantined") or status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
         raise JobQuarantined(problem)
     raise SharedFailure(problem)
