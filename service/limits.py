@@ -43,16 +43,17 @@ class TokenBuckets:
 
 @dataclass
 class Concurrency:
-    """How many requests of each key are in work. Used from the event loop alone."""
+    """How many requests (or streams) of each name are in work. Used from the event loop alone."""
 
     most: int
+    what: str = "requests of a key"
     _running: Counter[str] = field(default_factory=Counter)
 
     @contextmanager
     def slot(self, name: str) -> Iterator[None]:
         """One slot for the time of a request. Raises Problem `rate_limited` when there is none."""
         if self._running[name] >= self.most:
-            raise Problem("rate_limited", f"at most {self.most} requests of a key at once", headers={"Retry-After": "1"})
+            raise Problem("rate_limited", f"at most {self.most} {self.what} at once", headers={"Retry-After": "1"})
         self._running[name] += 1
         try:
             yield
@@ -69,6 +70,8 @@ class Limiter:
     requests: TokenBuckets
     bad_keys: TokenBuckets
     concurrency: Concurrency
+    tenant_streams: Concurrency
+    all_streams: Concurrency
 
     @classmethod
     def of(cls, settings: Settings) -> Limiter:
@@ -76,7 +79,19 @@ class Limiter:
             TokenBuckets(settings.rate_per_s, settings.rate_burst),
             TokenBuckets(settings.bad_keys_per_s, settings.bad_keys_burst),
             Concurrency(settings.max_concurrent_requests),
+            Concurrency(settings.max_streams, "event streams of a tenant"),
+            # Half of the connections are for requests that end, whoever streams.
+            Concurrency(settings.max_connections // 2, "event streams in all"),
         )
+
+    @contextmanager
+    def stream(self, key_id: str, tenant_id: str) -> Iterator[None]:
+        """A place for an open stream: it is one of its key's requests and one of its tenant's streams.
+
+        Raises Problem `rate_limited`.
+        """
+        with self.concurrency.slot(key_id), self.tenant_streams.slot(tenant_id), self.all_streams.slot("all"):
+            yield
 
     def count_request(self, key_id: str) -> None:
         """Raises Problem `rate_limited` with Retry-After."""
@@ -103,6 +118,7 @@ def published(settings: Settings) -> dict[str, int | float]:
         "max_agent_post_bytes",
         "max_active_jobs",
         "max_concurrent_requests",
+        "max_streams",
         "rate_per_s",
         "rate_burst",
         "read_deadline_s",

@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     max_active_jobs: int = Field(200, ge=1, description="queued and running jobs of one tenant")
     max_active_jobs_in_all: int = Field(10_000, ge=1, description="queued and running jobs of all tenants")
     max_concurrent_requests: int = Field(64, ge=1, description="requests of one key that may be in work at once")
+    max_streams: int = Field(64, ge=1, description="event streams of one tenant that may be open at once")
     max_connections: int = Field(512, ge=8, description="connections the API holds; beyond that it answers 503")
     rate_per_s: float = Field(500.0, gt=0, description="requests a second of one key, over a longer time")
     rate_burst: int = Field(1000, ge=1, description="requests of one key that may come at once")

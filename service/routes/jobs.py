@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Literal
 
-import anyio
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
 
 from service import jobs as job_states
 from service.auth import Identity
@@ -20,6 +17,7 @@ from service.db import jobs as job_rows
 from service.db.models import Job, JobEvent
 from service.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
 from service.errors import not_found
+from service.event_stream import MOST_EVENTS, EventStream, job_events
 from service.guard import NOTHING, GuardedRoute, needs
 from service.problems import with_code
 from service.schemas.jobs import EventList, EventView, JobList, JobView, Progress
@@ -28,9 +26,7 @@ from service.schemas.strict import PageSize, Whole
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "quarantined"]
 Kind = Literal["search", "supernet", "profile", "check"]
-_POLL_S: Final = 0.5
-_PING_S: Final = 15.0
-_EVENTS: Final = 1000
+_LARGEST: Final = 2**31 - 1  # number of an event that every database takes
 
 
 def job_view(job: Job | Row[Any]) -> JobView:
@@ -117,6 +113,7 @@ async def events(
     job_id: str,
     services: Service,
     caller: Caller,
+    request: Request,
     after: Whole = 0,
     accept: Annotated[str, Header(max_length=1000)] = "*/*",
     last_event_id: Annotated[str | None, Header(max_length=20)] = None,
@@ -124,10 +121,16 @@ async def events(
     """What happened to a job, in order; with `Accept: text/event-stream` as it happens."""
     items, _ = await run_sync(_read, services, caller, job_id, after)
     if "text/event-stream" not in accept:
-        body = EventList(items=items, next=items[-1].sequence if len(items) == _EVENTS else None)
+        body = EventList(items=items, next=items[-1].sequence if len(items) == MOST_EVENTS else None)
         return JSONResponse(body.model_dump(mode="json"))
-    resume = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else after
-    return StreamingResponse(_stream(services, caller, job_id, resume), media_type="text/event-stream")
+
+    async def read(number: int) -> tuple[list[EventView], bool]:
+        return await run_sync(_read, services, caller, job_id, number)
+
+    given = last_event_id or ""
+    resume = min(int(given), _LARGEST) if given.isascii() and given.isdigit() else after
+    stream = job_events(request, services, caller, "jobs:read", read, resume)
+    return EventStream(stream, services.limiter.stream(caller.id, caller.tenant_id))
 
 
 def _read(services: Services, caller: Identity, job_id: str, after: int) -> tuple[list[EventView], bool]:
@@ -135,25 +138,4 @@ def _read(services: Services, caller: Identity, job_id: str, after: int) -> tupl
     with services.sessions() as session:
         job = job_of(session, caller.tenant_id, job_id)
         ended = job.state in job_states.ENDED
-        return [event_view(e) for e in job_states.events(session, job_id, after, _EVENTS)], ended
-
-
-async def _stream(services: Services, caller: Identity, job_id: str, after: int) -> AsyncIterator[str]:
-    """Events as they come, a comment now and then so that the line stays open, until the job has ended."""
-    pinged = time.monotonic()
-    while True:
-        items, ended = await run_sync(_read, services, caller, job_id, after)
-        for item in items:
-            after = item.sequence
-            yield _sse(item)
-        if ended and len(items) < _EVENTS:
-            return
-        if time.monotonic() - pinged > _PING_S:
-            pinged = time.monotonic()
-            yield ": still here\n\n"
-        await anyio.sleep(0 if items and len(items) == _EVENTS else _POLL_S)
-
-
-def _sse(item: EventView) -> str:
-    data: dict[str, Any] = item.model_dump(mode="json")
-    return f"id: {item.sequence}\nevent: {item.kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+        return [event_view(e) for e in job_states.events(session, job_id, after, MOST_EVENTS)], ended

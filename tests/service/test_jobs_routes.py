@@ -336,9 +336,11 @@ def test_events_as_a_stream_until_the_end(ready: Api) -> None:
     answer = ready.get(f"/v1/jobs/{job}/events", headers={"Accept": "text/event-stream"})
     timer.join()
     assert answer.headers["content-type"].startswith("text/event-stream")
-    blocks = [b for b in answer.text.split("\n\n") if b.startswith("id:")]
+    blocks = [b for b in answer.text.split("\n\n") if b and not b.startswith(":")]
     data = [json.loads(line[6:]) for b in blocks for line in b.splitlines() if line.startswith("data: ")]
     assert [d["kind"] for d in data] == ["queued", "running", "succeeded"]
+    named = [dict(line.split(": ", 1) for line in b.splitlines()) for b in blocks]
+    assert [(n["id"], n["event"]) for n in named] == [("1", "queued"), ("2", "running"), ("3", "succeeded")]
     rest = ready.get(f"/v1/jobs/{job}/events", headers={"Accept": "text/event-stream", "Last-Event-ID": "2"})
     assert "event: succeeded" in rest.text and "event: running" not in rest.text
     is_problem(ready.get("/v1/jobs/job_0/events", headers={"Accept": "text/event-stream"}), 404)
