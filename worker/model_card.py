@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from latency_tables.measurement import Measurement
 from supernets.accuracy import AccuracyPredictor
 from supernets.accuracy_refinement import Refinement, summary
-from supernets.search.budgets import SIZE, costs_of
+from supernets.search.measured import Latency
 from supernets.spaces.architecture import Architecture
 from worker.context import JobRun
-from worker.targets import LATENCY, Solved, Target
+from worker.latency_card import constraints_of, devices_of, latency_of
+from worker.targets import Solved, Target
 
 if TYPE_CHECKING:
     from worker.pipelines.train_supernet import ReadySupernet
@@ -26,6 +28,7 @@ _PACKAGES: Final = ("bespoke-nas", "torch", "onnx", "onnxruntime", "numpy")
 class Delivered:
     """A network on its way out. accuracies are shares in [0, 1]; predicted: by the predictor, validation: of its own weights.
 
+    latencies: measured, on the measured devices of its target in their order; measured_networks: all that were measured for it.
     tuning: what training it on has brought; None where that was not asked for.
     """
 
@@ -37,7 +40,9 @@ class Delivered:
     runner_up: tuple[dict[str, Any], ...]
     search: dict[str, Any]
     file: dict[str, Any]
-    measured_ms: float | None = None
+    latencies: tuple[Latency, ...] = ()
+    measured_networks: tuple[dict[str, Any], ...] = ()
+    typical: dict[str, Measurement] = field(default_factory=dict)
     test: dict[str, Any] | None = None
     tuning: dict[str, Any] | None = None
 
@@ -72,14 +77,18 @@ class Delivered:
             file=file,
         )
 
-    def with_measurement(self, measured_ms: float | None, test: dict[str, Any]) -> Delivered:
-        return replace(self, measured_ms=measured_ms, test=test)
+    def with_latencies(self, latencies: tuple[Latency, ...], networks: tuple[dict[str, Any], ...]) -> Delivered:
+        """latencies: its own; networks: the card's lines of all that were measured for the target."""
+        return replace(self, latencies=latencies, measured_networks=networks)
+
+    def tested(self, test: dict[str, Any], typical: dict[str, Measurement]) -> Delivered:
+        """test: what the file does on the test split; typical: a measurement of the file by device id."""
+        return replace(self, test=test, typical=typical)
 
 
 def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivered, model_id: str) -> dict[str, Any]:
     """The card as the API gives it."""
     test, file = network.test or {}, network.file
-    measured_ms = network.measured_ms
     return {
         "id": model_id,
         "job_id": run.job_id,
@@ -87,15 +96,8 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
         "budget_ms": target.budget_ms,
         "constraints": constraints_of(target, network),
         "architecture": ready.space.to_json(network.architecture),
-        "latency": {
-            "predicted_ms": network.predicted_ms,
-            "upper_ms": network.upper_ms,
-            "confidence": target.pricing.confidence if network.upper_ms is not None else None,
-            "measured_ms": measured_ms,
-            "prediction_error": None if measured_ms is None else measured_ms / network.predicted_ms - 1,
-            "verified": measured_ms is not None and measured_ms <= target.budget_ms,
-            "table_id": target.table_id,
-        },
+        "latency": latency_of(target, network),
+        "devices": devices_of(target, network),
         "accuracy": {
             "predicted": network.predicted_accuracy,
             "validation": network.validation_accuracy,
@@ -108,7 +110,8 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
         "search": {
             **network.search,
             "runner_up": list(network.runner_up),
-            "broken_budgets_ms": list(target.measured_ms),
+            "measured": list(network.measured_networks),
+            "broken_budgets_ms": list(target.broken_ms),
         },
         "file": {
             "sha256": file["onnx_sha256"],
@@ -122,19 +125,6 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
             "versions": versions(),
         },
     }
-
-
-def constraints_of(target: Target, network: Delivered) -> list[dict[str, Any]]:
-    """Every limit of the budget with the network's own value and where that comes from."""
-    value, basis = network.measured_ms, "measured on the device"
-    if value is None:
-        value, basis = (network.predicted_ms, "predicted") if network.upper_ms is None else (network.upper_ms, "upper bound")
-    found = [{"name": LATENCY, "limit": target.budget_ms, "value": value, "basis": basis}]
-    costs = costs_of(target.pricing.space, network.architecture)
-    for name, limit in target.limits.items():
-        own = network.file["size_bytes"] if name == SIZE else costs[name]
-        found.append({"name": name, "limit": limit, "value": own, "basis": "file" if name == SIZE else "operators"})
-    return found
 
 
 def versions() -> dict[str, str]:

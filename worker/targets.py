@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +16,7 @@ from latency_tables.errors import InfeasibleBudget, NoTable, SearchUnfinished
 from service.db import devices
 from service.pricing import PriceBook, Pricing, at_resolutions
 from supernets.accuracy_refinement import RefinedScore, Refinement
+from supernets.search.bounds import bounds
 from supernets.search.budgets import SIZE, costs_of, limited
 from supernets.search.catalog import solve
 from supernets.search.problem import MAX_CANDIDATES, Candidate, Constraint, Problem, SearchResult
@@ -27,61 +29,133 @@ SHORTLIST: Final = 4  # times as many exact solutions as are asked for, of which
 
 
 @dataclass
-class Target:
-    """One device and budget. limit_ms: what the bound must keep; `tighten` lowers it after a broken budget.
+class OnDevice:
+    """What a target asks of one device. limit_ms: what predictions must keep now; `Target.aim` moves it.
 
-    limits: the other limits by name. file_overhead_bytes: what files were seen to hold besides weights.
+    measured: candidates are measured on the device, so they are chosen by prediction; else they are held against the bound,
+    where there is one. bounded: the bound was asked for, so it holds in either case.
     """
 
-    index: int
     device: str
     device_id: str
     table_id: str
     budget_ms: float
     pricing: Pricing
     limit_ms: float
-    ruled_out: set[str] = field(default_factory=set)
-    measured_ms: list[float] = field(default_factory=list)
-    limits: dict[str, int] = field(default_factory=dict)
-    file_overhead_bytes: int = 0
+    measured: bool = False
+    bounded: bool = False
+
+    @property
+    def held(self) -> DenseTable:
+        """The latencies that the budget is held against before anything is measured."""
+        return self.pricing.predicted if self.measured and not self.bounded else self.pricing.held
+
+    @property
+    def basis(self) -> str:
+        """What `held` is."""
+        return "prediction" if self.held is self.pricing.predicted else "bound"
 
     @property
     def reachable(self) -> tuple[float, float]:
-        """Least and greatest latency in ms that the bound allows on this device."""
-        return self.pricing.reachable_ms()
+        """Least and greatest latency in ms, in terms of `held`."""
+        low, high = bounds(self.held)
+        return low, high
+
+    def held_ms(self, architecture: Architecture) -> float:
+        """The latency of one network in ms, in terms of `held`."""
+        return float(self.held.price(self.pricing.space.genes(architecture)[None])[0])
+
+    def predicted_ms(self, architecture: Architecture) -> float:
+        """The predicted latency of one network in ms."""
+        return float(self.pricing.predicted.price(self.pricing.space.genes(architecture)[None])[0])
+
+
+@dataclass
+class Target:
+    """What one network is wanted for: devices with a budget each (several: it keeps all), and limits that hold anywhere.
+
+    space: at the resolutions that may be chosen. limits: by name. file_overhead_bytes: what files were seen to hold besides
+    weights. ruled_out: digests of networks that were measured, or whose file is too large. broken_ms: latencies measured
+    above their budget.
+    """
+
+    index: int
+    space: Space
+    places: tuple[OnDevice, ...]
+    limits: dict[str, int] = field(default_factory=dict)
+    ruled_out: set[str] = field(default_factory=set)
+    broken_ms: list[float] = field(default_factory=list)
+    file_overhead_bytes: int = 0
 
     @property
-    def broken_by(self) -> float:
-        """Measured / budget of the network that broke the budget most; 1 where none did."""
-        return max((ms / self.budget_ms for ms in self.measured_ms), default=1.0)
+    def label(self) -> str:
+        """The target in messages."""
+        return " and ".join(f"{place.device} within {place.budget_ms:g} ms" for place in self.places)
 
-    def tighten(self, architecture: Architecture, measured_ms: float) -> None:
-        """Rule a network out and hold the bound against what its measurement says about the device."""
-        self.ruled_out.add(architecture.digest)
-        self.measured_ms.append(measured_ms)
-        self.limit_ms = min(self.limit_ms, self.limit_ms * self.budget_ms / measured_ms)
+    @property
+    def device(self) -> str:
+        return self.places[0].device
 
-    def slower_than_its_table(self) -> InfeasibleBudget:
-        """Why no more networks are tried after some were measured and broke the budget."""
-        networks = "1 network was" if len(self.measured_ms) == 1 else f"{len(self.measured_ms)} networks were"
-        return InfeasibleBudget(
-            f"{networks} measured on {self.device} and none kept {self.budget_ms:g} ms, the fastest took "
-            f"{min(self.measured_ms):.4g} ms; the device is slower than its table says: search again when "
-            "it is idle, or profile it again (`bespoke profile`)",
-            min(self.measured_ms),
-            self.reachable[1],
-        )
+    @property
+    def device_id(self) -> str:
+        return self.places[0].device_id
+
+    @property
+    def table_id(self) -> str:
+        return self.places[0].table_id
+
+    @property
+    def budget_ms(self) -> float:
+        return self.places[0].budget_ms
+
+    @property
+    def pricing(self) -> Pricing:
+        return self.places[0].pricing
+
+    @property
+    def measured(self) -> tuple[OnDevice, ...]:
+        """The devices on which candidates are measured."""
+        return tuple(place for place in self.places if place.measured)
+
+    @property
+    def competing(self) -> bool:
+        """Whether there are several constraints, which may take the solver seconds."""
+        return len(self.places) + len(self.limits) > 1
+
+    def aim(self, limits_ms: Sequence[float]) -> None:
+        """Hold candidates against these limits on the measured devices; never below what can be reached there."""
+        for place, limit_ms in zip(self.measured, limits_ms, strict=True):
+            most = min(limit_ms, place.budget_ms) if place.bounded else limit_ms
+            least = place.reachable[0]
+            place.limit_ms = max(most, least) if least <= place.budget_ms else most
+
+    def aim_at_fastest(self) -> None:
+        """Only the fastest networks of all are left."""
+        for place in self.measured:
+            place.limit_ms = place.reachable[0]
+
+    def hold_by_bound(self) -> None:
+        """Nobody measures: every budget is held against the bound, or the prediction where there is none."""
+        for place in self.places:
+            place.measured, place.limit_ms = False, place.budget_ms
 
     def outgrown(self, architecture: Architecture, size_bytes: int) -> None:
         """Rule out a network whose file is larger than its limit, and expect as much besides the weights of the others."""
         self.ruled_out.add(architecture.digest)
-        weights = costs_of(self.pricing.space, architecture)[SIZE]
+        weights = costs_of(self.space, architecture)[SIZE]
         self.file_overhead_bytes = max(self.file_overhead_bytes, size_bytes - weights)
 
     def problem(self, score: DenseTable, space: Space, wanted: int = 1) -> Problem:
         """What is to be solved, at the resolutions of `space`. Raises InfeasibleBudget naming the constraint."""
-        bound = at_resolutions(self.pricing.held, self.pricing.space, space)
-        alone = Problem(space.chain, score, (Constraint(LATENCY, bound, self.limit_ms),), wanted)
+        constraints = [
+            Constraint(
+                LATENCY if len(self.places) == 1 else f"{LATENCY} on {place.device}",
+                at_resolutions(place.held, place.pricing.space, space),
+                place.limit_ms,
+            )
+            for place in self.places
+        ]
+        alone = Problem(space.chain, score, tuple(constraints), wanted)
         return limited(space, alone, self.limits, self.file_overhead_bytes)
 
 
@@ -97,14 +171,24 @@ class Solved:
 def load_target(
     session: Session, book: PriceBook, tenant_id: str, space: Space, index: int, item: dict[str, Any], confidence: float | None
 ) -> Target:
-    """Price one target of a request with the table it is pinned to. Raises NoTable, PoorCalibration, TooFewNetworks."""
-    device = devices.named(session, tenant_id, item["device"])
-    if device is None or device.id != item["device_id"]:
-        raise NoTable(f"device {item['device']} of this job is no longer there; register it again")
-    pricing = book.load(session, device, space, table_id=item["table_id"], confidence=confidence)
-    limits = dict(item["budget"])
-    budget_ms = float(limits.pop(LATENCY))
-    return Target(index, device.name, device.id, pricing.table_id, budget_ms, pricing, budget_ms, limits=limits)
+    """Price one target of a request with the tables it is pinned to. Raises NoTable, PoorCalibration, TooFewNetworks."""
+    places: list[OnDevice] = []
+    limits: dict[str, int] = {}
+    for member in item.get("group") or [item]:
+        device = devices.named(session, tenant_id, member["device"])
+        if device is None or device.id != member["device_id"]:
+            raise NoTable(f"device {member['device']} of this job is no longer there; register it again")
+        pricing = book.load(session, device, space, table_id=member["table_id"], confidence=confidence)
+        budget_ms = float(member["budget"][LATENCY])
+        bounded = confidence is not None
+        places.append(OnDevice(device.name, device.id, pricing.table_id, budget_ms, pricing, budget_ms, bounded=bounded))
+        for name, limit in member["budget"].items():
+            if name != LATENCY:
+                limits[name] = min(limit, limits.get(name, limit))
+    shared = [r for r in space.resolutions if all(r in place.pricing.space.resolutions for place in places)]
+    if not shared:
+        raise NoTable(f"the tables of {' and '.join(p.device for p in places)} have no resolution of {space.name} in common")
+    return Target(index, space.at(shared), tuple(places), limits)
 
 
 @dataclass(frozen=True)
@@ -153,32 +237,30 @@ def solve_target(target: Target, wish: Wish, generator: np.random.Generator, sol
     Beside the best few, the best one of other resolutions: the predictor errs alike for like networks, so a choice
     among near copies would be none.
     """
-    space = target.pricing.space
-    least, most = target.reachable
-    if target.limit_ms < least:
-        if target.measured_ms:
-            raise target.slower_than_its_table()
-        raise InfeasibleBudget(
-            f"no network of {space.name} keeps {target.budget_ms:g} ms on {target.device}; "
-            f"reachable are {least:.4g} to {most:.4g} ms",
-            least,
-            most,
-        )
+    space = target.space
+    for place in target.places:
+        least, most = place.reachable
+        if place.limit_ms < least:
+            raise InfeasibleBudget(
+                f"no network of {space.name} keeps {place.budget_ms:g} ms on {place.device}; "
+                f"reachable are {least:.4g} to {most:.4g} ms",
+                least,
+                most,
+            )
     score = at_resolutions(wish.score, wish.space, space)
     wanted = wish.candidates + len(target.ruled_out)
     result = wish.solve(target.problem(score, space, wanted), space, solver, generator)
     found = [*result.candidates]
     if wish.candidates > 1 and wish.strategy != "gradient":  # its gates have weighed the resolutions too
         # Several constraints may take HiGHS seconds, so they go where `solver` solves them.
-        exactly = partial(solver if target.limits else solve, strategy="exact", generator=generator)
+        exactly = partial(solver if target.competing else solve, strategy="exact", generator=generator)
         found += _of_other_resolutions(target, score, {int(c.genes[0]) for c in found}, exactly)
     named = [(c, space.architecture(c.genes)) for c in found]
     kept = [(c, a) for c, a in named if a.digest not in target.ruled_out]
     if not kept:
         raise InfeasibleBudget(
-            f"every network of {space.name} that should keep {target.budget_ms:g} ms on {target.device} broke it when measured",
-            least,
-            most,
+            f"every network of {space.name} that should keep {target.label} was measured or has too large a file",
+            *(target.places[0].reachable if target.places else (-math.inf, math.inf)),
         )
     return Solved(result, tuple(c for c, _ in kept), tuple(a for _, a in kept))
 
@@ -187,7 +269,7 @@ def _of_other_resolutions(
     target: Target, score: DenseTable, covered: set[int], exactly: Callable[[Problem], SearchResult]
 ) -> list[Candidate]:
     """The best network of some resolutions that are not covered yet, evenly spread."""
-    space = target.pricing.space
+    space = target.space
     others = [r for r in range(len(space.resolutions)) if r not in covered]
     spread = sorted({others[i] for i in np.linspace(0, len(others) - 1, MORE_RESOLUTIONS).round().astype(int)}) if others else []
     found = []
@@ -205,7 +287,7 @@ def _of_other_resolutions(
 
 def cross_device(networks: Sequence[tuple[str, Target, Architecture]], targets: Sequence[Target]) -> dict[str, Any]:
     """Predicted latency in ms of every delivered network on every target's device; null where its table lacks the resolution."""
-    devices = {t.device: t.pricing for t in targets}
+    devices = {place.device: place.pricing for t in targets for place in t.places}
     rows = []
     for model_id, own, architecture in networks:
         latency = {device: predicted_ms(pricing, architecture) for device, pricing in devices.items()}

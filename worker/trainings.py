@@ -50,7 +50,7 @@ class TargetTraining:
             "folder": str(folder),
             **asked,
         }
-        place = f"target {target.index + 1} of {self.targets}, {target.device} within {target.budget_ms:g} ms"
+        place = f"target {target.index + 1} of {self.targets}, {target.label}"
         self.run.progress(step, target.index / self.targets, f"{place}: starting", always=True)
         found = laboratory.call(step, arguments, follow=partial(self._report, step, target, place))
         shutil.rmtree(folder, ignore_errors=True)

@@ -86,7 +86,12 @@ def print_card(card: dict[str, Any]) -> None:
     table = (card.get("provenance") or {}).get("table")
     if table:
         say(f"  table     {escape(_table(table))}")
+    if upper == "-" and latency.get("missing_networks"):
+        say(f"[dim]            no bound yet: {latency['missing_networks']} more whole networks must be measured for one[/]")
     say(f"  search    {search.get('strategy')}, {_proof(search)}")
+    if len(search.get("measured") or []) > 1:
+        kept = sum(line["verdict"] == "kept" for line in search["measured"])
+        say(f"  choice    the best of {kept} that keep the budget, out of {len(search['measured'])} measured")
     if card.get("tuning"):
         say(f"  tuning    {_tuned(card['tuning'])}")
     say(

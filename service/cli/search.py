@@ -55,6 +55,9 @@ def search(
     ] = None,
     candidates: Annotated[int, typer.Option(min=1, help="Best distinct networks scored on the supernet.")] = 5,
     verify: Annotated[bool, typer.Option(help="Measure the network on the device when an agent is there.")] = True,
+    measured_candidates: Annotated[
+        int, typer.Option(min=1, max=16, help="Candidates measured at a time; the best that keeps the budget is delivered.")
+    ] = 3,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -98,6 +101,7 @@ def search(
         "strategy": strategy,
         "candidates": candidates,
         "verify": verify,
+        "measured_candidates": measured_candidates,
     }
     asked = {"confidence": confidence, "gate_epochs": gate_epochs, "tune_epochs": tune_epochs}
     request |= {name: value for name, value in asked.items() if value is not None}

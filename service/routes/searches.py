@@ -55,6 +55,7 @@ def search(
             "confidence": body.confidence,
             "candidates": body.candidates,
             "verify": body.verify,
+            "measured_candidates": body.measured_candidates,
         }
         request |= body.model_dump(include={"gate_epochs", "tune_epochs"}, exclude_none=True)
         return submit(services, session, caller.tenant_id, "search", request)

@@ -50,7 +50,9 @@ class SearchIn(Strict):
     """One job, one or many targets. Name a supernet, or a space and a data set.
 
     gate_epochs: for strategy gradient, how many epochs it searches for each target, instead of those of the recipe.
-    tune_epochs: how many epochs the chosen network is trained on before it is delivered; left out: as it is cut out.
+    tune_epochs: how many epochs the chosen network is fine-tuned before it is delivered; left out: as it is cut out.
+    measured_candidates: of the candidates, how many are measured at a time where an agent is on the device; the best that
+    keeps the budget when measured is delivered.
     """
 
     supernet: Id | None = None
@@ -63,6 +65,7 @@ class SearchIn(Strict):
     confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
     candidates: Annotated[int, Field(ge=1, le=64)] = 5
     verify: bool = True
+    measured_candidates: Annotated[int, Field(ge=1, le=16)] = 3
     gate_epochs: Epochs | None = None
     tune_epochs: Epochs | None = None
 

@@ -126,8 +126,14 @@ def check_models(installation, job):
     for entry in job.result["models"]:
         card = card_of(installation, entry["id"])
         assert card["latency"]["measured_ms"] <= entry["budget_ms"] and card["latency"]["verified"]
-        assert card["latency"]["predicted_ms"] <= card["latency"]["upper_ms"] <= entry["budget_ms"]
+        assert card["latency"]["chosen_by"] == "measurement" and card["latency"]["uncertainty"] > 0
+        assert card["latency"]["predicted_ms"] <= card["latency"]["upper_ms"]
         assert card["latency"]["confidence"] == 0.95 and card["search"]["optimal"]
+        measured = card["search"]["measured"]
+        assert len(measured) >= 2 and {line["device"] for line in measured} == {card["device"]}
+        kept = [line for line in measured if line["verdict"] == "kept"]
+        own = [line for line in measured if line["architecture"] == card["architecture"]]
+        assert own and all(line["accuracy_validation"] <= own[0]["accuracy_validation"] for line in kept)
         used = card["search"]["predictor"]
         assert used == job.result["predictor"] and used["held_out_networks"] >= 10 and -1 <= used["kendall_tau"] <= 1
         assert 0 <= card["accuracy"]["predicted"] <= 1 and card["accuracy"]["samples"] == 360

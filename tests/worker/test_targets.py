@@ -26,7 +26,7 @@ from worker.packing import packed_problem, packed_result, unpacked_problem, unpa
 from worker.pipelines.search import _Search
 from worker.problems import problem_of
 from worker.steps import StepFailed
-from worker.targets import Target, Wish, cross_device, solve_target
+from worker.targets import OnDevice, Target, Wish, cross_device, solve_target
 
 SPACE = space_named("digits-mbv3")
 
@@ -38,8 +38,13 @@ def pricing(scale=1.0, resolutions=SPACE.resolutions, margin=1.05):
     return Pricing(space, "tab", predicted, Calibration(), predicted, predicted.affine([0.0] * count, [margin] * count), 0.95)
 
 
-def target(budget_ms, index=0, device="dev", **options):
-    return Target(index, device, f"id-{device}", "tab", budget_ms, pricing(**options), budget_ms)
+def priced_at(budget_ms, priced, device="dev", **options):
+    return OnDevice(device, f"id-{device}", "tab", budget_ms, priced, budget_ms, **options)
+
+
+def target(budget_ms, index=0, device="dev", limits=None, measured=False, **options):
+    place = priced_at(budget_ms, pricing(**options), device, measured=measured)
+    return Target(index, place.pricing.space, (place,), limits or {})
 
 
 @pytest.fixture(scope="module")
@@ -67,31 +72,56 @@ def test_a_budget_below_everything_says_what_can_be_reached(wish):
     goal = target(0.001)
     with pytest.raises(InfeasibleBudget) as caught:
         solve_target(goal, wish, generator())
-    assert (caught.value.minimum, caught.value.maximum) == goal.reachable
+    assert (caught.value.minimum, caught.value.maximum) == goal.places[0].reachable
 
 
-def test_how_far_a_budget_was_broken():
+def test_candidates_to_be_measured_are_held_against_predictions_and_a_bound_that_was_asked_for_holds_in_either_case(wish):
+    goal = target(0.12, measured=True)
+    (place,) = goal.places
+    assert place.basis == "prediction" and place.held is goal.pricing.predicted
+    found = solve_target(goal, wish, generator()).architectures
+    assert max(place.predicted_ms(a) for a in found) > 0.12 / 1.05, "the bound alone would leave that out"
+    goal.aim([0.12 * 1.1])
+    assert place.limit_ms == 0.12 * 1.1, "the device was faster than its table"
+    place.bounded = True
+    goal.aim([0.12 * 1.1])
+    assert place.basis == "bound" and place.limit_ms == 0.12
+    goal.hold_by_bound()
+    assert not goal.measured and place.held is goal.pricing.upper
+
+
+def test_a_limit_just_under_what_can_be_reached_still_tries_the_fastest_network(wish):
+    least = target(10.0, measured=True).places[0].reachable[0]
+    goal = target(1.001 * least, measured=True)
+    goal.aim([0.99 * least])
+    assert solve_target(goal, wish, generator()).architectures
+    goal.aim([0.5 * least])
+    goal.aim_at_fastest()
+    assert goal.places[0].limit_ms == least
+
+
+def test_a_network_that_was_measured_is_not_a_candidate_again(wish):
     goal = target(0.12)
-    assert goal.broken_by == 1
-    for measured_ms in (0.15, 0.132):
-        goal.tighten(SPACE.architecture(SPACE.chain.sample(generator(), 1)[0]), measured_ms)
-    assert goal.broken_by == pytest.approx(0.15 / 0.12)
+    first = solve_target(goal, wish, generator()).architectures[0]
+    goal.ruled_out.add(first.digest)
+    assert first not in solve_target(goal, wish, generator()).architectures
 
 
-def test_a_broken_budget_rules_the_network_out_and_tightens_the_limit(wish):
-    goal = target(0.12)
-    broken = solve_target(goal, wish, generator()).architectures[0]
-    goal.tighten(broken, 0.15)
-    assert goal.limit_ms == pytest.approx(0.12 * 0.12 / 0.15)
-    again = solve_target(goal, wish, generator())
-    genes = np.stack([SPACE.genes(a) for a in again.architectures])
-    assert broken not in again.architectures and (goal.pricing.held.price(genes) <= goal.limit_ms).all()
-    goal.tighten(again.architectures[0], 10.0)
-    with pytest.raises(
-        InfeasibleBudget, match=r"2 networks were measured .* none kept 0\.12 ms, the fastest took 0\.15 ms"
-    ) as caught:
-        solve_target(goal, wish, generator())
-    assert caught.value.minimum == 0.15  # not what the table says can be reached: that was just found to be wrong
+def test_one_network_for_several_devices_is_the_best_that_keeps_every_budget(wish):
+    fast, slow = (
+        priced_at(budget, pricing(scale=scale), name) for budget, scale, name in ((0.2, 1.0, "fast"), (0.3, 2.0, "slow"))
+    )
+    goal = Target(0, SPACE, (fast, slow))
+    found = solve_target(goal, wish, generator())
+    assert found.result.optimal and goal.label == "fast within 0.2 ms and slow within 0.3 ms"
+    for architecture in found.architectures:
+        assert fast.held_ms(architecture) <= 0.2 and slow.held_ms(architecture) <= 0.3
+    alone = solve_target(Target(0, SPACE, (slow,)), wish, generator())
+    assert found.candidates[0].score == pytest.approx(alone.candidates[0].score), "the slow one is what limits here"
+    with pytest.raises(InfeasibleBudget, match="on slow"):
+        solve_target(Target(0, SPACE, (fast, priced_at(0.001, pricing(scale=2.0), "slow"))), wish, generator())
+    matrix = cross_device([("m", goal, found.architectures[0])], [goal])
+    assert matrix["devices"] == ["fast", "slow"] and len(matrix["networks"][0]["latency_ms"]) == 2
 
 
 def test_a_table_of_some_resolutions_is_enough(wish):
@@ -179,7 +209,7 @@ def test_problems_and_answers_survive_the_way_to_a_child(wish, strategy):
 def test_every_limit_is_kept_and_the_score_pays_for_it(wish):
     free = solve_target(target(0.12), wish, generator())
     limits = {name: int(cost * 0.7) for name, cost in costs_of(SPACE, free.architectures[0]).items()}
-    goal = replace(target(0.12), limits=limits)
+    goal = target(0.12, limits=limits)
     found = solve_target(goal, wish, generator())
     for architecture in found.architectures:
         assert all(cost <= limits[name] for name, cost in costs_of(SPACE, architecture).items())
@@ -194,9 +224,9 @@ def test_every_limit_is_kept_and_the_score_pays_for_it(wish):
 def test_a_limit_that_nothing_keeps_is_named_with_its_range(wish, name):
     low, high = reachable(SPACE, name)
     with pytest.raises(InfeasibleBudget, match=name) as caught:
-        solve_target(replace(target(10.0), limits={name: int(low) - 1}), wish, generator())
+        solve_target(target(10.0, limits={name: int(low) - 1}), wish, generator())
     assert (caught.value.constraint, caught.value.minimum, caught.value.maximum) == (name, low, high)
-    assert solve_target(replace(target(10.0), limits={name: int(low)}), wish, generator()).architectures
+    assert solve_target(target(10.0, limits={name: int(low)}), wish, generator()).architectures
     smallest = costs_of(SPACE, SPACE.smallest())
     assert low <= smallest[name] <= high
 
@@ -224,9 +254,9 @@ def test_a_target_out_of_time_is_named_and_the_others_go_on(wish):
     silent = SimpleNamespace(progress=lambda *_, **__: None, event=lambda *_: None)
     job.run, job.ready, job.wish = silent, SimpleNamespace(seed=0), wish
     job.predictor = AccuracyPredictor.fit(SPACE, genes, 0.9 + 0.01 * generator.random(30), folds=0)
-    job.laboratory, job._score = ChildWithoutTime(2), lambda architectures: {}
+    job.laboratory, job.scored = ChildWithoutTime(2), lambda architectures: {}
     middle = {name: int(np.mean(reachable(SPACE, name))) for name in (MACS, SIZE)}
-    easy, hard = replace(target(0.12), limits={MACS: middle[MACS]}), replace(target(0.12, 1), limits=middle)
+    easy, hard = target(0.12, limits={MACS: middle[MACS]}), target(0.12, 1, limits=middle)
     job.targets, failures = [easy, hard], []
     found = job.solve_all(failures)
     assert [t.index for t, _ in found] == [0] and [t.index for t, _ in failures] == [1]
@@ -241,7 +271,7 @@ def test_limits_that_contradict_each_other_are_one_infeasible_budget(wish):
     slow = dense_from(space, lambda op: 1.0 / (1 + op.macs))
     priced = Pricing(space, "tab", slow, Calibration(), slow, None, None)
     least, macs = priced.reachable_ms()[0], int(reachable(space, MACS)[0])
-    goal = Target(0, "dev", "id-dev", "tab", least, priced, least, limits={MACS: macs})
+    goal = Target(0, space, (priced_at(least, priced),), {MACS: macs})
     with pytest.raises(ContradictingConstraints, match="latency_ms.*macs") as caught:
         solve_target(goal, wish, generator())
     document = problem_of(caught.value)
@@ -257,14 +287,14 @@ def test_latency_within_the_memory_is_told_before_the_search(wish):
     fast_wide = dense_from(space, lambda op: 1.0 / (1 + op.macs))
     priced = Pricing(space, "tab", fast_wide, Calibration(), fast_wide, None, None)
     least = priced.reachable_ms()[0]
-    goal = Target(0, "dev", "id-dev", "tab", least, priced, least, limits={MEMORY: int(reachable(space, MEMORY)[0])})
+    goal = Target(0, space, (priced_at(least, priced),), {MEMORY: int(reachable(space, MEMORY)[0])})
     with pytest.raises(InfeasibleBudget, match="latency_ms.*within memory_bytes") as caught:
         solve_target(goal, wish, generator())
     assert caught.value.constraint == "latency_ms" and caught.value.minimum > least
 
 
 def test_a_file_larger_than_its_weights_makes_the_next_one_smaller(wish):
-    goal = replace(target(10.0), limits={SIZE: int(np.mean(reachable(SPACE, SIZE)))})
+    goal = target(10.0, limits={SIZE: int(np.mean(reachable(SPACE, SIZE)))})
     first = solve_target(goal, wish, generator()).architectures[0]
     weights = costs_of(SPACE, first)[SIZE]
     goal.outgrown(first, weights + 20_000)
@@ -273,7 +303,7 @@ def test_a_file_larger_than_its_weights_makes_the_next_one_smaller(wish):
 
 
 def test_several_limits_travel_to_a_child(wish):
-    goal = replace(target(0.12), limits={MACS: int(np.mean(reachable(SPACE, MACS))), MEMORY: int(reachable(SPACE, MEMORY)[0])})
+    goal = target(0.12, limits={MACS: int(np.mean(reachable(SPACE, MACS))), MEMORY: int(reachable(SPACE, MEMORY)[0])})
     problem = goal.problem(wish.score, SPACE, 2)
     travelled = unpacked_problem(json.loads(json.dumps(packed_problem(problem), allow_nan=False)))
     here, there = (solve(p, "exact", generator()).candidates for p in (problem, travelled))

@@ -1,9 +1,9 @@
 """A search: for every target the best network that keeps its budget, delivered as an ONNX file and measured.
 
 One job with many targets shares the supernet, the predictor, one child and every score. For each target: price and
-solve (ms), score the best few on the supernet, choose, cut out and export, measure. A network that breaks its budget
-when measured is ruled out, the limit is tightened by what was seen, and the target is solved again. One that keeps it
-is trained on where that was asked for, and measured again, for it is another file.
+solve (ms), score the best few on the supernet, choose, cut out and export. Where an agent is on the device, the best few are
+measured and the best that keeps the budget is chosen (`worker.choosing`); elsewhere the bound decides. The chosen network is
+fine-tuned where that was asked for, and measured again, for it is another file.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget, SearchUnfinished, TrainingDiverged
-from latency_tables.measurement import Measurement
 from service.artifacts import register
-from service.db.models import MeasurementTask, Model, NetworkMeasurement
+from service.db.models import Model
 from service.pricing import PriceBook
 from supernets import accuracy_refinement
 from supernets.search.budgets import SIZE, reachable, unreachable
 from supernets.search.catalog import solve
+from supernets.search.measured import Choice
 from supernets.search.problem import Problem, SearchResult
 from supernets.spaces.architecture import Architecture
+from worker.choosing import Choosing, Levels
 from worker.context import JobRun
 from worker.gates import GRADIENT, Gates
 from worker.laboratory import Laboratory
-from worker.measuring import Wanted, agent_is_present, ask, wait_for_one
 from worker.model_card import Delivered, card_of
 from worker.packing import packed_problem, unpacked_result
 from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet
@@ -41,6 +40,7 @@ from worker.scoring import validation_scores
 from worker.steps import StepFailed
 from worker.targets import Solved, Solver, Target, Wish, cross_device, load_target, solve_target
 from worker.tuning import FineTuning
+from worker.verifying import OnFile, Verification
 
 ROUNDS: Final = 5
 QUICK: Final = ("exact", "random")
@@ -55,7 +55,7 @@ def search(run: JobRun) -> dict[str, Any]:
     failures: list[tuple[Target, BespokeError]] = []
     with Laboratory(run) as job.laboratory:
         for number, (target, found) in enumerate(job.solve_all(failures)):
-            run.progress("deliver", number / len(job.targets), f"{target.device} within {target.budget_ms:g} ms", always=True)
+            run.progress("deliver", number / len(job.targets), target.label, always=True)
             try:
                 delivered.append((target, job.deliver(target, found)))
             except TARGET_FAILED as error:
@@ -97,6 +97,8 @@ class _Search:
             return [load_target(session, book, run.tenant_id, ready.space, index, item, confidence) for index, item in items]
 
         self.targets = run.context.transaction(load)
+        self.verification, self.levels = Verification(run, ready.space), Levels()
+        self._ask_who_is_there()
         self.loaded = {
             "space": ready.space.name,
             "classes": ready.space.classes,
@@ -106,81 +108,105 @@ class _Search:
         self.gates = Gates(run, ready, self.loaded, len(self.targets))
         self.tuning = FineTuning(run, ready, self.loaded, len(self.targets))
 
+    def _ask_who_is_there(self) -> None:
+        """Which devices measure candidates; the others' budgets are held against the bound."""
+        places = [place for target in self.targets for place in target.places]
+        there = {device_id: self.verification.possible(device_id) for device_id in {p.device_id for p in places}}
+        for place in places:
+            place.measured = there[place.device_id]
+        for target in self.targets:
+            target.aim(Choice[str](tuple(p.budget_ms for p in target.measured), (1.0,) * len(target.measured)).limits_ms())
+        if self.run.request.get("verify", True):
+            for device in sorted({place.device for place in places if not place.measured}):
+                self.run.event("not_verified", {"device": device, "reason": "no agent is running on it"})
+
     def solve_all(self, failures: list[tuple[Target, BespokeError]]) -> list[tuple[Target, Solved]]:
         """Every target solved, and all their candidates scored in one go."""
         self.run.progress("search", 0.0, f"{len(self.targets)} target(s)", always=True)
         found: list[tuple[Target, Solved]] = []
         for target in self.targets:
             try:
-                found.append((target, self._solve(target)))
+                found.append((target, self.solved(target)))
             except TARGET_FAILED as error:
                 failures.append((target, error))
         solved = [solved.result for _, solved in found]
         self.run.event("searched", {"targets": len(found), "optimal": all(r.optimal for r in solved)})
-        self._score([a for _, s in found for a in s.architectures])
+        self.scored([a for _, s in found for a in s.architectures])
         return found
 
-    def deliver(self, target: Target, solved: Solved) -> Delivered:
-        """Choose, export and measure, round after round until the budget is kept. Raises InfeasibleBudget, SearchUnfinished."""
-        solved = self._allowing_for_others(target, solved)
-        for _ in range(ROUNDS):
-            delivered, solved = self._export_within_size(target, solved)
-            measured_ms = self._measure(target, delivered)
-            if self.tuning.epochs and (measured_ms is None or measured_ms <= target.budget_ms):
-                delivered, measured_ms = self._fine_tuned(target, delivered, measured_ms)
-            if measured_ms is None or measured_ms <= target.budget_ms:
-                return delivered.with_measurement(measured_ms, self._test(delivered))
-            self.run.event("budget_broken", {"device": target.device, "budget_ms": target.budget_ms, "measured_ms": measured_ms})
-            target.tighten(delivered.architecture, measured_ms)
-            solved = self._solve(target)
-        raise target.slower_than_its_table()
+    def deliver(self, target: Target, found: Solved) -> Delivered:
+        """Choose, export and measure. Raises InfeasibleBudget, SearchUnfinished."""
+        choosing = Choosing(self.run, self, self.verification, self.levels, target)
+        chosen = choosing.chosen(found) if target.measured else None
+        if chosen is None:
+            if target.measured:
+                target.hold_by_bound()
+                found = self.solved(target)
+            chosen = self.exported(target, found, 1)[0]
+        if self.tuning.epochs:
+            chosen = self._fine_tuned(target, chosen, choosing)
+        sha256 = chosen.file["onnx_sha256"]
+        typical = {place.device_id: self.verification.typical(place.device_id, sha256) for place in target.places}
+        return chosen.tested(self._test(chosen), {key: one for key, one in typical.items() if one is not None})
 
-    def _fine_tuned(self, target: Target, cut_out: Delivered, measured_ms: float | None) -> tuple[Delivered, float | None]:
-        """The network trained on and measured; as it was cut out where that diverged or made it worse on the validation split."""
+    def _fine_tuned(self, target: Target, cut_out: Delivered, choosing: Choosing) -> Delivered:
+        """The network fine-tuned and measured; as it was cut out where that diverged, lost accuracy or broke the budget."""
         architecture, before = cut_out.architecture, cut_out.validation_accuracy
         said: dict[str, Any] = {"epochs": self.tuning.epochs, "seconds": None, "validation_before": before}
         said |= {"validation": None, "kept": False, "failure": None}
+        better = cut_out
         try:
             loaded, said["seconds"] = self.tuning.trained(self.laboratory, target, architecture)
-            accuracy = self._score([architecture], loaded)[architecture.digest]
+            accuracy = self.scored([architecture], loaded)[architecture.digest]
             said |= {"validation": accuracy, "kept": accuracy >= before}
+            if said["kept"]:
+                better = replace(cut_out, file=self._file(architecture, loaded), validation_accuracy=accuracy)
+                better = self._measured_again(target, cut_out, better, choosing)
+                if better is cut_out:
+                    said |= {"kept": False, "failure": "its file was measured above the budget"}
         except StepFailed as error:
             if error.kind != TrainingDiverged.__name__:
                 raise
             said["failure"] = str(error)
         self.run.event("fine_tuned", {"device": target.device, "budget_ms": target.budget_ms, **said})
-        if not said["kept"]:
-            return replace(cut_out, tuning=said), measured_ms
-        better = replace(cut_out, file=self._file(architecture, loaded), validation_accuracy=accuracy, tuning=said)
-        return better, None if measured_ms is None else self._measure(target, better)
+        return replace(better, tuning=said)
 
-    def _allowing_for_others(self, target: Target, solved: Solved) -> Solved:
-        """Solved again where a network of another target of this job was slower on the device than its bound said."""
-        slower = max(t.broken_by for t in self.targets if t.device_id == target.device_id)
-        limit_ms, allowed_ms = target.limit_ms, target.budget_ms / slower
-        if all(candidate.costs[0] <= allowed_ms for candidate in solved.candidates):
-            return solved
-        target.limit_ms = min(limit_ms, allowed_ms)
-        try:
-            return self._solve(target)
-        except (InfeasibleBudget, SearchUnfinished):  # then its own measurement decides
-            target.limit_ms = limit_ms
-            return solved
+    def _measured_again(self, target: Target, cut_out: Delivered, better: Delivered, choosing: Choosing) -> Delivered:
+        """The fine-tuned network with its own latencies; as it was cut out where its file was measured above the budget."""
+        if not cut_out.latencies:
+            return better
+        latencies = choosing.settled([OnFile(better.architecture, better.file)])[0]
+        if latencies is None:  # the same operators were measured before, with other weights in them
+            return better
+        broken = any(one.ms > place.budget_ms for one, place in zip(latencies, target.measured, strict=True))
+        return cut_out if broken else replace(better, latencies=latencies)
 
-    def _export_within_size(self, target: Target, solved: Solved) -> tuple[Delivered, Solved]:
-        """The chosen network as a file that keeps the size; where one is too large, the next solution allows for that."""
-        limit = target.limits.get(SIZE, math.inf)
+    def exported(self, target: Target, solved: Solved, most: int) -> list[Delivered]:
+        """The candidates that do best on the supernet as files that keep the size, ties to the faster one; at least one.
+
+        Where all are too large, the next solution allows for what files hold besides weights. Raises InfeasibleBudget.
+        """
+        limit, found = target.limits.get(SIZE, math.inf), solved
         for _ in range(ROUNDS):
-            delivered = self._export(target, solved)
-            size_bytes = int(delivered.file["size_bytes"])
-            if size_bytes <= limit:
-                return delivered, solved
-            self.run.event("budget_broken", {"device": target.device, "constraint": SIZE, "limit": limit, "value": size_bytes})
-            target.outgrown(delivered.architecture, size_bytes)
-            solved = self._solve(target)
-        raise unreachable(SIZE, limit, *reachable(target.pricing.space, SIZE))
+            kept: list[Delivered] = []
+            accuracies = self.scored(list(found.architectures))
+            order = _best_first(found, accuracies)
+            for position in order[: max(most, 1)]:
+                network = self._as_file(target, found, [position, *(i for i in order if i != position)], accuracies)
+                size_bytes = int(network.file["size_bytes"])
+                if size_bytes <= limit:
+                    kept.append(network)
+                    continue
+                broken = {"device": target.device, "constraint": SIZE, "limit": limit, "value": size_bytes}
+                self.run.event("budget_broken", broken)
+                target.outgrown(network.architecture, size_bytes)
+            if kept:
+                return kept
+            found = self.solved(target)
+        raise unreachable(SIZE, limit, *reachable(target.space, SIZE))
 
-    def _solve(self, target: Target) -> Solved:
+    def solved(self, target: Target) -> Solved:
+        """Raises InfeasibleBudget, SearchUnfinished."""
         # A generator per target and round: the same job gives the same networks, in whatever order it runs.
         generator = np.random.default_rng([self.ready.seed, target.index, len(target.ruled_out)])
         return solve_target(target, self.wish, generator, self._solver(target))
@@ -191,7 +217,7 @@ class _Search:
             return lambda problem, strategy, generator: self._of_target(
                 lambda: self.gates.solve(self.laboratory, target, problem)
             )
-        return solve if self.wish.strategy in QUICK and not target.limits else self._solve_in_child
+        return solve if self.wish.strategy in QUICK and not target.competing else self._solve_in_child
 
     def _solve_in_child(self, problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
         seed = int(generator.integers(2**63))
@@ -218,7 +244,7 @@ class _Search:
         accuracy = float(self.predictor.accuracy_of(np.array(best)))
         return SearchUnfinished(f"{error}; no network within them is predicted to be right more often than {accuracy:.2%}", best)
 
-    def _score(self, architectures: list[Architecture], supernet: dict[str, Any] | None = None) -> dict[str, float]:
+    def scored(self, architectures: list[Architecture], supernet: dict[str, Any] | None = None) -> dict[str, float]:
         """Accuracy on the validation split by digest of the architecture; each is evaluated once for all jobs."""
 
         def report(done: int, total: int) -> None:
@@ -232,13 +258,8 @@ class _Search:
         inputs = {**supernet, "architecture": asked["architecture"]}
         return self.run.step("export_network_file", inputs, lambda: self.laboratory.call("deliver", asked))
 
-    def _export(self, target: Target, solved: Solved) -> Delivered:
-        """The candidate that does best on the supernet, as a file; ties go to the faster one."""
-        accuracies = self._score(list(solved.architectures))
-        order = sorted(
-            range(len(solved.architectures)),
-            key=lambda i: (-accuracies[solved.architectures[i].digest], solved.candidates[i].costs[0]),
-        )
+    def _as_file(self, target: Target, solved: Solved, order: list[int], accuracies: dict[str, float]) -> Delivered:
+        """The first of `order` as a file; the others are its runners-up."""
         file = self._file(solved.architectures[order[0]], self.loaded)
         delivered = Delivered.of(target, solved, order, accuracies, file, self.refinement or self.predictor)
         return replace(delivered, search={**delivered.search, **self.gates.summary(target)})
@@ -249,68 +270,19 @@ class _Search:
         asked = {"supernet": self.loaded, "architecture": described, "onnx_sha256": delivered.file["onnx_sha256"]}
         return self.run.step("test_network_file", asked, lambda: self.laboratory.call("test_accuracy", asked))
 
-    def _measure(self, target: Target, delivered: Delivered) -> float | None:
-        """Latency on the undisturbed device in ms, None when nobody is there to measure."""
-        run, file = self.run, delivered.file
-        if not run.request.get("verify", True):
-            return None
-        earlier = run.context.transaction(lambda s: _task_of(s, run.job_id, target.device_id, file["onnx_sha256"]))
-        if earlier is None:
-            if not agent_is_present(run, target.device_id):
-                run.event("not_verified", {"device": target.device, "reason": "no agent is running on it"})
-                return None
-            described = self.ready.space.to_json(delivered.architecture)
-            run.write(lambda s: _register(s, file))
-            shape = tuple(file["input_shape"])
-            wanted = Wanted(
-                "verify", file["onnx_sha256"], file["size_bytes"], shape, space=self.ready.space.name, architecture=described
-            )
-            earlier = ask(run, target.device_id, [wanted])[0]
-        run.progress("verify", 0.0, f"measuring on {target.device}", always=True)
-        answer = wait_for_one(run, earlier, run.context.settings.verify_timeout_s)
-        if answer is None:
-            run.event("not_verified", {"device": target.device, "reason": "its agent did not answer in time"})
-            return None
-        run.write(lambda s: _keep_measurement(s, run, self.ready, target, delivered, answer))
-        return Measurement.from_json(answer).latency_ms
 
+def _best_first(solved: Solved, accuracies: dict[str, float]) -> list[int]:
+    """Positions of the candidates, the most accurate first; ties go to the faster one."""
 
-def _task_of(session: Session, job_id: str, device_id: str, sha256: str) -> str | None:
-    """The task that an earlier attempt at the job wrote for this file."""
-    query = select(MeasurementTask.id).where(
-        MeasurementTask.job_id == job_id,
-        MeasurementTask.device_id == device_id,
-        MeasurementTask.sha256 == sha256,
-        MeasurementTask.state != "dropped",
-    )
-    return session.scalar(query.limit(1))
+    def rank(i: int) -> tuple[float, float]:
+        costs = solved.candidates[i].costs
+        return -accuracies[solved.architectures[i].digest], costs[0] if costs else 0.0
+
+    return sorted(range(len(solved.architectures)), key=rank)
 
 
 def _register(session: Session, file: dict[str, Any]) -> None:
     register(session, file["onnx_sha256"], file["size_bytes"], "onnx_model")
-
-
-def _keep_measurement(
-    session: Session, run: JobRun, ready: ReadySupernet, target: Target, delivered: Delivered, answer: dict[str, Any]
-) -> None:
-    """A delivered network is a whole network measured: the next calibration knows it. Once per task."""
-    architecture, measured = ready.space.to_json(delivered.architecture), Measurement.from_json(answer)
-    row_id = f"net_{hashlib.sha256(f'{run.job_id}/{target.device_id}/{delivered.architecture.digest}'.encode()).hexdigest()[:32]}"
-    session.merge(
-        NetworkMeasurement(
-            id=row_id,
-            tenant_id=run.tenant_id,
-            device_id=target.device_id,
-            space=ready.space.name,
-            classes=ready.space.classes,
-            architecture=architecture,
-            architecture_digest=delivered.architecture.digest,
-            **measured.to_json(),
-            source="verify",
-            session=run.job_id,
-        )
-    )
-    run.record(session, "measured", {"device": target.device, "measured_ms": measured.latency_ms})
 
 
 def _store(

@@ -1,0 +1,177 @@
+"""Networks measured and chosen in a search job: readings through the database, kept for later jobs, taken up again."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+
+from latency_tables.errors import InfeasibleBudget
+from latency_tables.measurement import Measurement
+from service.db.models import Artifact, MeasurementTask, NetworkMeasurement
+from supernets.search.measured import MOST_READINGS, UNKNOWN, Latency
+from supernets.spaces.lowering import dense_from
+from tests.worker.runs import events_of, new_run
+from tests.worker.simulated_agent import SimulatedAgent, register
+from tests.worker.test_targets import SPACE, priced_at, pricing
+from worker.choosing import Choosing, Levels
+from worker.context import JobRun
+from worker.model_card import Delivered
+from worker.targets import Target, Wish, solve_target
+from worker.verifying import LEAST_UNCERTAINTY, OnFile, Verification, reading_of
+
+SCORE = dense_from(SPACE, lambda op: np.log1p(op.macs) / 1000)
+WISH = Wish(SPACE, SCORE, "exact", 5)
+
+
+class Bench:
+    """Solves as a job does; a network's accuracy is its additive score, its file nothing but a name."""
+
+    def solved(self, target):
+        return solve_target(target, WISH, np.random.default_rng(0))
+
+    def scored(self, architectures):
+        return {a.digest: float(SCORE.price(SPACE.genes(a)[None])[0]) for a in architectures}
+
+    def exported(self, target, solved, most):
+        accuracies = self.scored(solved.architectures)
+        best = sorted(solved.architectures, key=lambda a: -accuracies[a.digest])[:most]
+        return [Delivered(a, 0.1, None, 0.9, accuracies[a.digest], (), {}, file_of(a)) for a in best]
+
+
+def file_of(architecture):
+    return {"onnx_sha256": architecture.digest, "size_bytes": 10, "input_shape": [1, 1, 16, 16]}
+
+
+class Device(Verification):
+    """A device that answers at once: latency = level times what is predicted, with noise; after `answers` it is silent."""
+
+    def __init__(self, run, level=1.0, noise=0.01, answers=10**6):
+        super().__init__(run, SPACE)
+        self.level, self.noise, self.answers, self.asked = level, noise, answers, 0
+        self.generator, self.kept = np.random.default_rng(0), []
+
+    def readings(self, target, networks, times):
+        found = [[[] for _ in target.measured] for _ in networks]
+        for i, place in enumerate(target.measured):
+            for one, network in zip(found, networks, strict=True):
+                for _ in range(times):
+                    self.asked += 1
+                    if self.asked <= self.answers:
+                        ms = self.level * place.predicted_ms(network.architecture) * np.exp(self.generator.normal(0, self.noise))
+                        one[i].append(reading_of(Measurement(ms, uncertainty=self.noise)))
+        return found
+
+    def keep(self, place, network, latency):
+        self.kept.append(network.architecture.digest)
+
+
+@pytest.fixture
+def run(context):
+    return new_run(context)
+
+
+def choose(run, device, budget_ms=0.12, levels=None, places=None):
+    target = Target(0, SPACE, places or (priced_at(budget_ms, pricing(), measured=True),))
+    choosing = Choosing(run, Bench(), device, levels or Levels(), target)
+    target.aim(choosing.choice.limits_ms())
+    return choosing, choosing.chosen(Bench().solved(target))
+
+
+@pytest.mark.parametrize("level", [0.8, 1.0, 1.3])
+def test_the_best_network_that_keeps_the_budget_when_measured_is_chosen(run, context, level):
+    device = Device(run, level)
+    choosing, chosen = choose(run, device)
+    (latency,) = chosen.latencies
+    assert 0.95 * 0.12 <= latency.ms <= 0.12, "kept, and used, whatever the table says"
+    true_ms = level * choosing.target.places[0].predicted_ms(chosen.architecture)
+    assert true_ms <= 0.12
+    assert len(chosen.measured_networks) == len(set(device.kept)) >= 3, "all that were measured are kept and on the card"
+    kept = [line for line in chosen.measured_networks if line["verdict"] == "kept"]
+    assert chosen.validation_accuracy == max(line["accuracy_validation"] for line in kept)
+    said = {e["kind"] for e in events_of(context, run)}
+    assert "chosen_by_measurement" in said and ("budget_broken" in said) == (level > 1)
+
+
+def test_a_later_target_begins_with_what_the_job_has_seen_of_the_device(run):
+    levels = Levels()
+    choose(run, Device(run, 1.3), levels=levels)
+    assert levels.of(priced_at(0.1, pricing())) == pytest.approx(1.3, rel=0.02)
+    choosing, _ = choose(run, Device(run, 1.3), 0.1, levels)
+    assert not choosing.target.broken_ms, "its first networks keep the budget already"
+
+
+def test_networks_within_the_noise_are_measured_again_and_the_job_says_so(run, context):
+    device = Device(run, noise=0.03)
+    _, chosen = choose(run, device)
+    again = [e for e in events_of(context, run) if e["kind"] == "measuring_again"]
+    assert again and again[0]["reason"] == "too close to the budget to tell"
+    assert max(line["readings"] for line in chosen.measured_networks) == MOST_READINGS
+
+
+def test_nobody_answering_leaves_the_choice_to_the_bound(run):
+    _, chosen = choose(run, Device(run, answers=0))
+    assert chosen is None
+
+
+def test_an_agent_that_goes_away_midway_leaves_what_it_has_measured(run):
+    _, chosen = choose(run, Device(run, 0.7, answers=3))
+    assert chosen is not None and len(chosen.measured_networks) == 3
+
+
+def test_a_budget_that_even_the_fastest_network_breaks_is_given_up_with_what_can_be_kept(run):
+    with pytest.raises(InfeasibleBudget, match=r"takes 3 times what its table predicts.*ask for 0\.\d+ ms or more") as caught:
+        choose(run, Device(run, 3.0), 1.2 * pricing().predicted.price(SPACE.genes(SPACE.smallest())[None])[0])
+    assert "search again when" not in str(caught.value) and "idle" not in str(caught.value)
+    assert caught.value.minimum > 0
+
+
+def test_one_network_is_measured_on_every_device_of_its_target(run):
+    places = tuple(priced_at(b, pricing(scale=s), n, measured=True) for b, s, n in ((0.2, 1.0, "fast"), (0.3, 2.0, "slow")))
+    choosing, chosen = choose(run, Device(run, 1.1), places=places)
+    assert len(chosen.latencies) == 2
+    assert all(latency.ms <= place.budget_ms for latency, place in zip(chosen.latencies, places, strict=True))
+    assert {line["device"] for line in chosen.measured_networks} == {"fast", "slow"}
+
+
+def test_readings_go_through_tasks_and_a_job_taken_up_again_reads_them(context, run):
+    device_id = register(context, "dev")
+    network = SPACE.smallest(8)
+    sha256, _ = context.store.put(b"a network")
+    file = {"onnx_sha256": sha256, "size_bytes": 9, "input_shape": [1, 1, 8, 8]}
+    place = replace(priced_at(0.12, pricing(), measured=True), device_id=device_id)
+    goal, one = Target(0, SPACE, (place,)), OnFile(network, file)
+    absent = Verification(run, SPACE)
+    assert not absent.possible(device_id), "no agent, and nothing was asked for"
+    with SimulatedAgent(context, [device_id]):
+        measured = Verification(run, SPACE)
+        assert measured.possible(device_id)
+        first = measured.readings(goal, [one], 1)[0][0] + measured.readings(goal, [one], 2)[0][0]
+    assert len(first) == 3 and {r.uncertainty for r in first} == {UNKNOWN}, "this agent does not tell its own"
+    measured.keep(place, one, Latency.of(first))
+    measured.keep(place, one, Latency.of(first))
+    with context.sessions() as session:
+        tasks = session.scalars(select(MeasurementTask)).all()
+        (kept,) = session.scalars(select(NetworkMeasurement)).all()
+        assert session.get(Artifact, sha256).kind == "onnx_model"
+    assert [t.kind for t in tasks] == ["verify"] * 3
+    assert kept.latency_ms == sorted(r.ms for r in first)[1] and (kept.source, kept.session) == ("verify", run.job_id)
+
+    taken_up = Verification(JobRun(context, run.job_id, 1), SPACE)
+    assert taken_up.possible(device_id), "the agent was there when the job began"
+    again = taken_up.readings(goal, [one], 1)[0][0] + taken_up.readings(goal, [one], 2)[0][0]
+    assert again == first, "nothing is measured twice"
+    other = Target(1, SPACE, (place,))
+    assert taken_up.readings(other, [one], 3)[0][0] == first, "nor for another target that chooses the same network"
+
+
+@pytest.mark.parametrize(("told", "used"), [(None, UNKNOWN), (0.0, LEAST_UNCERTAINTY), (0.03, 0.03)])
+def test_a_reading_is_as_sure_as_its_agent_says_but_not_surer_than_devices_repeat(told, used):
+    reading = reading_of(Measurement(0.2, undisturbed_ms=0.1, uncertainty=told))
+    assert (reading.ms, reading.uncertainty) == (0.1, used)
+
+
+def test_verification_that_was_not_asked_for_is_not_done(run):
+    run.request["verify"] = False
+    assert not Verification(SimpleNamespace(request={"verify": False}), SPACE).possible("dev_1")
