@@ -26,6 +26,11 @@ class Context:
     def as_dict(self) -> dict[str, str | int]:
         return asdict(self)
 
+    def differing(self, other: Context) -> tuple[str, ...]:
+        """Fields in which the two differ."""
+        mine, theirs = self.as_dict(), other.as_dict()
+        return tuple(field for field in mine if mine[field] != theirs[field])
+
 
 @dataclass(frozen=True)
 class Measurement:

@@ -46,6 +46,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "no_table": (422, "The device has no latency table for this"),
     "needs_review": (422, "The latency table needs a review before it is used"),
     "poor_calibration": (422, "The latency table does not explain the device"),
+    "unservable_context": (422, "Nothing can be measured or delivered in this context"),
     "context_mismatch": (422, "The measuring contexts differ"),
     "invalid_table": (422, "The latency table is not valid"),
     "implausible": (422, "The measurement cannot be true"),

@@ -13,13 +13,22 @@ from latency_tables.agent import environment
 from latency_tables.agent.cgroup import cpu_quota
 from latency_tables.agent.client import Client
 from latency_tables.agent.loop import Agent, Options
-from latency_tables.agent.problems import AgentError, BusyDevice, DeviceChanged, HostileServer, RefusedGraph, SessionClosed
+from latency_tables.agent.problems import (
+    AgentError,
+    BusyDevice,
+    DeviceChanged,
+    HostileServer,
+    RefusedGraph,
+    SessionClosed,
+    UnusableRuntime,
+)
 from latency_tables.agent.runner import Limits
-from latency_tables.agent.runtimes.setup import Setup
+from latency_tables.agent.runtimes.catalog import RUNTIMES
+from latency_tables.agent.runtimes.setup import PRECISIONS, Setup, options_from
 from latency_tables.agent.state import StateFolder
 from latency_tables.speed import MOST_LOAD
 
-EXIT_CODES: Final = {SessionClosed: 3, DeviceChanged: 4, HostileServer: 5, RefusedGraph: 6, BusyDevice: 7}
+EXIT_CODES: Final = {SessionClosed: 3, DeviceChanged: 4, HostileServer: 5, RefusedGraph: 6, BusyDevice: 7, UnusableRuntime: 8}
 """1 for every other AgentError; 130 when interrupted."""
 
 
@@ -30,7 +39,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--token", help="one-time enrolment token; not needed to resume (or BESPOKE_AGENT_TOKEN)")
     p.add_argument("--state-dir", type=Path, default=None, help="identity and unsent results (default: ~/.bespoke/agent)")
     p.add_argument("--once", action="store_true", help="end when there is nothing to measure, instead of waiting for more")
-    p.add_argument("--threads", type=int, default=1, help="threads of the runtime; part of the measuring context (default: 1)")
+    p.add_argument(
+        "--runtime", choices=sorted(RUNTIMES), default=Setup.runtime, help="what runs the networks (default: %(default)s)"
+    )
+    p.add_argument("--provider", help="what the runtime computes with, such as CUDAExecutionProvider, or GPU for openvino")
+    p.add_argument(
+        "--provider-option", action="append", default=[], metavar="NAME=VALUE", help="of the provider; may be repeated"
+    )
+    p.add_argument("--threads", type=int, default=1, help="threads of the runtime (default: 1)")
+    p.add_argument("--precision", choices=PRECISIONS, default=Setup.precision, help="of the networks (default: %(default)s)")
+    p.add_argument("--batch-size", type=int, default=Setup.batch_size, help="inputs at once (default: %(default)s)")
     p.add_argument(
         "--group", type=int, default=Options.group, help="networks measured together, interleaved (default: %(default)s)"
     )
@@ -58,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     options = Options(
-        setup=Setup(threads=max(1, args.threads)),
+        setup=_setup(args),
         group=max(1, args.group),
         group_mib=max(1, args.group_mib),
         limits=Limits(memory_mib=args.memory_mib),
@@ -82,6 +100,11 @@ def _run(args: argparse.Namespace) -> int:
             return 0
     finally:
         client.close()
+
+
+def _setup(args: argparse.Namespace) -> Setup:
+    options = options_from(args.provider_option)
+    return Setup(args.runtime, args.provider, options, args.threads, args.precision, args.batch_size)
 
 
 def _say(line: str) -> None:

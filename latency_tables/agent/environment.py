@@ -11,23 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from latency_tables.agent.cgroup import cpu_quota
-from latency_tables.measurement import Context
+from latency_tables.agent.runtimes.catalog import RUNTIMES
 
 BUSY_LOAD: Final = 0.7
 """Runnable processes for each core above which latencies are noisy: said. Above MOST_LOAD it is refused, unless allowed."""
 _STABLE: Final = ("cpu_model", "cores", "affinity", "governor", "power", "threads", "machine", "os", "versions")
-
-
-def context(threads: int) -> Context:
-    """The measuring context of this process."""
-    return Context(
-        runtime="onnxruntime",
-        runtime_version=metadata.version("onnxruntime"),
-        provider="CPUExecutionProvider",
-        threads=threads,
-        precision="float32",
-        batch_size=1,
-    )
 
 
 def environment(threads: int) -> dict[str, Any]:
@@ -45,7 +33,7 @@ def environment(threads: int) -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "numpy": metadata.version("numpy"),
-            "onnxruntime": metadata.version("onnxruntime"),
+            **{name: version for name, runtime in RUNTIMES.items() if (version := runtime.version()) is not None},
         },
         "memory_mib": _memory_mib(),
         "load": load(),

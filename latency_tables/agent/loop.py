@@ -25,6 +25,7 @@ from latency_tables.agent.problems import (
 )
 from latency_tables.agent.protocol import OPERATOR, Conditions, File, Plan, Task, answer_of
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
+from latency_tables.agent.runtimes.probe import Found, found
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import State, StateFolder
 from latency_tables.profiling import Reading, Settings
@@ -67,34 +68,41 @@ class Agent:
         measure: Measure = measure_in_child,
         see: Callable[[int], dict[str, Any]] = device.environment,
         sleep: Callable[[float], None] = time.sleep,
+        find: Callable[[Setup], Found] = found,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._folder, self._options, self._report = client, folder, options, report
         self._measure, self._see, self._sleep, self._now = measure, see, sleep, now
+        self._find = find
+        self._found: Found | None = None
         self._failed: set[str] = set()
         self._answered, self._busy_s, self._alive_at = 0, 0.0, 0.0
         self._state: State | None = None
 
     def start(self, server: str, token: str | None) -> State:
-        """Resume the session in the state folder, or enrol with a one-time token. Raises BusyDevice, with the token unspent."""
+        """Resume the session in the state folder, or enrol with a one-time token.
+
+        Raises BusyDevice or UnusableRuntime, with the token unspent.
+        """
         state = self._folder.load()
         if state is not None and state.server != server:
             raise AgentError(f"this state folder belongs to {state.server}; name another one with --state-dir")
+        self._found = self._find(self._options.setup)
         if state is None:
-            state = self._enrol(server, token)
+            state = self._enrol(server, token, self._found)
         else:
             self._check_load()
         self._client.agent_key, self._state = state.agent_key, state
         self._check_device()
         return state
 
-    def _enrol(self, server: str, token: str | None) -> State:
+    def _enrol(self, server: str, token: str | None, runtime: Found) -> State:
         if token is None:
             raise AgentError("a new agent needs --token; ask the service for one (POST /v1/devices/NAME/enrolments)")
         self._check_load()
         seen = self._see(self._options.setup.threads)
-        environment = {**seen, "fingerprint": device.fingerprint(seen)}
-        enrolment = self._client.enrol(token, device.context(self._options.setup.threads).as_dict(), environment)
+        environment = {**seen, "fingerprint": device.fingerprint(seen), "nodes_by_provider": dict(runtime.nodes)}
+        enrolment = self._client.enrol(token, runtime.context.as_dict(), environment)
         state = State(
             server=server,
             device=enrolment.device,
@@ -141,6 +149,14 @@ class Agent:
     def _check_session(self, plan: Plan) -> None:
         if plan.session_id != self._session().session_id:
             raise SessionClosed("the service has begun another session; ask for a new enrolment token")
+
+        named = plan.context
+        if self._found is not None and named is not None and named != self._found.context.as_dict():
+            mine = self._found.context.as_dict()
+            differing = "; ".join(f"{k}: {named.get(k)} there, {mine[k]} here" for k in mine if named.get(k) != mine[k])
+            raise DeviceChanged(
+                f"this session measures in another context ({differing}); start the agent with the options it was enrolled with"
+            )
 
     def _check_device(self) -> None:
         if device.fingerprint(self._see(self._options.setup.threads)) != self._session().fingerprint:
@@ -220,7 +236,7 @@ class Agent:
             sentinel=SENTINEL if sentinel else None,
             reference_ms=self._session().reference_ms if sentinel else None,
             copies=SENTINEL_COPIES if sentinel else 0,
-            setup=self._options.setup,
+            setup=self._found.setup if self._found else self._options.setup,
             seed=self._options.seed + self._session().sequence,
             settings=self._options.settings,
             limits=self._options.limits,

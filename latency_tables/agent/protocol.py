@@ -50,13 +50,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """The next tasks, in order. remaining: tasks not yet answered; poll_s: when to ask again if there are none."""
+    """The next tasks, in order. remaining: tasks not yet answered; poll_s: when to ask again if there are none.
+
+    context: the device's; None where the service does not tell.
+    """
 
     session_id: str
     sentinel: File | None
     tasks: tuple[Task, ...]
     remaining: int
     poll_s: float
+    context: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,14 @@ def plan_from(data: Any) -> Plan:
     poll = fields.get("poll_s", 2.0)
     if type(poll) not in (int, float) or not 0 <= poll <= 3600:
         raise HostileServer("poll_s is no waiting time")
-    sentinel = fields.get("sentinel")
+    sentinel, context = fields.get("sentinel"), fields.get("context")
     return Plan(
         session_id=_text(fields, "session_id", _ID),
         sentinel=None if sentinel is None else _file(_object(sentinel)),
         tasks=tasks,
         remaining=_whole(fields, "remaining", 0, 10**7),
         poll_s=float(poll),
+        context=None if context is None else _object(context),
     )
 
 

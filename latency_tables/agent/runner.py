@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -83,14 +85,23 @@ def measure_in_child(job: Job, progress: Callable[[float], None] = lambda fracti
         stderr=subprocess.DEVNULL,
         text=True,
         env=environment,
+        start_new_session=True,  # what a runtime starts in turn must not outlive it, nor keep the pipe open
     )
     try:
         return _converse(child, job, progress)
     finally:
-        child.kill()
-        child.wait()
+        _end(child)
         for pipe in (child.stdin, child.stdout):
             _close(pipe)
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """End the child and whatever it has started."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.kill()
+    child.wait()
 
 
 def _close(pipe: IO[str] | None) -> None:

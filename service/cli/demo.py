@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 import numpy as np
 import typer
 
+from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.errors import BespokeError
 from service.cli.local_agent import LocalAgent, ensure_device
 from service.cli.models import accuracy_cells, latency_cells
@@ -93,7 +94,7 @@ def what_failed(shown: Sequence[Shown], failures: Sequence[dict[str, Any]]) -> s
 def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Shown], list[dict[str, Any]], list[dict[str, Any]]]:
     """What was delivered, the front's points, and the budgets that no network kept, as the job's result says them."""
     _step(1, f"the service runs at {service.url}, logs in {data_dir / 'logs'}")
-    ensure_device(service, THIS_MACHINE, threads=1)
+    ensure_device(service, THIS_MACHINE, Setup())
     with LocalAgent(service, THIS_MACHINE) as agent:
         _step(2, "this machine is measured: operators first, then whole networks")
         measure(service, agent, THIS_MACHINE, SPACE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,9 +11,14 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from latency_tables.agent.problems import UnusableRuntime
+from latency_tables.agent.runtimes.catalog import RUNTIMES
+from latency_tables.agent.runtimes.setup import Setup, options_from, provider_text
 from latency_tables.errors import BespokeError, InvalidTable
+from latency_tables.measurement import Context
 from service.cli.connection import client
-from service.cli.local_agent import LocalAgent, this_context
+from service.cli.local_agent import LocalAgent
+from service.cli.runtimes import ProviderOptions, agent_arguments, this_context
 from service.cli.screen import age, as_json, errors, follow, grid, percent, say
 from service.cli.tables import coverage_text
 from service.client import BespokeClient
@@ -80,23 +86,29 @@ def add(
     context: Annotated[
         Path | None, typer.Option(help="JSON file of the context; left out: that of this machine.", exists=True, dir_okay=False)
     ] = None,
-    runtime: Annotated[str | None, typer.Option(help="Runtime, such as onnxruntime, tflite or tensorrt.")] = None,
-    runtime_version: Annotated[str | None, typer.Option(help="Version of the runtime.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="Runtime: onnxruntime or openvino; any other one by tables alone.")] = None,
+    runtime_version: Annotated[str | None, typer.Option(help="Version of the runtime; left out: the one here.")] = None,
     provider: Annotated[str | None, typer.Option(help="What computes, such as CPUExecutionProvider.")] = None,
+    provider_option: ProviderOptions = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the runtime.")] = None,
     precision: Annotated[str | None, typer.Option(help="float32, float16 or int8.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Inputs at once.")] = None,
     description: Annotated[str, typer.Option(help="What a colleague should know of it.")] = "",
 ) -> None:
-    """Register a device. What is not said of its context is that of an agent on this machine.
+    """Register a device. What is not said of its context is that of an agent on this machine, tried out here.
+
+    With `--runtime-version` nothing is tried out: the device is another machine.
 
     Examples:
 
     [cyan]bespoke devices add pi5 --description "Raspberry Pi 5, active cooler"[/]
 
+    [cyan]bespoke devices add here-ov --runtime openvino[/]  this machine with OpenVINO
+
+    [cyan]bespoke devices add server --runtime-version 1.31.1 --provider CUDAExecutionProvider --provider-option device_id=0[/]
+
     [cyan]bespoke devices add pixel7 --runtime tflite --runtime-version 2.19 --provider xnnpack --threads 4[/]
     """
-    fields: dict[str, Any] = json.loads(context.read_text()) if context else this_context(1).as_dict()
     given = {
         "runtime": runtime,
         "runtime_version": runtime_version,
@@ -105,7 +117,8 @@ def add(
         "precision": precision,
         "batch_size": batch_size,
     }
-    fields |= {k: v for k, v in given.items() if v is not None}
+    known: dict[str, Any] = json.loads(context.read_text()) if context else {}
+    fields = completed(known | {k: v for k, v in given.items() if v is not None}, options_from(provider_option or ()))
     with client() as service:
         service.add_device(name, fields, description)
     say(f"{name} is registered: {', '.join(f'{k} {v}' for k, v in fields.items())}")
@@ -114,6 +127,23 @@ def add(
         + name
         + "`; from a file: `bespoke tables import`."
     )
+
+
+def completed(given: dict[str, Any], options: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    """A whole context from what is known of it. Raises UnusableRuntime where this machine is meant and cannot do that."""
+    default = Setup()
+    runtime = RUNTIMES.get(given.get("runtime", default.runtime))
+    if runtime is not None and "runtime_version" not in given:
+        wish = {field: given[field] for field in ("threads", "precision", "batch_size") if field in given}
+        try:
+            return this_context(Setup(runtime.name, given.get("provider"), options, **wish)).as_dict()
+        except UnusableRuntime as error:
+            raise UnusableRuntime(f"{error}. For another machine give its --runtime-version") from None
+    if runtime is None and not {"runtime_version", "provider"} <= given.keys():
+        raise UnusableRuntime("a runtime that the agent does not have needs --runtime-version and --provider")
+    provider = given.get("provider") or (runtime.default_provider if runtime else "")
+    usual = {"runtime": default.runtime, "threads": 1, "precision": default.precision, "batch_size": 1}
+    return usual | given | {"provider": provider_text(provider, options)}
 
 
 @app.command()
@@ -133,11 +163,13 @@ def enrol(name: Name) -> None:
     Example: [cyan]bespoke devices enrol pi5[/]
     """
     with client() as service:
+        context = Context(**service.device(name)["context"])
+        arguments = agent_arguments(context)
         made = service.enrol(name)
         url = service.url
     errors.print("On the device, with Python 3.11 or newer:")
-    say("pip install 'bespoke-nas[agent]'")
-    say(f"bespoke agent --server {url} --token {made['token']}")
+    say(f"pip install 'bespoke-nas[{'agent,openvino' if context.runtime == 'openvino' else 'agent'}]'")
+    say(" ".join(["bespoke agent", f"--server {url}", f"--token {made['token']}", *map(shlex.quote, arguments)]))
     errors.print(f"[dim]The token works once and ends {made.get('expires_at', 'soon')}.[/]")
     if "127.0.0.1" in url:
         errors.print("[dim]Replace 127.0.0.1 by an address at which the device reaches this server (docs/operations.md).[/]")
@@ -226,7 +258,7 @@ class TableMoved(BespokeError):
 
 
 def _agent_of(service: BespokeClient, name: str) -> LocalAgent:
-    return LocalAgent(service, name, int(service.device(name)["context"]["threads"]))
+    return LocalAgent(service, name)
 
 
 @app.command()

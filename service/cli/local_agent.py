@@ -12,8 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
+from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.errors import BespokeError
 from latency_tables.measurement import Context
+from service.cli.runtimes import agent_arguments, this_context
 from service.client import ApiProblem, BespokeClient, Job
 
 _STOP_S: Final = 10.0
@@ -25,20 +27,24 @@ class AgentStopped(BespokeError):
 
 
 class LocalAgent:
-    """An agent for one device, alive inside a `with`. Its identity is new each time and is thrown away at the end."""
+    """An agent for one device, alive inside a `with`: it measures in the context that the device was registered with.
 
-    def __init__(self, service: BespokeClient, device: str, threads: int = 1) -> None:
-        self._service, self._device, self._threads = service, device, threads
+    Its identity is new each time and is thrown away at the end.
+    """
+
+    def __init__(self, service: BespokeClient, device: str) -> None:
+        self._service, self._device = service, device
         self._folder = tempfile.TemporaryDirectory(prefix="bespoke-agent-")
         self._log: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        context = Context(**self._service.device(self._device)["context"])
         token = self._service.enrol(self._device)["token"]
         folder = Path(self._folder.name)
         self._log = (folder / "agent.log").open("wb")
         command = [sys.executable, "-m", "service.cli.tethered", "latency_tables.agent"]
-        command += ["--server", self._service.url, "--state-dir", str(folder / "state"), "--threads", str(self._threads)]
+        command += ["--server", self._service.url, "--state-dir", str(folder / "state"), *agent_arguments(context)]
         command += ["--allow-load"]  # the service itself works on this machine: it exports and trains
         # The token goes by the environment: a command line can be read by every user of the machine.
         self._process = subprocess.Popen(  # noqa: S603 (our own module)
@@ -100,19 +106,13 @@ class LocalAgent:
             process.stdin.close()
 
 
-def this_context(threads: int) -> Context:
-    """The measuring context of an agent on this machine."""
-    from latency_tables.agent.environment import context
-
-    return context(threads)
-
-
-def ensure_device(service: BespokeClient, name: str, threads: int, description: str = "") -> bool:
+def ensure_device(service: BespokeClient, name: str, setup: Setup, description: str = "") -> bool:
     """Register this machine under that name if it is not; whether it was new.
 
-    Raises AgentStopped where the name belongs to a device of another context.
+    Raises AgentStopped where the name belongs to a device of another context, UnusableRuntime where this machine has not
+    what the setup asks for.
     """
-    context = this_context(threads).as_dict()
+    context = this_context(setup).as_dict()
     try:
         known = service.device(name)
     except ApiProblem as problem:
@@ -121,9 +121,10 @@ def ensure_device(service: BespokeClient, name: str, threads: int, description: 
         service.add_device(name, context, description or "this machine, measured by its own agent")
         return True
     if known["context"] != context:
-        differing = ", ".join(k for k in context if known["context"].get(k) != context[k])
+        there = known["context"]
+        differing = ", ".join(f"{k} {there.get(k)}, here {v}" for k, v in context.items() if there.get(k) != v)
         raise AgentStopped(
-            f"{name} is registered with another context ({differing} differ); latencies of two contexts never mix. "
+            f"{name} is registered with another context ({differing}); latencies of two contexts never mix. "
             "Profile this machine under another name: `bespoke profile --device NAME`."
         )
     return False

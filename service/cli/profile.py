@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from latency_tables.agent.runtimes.setup import Setup, options_from
 from service.cli.connection import client
 from service.cli.local_agent import LocalAgent, ensure_device
+from service.cli.runtimes import BatchSize, Precision, Provider, ProviderOptions, Runtime, Threads
 from service.cli.screen import errors, follow, say
 from service.client import ApiProblem, BespokeClient, Job
 
@@ -22,7 +24,12 @@ def profile(
     device: Annotated[str, typer.Option(help="Name under which this machine is registered.")] = THIS_MACHINE,
     space: Annotated[str, typer.Option(help="Search space whose operators are measured.")] = "digits-mbv3",
     resolution: Annotated[list[int] | None, typer.Option(help="Only this input size; give it several times.")] = None,
-    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime; part of the context.")] = 1,
+    runtime: Runtime = Setup.runtime,
+    provider: Provider = None,
+    provider_option: ProviderOptions = None,
+    threads: Threads = 1,
+    precision: Precision = Setup.precision,
+    batch_size: BatchSize = 1,
     networks: Annotated[int | None, typer.Option(min=0, max=500, help="Whole networks to measure for the calibration.")] = None,
     elsewhere: Annotated[
         bool, typer.Option("--elsewhere", help="The device is another machine, where an agent runs: queue the job and follow it.")
@@ -39,16 +46,19 @@ def profile(
 
     [cyan]bespoke profile --space ofa-mbv3 --resolution 160 --keep[/]  and verify what is delivered later
 
+    [cyan]bespoke profile --device this-machine-ov --runtime openvino[/]  the same machine, another runtime: another device
+
     [cyan]bespoke profile --device pi5 --elsewhere[/]  a device on which an agent runs: see [cyan]bespoke devices enrol[/]
     """
+    setup = Setup(runtime, provider, options_from(provider_option or ()), threads, precision, batch_size)
     with client() as service:
         if elsewhere:
             measure(service, None, device, space, resolution, networks)
             say(f"{device} is measured for {space}. Next: `bespoke front --device {device}` shows what can be reached.")
             return
-        if ensure_device(service, device, threads):
+        if ensure_device(service, device, setup):
             errors.print(f"{escape(device)} is registered")
-        with LocalAgent(service, device, threads) as agent:
+        with LocalAgent(service, device) as agent:
             measure(service, agent, device, space, resolution, networks)
             if keep:
                 errors.print("measured; staying to verify delivered networks. Ctrl-C ends it.")

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from latency_tables.errors import InvalidMeasurement
+from latency_tables.measurement import Context
 from service.auth import AGENT_SCOPE, PUBLIC, Identity, digest_of, kind_of, new_secret
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
@@ -54,13 +55,24 @@ def enrol(body: EnrolIn, request: Request, services: Service) -> Enrolled:
         device = session.get(Device, token.device_id)
         if device is None:
             raise not_found("device")
-        if device.context != body.context.context().as_dict():
-            detail = "the agent measures in another context than the device's; register a device of that context"
-            raise Problem("context_mismatch", detail, errors=[error("/context", "context_mismatch", detail)])
+        _check_context(Context(**device.context), body.context.context())
         row = _redeem(session, token, secret, body.environment, fingerprint, services.settings.agent_session_ttl_s)
         device_rows.set_environment(session, device.id, body.environment)
     services.authenticator.forget()
     return Enrolled(device=device.name, session_id=row.id, agent_key=secret, expires_at=row.expires_at)
+
+
+def _check_context(wanted: Context, measured: Context) -> None:
+    """Raises Problem `context_mismatch` with an error for each field that differs."""
+    fields = wanted.differing(measured)
+    if fields:
+        values = wanted.as_dict()
+        detail = (
+            f"the agent measures in another context than the device's: {', '.join(fields)} differ. Start the agent with the "
+            "options that `bespoke devices enrol` prints, or register a device of the agent's context"
+        )
+        errors = [error(f"/context/{name}", "context_mismatch", f"the device has {values[name]}") for name in fields]
+        raise Problem("context_mismatch", detail, errors=errors)
 
 
 def _redeem(

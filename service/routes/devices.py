@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from service.contexts import refuse_unservable
 from service.db import devices as device_rows
 from service.db.models import Device
 from service.dependencies import Caller, Service, Services, page
@@ -31,7 +32,8 @@ def device_of(session: Session, tenant_id: str, name: str) -> Device:
 
 @router.post("/v1/devices", status_code=201, openapi_extra=needs("devices:write", JSON))
 def register(body: DeviceIn, services: Service, caller: Caller, response: Response) -> DeviceView:
-    """Register a device and the one context its latencies are valid in."""
+    """Register a device and the one context its latencies are valid in; refused where nothing could be measured in it."""
+    refuse_unservable(body.context.context())
     try:
         with services.sessions.begin() as session:
             context = body.context.context().as_dict()

@@ -1,11 +1,19 @@
 """What every runtime of the agent promises: `latency_tables.agent.runtimes.runtime.Runtime`."""
 
-import numpy as np
-import pytest
+import subprocess
+import sys
 
-from latency_tables.agent.problems import UnusableRuntime
-from latency_tables.agent.runtimes.catalog import RUNTIMES, runtime_named
-from latency_tables.agent.runtimes.setup import Setup
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from latency_tables.agent.problems import MeasuringFailed, UnusableRuntime
+from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
+from latency_tables.agent.runtimes.catalog import RUNTIMES, refusal, runtime_named
+from latency_tables.agent.runtimes.probe import found, small_network
+from latency_tables.agent.runtimes.setup import PRECISIONS, Setup, options_from
+from latency_tables.measurement import Context
 from tests.latency_tables.agent.networks import convolution
 
 CPU = {"onnxruntime": "CPUExecutionProvider", "openvino": "CPU"}
@@ -55,13 +63,112 @@ def test_the_declared_shape_is_used_where_none_is_named(runtime):
 
 
 def test_a_provider_that_is_not_offered_is_refused_by_name(runtime):
-    with pytest.raises(UnusableRuntime, match="Imaginary"):
-        runtime.check(Setup(runtime.name, provider="Imaginary"))
+    imaginary = {"onnxruntime": "ImaginaryExecutionProvider", "openvino": "IMAGINARY"}[runtime.name]
+    with pytest.raises(UnusableRuntime, match=imaginary):
+        runtime.check(Setup(runtime.name, provider=imaginary))
 
 
 def test_an_option_that_the_provider_does_not_have_is_refused_by_name(runtime):
     with pytest.raises(UnusableRuntime, match="no option nonsense"):
         opened(runtime, provider=CPU[runtime.name], options=(("nonsense", "1"),))
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_context_names_what_was_used(runtime, precision, batch_size):
+    wish = Setup(runtime.name, precision=precision, batch_size=batch_size, threads=2)
+    seen = found(wish)
+    assert seen.context == Context(runtime.name, runtime.version(), CPU[runtime.name], 2, precision, batch_size)
+    assert seen.nodes.keys() == {CPU[runtime.name]}
+    assert found(seen.setup).context == seen.context, "the choices made are a wish that gives the same context"
+
+
+def test_inputs_are_of_the_files_own_type(runtime):
+    half = small_network((2, 8, 8, 8), "float16")
+    opened(runtime, half, (2, 8, 8, 8), precision="float16", batch_size=2).run()
+
+
+def test_a_file_with_an_input_of_a_type_that_is_not_measured_is_refused(runtime):
+    with pytest.raises(ValueError, match="one input, of float32 or float16"):
+        opened(runtime, bytes_of_integers(), (1, 4))
+
+
+def test_a_provider_of_another_runtime_can_never_be_had(runtime):
+    other = {"onnxruntime": "CPU", "openvino": "CPUExecutionProvider"}[runtime.name]
+    assert other in refusal(Context(runtime.name, "1", other, 1, "float32", 1))
+    assert refusal(Context(runtime.name, "1", CPU[runtime.name], 1, "float32", 1)) is None
+    assert "float32" in refusal(Context(runtime.name, "1", CPU[runtime.name], 1, "int3", 1))
+
+
+def test_a_network_too_large_for_the_memory_is_an_error_of_the_child_and_no_answer(runtime, tmp_path):
+    (tmp_path / "n.onnx").write_bytes(convolution(channels=64, shape=(1, 64, 2048, 2048)))
+    job = Job({"n": Network(tmp_path / "n.onnx")}, setup=Setup(runtime.name), limits=Limits(memory_mib=1100))
+    with pytest.raises(MeasuringFailed):
+        measure_in_child(job)
+
+
+def test_onnxruntime_that_falls_back_to_another_provider_without_an_error_is_found_out():
+    runtime = RUNTIMES["onnxruntime"]
+    with pytest.raises(UnusableRuntime, match="fell back to CPUExecutionProvider"):
+        opened(runtime, provider="CUDAExecutionProvider")
+
+
+def test_a_provider_that_is_there_and_takes_no_node_is_found_out():
+    with pytest.raises(UnusableRuntime, match="AzureExecutionProvider is offered but computes nothing"):
+        found(Setup(provider="AzureExecutionProvider"))
+
+
+def test_openvino_computes_in_the_precision_of_the_context_and_not_in_a_narrower_one():
+    """On a processor with AMX it would take bfloat16 for float32 networks."""
+    import openvino
+
+    from latency_tables.agent.runtimes import openvino as module
+
+    model = openvino.Core().read_model(convolution())
+    for precision, told in (("float32", "float32"), ("float16", "float16")):
+        compiled = module._compiled(openvino.Core(), model, "CPU", Setup("openvino", precision=precision))
+        assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() in (told, {"float32": "f32", "float16": "f16"}[told])
+
+
+def test_openvino_does_not_phone_home():
+    code = (
+        "import sys, threading\n"
+        "from latency_tables.agent.runtimes.probe import Setup, trial\n"
+        "trial(Setup('openvino')); print(sys.modules['openvino_telemetry'], threading.active_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "1"]
+
+
+def test_what_openvino_chooses_by_itself_is_named():
+    assert found(Setup("openvino", "AUTO")).context.provider == "CPU"
+
+
+def test_options_are_part_of_the_context_and_come_back():
+    wish = Setup("openvino", "CPU", options_from(["ENABLE_HYPER_THREADING=NO", "EXECUTION_MODE_HINT=ACCURACY"]))
+    context = found(wish).context
+    assert context.provider == "CPU(ENABLE_HYPER_THREADING=NO;EXECUTION_MODE_HINT=ACCURACY)"
+    assert Setup.of_context(context) == wish
+
+
+@pytest.mark.parametrize("text", ["CPU(", "CPU()", "CPU(a)", "CPU(a=1", "CPU(a=1;a=2)", "(a=1)"])
+def test_a_provider_text_of_another_form_is_refused(text):
+    assert refusal(Context("openvino", "1", text, 1, "float32", 1))
+
+
+def test_the_small_network_is_valid_onnx():
+    for precision in PRECISIONS:
+        onnx.checker.check_model(onnx.load_from_string(small_network((2, 8, 8, 8), precision)), full_check=True)
+
+
+def bytes_of_integers():
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.INT64, (1, 4))],
+        [helper.make_tensor_value_info("y", TensorProto.INT64, (1, 4))],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
 
 
 def test_an_unknown_runtime_is_refused_with_those_there_are():

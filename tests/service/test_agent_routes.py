@@ -154,7 +154,12 @@ def test_b8_an_expired_or_foreign_token(board: Api) -> None:
 
 def test_the_context_must_be_the_devices(board: Api) -> None:
     token = token_of(board)
-    is_problem(redeem(board, token, context={**CONTEXT, "threads": 4}), 422, code="context_mismatch")
+    problem = is_problem(redeem(board, token, context={**CONTEXT, "threads": 4, "provider": "x"}), 422, code="context_mismatch")
+    assert "provider, threads differ" in problem["detail"]
+    assert [(e["pointer"], e["detail"]) for e in problem["errors"]] == [
+        ("/context/provider", "the device has CPUExecutionProvider"),
+        ("/context/threads", "the device has 1"),
+    ]
     is_problem(redeem(board, token, environment={}), 422)
     is_problem(redeem(board, token, environment={"fingerprint": "not hex!!"}), 422)
     assert redeem(board, token).status_code == 201  # a refused attempt does not spend the token

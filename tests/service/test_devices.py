@@ -197,3 +197,29 @@ def test_a_large_table(api: Api) -> None:
     answer = api.call("POST", "/v1/devices/phone/tables", content="\n".join(lines).encode(), headers={"Content-Type": "text/csv"})
     assert answer.status_code == 201
     assert answer.json()["rows"] == 20_000
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"provider": "GPU"}, "execution providers"),
+        ({"runtime": "openvino", "provider": "CPUExecutionProvider"}, "one device"),
+        ({"runtime": "openvino", "provider": "HETERO:GPU,CPU"}, "one device"),
+        ({"runtime": "openvino", "provider": "CPU(NUM_STREAMS=4)"}, "threads"),
+        ({"provider": "CUDAExecutionProvider(device_id)"}, "name=value"),
+        ({"precision": "int3"}, "float32"),
+    ],
+)
+def test_a_context_that_nothing_can_be_measured_in_is_refused_with_the_reason(
+    api: Api, changed: dict[str, str], said: str
+) -> None:
+    problem = is_problem(
+        api.post("/v1/devices", {"name": "x", "context": {**CONTEXT, **changed}}), 422, code="unservable_context"
+    )
+    assert said in problem["detail"] and problem["errors"][0]["pointer"] == "/context"
+    assert api.get("/v1/devices").json()["items"] == []
+
+
+def test_a_runtime_that_the_agent_has_not_is_registered_for_imported_tables(api: Api) -> None:
+    context = {**CONTEXT, "runtime": "tflite", "provider": "xnnpack"}
+    assert api.post("/v1/devices", {"name": "phone", "context": context}).status_code == 201

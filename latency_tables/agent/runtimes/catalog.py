@@ -6,9 +6,26 @@ from typing import Final
 
 from latency_tables.agent.problems import UnusableRuntime
 from latency_tables.agent.runtimes.onnxruntime import OnnxRuntime
+from latency_tables.agent.runtimes.openvino import OpenVino
 from latency_tables.agent.runtimes.runtime import Runtime
+from latency_tables.agent.runtimes.setup import Setup
+from latency_tables.measurement import Context
 
-RUNTIMES: Final[dict[str, Runtime]] = {runtime.name: runtime for runtime in (OnnxRuntime(),)}
+RUNTIMES: Final[dict[str, Runtime]] = {runtime.name: runtime for runtime in (OnnxRuntime(), OpenVino())}
+
+
+def refusal(context: Context) -> str | None:
+    """Why no agent can ever measure in this context; None where one may.
+
+    A runtime that the agent does not have is no reason: tables for it are measured with its own tools, and imported.
+    """
+    runtime = RUNTIMES.get(context.runtime)
+    if runtime is None:
+        return None
+    try:
+        return runtime.refusal(Setup.of_context(context))
+    except UnusableRuntime as error:
+        return str(error)
 
 
 def runtime_named(name: str) -> Runtime:

@@ -31,6 +31,7 @@ class OnnxRuntime:
     """The module `onnxruntime`, whichever package brought it."""
 
     name = "onnxruntime"
+    default_provider = CPU
 
     def version(self) -> str | None:
         for package in _PACKAGES:
@@ -38,6 +39,11 @@ class OnnxRuntime:
                 return metadata.version(package)
             except metadata.PackageNotFoundError:
                 continue
+        return None
+
+    def refusal(self, setup: Setup) -> str | None:
+        if setup.provider is not None and not setup.provider.endswith("ExecutionProvider"):
+            return f"onnxruntime has execution providers, such as {CPU} and CUDAExecutionProvider, and no {setup.provider}"
         return None
 
     def check(self, setup: Setup) -> None:

@@ -28,9 +28,14 @@ class Runtime(Protocol):
     """One runtime. Nothing of it is loaded before `check` or `open`; `version` reads the installed package's metadata."""
 
     name: str
+    default_provider: str
 
     def version(self) -> str | None:
         """Of the installed package; None where none is installed."""
+        ...
+
+    def refusal(self, setup: Setup) -> str | None:
+        """Why no device can fulfil this setup, however it is equipped; None where one may. Loads nothing."""
         ...
 
     def check(self, setup: Setup) -> None:

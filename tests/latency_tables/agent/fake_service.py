@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import httpx
 
-CONTEXT = {"runtime": "onnxruntime"}
 KEY = "agent-key-0123456789abcdef"
 
 
@@ -65,7 +64,7 @@ class FakeService:
             left = [t for t in self.tasks.values() if t["id"] not in self.answers]
             body = {
                 "session_id": self.session_id,
-                "context": CONTEXT,
+                "context": self.enrolled[-1]["context"] if self.enrolled else None,
                 "sentinel": self.sentinel,
                 "items": left[:limit],
                 "remaining": len(left),

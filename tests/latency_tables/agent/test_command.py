@@ -7,6 +7,7 @@ import pytest
 
 from latency_tables.agent import environment, main
 from latency_tables.agent.command import parser
+from latency_tables.agent.runtimes.probe import found
 from latency_tables.speed import MOST_LOAD
 
 
@@ -64,3 +65,46 @@ def test_the_agent_loads_neither_torch_nor_onnx_nor_the_web_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--provider", "CUDAExecutionProvider"], "does not offer CUDAExecutionProvider"),
+        (["--provider", "AzureExecutionProvider"], "computes nothing"),
+        (["--provider", "a b"], "named by letters"),
+        (["--provider-option", "device_id"], "name=value"),
+        (["--provider-option", "a=1", "--provider-option", "a=2"], "twice"),
+        (["--provider-option", "arena=1"], "no option arena"),
+        (["--runtime", "openvino", "--provider", "GPU.7"], "no device GPU.7"),
+        (["--runtime", "openvino", "--provider", "HETERO:CPU"], "one device"),
+        (["--runtime", "openvino", "--provider-option", "NONSENSE=1"], "no option NONSENSE"),
+        (["--runtime", "openvino", "--provider-option", "ENABLE_CPU_PINNING=maybe"], "Expected only true/false"),
+        (["--runtime", "openvino", "--provider-option", "INFERENCE_NUM_THREADS=4"], "threads"),
+        (["--threads", "0"], "whole numbers"),
+        (["--batch-size", "70000"], "whole numbers"),
+    ],
+)
+def test_what_the_runtime_cannot_do_is_said_before_the_service_is_asked(arguments, said, tmp_path, capsys):
+    argv = ["--server", "http://127.0.0.1:9", "--token", "t", "--state-dir", str(tmp_path), "--patience-s", "0"]
+    assert main([*argv, *arguments]) == 8
+    assert said in capsys.readouterr().err
+
+
+def test_a_runtime_that_is_not_installed_is_said_with_what_to_install(tmp_path, capsys, monkeypatch):
+    (tmp_path / "openvino.py").write_text("raise ImportError('no such package')\n")  # found first, as if nothing were there
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found.cache_clear()
+    argv = ["--server", "http://127.0.0.1:9", "--token", "t", "--state-dir", str(tmp_path / "s"), "--patience-s", "0"]
+    try:
+        assert main([*argv, "--runtime", "openvino", "--threads", "3"]) == 8
+    finally:
+        found.cache_clear()
+    assert "pip install 'bespoke-nas[openvino]'" in capsys.readouterr().err
+
+
+def test_an_unknown_runtime_or_precision_is_refused_with_those_there_are(capsys):
+    for arguments, said in ((["--runtime", "tflite"], "onnxruntime"), (["--precision", "int3"], "float16")):
+        with pytest.raises(SystemExit) as caught:
+            main(["--server", "http://127.0.0.1:9", *arguments])
+        assert caught.value.code == 2 and said in capsys.readouterr().err

@@ -22,7 +22,10 @@ from latency_tables.agent.problems import (
     RefusedGraph,
     SessionClosed,
     Unreachable,
+    UnusableRuntime,
 )
+from latency_tables.agent.runtimes.probe import Found
+from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import StateFolder
 from latency_tables.profiling import Settings, measure
 from latency_tables.speed import MOST_LOAD
@@ -438,3 +441,45 @@ def test_real_networks_in_a_real_child(tmp_path):
     assert agent.run(once=True) == 3
     assert all(0 < item["lower_quartile_ms"] <= item["median_ms"] for item in service.answers.values())
     json.dumps(service.posts[("session-1", 0)], allow_nan=False)
+
+
+def test_an_agent_started_with_other_options_than_it_was_enrolled_with_ends_and_names_the_fields(tmp_path):
+    service = FakeService(FILES)
+    first = Life(service, tmp_path)
+    first.agent.start(SERVER, "token-1")
+    other = Agent(first.client, first.folder, Options(setup=Setup(precision="float16")), find=pretended)
+    other.start(SERVER, None)
+    with pytest.raises(DeviceChanged, match="precision: float32 there, float16 here"):
+        other.run(once=True)
+    assert service.answers == {}
+
+
+def test_a_runtime_that_cannot_be_used_does_not_spend_the_token(tmp_path):
+    service = FakeService(FILES)
+    life = Life(service, tmp_path)
+    agent = Agent(life.client, life.folder, Options(setup=Setup(provider="CUDAExecutionProvider")))
+    with pytest.raises(UnusableRuntime, match="it offers"):
+        agent.start(SERVER, "token-1")
+    assert service.enrolled == []
+
+
+def test_networks_are_measured_in_what_the_runtime_chose(tmp_path):
+    jobs = []
+
+    def seen(job, progress):
+        jobs.append(job)
+        return simulated(job, progress)
+
+    service = FakeService(FILES)
+    life = Life(service, tmp_path)
+    agent = Agent(life.client, life.folder, Options(setup=Setup("openvino", "AUTO")), measure=seen)
+    agent.start(SERVER, "token-1")
+    assert service.enrolled[0]["context"]["provider"] == "CPU"
+    assert service.enrolled[0]["environment"]["nodes_by_provider"]["CPU"] >= 1
+    agent.run(once=True)
+    assert {(job.setup.runtime, job.setup.provider) for job in jobs} == {("openvino", "CPU")}
+
+
+def pretended(setup):
+    """What a device would find that can do anything."""
+    return Found(setup.context("1.0", setup.provider or "CPUExecutionProvider"), {"CPUExecutionProvider": 2})

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +74,30 @@ def test_limits_hold_in_the_child(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert done.stdout.split() == [str(2048 * 2**20), "0", "refused"]
+
+
+def test_what_a_child_has_started_does_not_outlive_it_and_keeps_nobody_waiting(tmp_path, monkeypatch):
+    """A runtime may fork: the copy holds the pipe open, and the agent would wait for the pipe's end for ever."""
+    started = tmp_path / "pid"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys, time\n"
+        "if '-m' in sys.orig_argv and 'latency_tables.agent.child' in sys.orig_argv and os.fork() == 0:\n"
+        f"    open({str(started)!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(300)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "n.onnx").write_bytes(b"no network")
+    with pytest.raises(MeasuringFailed):
+        measure_in_child(Job({"n": Network(tmp_path / "n.onnx")}))
+    pid = int(started.read_text())
+    deadline = time.monotonic() + 10
+    while _runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _runs(pid)
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,14 @@
+"""Which measuring contexts a device may be registered with: those that something can be measured in, and delivered for."""
+
+from __future__ import annotations
+
+from latency_tables.agent.runtimes.catalog import refusal
+from latency_tables.measurement import Context
+from service.errors import Problem, error
+
+
+def refuse_unservable(context: Context) -> None:
+    """Raises Problem `unservable_context`, with the reason, where no agent could ever measure in this context."""
+    reason = refusal(context)
+    if reason is not None:
+        raise Problem("unservable_context", reason, errors=[error("/context", "unservable_context", reason)])
