@@ -1,4 +1,4 @@
-"""Is a table to be believed? Physical floors, consistency with neighbours, units, replays, replication, drift.
+"""Is a table to be believed? Consistency within kinds of operators, units, replays, replication, drift.
 
 Every check is a pure function. A finding of severity `review` keeps a table from being used silently; a `warning` is shown.
 The cases are F1 to F11 of the threat list: a cross-check against whole networks finds wrong units and wrong scales but
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_tables.dense import Array
-from latency_tables.least_squares import nonnegative
+from latency_tables.kinds import Effect, compare_within_kinds
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.speed import CLEARLY, MOST_LOAD, Speed
@@ -28,27 +28,16 @@ Severity = Literal["review", "warning"]
 
 LEAST_ROWS: Final = 12
 TOO_FAST: Final = 0.3
+TOO_FAST_ALONE: Final = 0.06  # of a kind of which there are too few rows to know what is usual
 TOO_SLOW: Final = 6.0
 MONOTONE: Final = 0.6
+MOST_SINGLY: Final = 10
 UNIT_RANGE: Final = (0.35, 1.6)
 SCALE_GATE: Final = 1.2
 REPLICATION: Final = 0.05
 REPLICATION_TAU: Final = 0.95
 DRIFT: Final = 0.05
 VERIFIED: Final = 0.10
-
-
-@dataclass(frozen=True)
-class Peak:
-    """The most a device could do. The defaults are beyond any single device of today: 1 PMAC/s and 10 TB/s."""
-
-    macs_per_ms: float = 1e12
-    bytes_per_ms: float = 1e10
-    tick_ms: float = 1e-6
-
-    def floor_ms(self, operator: Operator) -> float:
-        """Below this no measurement of the operator can be true."""
-        return max(operator.macs / self.macs_per_ms, operator.bytes_moved / self.bytes_per_ms, self.tick_ms)
 
 
 @dataclass(frozen=True)
@@ -69,93 +58,57 @@ def needs_review(findings: Iterable[Finding]) -> bool:
     return any(f.severity == "review" for f in findings)
 
 
-def review_table(
-    table: LatencyTable, peak: Peak | None = None, flags: Mapping[Operator, Sequence[str]] | None = None
-) -> list[Finding]:
+def review_table(table: LatencyTable, flags: Mapping[Operator, Sequence[str]] | None = None) -> list[Finding]:
     """Everything that can be said from the rows alone. `flags`: what the agent said of a row (`unstable`, `throttled`)."""
     return [
-        *below_floor(table, peak or Peak()),
-        *against_neighbours(table),
+        *against_kind(table),
         *not_monotone(table),
         *repeated(table),
         *flagged(flags or {}),
     ]
 
 
-def below_floor(table: LatencyTable, peak: Peak) -> list[Finding]:
-    """Rows that are faster than physics allows."""
-    return [
-        Finding(
-            "below_floor",
-            "review",
-            f"{m.latency_ms:.3g} ms is less than the device can need: {peak.floor_ms(op):.3g} ms",
-            op.text,
-        )
-        for op, m in table.rows.items()
-        if m.latency_ms < peak.floor_ms(op)
-    ]
+def against_kind(table: LatencyTable) -> list[Finding]:
+    """Rows that do not fit what the table's other rows of their kind say, and kinds that are odd as a whole.
 
-
-def against_neighbours(table: LatencyTable) -> list[Finding]:
-    """Rows that do not fit what the table's other rows say about an operator of that size.
-
-    A model of work (t = overhead + matrix MACs + depthwise MACs + bytes, coefficients not negative) is fitted robustly;
-    rows far off in the logarithm, seen against the spread of their family, are reported.
+    A row far off in the logarithm, seen against the spread of its family, is reported; one that is too fast keeps the table
+    from being used. What a whole kind shares (see `latency_tables.kinds`) is a property of the device: a warning.
     """
     if len(table.rows) < LEAST_ROWS:
         return []
     operators = list(table.rows)
     times = np.array([table.rows[op].latency_ms for op in operators])
-    ratios = np.log(times / _work_model(operators, times))
+    compared = compare_within_kinds(operators, times)
     families = np.array([f"{op.family}{op.kernel}" for op in operators])
-    found = []
+    found = [_odd_kind(effect) for effect in compared.effects]
     for family in np.unique(families):
         members = np.flatnonzero(families == family)
-        centre = np.median(ratios[members]) if len(members) >= LEAST_ROWS else np.median(ratios)
-        spread = 1.4826 * np.median(np.abs(ratios[members] - centre))
+        spread = 1.4826 * np.median(np.abs(compared.log_ratios[members]))
         low = max(min(math.log(TOO_FAST), -5 * spread), math.log(TOO_FAST / 2))
         high = max(math.log(TOO_SLOW), 5 * spread)
         for index in members:
-            off = ratios[index] - centre
-            if low <= off <= high:
-                continue
-            word = "faster" if off < 0 else "slower"
-            factor = math.exp(abs(off))
-            message = f"{times[index]:.3g} ms is {factor:.1f} times {word} than the table's other rows suggest; measure it again"
-            found.append(Finding("neighbours", "review" if off < 0 else "warning", message, operators[index].text))
+            off = compared.log_ratios[index]
+            least = low if compared.judged[index] else math.log(TOO_FAST_ALONE)
+            if not least <= off <= high:
+                found.append(_odd_row(operators[index], float(times[index]), float(off)))
     return found
 
 
-def _work_model(operators: Sequence[Operator], times: Array) -> Array:
-    """Robustly fitted latency of each operator from its work, in ms.
-
-    Errors are relative to the model, never to the measured time: an entry near 0 would weigh more than all others. Ratios
-    are clipped at first, and rows further off than that do not take part at last.
-    """
-    features = np.array([_work(op) for op in operators])
-    used = features.max(axis=0) > 0
-    features = features[:, used] / features[:, used].max(axis=0)
-    model: Array = features @ np.median(times[:, None] / np.maximum(features, 1e-3), axis=0) / features.shape[1]
-    for step in range(40):
-        rows = features / model[:, None]
-        ratios = times / model
-        ratios = ratios / np.median(ratios) if step == 0 else ratios
-        kept = np.abs(np.log(ratios)) < math.log(2.5) if step >= 25 else np.ones(len(times), dtype=bool)
-        target = np.clip(ratios, 0.5, 2.0)
-        gram = rows[kept].T @ rows[kept]
-        gram += 1e-9 * np.trace(gram) * np.eye(len(gram))
-        coefficients = nonnegative(gram, rows[kept].T @ target[kept])
-        model = np.maximum(features @ coefficients, 1e-12)
-    return model
+def _odd_row(operator: Operator, latency_ms: float, off: float) -> Finding:
+    word, factor = "faster" if off < 0 else "slower", math.exp(abs(off))
+    message = (
+        f"{latency_ms:.3g} ms is {factor:.1f} times {word} than the table's other rows of that kind suggest; measure it again"
+    )
+    return Finding("neighbours", "review" if off < 0 else "warning", message, operator.text)
 
 
-def _work(op: Operator) -> tuple[float, ...]:
-    depthwise = 0.0
-    if op.family == "mbconv":
-        depthwise = op.out_height * op.out_width * op.mid_channels * op.kernel**2
-    elif op.family == "maxpool":
-        depthwise = op.out_height * op.out_width * op.out_channels * op.kernel**2
-    return (1.0, max(0.0, op.macs - depthwise), depthwise, float(op.bytes_moved))
+def _odd_kind(effect: Effect) -> Finding:
+    if effect.overhead_ms is not None:
+        what = f"take {effect.overhead_ms:.3g} ms each beyond their work, {effect.factor:.0f} times the overhead of other kinds"
+    else:
+        factor = effect.factor if effect.factor > 1 else 1 / effect.factor
+        what = f"take {factor:.1f} times as {'long' if effect.factor > 1 else 'little'} as their work suggests"
+    return Finding("odd_kind", "warning", f"all {effect.members} operators of one kind ({effect.kind}) {what}")
 
 
 _SIZES: Final = ("in_height", "mid_channels", "kernel")
@@ -175,7 +128,11 @@ def not_monotone(table: LatencyTable) -> list[Finding]:
                 if fast < MONOTONE * slow:
                     message = f"faster than the same operator with a smaller {size} ({fast:.3g} ms against {slow:.3g} ms)"
                     found.setdefault(large.text, Finding("not_monotone", "warning", message, large.text))
-    return list(found.values())
+    if len(found) <= MOST_SINGLY:
+        return list(found.values())
+    example = next(iter(found.values()))
+    message = f"{len(found)} operators are faster than smaller ones of their kind; one is {example.operator}, {example.message}"
+    return [Finding("not_monotone", "warning", message)]
 
 
 def _without(op: Operator, size: str) -> tuple[object, ...]:
@@ -231,14 +188,6 @@ def check_scale(
     )
     message = f"whole networks take {ratio:.3g} times the sum of their rows, {low:.2f} to {high:.2f} was expected: {hint}"
     return [Finding("scale", "review", message)]
-
-
-def check_durations(measurements: Iterable[Measurement], wall_s: float) -> list[Finding]:
-    """Measurements that together took longer than the session lasted by the service's own clock."""
-    spent_s = sum((m.lower_quartile_ms or m.median_ms) * (m.count or 1) / 2 for m in measurements) / 1e3
-    if spent_s <= wall_s:
-        return []
-    return [Finding("longer_than_session", "review", f"{spent_s:.0f} s of measurements were reported in {wall_s:.0f} s")]
 
 
 def check_speeds(groups: Sequence[Speed]) -> list[Finding]:

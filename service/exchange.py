@@ -19,6 +19,7 @@ from latency_tables import trust
 from latency_tables.errors import BespokeError, InvalidTable
 from latency_tables.formats.native_json import OPTIONAL, rows_from
 from latency_tables.measurement import Measurement
+from latency_tables.scale import check_units
 from latency_tables.table import LatencyTable
 from service import strict_json
 from service.db import devices as device_rows
@@ -140,7 +141,7 @@ def _read_table(file: DeviceFile, index: int) -> tuple[TableInFile, LatencyTable
         raise invalid(f"{place}/digest", "damaged", "the rows are not those of the digest; export the device again")
     if (given.source == TRANSFER) != (given.calibration is not None):
         raise invalid(f"{place}/calibration", "calibration", "a transferred table has its calibration, and no other has one")
-    findings = trust.review_table(table)
+    findings = [*trust.review_table(table), *check_units(table)]
     if given.state == table_rows.NEEDS_REVIEW and not trust.needs_review(findings):
         findings.append(trust.Finding("imported", "review", "it needed a review in the service it was exported from"))
     return given, table, findings

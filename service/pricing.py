@@ -22,6 +22,7 @@ from latency_tables.calibration import Calibration
 from latency_tables.dense import DenseTable
 from latency_tables.errors import InvalidArchitecture, NoTable, PoorCalibration
 from latency_tables.refine import Refined, refine
+from latency_tables.scale import rate
 from latency_tables.table import LatencyTable
 from service.covering import nearest_lack
 from service.db import measurements as measurement_rows
@@ -179,6 +180,13 @@ class PriceBook:
     def know(self, table_id: str, table: LatencyTable) -> None:
         """Remember a table that is at hand, so that its rows need not be read back."""
         self._remember(("table", table_id), lambda: table)
+
+    def rate(self, session: Session, device: Device) -> float | None:
+        """MACs a millisecond of the device's table in use; None without one, or with too few rows."""
+        table = table_rows.in_use(session, device.id)
+        if table is None:
+            return None
+        return self._remember(("rate", table.id), lambda: rate(self.table(session, table, device)))
 
     def coverage(self, session: Session, table: Table, device: Device, space: Space) -> tuple[int, ...]:
         """Resolutions of the space that the table covers."""

@@ -6,25 +6,30 @@ and why. Nothing is lost without a word: spaces that are not covered any more ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy.orm import Session
 
-from latency_tables import trust
+from latency_tables import scale, trust
 from latency_tables.table import LatencyTable
 from service.covering import lost, nearest_lack, of, pixels
+from service.db import devices as device_rows
+from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Table
 from service.dependencies import Services
 from service.device_view import coverage, spaces_of_interest
 from service.errors import Problem
-from service.pricing import PriceBook
+from service.pricing import PriceBook, networks_of, space_of
 from service.schemas.devices import TableCreated, TableInUse
+from supernets.spaces.catalog import SPACES
+from supernets.spaces.lowering import covered_resolutions, lower
 from supernets.spaces.space import Space
 
 ADD: Final = "add"
+MOST_DEVICES: Final = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +87,40 @@ def register(session: Session, services: Services, device: Device, incoming: Inc
 
 
 def _published(session: Session, services: Services, device: Device, table: LatencyTable, by: str | None) -> Table:
-    findings = trust.review_table(table)
+    findings = [*trust.review_table(table), *check_scale_of(session, services.prices, device, table)]
     table_id = table_rows.publish(session, device, table, source="upload", findings=findings, by=by)
     return session.get_one(Table, table_id)
+
+
+def check_scale_of(session: Session, prices: PriceBook, device: Device, table: LatencyTable) -> list[trust.Finding]:
+    """Units and scale: against the device's table in use, the tenant's other devices, and networks measured on the device."""
+    base = table_rows.in_use(session, device.id)
+    earlier = None if base is None else scale.Earlier(f"version {base.version}", prices.table(session, base, device))
+    others = device_rows.listed(session, device.tenant_id, None, MOST_DEVICES)
+    rates = {o.name: prices.rate(session, o) for o in others if o.id != device.id and alike(o.context, device.context)}
+    found = scale.check_units(table, earlier, {name: rate for name, rate in rates.items() if rate is not None})
+    return found or check_networks_of(session, device, table)
+
+
+def alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether rates of two contexts can be compared: one input at a time, or several."""
+    return bool((first["batch_size"] > 1) == (second["batch_size"] > 1))
+
+
+def check_networks_of(session: Session, device: Device, table: LatencyTable) -> list[trust.Finding]:
+    """The sums of a table's rows against whole networks that were measured on the device, of every space it covers."""
+    for name, classes in measurement_rows.spaces_measured(session, device.id):
+        if name not in SPACES:
+            continue
+        space = space_of(name, classes)
+        sizes = covered_resolutions(space, table)
+        rows = measurement_rows.networks(session, device.id, name, classes)
+        measured = networks_of(space.at(sizes), rows) if sizes else []
+        sums = [table.latency_ms(lower(space, architecture)) for architecture, _ in measured]
+        found = scale.check_networks(sums, [latency_ms for _, latency_ms in measured])
+        if found:
+            return found
+    return []
 
 
 def explanation(device: Device, row: Table, used: Table | None, again: bool = False) -> str:

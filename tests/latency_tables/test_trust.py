@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from latency_tables import trust
+from latency_tables.kinds import work
 from latency_tables.measurement import Context, Measurement
 from latency_tables.profiling import Settings, measure
 from latency_tables.speed import Speed
@@ -22,7 +23,7 @@ def truth(space, seed=0):
     operators = sorted({op for r in SPACES[space] for op in all_operators(space_named(space), r)})
     found = {}
     for op in operators:
-        _, dense, depthwise, moved = trust._work(op)
+        dense, depthwise, moved = work(op)
         found[op] = (0.004 + dense / 2.5e7 + depthwise / 4e6 + moved / 4e7) * float(np.exp(0.15 * generator.standard_normal()))
     return found
 
@@ -68,24 +69,70 @@ def test_f9_one_entry_near_zero_is_caught(honest):
         assert caught(poison(honest, [op], 1e-3), [op]) == 1
 
 
-@pytest.mark.parametrize(("share", "factor", "least"), [(0.05, 1e-3, 1.0), (0.05, 0.1, 0.9), (0.3, 0.1, 0.9)])
+@pytest.mark.parametrize(("share", "factor", "least"), [(0.05, 1e-3, 1.0), (0.05, 0.1, 0.85), (0.3, 0.1, 0.75)])
 def test_f9_many_poisoned_entries_are_caught(honest, share, factor, least):
     operators = list(honest.rows)
     chosen = [operators[i] for i in np.random.default_rng(0).choice(len(operators), int(share * len(operators)), replace=False)]
     poisoned = poison(honest, chosen, factor)
+    assert trust.needs_review(trust.review_table(poisoned)), "the table is kept back, whichever rows are named"
     assert caught(poisoned, chosen) >= least
     innocent = [op for op in operators if op not in set(chosen)]
     assert caught(poisoned, innocent) <= 0.05
 
 
-def test_f7_faster_than_physics(honest):
-    op = next(iter(honest.rows))
-    impossible = trust.Peak().floor_ms(op) / 2
-    table = LatencyTable(CONTEXT, {op: Measurement(impossible)})
-    (finding,) = trust.below_floor(table, trust.Peak())
-    assert finding.severity == "review" and finding.operator == op.text
-    assert trust.below_floor(honest, trust.Peak()) == []
-    assert len(trust.below_floor(honest, trust.Peak(macs_per_ms=1.0))) > 0.9 * len(honest.rows)
+def channels(op):
+    return op.mid_channels or op.out_channels
+
+
+ODD_DEVICES = {
+    "squeeze-excite leaves the accelerator": lambda op, ms: ms + 0.6 * op.squeeze_excite,
+    "squeeze-excite takes ten times as long": lambda op, ms: ms * (10 if op.squeeze_excite else 1),
+    "kernel 7 has no fast path": lambda op, ms: ms * (12 if op.kernel == 7 else 1),
+    "kernel 3 has a fast path of its own": lambda op, ms: ms * (0.15 if op.kernel == 3 else 1),
+    "hswish runs on the processor": lambda op, ms: ms + 0.4 * (op.activation == "hswish"),
+    "twice as slow from 32 channels on": lambda op, ms: ms * (1.9 if channels(op) >= 32 else 1),
+    "five times as fast at multiples of 32 channels": lambda op, ms: ms * (0.2 if channels(op) % 32 == 0 else 1),
+    "channels are computed by 64": lambda op, ms: ms * (-(-channels(op) // 64) * 64) / channels(op),
+    "few channels are slower than many": lambda op, ms: ms * (6 if channels(op) < 64 else 1),
+    "large images do not fit its memory": lambda op, ms: ms * (4 if op.in_height >= 40 else 1),
+    "strides are slow": lambda op, ms: ms * (7 if op.stride == 2 else 1),
+    "the head runs elsewhere": lambda op, ms: ms + 5.0 * (op.family == "head"),
+    "a call costs more than any work": lambda op, ms: 1.0 + 0.05 * ms,
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("space", sorted(SPACES))
+@pytest.mark.parametrize("name", sorted(ODD_DEVICES))
+def test_a_true_table_of_an_odd_device_may_be_used(name, space, seed):
+    """Rows are compared inside their kind: what a whole kind shares is information, not a reason to block the table."""
+    generator = np.random.default_rng(seed)
+    whims = np.exp(0.02 * generator.standard_normal(10_000))
+    rows = {op: Measurement(ODD_DEVICES[name](op, ms) * w) for (op, ms), w in zip(truth(space, seed).items(), whims)}
+    findings = trust.review_table(LatencyTable(CONTEXT, rows))
+    assert not trust.needs_review(findings), [f for f in findings if f.severity == "review"]
+
+
+@pytest.mark.parametrize("name", ["squeeze-excite leaves the accelerator", "kernel 7 has no fast path"])
+def test_an_odd_kind_is_named_once_and_a_wrong_row_of_it_is_still_found(name):
+    values = truth("digits-mbv3")
+    rows = {op: Measurement(ODD_DEVICES[name](op, ms)) for op, ms in values.items()}
+    kinds = [f.message for f in trust.review_table(LatencyTable(CONTEXT, rows)) if f.kind == "odd_kind"]
+    assert 1 <= len(kinds) <= 6 and any("squeeze-excite" in m or "kernel 7" in m for m in kinds)
+    for op in list(rows)[::12]:
+        wrong = dict(rows) | {op: Measurement(rows[op].median_ms * 1e-2)}
+        assert op.text in {f.operator for f in trust.review_table(LatencyTable(CONTEXT, wrong)) if f.severity == "review"}
+
+
+def test_the_npu_of_the_public_case_may_be_used_with_its_squeeze_excite_named():
+    """A table of 0.02 ms + work, and 0.6 ms more for every block with squeeze-excite (coremltools#657, tpu#556)."""
+    rows = {}
+    for resolution in (8, 12, 16):
+        for op in all_operators(space_named("digits-mbv3"), resolution):
+            rows[op] = Measurement(round(0.02 + op.macs / 5e7 + 0.6 * op.squeeze_excite, 6))
+    findings = trust.review_table(LatencyTable(CONTEXT, rows))
+    assert findings and not trust.needs_review(findings)
+    assert any("with squeeze-excite" in f.message and "0.6" in f.message for f in findings)
 
 
 def test_f7_identical_repeats_and_identical_rows(honest):
@@ -132,11 +179,6 @@ def test_f8_a_known_ratio_makes_the_gate_narrow():
 def test_f9_verified_within_ten_percent_only():
     assert trust.verified(10.0, 10.9) and trust.verified(10.0, 9.1)
     assert not trust.verified(10.0, 11.1) and not trust.verified(10.0, 5.0)
-
-
-def test_f10_longer_than_the_session():
-    rows = [Measurement(100.0, 90.0, 1.0, 30)] * 10
-    assert trust.check_durations(rows, wall_s=5.0) and not trust.check_durations(rows, wall_s=60.0)
 
 
 def test_f2_sentinel_through_the_session():
