@@ -15,10 +15,7 @@ import numpy as np
 
 from latency_tables.table import LatencyTable
 from latency_tables.trust import Finding
-
-UNITS_MS: Final[Mapping[str, float]] = {"ms": 1.0, "us": 1e-3, "ns": 1e-6, "s": 1e3}
-"""Milliseconds in one of each unit that a table may be given in."""
-NAMES: Final = {"us": "microseconds", "ns": "nanoseconds", "s": "seconds"}
+from latency_tables.units import NAMES, UNITS_MS
 
 PUBLISHED: Final[Mapping[str, tuple[float, float]]] = {
     "Samsung Galaxy S7": (7.8e5, 3.2e6),

@@ -263,12 +263,12 @@ class BespokeClient:
     def remove_device(self, name: str) -> None:
         self.call("DELETE", f"/v1/devices/{_name(name)}")
 
-    def upload_table(self, name: str, data: bytes, media_type: str, add: bool = False) -> Json:
+    def upload_table(self, name: str, data: bytes, media_type: str, add: bool = False, unit: str = "ms") -> Json:
         """Register a latency profile (`application/json` or `text/csv`): the whole table or nothing.
 
-        add: to the rows of the table in use.
+        add: to the rows of the table in use. unit: what its latencies are given in: ms, us, ns or s.
         """
-        params = {"mode": "add"} if add else {}
+        params = {**({"mode": "add"} if add else {}), **({"unit": unit} if unit != "ms" else {})}
         path = f"/v1/devices/{_name(name)}/tables"
         return _object(self.call("POST", path, content=data, headers={"Content-Type": media_type}, params=params))
 

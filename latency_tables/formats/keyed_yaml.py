@@ -15,9 +15,10 @@ from latency_tables.errors import InvalidMeasurement, InvalidOperator, InvalidTa
 from latency_tables.formats.native_json import MAX_ROWS
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
+from latency_tables.units import MS, to_ms
 
 MAX_BYTES: Final = 64 * 2**20
-HEAD_PARTS: Final = ("AvgPool2D", "Conv_2", "Logits")
+MEANS: Final = "the file gives means only; they stand in for medians"
 _NUMBER: Final = re.compile(r"[0-9]{1,30}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _SHAPES: Final = re.compile(
     r"(Conv|Conv_1|Conv_2|AvgPool2D|Logits)-input:(\d+)x(\d+)x(\d+)-output:(?:(\d+)x(\d+)x)?(\d+)", re.ASCII
@@ -27,11 +28,11 @@ _SHOWN: Final = 20
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of the file. line: from 1 on. mean_ms, count: as written."""
+    """One row of the file. line: from 1 on. mean, count: as written."""
 
     line: int
     key: str
-    mean_ms: float
+    mean: float
     count: int | None
 
 
@@ -128,8 +129,13 @@ def _entry(line: int, key: str, pairs: Sequence[tuple[str, str]]) -> Entry:
     return Entry(line, key, float(fields["mean"]), None if count is None else int(count))
 
 
-def collect(entries: Sequence[Entry], operator_of: Callable[[Entry], Operator | None], head: Head) -> dict[Operator, Measurement]:
-    """Rows by operator; `operator_of` returns None for the parts of the head. Raises InvalidTable with line numbers."""
+def collect(
+    entries: Sequence[Entry], operator_of: Callable[[Entry], Operator | None], head: Head, unit: str = MS
+) -> dict[Operator, Measurement]:
+    """Rows by operator; `operator_of` returns None for the parts of the head. Raises InvalidTable with line numbers.
+
+    unit: what the means are given in.
+    """
     rows: dict[Operator, Measurement] = {}
     parts: dict[str, Entry] = {}
     wrong: list[tuple[int, str]] = []
@@ -141,16 +147,16 @@ def collect(entries: Sequence[Entry], operator_of: Callable[[Entry], Operator | 
             elif operator in rows:
                 raise InvalidTable("another row describes the same operator")
             else:
-                rows[operator] = Measurement(entry.mean_ms, count=entry.count)
+                rows[operator] = Measurement(to_ms(entry.mean, unit), count=entry.count)
         except (InvalidTable, InvalidOperator, InvalidMeasurement) as error:
             wrong.append((entry.line, str(error)))
     _refuse(wrong)
     if parts:
-        rows.update(_head(parts, head))
+        rows.update(_head(parts, head, unit))
     return rows
 
 
-def _head(parts: dict[str, Entry], head: Head) -> dict[Operator, Measurement]:
+def _head(parts: dict[str, Entry], head: Head, unit: str) -> dict[Operator, Measurement]:
     wanted = {"AvgPool2D", "Logits"} | ({head.feature_key} if head.feature_key else set())
     lines = sorted(entry.line for entry in parts.values())
     if set(parts) != wanted:
@@ -160,7 +166,8 @@ def _head(parts: dict[str, Entry], head: Head) -> dict[Operator, Measurement]:
     mid = features if head.feature_key else 0
     operator = Operator("head", h, w, c, classes, 1, 1, mid, False, False, head.activation, 1)
     counts = [entry.count for entry in parts.values() if entry.count is not None]
-    return {operator: Measurement(sum(entry.mean_ms for entry in parts.values()), count=min(counts) if counts else None)}
+    total = sum(entry.mean for entry in parts.values())
+    return {operator: Measurement(to_ms(total, unit), count=min(counts) if counts else None)}
 
 
 def input_output(key: str) -> tuple[str, tuple[int, int, int], tuple[int, int, int]]:

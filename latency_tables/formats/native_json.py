@@ -11,6 +11,7 @@ from latency_tables.errors import ContextMismatch, InvalidMeasurement, InvalidOp
 from latency_tables.measurement import LATER_FIELDS, Context, Measurement
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
+from latency_tables.units import MS, to_ms
 
 MAX_ROWS: Final = 1_000_000
 REQUIRED: Final = ("operator", "median_ms")
@@ -62,17 +63,22 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def read(data: bytes | str, context: Context | None = None) -> LatencyTable:
-    """Read a table. Raises InvalidTable with row numbers from 1 on; ContextMismatch where `context` is given and differs."""
+def read(data: bytes | str, context: Context | None = None, unit: str = MS, notes: list[str] | None = None) -> LatencyTable:
+    """Read a table. Raises InvalidTable with row numbers from 1 on; ContextMismatch where `context` is given and differs.
+
+    unit: what its latencies are given in. notes: nothing is read otherwise than it is written, so nothing is added.
+    """
     document = loads(data)
     if not isinstance(document, dict) or set(document) != {"context", "rows"}:
-        raise InvalidTable('a latency table is {"context": {...}, "rows": [...]} and nothing else')
+        foreign = isinstance(document, dict) and any(key.partition(":")[0].endswith("-input") for key in document)
+        hint = "; this looks like a table of once-for-all or ProxylessNAS: use `bespoke tables convert`" if foreign else ""
+        raise InvalidTable('a latency table is {"context": {...}, "rows": [...]} and nothing else' + hint)
     own = context_from(document["context"])
     if context is not None and own != context:
         raise ContextMismatch("the table was measured in another context than the device's; register a device of that context")
     if not isinstance(document["rows"], list):
         raise InvalidTable("rows must be a list")
-    return LatencyTable(own, rows_from(document["rows"]))
+    return LatencyTable(own, rows_from(document["rows"], unit))
 
 
 def context_from(data: Any) -> Context:
@@ -92,11 +98,11 @@ def _plain(text: str) -> bool:
     return 1 <= len(text) <= 128 and text.isprintable()
 
 
-def rows_from(rows: Sequence[Any]) -> dict[Operator, Measurement]:
+def rows_from(rows: Sequence[Any], unit: str = MS) -> dict[Operator, Measurement]:
     """Rows from plain values (parsed JSON), all or nothing. Raises InvalidTable with row numbers."""
     if len(rows) > MAX_ROWS:
         raise InvalidTable(f"a table has at most {MAX_ROWS} rows")
-    collector = RowCollector()
+    collector = RowCollector(unit=unit)
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not row.keys() <= _COLUMNS or not row.keys() >= set(REQUIRED):
             collector.wrong(number, f"a row is an object with {', '.join(REQUIRED)} and, if known, {', '.join(OPTIONAL)}")
@@ -106,9 +112,13 @@ def rows_from(rows: Sequence[Any]) -> dict[Operator, Measurement]:
 
 
 class RowCollector:
-    """Gathers rows of any format, their errors with row numbers, and refuses duplicates."""
+    """Gathers rows of any format, their errors with row numbers, and refuses duplicates.
 
-    def __init__(self, place: str = "row {row}") -> None:
+    place: how an error says where it is. header_line: the line above row 1. unit: of the latencies as they are added.
+    """
+
+    def __init__(self, place: str = "row {row}", header_line: int = 1, unit: str = MS) -> None:
+        self._header_line, self._unit = header_line, unit
         self._rows: dict[Operator, Measurement] = {}
         self._first: dict[Operator, int] = {}
         self._wrong: list[tuple[int, str]] = []
@@ -135,7 +145,7 @@ class RowCollector:
                 self.wrong(number, f"{name} must be a {'whole ' if name == 'count' else ''}number")
                 return
         try:
-            self.put(number, Operator.parse(text), _measurement(numbers))
+            self.put(number, Operator.parse(text), _measurement(numbers, self._unit))
         except (InvalidOperator, InvalidMeasurement) as error:
             self.wrong(number, str(error))
 
@@ -151,16 +161,17 @@ class RowCollector:
         """All rows, or InvalidTable that lists the first wrong ones."""
         if self._wrong:
             number, reason = self._wrong[0]
-            place = self._place.format(row=number, line=number + 1)
+            place = self._place.format(row=number, line=number + self._header_line)
             raise InvalidTable(f"{self._count} row(s) are wrong, nothing was taken; first, {place}: {reason}", self._wrong)
         if not self._rows:
             raise InvalidTable("the table has no rows")
         return self._rows
 
 
-def _measurement(numbers: Mapping[str, Any]) -> Measurement:
+def _measurement(numbers: Mapping[str, Any], unit: str) -> Measurement:
     try:
         values = {name: None if value is None else float(value) for name, value in numbers.items() if name != "count"}
+        values |= {name: to_ms(value, unit) for name, value in values.items() if value is not None and name.endswith("_ms")}
     except OverflowError:
         raise InvalidMeasurement("a number is out of range") from None
     count = numbers["count"]

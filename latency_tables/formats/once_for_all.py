@@ -12,10 +12,11 @@ import re
 from typing import Final
 
 from latency_tables.errors import InvalidTable
-from latency_tables.formats.keyed_yaml import Entry, Head, collect, input_output, read_entries, stride_of
+from latency_tables.formats.keyed_yaml import MEANS, Entry, Head, collect, input_output, read_entries, stride_of
 from latency_tables.measurement import Context
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
+from latency_tables.units import MS
 
 _BLOCK: Final = re.compile(
     r"expanded_conv-input:(\d+)x(\d+)x(\d+)-output:(\d+)x(\d+)x(\d+)-expand:(\d+)-kernel:(\d+)-stride:(\d+)"
@@ -24,11 +25,13 @@ _BLOCK: Final = re.compile(
 )
 
 
-def read(data: bytes | str, context: Context | None) -> LatencyTable:
-    """Read a table. Raises InvalidTable with line numbers."""
+def read(data: bytes | str, context: Context | None, unit: str = MS, notes: list[str] | None = None) -> LatencyTable:
+    """Read a table. Raises InvalidTable with line numbers. unit: what its means are given in; notes: what was understood."""
     if context is None:
         raise InvalidTable("a once-for-all table does not hold its context; say which device it belongs to")
-    return LatencyTable(context, collect(read_entries(data), _operator, Head(activation="hswish", feature_key="Conv_2")))
+    if notes is not None:
+        notes.append(MEANS)
+    return LatencyTable(context, collect(read_entries(data), _operator, Head(activation="hswish", feature_key="Conv_2"), unit))
 
 
 def _operator(entry: Entry) -> Operator | None:

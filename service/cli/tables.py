@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -11,12 +10,13 @@ import typer
 from rich.markup import escape
 
 from latency_tables.errors import InvalidTable
-from latency_tables.formats import hat_csv
-from latency_tables.formats.catalog import FORMATS, format_named
+from latency_tables.formats import csv_rows, hat_csv
+from latency_tables.formats.catalog import FORMATS
 from latency_tables.formats.native_json import context_from, loads
 from latency_tables.measurement import Context
 from service.cli.connection import client
 from service.cli.screen import age, as_json, errors, grid, say
+from service.cli.table_files import read_tables, table_files, unpacked
 from service.client import BespokeClient
 
 app = typer.Typer(no_args_is_help=True, help="Import, choose, export and convert latency tables.")
@@ -25,27 +25,58 @@ _HAT: Final = "hat"  # whole transformers, so probes and no table
 _MEDIA: Final = {".json": "application/json", ".csv": "text/csv"}
 
 Device = Annotated[str, typer.Argument(help="Name of a registered device.")]
+Files = Annotated[
+    list[Path], typer.Argument(help="Tables: files, packed with gzip or not, or a folder of them.", exists=True, readable=True)
+]
+Form = Annotated[
+    str | None, typer.Option("--format", help=f"One of {', '.join([*FORMATS, _HAT])}; left out: by what is in the file.")
+]
+
+
+class LatencyUnit(StrEnum):
+    """What the latencies of a file may be given in."""
+
+    ms = "ms"
+    us = "us"
+    ns = "ns"
+    s = "s"
+
+
+Unit = Annotated[
+    LatencyUnit, typer.Option("--unit", help="What the latencies are given in, where the names of the columns do not say.")
+]
 Version = Annotated[str, typer.Argument(help="Number or id of a version; `bespoke tables list` shows them.")]
 
 
 @app.command("import")
 def import_table(
     device: Device,
-    file: Annotated[Path, typer.Argument(help="A .json or .csv table.", exists=True, dir_okay=False, readable=True)],
+    files: Files,
     add: Annotated[bool, typer.Option("--add", help="Add the rows to those of the table in use.")] = False,
+    unit: Unit = LatencyUnit.ms,
+    form: Form = None,
 ) -> None:
     """Register a latency profile: the whole table or nothing. Wrong rows are named by their numbers.
 
-    What was imported last is in use, the same file again too.
+    What was imported last is in use, the same file again too. A CSV has the columns operator and median_ms, and may have
+    lower_quartile_ms, mad_ms, count and others; it takes the device's context. A JSON table carries its context, which must
+    be the device's. Tables of once-for-all and ProxylessNAS are recognised; several files, or a folder, make one table.
 
-    A CSV has the header operator,median_ms,lower_quartile_ms,mad_ms,count (the first two are required) and takes the
-    device's context; a JSON table carries its context, which must be the device's.
+    Examples:
 
-    Example: [cyan]bespoke tables import pixel7 pixel7.csv[/]
+    [cyan]bespoke tables import pixel7 pixel7.csv[/]
+
+    [cyan]bespoke tables import jetson latency_tables_of_jetson/ --add[/]
     """
-    media = media_type(file)
+    found = table_files(files, form)
     with client() as service:
-        made = service.upload_table(device, file.read_bytes(), media, add)
+        if len(found) == 1 and found[0].taken_by_service:
+            media, data = str(found[0].form.media_type), found[0].data
+        else:
+            context = context_from(service.device(device)["context"])
+            media, data = "text/csv", csv_rows.write(read_tables(found, context, unit, _tell))
+            unit = LatencyUnit.ms
+        made = service.upload_table(device, data, media, add, unit)
     say(f"{escape(device)}: table {made['id']} with {made['rows']:,} rows, {made['state'].replace('_', ' ')}")
     if made["replaced"]:
         say(f"  {made['replaced']:,} rows of the table in use have other values now")
@@ -53,7 +84,11 @@ def import_table(
     for covered in made.get("coverage") or []:
         say(f"  {coverage_text(covered)}")
     for warning in made.get("warnings") or []:
-        errors.print(f"[yellow]warning[/]: {escape(str(warning))}")
+        _tell(str(warning))
+
+
+def _tell(warning: str) -> None:
+    errors.print(f"[yellow]warning[/]: {escape(warning)}")
 
 
 @app.command("list")
@@ -169,48 +204,44 @@ def export_table(
 
 @app.command()
 def convert(
-    file: Annotated[Path, typer.Argument(help="Table in another form.", exists=True, dir_okay=False, readable=True)],
+    files: Files,
     output: Annotated[Path, typer.Option("-o", "--output", help="A .json or .csv file to write.")],
-    form: Annotated[
-        str | None, typer.Option("--format", help=f"One of {', '.join([*FORMATS, _HAT])}; left out: by the file's ending.")
-    ] = None,
+    form: Form = None,
     device: Annotated[str | None, typer.Option(help="Take the context of this registered device.")] = None,
     context: Annotated[
         Path | None, typer.Option(help="JSON file of the context the latencies were measured in.", exists=True, dir_okay=False)
     ] = None,
+    unit: Unit = LatencyUnit.ms,
 ) -> None:
-    """Turn a table of another project into one that `tables import` reads. Works without a service.
+    """Turn tables of other projects into one that `tables import` reads. Works without a service.
 
-    A form that does not say in which context it was measured needs --device or --context.
+    Several files, or a folder with a file for each resolution, make one table. A form that does not say in which context it
+    was measured needs --device or --context.
 
     Examples:
 
-    [cyan]bespoke tables convert note10_lookup_table.yaml --format once-for-all --device note10 -o note10.csv[/]
+    [cyan]bespoke tables convert note10_lookup_table.yaml --device note10 -o note10.csv[/]
 
-    [cyan]bespoke tables convert board.json -o board.csv[/]
+    [cyan]bespoke tables convert latency_table@jetson/ --device jetson -o jetson.csv[/]
     """
     if form == _HAT:
-        probes = hat_csv.read(_bytes(file))
-        output.write_bytes(hat_csv.write(probes))
-        say(f"{output}  {len(probes):,} measured transformers, checked; they are probes, not rows of a table")
+        _convert_probes(files, output)
         return
-    chosen = format_named(form or file.name.removesuffix(".gz").rpartition(".")[2].lower())
     write = FORMATS[output.suffix.lower().lstrip(".")].write if media_type(output) else None
-    table = chosen.read(_bytes(file), _context(device, context))
+    table = read_tables(table_files(files, form), _context(device, context), unit, _tell)
     if write is None:
         raise InvalidTable(f"{output.name}: this form is only read; write a .json or a .csv file")
     output.write_bytes(write(table))
-    say(f"{output}  {len(table.rows):,} rows")
+    say(f"{output}  {len(table.rows):,} rows" + (f" from {len(files)} files" if len(files) > 1 else ""))
 
 
-def _bytes(file: Path) -> bytes:
-    """Content of a file, unpacked where it ends in .gz."""
-    if file.suffix != ".gz":
-        return file.read_bytes()
-    try:
-        return gzip.decompress(file.read_bytes())
-    except (OSError, EOFError, zlib.error):
-        raise InvalidTable(f"{file.name} is not a gzip file, or a damaged one; unpack it, or fetch it again") from None
+def _convert_probes(files: list[Path], output: Path) -> None:
+    """HAT's whole transformers, checked and written again."""
+    if len(files) != 1 or files[0].is_dir():
+        raise InvalidTable("--format hat takes one file")
+    probes = hat_csv.read(unpacked(files[0]))
+    output.write_bytes(hat_csv.write(probes))
+    say(f"{output}  {len(probes):,} measured transformers, checked; they are probes, not rows of a table")
 
 
 def _context(device: str | None, file: Path | None) -> Context | None:

@@ -29,6 +29,8 @@ from service.routes.devices import device_of
 from service.schemas.devices import AcceptIn, TableCreated, TableList, TableView
 
 router = APIRouter(route_class=GuardedRoute, tags=["devices"])
+Mode = Literal["replace", "add"]
+Unit = Literal["ms", "us", "ns", "s"]
 OVER_HTTP: Final[dict[str, Format]] = {f.media_type: f for f in FORMATS.values() if f.over_http and f.media_type}
 WRITERS: Final = {media_type: f.write for media_type, f in OVER_HTTP.items() if f.write}
 _BODIES: Final[dict[str, Any]] = {
@@ -51,18 +53,24 @@ _one_at_a_time = anyio.CapacityLimiter(2)  # a table of a million rows takes muc
     openapi_extra=needs("devices:write", TABLE, **_BODIES),
 )
 async def register(
-    name: str, request: Request, services: Service, caller: Caller, mode: Literal["replace", "add"] = "replace"
+    name: str, request: Request, services: Service, caller: Caller, mode: Mode = "replace", unit: Unit = "ms"
 ) -> TableCreated:
-    """Register a latency profile, JSON or CSV: the whole table or nothing; `mode=add` adds its rows to the table in use."""
+    """Register a latency profile, JSON or CSV: the whole table or nothing; `mode=add` adds its rows to the table in use.
+
+    `unit` is what its latencies are given in, where the names of the columns do not say: `ms`, `us`, `ns` or `s`.
+    """
     data = await request.body()
     media_type = request.headers["content-type"].partition(";")[0].strip().lower()
-    return await run_sync(_register, services, caller, name, data, OVER_HTTP[media_type], mode, limiter=_one_at_a_time)
+    form = OVER_HTTP[media_type]
+    return await run_sync(_register, services, caller, name, data, form, mode, unit, limiter=_one_at_a_time)
 
 
-def _register(services: Services, caller: Identity, name: str, data: bytes, form: Format, mode: str) -> TableCreated:
+def _register(services: Services, caller: Identity, name: str, data: bytes, form: Format, mode: str, unit: str) -> TableCreated:
     with services.sessions() as session:
         context = table_rows.context_of(device_of(session, caller.tenant_id, name))
-    incoming = Incoming(read_table(data, form, context))
+    notes: list[str] = []
+    table = read_table(data, form, context, unit, notes)
+    incoming = Incoming(table, tuple(notes))
     if mode == ADD:
         with services.sessions() as session:
             device = device_of(session, caller.tenant_id, name)
@@ -71,10 +79,10 @@ def _register(services: Services, caller: Identity, name: str, data: bytes, form
         return register_table(session, services, device_of(session, caller.tenant_id, name), incoming, caller.name)
 
 
-def read_table(data: bytes, form: Format, context: Context) -> LatencyTable:
+def read_table(data: bytes, form: Format, context: Context, unit: str, notes: list[str]) -> LatencyTable:
     """The table in a body. Raises InvalidTable with row numbers, or Problem with code `context_mismatch`."""
     try:
-        return form.read(data, context)
+        return form.read(data, context, unit, notes)
     except ContextMismatch as mismatch:
         raise Problem("context_mismatch", str(mismatch), errors=[error("/context", "context_mismatch", str(mismatch))]) from None
 

@@ -180,6 +180,75 @@ def test_a_space_that_the_new_table_leaves_out_goes_on_with_the_one_before(api: 
     assert api.post("/v1/searches", search_request(api.add_supernet(), 100.0)).status_code == 202
 
 
+def us_table(api: Api, query: str = "") -> dict[str, Any]:
+    body = {"context": CONTEXT, "rows": rows_times(1e3)}
+    answer = api.post(f"/v1/devices/phone/tables{query}", body)
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e6, 1e-3])
+def test_values_in_another_unit_are_looked_at_before_they_are_used(api: Api, factor: float) -> None:
+    """Also on the first device of a fresh service: published devices are known."""
+    api.add_device("phone")
+    made = api.add_table("phone", rows_times(factor))
+    assert made["state"] == "needs_review" and not made["in_use"]
+    assert any("times" in w and "known here" in w for w in made["warnings"])
+    again = api.add_table("phone")
+    assert again["in_use"], "the right table afterwards is used"
+    (warning,) = (w for w in api.add_table("phone", rows_times(0.999 * factor))["warnings"] if "version 2" in w)
+    assert "of this device" in warning, "and a wrong one after it is held against it"
+
+
+def test_a_unit_that_is_said_is_read(both: Api) -> None:
+    both.add_device("phone")
+    made = us_table(both, "?unit=us")
+    assert made["state"] == "ready" and made["in_use"] and made["warnings"] == []
+    back = both.get(f"/v1/devices/phone/tables/{made['id']}", headers={"Accept": "text/csv"}).text
+    wanted = {r["operator"]: r["median_ms"] for r in table_rows()}
+    assert {r["operator"]: float(r["median_ms"]) for r in csv.DictReader(io.StringIO(back))} == pytest.approx(wanted)
+    is_problem(both.post("/v1/devices/phone/tables?unit=hours", {"context": CONTEXT, "rows": table_rows()}), 422)
+
+
+def test_a_table_that_networks_of_the_device_contradict_is_looked_at(api: Api) -> None:
+    from latency_tables.operators import Operator
+    from supernets.spaces.lowering import lower
+
+    api.add_device("phone")
+    times = {Operator.parse(r["operator"]): r["median_ms"] for r in table_rows()}
+    samples = [
+        {"space": SPACE.name, "architecture": SPACE.to_json(a), "latency_ms": sum(times[op] for op in lower(SPACE, a))}
+        for a in (SPACE.largest(), SPACE.smallest())
+    ]
+    assert api.post("/v1/devices/phone/probes", {"samples": samples}).status_code == 201
+    made = api.add_table("phone", rows_times(25.0))
+    assert made["state"] == "needs_review"
+    assert any("2 whole networks measured on this device take 1/25 of the sum" in w for w in made["warnings"])
+    assert api.add_table("phone")["in_use"]
+
+
+def test_a_csv_of_a_spreadsheet_is_taken_and_what_was_read_is_said(api: Api) -> None:
+    api.add_device("phone")
+    lines = ["operator;who;median_ms", *(f"{r['operator']};me;{r['median_ms']:.9f}".replace(".", ",") for r in table_rows())]
+    answer = api.call("POST", "/v1/devices/phone/tables", content="\r\n".join([*lines, ";;", ""]).encode("utf-16"), headers=CSV)
+    assert answer.status_code == 201, answer.text
+    said = " ".join(answer.json()["warnings"])
+    assert answer.json()["in_use"] and answer.json()["rows"] == len(table_rows())
+    assert "UTF-16" in said and "semicolon" in said and "decimal commas" in said and "ignored: who" in said
+
+
+def test_the_npu_of_the_public_case_is_ready_with_its_oddity_as_a_warning(api: Api) -> None:
+    from latency_tables.operators import Operator
+
+    api.add_device("phone")
+    ops = [Operator.parse(r["operator"]) for r in table_rows()]
+    rows = [{"operator": o.text, "median_ms": round(0.02 + o.macs / 5e7 + 0.6 * o.squeeze_excite, 6)} for o in ops]
+    made = api.add_table("phone", rows)
+    assert made["state"] == "ready" and made["in_use"]
+    assert any("with squeeze-excite" in w for w in made["warnings"])
+
+
 def test_tables_of_an_older_database_keep_their_order(tmp_path: Path) -> None:
     from alembic import command
 
