@@ -32,7 +32,7 @@ from supernets.training.job import WEIGHTS, Job, load_supernet, train
 def compared(supernet: Supernet, dataset: Dataset, recipe_name: str, shares: list[float], seed: int) -> list[dict[str, Any]]:
     """One entry for each budget, a share of the range of multiply-adds."""
     space, recipe = supernet.space, recipe_named(recipe_name)
-    settings = gate_settings(recipe_name, steps_per_epoch(dataset, recipe))
+    settings = gate_settings(recipe, steps_per_epoch(dataset, recipe))
     own = Evaluator(supernet, dataset)
     score_table = score(own, 160, np.random.default_rng(seed)).dense()
     cost = dense_from(space, lambda op: op.macs / 1e6)

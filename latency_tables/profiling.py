@@ -4,7 +4,7 @@ Calls are warmed up and repeated until one sample is well above the timer's reso
 short rounds, every round in a new random order, so that a slow spell of the machine hits all operators alike. A
 sentinel operator is timed all through; a segment of rounds in which it drifted is discarded and taken again after a
 pause. What is still noisy is repeated, then flagged. Reported are median, lower quartile and MAD, never a mean: with
-3 % outliers a drift check on means gives 74 % false alarms, on medians none (reference/threats_and_tests.md, F2).
+3 % outliers a drift check on means gives 74 % false alarms, on medians none.
 """
 
 from __future__ import annotations

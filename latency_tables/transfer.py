@@ -4,7 +4,7 @@ A latency is x . w: x says which cells of the additive table a network uses, w a
 devices give a Gaussian prior over w: their mean, how they differ from it, and how whole groups of cells (the same
 choice, the same stage) become dearer or cheaper together. The posterior given the measured networks is again an
 additive table. How much each part of the prior counts is averaged over a small grid by marginal likelihood (empirical
-Bayes; reference/search_and_latency.md, 6.4). Which networks to measure is chosen by greedy reduction of the posterior
+Bayes). Which networks to measure is chosen by greedy reduction of the posterior
 variance. Unlike HELP (Lee et al., NeurIPS 2021) nothing is meta-trained, and the exact search runs on the result.
 """
 

@@ -1,7 +1,7 @@
 """Is a table to be believed? Consistency within kinds of operators, units, replays, replication, drift.
 
 Every check is a pure function. A finding of severity `review` keeps a table from being used silently; a `warning` is shown.
-The cases are F1 to F11 of the threat list: a cross-check against whole networks finds wrong units and wrong scales but
+docs/devices.md lists every finding with its meaning. A cross-check against whole networks finds wrong units and wrong scales but
 misses single poisoned entries, so these are found by comparing each row with what the others say about such an operator.
 """
 

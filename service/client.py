@@ -360,7 +360,7 @@ class BespokeClient:
     # -- searches, jobs, models -------------------------------------------------------------------------------------
 
     def search(self, request: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
-        """Queue a search job (API.md, `POST /v1/searches`). Sent twice with one key, it is one job."""
+        """Queue a search job (docs/api.md, `POST /v1/searches`). Sent twice with one key, it is one job."""
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return Job.read(_object(self.call("POST", "/v1/searches", json=dict(request), headers=headers)))
 

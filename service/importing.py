@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -28,8 +28,8 @@ from supernets.accuracy_refinement import Refinement, refine, summary, to_json
 from supernets.scores import read_scores
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
+from supernets.training.catalog import IMPORTED
 
-RECIPE: Final = "imported"
 Result = TypeVar("Result")
 
 
@@ -81,7 +81,7 @@ def import_supernet(settings: Settings, file: Path, space_name: str, format_name
             supernet_rows.digest_of(inputs),
             space=space.name,
             dataset=dataset,
-            recipe=RECIPE,
+            recipe=IMPORTED,
             seed=0,
             classes=space.classes,
         )

@@ -93,6 +93,25 @@ def test_paths_of_the_tree_that_are_named_exist(page: Path) -> None:
         assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
+NAMED_PAGE = re.compile(r"(?<![\w/.-])([\w./-]*\w\.md)\b")
+WITHOUT_PAGE = re.compile(r"\bthreat list\b|\bDESIGN (?:let|says|proposed|wants)\b|\bthe brief\b")
+WRITTEN_BY_PROGRAMS = {"report.md"}  # results of commands
+
+
+def test_every_page_that_a_file_names_is_in_the_tree() -> None:
+    dangling = {}
+    for folder in ("latency_tables", "supernets", "service", "worker", "benchmarks", "tests", "docs", "."):
+        found = (ROOT / folder).glob("*" if folder == "." else "**/*")
+        for source in (path for path in found if path.suffix in (".py", ".md") and path.name != "test_docs.py"):
+            words = source.read_text(encoding="utf-8")
+            places = (ROOT, ROOT / "docs", source.parent)
+            named = {name for name in NAMED_PAGE.findall(words) if not any((place / name).exists() for place in places)}
+            named |= set(WITHOUT_PAGE.findall(words))
+            if named - WRITTEN_BY_PROGRAMS:
+                dangling[str(source.relative_to(ROOT))] = sorted(named - WRITTEN_BY_PROGRAMS)
+    assert not dangling, "name a page of docs/, or say the fact itself"
+
+
 def test_no_page_names_a_path_of_some_machine() -> None:
     for page in PAGES:
         assert not re.search(r"/work/|/home/|/root/|C:\\\\", page.read_text()), page.name

@@ -7,6 +7,7 @@ heartbeat, end of file means that the worker is gone, and then the child ends to
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import resource
@@ -21,8 +22,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+from latency_tables.blas import one_thread_unless_asked
 from service.settings import Settings
-from worker.steps import ChildCrashed, StepFailed
+from worker.steps import ChildCrashed, StepFailed, WorkerStopping
 
 POLL_S: Final = 0.2
 BEAT_S: Final = 1.0
@@ -42,16 +44,14 @@ _KEPT: Final = (
 _KEPT_BEGINNINGS: Final = ("OMP_", "MKL_", "OPENBLAS_", "GLOO_", "NCCL_")
 OUT_OF_MEMORY: Final = ("MemoryError", "not enough memory", "out of memory")
 _TAIL_BYTES: Final = 2000
+log = logging.getLogger("bespoke.worker")
 
 
 def scrubbed_environment(threads: int | None = None) -> dict[str, str]:
     """What a child may know: no database address, no keys."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     kept |= {name: value for name, value in os.environ.items() if name.startswith(_KEPT_BEGINNINGS)}
-    # Threads that wait must not spin: on a machine that does other things too, spinning costs more than waking up.
-    kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # numpy's matrices are small here: a second thread gains little, and on a busy machine its waiting costs more than the work.
-    kept.setdefault("OPENBLAS_NUM_THREADS", "1")
+    one_thread_unless_asked(kept)
     if threads is not None:
         kept["OMP_NUM_THREADS"] = str(threads)
     return kept | {"PYTHONUNBUFFERED": "1", "PYTHONHASHSEED": "0"}
@@ -69,6 +69,7 @@ class Child:
 
     check: called several times a second while the caller waits; what it raises ends the wait.
     memory_bytes: limit of its address space, 0 for none. timeout_s: how long it may work at a time, None for ever.
+    grace_s: how long it may go on after SIGTERM where the worker stops, to keep what it has done; else it is killed at once.
     """
 
     def __init__(
@@ -80,11 +81,13 @@ class Child:
         check: Callable[[], None],
         memory_bytes: int = 0,
         timeout_s: float | None = None,
+        grace_s: float = 0.0,
     ) -> None:
         self.what = what
         self._check = check
         self._log = log
         self._timeout_s = timeout_s
+        self._grace_s = grace_s
         self._started = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as errors:
@@ -112,6 +115,9 @@ class Child:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # Only then: one that lost its job must write nothing more, and a cancelled job ends within seconds.
+        if isinstance(error, WorkerStopping) and self._grace_s:
+            self._ask_to_end()
         self.close()
 
     def _limit(self, memory_bytes: int) -> None:
@@ -148,6 +154,19 @@ class Child:
             if message.get("event") == "error":
                 raise StepFailed(str(message.get("type", "Error")), str(message.get("message", "")), message.get("detail"))
             yield message
+
+    def _ask_to_end(self) -> None:
+        """SIGTERM, and a bounded wait. A group that torchrun leads is asked through torchrun, which tells its ranks."""
+        self._process.terminate()
+        try:
+            code = self._process.wait(self._grace_s)
+        except subprocess.TimeoutExpired:
+            log.warning(
+                "child was killed: what it did since its last checkpoint is lost",
+                extra={"child": self.what, "waited_s": self._grace_s},
+            )
+        else:
+            log.info("child ended when told to", extra={"child": self.what, "code": code})
 
     def close(self) -> None:
         """Kill the group and reap the child; nothing of it is left behind."""

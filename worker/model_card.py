@@ -1,4 +1,4 @@
-"""The model card: everything a person needs in order to trust a delivered network (API.md)."""
+"""The model card: everything a person needs in order to trust a delivered network (docs/api.md)."""
 
 from __future__ import annotations
 

@@ -30,10 +30,9 @@ from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space
 from supernets.subnet import cut_out, fold_batch_norm
 from supernets.training.batchnorm import calibration_inputs, recalibrate
-from supernets.training.catalog import RECIPES
+from supernets.training.catalog import recipe_to_follow
 from supernets.training.job import load_supernet
 from supernets.training.loop import Progress as TrainingProgress
-from supernets.training.recipe import Recipe
 from supernets.tuning import alone, tuned
 from worker.packing import packed_result, unpacked_problem
 
@@ -124,7 +123,7 @@ def fine_tune(
         told = {"epoch": said.epoch, "epochs": said.epochs, "loss": said.loss, "eta_s": said.eta_s}
         progress(round(said.fraction * 1000), 1000, **told, whole_s=said.eta_s / max(1e-3, 1 - said.fraction))
 
-    own, seconds = tuned(network, wanted, dataset, _followed(recipe), epochs, seed, Path(folder), device, report)
+    own, seconds = tuned(network, wanted, dataset, recipe_to_follow(recipe), epochs, seed, Path(folder), device, report)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own.state_dict().items()}
     sha256, size_bytes = ArtifactStore(Path(places["store"])).put(save(tensors))
     return {"weights_sha256": sha256, "size_bytes": size_bytes, "seconds": seconds}
@@ -174,7 +173,7 @@ def train_gates(
 ) -> dict[str, Any]:
     """Log-probabilities of every value of every gene, trained with the weights; checkpoints in a folder until they are done."""
     space, network, dataset = _load(places, supernet)
-    followed = _followed(recipe)
+    followed = recipe_to_follow(recipe)
 
     def report(said: gate_job.GateProgress) -> None:
         told = {**asdict(said.step), "epochs": said.epochs, "eta_s": said.eta_s, "whole_s": said.whole_s}
@@ -186,7 +185,7 @@ def train_gates(
         space.at(resolutions),
         dataset,
         followed,
-        gate_job.gate_settings(recipe, gate_job.steps_per_epoch(dataset, followed), epochs),
+        gate_job.gate_settings(followed, gate_job.steps_per_epoch(dataset, followed), epochs),
         seed=seed,
         folder=Path(folder),
         inputs=inputs,
@@ -224,11 +223,6 @@ OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "operator_files": operator_files,
     "network_files": network_files,
 }
-
-
-def _followed(recipe: str) -> Recipe:
-    """The recipe that a supernet was trained by; an imported one has none of ours and is trained on by the usual one."""
-    return RECIPES.get(recipe, RECIPES["standard"])
 
 
 def _load(places: dict[str, Any], supernet: dict[str, Any]) -> tuple[Space, Supernet, Dataset]:

@@ -1,4 +1,4 @@
-"""The native JSON form of a latency table (API.md): strict to read, byte-stable to write."""
+"""The native JSON form of a latency table (docs/api.md): strict to read, byte-stable to write."""
 
 from __future__ import annotations
 

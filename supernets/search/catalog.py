@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 import numpy as np
 
@@ -12,8 +11,6 @@ from supernets.search import evolution, exact, random_search
 from supernets.search.problem import Problem, SearchResult
 
 Strategy = Callable[[Problem, np.random.Generator], SearchResult]
-GATE_EPOCHS: Final = {"trial": (1, 1), "quick": (1, 10)}  # of a gate training: recipe -> (warm-up, search)
-GATE_EPOCHS_ELSE: Final = (2, 30)
 
 
 def _exact(problem: Problem, generator: np.random.Generator) -> SearchResult:

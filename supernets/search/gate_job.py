@@ -16,7 +16,6 @@ from latency_tables.errors import InvalidCheckpoint
 from supernets.data.splits import Dataset, Split
 from supernets.elastic.network import Supernet
 from supernets.search.architecture_updates import Settings
-from supernets.search.catalog import GATE_EPOCHS, GATE_EPOCHS_ELSE
 from supernets.search.gradient import GateTraining, Samples, Step
 from supernets.search.problem import Problem
 from supernets.spaces.space import Space
@@ -40,13 +39,13 @@ class GateProgress:
     whole_s: float
 
 
-def gate_settings(recipe: str, steps_per_epoch: int, epochs: int | None = None) -> Settings:
+def gate_settings(recipe: Recipe, steps_per_epoch: int, epochs: int | None = None) -> Settings:
     """Settings for a supernet that a recipe has trained. epochs: of the search, instead of the recipe's.
 
     The published ones but for the epochs, and for the architecture's rate and share of steps: with hundreds of steps in
     place of 600,000 every weight step is followed by one of the architecture, at a rate that lets it decide by the end.
     """
-    warmup, search = GATE_EPOCHS.get(recipe, GATE_EPOCHS_ELSE)
+    warmup, search = recipe.gate_epochs
     search = search if epochs is None else epochs
     steps = max(1, search - 1) * steps_per_epoch
     rate = float(np.clip(TRAVEL / steps, Settings.architecture_rate, 0.1))

@@ -2,7 +2,8 @@
 
 One JSON object per line on standard output: `progress` (phase, epoch, epochs, fraction, eta_s, message), then `result` or
 `error`. It ends when its parent does: at the end of standard input, or when the parent's heartbeat (any byte) stays out
-for longer than the specification allows. SIGTERM ends it at the last checkpoint. Exit codes: 0 trained, 1 error,
+for longer than the specification allows. After SIGTERM the step under way is finished
+and a checkpoint written, so that nothing is lost. Exit codes: 0 trained, 1 error,
 2 wrong specification, 143 terminated.
 """
 
@@ -17,10 +18,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from latency_tables.errors import BespokeError, InvalidTraining, TrainingDiverged
 from supernets.training.job import Job, train
+
+TERMINATED: Final = 128 + signal.SIGTERM
 
 
 def say(event: str, **values: Any) -> None:
@@ -58,8 +61,22 @@ def _orphaned(parent: int) -> bool:
     return parent == 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def _terminate(number: int, frame: Any) -> None:
-    raise SystemExit(128 + number)
+class Ending:
+    """What SIGTERM does: while steps are taken, the training stops after one of them with a checkpoint; before, at once."""
+
+    def __init__(self) -> None:
+        self._asked = self._stepping = False
+
+    def terminate(self, number: int, frame: Any) -> None:
+        """The signal's handler."""
+        self._asked = True
+        if not self._stepping:
+            raise SystemExit(TERMINATED)
+
+    def stopping(self) -> bool:
+        """Asked by the training after each of its steps."""
+        self._stepping = True
+        return self._asked
 
 
 def _watch(job: Job, rank: int) -> None:
@@ -86,18 +103,22 @@ def main(arguments: list[str]) -> int:
         say("error", type=type(error).__name__, message=str(error))
         return 2
     rank = int(os.environ.get("RANK", "0"))
-    signal.signal(signal.SIGTERM, _terminate)
+    ending = Ending()
+    signal.signal(signal.SIGTERM, ending.terminate)
     _watch(job, rank)  # before torch is loaded, which takes seconds
     import torch  # noqa: PLC0415 - after the specification is known to be good
 
     from supernets.training import parallel  # noqa: PLC0415
+    from supernets.training.loop import TrainingStopped  # noqa: PLC0415
 
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     try:
         parallel.join(job.device)
-        description = train(job, lambda progress: say("progress", **vars(progress)) if rank == 0 else None)
+        description = train(job, lambda progress: say("progress", **vars(progress)) if rank == 0 else None, ending.stopping)
         parallel.wait_for_all()
+    except TrainingStopped:
+        return TERMINATED
     except BespokeError as error:
         where = {"phase": error.phase, "epoch": error.epoch, "step": error.step} if isinstance(error, TrainingDiverged) else {}
         say("error", type=type(error).__name__, message=str(error), **where)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from latency_tables.errors import UnknownRecipe
 from supernets.training.recipe import Augmentation, Phase, Recipe
 
+IMPORTED = "imported"
+"""What stands in the place of a recipe's name for a supernet that was not trained here."""
+_TRIAL = {"scored_networks": 24, "gate_epochs": (1, 1)}
+_QUICK = {"scored_networks": 160, "gate_epochs": (1, 10)}
 _GENTLE = Augmentation(shift=0.08, rotate=8, scale=0.1, contrast=0.1, brightness=0.1)
 
 
-def _sandwich(name: str, description: str, epochs: int) -> Recipe:
+def _sandwich(name: str, description: str, epochs: int, **after: Any) -> Recipe:
     """Sandwich rule with in-place distillation (Yu and Huang, "Universally slimmable networks", ICCV 2019)."""
     phase = Phase("sandwich", epochs, 1.5e-2, warmup_epochs=2, networks=4, sampling="sandwich", teacher="largest")
     return Recipe(
@@ -21,6 +27,7 @@ def _sandwich(name: str, description: str, epochs: int) -> Recipe:
         label_smoothing=0.05,
         clip_norm=5.0,
         augmentation=_GENTLE,
+        **after,
     )
 
 
@@ -72,12 +79,17 @@ def _progressive(name: str, description: str, scale: float) -> Recipe:
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        _sandwich("trial", "Four epochs of the sandwich rule: shows that everything works, not how well", 4),
-        _sandwich("quick", "Sandwich rule, about a minute for digits-mbv3 on two cores: for trials and tests", 24),
+        _sandwich("trial", "Four epochs of the sandwich rule: shows that everything works, not how well", 4, **_TRIAL),
+        _sandwich("quick", "Sandwich rule, about a minute for digits-mbv3 on two cores: for trials and tests", 24, **_QUICK),
         _sandwich("standard", "Sandwich rule with distillation from the largest network, minutes on two cores", 80),
         _progressive("progressive", "Progressive shrinking: full, kernel, depth 1-2, width 1-2", 1.0),
     )
 }
+
+
+def recipe_to_follow(name: str) -> Recipe:
+    """The recipe of what is trained on from a supernet: its own; `standard` for an imported one. Raises UnknownRecipe."""
+    return recipe_named("standard" if name == IMPORTED else name)
 
 
 def recipe_named(name: str) -> Recipe:

@@ -65,14 +65,19 @@ class Job:
     @property
     def digest(self) -> str:
         """SHA-256 of what the weights depend on: equal digests, same supernet."""
-        inputs = [self.space, self.dataset, self.load_recipe().to_json(), self.seed]
+        inputs = [self.space, self.dataset, self.load_recipe().of_weights(), self.seed]
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def train(job: Job, report: Callable[[Progress], None] = lambda progress: None) -> dict[str, Any]:
+def train(
+    job: Job,
+    report: Callable[[Progress], None] = lambda progress: None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Train a supernet, or go on where a checkpoint stands; gives the description that is written to supernet.json.
 
-    Raises UnknownSpace, UnknownDataset, UnknownRecipe, InvalidTraining, InvalidCheckpoint, TrainingDiverged.
+    Raises TrainingStopped once `stopping` is true, with a checkpoint written; UnknownSpace, UnknownDataset, UnknownRecipe,
+    InvalidTraining, InvalidCheckpoint, TrainingDiverged.
     """
     from supernets.training.checkpoint import publish  # noqa: PLC0415 - torch only where it trains
     from supernets.training.loop import Trainer  # noqa: PLC0415
@@ -83,7 +88,7 @@ def train(job: Job, report: Callable[[Progress], None] = lambda progress: None) 
     dataset, recipe = job.load_dataset(), job.load_recipe()
     space = space_named(job.space).with_classes(len(dataset.classes))
     trainer = Trainer(space, dataset, recipe, job.seed, device=job.device, inputs_digest=job.digest)
-    trainer.run(Path(job.out_dir), report)
+    trainer.run(Path(job.out_dir), report, stopping)
     description = describe(job, space, trainer.position.step, trainer.seconds)
     if trainer.rank == 0:
         description["sha256"] = publish(trainer.attempt, WEIGHTS, tensors=trainer.supernet.state_dict())

@@ -1,4 +1,4 @@
-"""The training loop: phases, steps, checkpoints after every epoch.
+"""The training loop: phases, steps, checkpoints after every epoch and when told to stop.
 
 Everything random follows from (seed, step) or (seed, epoch), so a training that was interrupted and resumed gives the
 same weights as one that was not, and no state of a random generator needs saving.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from supernets.spaces.space import Space
 from supernets.training.augment import augmented
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
 from supernets.training.losses import network_loss
-from supernets.training.parallel import FlatGradients, average_statistics, averaged, rank_and_size, wait_for_all
+from supernets.training.parallel import FlatGradients, agreed, average_statistics, rank_and_size, wait_for_all
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
 from supernets.training.sorting import sort_channels
@@ -46,11 +46,20 @@ class Progress:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training goes on: index of the phase and of its next epoch, steps done."""
+    """Where a training goes on: index of the phase and of its epoch, steps before that epoch, batches done of it."""
 
     phase: int = 0
     epoch: int = 0
     step: int = 0
+    batch: int = 0
+
+
+class TrainingStopped(Exception):
+    """The training was told to stop, and its checkpoint holds every step that was taken."""
+
+
+def _never() -> bool:
+    return False
 
 
 class Trainer:
@@ -70,6 +79,8 @@ class Trainer:
         self.position = self.position_before = Position()
         self.seconds = 0.0
         self.attempt = Path()
+        self._stopping: Callable[[], bool] = _never
+        self._stop = False  # agreed by all processes in the last step
         supernet = Supernet(space, dropout=recipe.dropout, generator=torch.Generator().manual_seed(seed))
         start_as_identity(supernet)
         self.supernet = self._placed(supernet).train()
@@ -102,26 +113,36 @@ class Trainer:
         """Optimiser steps of one epoch; a last batch that is not full is left out, unless it is the only one."""
         return max(1, len(self.labels) // self.recipe.batch_size)
 
-    def run(self, folder: Path, report: Callable[[Progress], None] = lambda progress: None) -> None:
+    def run(
+        self,
+        folder: Path,
+        report: Callable[[Progress], None] = lambda progress: None,
+        stopping: Callable[[], bool] = _never,
+    ) -> None:
         """Train to the end, from the newest whole checkpoint in `folder`.
 
-        Raises TrainingDiverged (the checkpoint before is kept), InvalidCheckpoint for a folder of another training.
+        stopping: asked after each step; once true, a checkpoint is written and TrainingStopped raised. Raises besides
+        TrainingDiverged (the checkpoint before is kept), InvalidCheckpoint for a folder of another training.
         """
+        self._stopping = stopping
         self._resume(folder)
         self.attempt = attempt_folder(folder) if self.rank == 0 else folder
         clock = _Clock(self.recipe, self.steps_per_epoch, self.position)
         while self.position.phase < len(self.recipe.phases):
             phase = self.recipe.phases[self.position.phase]
-            if self.position.epoch == 0:
+            if self.position.epoch == self.position.batch == 0:
                 self._begin(phase)
             start = time.perf_counter()
             loss = self._epoch(phase, clock, report)
             self.seconds += time.perf_counter() - start
-            self._advance(phase)
+            if self.position.batch == self.steps_per_epoch:
+                self._advance(phase)
             average_statistics(self.supernet)
             if self.rank == 0:
                 self._save(self.attempt)
             wait_for_all()
+            if self._stop:
+                raise TrainingStopped
             report(clock.progress(phase, self.position_before.epoch + 1, self.steps_per_epoch, loss))
 
     def _advance(self, phase: Phase) -> None:
@@ -146,28 +167,32 @@ class Trainer:
         return self._placed(teacher).train().requires_grad_(False)
 
     def _batches(self, epoch_seed: list[int]) -> Iterator[Tensor]:
-        """Indices of this process's share of every batch of an epoch."""
+        """Indices of this process's share of every batch that is left of an epoch."""
         order = np.random.default_rng(epoch_seed).permutation(len(self.labels))
         size = self.recipe.batch_size
-        for step in range(self.steps_per_epoch):
+        for step in range(self.position.batch, self.steps_per_epoch):
             share = order[step * size : (step + 1) * size][self.rank :: self.processes]
             yield torch.from_numpy(share).to(self.device)
 
     def _epoch(self, phase: Phase, clock: _Clock, report: Callable[[Progress], None]) -> float:
-        """One epoch; the mean loss of its steps."""
-        epoch = self.position.epoch
-        torch.manual_seed(_mixed(self.seed, self.position.phase, epoch, self.rank))  # dropout
+        """One epoch, or what is left of it, or as much of it as there is time for; the mean loss of its steps."""
+        epoch, first = self.position.epoch, self.position.batch
         total = 0.0
-        for index, batch in enumerate(self._batches([self.seed, self.position.phase, epoch])):
+        for index, batch in enumerate(self._batches([self.seed, self.position.phase, epoch]), first):
             step = self.position.step + index
+            # Dropout. Seeded in each step: a training that goes on in the middle of an epoch must draw the same.
+            torch.manual_seed(_mixed(self.seed, step, self.rank, 1))
             loss = self.step(phase, batch, step, rate(phase, epoch * self.steps_per_epoch + index, self.steps_per_epoch))
             if not math.isfinite(loss):
                 raise TrainingDiverged(phase.name, epoch + 1, index + 1)
             total += loss
+            self.position = replace(self.position, batch=index + 1)
+            if self._stop:
+                break
             clock.tick(phase)
             if clock.due():
                 report(clock.progress(phase, epoch + 1, index + 1, loss))
-        return total / self.steps_per_epoch
+        return total / (self.position.batch - first)
 
     def step(self, phase: Phase, batch: Tensor, step: int, learning_rate: float) -> float:
         """One optimiser step over the sub-networks of the step; the summed loss."""
@@ -177,7 +202,7 @@ class Trainer:
         self.gradients.average()
         if self.recipe.clip_norm:
             self.gradients.clip(self.recipe.clip_norm)
-        value = averaged(loss)
+        value, self._stop = agreed(loss, self._stopping())
         if math.isfinite(value):  # a step that would destroy the weights is not taken
             self.optimiser.step()
         return value
@@ -233,7 +258,7 @@ class Trainer:
         if self.teacher is not None:
             tensors["teacher"] = self.teacher.state_dict()
         state = {"inputs": self.inputs_digest, "position": vars(self.position), "seconds": self.seconds}
-        save_checkpoint(attempt, f"checkpoint-{self.position.step:08d}", tensors, state)
+        save_checkpoint(attempt, f"checkpoint-{self.position.step + self.position.batch:08d}", tensors, state)
 
     def _resume(self, folder: Path) -> None:
         found = load_checkpoint(folder)
@@ -251,7 +276,7 @@ class Trainer:
             self.teacher = self._frozen(found.tensors["teacher"])
         if self.position.phase < len(self.recipe.phases):
             self.optimiser = self._optimiser(self.recipe.phases[self.position.phase])
-            if self.position.epoch:
+            if self.position.epoch or self.position.batch:
                 load_optimiser(self.optimiser, found.tensors["optimiser"])
 
 
@@ -264,6 +289,8 @@ class _Clock:
         if position.phase < len(recipe.phases):
             done += position.epoch * recipe.phases[position.phase].networks
         self.before = self.done = done * steps_per_epoch
+        if position.batch:
+            self.before = self.done = self.done + position.batch * recipe.phases[position.phase].networks
         self.start = self.said = time.monotonic()
 
     def tick(self, phase: Phase) -> None:

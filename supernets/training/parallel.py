@@ -59,13 +59,16 @@ def join(device: str) -> None:
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
 
 
-def averaged(value: Tensor) -> float:
-    """Mean of a number over all processes: not finite on every process as soon as it is so on one."""
-    mean = value.detach().clone()
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(mean)
-        mean /= dist.get_world_size()
-    return float(mean)
+def agreed(loss: Tensor, stopping: bool) -> tuple[float, bool]:
+    """(mean loss over all processes, whether any of them was told to stop): the same on every process.
+
+    The loss is not finite on every process as soon as it is so on one.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return float(loss), stopping
+    both = torch.stack([loss.detach(), torch.tensor(float(stopping), device=loss.device, dtype=loss.dtype)])
+    dist.all_reduce(both)
+    return float(both[0] / dist.get_world_size()), bool(both[1] > 0)
 
 
 def average_statistics(network: nn.Module) -> None:

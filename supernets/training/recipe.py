@@ -11,6 +11,8 @@ from latency_tables.errors import InvalidTraining
 OPTIMISERS = ("sgd", "adamw")
 TEACHERS = ("none", "largest", "frozen")
 SAMPLINGS = ("uniform", "sandwich")
+MIN_SCORED = 2
+_AFTER_TRAINING = ("scored_networks", "gate_epochs")
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Recipe:
     soft_only: networks with a teacher learn from it alone (the sandwich rule's in-place distillation).
     clip_norm: largest norm of the gradients, 0 for no limit.
     bf16: autocast of the forward pass. channels_last: memory format of weights and activations.
+    scored_networks: sub-networks that are evaluated after the training, for the accuracy predictor. gate_epochs: (warm-up,
+    search) of a gate training from such a supernet. The weights depend on neither.
     """
 
     name: str
@@ -90,11 +94,17 @@ class Recipe:
     bf16: bool = False
     channels_last: bool = True
     augmentation: Augmentation = Augmentation()
+    scored_networks: int = 240
+    gate_epochs: tuple[int, int] = (2, 30)
 
     def __post_init__(self) -> None:
         if not self.phases or self.batch_size < 2 or self.optimiser not in OPTIMISERS:
             raise InvalidTraining(
                 f"recipe {self.name!r}: phases, a batch of 2 or more and an optimiser of {OPTIMISERS} are needed"
+            )
+        if self.scored_networks < MIN_SCORED or len(self.gate_epochs) != 2 or min(self.gate_epochs) < 1:
+            raise InvalidTraining(
+                f"recipe {self.name!r}: at least {MIN_SCORED} scored networks and one epoch of each gate phase are needed"
             )
         if self.phases[0].teacher == "frozen":
             raise InvalidTraining(f"recipe {self.name!r}: the first phase has no network to freeze as its teacher")
@@ -111,7 +121,11 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
-        return {**asdict(self), "phases": [asdict(phase) for phase in self.phases]}
+        return {**asdict(self), "phases": [asdict(phase) for phase in self.phases], "gate_epochs": list(self.gate_epochs)}
+
+    def of_weights(self) -> dict[str, Any]:
+        """The part of `to_json` that the trained weights depend on."""
+        return {key: value for key, value in self.to_json().items() if key not in _AFTER_TRAINING}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
@@ -120,6 +134,8 @@ class Recipe:
             phases = tuple(_read(Phase, phase) for phase in data["phases"])
             augmentation = _read(Augmentation, data.get("augmentation", {}))
             rest = {key: value for key, value in data.items() if key not in ("phases", "augmentation")}
+            if "gate_epochs" in rest:
+                rest["gate_epochs"] = tuple(rest["gate_epochs"])
             recipe: Recipe = _read(cls, {**rest, "phases": phases, "augmentation": augmentation})
         except (KeyError, TypeError, AttributeError) as error:
             raise InvalidTraining(f"not a training recipe: {error}") from error

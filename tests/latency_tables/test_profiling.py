@@ -1,4 +1,4 @@
-"""The protocol on a device whose true latencies are known (groups F1 to F3, F10 of the threat list)."""
+"""The protocol on a device whose true latencies are known."""
 
 import numpy as np
 import pytest

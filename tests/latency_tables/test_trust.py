@@ -1,4 +1,4 @@
-"""Poisoned, scaled, replayed and drifting tables (groups F7 to F11 of the threat list) on a simulated device."""
+"""Poisoned, scaled, replayed and drifting tables on a simulated device."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every case of the threat list has a test that is named after it."""
+"""Every case of docs/security.md has a test that is named after it."""
 
 from __future__ import annotations
 

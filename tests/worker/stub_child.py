@@ -12,6 +12,19 @@ if how == "segv":
 if how == "hang":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(3600)
+if how == "keeps":
+
+    def keep(*_):
+        print("kept", file=sys.stderr, flush=True)
+        sys.exit(143)
+
+    signal.signal(signal.SIGTERM, keep)
+    print(json.dumps({"event": "ready"}), flush=True)
+    time.sleep(3600)
+if how == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(json.dumps({"event": "ready"}), flush=True)
+    time.sleep(3600)
 if how == "exit3":
     print("about to leave", file=sys.stderr)
     sys.exit(3)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.worker.installation import eventually
 from worker.child import Child, scrubbed_environment
-from worker.steps import ChildCrashed, JobCancelled, StepFailed
+from worker.steps import ChildCrashed, JobCancelled, StepFailed, WorkerStopping
 
 
 def start(tmp_path, how, check=lambda: None, **options):
@@ -48,6 +48,31 @@ def test_what_check_raises_ends_the_wait_and_the_child(tmp_path):
     with start(tmp_path, "hang", check) as child, pytest.raises(JobCancelled):
         list(child.messages())
     assert not Path(f"/proc/{child.pid}").exists()
+
+
+def left_by(error, child):
+    """What a job does that ends while its child works: the child is heard of, then the block is left."""
+    with pytest.raises(error), child:
+        next(child.messages())
+        raise error
+    assert not Path(f"/proc/{child.pid}").exists()
+
+
+def test_a_child_with_a_grace_may_keep_what_it_has_done_when_the_worker_stops(tmp_path):
+    left_by(WorkerStopping, start(tmp_path, "keeps", grace_s=60))
+    assert "kept" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_child_that_does_not_end_in_its_grace_is_killed_and_the_loss_is_said(tmp_path, caplog):
+    begun = time.monotonic()
+    left_by(WorkerStopping, start(tmp_path, "deaf", grace_s=0.5))
+    assert time.monotonic() - begun < 60
+    assert "since its last checkpoint is lost" in caplog.text
+
+
+def test_a_cancelled_job_gives_no_grace(tmp_path):
+    left_by(JobCancelled, start(tmp_path, "keeps", grace_s=60))
+    assert "kept" not in (tmp_path / "log.txt").read_text()
 
 
 def test_grandchildren_end_too(tmp_path):

@@ -31,6 +31,7 @@ from service.problems import document
 from supernets.accuracy_choice import DRAWN_SHARE, ROUNDS, score_in_rounds
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
+from supernets.training.catalog import recipe_to_follow
 from supernets.training.job import DESCRIPTION, WEIGHTS
 from worker.child import Child, silence_limit_s
 from worker.context import JobRun, Run, WorkerContext
@@ -40,10 +41,9 @@ from worker.scoring import VALIDATION, validation_scores
 from worker.steps import ChildCrashed, JobLost, JobQuarantined, StepFailed, WorkerStopping
 
 TRAIN_WORKFLOW: Final = "train_supernet"
-SCORED_NETWORKS: Final = {"trial": 24, "quick": 160}  # by recipe
-_SCORED_ELSE: Final = 240
 DESIGN: Final = f"{ROUNDS} rounds after {DRAWN_SHARE:g} at random; refined"  # in the step's key: another design, another result
 WAIT_S: Final = 0.5
+CHECKPOINT_S: Final = 5.0  # of the seconds that a worker has to end in (engine.DRAIN_S)
 log = logging.getLogger("bespoke.worker")
 
 
@@ -192,7 +192,7 @@ def _train_and_score(run: SharedRun) -> None:
     row = rows[0]
     spec = {"space": row.space, "classes": row.classes, "dataset": row.dataset, "recipe": row.recipe, "seed": row.seed}
     trained = run.step("train_supernet", {**spec, "digest": run.digest}, lambda: _train(run, spec))
-    networks = SCORED_NETWORKS.get(row.recipe, _SCORED_ELSE)
+    networks = recipe_to_follow(row.recipe).scored_networks
     scored = run.step(
         "score_subnetworks",
         {**spec, "weights_sha256": trained["weights_sha256"], "networks": networks, "design": DESIGN},
@@ -231,7 +231,15 @@ def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
     memory_bytes = context.settings.step_memory_mb << 20
     timeout_s = context.settings.step_timeout_s
     log_file = folder / "log.txt"
-    with Child("training", module, log=log_file, check=run.check, memory_bytes=memory_bytes, timeout_s=timeout_s) as child:
+    with Child(
+        "training",
+        module,
+        log=log_file,
+        check=run.check,
+        memory_bytes=memory_bytes,
+        timeout_s=timeout_s,
+        grace_s=CHECKPOINT_S,
+    ) as child:
         for message in child.messages():
             if message.get("event") == "progress":
                 text, eta_s = str(message.get("message", "")), message.get("eta_s")

@@ -6,16 +6,16 @@ import pytest
 import torch
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
+from supernets.data import glyphs
 from supernets.data.catalog import load_dataset
 from supernets.elastic.block import start_as_identity
 from supernets.elastic.network import Supernet, shared_blocks
 from supernets.evaluation import evaluate
 from supernets.spaces.catalog import space_named
 from supernets.subnet import MBConv
-from supernets.training import glyphs
 from supernets.training.augment import resized
 from supernets.training.catalog import RECIPES, recipe_named
-from supernets.training.loop import Trainer, rate
+from supernets.training.loop import Trainer, TrainingStopped, rate
 from supernets.training.losses import network_loss
 from supernets.training.recipe import Augmentation, Phase, Recipe
 from supernets.training.sampling import step_networks
@@ -61,6 +61,28 @@ def test_a_resumed_training_gives_the_same_weights(space, dataset, recipe, after
     epochs = []
     resumed.run(tmp_path / "parts", epochs.append)
     assert len(epochs) == (recipe.epochs - after if after < recipe.epochs else recipe.epochs)
+    for name, value in weights_of(whole).items():
+        assert torch.equal(value, weights_of(resumed)[name]), name
+
+
+@pytest.mark.parametrize("recipe", ["sandwich", "progressive"])
+@pytest.mark.parametrize("after", [2, 4, 6])
+def test_a_training_stopped_inside_an_epoch_loses_no_step_and_gives_the_same_weights(
+    space, dataset, recipe, after, tmp_path, request
+):
+    recipe = replace(request.getfixturevalue(recipe), dropout=0.2)
+    whole = Trainer(space, dataset, recipe, 7)
+    whole.run(tmp_path / "whole")
+    asked = []
+    stopped = Trainer(space, dataset, recipe, 7)
+    with pytest.raises(TrainingStopped):
+        stopped.run(tmp_path / "parts", stopping=lambda: asked.append(1) or len(asked) == after)
+    newest = sorted((tmp_path / "parts").glob("checkpoint-*"))[-1]
+    assert int(newest.name.removeprefix("checkpoint-")) == after
+    resumed = Trainer(space, dataset, recipe, 7)
+    steps = []
+    resumed.run(tmp_path / "parts", stopping=lambda: steps.append(1) and False)
+    assert len(steps) == recipe.epochs * whole.steps_per_epoch - after
     for name, value in weights_of(whole).items():
         assert torch.equal(value, weights_of(resumed)[name]), name
 

@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from latency_tables.errors import InvalidTraining, UnknownDataset, UnknownRecipe, UnknownSpace
 from supernets.spaces.catalog import space_named
 from supernets.training.__main__ import watch_pipe
+from supernets.training.catalog import recipe_named, recipe_to_follow
+from supernets.training.checkpoint import read_folder
 from supernets.training.job import Job, load_supernet, read_description, train
 from supernets.training.recipe import Phase, Recipe
 
@@ -85,7 +88,19 @@ def test_it_dies_when_the_heartbeat_stops(tmp_path):
     close(process)
 
 
-def test_sigterm_ends_it_at_the_last_checkpoint_and_it_goes_on_from_there(tmp_path):
+def test_sigterm_ends_it_with_a_checkpoint_of_every_step_and_it_goes_on_from_there(tmp_path):
+    recipe = replace(LONG, batch_size=16)  # many steps an epoch, so that the signal comes inside one
+    process = start(tmp_path, recipe)
+    wait_for_epoch(process, 1)
+    process.terminate()
+    assert process.wait(60) == 143
+    close(process)
+    (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
+    _, state = read_folder(checkpoint)
+    assert state["position"]["epoch"] == 0 and state["position"]["batch"] > 0
+
+
+def test_sigterm_ends_it_at_a_checkpoint_and_it_goes_on_from_there(tmp_path):
     process = start(tmp_path, LONG)
     wait_for_epoch(process, 2)
     process.terminate()
@@ -151,3 +166,30 @@ def test_the_pipe_is_watched():
     assert ended == ["eof", "silence"] and time.monotonic() - start_s >= 0.15
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "digest"),
+    [
+        ("quick", "b15f33384cefb60065123672e8051aff90651597c1dbb9842d6ed5d82a6aed97"),
+        ("progressive", "8d18475a21fffdf28fcab83a1b25b072829dc68f6860f89f095343c278558a84"),
+    ],
+)
+def test_a_training_begun_before_recipes_told_of_scoring_is_still_the_same_training(recipe, digest):
+    assert Job("digits-mbv3", "digits", "out", recipe, seed=3).digest == digest
+
+
+def test_what_comes_after_a_training_is_told_by_its_recipe_and_not_part_of_its_weights():
+    assert Recipe.from_json(json.loads(json.dumps(SHORT.to_json()))) == SHORT
+    more = replace(SHORT, scored_networks=300, gate_epochs=(3, 4))
+    assert more.of_weights() == SHORT.of_weights() and more.to_json() != SHORT.to_json()
+    for wrong in ({"scored_networks": 1}, {"gate_epochs": (1, 0)}, {"gate_epochs": (1,)}):
+        with pytest.raises(InvalidTraining, match="scored networks"):
+            replace(SHORT, **wrong)
+
+
+def test_an_imported_supernet_follows_the_standard_recipe_and_no_other_name_does():
+    assert recipe_to_follow("imported") == recipe_named("standard")
+    assert recipe_to_follow("quick") == recipe_named("quick")
+    with pytest.raises(UnknownRecipe):
+        recipe_to_follow("no-such")
