@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
 from latency_tables.errors import BespokeError
+from service.compression import CompressedReads
 from service.errors import on_error, register_names
 from service.gateway import Gateway
 from service.guard import GuardedRoute
@@ -55,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.add_exception_handler(kind, on_error)
     register_names(sorted(_field_names(app)))
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]  # FastAPI's documented way
+    app.add_middleware(CompressedReads)
     app.add_middleware(Gateway, settings=settings)
     return app
 

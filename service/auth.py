@@ -45,7 +45,6 @@ _FORM: Final = re.compile(r"bespoke_(key|agent|enrol)_([A-Za-z0-9_-]{43})([A-Za-
 _ALPHABET: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _CACHE_S: Final = 1.0
 _CACHED: Final = 4096
-_USED_EVERY: Final = timedelta(minutes=1)
 
 
 def _checksum(text: str) -> str:
@@ -73,7 +72,10 @@ def digest_of(secret: str) -> bytes:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks. `session_id` and `device_id` are an agent's; `closed` says why its session is over; `name`: of the key."""
+    """Who asks. `session_id` and `device_id` are an agent's; `closed` says why its session is over; `name`: of the key.
+
+    `browser_id` is the session of a browser that acts for the key.
+    """
 
     id: str
     tenant_id: str
@@ -82,6 +84,7 @@ class Identity:
     session_id: str | None = None
     closed: str | None = None
     name: str | None = None
+    browser_id: str | None = None
 
     @property
     def agent(self) -> bool:
@@ -101,16 +104,24 @@ class Authenticator:
         """(whether the answer is known without the database, the answer)."""
         if kind_of(secret) not in ("key", "agent"):
             return True, None
-        found = self._known.get(digest_of(secret))
-        if found is not None and self.clock() - found[0] < _CACHE_S:
-            return True, found[1]
-        return False, None
+        return self.known(digest_of(secret))
 
     def look_up(self, secret: str) -> Identity | None:
         """Ask the database. None for a key that is unknown, expired or revoked."""
         digest = digest_of(secret)
         with self.sessions.begin() as session:
             identity = _agent(session, digest) if kind_of(secret) == "agent" else _key(session, digest)
+        return self.remember(digest, identity)
+
+    def known(self, digest: bytes) -> tuple[bool, Identity | None]:
+        """(whether an answer is remembered for a digest, the answer)."""
+        found = self._known.get(digest)
+        if found is not None and self.clock() - found[0] < _CACHE_S:
+            return True, found[1]
+        return False, None
+
+    def remember(self, digest: bytes, identity: Identity | None) -> Identity | None:
+        """Keep an answer for a second."""
         if len(self._known) >= _CACHED:
             self._known.clear()
         self._known[digest] = (self.clock(), identity)
@@ -122,14 +133,14 @@ class Authenticator:
 
 def _key(session: Session, digest: bytes) -> Identity | None:
     row = key_rows.by_digest(session, digest)
-    if row is None or not hmac.compare_digest(row.digest, digest) or not _valid(row):
+    if row is None or not hmac.compare_digest(row.digest, digest) or not valid(row):
         return None
-    if row.last_used_at is None or now() - row.last_used_at > _USED_EVERY:
-        key_rows.touch(session, row.id)
+    key_rows.touch_seldom(session, row)
     return Identity(row.id, row.tenant_id, frozenset(row.scopes), name=row.name)
 
 
-def _valid(row: ApiKey) -> bool:
+def valid(row: ApiKey) -> bool:
+    """Whether a key is good now."""
     return row.revoked_at is None and (row.expires_at is None or row.expires_at > now())
 
 

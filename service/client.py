@@ -357,6 +357,22 @@ class BespokeClient:
         """The whole latency/accuracy front for a device: `{optimal, points: [...]}`."""
         return self._get(f"/v1/supernets/{_name(supernet_id)}/front", device=device)
 
+    def front_columns(self, supernet_id: str, device: str) -> Json:
+        """The front in columns: `latency_ms`, `upper_ms`, `accuracy`, `genes` and what these mean."""
+        return self._get(f"/v1/supernets/{_name(supernet_id)}/front", device=device, form="columns")
+
+    def front_network(self, supernet_id: str, device: str, genes: str) -> Json:
+        """A network of `front_columns` block by block, with its milliseconds in the device's table."""
+        return self._get(f"/v1/supernets/{_name(supernet_id)}/network", device=device, genes=genes)
+
+    def history(self, supernet_id: str) -> list[Json]:
+        """How a supernet's training went: loss by epoch and phase."""
+        return list(self._items(f"/v1/supernets/{_name(supernet_id)}/history"))
+
+    def predictor_pairs(self, supernet_id: str) -> Json:
+        """Predicted and measured accuracy of networks that the prediction had not seen."""
+        return self._get(f"/v1/supernets/{_name(supernet_id)}/predictor")
+
     # -- searches, jobs, models -------------------------------------------------------------------------------------
 
     def search(self, request: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
@@ -364,15 +380,25 @@ class BespokeClient:
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return Job.read(_object(self.call("POST", "/v1/searches", json=dict(request), headers=headers)))
 
-    def jobs(self, state: str | None = None, kind: str | None = None, limit: int | None = None) -> Iterator[Job]:
-        """Jobs, the newest first."""
-        for count, item in enumerate(self._items("/v1/jobs", state=state, kind=kind), 1):
+    def jobs(
+        self, state: str | None = None, kind: str | None = None, limit: int | None = None, **wanted: str | None
+    ) -> Iterator[Job]:
+        """Jobs, the newest first. wanted: `device`, `supernet` or `text` to find them by."""
+        for count, item in enumerate(self._items("/v1/jobs", state=state, kind=kind, **wanted), 1):
             yield Job.read(item)
             if count == limit:
                 return
 
     def job(self, job_id: str) -> Job:
         return Job.read(self._get(f"/v1/jobs/{_name(job_id)}"))
+
+    def job_request(self, job_id: str) -> Json:
+        """What a job was asked for, with its tables pinned."""
+        return self._get(f"/v1/jobs/{_name(job_id)}/request")
+
+    def name_job(self, job_id: str, **given: str | None) -> Job:
+        """Give a job a `name` and a `note`; None takes one away."""
+        return Job.read(_object(self.call("PATCH", f"/v1/jobs/{_name(job_id)}", json=given)))
 
     def events(self, job_id: str, after: int = 0) -> list[Json]:
         """What happened to a job, in order, from the event after number `after` on."""
@@ -404,8 +430,20 @@ class BespokeClient:
                 raise JobUnfinished(job)
             time.sleep(poll_s)
 
-    def models(self) -> list[Json]:
-        return list(self._items("/v1/models"))
+    def models(self, **wanted: str | None) -> list[Json]:
+        """Delivered networks, the newest first. wanted: `device`, `supernet`, `job` or `text` to find them by."""
+        return list(self._items("/v1/models", **wanted))
+
+    def name_model(self, model_id: str, **given: str | None) -> Json:
+        """Give a model a `name` and a `note`; None takes one away."""
+        return _object(self.call("PATCH", f"/v1/models/{_name(model_id)}", json=given))
+
+    def remove_model(self, model_id: str) -> None:
+        self.call("DELETE", f"/v1/models/{_name(model_id)}")
+
+    def model_network(self, model_id: str, device: str | None = None) -> Json:
+        """The network block by block, with its milliseconds in the table of its device or of another one."""
+        return self._get(f"/v1/models/{_name(model_id)}/network", device=device)
 
     def model(self, model_id: str) -> Json:
         """The model card."""
@@ -423,6 +461,24 @@ class BespokeClient:
         partial.write_bytes(data)
         partial.replace(target)
         return digest
+
+    # -- browsers and what happens -----------------------------------------------------------------------------------
+
+    def login_token(self) -> str:
+        """A token that logs a browser in, once and within a minute: `URL/ui/#login=TOKEN`."""
+        return str(self._post("/v1/sessions/links")["token"])
+
+    def happenings(self, last_id: str | None = None) -> Iterator[Json]:
+        """All that happens in the tenant, as it happens, until the service ends the stream.
+
+        Each has `id` (give the last one to go on from there), `kind` and what the service says of it.
+        """
+        headers = {"Accept": "text/event-stream", **({} if last_id is None else {"Last-Event-ID": last_id})}
+        with self._http.stream("GET", "/v1/events", headers=headers, timeout=httpx.Timeout(30.0)) as answer:
+            if answer.is_error:
+                answer.read()
+                raise ApiProblem(_problem(answer))
+            yield from _told(answer.iter_lines())
 
     # -- keys -------------------------------------------------------------------------------------------------------
 
@@ -443,6 +499,20 @@ class BespokeClient:
 def _name(text: str) -> str:
     """A path segment; a name with a slash stays one segment, `.` and `..` never walk."""
     return quote(text, safe="") if text.strip(".") else quote(text, safe="").replace(".", "%2E")
+
+
+def _told(lines: Iterator[str]) -> Iterator[Json]:
+    """The events of a stream; comments keep the line open and say nothing."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if line.startswith(":"):
+            continue
+        if line:
+            name, _, value = line.partition(": ")
+            fields[name] = value
+        elif fields:
+            yield {**json.loads(fields.get("data", "{}")), "kind": fields.get("event", ""), "id": fields.get("id")}
+            fields = {}
 
 
 def _object(answer: httpx.Response) -> Json:

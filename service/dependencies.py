@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from service.artifacts import ArtifactStore
 from service.auth import Authenticator, Identity
+from service.bulletin import Bulletin
 from service.errors import invalid
 from service.gathering import Gathered
 from service.job_queue import JobQueue
@@ -37,6 +38,7 @@ class Services:
     authenticator: Authenticator
     limiter: Limiter
     polls: Gathered[tuple[str, str], Row[Any] | None]
+    bulletin: Bulletin
     telemetry: Telemetry = field(default_factory=Telemetry)
 
 

@@ -19,8 +19,8 @@ from service.guard import identify
 from service.schemas.jobs import EventView
 
 _POLL_S: Final = 0.5
-_PING_S: Final = 15.0
-_IDENTITY_S: Final = 1.0
+PING_S: Final = 15.0
+IDENTITY_S: Final = 1.0
 MOST_EVENTS: Final = 1000  # of one reading
 
 Read = Callable[[int], Awaitable[tuple[list[EventView], bool]]]
@@ -48,9 +48,9 @@ async def job_events(
     """
     pinged = admitted = time.monotonic()
     while True:
-        if time.monotonic() - admitted >= _IDENTITY_S:
+        if time.monotonic() - admitted >= IDENTITY_S:
             admitted = time.monotonic()
-            if not await _still_admitted(request, services, caller, scope):
+            if not await still_admitted(request, services, caller, scope):
                 yield format_sse_event(comment="the key of this stream is no longer valid")
                 return
         items, ended = await read(after)
@@ -59,13 +59,13 @@ async def job_events(
             yield format_sse_event(data_str=item.model_dump_json(), event=item.kind, id=str(item.sequence))
         if ended and len(items) < MOST_EVENTS:
             return
-        if time.monotonic() - pinged > _PING_S:
+        if time.monotonic() - pinged > PING_S:
             pinged = time.monotonic()
             yield format_sse_event(comment="still here")
         await anyio.sleep(0 if len(items) == MOST_EVENTS else _POLL_S)
 
 
-async def _still_admitted(request: Request, services: Services, caller: Identity, scope: str) -> bool:
+async def still_admitted(request: Request, services: Services, caller: Identity, scope: str) -> bool:
     """Whether the key that opened the stream would be let in today, as the guard would decide it."""
     try:
         identity = await identify(request, services)

@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from service import strict_json
+from service import browsers, strict_json
 from service.auth import AGENT_SCOPE, PUBLIC, SCOPES, Identity
 from service.dependencies import Services
 from service.errors import Problem, error, not_found
@@ -133,6 +133,9 @@ class GuardedRoute(APIRoute):
 
 async def identify(request: Request, services: Services) -> Identity:
     """Who asks. Raises Problem `unauthenticated`; `rate_limited` for an address that tries keys out."""
+    halves = browsers.halves_of(services.settings, request)
+    if halves is not None and "authorization" not in request.headers:
+        return await _identify_browser(request, services, halves)
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     secret = secret.strip()
     if not secret or scheme.lower() != "bearer":
@@ -143,6 +146,16 @@ async def identify(request: Request, services: Services) -> Identity:
     if identity is None:
         services.limiter.count_bad_key(request.client.host if request.client else "")
         raise unauthenticated("the key is not known here, has expired or was revoked")
+    return identity
+
+
+async def _identify_browser(request: Request, services: Services, halves: browsers.Halves) -> Identity:
+    known, identity = browsers.known(services.authenticator, halves)
+    if not known:
+        identity = await run_sync(browsers.look_up, services.authenticator, halves)
+    if identity is None:
+        services.limiter.count_bad_key(request.client.host if request.client else "")
+        raise unauthenticated("the browser's session is over; log in again with `bespoke open` or a key")
     return identity
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from latency_tables.errors import JobConflict, JobEnded
+from service.db.happenings import tell_of_job
 from service.db.models import IdempotencyKey, Job, JobEvent, MeasurementTask, new_id, now
 
 
@@ -52,6 +53,7 @@ def create_job(session: Session, *, tenant_id: str, kind: str, request: dict[str
     session.flush()
     session.add(JobEvent(job_id=job.id, sequence=1, kind=JobState.QUEUED, data={}))
     session.flush()
+    tell_of_job(session, job.id, JobState.QUEUED, {})
     return job
 
 
@@ -106,8 +108,12 @@ def record_progress(
     *,
     attempt: int | None = None,
     event: bool = True,
+    metrics: dict[str, Any] | None = None,
 ) -> None:
-    """Set the progress of a running job, with an event. Raises JobConflict when it is not running (any more)."""
+    """Set the progress of a running job, with an event. Raises JobConflict when it is not running (any more).
+
+    metrics: numbers of a training for its curve, kept with the event (`GET /v1/supernets/{id}/history`).
+    """
     progress = {
         "step": step,
         "fraction": round(min(max(fraction, 0.0), 1.0), 4),
@@ -121,7 +127,7 @@ def record_progress(
         raise JobConflict(f"job {job_id} is not running, or another worker has it")
     _forget(session, job_id)
     if event:
-        add_event(session, job_id, "progress", progress, locked=True)
+        add_event(session, job_id, "progress", progress if metrics is None else {**progress, "metrics": metrics}, locked=True)
 
 
 def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | None = None, *, locked: bool = False) -> int:
@@ -131,6 +137,7 @@ def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | N
     """
     if not locked:  # the job (PostgreSQL) or the file (SQLite), so that no two events take one number
         session.connection().execute(update(Job).where(Job.id == job_id).values(attempts=Job.attempts))
+    tell_of_job(session, job_id, kind, data or {})
     given = [literal(job_id), literal(now(), JobEvent.at.type), literal(kind), literal(data or {}, JobEvent.data.type)]
     number = func.coalesce(func.max(JobEvent.sequence), 0) + 1
     row = select(number, *given).where(JobEvent.job_id == job_id)

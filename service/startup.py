@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from latency_tables.errors import BespokeError
 from service.artifacts import ArtifactStore
 from service.auth import SCOPES, Authenticator, create_key, digest_of, kind_of
+from service.bulletin import Bulletin
 from service.db import jobs as job_rows
 from service.db import keys as key_rows
 from service.db.migrate import upgrade
@@ -94,6 +95,7 @@ def open_services(settings: Settings) -> Services:
         authenticator=Authenticator(sessions),
         limiter=Limiter.of(settings),
         polls=Gathered(partial(job_rows.shown, engine)),
+        bulletin=Bulletin(sessions, settings.agent_present_s),
     )
 
 

@@ -123,16 +123,29 @@ class AccuracyPredictor:
 
     def cross_validate(self, folds: int, seed: int = 0) -> HeldOut:
         """Held-out error; every fold learns its own variances, started from those of all the data. The ceiling is shared."""
+        return self.judge(self._own_fit(), folds, seed)
+
+    def pairs(self, folds: int = 5, seed: int = 0) -> tuple[Array, Array]:
+        """(predicted, measured) accuracies behind `cross_validate`."""
+        predicted, measured, _ = self.held_out_pairs(self._own_fit(), folds, seed)
+        return predicted, measured
+
+    def _own_fit(self) -> Callable[[Array, Array], Predict]:
         loadings = prior_loadings(self.space)
 
         def fit(features: Array, targets: Array) -> Predict:
             variances, _ = learn_variances(features, targets, loadings, self.variances)
             return posterior(features, targets, loadings, variances).predict
 
-        return self.judge(fit, folds, seed)
+        return fit
 
     def judge(self, fit: Callable[[Array, Array], Predict], folds: int, seed: int = 0) -> HeldOut:
         """Held-out error of any way to fit scores (networks,) to features (networks, cells), on the networks drawn at random."""
+        predicted, measured, folds = self.held_out_pairs(fit, folds, seed)
+        return HeldOut.of(predicted, measured, folds)
+
+    def held_out_pairs(self, fit: Callable[[Array, Array], Predict], folds: int, seed: int = 0) -> tuple[Array, Array, int]:
+        """(predicted, measured, folds) on the networks drawn at random, each predicted by a fit that had not seen it."""
         judged = self.drawn or len(self.genes)
         folds = min(folds, judged)
         features = cells(self.space.chain, self.genes)
@@ -143,7 +156,7 @@ class AccuracyPredictor:
             seen, kept = fold != k, fold == k
             predict = fit(features[seen], to_score(self.accuracies[seen], self.ceiling))
             predicted[kept] = self.accuracy_of(predict(features[kept]))
-        return HeldOut.of(predicted[:judged], self.accuracies[:judged], folds)
+        return predicted[:judged], self.accuracies[:judged], folds
 
     def dense(self) -> DenseTable:
         """The additive score of the whole space, for the exact solver; `accuracy_of` makes accuracies of it."""

@@ -115,7 +115,15 @@ class Run(ABC):
         """Add an event in the caller's transaction. Raises JobConflict when the job is no longer ours."""
 
     @abstractmethod
-    def record_progress(self, session: Session, step: str, fraction: float, message: str, eta_s: float | None) -> None:
+    def record_progress(
+        self,
+        session: Session,
+        step: str,
+        fraction: float,
+        message: str,
+        eta_s: float | None,
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
         """Set the progress in the caller's transaction. Raises JobConflict when the job is no longer ours."""
 
     def check(self) -> None:
@@ -144,12 +152,21 @@ class Run(ABC):
     def event(self, kind: str, data: dict[str, Any]) -> None:
         self.write(lambda session: self.record(session, kind, data))
 
-    def progress(self, step: str, fraction: float, message: str, eta_s: float | None = None, *, always: bool = False) -> None:
+    def progress(
+        self,
+        step: str,
+        fraction: float,
+        message: str,
+        eta_s: float | None = None,
+        *,
+        always: bool = False,
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
         """Report progress; reports that follow within a second of another are left out unless `always`."""
         if not always and fraction < 1 and time.monotonic() - self._reported < PROGRESS_S:
             return
         self._reported = time.monotonic()
-        self.write(lambda session: self.record_progress(session, step, fraction, message, eta_s))
+        self.write(lambda session: self.record_progress(session, step, fraction, message, eta_s, metrics))
 
     def step(self, name: str, inputs: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of a named step: remembered if any job has done it with these inputs, else done now.
@@ -265,8 +282,16 @@ class JobRun(Run):
             raise JobConflict(f"job {self.job_id} is not running, or another worker has it")
         add_event(session, self.job_id, kind, data, locked=True)
 
-    def record_progress(self, session: Session, step: str, fraction: float, message: str, eta_s: float | None) -> None:
-        record_progress(session, self.job_id, step, fraction, message, eta_s, attempt=self.attempt)
+    def record_progress(
+        self,
+        session: Session,
+        step: str,
+        fraction: float,
+        message: str,
+        eta_s: float | None,
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
+        record_progress(session, self.job_id, step, fraction, message, eta_s, attempt=self.attempt, metrics=metrics)
 
 
 def named_files(result: Any) -> list[str]:

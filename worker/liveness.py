@@ -29,7 +29,7 @@ from service.db.models import Job, Worker, now
 from service.jobs import JobState, move
 from service.settings import Settings
 from worker.steps import TRANSIENT
-from worker.upkeep import TIDY_S, prune, sweep_files, sweep_trainings
+from worker.upkeep import TIDY_S, forget_happenings, prune, sweep_files, sweep_trainings
 
 FENCED: Final = 75
 SWEEP_S: Final = 1.0
@@ -136,6 +136,7 @@ class Liveness:
 
     def _tidy(self) -> None:
         pruned = prune(self._client)
+        forget_happenings(self._sessions)
         removed = sweep_files(self._sessions, ArtifactStore(self._settings.data_dir / "artifacts"))
         trainings = sweep_trainings(self._sessions, self._settings.data_dir / "work")
         if pruned or removed or trainings:

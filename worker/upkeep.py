@@ -12,6 +12,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.artifacts import ArtifactStore
+from service.db import happenings
 from service.db.models import Artifact, Job, now
 
 TIDY_S: Final = 3600.0
@@ -31,6 +32,12 @@ def prune(client: DBOSClient, kept: timedelta = KEPT) -> int:
     if ended:
         client.delete_workflows([status.workflow_id for status in ended])
     return len(ended)
+
+
+def forget_happenings(sessions: sessionmaker[Session]) -> int:
+    """Delete what `GET /v1/events` need not tell any more; how many rows."""
+    with sessions.begin() as session:
+        return happenings.forget(session)
 
 
 def sweep_files(sessions: sessionmaker[Session], store: ArtifactStore, older_than_s: float = FILE_AGE_S) -> int:

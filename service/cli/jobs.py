@@ -25,6 +25,9 @@ def list_jobs(
         str | None, typer.Option(help="Only queued, running, succeeded, failed, cancelled or quarantined ones.")
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Only search, supernet or profile jobs.")] = None,
+    device: Annotated[str | None, typer.Option(help="Only jobs for this device.")] = None,
+    supernet: Annotated[str | None, typer.Option(help="Only jobs with this supernet.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only jobs with this in id, name, note or request.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
     json_out: JsonOut = False,
 ) -> None:
@@ -33,16 +36,17 @@ def list_jobs(
     Example: [cyan]bespoke jobs list --state running[/]
     """
     with client() as service:
-        jobs = list(service.jobs(state, kind, limit))
+        jobs = list(service.jobs(state, kind, limit, device=device, supernet=supernet, text=text))
     if json_out:
         as_json([job.raw for job in jobs])
         return
     rows = [
-        (job.id, job.kind, state_text(job.state), _done(job), escape(job.step), age(job.raw.get("created_at"))) for job in jobs
+        (job.id, job.kind, state_text(job.state), _done(job), escape(job.step), age(job.raw.get("created_at")), _called(job))
+        for job in jobs
     ]
     grid(
         "",
-        ("job", "kind", "state", ">done", "step", "created"),
+        ("job", "kind", "state", ">done", "step", "created", "name"),
         rows,
         "There are no jobs. Start one with `bespoke search --help`.",
     )
@@ -92,6 +96,23 @@ def watch(job_id: JobId) -> None:
 
 
 @app.command()
+def name(
+    job_id: JobId,
+    called: Annotated[str | None, typer.Option("--name", help="What to call it; empty takes the name away.")] = None,
+    note: Annotated[str | None, typer.Option(help="One line about it; empty takes it away.")] = None,
+    json_out: JsonOut = False,
+) -> None:
+    """Give a job a name and a note.
+
+    Example: [cyan]bespoke jobs name job_5f... --name "all phones" --note "for the release"[/]
+    """
+    given = {key: value or None for key, value in (("name", called), ("note", note)) if value is not None}
+    with client() as service:
+        job = service.name_job(job_id, **given)
+    as_json(job.raw) if json_out else print_job(job)
+
+
+@app.command()
 def cancel(job_id: JobId) -> None:
     """Ask a job to stop; it ends `cancelled` within seconds. A supernet that other jobs wait for goes on training."""
     with client() as service:
@@ -111,6 +132,10 @@ def print_job(job: Job) -> None:
     for name in ("supernet_id", "table_id"):
         if job.result.get(name):
             say(f"  {name.removesuffix('_id')} {job.result[name]}")
+
+
+def _called(job: Job) -> str:
+    return escape(str(job.raw.get("name") or ""))
 
 
 def _done(job: Job) -> str:

@@ -17,10 +17,16 @@ ModelId = Annotated[str, typer.Argument(help="Id of the model, as `bespoke model
 
 
 @app.command("list")
-def list_models(json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False) -> None:
+def list_models(
+    device: Annotated[str | None, typer.Option(help="Only networks for this device.")] = None,
+    supernet: Annotated[str | None, typer.Option(help="Only networks of this supernet.")] = None,
+    job: Annotated[str | None, typer.Option(help="Only networks of this job.")] = None,
+    text: Annotated[str | None, typer.Option(help="Only networks with this in id, name or note.")] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
     """List delivered networks, the newest first."""
     with client() as service:
-        models = service.models()
+        models = service.models(device=device, supernet=supernet, job=job, text=text)
     if json_out:
         as_json(models)
         return
@@ -40,6 +46,40 @@ def show(
         as_json(card)
         return
     print_card(card)
+
+
+@app.command()
+def name(
+    model_id: ModelId,
+    called: Annotated[str | None, typer.Option("--name", help="What to call it; empty takes the name away.")] = None,
+    note: Annotated[str | None, typer.Option(help="One line about it; empty takes it away.")] = None,
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Give a model a name and a note; its card stays as it is.
+
+    Example: [cyan]bespoke models name model_5f... --name "pixel, release 3"[/]
+    """
+    given = {key: value or None for key, value in (("name", called), ("note", note)) if value is not None}
+    with client() as service:
+        named = service.name_model(model_id, **given)
+    as_json(named) if json_out else say(f"{named['id']}  {escape(named['name'] or '-')}  {escape(named['note'] or '')}")
+
+
+@app.command()
+def delete(
+    model_id: ModelId,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Delete a delivered network with its card, and its file where no other model has it.
+
+    Example: [cyan]bespoke models delete model_5f... --yes[/]
+    """
+    if not yes:
+        typer.confirm(f"Delete {model_id} for good?", abort=True, err=True)
+    with client() as service:
+        service.remove_model(model_id)
+    as_json({"id": model_id, "deleted": True}) if json_out else say(f"{model_id} is deleted")
 
 
 @app.command()

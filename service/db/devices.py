@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from service.db.happenings import tell
 from service.db.models import (
     AgentPost,
     AgentSession,
@@ -45,6 +46,7 @@ def add(session: Session, tenant_id: str, name: str, description: str, context: 
     row = Device(id=new_id("dev"), tenant_id=tenant_id, name=name, description=description, context=context, revision=1)
     session.add(row)
     session.flush()
+    tell(session, tenant_id, "device", name, {"registered": True})
     return row
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Engine, Row, bindparam, delete, func, literal, select, tuple_
+from sqlalchemy import ColumnElement, Engine, Row, Text, bindparam, cast, delete, func, literal, or_, select, tuple_
 from sqlalchemy.orm import Session
 
-from service.db.models import Device, IdempotencyKey, Job, Model, now
+from service.db.models import Artifact, Device, IdempotencyKey, Job, MeasurementTask, Model, now
 from service.jobs import ACTIVE, JobState
 
 Cursor = tuple[datetime, str]
@@ -37,15 +38,40 @@ def shown(engine: Engine, asked: Sequence[tuple[str, str]]) -> list[Row[Any] | N
         return [connection.execute(_SHOWN, {"tenant": tenant, "job": job}).one_or_none() for tenant, job in asked]
 
 
-def listed(
-    session: Session, tenant_id: str, state: str | None, kind: str | None, after: Cursor | None, limit: int
-) -> Sequence[Job]:
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs to list; None is any. text: part of the id, the name, the note or of what was asked for."""
+
+    state: str | None = None
+    kind: str | None = None
+    device: str | None = None
+    supernet: str | None = None
+    text: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        asked = cast(Job.request, Text)
+        found: list[ColumnElement[bool]] = []
+        if self.state is not None:
+            found.append(Job.state == self.state)
+        if self.kind is not None:
+            found.append(Job.kind == self.kind)
+        if self.device is not None:  # of a target or of the job itself; a name needs no escaping in JSON
+            found.append(asked.contains(f'"device": "{self.device}"', autoescape=True))
+        if self.supernet is not None:
+            found.append(Job.request["supernet_id"].as_string() == self.supernet)
+        if self.text is not None:
+            found.append(containing(self.text, Job.id, Job.name, Job.note, asked))
+        return found
+
+
+def containing(text: str, *columns: Any) -> ColumnElement[bool]:
+    """Whether one of the columns holds the text, in capitals or not."""
+    return or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in columns))
+
+
+def listed(session: Session, tenant_id: str, wanted: JobFilter, after: Cursor | None, limit: int) -> Sequence[Job]:
     """Jobs, the newest first."""
-    query = select(Job).where(Job.tenant_id == tenant_id)
-    if state is not None:
-        query = query.where(Job.state == state)
-    if kind is not None:
-        query = query.where(Job.kind == kind)
+    query = select(Job).where(Job.tenant_id == tenant_id, *wanted.conditions())
     if after is not None:
         query = query.where(before(Job.created_at, Job.id, after))
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
@@ -90,9 +116,42 @@ def model(session: Session, tenant_id: str, model_id: str) -> Model | None:
     return session.scalar(select(Model).where(Model.tenant_id == tenant_id, Model.id == model_id))
 
 
-def models(session: Session, tenant_id: str, after: Cursor | None, limit: int) -> Sequence[tuple[Model, str]]:
+def remove_model(session: Session, found: Model) -> None:
+    """Forget a model, and its file where nobody else names it; the sweep removes the bytes."""
+    sha256 = found.onnx_sha256
+    session.delete(found)
+    session.flush()
+    others = (
+        select(Model.id).where(Model.onnx_sha256 == sha256),
+        select(MeasurementTask.id).where(MeasurementTask.sha256 == sha256),
+    )
+    if all(session.scalar(query.limit(1)) is None for query in others):
+        session.execute(delete(Artifact).where(Artifact.sha256 == sha256))
+
+
+@dataclass(frozen=True)
+class ModelFilter:
+    """Which models to list; None is any. text: part of the id, the name or the note."""
+
+    device: str | None = None
+    supernet: str | None = None
+    job: str | None = None
+    text: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        given = ((Device.name, self.device), (Model.supernet_id, self.supernet), (Model.job_id, self.job))
+        found: list[ColumnElement[bool]] = [column == value for column, value in given if value is not None]
+        if self.text is not None:
+            found.append(containing(self.text, Model.id, Model.name, Model.note))
+        return found
+
+
+def models(
+    session: Session, tenant_id: str, wanted: ModelFilter, after: Cursor | None, limit: int
+) -> Sequence[tuple[Model, str]]:
     """(model, name of its device), the newest first."""
-    query = select(Model, Device.name).join(Device, Device.id == Model.device_id).where(Model.tenant_id == tenant_id)
+    query = select(Model, Device.name).join(Device, Device.id == Model.device_id)
+    query = query.where(Model.tenant_id == tenant_id, *wanted.conditions())
     if after is not None:
         query = query.where(before(Model.created_at, Model.id, after))
     rows = session.execute(query.order_by(Model.created_at.desc(), Model.id.desc()).limit(limit))

@@ -213,6 +213,8 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(default=now)
     started_at: Mapped[datetime | None] = mapped_column()
     ended_at: Mapped[datetime | None] = mapped_column()
+    name: Mapped[str | None] = mapped_column(String(128))  # what people call it
+    note: Mapped[str | None] = mapped_column(Text)
 
 
 class JobEvent(Base):
@@ -224,6 +226,45 @@ class JobEvent(Base):
     at: Mapped[datetime] = mapped_column(default=now)
     kind: Mapped[str] = mapped_column(String(32))  # a state, or step_started, step_done, progress, ...
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Happening(Base):
+    """One thing that happened in a tenant, for `GET /v1/events`; written in the transaction that made it happen.
+
+    Positions grow but may have gaps, and on PostgreSQL a lower one may be committed after a higher one.
+    """
+
+    __tablename__ = "happenings"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+    position: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    tenant_id: Mapped[str] = mapped_column(String(40))
+    at: Mapped[datetime] = mapped_column(default=now, index=True)
+    kind: Mapped[str] = mapped_column(String(16))  # job | progress | table | device | model | supernet
+    subject: Mapped[str] = mapped_column(String(64))  # id, or the device's name
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class LoginLink(Base):
+    """A one-time token that opens a browser session in the name of a key; only its SHA-256 is kept."""
+
+    __tablename__ = "login_links"
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"), index=True)
+    expires_at: Mapped[datetime] = mapped_column()
+    used_at: Mapped[datetime | None] = mapped_column()
+
+
+class BrowserSession(Base):
+    """A browser that acts for a key: the cookie and the proof are worthless without each other; SHA-256 of both is kept."""
+
+    __tablename__ = "browser_sessions"
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id"), index=True)
+    cookie_digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    proof_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime] = mapped_column()
+    ended_at: Mapped[datetime | None] = mapped_column()
 
 
 class StepResult(Base):
@@ -250,6 +291,8 @@ class Model(Base):
     onnx_sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"))
     card: Mapped[dict[str, Any]] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(default=now)
+    name: Mapped[str | None] = mapped_column(String(128))  # what people call it
+    note: Mapped[str | None] = mapped_column(Text)
 
 
 class Artifact(Base):

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service.db.jobs import before
-from service.db.models import Supernet, new_id, now
+from service.db.models import Job, JobEvent, Supernet, new_id, now
 
 
 def get(session: Session, tenant_id: str, supernet_id: str) -> Supernet | None:
@@ -26,6 +26,15 @@ def listed(session: Session, tenant_id: str, after: tuple[datetime, str] | None,
     if after is not None:
         query = query.where(before(Supernet.created_at, Supernet.id, after))
     return session.scalars(query.order_by(Supernet.created_at.desc(), Supernet.id.desc()).limit(limit)).all()
+
+
+def history(session: Session, tenant_id: str, supernet_id: str) -> list[tuple[datetime, dict[str, Any]]]:
+    """(time, data) of the progress of the job that trained it which holds numbers, in order."""
+    wanted = (Job.tenant_id == tenant_id, Job.request["supernet_id"].as_string() == supernet_id, Job.kind == "supernet")
+    trained = session.scalar(select(Job.id).where(*wanted).order_by(Job.created_at.desc()).limit(1))
+    query = select(JobEvent.at, JobEvent.data).where(JobEvent.job_id == trained, JobEvent.kind == "progress")
+    found = session.execute(query.order_by(JobEvent.sequence)).all()
+    return [(at, data) for at, data in found if isinstance((data.get("metrics") or {}).get("loss"), float)]
 
 
 def digest_of(inputs: dict[str, Any]) -> str:

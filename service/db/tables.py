@@ -14,6 +14,7 @@ from latency_tables.measurement import Context, Measurement
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 from latency_tables.trust import Finding, needs_review
+from service.db.happenings import tell
 from service.db.models import Device, Job, Model, Table, TableRow, new_id, now
 from service.jobs import ACTIVE
 
@@ -184,6 +185,7 @@ def add(
     values = [{"table_id": row.id, "operator": operator.text, **m.to_json()} for operator, m in table.rows.items()]
     for start in range(0, len(values), _BATCH):
         session.execute(insert(TableRow), values[start : start + _BATCH])
+    tell(session, device.tenant_id, "table", device.name, {"table_id": row.id, "version": row.version, "state": state})
     return row
 
 

@@ -11,12 +11,14 @@ from service.routes import (
     checking,
     devices,
     exchange,
+    happenings,
     health,
     jobs,
     keys,
     measuring,
     models,
     searches,
+    sessions,
     spaces,
     supernets,
     tables,
@@ -24,5 +26,21 @@ from service.routes import (
 
 ROUTERS: Final[tuple[APIRouter, ...]] = tuple(
     module.router
-    for module in (jobs, health, spaces, devices, exchange, tables, measuring, checking, agent, supernets, searches, models, keys)
+    for module in (
+        jobs,
+        health,
+        spaces,
+        devices,
+        exchange,
+        tables,
+        measuring,
+        checking,
+        agent,
+        supernets,
+        searches,
+        models,
+        keys,
+        sessions,
+        happenings,
+    )
 )

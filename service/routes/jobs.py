@@ -14,14 +14,15 @@ from starlette.responses import JSONResponse, Response
 from service import jobs as job_states
 from service.auth import Identity
 from service.db import jobs as job_rows
+from service.db.jobs import JobFilter
 from service.db.models import Job, JobEvent
 from service.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
 from service.errors import not_found
 from service.event_stream import MOST_EVENTS, EventStream, job_events
-from service.guard import NOTHING, GuardedRoute, needs
+from service.guard import JSON, NOTHING, GuardedRoute, needs
 from service.problems import with_code
-from service.schemas.jobs import EventList, EventView, JobList, JobView, Progress
-from service.schemas.strict import PageSize, Whole
+from service.schemas.jobs import EventList, EventView, JobList, JobRequest, JobView, Naming, Progress
+from service.schemas.strict import Id, Name, PageSize, Short, Whole
 
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 State = Literal["queued", "running", "succeeded", "failed", "cancelled", "quarantined"]
@@ -50,6 +51,8 @@ def job_view(job: Job | Row[Any]) -> JobView:
         ended_at=job.ended_at,
         error=None if job.error is None else with_code(job.error),
         result=job.result,
+        name=job.name,
+        note=job.note,
     )
 
 
@@ -71,13 +74,16 @@ def listed(
     caller: Caller,
     state: State | None = None,
     kind: Kind | None = None,
+    device: Name | None = None,
+    supernet: Id | None = None,
+    text: Short | None = None,
     after: str | None = None,
     limit: PageSize = 50,
 ) -> JobList:
     """Jobs, the newest first."""
-    cursor = decode_cursor(after)
+    cursor, wanted = decode_cursor(after), JobFilter(state, kind, device, supernet, text)
     with services.sessions() as session:
-        found = list(job_rows.listed(session, caller.tenant_id, state, kind, cursor, limit + 1))
+        found = list(job_rows.listed(session, caller.tenant_id, wanted, cursor, limit + 1))
     rows, more = page(found, limit)
     return JobList(items=[job_view(r) for r in rows], next=encode_cursor(rows[-1].created_at, rows[-1].id) if more else None)
 
@@ -90,6 +96,25 @@ async def one(job_id: str, services: Service, caller: Caller) -> Response:
         raise not_found("job")
     view = job_view(row)
     return Response(view.model_dump_json(), media_type="application/json")  # polled often: validated once is enough
+
+
+@router.get("/v1/jobs/{job_id}/request", openapi_extra=needs("jobs:read"))
+def request_of(job_id: str, services: Service, caller: Caller) -> JobRequest:
+    """What was asked for: the request as it is kept, with its tables pinned."""
+    with services.sessions() as session:
+        job = job_of(session, caller.tenant_id, job_id)
+        return JobRequest(kind=job.kind, request=job.request)
+
+
+@router.patch("/v1/jobs/{job_id}", openapi_extra=needs("jobs:write", JSON))
+def name_it(job_id: str, body: Naming, services: Service, caller: Caller) -> JobView:
+    """Give a job a name and a note."""
+    with services.sessions.begin() as session:
+        job = job_of(session, caller.tenant_id, job_id)
+        for field in body.model_fields_set:
+            setattr(job, field, getattr(body, field))
+        session.flush()
+        return job_view(job)
 
 
 @router.post("/v1/jobs/{job_id}/cancel", status_code=202, openapi_extra=needs("jobs:write", NOTHING))

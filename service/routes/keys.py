@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
 from service.auth import SCOPES, TENANT_SCOPES, create_key
+from service.db import browsers as browser_rows
 from service.db import keys as key_rows
 from service.db.models import ApiKey
 from service.dependencies import Caller, Service
@@ -39,7 +40,9 @@ def create(body: KeyIn, services: Service, caller: Caller) -> KeyCreated:
 def listed(services: Service, caller: Caller) -> KeyList:
     """The tenant's keys, revoked ones too; never the secrets."""
     with services.sessions() as session:
-        return KeyList(items=[KeyView(**_fields(row)) for row in key_rows.of_tenant(session, caller.tenant_id)])
+        rows = key_rows.of_tenant(session, caller.tenant_id)
+        browsers = browser_rows.open_of_keys(session, [row.id for row in rows])
+        return KeyList(items=[KeyView(**_fields(row), sessions=browsers.get(row.id, 0)) for row in rows])
 
 
 @router.delete("/v1/keys/{key_id}", status_code=204, response_class=Response, openapi_extra=needs("keys:write"))

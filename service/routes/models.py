@@ -12,12 +12,18 @@ from starlette.responses import Response
 
 from latency_tables.errors import ArtifactCorrupt
 from service.db import jobs as job_rows
-from service.db.models import Model
+from service.db.happenings import tell
+from service.db.jobs import ModelFilter
+from service.db.models import Device, Model, Supernet
 from service.dependencies import Caller, Service, decode_cursor, encode_cursor, page
 from service.errors import Problem, not_found
-from service.guard import GuardedRoute, needs
-from service.schemas.jobs import ModelList, ModelSummary
-from service.schemas.strict import PageSize
+from service.guard import JSON, GuardedRoute, needs
+from service.network_picture import picture
+from service.pricing import space_of
+from service.routes.devices import device_of
+from service.schemas.jobs import ModelList, ModelNamed, ModelSummary, Naming
+from service.schemas.networks import NetworkPicture
+from service.schemas.strict import Id, Name, PageSize, Short
 from service.telemetry import log
 
 router = APIRouter(route_class=GuardedRoute, tags=["models"])
@@ -34,24 +40,64 @@ def model_of(session: Session, tenant_id: str, model_id: str) -> Model:
 
 
 @router.get("/v1/models", openapi_extra=needs("models:read"))
-def listed(services: Service, caller: Caller, after: str | None = None, limit: PageSize = 50) -> ModelList:
+def listed(
+    services: Service,
+    caller: Caller,
+    device: Name | None = None,
+    supernet: Id | None = None,
+    job: Id | None = None,
+    text: Short | None = None,
+    after: str | None = None,
+    limit: PageSize = 50,
+) -> ModelList:
     """Delivered networks, the newest first."""
-    cursor = decode_cursor(after)
+    cursor, wanted = decode_cursor(after), ModelFilter(device, supernet, job, text)
     with services.sessions() as session:
-        rows, more = page(list(job_rows.models(session, caller.tenant_id, cursor, limit + 1)), limit)
-    items = [
-        ModelSummary(
-            id=m.id,
-            job_id=m.job_id,
-            device=device,
-            supernet_id=m.supernet_id,
-            budget_ms=m.budget_ms,
-            sha256=m.onnx_sha256,
-            created_at=m.created_at,
-        )
-        for m, device in rows
-    ]
+        rows, more = page(list(job_rows.models(session, caller.tenant_id, wanted, cursor, limit + 1)), limit)
+    items = [_summary(m, name) for m, name in rows]
     return ModelList(items=items, next=encode_cursor(rows[-1][0].created_at, rows[-1][0].id) if more else None)
+
+
+def _summary(m: Model, device: str) -> ModelSummary:
+    latency, accuracy, file = (m.card.get(part) or {} for part in ("latency", "accuracy", "file"))
+    return ModelSummary(
+        id=m.id,
+        job_id=m.job_id,
+        device=device,
+        supernet_id=m.supernet_id,
+        budget_ms=m.budget_ms,
+        sha256=m.onnx_sha256,
+        created_at=m.created_at,
+        predicted_ms=latency.get("predicted_ms"),
+        upper_ms=latency.get("upper_ms"),
+        measured_ms=latency.get("measured_ms"),
+        verified=bool(latency.get("verified")),
+        accuracy=accuracy.get("measured"),
+        predicted_accuracy=accuracy.get("predicted"),
+        size_bytes=file.get("size_bytes"),
+        name=m.name,
+        note=m.note,
+    )
+
+
+@router.patch("/v1/models/{model_id}", openapi_extra=needs("jobs:write", JSON))
+def name_it(model_id: str, body: Naming, services: Service, caller: Caller) -> ModelNamed:
+    """Give a model a name and a note; its card stays as it is."""
+    with services.sessions.begin() as session:
+        found = model_of(session, caller.tenant_id, model_id)
+        for field in body.model_fields_set:
+            setattr(found, field, getattr(body, field))
+        session.flush()
+        return ModelNamed(id=found.id, name=found.name, note=found.note)
+
+
+@router.delete("/v1/models/{model_id}", status_code=204, response_class=Response, openapi_extra=needs("jobs:write"))
+def remove(model_id: str, services: Service, caller: Caller) -> Response:
+    """Delete a delivered network with its card; the file goes too where no other model has it."""
+    with services.sessions.begin() as session:
+        job_rows.remove_model(session, model_of(session, caller.tenant_id, model_id))
+        tell(session, caller.tenant_id, "model", model_id, {"deleted": True})
+    return Response(status_code=204)
 
 
 @router.get("/v1/models/{model_id}", openapi_extra=needs("models:read"))
@@ -60,6 +106,17 @@ def card(model_id: str, services: Service, caller: Caller) -> dict[str, Any]:
     with services.sessions() as session:
         found: dict[str, Any] = model_of(session, caller.tenant_id, model_id).card
     return found
+
+
+@router.get("/v1/models/{model_id}/network", openapi_extra=needs("models:read"))
+def network(model_id: str, services: Service, caller: Caller, device: Name | None = None) -> NetworkPicture:
+    """The network block by block with its milliseconds in its device's table, or in that of another device."""
+    with services.sessions() as session:
+        found = model_of(session, caller.tenant_id, model_id)
+        supernet = session.get_one(Supernet, found.supernet_id)
+        target = session.get_one(Device, found.device_id) if device is None else device_of(session, caller.tenant_id, device)
+        space = space_of(supernet.space, supernet.classes)
+        return picture(session, services.prices, target, space, space.from_json(found.card["architecture"]))
 
 
 @router.get(

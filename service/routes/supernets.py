@@ -3,27 +3,43 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.errors import UnknownRecipe, UnknownSpace
+from latency_tables.errors import InvalidArchitecture, UnknownRecipe, UnknownSpace
 from service.datasets import known
 from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Supernet
 from service.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
 from service.errors import Problem, error, invalid, not_found
+from service.front_columns import ALPHABET, architecture_of, gene_text, legend
 from service.guard import JSON, GuardedRoute, needs
-from service.pricing import Pricing, space_of
+from service.network_picture import picture
+from service.pricing import DEFAULT_CONFIDENCE, Pricing, space_of
 from service.routes.devices import device_of
 from service.routes.jobs import job_view
 from service.schemas.jobs import JobView
-from service.schemas.searches import FrontPoint, FrontView, PredictorView, Scored, SupernetIn, SupernetList, SupernetView
+from service.schemas.networks import NetworkPicture
+from service.schemas.searches import (
+    FrontColumns,
+    FrontPoint,
+    FrontView,
+    History,
+    HistoryPoint,
+    PredictorPairs,
+    PredictorView,
+    Scored,
+    SupernetIn,
+    SupernetList,
+    SupernetView,
+)
 from service.schemas.strict import Name, PageSize
 from service.submission import once, request_digest, submit
+from supernets.accuracy import HeldOut
 from supernets.accuracy_refinement import from_json, summary
 from supernets.search.pareto import Front
 from supernets.spaces.catalog import space_named
@@ -31,6 +47,7 @@ from supernets.training.catalog import recipe_named
 
 router = APIRouter(route_class=GuardedRoute, tags=["supernets"])
 IdempotencyKey = Annotated[str | None, Header(max_length=1000)]
+GeneText = Annotated[str, Query(pattern="^[0-9a-zA-Z]{1,512}$")]
 
 
 def supernet_of(session: Session, tenant_id: str, supernet_id: str) -> Supernet:
@@ -110,9 +127,16 @@ def one(supernet_id: str, services: Service, caller: Caller) -> SupernetView:
         return _view(session, supernet_of(session, caller.tenant_id, supernet_id))
 
 
-@router.get("/v1/supernets/{supernet_id}/front", response_model=FrontView, openapi_extra=needs("jobs:read"))
-def front(supernet_id: str, services: Service, caller: Caller, device: Name, confidence: float | None = None) -> Response:
-    """The whole latency/accuracy front on a device, solved while you wait."""
+@router.get("/v1/supernets/{supernet_id}/front", response_model=FrontView | FrontColumns, openapi_extra=needs("jobs:read"))
+def front(
+    supernet_id: str,
+    services: Service,
+    caller: Caller,
+    device: Name,
+    confidence: float | None = None,
+    form: Literal["points", "columns"] = "points",
+) -> Response:
+    """The whole latency/accuracy front on a device, solved while you wait; `form=columns` is a tenth of the size."""
     if confidence is not None and not 0 < confidence < 1:
         raise invalid("query/confidence", "range", "confidence must lie between 0 and 1")
     with services.sessions() as session:
@@ -126,19 +150,87 @@ def front(supernet_id: str, services: Service, caller: Caller, device: Name, con
         solved = services.prices.front(supernet, pricing)
         elapsed_ms = (time.perf_counter() - started) * 1e3
     low, high = pricing.reachable_ms()
-    view = FrontView(
-        optimal=True,
-        device=device,
-        supernet_id=supernet_id,
-        table_id=pricing.table_id,
-        resolutions=list(pricing.space.resolutions),
-        confidence=pricing.confidence,
-        missing_networks=pricing.calibration.missing_networks(0.95),
-        reachable_ms={"min": low, "max": high},
-        solved_in_ms=elapsed_ms,
-        points=_points(solved, pricing),
-    )
+    shared: dict[str, Any] = {
+        "optimal": True,
+        "device": device,
+        "supernet_id": supernet_id,
+        "table_id": pricing.table_id,
+        "confidence": pricing.confidence,
+        "missing_networks": pricing.calibration.missing_networks(DEFAULT_CONFIDENCE),
+        "reachable_ms": {"min": low, "max": high},
+        "solved_in_ms": elapsed_ms,
+    }
+    view: FrontView | FrontColumns
+    if form == "columns":
+        view = _columns(solved, pricing, shared)
+    else:
+        view = FrontView(**shared, resolutions=list(pricing.space.resolutions), points=_points(solved, pricing))
     return Response(view.model_dump_json(), media_type="application/json")
+
+
+@router.get("/v1/supernets/{supernet_id}/network", openapi_extra=needs("jobs:read"))
+def network(supernet_id: str, services: Service, caller: Caller, device: Name, genes: GeneText) -> NetworkPicture:
+    """A network of the front block by block: kernel, width, expansion, and its milliseconds in the device's table."""
+    with services.sessions() as session:
+        supernet = supernet_of(session, caller.tenant_id, supernet_id)
+        target = device_of(session, caller.tenant_id, device)
+        space = space_of(supernet.space, supernet.classes)
+        pricing = services.prices.load(session, target, space)
+        try:
+            architecture = architecture_of(pricing.space, genes)
+        except InvalidArchitecture:
+            detail = "not a network of this front; take one of `genes` of its form=columns"
+            raise invalid("query/genes", "genes", detail) from None
+        return picture(session, services.prices, target, space, architecture)
+
+
+@router.get("/v1/supernets/{supernet_id}/history", openapi_extra=needs("jobs:read"))
+def history(supernet_id: str, services: Service, caller: Caller) -> History:
+    """How its training went: loss by epoch and phase, in order."""
+    with services.sessions() as session:
+        row = supernet_of(session, caller.tenant_id, supernet_id)
+        reports = supernet_rows.history(session, caller.tenant_id, row.id)
+    items = [
+        HistoryPoint(at=at, fraction=data["fraction"], **{k: data["metrics"][k] for k in ("phase", "epoch", "epochs", "loss")})
+        for at, data in reports
+    ]
+    return History(items=items)
+
+
+@router.get("/v1/supernets/{supernet_id}/predictor", openapi_extra=needs("jobs:read"))
+def predictor(supernet_id: str, services: Service, caller: Caller) -> PredictorPairs:
+    """Predicted against measured accuracy, each network predicted by a fit that had not seen it."""
+    with services.sessions() as session:
+        row = supernet_of(session, caller.tenant_id, supernet_id)
+    if row.predictor is None:
+        raise Problem("not_ready", "wait for its job to succeed")
+    fitted = services.prices.predictor(row)[0]
+    predicted, measured = fitted.pairs()
+    held_out = HeldOut.of(predicted, measured, 5)
+    return PredictorPairs(
+        name="additive",
+        predicted=[float(p) for p in predicted],
+        measured=[float(m) for m in measured],
+        rmse=held_out.rmse,
+        kendall_tau=held_out.kendall_tau,
+    )
+
+
+def _columns(solved: Front, pricing: Pricing, shared: dict[str, Any]) -> FrontColumns:
+    """Latencies with five digits: more than any measurement has."""
+
+    def short(values: Any) -> list[float]:
+        return [float(f"{value:.5g}") for value in values]
+
+    return FrontColumns(
+        **shared,
+        alphabet=ALPHABET,
+        legend=legend(pricing.space),
+        latency_ms=short(solved.costs),
+        upper_ms=None if pricing.upper is None else short(pricing.upper.price(solved.genes)),
+        accuracy=[round(min(1.0, max(0.0, float(score))), 6) for score in solved.scores],
+        genes=[gene_text(row) for row in solved.genes.tolist()],
+    )
 
 
 def _points(solved: Front, pricing: Pricing) -> list[FrontPoint]:

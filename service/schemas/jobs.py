@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.schemas.strict import Answer, Time
+from service.schemas.strict import Answer, Line, Short, Strict, Time
 
 
 class Progress(Answer):
@@ -27,6 +27,22 @@ class JobView(Answer):
     ended_at: Time | None
     error: dict[str, Any] | None
     result: dict[str, Any] | None
+    name: str | None = None
+    note: str | None = None
+
+
+class JobRequest(Answer):
+    """What was asked for, as the service keeps it: names resolved, tables pinned."""
+
+    kind: str
+    request: dict[str, Any]
+
+
+class Naming(Strict):
+    """What people call a job or a model; a field that is left out stays as it is, null takes it away."""
+
+    name: Short | None = None
+    note: Line | None = None
 
 
 class JobList(Answer):
@@ -54,6 +70,21 @@ class ModelSummary(Answer):
     budget_ms: float
     sha256: str
     created_at: Time
+    predicted_ms: float | None
+    upper_ms: float | None
+    measured_ms: float | None
+    verified: bool
+    accuracy: float | None
+    predicted_accuracy: float | None
+    size_bytes: int | None
+    name: str | None = None
+    note: str | None = None
+
+
+class ModelNamed(Answer):
+    id: str
+    name: str | None
+    note: str | None
 
 
 class ModelList(Answer):

@@ -16,6 +16,8 @@ class KeyIn(Strict):
 
 
 class KeyView(Answer):
+    """sessions: browsers that are logged in with the key."""
+
     id: str
     name: str
     scopes: list[str]
@@ -23,6 +25,7 @@ class KeyView(Answer):
     expires_at: Time | None
     revoked_at: Time | None
     last_used_at: Time | None
+    sessions: int = 0
 
 
 class KeyCreated(KeyView):

@@ -129,6 +129,58 @@ class FrontPoint(Answer):
     architecture: dict[str, Any]
 
 
+class FrontColumns(Answer):
+    """The front in columns, a fraction of the size. genes: a text for each network, one character for each gene.
+
+    The first gene is the index of the resolution; then come those of each elastic stage of `legend`: width, depth and
+    the choice of each block, as indices into its lists. A character is the index in `alphabet`. Blocks beyond the depth
+    count for nothing.
+    """
+
+    optimal: bool
+    device: str
+    supernet_id: str
+    table_id: str
+    confidence: float | None
+    missing_networks: int
+    reachable_ms: dict[str, float]
+    solved_in_ms: float
+    alphabet: str
+    legend: dict[str, Any]
+    latency_ms: list[float]
+    upper_ms: list[float] | None
+    accuracy: list[float]
+    genes: list[str]
+
+
+class HistoryPoint(Answer):
+    """One report of a training; its `loss` is the mean over the epoch so far."""
+
+    at: Time
+    fraction: float
+    phase: str
+    epoch: int
+    epochs: int
+    loss: float
+
+
+class History(Answer):
+    """How the training of a supernet went, in order; empty for one that was imported or trained by an older version."""
+
+    items: list[HistoryPoint]
+    next: None = None
+
+
+class PredictorPairs(Answer):
+    """Predicted and measured accuracy of networks that the fit of each prediction had not seen."""
+
+    name: str
+    predicted: list[float]
+    measured: list[float]
+    rmse: float
+    kendall_tau: float | None
+
+
 class FrontView(Answer):
     """The whole latency/accuracy front, ascending in both. confidence: of `upper_ms`."""
 

@@ -31,6 +31,7 @@ from tests.service.api import CONTEXT, Api, is_problem, search_request
 
 PUBLIC = {
     ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/openapi.json"), ("GET", "/docs"), ("POST", "/v1/agent/enrol"),
+    ("POST", "/v1/sessions"),
 }  # fmt: skip
 PAGES = ("/", "/ui", "/static", "/favicon.ico")  # pages for people hold no data: they ask for a key themselves
 

@@ -62,7 +62,7 @@ def _empty(url: str) -> None:
         found = inspect(connection)
         tables = [f'"{name}"' for name in found.get_table_names() if name != "alembic_version"]
         tables += [f'dbos."{name}"' for name in found.get_table_names(schema="dbos") if "migrations" not in name]
-        connection.execute(text(f"TRUNCATE {', '.join(tables)} CASCADE"))
+        connection.execute(text(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE"))
     engine.dispose()
 
 

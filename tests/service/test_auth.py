@@ -23,7 +23,12 @@ from tests.service.api import CONTEXT, SPACE, Api, is_problem, search_request
 
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, GuardedRoute)]
 CALLS = [(method, route) for route in ROUTES for method in sorted(route.methods or ())]
-OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/v1/agent/enrol"}
+OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/v1/agent/enrol", "/v1/sessions"}
+QUERIES = {
+    "/v1/supernets/{supernet_id}/front": "?device=phone",
+    "/v1/supernets/{supernet_id}/network": "?device=phone&genes=0",
+    "/v1/devices/{name}/probe-plan": "?space=digits-mbv3",
+}
 IDS = [f"{method} {route.path}" for method, route in CALLS]
 
 
@@ -141,7 +146,7 @@ def test_b3_another_tenants_things_do_not_exist(both: Api) -> None:
             continue
         tried += 1
         body = BODIES.get((method, route.path), {}) if method in ("POST", "PATCH") else None
-        query = "?device=phone" if route.path.endswith("/front") else "?space=digits-mbv3" if route.path.endswith("plan") else ""
+        query = QUERIES.get(route.path, "")
         theirs = both.call(method, path_of(route, **mine) + query, body, key=stranger, headers=headers)
         nobodys = both.call(method, path_of(route, **missing) + query, body, key=stranger, headers=headers)
         is_problem(theirs, 404)

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget, SearchUnfinished, TrainingDiverged
 from service.artifacts import register
+from service.db.happenings import tell
 from service.db.models import Model
 from service.pricing import PriceBook
 from supernets import accuracy_refinement
@@ -303,3 +304,4 @@ def _store(
             card=card,
         )
     )
+    tell(session, run.tenant_id, "model", card["id"], {"device": target.device, "job_id": run.job_id})

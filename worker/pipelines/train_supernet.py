@@ -11,18 +11,20 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from dbos import EnqueueOptions
-from sqlalchemy import select, update
+from sqlalchemy import Update, select, update
 from sqlalchemy.orm import Session
 
 from latency_tables.dense import Array, Genes
 from latency_tables.errors import BespokeError, JobConflict
 from service.artifacts import register
+from service.db.happenings import tell
 from service.db.models import Job, Supernet, Worker, now
 from service.failpoints import failpoint
 from service.job_queue import TRAINING
@@ -62,6 +64,9 @@ class ReadySupernet:
     seed: int
     weights_sha256: str
     predictor: dict[str, Any]
+
+
+METRICS: Final = ("phase", "epoch", "epochs", "loss")  # of what the trainer says, for its curve
 
 
 def supernet(run: JobRun) -> dict[str, Any]:
@@ -160,10 +165,18 @@ class SharedRun(Run):
         for job_id in self.waiting(session):
             add_event(session, job_id, kind, data)
 
-    def record_progress(self, session: Session, step: str, fraction: float, message: str, eta_s: float | None) -> None:
+    def record_progress(
+        self,
+        session: Session,
+        step: str,
+        fraction: float,
+        message: str,
+        eta_s: float | None,
+        metrics: dict[str, Any] | None = None,
+    ) -> None:
         for job_id in self.waiting(session):
             try:
-                record_progress(session, job_id, step, fraction, message, eta_s)
+                record_progress(session, job_id, step, fraction, message, eta_s, metrics=metrics)
             except JobConflict:
                 continue  # queued, or ended in this very moment
 
@@ -205,8 +218,14 @@ def _train_and_score(run: SharedRun) -> None:
         "ready_at": now(),
     }
     unfinished = update(Supernet).where(Supernet.digest == run.digest, Supernet.ready_at.is_(None))
-    run.write(lambda session: session.execute(unfinished.values(finished)))
+    run.write(lambda session: _finish(session, unfinished.values(finished), rows))
     shutil.rmtree(_folder(run), ignore_errors=True)  # checkpoints; the weights are in the store
+
+
+def _finish(session: Session, statement: Update, rows: Sequence[Supernet]) -> None:
+    session.execute(statement)
+    for row in rows:
+        tell(session, row.tenant_id, "supernet", row.id, {"state": "ready"})
 
 
 def _folder(run: SharedRun) -> Path:
@@ -243,7 +262,8 @@ def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
         for message in child.messages():
             if message.get("event") == "progress":
                 text, eta_s = str(message.get("message", "")), message.get("eta_s")
-                run.progress("train_supernet", float(message.get("fraction", 0)), text, eta_s, always=True)
+                fraction, metrics = float(message.get("fraction", 0)), {key: message.get(key) for key in METRICS}
+                run.progress("train_supernet", fraction, text, eta_s, always=True, metrics=metrics)
                 failpoint("training.progress")
     path.unlink()
     return _publish(run, folder)

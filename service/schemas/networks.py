@@ -1,0 +1,51 @@
+"""A network block by block: what a picture of it shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.schemas.strict import Answer
+
+
+class BlockView(Answer):
+    """One block. ms: sum of its rows in the device's table; share: of all rows; null where the table lacks one.
+
+    operators: keys of those rows. macs: multiply-adds of one input.
+    """
+
+    stage: str
+    block: int
+    family: str
+    kernel: int
+    expand: float
+    width: int
+    stride: int
+    in_channels: int
+    size: int
+    left_out: bool
+    squeeze_excite: bool
+    activation: str
+    macs: int
+    parameters: int
+    ms: float | None
+    share: float | None
+    operators: list[str]
+
+
+class NetworkPicture(Answer):
+    """The blocks of a network in order, priced by a device's table.
+
+    rows_ms: sum of the table's rows. predicted_ms, upper_ms: after calibration with whole networks; null without it.
+    """
+
+    space: str
+    device: str
+    table_id: str | None
+    resolution: int
+    blocks: list[BlockView]
+    macs: int
+    parameters: int
+    rows_ms: float | None
+    predicted_ms: float | None
+    upper_ms: float | None
+    architecture: dict[str, Any]
