@@ -106,6 +106,14 @@ def check_networks(sums_ms: Sequence[float], measured_ms: Sequence[float]) -> li
     return [Finding("scale", "review", f"{message}; {_hint(1 / ratio)}")]
 
 
+def unlike_known(macs: Sequence[float], measured_ms: Sequence[float], batch_size: int = 1) -> str | None:
+    """What is wrong with whole networks that no known device is as fast or slow as, or None."""
+    if len(measured_ms) == 0:
+        return None
+    found = float(np.median(np.asarray(macs) * batch_size / np.asarray(measured_ms)))
+    return _beyond(found, known_rates(batch_size, {}))
+
+
 def _moved(ratio: float, earlier: Earlier) -> list[Finding]:
     if 1 / MOVED < ratio < MOVED:
         return []

@@ -336,6 +336,10 @@ class BespokeClient:
         """Register measured whole networks: `{space, architecture, latency_ms}` each."""
         return self._post(f"/v1/devices/{_name(name)}/probes", {"samples": [dict(s) for s in samples]})
 
+    def forget_networks(self, name: str, session: str) -> None:
+        """Delete the measured networks of one session or post."""
+        self.call("DELETE", f"/v1/devices/{_name(name)}/networks", params={"session": session})
+
     def probe_plan(self, name: str, space: str, samples: int) -> Json:
         """The whole networks that are worth measuring first on a new device."""
         return self._get(f"/v1/devices/{_name(name)}/probe-plan", space=space, count=samples)

@@ -187,6 +187,7 @@ def probe(
     space: Annotated[str, typer.Option(help="Without a file: the space to pick networks from.")] = "digits-mbv3",
     samples: Annotated[int, typer.Option(min=10, max=50, help="Without a file: how many networks to pick.")] = 20,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Without a file: where the picked networks go.")] = None,
+    forget: Annotated[str | None, typer.Option(help="Delete the networks of this session, which were measured wrongly.")] = None,
 ) -> None:
     """Register a device from a few measured whole networks instead of a full table.
 
@@ -200,6 +201,10 @@ def probe(
     [cyan]bespoke devices probe board probes.json[/]
     """
     with client() as service:
+        if forget is not None:
+            service.forget_networks(name, forget)
+            say(f"{name}: the networks of session {escape(forget)} are deleted")
+            return
         if file is None:
             picked = service.probe_plan(name, space, samples)
             text = json.dumps(
@@ -216,8 +221,15 @@ def probe(
     say(f"{name}: {made['accepted']} networks taken, by {made['method']}, held-out error {percent(made['error'])}")
     for item in made["calibration"]:
         say(f"  {escape(_calibration(item))}")
+    if made["method"] == "refused":
+        say(f"  session {made['session']}; were they measured wrongly, `bespoke devices probe {name} --forget {made['session']}`")
+        raise NetworksDoNotFit(f"{name}: {made['warnings'][0]}")
     for warning in made["warnings"]:
         errors.print(f"[yellow]warning[/]: {escape(warning)}")
+
+
+class NetworksDoNotFit(BespokeError):
+    """Measured networks and the device's table contradict each other."""
 
 
 @app.command()

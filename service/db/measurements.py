@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from latency_tables.measurement import Measurement
@@ -54,3 +54,9 @@ def add(
     session.add(row)
     session.flush()
     return row
+
+
+def remove(session: Session, device_id: str, together: str) -> int:
+    """Delete the networks of one session; how many there were."""
+    chosen = (NetworkMeasurement.device_id == device_id, NetworkMeasurement.session == together)
+    return session.connection().execute(delete(NetworkMeasurement).where(*chosen)).rowcount

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
@@ -12,7 +14,7 @@ from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Job, NetworkMeasurement
 from service.dependencies import Caller, Service, Services
-from service.errors import Problem
+from service.errors import Problem, not_found
 from service.guard import JSON, GuardedRoute, needs
 from service.pricing import space_of
 from service.routes.devices import device_of
@@ -20,6 +22,7 @@ from service.routes.jobs import job_view
 from service.routes.supernets import IdempotencyKey
 from service.schemas.devices import CheckIn, NetworkList, NetworkView
 from service.schemas.jobs import JobView
+from service.schemas.strict import Short
 from service.submission import once, request_digest, submit
 from supernets.spaces.space import Space
 
@@ -57,6 +60,16 @@ def networks(name: str, services: Service, caller: Caller) -> NetworkList:
     return NetworkList(items=items)
 
 
+@router.delete("/v1/devices/{name}/networks", status_code=204, response_class=Response, openapi_extra=needs("devices:write"))
+def forget(name: str, services: Service, caller: Caller, session_name: Annotated[Short, Query(alias="session")]) -> Response:
+    """Delete the whole networks of one session or post, where they were measured wrongly; `GET` shows the sessions."""
+    with services.sessions.begin() as session:
+        device = device_of(session, caller.tenant_id, name)
+        if not measurement_rows.remove(session, device.id, session_name):
+            raise not_found("session of measured networks")
+    return Response(status_code=204)
+
+
 def _views(
     session: Session, services: Services, device: Device, space: Space, rows: list[NetworkMeasurement]
 ) -> list[NetworkView]:
@@ -82,5 +95,6 @@ def _view(
         predicted_ms=None if genes is None or predicted is None else float(predicted.price(genes)[0]),
         upper_ms=None if genes is None or upper is None else float(upper.price(genes)[0]),
         source=row.source,
+        session=row.session,
         created_at=row.created_at,
     )

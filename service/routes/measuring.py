@@ -15,6 +15,7 @@ from latency_tables.errors import InvalidArchitecture, InvalidOperator, NoTable,
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks
+from latency_tables.scale import check_networks, check_units, unlike_known
 from latency_tables.trust import check_scale
 from service.auth import REVOKED, digest_of, new_secret
 from service.datasets import known
@@ -22,7 +23,7 @@ from service.db import agents as agent_rows
 from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
-from service.db.models import Device, Job, new_id, now
+from service.db.models import Device, Job, Table, new_id, now
 from service.dependencies import Caller, Service, Services
 from service.device_view import calibration_view, interval_of
 from service.errors import Problem, error, invalid
@@ -38,12 +39,15 @@ from service.submission import once, request_digest, submit
 from service.transferring import SOURCE, Known, known_devices, planned_networks, transferred_table
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import ref_in
-from supernets.spaces.lowering import dense_from
+from supernets.spaces.lowering import dense_from, lower
 from supernets.spaces.space import Space
 
 router = APIRouter(route_class=GuardedRoute, tags=["measuring"])
 MOST_PLANNED: Final = 200
 MOST_SOURCES: Final = 100
+_KEPT: Final = (
+    "The networks are kept: predictions on this device say so, without a bound, until another table or other networks fit."
+)
 _NOBODY: Final = (
     "no other device yet has a measured table for this space at these resolutions; the networks are kept for calibration. "
     "Profile this device by blocks (`bespoke profile` or `bespoke agent`)."
@@ -137,7 +141,7 @@ def probes(name: str, body: ProbesIn, services: Service, caller: Caller) -> Prob
         device, together = device_of(session, caller.tenant_id, name), new_id("post")
         for (_, architecture), sample in zip(read, body.samples, strict=True):
             measurement_rows.add(session, device, space, architecture, Measurement(sample.latency_ms), "probe", together)
-        return _fitted(session, services, device, space, len(read))
+        return _fitted(session, services, device, space, len(read)).model_copy(update={"session": together})
 
 
 def _read(index: int, sample: Probe) -> tuple[Space, Architecture]:
@@ -160,14 +164,39 @@ def _fitted(session: Session, services: Services, device: Device, space: Space, 
     if table.source == SOURCE:
         return _transferred(session, services, device, space, accepted)
     fit = services.prices.fit(session, table, device, space)
-    if fit.refused is not None:
-        raise PoorCalibration(fit.refused)
     here, sums = services.prices.sums(session, table, device, space)
     networks = networks_of(here, measurement_rows.networks(session, device.id, space.name, space.classes))
     genes = np.array([here.genes(a) for a, _ in networks], dtype=np.int64).reshape(-1, here.chain.genes)
-    for finding in check_scale(sums.price(genes), [latency_ms for _, latency_ms in networks]):
-        raise Problem("implausible", finding.message)
-    return _created(accepted, "calibration", table.id, space, fit, [])
+    priced, measured_ms = [float(v) for v in sums.price(genes)], [latency_ms for _, latency_ms in networks]
+    contradictions = check_networks(priced, measured_ms)
+    if contradictions:
+        _refuse_strange(session, services, device, table, here, networks)
+        # The networks are like some device, so it is the table that is doubted; they are kept to judge the next one by.
+        table_rows.doubt(session, table, contradictions)
+        reason = f"{contradictions[0].message}. Version {table.version} of the table needs a review and is not used"
+        return _created(accepted, "refused", table.id, space, Fit(Calibration(), now(), reason), [reason])
+    warnings = [finding.message for finding in check_scale(priced, measured_ms)]
+    if fit.refused is not None:
+        return _created(accepted, "refused", table.id, space, fit, [f"{fit.refused} {_KEPT}", *warnings])
+    return _created(accepted, "calibration", table.id, space, fit, warnings)
+
+
+def _refuse_strange(
+    session: Session,
+    services: Services,
+    device: Device,
+    table: Table,
+    space: Space,
+    networks: list[tuple[Architecture, float]],
+) -> None:
+    """Raises Problem `implausible` where the networks are unlike every known device and the table they contradict is not."""
+    macs = [float(sum(op.macs for op in lower(space, architecture))) for architecture, _ in networks]
+    batch_size = int(device.context["batch_size"])
+    strange = unlike_known(macs, [latency_ms for _, latency_ms in networks], batch_size)
+    if strange is not None and not check_units(services.prices.table(session, table, device)):
+        raise Problem(
+            "implausible", f"of the networks: {strange}. `latency_ms` is in milliseconds; nothing of this post was kept"
+        )
 
 
 def _transferred(session: Session, services: Services, device: Device, space: Space, accepted: int) -> ProbesCreated:

@@ -223,11 +223,13 @@ class ProbesIn(Strict):
 class ProbesCreated(Answer):
     """What the probes gave: the fitted table, its held-out error and interval.
 
-    method: `calibration` of the device's own table, `transfer` from the tables of known devices, or `none` with the
-    reason among the warnings.
+    method: `calibration` of the device's own table, `transfer` from the tables of known devices, `refused` where the networks
+    do not fit the table (they are kept, and the calibration is `refused` with its reason), or `none` with the reason among the
+    warnings. session: names this post; its networks can be deleted by it.
     """
 
     accepted: int
+    session: str | None = None
     method: str
     table_id: str | None
     error: float | None
@@ -282,6 +284,7 @@ class NetworkView(Answer):
     predicted_ms: float | None
     upper_ms: float | None
     source: str
+    session: str | None
     created_at: Time
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from supernets.spaces.catalog import SPACES
@@ -156,3 +157,22 @@ def test_a_folder_without_tables_says_which_endings_are_read(bespoke: Bespoke, t
     (tmp_path / "empty").mkdir()
     done = bespoke("tables", "import", "nobody", tmp_path / "empty")
     assert done.status == 1 and ".json, .csv" in done.err
+
+
+def test_measured_networks_that_do_not_fit_end_with_status_1_and_are_kept(bespoke: Bespoke, tmp_path: Path) -> None:
+    add_device(bespoke, "pipelined")
+    bespoke("tables", "import", "pipelined", table_file(tmp_path))
+    generator = np.random.default_rng(0)
+    space = SPACES["digits-mbv3"]
+    samples = [
+        {"space": space.name, "architecture": space.to_json(a), "latency_ms": float(generator.uniform(0.2, 3.0))}
+        for a in space.sample(generator, 20)
+    ]
+    (tmp_path / "measured.json").write_text(json.dumps(samples))
+    done = bespoke("devices", "probe", "pipelined", tmp_path / "measured.json")
+    assert done.status == 1 and "held out" in done.err and "kept" in done.err
+    assert "refused" in bespoke("devices", "show", "pipelined").out
+    session = done.out.split("--forget ")[1].split("`")[0]
+    assert bespoke("devices", "probe", "pipelined", "--forget", session).status == 0
+    assert "refused" not in bespoke("devices", "show", "pipelined").out
+    assert bespoke("devices", "probe", "pipelined", "--forget", session).status == 1
