@@ -115,3 +115,57 @@ def test_every_page_that_a_file_names_is_in_the_tree() -> None:
 def test_no_page_names_a_path_of_some_machine() -> None:
     for page in PAGES:
         assert not re.search(r"/work/|/home/|/root/|C:\\\\", page.read_text()), page.name
+
+
+BANNED = {
+    r"\banew\b": "again, from the beginning",
+    r"\btrained on (by|once|alone|for)\b": "fine-tuned",
+    r"\b(goes|go|went) on (at|elsewhere|after|when|within)\b": "resumes, continues",
+    r"\bwhat (it|that|this|they|a [\w -]{3,40}) (brings?|brought)\b|\bthan it brings\b": "how much it helps, gains",
+    r"\bInstead of:": "Alternatives:",
+    r"\bfor who (runs?|must)\b": "for those who",
+    r"\b[Kk]ept are\b|\bis never\s+kept\b": "we keep … and never …",
+    r"\bstands? in for itself\b": "a substitute is tested",
+}
+
+
+def prose(page: Path) -> str:
+    """A page without its code; of the glossary what comes before the words we do not use."""
+    text = page.read_text(encoding="utf-8").split("## Words we do not use")[0]
+    return re.sub(r"```.*?```|`[^`\n]*`", "`code`", text, flags=re.S)
+
+
+def found_in(text: str) -> list[str]:
+    found = [(m, better) for pattern, better in BANNED.items() for m in re.finditer(pattern, text)]
+    return [f"{' '.join(text[max(0, m.start() - 40) : m.end() + 20].split())!r}: say {better}" for m, better in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_pages_keep_to_the_glossary(page: Path) -> None:
+    """docs/glossary.md lists the words that we do not use."""
+    assert found_in(prose(page)) == []
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "the chosen network is trained on by itself",
+        "It is measured anew.",
+        "its jobs go on elsewhere",
+        "shows what a short fine-tuning brings",
+        "- Instead of: a cache",
+        "operations.md is for who runs it",
+    ],
+)
+def test_the_words_we_do_not_use_are_found(sentence: str) -> None:
+    assert len(found_in(sentence)) == 1
+    assert found_in("networks trained on ImageNet resume after the last epoch; it keeps going on") == []
+
+
+def test_the_glossary_explains_each_term_once_and_names_what_exists() -> None:
+    rows = re.findall(r"^\| ([a-z][\w ,()-]+) \| (.+) \|$", text_of("docs/glossary.md"), re.M)
+    terms = [term for row, _ in rows for term in row.split(", ")]
+    assert len(terms) > 30 and len(set(terms)) == len(terms)
+    for _, meaning in rows:
+        for path in re.findall(r"`((?:latency_tables|supernets|service|worker)/[\w/.]+)`", meaning):
+            assert (ROOT / path).exists(), path
