@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from supernets.data import glyphs
 from supernets.data.catalog import DATASETS, load_dataset
-from supernets.training import glyphs
 
 
 @pytest.fixture
