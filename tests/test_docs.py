@@ -169,3 +169,21 @@ def test_the_glossary_explains_each_term_once_and_names_what_exists() -> None:
     for _, meaning in rows:
         for path in re.findall(r"`((?:latency_tables|supernets|service|worker)/[\w/.]+)`", meaning):
             assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    """A path of the repository in code quotes: a file or a folder of one of its packages, tests, docs or benchmarks."""
+    rooms = "latency_tables|supernets|service|worker|tests|docs|benchmarks"
+    named = re.findall(rf"`((?:{rooms})/[\w/.]*\w)/?`", page.read_text(encoding="utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_fifteen_questions_of_a_newcomer_are_answered() -> None:
+    table = text_of("docs/architecture.md").split("## Where a newcomer finds it")[1]
+    rows = re.findall(r"^\| (.+\?) \| (.+) \|$", table, re.M)
+    assert len(rows) == 15
+    for question, answer in rows:
+        assert "`" in answer or "](" in answer, question
+        for name, file in re.findall(r"`([A-Z]\w+)`[^`]* in `([\w/.]+)`", answer):
+            assert name in (ROOT / file).read_text(encoding="utf-8"), f"{file} does not define {name}"

@@ -12,12 +12,12 @@ from typing import Any, Final
 from supernets.search.problem import Problem, SearchResult
 from worker.laboratory import Laboratory
 from worker.packing import packed_problem, unpacked_result
-from worker.steps import step_digest
+from worker.steps import StepName, step_digest
 from worker.targets import Target
 from worker.trainings import TargetTraining
 
 GRADIENT: Final = "gradient"
-STEP: Final = "train_gates"
+STEP: Final = StepName.TRAIN_GATES
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from worker.context import Run
 from worker.laboratory import Laboratory, Report
+from worker.steps import StepName
 
 VALIDATION: Final = "validation"
 
@@ -33,5 +34,5 @@ def validation_scores(
         return [{"accuracy": accuracy} for accuracy in laboratory.call("score", asked, report)["accuracies"]]
 
     inputs = [{**supernet, "architecture": d, "split": VALIDATION} for d in described]
-    results = run.steps("score_network", inputs, evaluate)
+    results = run.steps(StepName.SCORE_NETWORK, inputs, evaluate)
     return {a.digest: r["accuracy"] for a, r in zip(distinct, results, strict=True)}

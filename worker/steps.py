@@ -14,6 +14,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
@@ -29,6 +30,20 @@ MAX_CRASHES: Final = 3
 RECONNECT_S: Final = 5.0
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _SQLITE_OUTAGES: Final = (5, 6, 8, 10, 13, 14)  # busy, locked, read-only, I/O error, full, cannot open; not 1, a wrong statement
+
+
+class StepName(StrEnum):
+    """The steps of all pipelines. A step's result is kept under its name and the hash of its inputs: do not rename one."""
+
+    TRAIN_SUPERNET = "train_supernet"  # weights of a supernet; a checkpoint each epoch
+    SCORE_SUBNETWORKS = "score_subnetworks"  # what the accuracy predictor is fitted to
+    SCORE_NETWORK = "score_network"  # validation accuracy of one sub-network with the supernet's weights
+    TRAIN_GATES = "train_gates"  # gradient search for one target; a checkpoint each epoch
+    FINE_TUNE = "fine_tune"  # weights of one network, from the supernet's; a checkpoint each epoch
+    EXPORT_NETWORK_FILE = "export_network_file"  # the ONNX file that is delivered
+    TEST_NETWORK_FILE = "test_network_file"  # its accuracy on the test split
+    EXPORT_OPERATOR = "export_operator"  # micro-benchmark of one operator
+    EXPORT_NETWORK = "export_network"  # benchmark of a whole network, random weights
 
 
 class JobCancelled(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from service.failpoints import failpoint
 from worker.context import JobRun
 from worker.laboratory import Laboratory
-from worker.steps import step_digest
+from worker.steps import StepName, step_digest
 from worker.targets import Target
 from worker.upkeep import TRAININGS
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TargetTraining:
+class TargetTraining(ABC):
     """What the targets of one job share. loaded: the supernet as operations name it; targets: how many there are."""
 
     run: JobRun
@@ -28,7 +29,7 @@ class TargetTraining:
     targets: int
 
     def train(
-        self, step: str, laboratory: Laboratory, target: Target, inputs: dict[str, Any], asked: dict[str, Any]
+        self, step: StepName, laboratory: Laboratory, target: Target, inputs: dict[str, Any], asked: dict[str, Any]
     ) -> dict[str, Any]:
         """The result of the operation `step`: remembered if any job has it for these inputs, else trained now.
 
@@ -36,11 +37,13 @@ class TargetTraining:
         """
         return self.run.step(step, inputs, lambda: self._train(step, laboratory, target, step_digest(step, inputs), asked))
 
+    @abstractmethod
     def told(self, said: dict[str, Any]) -> str:
         """What the progress says of one report of the child."""
-        raise NotImplementedError
 
-    def _train(self, step: str, laboratory: Laboratory, target: Target, digest: str, asked: dict[str, Any]) -> dict[str, Any]:
+    def _train(
+        self, step: StepName, laboratory: Laboratory, target: Target, digest: str, asked: dict[str, Any]
+    ) -> dict[str, Any]:
         folder = self.run.context.work_folder(f"{TRAININGS}{self.run.job_id}") / digest[:32]
         arguments = {
             "supernet": self.loaded,
@@ -56,7 +59,7 @@ class TargetTraining:
         shutil.rmtree(folder, ignore_errors=True)
         return found
 
-    def _report(self, step: str, target: Target, place: str, said: dict[str, Any]) -> None:
+    def _report(self, step: StepName, target: Target, place: str, said: dict[str, Any]) -> None:
         fraction = (target.index + said["done"] / said["total"]) / self.targets
         later_s = (self.targets - target.index - 1) * said["whole_s"]
         self.run.progress(step, fraction, f"{place}: {self.told(said)}", said["eta_s"] + later_s, always=True)

@@ -1,6 +1,6 @@
-"""Fine-tuning in a search job: the network that was chosen is trained on before it is delivered, where that was asked for.
+"""Fine-tuning in a search job: if `tune_epochs` is set, the chosen network is trained alone before it is delivered.
 
-A network is trained on once, however many targets of however many jobs choose it.
+A network is fine-tuned once, however many targets of however many jobs choose it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from typing import Any, Final
 from service.artifacts import register
 from supernets.spaces.architecture import Architecture
 from worker.laboratory import Laboratory
+from worker.steps import StepName
 from worker.targets import Target
 from worker.trainings import TargetTraining
 
-STEP: Final = "fine_tune"
+STEP: Final = StepName.FINE_TUNE
 
 
 class FineTuning(TargetTraining):
@@ -25,7 +26,7 @@ class FineTuning(TargetTraining):
         return int(self.run.request.get("tune_epochs") or 0)
 
     def trained(self, laboratory: Laboratory, target: Target, architecture: Architecture) -> tuple[dict[str, Any], float]:
-        """(the network trained on as operations name a supernet, seconds that took). Raises StepFailed, ChildCrashed."""
+        """(the fine-tuned network as operations name a supernet, seconds that took). Raises StepFailed, ChildCrashed."""
         asked = {"architecture": self.ready.space.to_json(architecture), "epochs": self.epochs}
         inputs = {**self.loaded, **asked, "recipe": self.ready.recipe, "seed": self.ready.seed}
         found = self.train(STEP, laboratory, target, inputs, asked)

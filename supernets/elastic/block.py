@@ -8,6 +8,7 @@ state for `subnet.build_operator` (`state(operator)`). Nothing is remembered bet
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -46,15 +47,16 @@ class Extent:
         )
 
 
-class ElasticBlock(nn.Module):
+class ElasticBlock(nn.Module, ABC):
     """Interface of a block: the operator is an argument of everything, never kept."""
 
+    @abstractmethod
     def forward(self, x: Tensor, op: Operator) -> Tensor:
-        raise NotImplementedError
+        """Shape (B, in channels, H, W) to (B, out channels of `op`, H, W by its stride)."""
 
+    @abstractmethod
     def state(self, op: Operator) -> State:
         """State dict of `build_operator(op)` with this block's weights; views where nothing is computed."""
-        raise NotImplementedError
 
     def take(self, op: Operator, state: State) -> None:
         """Copy what `state` gives; this block must be one that can be `op` only."""

@@ -29,7 +29,7 @@ from supernets.spaces.space import Space
 from worker.context import JobRun
 from worker.laboratory import Laboratory
 from worker.measuring import Group, Wanted, ask, groups_of, tasks_of, wait_for_all
-from worker.steps import StepFailed
+from worker.steps import StepFailed, StepName
 
 _CHUNK: Final = 64
 
@@ -104,7 +104,7 @@ def operator_tasks(run: JobRun, operators: list[Operator]) -> list[Wanted]:
                 done += [{"onnx_sha256": files[text][0], "size_bytes": files[text][1]} for text in texts]
         return done
 
-    files = run.steps("export_operator", [{"operator": op.text} for op in operators], export)
+    files = run.steps(StepName.EXPORT_OPERATOR, [{"operator": op.text} for op in operators], export)
     return [
         Wanted("operator", f["onnx_sha256"], f["size_bytes"], (1, op.in_channels, op.in_height, op.in_width), op.text)
         for op, f in zip(operators, files, strict=True)
@@ -125,7 +125,7 @@ def network_tasks(run: JobRun, space: Space, architectures: list[Architecture]) 
         return [{"onnx_sha256": sha256, "size_bytes": size_bytes} for sha256, size_bytes in files]
 
     inputs = [{"space": space.name, "classes": space.classes, "architecture": d} for d in described]
-    files = run.steps("export_network", inputs, export)
+    files = run.steps(StepName.EXPORT_NETWORK, inputs, export)
     return [
         Wanted("network", f["onnx_sha256"], f["size_bytes"], _shape(space, a), space=space.name, architecture=d)
         for a, d, f in zip(architectures, described, files, strict=True)

@@ -38,7 +38,7 @@ from worker.packing import packed_problem, unpacked_result
 from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet
 from worker.problems import problem_of
 from worker.scoring import validation_scores
-from worker.steps import StepFailed
+from worker.steps import StepFailed, StepName
 from worker.targets import Solved, Solver, Target, Wish, cross_device, load_target, solve_target
 from worker.tuning import FineTuning
 from worker.verifying import OnFile, Verification
@@ -257,7 +257,7 @@ class _Search:
         """A network cut out of a supernet (that of the job, or one trained on alone) as an ONNX file in the store."""
         asked = {"supernet": supernet, "architecture": self.ready.space.to_json(architecture)}
         inputs = {**supernet, "architecture": asked["architecture"]}
-        return self.run.step("export_network_file", inputs, lambda: self.laboratory.call("deliver", asked))
+        return self.run.step(StepName.EXPORT_NETWORK_FILE, inputs, lambda: self.laboratory.call("deliver", asked))
 
     def _as_file(self, target: Target, solved: Solved, order: list[int], accuracies: dict[str, float]) -> Delivered:
         """The first of `order` as a file; the others are its runners-up."""
@@ -269,7 +269,7 @@ class _Search:
         """Accuracy of the file itself on samples that neither training nor search has seen."""
         described = self.ready.space.to_json(delivered.architecture)
         asked = {"supernet": self.loaded, "architecture": described, "onnx_sha256": delivered.file["onnx_sha256"]}
-        return self.run.step("test_network_file", asked, lambda: self.laboratory.call("test_accuracy", asked))
+        return self.run.step(StepName.TEST_NETWORK_FILE, asked, lambda: self.laboratory.call("test_accuracy", asked))
 
 
 def _best_first(solved: Solved, accuracies: dict[str, float]) -> list[int]:

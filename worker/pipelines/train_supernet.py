@@ -40,7 +40,7 @@ from worker.context import JobRun, Run, WorkerContext
 from worker.laboratory import Laboratory
 from worker.problems import problem_of
 from worker.scoring import VALIDATION, validation_scores
-from worker.steps import ChildCrashed, JobLost, JobQuarantined, StepFailed, WorkerStopping
+from worker.steps import ChildCrashed, JobLost, JobQuarantined, StepFailed, StepName, WorkerStopping
 
 TRAIN_WORKFLOW: Final = "train_supernet"
 DESIGN: Final = f"{ROUNDS} rounds after {DRAWN_SHARE:g} at random; refined"  # in the step's key: another design, another result
@@ -204,10 +204,10 @@ def _train_and_score(run: SharedRun) -> None:
         raise NobodyWaits
     row = rows[0]
     spec = {"space": row.space, "classes": row.classes, "dataset": row.dataset, "recipe": row.recipe, "seed": row.seed}
-    trained = run.step("train_supernet", {**spec, "digest": run.digest}, lambda: _train(run, spec))
+    trained = run.step(StepName.TRAIN_SUPERNET, {**spec, "digest": run.digest}, lambda: _train(run, spec))
     networks = recipe_to_follow(row.recipe).scored_networks
     scored = run.step(
-        "score_subnetworks",
+        StepName.SCORE_SUBNETWORKS,
         {**spec, "weights_sha256": trained["weights_sha256"], "networks": networks, "design": DESIGN},
         lambda: _score(run, spec, trained["weights_sha256"], networks),
     )

@@ -1,0 +1,45 @@
+"""The steps of the pipelines: one list of their names, which old databases rest on."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supernets.elastic.block import ElasticBlock
+from worker.steps import StepName, step_digest
+from worker.trainings import TargetTraining
+
+WORKER = Path(__file__).parents[2] / "worker"
+
+
+def named() -> Iterator[tuple[str, str]]:
+    """(file, first argument) of every call of `run.step` and `run.steps`."""
+    for place in sorted(WORKER.rglob("*.py")):
+        for node in ast.walk(ast.parse(place.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr in ("step", "steps") and ast.unparse(node.func.value) in ("run", "self.run"):
+                yield place.name, ast.unparse(node.args[0])
+
+
+def test_every_step_of_a_pipeline_is_one_of_the_list() -> None:
+    found = list(named())
+    known = {f"StepName.{name.name}" for name in StepName}
+    direct = {name for _, name in found if name != "step"}
+    assert direct <= known, direct - known
+    assert [place for place, name in found if name == "step"] == ["trainings.py"], "the steps of Gates and FineTuning"
+    assert direct | {"StepName.TRAIN_GATES", "StepName.FINE_TUNE"} == known, "a name that no pipeline uses"
+
+
+def test_a_step_is_known_by_the_same_digest_as_at_0ecf99f() -> None:
+    digest = "38c2f37eed7b7ec840d18ab3aa493ceb8fd97cb1fdee9bd206eebc2f02405198"
+    assert step_digest(StepName.EXPORT_OPERATOR, {"operator": "x"}) == digest
+
+
+@pytest.mark.parametrize("interface", [TargetTraining, ElasticBlock])
+def test_an_interface_cannot_be_instantiated(interface: type) -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        interface()
