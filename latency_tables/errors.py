@@ -15,6 +15,7 @@ BespokeError
 ├── UnknownStrategy        no such search strategy in the catalog
 ├── TooFewNetworks         a calibration or bound needs more whole networks (says how many)
 ├── NoTable                a device without a usable latency table for a search space
+│   └── NoEnergy           … or without the energy of its operators
 ├── PoorCalibration        the table does not explain the device's whole networks
 ├── InvalidPredictor       data that do not make an accuracy predictor
 ├── UnknownDataset         no such data set (catalog or the operator's settings)
@@ -146,6 +147,10 @@ class NoTable(BespokeError):
     def __init__(self, message: str, operators: Sequence[str] = ()) -> None:
         self.operators = tuple(operators)
         super().__init__(message)
+
+
+class NoEnergy(NoTable):
+    """The device's table has no energy for some operators that the search space needs; `operators` names them."""
 
 
 class PoorCalibration(BespokeError):

@@ -10,6 +10,7 @@ from typing import Any, Final
 from latency_tables.errors import InvalidMeasurement
 
 MAX_LATENCY_MS: Final = 1e6
+MAX_ENERGY_MJ: Final = 1e9
 
 
 @dataclass(frozen=True, order=True)
@@ -39,6 +40,7 @@ class Measurement:
     median_ms, lower_quartile_ms, p90_ms, p95_ms: over the samples, neighbours of the device included; mad_ms: median
     absolute deviation; count: samples. undisturbed_ms: what the device takes when nobody disturbs it (lower decile of
     the samples); uncertainty: relative, how far that statistic of one half of the samples lies from that of the other.
+    energy_mj: millijoules of one run, which adds up over operators as latency does.
     All but the median are None where the source of the table does not tell.
     """
 
@@ -50,6 +52,7 @@ class Measurement:
     p90_ms: float | None = None
     p95_ms: float | None = None
     uncertainty: float | None = None
+    energy_mj: float | None = None
 
     def __post_init__(self) -> None:
         for value in (self.median_ms, self.lower_quartile_ms, self.undisturbed_ms, self.p90_ms, self.p95_ms):
@@ -58,6 +61,8 @@ class Measurement:
         for name, spread in (("mad_ms", self.mad_ms), ("uncertainty", self.uncertainty)):
             if spread is not None and not (math.isfinite(spread) and 0 <= spread <= MAX_LATENCY_MS):
                 raise InvalidMeasurement(f"{name} must be finite and not negative")
+        if self.energy_mj is not None and not (math.isfinite(self.energy_mj) and 0 < self.energy_mj <= MAX_ENERGY_MJ):
+            raise InvalidMeasurement(f"energy_mj must be a finite number of millijoules in (0, {MAX_ENERGY_MJ:g}]")
         if self.count is not None and self.count < 1:
             raise InvalidMeasurement("count must be at least 1")
         if self.lower_quartile_ms is not None and self.lower_quartile_ms > self.median_ms:
@@ -90,5 +95,5 @@ class Measurement:
         return cls(median_ms=data["median_ms"], **optional)
 
 
-LATER_FIELDS: Final = ("undisturbed_ms", "p90_ms", "p95_ms", "uncertainty")
+LATER_FIELDS: Final = ("undisturbed_ms", "p90_ms", "p95_ms", "uncertainty", "energy_mj")
 """Fields that tables of earlier versions did not have: written only where they are known, so that old tables keep their bytes."""

@@ -36,7 +36,12 @@ def _one(measured: Sequence[Measurement]) -> Measurement:
     if all(m == measured[0] for m in measured):
         return measured[0]
     counts = [m.count for m in measured if m.count is not None]
-    return Measurement(float(np.median([m.latency_ms for m in measured])), count=sum(counts) if counts else None)
+    energies = [m.energy_mj for m in measured if m.energy_mj is not None]
+    return Measurement(
+        float(np.median([m.latency_ms for m in measured])),
+        count=sum(counts) if counts else None,
+        energy_mj=float(np.median(energies)) if energies else None,
+    )
 
 
 def _notes(found: dict[Operator, list[Measurement]]) -> list[str]:

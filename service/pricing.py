@@ -33,7 +33,7 @@ from supernets.search import exact
 from supernets.search.pareto import Front
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
-from supernets.spaces.lowering import all_operators, covered_resolutions, dense_latency, lower
+from supernets.spaces.lowering import all_operators, covered_resolutions, dense_energy, dense_latency, lower
 from supernets.spaces.space import Space
 
 DEFAULT_CONFIDENCE: Final = 0.95
@@ -201,6 +201,11 @@ class PriceBook:
         here = space.at(sizes)
         key = ("sums", table.id, *_key(space))
         return here, self._remember(key, lambda: dense_latency(here, self.table(session, table, device)))
+
+    def energy(self, session: Session, table: Table, device: Device, space: Space) -> DenseTable:
+        """Energy in mJ of every network of `space`, all of whose resolutions the table must cover. Raises NoEnergy."""
+        key = ("energy", table.id, *_key(space))
+        return self._remember(key, lambda: dense_energy(space, self.table(session, table, device)))
 
     def fit(self, session: Session, table: Table, device: Device, space: Space) -> Fit:
         """The calibration of a table from the device's whole networks, or why there is none."""

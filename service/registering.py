@@ -143,6 +143,7 @@ def coverage_notes(session: Session, prices: PriceBook, device: Device, row: Tab
 
     now = sizes_of(row)
     notes = [] if any(now.values()) else [covers_nothing(prices.table(session, row, device), spaces)]
+    notes += _energy_note(prices.table(session, row, device))
     if before is None or before.id == row.id or row.state != table_rows.READY:
         return notes
     return notes + [_lost_note(space, sizes, row, before, now[space]) for space, sizes in lost(sizes_of(before), now).items()]
@@ -153,6 +154,12 @@ def covers_nothing(table: LatencyTable, spaces: Sequence[Space]) -> str:
     nearest = nearest_lack(table, spaces)
     least = "it holds no operator of any space" if nearest is None else f"nearest: {nearest}"
     return f"the table covers no space at any resolution; {least}"
+
+
+def _energy_note(table: LatencyTable) -> list[str]:
+    """Energies of some rows alone are of no use for a network that needs the others."""
+    known = sum(m.energy_mj is not None for m in table.rows.values())
+    return [] if known in (0, len(table.rows)) else [f"energy_mj is known of {known} of {len(table.rows)} rows only"]
 
 
 def _lost_note(space: Space, sizes: Sequence[int], row: Table, before: Table, kept: Sequence[int]) -> str:

@@ -136,6 +136,7 @@ class Measured:
     p90_ms: Mapped[float | None] = mapped_column(Float(53))
     p95_ms: Mapped[float | None] = mapped_column(Float(53))
     uncertainty: Mapped[float | None] = mapped_column(Float(53))
+    energy_mj: Mapped[float | None] = mapped_column(Float(53))
 
     @property
     def measurement(self) -> Measurement:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints
 
-from latency_tables.measurement import MAX_LATENCY_MS, Measurement
+from latency_tables.measurement import MAX_ENERGY_MJ, MAX_LATENCY_MS, Measurement
 
 
 class Strict(BaseModel):
@@ -60,6 +60,7 @@ class MeasuredIn(Strict):
     p90_ms: LatencyMs | None = None
     p95_ms: LatencyMs | None = None
     uncertainty: Annotated[float, Field(ge=0, le=MAX_LATENCY_MS)] | None = None
+    energy_mj: Annotated[float, Field(gt=0, le=MAX_ENERGY_MJ)] | None = None
 
     def measurement(self) -> Measurement:
         """Raises InvalidMeasurement where the numbers contradict each other."""

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from latency_tables.dense import DenseTable
-from latency_tables.errors import MissingLatency
+from latency_tables.errors import MissingLatency, NoEnergy
 from latency_tables.operators import Operator, make_divisible
 from latency_tables.table import LatencyTable
 from supernets.spaces.architecture import Architecture, Choice
@@ -162,3 +162,18 @@ def needed_operators(space: Space, resolution: int) -> frozenset[Operator]:
 def covered_resolutions(space: Space, table: LatencyTable) -> tuple[int, ...]:
     """Resolutions of the space for which the table holds every operator."""
     return tuple(r for r in space.resolutions if needed_operators(space, r) <= table.rows.keys())
+
+
+def dense_energy(space: Space, table: LatencyTable) -> DenseTable:
+    """Energy in mJ of one run over the whole space, as sums of the table's rows. Raises NoEnergy naming rows without any."""
+    needed = [needed_operators(space, resolution) for resolution in space.resolutions]
+    energies = {op: m.energy_mj for op, m in table.rows.items() if m.energy_mj is not None}
+    missing = sorted({op.text for operators in needed for op in operators if op not in energies})
+    if missing:
+        named = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise NoEnergy(
+            f"the table has no energy_mj for {len(missing)} operators of {space.name}: {named}. "
+            "Import it with the column `energy_mj`, or search without a limit of energy",
+            missing,
+        )
+    return dense_from(space, energies.__getitem__)

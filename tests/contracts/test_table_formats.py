@@ -33,6 +33,7 @@ def measurements(draw):
         draw(st.none() | st.just(low)),
         draw(st.none() | st.floats(min_value=0, max_value=1e3)),
         draw(st.none() | st.integers(1, 10_000)),
+        energy_mj=draw(st.none() | st.floats(min_value=1e-6, max_value=1e6)),
     )
 
 
@@ -285,6 +286,22 @@ def test_a_line_that_could_mean_two_things_is_refused_with_its_row(line, says):
     with pytest.raises(InvalidTable, match=says) as caught:
         csv_rows.read(text, CONTEXT)
     assert [number for number, _ in caught.value.rows] == [3] and "line 4" in str(caught.value), "empty lines are counted"
+
+
+@pytest.mark.parametrize("cell", ["0", "-1", "nan", "inf", "1e10", "much"])
+def test_energies_that_cannot_be_are_refused_with_their_row(cell):
+    text = f"operator,median_ms,energy_mj\n{OPERATORS[1].text},1.0,\n{TEXT},1.0,{cell}\n"
+    with pytest.raises(InvalidTable) as caught:
+        csv_rows.read(text, CONTEXT)
+    assert [number for number, _ in caught.value.rows] == [2] and "energy_mj" in str(caught.value)
+
+
+def test_a_table_without_energies_keeps_its_bytes_and_its_digest():
+    plain = LatencyTable(CONTEXT, {OPERATORS[0]: Measurement(1.0, 0.9, 0.1, 3)})
+    with_energy = LatencyTable(CONTEXT, {OPERATORS[0]: Measurement(1.0, 0.9, 0.1, 3, energy_mj=2.5)})
+    assert b"energy" not in csv_rows.write(plain) + native_json.write(plain)
+    assert plain.digest != with_energy.digest
+    assert csv_rows.read(csv_rows.write(with_energy), CONTEXT).rows[OPERATORS[0]].energy_mj == 2.5
 
 
 def test_thousands_are_not_taken_for_decimals():

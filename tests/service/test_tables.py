@@ -249,6 +249,41 @@ def test_the_npu_of_the_public_case_is_ready_with_its_oddity_as_a_warning(api: A
     assert any("with squeeze-excite" in w for w in made["warnings"])
 
 
+def test_energies_are_stored_returned_and_add_up_over_a_network(both: Api) -> None:
+    from latency_tables.errors import NoEnergy
+    from latency_tables.operators import Operator
+    from service.db import devices as device_rows
+    from service.db import tables as tables_in_db
+    from supernets.spaces.lowering import lower
+
+    both.add_device("phone")
+    rows = [{**r, "energy_mj": 0.5 + n / 100} for n, r in enumerate(table_rows())]
+    made = both.add_table("phone", rows)
+    assert made["in_use"] and made["warnings"] == []
+    back = both.get(f"/v1/devices/phone/tables/{made['id']}", headers={"Accept": "application/json"}).json()["rows"]
+    assert {r["operator"]: r["energy_mj"] for r in back} == {r["operator"]: r["energy_mj"] for r in rows}
+    with both.services.sessions() as session:
+        device = device_rows.named(session, both.tenant_id, "phone")
+        assert device is not None
+        table = tables_in_db.in_use(session, device.id)
+        assert table is not None
+        energies, largest = both.services.prices.energy(session, table, device, SPACE), SPACE.largest()
+    by_operator = {Operator.parse(r["operator"]): r["energy_mj"] for r in rows}
+    wanted = sum(by_operator[op] for op in lower(SPACE, largest))
+    assert energies.price(SPACE.genes(largest)[None])[0] == pytest.approx(wanted)
+
+    partly = both.add_table("phone", [*rows[:-2], *table_rows()[-2:]])
+    assert any(f"energy_mj is known of {len(rows) - 2} of {len(rows)} rows only" in w for w in partly["warnings"])
+    with both.services.sessions() as session:
+        device = device_rows.named(session, both.tenant_id, "phone")
+        assert device is not None
+        table = tables_in_db.in_use(session, device.id)
+        assert table is not None
+        with pytest.raises(NoEnergy, match="no energy_mj for 2 operators") as caught:
+            both.services.prices.energy(session, table, device, SPACE)
+    assert len(caught.value.operators) == 2
+
+
 def test_tables_of_an_older_database_keep_their_order(tmp_path: Path) -> None:
     from alembic import command
 
