@@ -108,7 +108,7 @@ def agent(client: BespokeClient, url: str, folder: Path) -> dict[str, float]:
     token = client.enrol("here")["token"]
     started = time.perf_counter()
     command = [sys.executable, "-m", "latency_tables.agent", "--server", url, "--token", token, "--state-dir", str(folder)]
-    process = subprocess.Popen([*command, "--allow-load"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         while not (client.device("here")["agent"] or {}).get("present") and process.poll() is None:
             if time.perf_counter() - started > 60:

@@ -36,18 +36,24 @@ class Speed:
         return cls(middle, spread * math.sqrt(math.pi / 2 / len(copies_ms)))
 
 
-def factors(groups: Sequence[Speed]) -> list[float]:
-    """What the latencies of each group are multiplied by to be those at the session's median speed; 1 within the noise."""
+def factors(groups: Sequence[Speed], reference_ms: float | None = None) -> list[float]:
+    """What the latencies of each group are multiplied by to be those of the undisturbed device; 1 within the noise.
+
+    The device is undisturbed in the fastest group; reference_ms: or faster, where it was ever seen so.
+    """
     if not groups:
         return []
-    usual = float(np.median([g.sentinel_ms for g in groups]))
+    usual = min([*(g.sentinel_ms for g in groups), *([] if reference_ms is None else [reference_ms])])
     known = [g.error for g in groups if g.error is not None]
     shared = math.sqrt(float(np.mean(np.square(known)))) if known else math.inf
 
+    # The fastest of many is fast by chance too; so much farther must a group lie from it.
+    clearly = CLEARLY + math.sqrt(2 * math.log(len(groups)))
+
     def factor(group: Speed) -> float:
-        noise = math.hypot(max(shared, group.error or 0.0), shared / math.sqrt(len(groups)))
+        noise = math.hypot(max(shared, group.error or 0.0), shared)
         ratio = group.sentinel_ms / usual
-        return 1.0 if group.error is None or abs(math.log(ratio)) <= CLEARLY * noise else 1 / ratio
+        return 1.0 if group.error is None or abs(math.log(ratio)) <= clearly * noise else 1 / ratio
 
     return [factor(g) for g in groups]
 

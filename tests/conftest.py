@@ -21,6 +21,8 @@ from sqlalchemy.exc import OperationalError
 # Threads that wait must not spin: tests start many processes on few cores (worker/child.py says the same of children).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# Tests run beside each other, so no agent finds a quiet device: it need not look for one as long as it does for users.
+os.environ.setdefault("BESPOKE_AGENT_SESSION_S", "3")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -35,13 +35,27 @@ class Wanted:
     architecture: dict[str, Any] | None = None
 
 
+def wanted_again(task: MeasurementTask) -> Wanted:
+    """The same once more."""
+    return Wanted(
+        kind=task.kind,
+        sha256=task.sha256,
+        size_bytes=task.size_bytes,
+        input_shape=tuple(task.input_shape),
+        operator=task.operator,
+        space=task.space,
+        architecture=task.architecture,
+    )
+
+
 def ask(run: JobRun, device_id: str, wanted: Sequence[Wanted]) -> list[str]:
-    """Write the tasks, in this order; their ids."""
+    """Write the tasks, in this order, after those that the job has; their ids."""
 
     def write(session: Session) -> list[str]:
         at, ids = now(), []
         known = set()
-        for position, item in enumerate(wanted):
+        first = session.scalar(select(func.count()).where(MeasurementTask.job_id == run.job_id)) or 0
+        for position, item in enumerate(wanted, first):
             if item.sha256 not in known:
                 register(session, item.sha256, item.size_bytes, BENCHMARK)
                 known.add(item.sha256)
@@ -132,36 +146,65 @@ def tasks_of(session: Session, job_id: str) -> Sequence[MeasurementTask]:
 
 @dataclass(frozen=True)
 class Group:
-    """Tasks that were measured together. speed: None where the agent did not tell; load: runnable processes a core."""
+    """Tasks that were measured together. speed: None where the agent did not tell; load: runnable processes a core.
+
+    reference_ms: the fastest that its sentinel was ever seen there. transfer_s, measuring_s: how long that took.
+    """
 
     name: str
     tasks: tuple[MeasurementTask, ...]
     speed: Speed | None
     load: float | None
+    reference_ms: float | None = None
+    transfer_s: float = 0.0
+    measuring_s: float = 0.0
     factor: float = 1.0
+
+    @property
+    def throttled(self) -> bool:
+        """Whether the device slowed down for good meanwhile."""
+        return any("throttled" in ((t.result or {}).get("flags") or ()) for t in self.tasks)
 
     def as_dict(self) -> dict[str, Any]:
         """What is kept of it: latencies of its tasks were multiplied by `factor`."""
         speed = {} if self.speed is None else {"sentinel_ms": self.speed.sentinel_ms, "sentinel_error": self.speed.error}
-        return {"group": self.name, "tasks": len(self.tasks), **speed, "factor": self.factor, "load": self.load}
+        return {
+            "group": self.name,
+            "tasks": len(self.tasks),
+            **speed,
+            "factor": self.factor,
+            "load": self.load,
+            "measuring_s": self.measuring_s,
+        }
 
 
 def groups_of(tasks: Sequence[MeasurementTask]) -> list[Group]:
-    """The groups of a job's answered tasks, with the factors that bring each to the session's median speed."""
+    """The groups of a job's answered tasks, with the factors that bring each to the undisturbed device."""
     members: dict[str, list[MeasurementTask]] = {}
     for task in tasks:
         if task.result is not None:
             members.setdefault(_process(task, task.result), []).append(task)
     groups = [_group(name, found) for name, found in members.items()]
     known = [g for g in groups if g.speed is not None]
-    factor = dict(zip([g.name for g in known], speed.factors([g.speed for g in known if g.speed]), strict=True))
+    seen = [g.reference_ms for g in known if g.reference_ms is not None]
+    factors = speed.factors([g.speed for g in known if g.speed], min(seen, default=None))
+    # A session that saw the device slow down for good is true as it is: faster the device was, and is no more.
+    factor = {g.name: 1.0 if g.throttled else f for g, f in zip(known, factors, strict=True)}
     return [replace(g, factor=factor.get(g.name, 1.0)) for g in groups]
 
 
 def _group(name: str, tasks: list[MeasurementTask]) -> Group:
     result = tasks[0].result or {}
     told = None if result.get("sentinel_ms") is None else Speed(result["sentinel_ms"], result.get("sentinel_error"))
-    return Group(name, tuple(tasks), told, result.get("load"))
+    return Group(
+        name,
+        tuple(tasks),
+        told,
+        result.get("load"),
+        reference_ms=result.get("reference_ms"),
+        transfer_s=result.get("transfer_s") or 0.0,
+        measuring_s=result.get("measuring_s") or 0.0,
+    )
 
 
 def _process(task: MeasurementTask, result: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ def _measure(job: dict[str, Any], progress: Callable[[float], None]) -> dict[str
     readings = measure(
         {name: network.run for name, network in (networks | copies).items()},
         Settings(**job["settings"]),
-        MonotonicClock(single_thread=all(network.in_calling_thread for network in networks.values())),
+        MonotonicClock(),
         generator,
         sentinel=job["sentinel"],
         reference_ms=job["reference_ms"],

@@ -26,7 +26,7 @@ from latency_tables.agent.runner import Limits
 from latency_tables.agent.runtimes.catalog import RUNTIMES
 from latency_tables.agent.runtimes.setup import PRECISIONS, Setup, options_from
 from latency_tables.agent.state import StateFolder
-from latency_tables.speed import MOST_LOAD
+from latency_tables.profiling import Settings
 
 EXIT_CODES: Final = {SessionClosed: 3, DeviceChanged: 4, HostileServer: 5, RefusedGraph: 6, BusyDevice: 7, UnusableRuntime: 8}
 """1 for every other AgentError; 130 when interrupted."""
@@ -57,7 +57,19 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--memory-mib", type=int, default=Limits.memory_mib, help="address space of the child (default: %(default)s)")
     p.add_argument("--patience-s", type=float, default=None, help="give up when the service is away that long (default: never)")
-    p.add_argument("--allow-load", action="store_true", help="start although the device is busy with other programs")
+    p.add_argument(
+        "--session-s",
+        type=float,
+        default=None,
+        help="longest measuring session on a device that is never quiet, in seconds (default: 40; or BESPOKE_AGENT_SESSION_S)",
+    )
+    p.add_argument(
+        "--max-load",
+        type=float,
+        default=None,
+        help="do not start above so many runnable processes a core (default: start; a busy device only takes longer)",
+    )
+    p.add_argument("--allow-load", action="store_true", help=argparse.SUPPRESS)  # what earlier versions needed to start
     return p
 
 
@@ -77,10 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     options = Options(
         setup=_setup(args),
+        settings=_settings(args.session_s),
         group=max(1, args.group),
         group_mib=max(1, args.group_mib),
         limits=Limits(memory_mib=args.memory_mib),
-        most_load=None if args.allow_load else MOST_LOAD,
+        most_load=None if args.allow_load else args.max_load,
     )
     folder = StateFolder(args.state_dir or Path.home() / ".bespoke" / "agent")
     client = Client(args.server, patience_s=args.patience_s, report=_say)
@@ -91,10 +104,10 @@ def _run(args: argparse.Namespace) -> int:
             _say(f"agent: measuring for device {state.device}, session {state.session_id}")
             busy = environment.load()
             if busy is not None and busy > environment.BUSY_LOAD:
-                _say(f"agent: this device is busy ({busy:.1f} processes a core); latencies will be noisy")
+                _say(f"agent: this device is busy ({busy:.1f} processes a core); measuring waits for its quiet moments")
             quota = cpu_quota()
             if quota is not None and quota <= options.setup.threads:
-                _say(f"agent: a CPU quota allows {quota:g} cores; it will pause the measuring, which medians do not show")
+                _say(f"agent: a CPU quota allows {quota:g} cores; its pauses show in the 90th percentile alone")
             answered = agent.run(once=args.once)
             _say(f"agent: {answered} task(s) answered")
             return 0
@@ -105,6 +118,22 @@ def _run(args: argparse.Namespace) -> int:
 def _setup(args: argparse.Namespace) -> Setup:
     options = options_from(args.provider_option)
     return Setup(args.runtime, args.provider, options, args.threads, args.precision, args.batch_size)
+
+
+def _settings(session_s: float | None) -> Settings:
+    """The protocol's own, or with shorter or longer sessions. Raises AgentError for a length that is none."""
+    text = os.environ.get("BESPOKE_AGENT_SESSION_S")
+    try:
+        limit_s = float(text) if session_s is None and text else session_s
+    except ValueError:
+        raise AgentError("BESPOKE_AGENT_SESSION_S must be a number of seconds") from None
+    if limit_s is None:
+        return Settings()
+    if not 0 < limit_s <= 86_400:
+        raise AgentError("a session lasts more than 0 s and at most a day; correct --session-s")
+    usual = Settings()
+    most_s = limit_s * usual.most_s / usual.limit_s
+    return Settings(limit_s=limit_s, most_s=most_s, returning_s=1.5 * limit_s, least_s=min(usual.least_s, limit_s / 4))
 
 
 def _say(line: str) -> None:

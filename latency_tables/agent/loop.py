@@ -23,14 +23,14 @@ from latency_tables.agent.problems import (
     SessionClosed,
     StaleTask,
 )
-from latency_tables.agent.protocol import OPERATOR, Conditions, File, Plan, Task, answer_of
+from latency_tables.agent.protocol import Conditions, File, Plan, Task, answer_of
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.runtimes.probe import Found, found
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import State, StateFolder
 from latency_tables.profiling import Reading, Settings
 
-PLAN_LIMIT: Final = 256
+PLAN_LIMIT: Final = 500
 POST_ITEMS: Final = 100
 ALIVE_S: Final = 10.0
 SENTINEL: Final = "sentinel"
@@ -41,15 +41,15 @@ Measure = Callable[[Job, Callable[[float], None]], dict[str, Reading]]
 
 @dataclass(frozen=True)
 class Options:
-    """How the agent works. group, group_mib: networks measured together, by number and by size of their files. The groups are
-    small enough for a profile to be several: what differs from one process to the next is then seen.
+    """How the agent works. group, group_mib: networks measured together in one session, by number and by size of their files.
 
+    A session holds as many as memory takes, so that a spell of the machine hits all rows of a table alike.
     most_load: runnable processes for each core above which the agent does not start; None: it starts anyway.
     """
 
     setup: Setup = field(default_factory=Setup)
-    group: int = 40
-    group_mib: int = 64
+    group: int = 400
+    group_mib: int = Limits.memory_mib // 4  # a runtime holds weights twice, packed and as they came
     seed: int = 0
     settings: Settings = field(default_factory=Settings)
     limits: Limits = field(default_factory=Limits)
@@ -170,7 +170,7 @@ class Agent:
         if most is not None and load > most:
             raise BusyDevice(
                 f"this device is too busy to be measured: {load:.1f} runnable processes a core over the last minute, at most "
-                f"{most:.1f} are accepted; stop other programs and start the agent again, or give --allow-load"
+                f"{most:.1f} are accepted; stop other programs and start the agent again, or leave --max-load out"
             )
 
     def _load(self) -> float:
@@ -178,25 +178,25 @@ class Agent:
         return float(self._see(self._options.setup.threads).get("load") or 0.0)
 
     def _next_group(self, tasks: Sequence[Task]) -> list[Task]:
-        """The first operators that fit together into memory, or one whole network.
+        """The first tasks that fit together into memory, operators and whole networks alike.
 
-        Networks for calibration are measured as delivered ones are: alone, in a process of their own. Among others they find
-        the caches cold, and would be slower than what is to be predicted from them.
+        An untimed call goes before the timed ones of every visit, so that a network finds the caches as it would alone.
         """
-        if tasks[0].kind != OPERATOR:
-            return [tasks[0]]
+        memory_mib = self._see(self._options.setup.threads).get("memory_mib") or 0
+        most = min(self._options.group_mib, memory_mib // 8 or self._options.group_mib) * 2**20
         group: list[Task] = []
         size = 0
-        for task in (task for task in tasks if task.kind == OPERATOR):
+        for task in tasks:
             size += task.file.size_bytes
-            if group and (len(group) >= self._options.group or size > self._options.group_mib * 2**20):
+            if group and (len(group) >= self._options.group or size > most):
                 break
             group.append(task)
         return group
 
     def _work(self, plan: Plan, group: Sequence[Task]) -> None:
         """Measure a group and post its results; a group that fails is halved until the network at fault is found."""
-        sentinel = plan.sentinel if group[0].kind == OPERATOR else None
+        asked = self._now()
+        sentinel = self._sentinel(plan)
         for file in (*(task.file for task in group), *([sentinel] if sentinel else [])):
             self._fetch(file)
         started, load = self._now(), self._load()
@@ -211,13 +211,38 @@ class Agent:
             self._work(plan, group[: len(group) // 2])
             self._work(plan, group[len(group) // 2 :])
             return
-        self._busy_s += self._now() - started
+        ended = self._now()
+        self._busy_s += ended - started
         self._answered += len(group)
         self._check_device()
-        conditions = Conditions(self._session().sequence, max(load, self._load()), sentinel is not None)
+        if sentinel is not None:
+            self._know(sentinel, readings[SENTINEL])
+        conditions = Conditions(
+            group=self._session().sequence,
+            load=max(load, self._load()),
+            watched=sentinel is not None,
+            reference_ms=self._session().reference_ms,
+            transfer_s=started - asked,
+            measuring_s=ended - started,
+        )
         self._keep(group, readings, conditions)
         self._post_pending()
-        self._folder.drop_files(frozenset({plan.sentinel.sha256} if plan.sentinel else ()))
+        self._folder.drop_files(frozenset({sentinel.sha256} if sentinel else ()))
+
+    def _sentinel(self, plan: Plan) -> File | None:
+        """The plan's sentinel; where it has none (a delivered network is verified), the one that is known already."""
+        if plan.sentinel is not None:
+            return plan.sentinel
+        known = self._session().sentinel
+        if known is None or not self._folder.has_file(known["sha256"]):
+            return None
+        return File(known["sha256"], known["size_bytes"])
+
+    def _know(self, sentinel: File, reading: Reading) -> None:
+        """Remember the fastest that the sentinel was ever seen: so fast the device is when nobody disturbs it."""
+        state, own = self._session(), {"sha256": sentinel.sha256, "size_bytes": sentinel.size_bytes}
+        known = state.reference_ms if state.sentinel == own else None
+        state.sentinel, state.reference_ms = own, min(known or reading.sentinel_ms, reading.sentinel_ms)
 
     def _fetch(self, file: File) -> None:
         """Download, verify, check, store; what is stored already was checked when it came."""
@@ -234,7 +259,7 @@ class Agent:
         return Job(
             networks=networks,
             sentinel=SENTINEL if sentinel else None,
-            reference_ms=self._session().reference_ms if sentinel else None,
+            reference_ms=self._reference_ms(sentinel),
             copies=SENTINEL_COPIES if sentinel else 0,
             setup=self._found.setup if self._found else self._options.setup,
             seed=self._options.seed + self._session().sequence,
@@ -242,11 +267,14 @@ class Agent:
             limits=self._options.limits,
         )
 
+    def _reference_ms(self, sentinel: File | None) -> float | None:
+        known = self._session().sentinel
+        same = sentinel is not None and known is not None and known["sha256"] == sentinel.sha256
+        return self._session().reference_ms if same else None
+
     def _keep(self, group: Sequence[Task], readings: Mapping[str, Reading], conditions: Conditions) -> None:
         """Results to disk, as the bodies that will be posted."""
         state = self._session()
-        if conditions.watched and state.reference_ms is None:
-            state.reference_ms = readings[SENTINEL].sentinel_ms
         for at in range(0, len(group), POST_ITEMS):
             body = {
                 "session_id": state.session_id,

@@ -67,12 +67,16 @@ class Plan:
 class Conditions:
     """Under which a group was measured. group: its number in the session; load: runnable processes a core.
 
-    watched: whether a sentinel ran along.
+    watched: whether a sentinel ran along; reference_ms: the fastest it was ever seen here. transfer_s, measuring_s: how
+    long it took to fetch the files and to measure.
     """
 
     group: int
     load: float
     watched: bool
+    reference_ms: float | None = None
+    transfer_s: float | None = None
+    measuring_s: float | None = None
 
 
 def enrolment_from(data: Any) -> Enrolment:
@@ -167,6 +171,9 @@ def answer_of(task: Task, reading: Reading, conditions: Conditions) -> dict[str,
         "flags": list(reading.flags),
         "sentinel_ms": reading.sentinel_ms if conditions.watched else None,
         "sentinel_error": reading.sentinel_error,
+        "reference_ms": conditions.reference_ms if conditions.watched else None,
         "group": conditions.group,
         "load": conditions.load,
+        "transfer_s": conditions.transfer_s,
+        "measuring_s": conditions.measuring_s,
     }

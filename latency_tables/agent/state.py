@@ -24,7 +24,8 @@ class State:
     """One enrolment.
 
     sequence: number of the next post. pending: bodies of posts that were not acknowledged, oldest first; a body is
-    kept as it was sent, so that sending it again is recognised. reference_ms: the sentinel when the session began.
+    kept as it was sent, so that sending it again is recognised. sentinel: sha256 and size_bytes of the operator that tells
+    the speed of a session; reference_ms: the fastest it was ever seen here.
     """
 
     server: str
@@ -35,6 +36,7 @@ class State:
     expires_at: str | None = None
     sequence: int = 0
     reference_ms: float | None = None
+    sentinel: dict[str, Any] | None = None
     pending: list[dict[str, Any]] = field(default_factory=list)
 
 

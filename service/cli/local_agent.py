@@ -45,7 +45,6 @@ class LocalAgent:
         self._log = (folder / "agent.log").open("wb")
         command = [sys.executable, "-m", "service.cli.tethered", "latency_tables.agent"]
         command += ["--server", self._service.url, "--state-dir", str(folder / "state"), *agent_arguments(context)]
-        command += ["--allow-load"]  # the service itself works on this machine: it exports and trains
         # The token goes by the environment: a command line can be read by every user of the machine.
         self._process = subprocess.Popen(  # noqa: S603 (our own module)
             command,

@@ -54,8 +54,8 @@ class TaskList(Answer):
 class MeasurementIn(MeasuredIn):
     """One measured task, in ms over `count` samples.
 
-    group: tasks of one number were measured together; sentinel_ms, sentinel_error (relative) and load (runnable processes a
-    core) are those of the group.
+    group: tasks of one number were measured together; sentinel_ms, sentinel_error (relative), load (runnable processes a
+    core), transfer_s and measuring_s are those of the group. reference_ms: the fastest that the sentinel was ever seen.
     """
 
     task_id: Id
@@ -63,9 +63,12 @@ class MeasurementIn(MeasuredIn):
     sha256: Sha256
     flags: Annotated[list[Short], Field(max_length=16)] = Field(default_factory=list)
     sentinel_ms: LatencyMs | None = None
+    reference_ms: LatencyMs | None = None
     sentinel_error: Annotated[float, Field(ge=0, le=1e6)] | None = None
     group: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     load: Annotated[float, Field(ge=0, le=1e6)] | None = None
+    transfer_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    measuring_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
 
 
 class MeasurementsIn(Strict):

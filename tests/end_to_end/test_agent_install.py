@@ -57,12 +57,15 @@ class Board:
 
     def context(self) -> dict[str, object]:
         """The context an agent of this environment measures in."""
-        code = "import json; from latency_tables.agent.environment import context; print(json.dumps(context(1).as_dict()))"
+        code = (
+            "import json; from latency_tables.agent.runtimes.probe import found; "
+            "from latency_tables.agent.runtimes.setup import Setup; print(json.dumps(found(Setup()).context.as_dict()))"
+        )
         found: dict[str, object] = json.loads(run(self.python, "-c", code, cwd=self.folder))
         return found
 
     def start(self, url: str, token: str | None = None) -> None:
-        options = ["--server", url, "--state-dir", str(self.folder / "state"), "--group", str(GROUP), "--allow-load"]
+        options = ["--server", url, "--state-dir", str(self.folder / "state"), "--group", str(GROUP), "--session-s", "2"]
         options += [] if token is None else ["--token", token]
         with (self.folder / f"agent-{len(self.lives)}.log").open("wb") as log:
             self.lives.append(subprocess.Popen([*self.command, *options], cwd=self.folder, env=BARE, stderr=log, stdout=log))

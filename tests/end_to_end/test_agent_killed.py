@@ -15,8 +15,9 @@ from sqlalchemy import select
 
 import worker.measuring
 from latency_tables.agent.client import Client
-from latency_tables.agent.environment import context
 from latency_tables.agent.loop import Agent, Options
+from latency_tables.agent.runtimes.probe import found
+from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import StateFolder
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
@@ -71,7 +72,7 @@ class Device:
 
     def __init__(self, api: Api, name: str, folder: Path) -> None:
         self.api, self.name, self.folder = api, name, folder
-        body = {"name": name, "description": "", "context": context(1).as_dict()}
+        body = {"name": name, "description": "", "context": found(Setup()).context.as_dict()}
         assert api.post("/v1/devices", body).status_code == 201
         wish = {"space": SPACE.name, "dataset": "digits", "resolutions": [RESOLUTION], "networks": 0}
         self.job_id = str(api.post(f"/v1/devices/{name}/profiles", wish).json()["id"])

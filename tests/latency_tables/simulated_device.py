@@ -1,4 +1,4 @@
-"""A device that is arithmetic: true latencies, noise, outliers, cold calls, throttling, and a virtual clock."""
+"""A device that is arithmetic: true latencies, noise, outliers, cold calls, neighbours, throttling, and a virtual clock."""
 
 from __future__ import annotations
 
@@ -8,23 +8,18 @@ import numpy as np
 
 
 class VirtualClock:
-    """Time passes only when something runs or sleeps."""
+    """Time passes only when something runs. others: elapsed seconds -> processes that want to run too, None: not told."""
 
-    def __init__(self, resolution_ns: float = 1.0) -> None:
+    def __init__(self, resolution_ns: float = 1.0, others: Callable[[float], int | None] = lambda seconds: 0) -> None:
         self.resolution_ns = resolution_ns
         self.elapsed_ns = 0.0
-        self.slept_s = 0.0
-        self.stolen_ns = 0.0
-
-    def busy_ns(self) -> int:
-        return int((self.elapsed_ns - self.stolen_ns) // self.resolution_ns * self.resolution_ns)
+        self._others = others
 
     def now_ns(self) -> int:
         return int(self.elapsed_ns // self.resolution_ns * self.resolution_ns)
 
-    def sleep(self, seconds: float) -> None:
-        self.elapsed_ns += seconds * 1e9
-        self.slept_s += seconds
+    def others(self) -> int | None:
+        return self._others(self.elapsed_ns / 1e9)
 
 
 class SimulatedDevice:
@@ -66,4 +61,3 @@ class SimulatedDevice:
         self.clock.elapsed_ns += value * 1e6 * self._speed(self.clock.elapsed_ns / 1e9)
         if self._generator.random() < self._preempted:
             self.clock.elapsed_ns += 3e6
-            self.clock.stolen_ns += 3e6

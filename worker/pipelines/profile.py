@@ -1,12 +1,15 @@
 """Profiling a device: export what its table lacks, let the agent measure it, publish a new immutable table.
 
-Operators are timed one by one, whole networks for calibration among them in the same rounds, so that a slow spell of
-the device hits both alike. Nothing is published before every answer is there.
+Operators and whole networks for calibration are timed in the same rounds of the same session, so that a slow spell of
+the device hits both alike. What is doubtful then is given out once more, a bounded number of times. Nothing is
+published before every answer is there.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -14,13 +17,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from latency_tables import speed
+from latency_tables.doubt import unsettled
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks, missing_operators
 from latency_tables.table import LatencyTable
 from latency_tables.trust import Finding, check_load, check_quota, check_scale, check_speeds, needs_review, review_table
 from service.db import measurements, tables
-from service.db.models import Device, MeasurementTask
+from service.db.models import Device, JobEvent, MeasurementTask
 from service.pricing import networks_of
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
@@ -28,7 +32,8 @@ from supernets.spaces.lowering import all_operators, dense_from, lower
 from supernets.spaces.space import Space
 from worker.context import JobRun
 from worker.laboratory import Laboratory
-from worker.measuring import Group, Wanted, ask, groups_of, tasks_of, wait_for_all
+from worker.measuring import Wanted, ask, tasks_of, wait_for_all, wanted_again
+from worker.remeasuring import Answers
 from worker.steps import StepFailed, StepName
 
 _CHUNK: Final = 64
@@ -42,9 +47,23 @@ def profile(run: JobRun) -> dict[str, Any]:
     before = run.context.transaction(lambda session: _newest_table(session, device))
     if not run.context.transaction(lambda session: tasks_of(session, run.job_id)):
         _order(run, space, device, before)
-    run.check()
-    wait_for_all(run, device.id, device.name)
-    return run.write(lambda session: _publish(session, run, space, device, before))
+    while True:
+        run.check()
+        wait_for_all(run, device.id, device.name)
+        answers = Answers(space, run.context.transaction(lambda session: tasks_of(session, run.job_id)))
+        if not _ask_again(run, answers, device, before):
+            return run.write(partial(_publish, run=run, answers=answers, device=device, before=before))
+
+
+def _ask_again(run: JobRun, answers: Answers, device: Device, before: LatencyTable | None) -> bool:
+    """Whether something is doubtful, and was given out once more."""
+    tasks, why = answers.doubtful(answers.table(tables.context_of(device), before))
+    if not tasks:
+        return False
+    run.progress("measure", 0.5, f"measuring again on {device.name}: {why}", always=True)
+    run.event("measuring_again", {"tasks": len(tasks), "why": why})
+    ask(run, device.id, [wanted_again(task) for task in tasks])
+    return True
 
 
 def _device(session: Session, run: JobRun) -> Device:
@@ -61,7 +80,8 @@ def _newest_table(session: Session, device: Device) -> LatencyTable | None:
 
 
 def _order(run: JobRun, space: Space, device: Device, before: LatencyTable | None) -> None:
-    """Export what is to be measured and write the tasks, in random order but with one seed per job."""
+    """Export what is to be measured and write the tasks."""
+    started = time.monotonic()
     generator = np.random.default_rng(int(run.job_id[-8:], 16))
     needed = {op for resolution in space.resolutions for op in all_operators(space, resolution)}
     again = {Operator.parse(text) for text in run.request.get("remeasure") or ()}
@@ -76,12 +96,11 @@ def _order(run: JobRun, space: Space, device: Device, before: LatencyTable | Non
     if not wanted:
         return
     sentinel = operator_tasks(run, [sorted(needed, key=lambda op: op.macs)[len(needed) // 2]])[0]
-    order = generator.permutation(len(wanted))
-    shuffled = [wanted[i] for i in order]
+    run.event("exported", {"seconds": round(time.monotonic() - started, 2), "files": len(wanted)})
     ask(
         run,
         device.id,
-        [Wanted("sentinel", sentinel.sha256, sentinel.size_bytes, sentinel.input_shape, sentinel.operator), *shuffled],
+        [Wanted("sentinel", sentinel.sha256, sentinel.size_bytes, sentinel.input_shape, sentinel.operator), *wanted],
     )
 
 
@@ -136,35 +155,51 @@ def _shape(space: Space, architecture: Architecture) -> tuple[int, ...]:
     return (1, space.in_channels, architecture.resolution, architecture.resolution)
 
 
-def _publish(session: Session, run: JobRun, space: Space, device: Device, before: LatencyTable | None) -> dict[str, Any]:
+def _publish(session: Session, run: JobRun, answers: Answers, device: Device, before: LatencyTable | None) -> dict[str, Any]:
     """The new table and the measured networks, in one transaction with the event."""
-    tasks = tasks_of(session, run.job_id)
-    groups = groups_of([t for t in tasks if t.kind != "sentinel"])
-    answered = [(t, measurement_of(t).times(g.factor)) for g in groups for t in g.tasks]
-    operators = {Operator.parse(t.operator): (t, measured) for t, measured in answered if t.operator is not None}
-    networks = [(space.from_json(t.architecture), measured) for t, measured in answered if t.architecture is not None]
-    for architecture, measurement in networks:
+    space, groups = answers.space, answers.groups
+    for architecture, measurement in answers.networks:
         measurements.add(session, device, space, architecture, measurement, "agent", run.job_id)
-    rows = {op: measured for op, (_, measured) in operators.items()}
-    table = LatencyTable(tables.context_of(device), {**(before.rows if before else {}), **rows})
+    table = answers.table(tables.context_of(device), before)
     known = tables.with_digest(session, device.id, table.digest)
     if known is None:
-        flags = {op: (t.result or {}).get("flags") or [] for op, (t, _) in operators.items()}
         findings = [
-            *review_table(table, flags=flags),
-            *_against_networks(table, space, networks),
+            *review_table(table, flags=_flags(answers)),
+            *_against_networks(table, space, answers.networks),
             *check_speeds([g.speed for g in groups if g.speed is not None]),
             *check_load([g.load for g in groups if g.load is not None]),
             *check_quota((device.environment or {}).get("cpu_quota"), table.context.threads),
         ]
-        provenance = _provenance(run, tasks, groups)
+        provenance = _provenance(run, answers)
         table_id = tables.publish(session, device, table, source="agent", findings=findings, provenance=provenance)
         state = tables.NEEDS_REVIEW if needs_review(findings) else tables.READY
     else:
         table_id, state = known.id, known.state
-    result = {"table_id": table_id, "rows": len(rows), "networks": len(networks), "state": state}
+    result = {"table_id": table_id, "rows": len(answers.rows), "networks": len(answers.networks), "state": state}
     run.record(session, "published", result)
-    return result
+    return {**result, "seconds": _seconds(session, run, answers)}
+
+
+def _flags(answers: Answers) -> dict[Operator, Sequence[str]]:
+    """What is odd about rows in the end: what did not settle in any session, what slowed down for good."""
+    throttled = {t.operator for g in answers.groups if g.throttled for t in g.tasks}
+    doubtful = set(unsettled(answers.rows))
+    names = {
+        op: [*(["unstable"] if op in doubtful else []), *(["throttled"] if op.text in throttled else [])] for op in answers.rows
+    }
+    return {op: flags for op, flags in names.items() if flags}
+
+
+def _seconds(session: Session, run: JobRun, answers: Answers) -> dict[str, float]:
+    """Where the time went: export, transfer to the agent, measuring, and waiting for the agent to ask."""
+    exports = session.scalars(select(JobEvent.data).where(JobEvent.job_id == run.job_id, JobEvent.kind == "exported"))
+    tasks = [t for t in answers.tasks if t.answered_at is not None]
+    if not tasks:
+        return {}
+    transfer, measuring = (sum(getattr(g, name) for g in answers.groups) for name in ("transfer_s", "measuring_s"))
+    whole = (max(t.answered_at for t in tasks if t.answered_at) - min(t.created_at for t in tasks)).total_seconds()
+    found = {"export": sum(e["seconds"] for e in exports), "transfer": transfer, "measuring": measuring}
+    return {name: round(value, 2) for name, value in {**found, "waiting": max(0.0, whole - transfer - measuring)}.items()}
 
 
 def _against_networks(table: LatencyTable, space: Space, networks: list[tuple[Architecture, Measurement]]) -> list[Finding]:
@@ -177,11 +212,11 @@ def measurement_of(task: MeasurementTask) -> Measurement:
     return Measurement.from_json(task.result or {})
 
 
-def _provenance(run: JobRun, tasks: Sequence[MeasurementTask], groups: Sequence[Group]) -> dict[str, Any]:
+def _provenance(run: JobRun, answers: Answers) -> dict[str, Any]:
     """Where the rows come from: job, sessions, and how fast the device ran while each group was measured."""
     return {
         "job_id": run.job_id,
-        "sessions": sorted({t.session_id for t in tasks if t.session_id}),
-        "speed_spread": speed.spread([g.speed for g in groups if g.speed is not None]),
-        "groups": [g.as_dict() for g in groups],
+        "sessions": sorted({t.session_id for t in answers.tasks if t.session_id}),
+        "speed_spread": speed.spread([g.speed for g in answers.groups if g.speed is not None]),
+        "groups": [g.as_dict() for g in answers.groups],
     }

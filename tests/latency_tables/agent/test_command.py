@@ -8,7 +8,6 @@ import pytest
 from latency_tables.agent import environment, main
 from latency_tables.agent.command import parser
 from latency_tables.agent.runtimes.probe import found
-from latency_tables.speed import MOST_LOAD
 
 
 @pytest.fixture(autouse=True)
@@ -41,19 +40,35 @@ def test_nobody_there_with_little_patience(tmp_path, capsys):
     assert "ConnectError" in capsys.readouterr().err
 
 
-def test_f10_a_busy_device_is_refused_unless_that_is_allowed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(environment, "load", lambda: MOST_LOAD + 0.5)
+def test_f10_a_busy_device_is_measured_and_refused_only_where_that_was_asked_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(environment, "load", lambda: 2.5)
     argv = ["--server", "http://127.0.0.1:9", "--token", "t", "--state-dir", str(tmp_path), "--patience-s", "0"]
-    assert main(argv) == 7
+    assert main([*argv, "--max-load", "2"]) == 7
     said = capsys.readouterr().err
-    assert "2.5 runnable processes a core" in said and "--allow-load" in said
-    assert main([*argv, "--allow-load"]) == 1
+    assert "2.5 runnable processes a core" in said and "--max-load" in said
+    assert main(argv) == 1
     assert "ConnectError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["0", "-3", "inf", "1e9"])
+def test_a_session_of_no_length_is_refused(tmp_path, capsys, given):
+    argv = ["--server", "http://127.0.0.1:9", "--token", "t", "--state-dir", str(tmp_path), "--session-s", given]
+    assert main(argv) == 1
+    assert "--session-s" in capsys.readouterr().err
+
+
+def test_the_length_of_sessions_is_read_from_the_environment_too(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BESPOKE_AGENT_SESSION_S", "soon")
+    argv = ["--server", "http://127.0.0.1:9", "--token", "t", "--state-dir", str(tmp_path)]
+    assert main(argv) == 1
+    assert "BESPOKE_AGENT_SESSION_S" in capsys.readouterr().err
 
 
 def test_the_help_names_every_option():
     text = parser().format_help()
-    assert all(option in text for option in ("--server", "--token", "--state-dir", "--once", "--threads", "--allow-load"))
+    assert all(
+        option in text for option in ("--server", "--token", "--state-dir", "--once", "--threads", "--session-s", "--max-load")
+    )
 
 
 def test_the_agent_loads_neither_torch_nor_onnx_nor_the_web_framework():

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -24,6 +25,7 @@ from latency_tables.agent.problems import (
     Unreachable,
     UnusableRuntime,
 )
+from latency_tables.agent.protocol import File, Task
 from latency_tables.agent.runtimes.probe import Found
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import StateFolder
@@ -46,7 +48,7 @@ def simulated(job, progress):
     device = SimulatedDevice({name: n.path.stat().st_size / 1000 for name, n in job.networks.items()}, noise=0.01)
     return measure(
         device.runners(),
-        Settings(rounds=5),
+        Settings(rounds=8, least_s=0.0),
         device.clock,
         np.random.default_rng(job.seed),
         job.sentinel,
@@ -88,7 +90,7 @@ def test_a_whole_session(tmp_path):
     body = service.enrolled[0]
     assert body["context"]["threads"] == 1 and body["environment"]["versions"]["onnxruntime"]
     assert all(post["fingerprint"] == environment.fingerprint(body["environment"]) for post in service.posts.values())
-    assert all(item["sentinel_ms"] > 0 and item["count"] == 15 for item in service.answers.values())
+    assert all(item["sentinel_ms"] > 0 and item["count"] >= 10 for item in service.answers.values())
     assert any("s left" in line for line in life.reports)
 
 
@@ -326,16 +328,46 @@ def test_it_stays_alive_while_it_measures(tmp_path):
     assert service.heartbeats > 5
 
 
-def test_operators_are_measured_together_and_every_network_as_it_would_be_verified(tmp_path):
+def test_operators_and_networks_are_measured_together_beside_the_sentinel(tmp_path):
     service = FakeService(FILES, kinds=["operator", "network", "operator", "network", "operator", "verify", "verify"])
     groups = []
     life = Life(
         service, tmp_path, lambda job, p: groups.append((len(job.networks), job.sentinel)) or simulated(job, p), group=100
     )
     life.run("token-1")
-    assert groups == [(4, "sentinel")] + [(1, None)] * 4
-    watched = [answer["sentinel_ms"] is not None for answer in service.answers.values()]
-    assert sorted(watched) == [False] * 4 + [True] * 3
+    assert groups == [(8, "sentinel")]
+    for answer in service.answers.values():
+        assert answer["reference_ms"] == pytest.approx(answer["sentinel_ms"])  # the first session knows no faster one
+        assert answer["measuring_s"] >= 0 and answer["transfer_s"] >= 0
+
+
+def test_a_job_without_a_sentinel_is_watched_by_the_one_that_is_known(tmp_path):
+    """A delivered network is verified beside the profile's sentinel, and its fastest reading is what undisturbed means."""
+    service, jobs = FakeService(FILES, kinds=["operator"] * 6 + ["verify"]), []
+    held = service.tasks.pop("task-6")
+    life = Life(service, tmp_path, lambda job, p: jobs.append(job) or simulated(job, p), group=100)
+    plan = life.client.plan
+
+    def later(limit):
+        found = plan(limit)
+        if not found.tasks and held["id"] not in service.tasks:
+            service.tasks[held["id"]] = held
+            return replace(plan(limit), sentinel=None)
+        return replace(found, sentinel=None) if held["id"] in service.tasks else found
+
+    life.client.plan = later
+    life.run("token-1")
+    assert [job.sentinel for job in jobs] == ["sentinel", "sentinel"]
+    assert jobs[0].reference_ms is None and jobs[1].reference_ms == service.answers["task-0"]["sentinel_ms"]
+
+
+@pytest.mark.parametrize(("memory_mib", "together"), [(8, 1), (16, 3), (10**6, 5)])
+def test_a_session_holds_what_fits_into_an_eighth_of_the_memory(tmp_path, memory_mib, together):
+    life = Life(
+        FakeService(FILES), tmp_path, group=5, see=lambda threads: {**environment.environment(threads), "memory_mib": memory_mib}
+    )
+    tasks = [Task(f"t{i}", "operator", File("0" * 64, 600_000), "n", None, (1,)) for i in range(7)]
+    assert len(life.agent._next_group(tasks)) == together
 
 
 HOSTILE = {
@@ -434,7 +466,7 @@ def test_real_networks_in_a_real_child(tmp_path):
     from latency_tables.agent.runner import measure_in_child
 
     service = FakeService(FILES[:3])
-    options = Options(settings=Settings(warm_up_calls=2, rounds=3, segments=2, sample_ms=0.05, drift=9.0, retries=0))
+    options = Options(settings=Settings(rounds=4, least_rounds=4, limit_s=0.5, least_s=0.0))
     client = Client(SERVER, transport=service.transport)
     agent = Agent(client, StateFolder(tmp_path), options, measure=measure_in_child)
     agent.start(SERVER, "token-1")

@@ -13,7 +13,7 @@ from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.profiling import Settings
 from tests.latency_tables.agent.networks import convolution
 
-QUICK = Settings(warm_up_calls=2, sample_ms=0.05, rounds=3, segments=2, drift=10.0, retries=0)
+QUICK = Settings(rounds=6, least_rounds=6, limit_s=0.5, least_s=0.0)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_measures_real_networks(networks):
     seen = []
     readings = measure_in_child(Job(networks, sentinel="small", settings=QUICK), seen.append)
     assert readings["large"].measurement.median_ms > 2 * readings["small"].measurement.median_ms > 0
-    assert readings["small"].measurement.count == 6 and seen[-1] == 1.0
+    assert readings["small"].measurement.count >= 6 and seen[-1] == 1.0
 
 
 def test_a_shape_left_out_is_read_from_the_network(networks):
