@@ -19,7 +19,8 @@ class Known:
     description: str
     classes: int | None
     channels: int | None
-    size: int | None
+    size: int | None  # None where pictures are kept at the size that a space needs
+    also: tuple[int, ...] = ()  # other numbers of channels it can be had with
     fault: str = ""  # why it cannot be used; names no place
 
 
@@ -44,5 +45,5 @@ def _registered(name: str, place: Path) -> Known:
     try:
         shape = shape_of(name, place)
     except InvalidDataset as error:
-        return Known(name, "registered by the operator", None, None, None, str(error))
-    return Known(name, "registered by the operator", shape.classes, shape.channels, shape.size)
+        return Known(name, "registered by the operator", None, None, None, fault=str(error))
+    return Known(name, "registered by the operator", shape.classes, shape.channels, shape.size, shape.also)

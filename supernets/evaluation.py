@@ -9,8 +9,10 @@ which sets the statistics, then the samples that are counted. The numbers are th
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
+from itertools import groupby
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -18,18 +20,20 @@ from latency_tables.dense import Array, Genes
 from latency_tables.operators import Operator
 from supernets.accuracy import AccuracyPredictor
 from supernets.accuracy_choice import score_in_rounds
-from supernets.data.splits import Dataset
+from supernets.data.splits import Dataset, evenly_spread
 from supernets.elastic.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.subnet import PlainNetwork, build_operator
-from supernets.training.batchnorm import CALIBRATION_SAMPLES, evenly, recalibrate
+from supernets.training.batchnorm import CALIBRATION_SAMPLES, calibration_inputs, recalibrate
 
 Cache = MutableMapping[str, float]  # digest of an architecture -> accuracy in [0, 1]
 _Step = tuple[str, Operator]
+Statistics = dict[tuple[int | _Step, ...], list[tuple[Tensor, Tensor]]]  # resolution and steps -> (mean, variance) of the last
+PART_BYTES = 256 * 2**20  # of inputs that go through the networks together
 
 
 class Evaluator:
-    """Accuracy on one split. Keeps the calibration batch and the samples of every resolution in memory.
+    """Accuracy on one split. Keeps the calibration batch of every resolution in memory; samples go through in parts.
 
     calibration: training samples for the batch-norm statistics. limit: samples of the split, all of them by default.
     cache: results by architecture digest, shared with whoever owns it; it must belong to this supernet and split.
@@ -50,34 +54,59 @@ class Evaluator:
         self.cache: Cache = {} if cache is None else cache
         self.device = next(supernet.parameters()).device
         self._layers: dict[_Step, nn.Module] = {}
-        self._inputs: dict[int, tuple[Tensor, Tensor]] = {}
-        self._labels = self._limited(torch.from_numpy(dataset.split(split).labels)).to(self.device)
+        self._calibrations: dict[int, Tensor] = {}
+        size = len(dataset.split(split))
+        self.rows = evenly_spread(size, size if limit is None else limit)
+        self._labels = torch.from_numpy(dataset.split(split).labels).to(self.device)
 
     def accuracies(self, architectures: Sequence[Architecture], progress: Callable[[int, int], None] | None = None) -> Array:
         """Share of right answers of each network, shape (networks,). progress: called with (done, of)."""
         wanted = {a.digest: a for a in architectures if a.digest not in self.cache}
         ordered = sorted(wanted.values(), key=lambda a: (a.resolution, [str(step) for step in self.supernet.plan(a)]))
-        walk = _Walk(self)
-        for done, architecture in enumerate(ordered, 1):
-            self.cache[architecture.digest] = walk.accuracy(architecture)
-            if progress is not None:
-                progress(done, len(ordered))
+        done = 0
+        for resolution, group in groupby(ordered, key=lambda a: a.resolution):
+            networks = list(group)
+            for architecture, share in zip(
+                networks, self._shares(networks, resolution, done, len(ordered), progress), strict=True
+            ):
+                self.cache[architecture.digest] = share
+            done += len(networks)
         return np.array([self.cache[a.digest] for a in architectures])
 
-    def inputs(self, resolution: int) -> tuple[Tensor, Tensor]:
-        """(calibration batch, samples), both (n, C, resolution, resolution), channels last."""
-        if resolution not in self._inputs:
-            train, split = (torch.from_numpy(self.dataset.inputs(name, resolution)) for name in ("train", self.split))
-            pair = (evenly(train, self.calibration), self._limited(split))
-            self._inputs[resolution] = tuple(x.to(self.device, memory_format=torch.channels_last) for x in pair)  # type: ignore[assignment]
-        return self._inputs[resolution]
+    def _shares(
+        self, networks: Sequence[Architecture], resolution: int, done: int, of: int, progress: Callable[[int, int], None] | None
+    ) -> list[float]:
+        """Share of right answers of each network, over the samples part by part: all of them may not fit into memory."""
+        parts, right = self._parts(resolution), [0] * len(networks)
+        statistics: Statistics | None = {} if len(parts) > 1 else None
+        for number, rows in enumerate(parts):
+            walk = _Walk(self, rows, statistics)
+            for index, architecture in enumerate(networks):
+                right[index] += walk.right(architecture)
+                if progress is not None and number == len(parts) - 1:
+                    progress(done + index + 1, of)
+        return [count / len(self.rows) for count in right]
 
-    def _limited(self, rows: Tensor) -> Tensor:
-        return rows if self.limit is None else evenly(rows, self.limit)
+    def _parts(self, resolution: int) -> list[npt.NDArray[np.int64]]:
+        size = max(1, PART_BYTES // (4 * self.dataset.channels * resolution**2))
+        return [self.rows[start : start + size] for start in range(0, len(self.rows), size)]
 
-    def correct(self, logits: Tensor) -> float:
-        """Share of right answers."""
-        return float((logits.argmax(dim=1) == self._labels).double().mean())
+    def calibration_batch(self, resolution: int) -> Tensor:
+        """Training samples for the batch-norm statistics, (n, C, resolution, resolution), channels last."""
+        if resolution not in self._calibrations:
+            self._calibrations[resolution] = self._placed(calibration_inputs(self.dataset, resolution, self.calibration))
+        return self._calibrations[resolution]
+
+    def samples(self, resolution: int, rows: npt.NDArray[np.int64]) -> Tensor:
+        """Samples of the split that are counted, (n, C, resolution, resolution), channels last."""
+        return self._placed(torch.from_numpy(self.dataset.inputs(self.split, resolution, rows)))
+
+    def _placed(self, inputs: Tensor) -> Tensor:
+        return inputs.to(self.device, memory_format=torch.channels_last)
+
+    def correct(self, logits: Tensor, rows: npt.NDArray[np.int64]) -> int:
+        """Right answers among those samples."""
+        return int((logits.argmax(dim=1) == self._labels[torch.from_numpy(rows).to(self.device)]).sum())
 
     def layer(self, step: _Step) -> nn.Module:
         """The plain module of a block with the supernet's weights; made once."""
@@ -99,14 +128,14 @@ def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
 class _Walk:
     """Depth-first walk over networks in sorted order: activations of the path to the current network."""
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self.evaluator = evaluator
+    def __init__(self, evaluator: Evaluator, rows: npt.NDArray[np.int64], statistics: Statistics | None = None) -> None:
+        self.evaluator, self.rows, self.statistics = evaluator, rows, statistics
         self.resolution = 0
         self.path: list[tuple[_Step, Tensor, Tensor]] = []
 
     @torch.no_grad()
-    def accuracy(self, architecture: Architecture) -> float:
-        """Share of right answers of one network."""
+    def right(self, architecture: Architecture) -> int:
+        """Right answers of one network among the rows of this walk."""
         if architecture.resolution != self.resolution:
             self.path, self.resolution = [], architecture.resolution
         plan = self.evaluator.supernet.plan(architecture)
@@ -114,11 +143,33 @@ class _Walk:
         while shared < min(len(plan), len(self.path)) and self.path[shared][0] == plan[shared]:
             shared += 1
         del self.path[shared:]
-        calibration, samples = self.path[-1][1:] if self.path else self.evaluator.inputs(architecture.resolution)
+        if self.path:
+            calibration, samples = self.path[-1][1:]
+        else:
+            calibration = self.evaluator.calibration_batch(architecture.resolution)
+            samples = self.evaluator.samples(architecture.resolution, self.rows)
         for step in plan[shared:]:
-            calibration, samples = _through(self.evaluator.layer(step), calibration, samples)
+            calibration, samples = self._through(step, calibration, samples)
             self.path.append((step, calibration, samples))
-        return self.evaluator.correct(samples)
+        return self.evaluator.correct(samples, self.rows)
+
+    def _through(self, step: _Step, calibration: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Both batches through one block; only the samples where an earlier walk has left the statistics of this path."""
+        layer = self.evaluator.layer(step)
+        path: tuple[int | _Step, ...] = (self.resolution, *(one[0] for one in self.path), step)
+        if self.statistics is not None and path in self.statistics:
+            for norm, (mean, variance) in zip(_norms(layer), self.statistics[path], strict=True):
+                norm.running_mean, norm.running_var = mean, variance
+            return calibration, layer(samples)
+        found = _through(layer, calibration, samples)
+        if self.statistics is not None:
+            self.statistics[path] = [(_copy(norm.running_mean), _copy(norm.running_var)) for norm in _norms(layer)]
+        return found
+
+
+def _copy(values: Tensor | None) -> Tensor:
+    assert values is not None  # noqa: S101 - only norms that track their statistics are built here
+    return values.clone()
 
 
 def _through(layer: nn.Module, calibration: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,9 +203,13 @@ def plain_accuracy(network: PlainNetwork, dataset: Dataset, split: str, *, calib
     resolution = network.input_shape[1]
     device = next(network.parameters()).device
     if _norms(network):
-        recalibrate(network, evenly(torch.from_numpy(dataset.inputs("train", resolution)), calibration).to(device))
-    logits = network.eval()(torch.from_numpy(dataset.inputs(split, resolution)).to(device))
-    return float((logits.argmax(dim=1).cpu() == torch.from_numpy(dataset.split(split).labels)).double().mean())
+        recalibrate(network, calibration_inputs(dataset, resolution, calibration).to(device))
+    network.eval()
+    right = 0
+    for inputs, labels in dataset.batches(split, resolution):
+        answers = network(torch.from_numpy(inputs).to(device)).argmax(dim=1).cpu()
+        right += int((answers == torch.from_numpy(labels)).sum())
+    return right / len(dataset.split(split))
 
 
 def score(

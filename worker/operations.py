@@ -18,7 +18,7 @@ from latency_tables.operators import Operator
 from service.artifacts import ArtifactStore
 from supernets import accuracy_refinement
 from supernets.accuracy import AccuracyPredictor
-from supernets.data.catalog import Dataset, load_dataset
+from supernets.data.catalog import Dataset, load_for
 from supernets.elastic.network import Supernet
 from supernets.evaluation import evaluate
 from supernets.export import OPSET, export_onnx, export_operators, join_networks, onnx_session, parity
@@ -94,9 +94,11 @@ def test_accuracy(
     wanted = space.from_json(architecture)
     session = onnx_session(ArtifactStore(Path(places["store"])).read(onnx_sha256))
     name = session.get_inputs()[0].name
-    inputs, labels = dataset.inputs("test", wanted.resolution), dataset.split("test").labels
-    right = 0
-    for number, (image, label) in enumerate(zip(inputs, labels, strict=True)):
+    labels, right = dataset.test.labels, 0
+    one_by_one = (
+        (image, label) for batch in dataset.batches("test", wanted.resolution) for image, label in zip(*batch, strict=True)
+    )
+    for number, (image, label) in enumerate(one_by_one):
         right += int(np.argmax(session.run(None, {name: image[None]})[0]) == label)
         if number % 100 == 99:
             progress(number + 1, len(labels))
@@ -232,7 +234,7 @@ def _load(places: dict[str, Any], supernet: dict[str, Any]) -> tuple[Space, Supe
     """
     space, network = _network(places["store"], json.dumps(supernet, sort_keys=True))
     registered = tuple(sorted(places["registered"].items()))
-    return space, network, _dataset(supernet["dataset"], places["data_dir"], registered)
+    return space, network, _dataset(supernet["space"], supernet["dataset"], places["data_dir"], registered)
 
 
 @lru_cache(maxsize=2)  # a supernet, and the network that was trained on from it
@@ -244,5 +246,5 @@ def _network(store: str, supernet: str) -> tuple[Space, Supernet]:
 
 
 @lru_cache(maxsize=1)
-def _dataset(name: str, data_dir: str, registered: tuple[tuple[str, str], ...]) -> Dataset:
-    return load_dataset(name, Path(data_dir), dict(registered))
+def _dataset(space: str, name: str, data_dir: str, registered: tuple[tuple[str, str], ...]) -> Dataset:
+    return load_for(space_named(space), name, Path(data_dir), dict(registered))

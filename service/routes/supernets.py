@@ -73,7 +73,7 @@ def wanted_supernet(
     data = known(services.settings, dataset)
     if data.classes is None:
         raise Problem("unknown_dataset", "the operator's data set is not there; ask who runs the service")
-    if data.channels not in (None, found.in_channels):
+    if found.in_channels not in (data.channels, *data.also):
         raise invalid("/dataset", "channels", f"the space takes {found.in_channels} channel(s), the data set has {data.channels}")
     inputs = {
         "space": space,

@@ -11,9 +11,11 @@ import numpy as np
 from latency_tables.errors import UnknownDataset
 from supernets.data.glyphs import CHARACTERS, SIZE, load_glyphs
 from supernets.data.loaders.catalog import load_registered
+from supernets.data.loaders.forms import Wanted
 from supernets.data.splits import Dataset, split_three
+from supernets.spaces.space import Space
 
-__all__ = ["DATASETS", "Dataset", "DatasetInfo", "load_dataset", "load_digits"]
+__all__ = ["DATASETS", "Dataset", "DatasetInfo", "load_dataset", "load_digits", "load_for"]
 
 
 def load_digits(folder: Path | None = None) -> Dataset:
@@ -48,14 +50,28 @@ DATASETS: dict[str, DatasetInfo] = {
 }
 
 
-def load_dataset(name: str, folder: Path | None = None, registered: Mapping[str, str] | None = None) -> Dataset:
+def load_dataset(
+    name: str,
+    folder: Path | None = None,
+    registered: Mapping[str, str] | None = None,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+) -> Dataset:
     """The data set of that name: built in, or registered by the operator (name -> path, from the settings).
 
-    folder: where rendered data sets are kept between runs. Raises UnknownDataset, InvalidDataset.
+    folder: where rendered data sets and converted pictures are kept between runs. size: side at which pictures of a folder
+    are kept, the largest resolution of the space; channels: what the space takes. Raises UnknownDataset, InvalidDataset.
     """
     known = sorted({*DATASETS, *(registered or {})})
     if name in (registered or {}):
-        return load_registered(name, Path((registered or {})[name]))
+        wanted = Wanted(size or Wanted.size, channels, folder)
+        return load_registered(name, Path((registered or {})[name]), wanted)
     if name not in DATASETS:
         raise UnknownDataset(f"unknown data set; known are {', '.join(known)}")
     return DATASETS[name].load(folder)
+
+
+def load_for(space: Space, name: str, folder: Path | None = None, registered: Mapping[str, str] | None = None) -> Dataset:
+    """The data set as a space needs it. Raises UnknownDataset, InvalidDataset."""
+    return load_dataset(name, folder, registered, size=max(space.resolutions), channels=space.in_channels)

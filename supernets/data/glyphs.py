@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from latency_tables.errors import InvalidDataset
-from supernets.data.splits import SPLITS, Dataset, Images, Labels, Split
+from supernets.data.splits import SPLITS, Dataset, Labels, Split
+
+Bytes = npt.NDArray[np.uint8]
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -54,8 +57,8 @@ def load_glyphs(folder: Path | None = None) -> Dataset:
         arrays = _render_all()
         if cached is not None:
             _write(cached, arrays)
-    splits = {name: Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in SPLITS}
-    return Dataset("glyphs", tuple(CHARACTERS), **splits)
+    train, validation, test = (Split(arrays[f"{name}_images"], arrays[f"{name}_labels"]) for name in SPLITS)
+    return Dataset("glyphs", tuple(CHARACTERS), train, validation, test)
 
 
 def _digest() -> str:
@@ -107,7 +110,7 @@ def _render_all() -> dict[str, Any]:
     return arrays
 
 
-def render(labels: Labels, fonts: tuple[str, ...], generator: np.random.Generator) -> Images:
+def render(labels: Labels, fonts: tuple[str, ...], generator: np.random.Generator) -> Bytes:
     """One image per label, (N, 3, 32, 32) bytes, fonts drawn at random."""
     from PIL import ImageFont  # noqa: PLC0415 - workers only
 
@@ -119,7 +122,7 @@ def render(labels: Labels, fonts: tuple[str, ...], generator: np.random.Generato
     return images
 
 
-def _glyph(character: str, fonts: list[FreeTypeFont], generator: np.random.Generator) -> Images:
+def _glyph(character: str, fonts: list[FreeTypeFont], generator: np.random.Generator) -> Bytes:
     """One character on a background, with clutter at the rim, blur and noise."""
     ink = _mask(character, fonts[generator.integers(len(fonts))], generator, reach=0.1)
     away = generator.uniform(0, 2 * np.pi)

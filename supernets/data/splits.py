@@ -1,4 +1,4 @@
-"""Data sets as arrays, with splits that never leak.
+"""Data sets as bytes, with splits that never leak.
 
 Training sees `train`, predictors and searches see `validation`, model cards report `test`. Splits depend on the
 data set alone, never on the seed of a training, so that no supernet has ever seen another one's test samples.
@@ -6,6 +6,7 @@ data set alone, never on the seed of a training, so that no supernet has ever se
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_tables.errors import InvalidDataset
+from supernets.data.pictures import Pictures
 from supernets.data.preprocessing import Preprocessing, picture_steps
-from supernets.data.steps import Interpolate, Normalise
+from supernets.data.steps import Floats, Interpolate, Normalise, PictureStep
 
-Images = npt.NDArray[np.uint8]  # (N, C, H, W)
+Images = npt.NDArray[np.uint8] | Pictures  # (N, C, H, W)
 Labels = npt.NDArray[np.int64]  # (N,)
-Floats = npt.NDArray[np.float32]
 SPLITS = ("train", "validation", "test")
+STATISTICS_SAMPLES = 1024  # of pictures that are converted when they are asked for; arrays are taken whole
+BATCH_BYTES = 64 * 2**20  # of float32 inputs made at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,16 +39,25 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, rows: npt.NDArray[np.int64]) -> Split:
+        """The samples of those rows, in that order; pictures that are converted when asked for stay so."""
+        images = self.images.take(rows) if isinstance(self.images, Pictures) else self.images[rows]
+        return Split(images, self.labels[rows])
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set: names of its classes and its three splits."""
+    """A data set: names of its classes in the order of the labels, and its three splits.
+
+    pictures: the steps from a file to an image of the splits; None where the images are the pictures themselves.
+    """
 
     name: str
     classes: tuple[str, ...]
     train: Split
     validation: Split
     test: Split
+    pictures: tuple[PictureStep, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in SPLITS:
@@ -62,6 +74,13 @@ class Dataset:
                 )
             if split.images.shape[1:] != self.train.images.shape[1:]:
                 raise InvalidDataset(f"data set {self.name!r}: images of the {name} split have another size than those of train")
+        if len(self.classes) < 2:
+            raise InvalidDataset(f"data set {self.name!r}: one class only; a classifier needs samples of two classes or more")
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the labels, which is that of a network's outputs."""
+        return self.classes
 
     @property
     def channels(self) -> int:
@@ -69,19 +88,42 @@ class Dataset:
 
     @property
     def size(self) -> int:
-        """Height of the stored images in pixels."""
+        """Height of the images of the splits in pixels."""
         return int(self.train.images.shape[2])
 
     @cached_property
     def mean(self) -> Floats:
         """Mean of each channel over the train split, raw values, shape (C,)."""
-        return np.asarray(self.train.images.mean(axis=(0, 2, 3), dtype=np.float64), dtype=np.float32)
+        return self._moments[0]
 
     @cached_property
     def deviation(self) -> Floats:
-        """Standard deviation of each channel over the train split, raw values, shape (C,)."""
-        deviation = self.train.images.std(axis=(0, 2, 3), dtype=np.float64)
-        return np.asarray(np.maximum(deviation, 1e-6), dtype=np.float32)
+        """Standard deviation of each channel over the train split, raw values, shape (C,). Raises InvalidDataset for 0."""
+        return self._moments[1]
+
+    def check_values(self) -> None:
+        """Raises InvalidDataset where a channel has one value everywhere: nothing can be learnt from it."""
+        _ = self._moments
+
+    @cached_property
+    def _moments(self) -> tuple[Floats, Floats]:
+        lazy = isinstance(self.train.images, Pictures)
+        rows = evenly_spread(len(self.train), STATISTICS_SAMPLES if lazy else len(self.train))
+        counts = np.zeros((self.channels, 256))
+        for start in range(0, len(rows), 256):
+            images = self.train.images[rows[start : start + 256]]
+            for channel in range(self.channels):
+                counts[channel] += np.bincount(images[:, channel].ravel(), minlength=256)
+        values, shares = np.arange(256), counts / counts.sum(axis=1, keepdims=True)
+        mean = shares @ values
+        deviation = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))
+        if deviation.min() <= 0:
+            flat = int(deviation.argmin())
+            raise InvalidDataset(
+                f"data set {self.name!r}: every pixel of channel {flat + 1} of {self.channels} is {mean[flat]:g} in all training "
+                "images, so there is nothing to learn from; see how the pictures were written"
+            )
+        return mean.astype(np.float32), deviation.astype(np.float32)
 
     def split(self, name: str) -> Split:
         """`train`, `validation` or `test`."""
@@ -90,23 +132,34 @@ class Dataset:
         found: Split = getattr(self, name)
         return found
 
-    def inputs(self, name: str, resolution: int) -> Floats:
-        """What a network of that resolution gets: normalised images of a split, (N, C, resolution, resolution)."""
-        return self.preprocessing(resolution).finish(self.split(name).images)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes in the order of the labels, which is that of a network's outputs."""
-        return self.classes
-
     def preprocessing(self, resolution: int) -> Preprocessing:
         """All that happens between a file of this data set and the input of a network of that resolution.
 
         Raises InvalidPreprocessing where the samples are no pictures of 1 or 3 channels.
         """
         normalise = Normalise(tuple(map(float, self.mean)), tuple(map(float, self.deviation)))
-        pictures = picture_steps(*self.train.images.shape[1:])
+        pictures = self.pictures or picture_steps(*self.train.images.shape[1:])
         return Preprocessing((*pictures, normalise, Interpolate(resolution, resolution)))
+
+    def inputs(self, name: str, resolution: int, rows: npt.NDArray[np.int64] | None = None) -> Floats:
+        """What a network of that resolution gets: images of a split, (N, C, resolution, resolution); of those rows only."""
+        images = self.split(name).images
+        return self.preprocessing(resolution).finish(images[:] if rows is None else images[rows])
+
+    def batches(self, name: str, resolution: int, most_bytes: int = BATCH_BYTES) -> Iterator[tuple[Floats, Labels]]:
+        """(inputs, labels) of a whole split in order, never more than that many bytes of inputs at once."""
+        split, each = self.split(name), 4 * self.channels * resolution**2
+        size = max(1, most_bytes // each)
+        for start in range(0, len(split), size):
+            rows = np.arange(start, min(start + size, len(split)))
+            yield self.inputs(name, resolution, rows), split.labels[rows]
+
+
+def evenly_spread(rows: int, samples: int) -> npt.NDArray[np.int64]:
+    """At most `samples` of that many rows, evenly spread, the first and last among them."""
+    if rows <= samples:
+        return np.arange(rows)
+    return np.rint(np.linspace(0, rows - 1, samples)).astype(np.int64)
 
 
 def stratified(labels: Labels, sizes: tuple[int, ...], seed: int) -> list[Labels]:
@@ -128,7 +181,7 @@ def stratified(labels: Labels, sizes: tuple[int, ...], seed: int) -> list[Labels
     return parts
 
 
-def difficulty(images: Images, labels: Labels, bins: int) -> Labels:
+def difficulty(images: npt.NDArray[np.uint8], labels: Labels, bins: int) -> Labels:
     """Bin of each sample inside its class, 0 the hardest: how much nearer its own class's mean is than another's.
 
     Splits that are alike in this too predict each other better: validation accuracy is then what the test shows.
@@ -146,11 +199,17 @@ def difficulty(images: Images, labels: Labels, bins: int) -> Labels:
     return found
 
 
+def three_parts(labels: Labels, validation: int, test: int, seed: int = 0) -> list[Labels]:
+    """Rows of train, validation and test of one pool, every label in proportion."""
+    held, kept, rest = stratified(labels, (test, validation), seed)
+    return [rest, kept, held]
+
+
 def split_three(
     name: str, classes: tuple[str, ...], images: Images, labels: Labels, validation: int, test: int, seed: int = 0, bins: int = 1
 ) -> Dataset:
     """A data set from one pool of samples, every class and every one of `bins` degrees of difficulty in proportion."""
-    strata = labels * bins + (difficulty(images, labels, bins) if bins > 1 else 0)
-    held, kept, rest = stratified(strata, (test, validation), seed)
-    train, valid, tested = (Split(images[i], labels[i]) for i in (rest, kept, held))
+    strata = labels * bins + (difficulty(np.asarray(images[:]), labels, bins) if bins > 1 else 0)
+    pool = Split(images, labels)
+    train, valid, tested = (pool.take(rows) for rows in three_parts(strata, validation, test, seed))
     return Dataset(name, classes, train, valid, tested)

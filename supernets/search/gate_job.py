@@ -21,6 +21,7 @@ from supernets.search.problem import Problem
 from supernets.spaces.space import Space
 from supernets.training.augment import augmented
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
+from supernets.training.images import NormalisedImages
 from supernets.training.recipe import Augmentation, Recipe
 
 TRAVEL = 12.0  # how far a logit could go in all architecture steps; Adam's steps are about as long as its rate
@@ -116,8 +117,7 @@ class _Shuffled:
     def __init__(
         self, dataset: Dataset, split: Split, size: int, seed: int, device: torch.device, augmentation: Augmentation
     ) -> None:
-        self.images, self.labels = torch.from_numpy(split.images), torch.from_numpy(split.labels)
-        self.mean, self.deviation = (torch.from_numpy(v)[:, None, None] for v in (dataset.mean, dataset.deviation))
+        self.images, self.labels = NormalisedImages(dataset, split, device), torch.from_numpy(split.labels)
         self.size, self.seed, self.device, self.augmentation = min(size, len(split)), seed, device, augmentation
         self.generator = torch.Generator(device)
 
@@ -127,8 +127,7 @@ class _Shuffled:
         order = torch.from_numpy(mixed.permutation(len(self.labels)))
         for start in range(0, len(order) - self.size + 1, self.size):
             chosen = order[start : start + self.size]
-            images = (self.images[chosen].float() - self.mean) / self.deviation
-            yield images.to(self.device), self.labels[chosen].to(self.device)
+            yield self.images[chosen.to(self.device)], self.labels[chosen].to(self.device)
 
     def prepare(self, images: Tensor, resolution: int) -> Tensor:
         return augmented(images, resolution, self.augmentation, self.generator)

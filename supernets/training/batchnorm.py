@@ -9,21 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from supernets.data.splits import Dataset
+from supernets.data.splits import Dataset, evenly_spread
 
 CALIBRATION_SAMPLES = 2000
+CALIBRATION_BYTES = 256 * 2**20  # of inputs: 446 images of 224 pixels, each with thousands of places in every layer
 
 
 def calibration_inputs(dataset: Dataset, resolution: int, samples: int = CALIBRATION_SAMPLES) -> Tensor:
-    """Normalised training images, evenly spread over the split: (n, C, resolution, resolution), at most `samples`."""
-    return evenly(torch.from_numpy(dataset.inputs("train", resolution)), samples)
+    """Normalised training images, evenly spread over the split: (n, C, resolution, resolution).
 
-
-def evenly(rows: Tensor, samples: int) -> Tensor:
-    """At most that many rows, evenly spread."""
-    if len(rows) <= samples:
-        return rows
-    return rows[torch.linspace(0, len(rows) - 1, samples, dtype=torch.float64).round().long()]
+    At most `samples`, and fewer where they would take more than CALIBRATION_BYTES.
+    """
+    most = min(samples, max(1, CALIBRATION_BYTES // (4 * dataset.channels * resolution**2)))
+    return torch.from_numpy(dataset.inputs("train", resolution, evenly_spread(len(dataset.train), most)))
 
 
 @torch.no_grad()

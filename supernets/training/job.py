@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining
-from supernets.data.catalog import Dataset, load_dataset
+from supernets.data.catalog import Dataset, load_for
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.catalog import recipe_named
@@ -59,8 +59,9 @@ class Job:
         return recipe_named(self.recipe) if isinstance(self.recipe, str) else Recipe.from_json(self.recipe)
 
     def load_dataset(self) -> Dataset:
-        """The data set itself. Raises UnknownDataset, InvalidDataset."""
-        return load_dataset(self.dataset, None if self.data_dir is None else Path(self.data_dir), self.registered)
+        """The data set itself, as the space needs it. Raises UnknownSpace, UnknownDataset, InvalidDataset."""
+        folder = None if self.data_dir is None else Path(self.data_dir)
+        return load_for(space_named(self.space), self.dataset, folder, self.registered)
 
     @property
     def digest(self) -> str:

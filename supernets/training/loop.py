@@ -24,6 +24,7 @@ from supernets.elastic.network import Supernet, shared_blocks
 from supernets.spaces.space import Space
 from supernets.training.augment import augmented
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
+from supernets.training.images import NormalisedImages
 from supernets.training.losses import network_loss
 from supernets.training.parallel import FlatGradients, agreed, average_statistics, rank_and_size, wait_for_all
 from supernets.training.recipe import Phase, Recipe
@@ -93,11 +94,10 @@ class Trainer:
         supernet = supernet.to(self.device)
         return supernet.to(memory_format=torch.channels_last) if self.recipe.channels_last else supernet  # type: ignore[call-overload]
 
-    def _data(self) -> tuple[Tensor, Tensor]:
-        """The normalised training split on the device, in its stored resolution."""
-        mean, deviation = (torch.from_numpy(v)[:, None, None] for v in (self.dataset.mean, self.dataset.deviation))
-        images = (torch.from_numpy(self.dataset.train.images).float() - mean) / deviation
-        return images.to(self.device), torch.from_numpy(self.dataset.train.labels).to(self.device)
+    def _data(self) -> tuple[NormalisedImages, Tensor]:
+        """The training split in its stored resolution, normalised batch by batch, and its labels on the device."""
+        images = NormalisedImages(self.dataset, self.dataset.train, self.device)
+        return images, torch.from_numpy(self.dataset.train.labels).to(self.device)
 
     def _optimiser(self, phase: Phase) -> torch.optim.Optimizer:
         """A fresh optimiser; weight decay for the weights of convolutions and linear layers only."""

@@ -37,12 +37,22 @@ def test_equals_cutting_out_and_recalibrating(supernet, dataset, split):
 def test_logits_equal_those_of_the_network_alone(supernet, dataset):
     """However many networks were walked before it."""
     evaluator, seen = Evaluator(supernet, dataset, calibration=100, limit=50), {}
-    evaluator.correct = lambda logits: seen.setdefault(len(seen), logits) is None
-    walk = _Walk(evaluator)
+    evaluator.correct = lambda logits, rows: seen.setdefault(len(seen), logits) is None
+    walk = _Walk(evaluator, evaluator.rows)
     together = sample(5)
     for architecture in [*together, together[0]]:
-        walk.accuracy(architecture)
+        walk.right(architecture)
     assert torch.allclose(seen[0], seen[5], atol=1e-5)
+
+
+def test_samples_in_parts_give_the_same_accuracy(supernet, dataset, monkeypatch):
+    architectures = sample(4)
+    wanted = Evaluator(supernet, dataset, calibration=200).accuracies(architectures)
+    monkeypatch.setattr("supernets.evaluation.PART_BYTES", 4 * 8 * 8 * 100)
+    calls = []
+    found = Evaluator(supernet, dataset, calibration=200).accuracies(architectures, lambda *said: calls.append(said))
+    assert found == pytest.approx(wanted, abs=1.01 / 360)  # a tie may fall the other way
+    assert calls == [(number, 4) for number in (1, 2, 3, 4)]
 
 
 def test_nothing_is_evaluated_twice(supernet, dataset):

@@ -1,0 +1,181 @@
+"""Pictures of a folder as an array of bytes whose rows are converted when they are asked for.
+
+A folder may hold more than memory does: 200,000 pictures of 224 pixels are 28 GiB. Converted pictures are kept in a file
+beside the other work files, with a checksum each, so that a picture is converted once for all epochs, jobs and processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from latency_tables.errors import InvalidDataset
+from supernets.data.preprocessing import keep
+from supernets.data.steps import PictureStep, Resize
+
+Bytes = npt.NDArray[np.uint8]
+LEAST_SIDE = 8
+_CHECKSUM = 4
+_FREE_SHARE = 0.5  # of the disk's free space, at most, for a file of converted pictures
+
+
+class PictureFiles:
+    """All pictures of a data set, by number. folder: where converted ones are kept; None: they are converted each time.
+
+    stamps: what changes when a file does. The file of converted pictures is known by them, by the names and by the steps.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        names: Sequence[str],
+        steps: tuple[PictureStep, ...],
+        channels: int,
+        folder: Path | None = None,
+        stamps: str = "",
+    ) -> None:
+        self.root, self.names, self.steps = root, names, steps
+        resize = next(one for one in steps if isinstance(one, Resize))
+        self.shape = (channels, resize.height, resize.width)
+        self._record = int(np.prod(self.shape))
+        self._kept = None if folder is None else _Kept.opened(folder, name, self._key(stamps), len(names), self._record)
+
+    def _key(self, stamps: str) -> str:
+        found = hashlib.sha256(repr((self.steps, stamps)).encode())
+        for name in self.names:
+            found.update(name.encode("utf-8", "surrogateescape") + b"\0")
+        return found.hexdigest()[:24]
+
+    def read(self, numbers: npt.NDArray[np.int64]) -> Bytes:
+        """Kept pictures (n, C, H, W) of those numbers. Raises InvalidDataset that names a picture that cannot be read."""
+        out = np.empty((len(numbers), self._record), dtype=np.uint8)
+        missing = [place for place, number in enumerate(numbers) if not self._find(int(number), out[place])]
+        if missing:
+            self._convert(numbers, missing, out)
+        return out.reshape(-1, *self.shape)
+
+    def _find(self, number: int, row: Bytes) -> bool:
+        return self._kept is not None and self._kept.read(number, row)
+
+    def _convert(self, numbers: npt.NDArray[np.int64], missing: list[int], out: Bytes) -> None:
+        def one(place: int) -> None:
+            number = int(numbers[place])
+            out[place] = read_picture(self.root, self.names[number], self.steps).reshape(-1)
+            if self._kept is not None:
+                self._kept.write(number, out[place])
+
+        if len(missing) < 4:
+            for place in missing:
+                one(place)
+            return
+        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:  # Pillow decodes outside the GIL
+            for _ in threads.map(one, missing):
+                pass
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Rows of `PictureFiles` that look like an array (N, C, H, W) of bytes; indexing gives an array."""
+
+    files: PictureFiles
+    rows: npt.NDArray[np.int64]
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        return np.dtype(np.uint8)
+
+    @property
+    def ndim(self) -> int:
+        return 1 + len(self.files.shape)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), *self.files.shape)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Bytes:
+        chosen = self.rows[index]
+        found = self.files.read(np.atleast_1d(chosen))
+        return found[0] if np.ndim(chosen) == 0 else found
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Pictures:
+        """Those rows, still to be converted."""
+        return Pictures(self.files, self.rows[rows])
+
+
+def read_picture(root: Path, name: str, steps: tuple[PictureStep, ...]) -> Bytes:
+    """The kept picture (C, H, W) of a file. Raises InvalidDataset that names it."""
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - only who reads pictures needs Pillow
+
+    path = root / name
+    try:
+        with Image.open(path) as opened:
+            if min(opened.size) < LEAST_SIDE:
+                width, height = opened.size
+                raise InvalidDataset(f"image {name} is {width} x {height}; {LEAST_SIDE} x {LEAST_SIDE} is the least")
+            return keep(opened, steps)
+    except (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        if isinstance(error, InvalidDataset):
+            raise
+        reason = str(error).replace(str(path), path.name)
+        raise InvalidDataset(f"image {name} cannot be read: {reason}; repair or remove it") from error
+
+
+class _Kept:
+    """A file of converted pictures and one of their checksums; several processes may fill it at once, with the same bytes."""
+
+    def __init__(self, descriptor: int, checksums: int, record: int) -> None:
+        self._descriptor, self._checksums, self._record = descriptor, checksums, record
+
+    @classmethod
+    def opened(cls, folder: Path, name: str, key: str, count: int, record: int) -> _Kept | None:
+        """The file of that key, those of the same name and record size with other keys removed; None on a disk too full."""
+        folder.mkdir(parents=True, exist_ok=True)
+        start = f"pictures-{name}-{record}-"
+        path = folder / f"{start}{key}.bytes"
+        for old in folder.glob(f"{start}*"):
+            if old.stem != path.stem:
+                old.unlink(missing_ok=True)
+        held = path.stat().st_blocks * 512 if path.exists() else 0
+        if count * record - held > _FREE_SHARE * shutil.disk_usage(folder).free:
+            return None
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        return cls(os.open(path, flags, 0o600), os.open(path.with_suffix(".crc32"), flags, 0o600), record)
+
+    def read(self, number: int, row: Bytes) -> bool:
+        """Fill `row`; False where the picture is not there, or damaged."""
+        checksum = os.pread(self._checksums, _CHECKSUM, number * _CHECKSUM)
+        if len(checksum) < _CHECKSUM or not any(checksum):
+            return False
+        found = os.pread(self._descriptor, self._record, number * self._record)  # no memory map: its pages would count as ours
+        if len(found) != self._record:
+            return False
+        row[:] = np.frombuffer(found, dtype=np.uint8)
+        return _checksum(row) == checksum
+
+    def write(self, number: int, row: Bytes) -> None:
+        """Keep it: bytes first, so that a checksum without its bytes is told by not being theirs."""
+        os.pwrite(self._descriptor, row.tobytes(), number * self._record)
+        os.pwrite(self._checksums, _checksum(row), number * _CHECKSUM)
+
+    def __del__(self) -> None:
+        for descriptor in (self._descriptor, self._checksums):
+            os.close(descriptor)
+
+
+def _checksum(row: Bytes) -> bytes:
+    """CRC-32 that is never 0, which stands for a picture that is not there."""
+    return (zlib.crc32(row.tobytes()) or 1).to_bytes(_CHECKSUM, "little")
