@@ -8,6 +8,7 @@ import struct
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import all_operators
@@ -62,9 +63,9 @@ def test_unknown_space_and_resolution(api: Api) -> None:
 
 
 def test_datasets_and_limits(make_api, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    for label in ("cat", "dog"):
-        (tmp_path / "pets" / "train" / label).mkdir(parents=True)
-        (tmp_path / "pets" / "train" / label / "1.png").touch()
+    for part, label in ((part, label) for part in ("train", "test") for label in ("cat", "dog")):
+        (tmp_path / "pets" / part / label).mkdir(parents=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / "pets" / part / label / "1.png")
     (tmp_path / "empty").mkdir()
     api = make_api(datasets={"pets": tmp_path / "pets", "empty": tmp_path / "empty"})
     listed = {item["name"]: item for item in api.get("/v1/datasets").json()["items"]}
@@ -86,7 +87,8 @@ def test_every_form_of_data_set_can_be_trained_and_a_damaged_one_is_refused(make
         (tmp_path / "idx" / f"{stem}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 12, 8, 8) + bytes(12 * 64))
         (tmp_path / "idx" / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 12) + labels.tobytes())
     (tmp_path / "cifar").mkdir()
-    (tmp_path / "cifar" / "train.bin").touch()
+    for file in ("train.bin", "test.bin"):
+        (tmp_path / "cifar" / file).touch()
     np.savez(tmp_path / "grey.npz", images=np.zeros((12, 8, 8), np.uint8), labels=labels)
     np.savez(tmp_path / "objects.npz", images=np.zeros((12, 8, 8), np.uint8), labels=np.array([{}] * 12, dtype=object))
     (tmp_path / "text.npz").write_text("hello")

@@ -43,12 +43,19 @@ def load_hundred(name: str, folder: Path, wanted: Wanted) -> Dataset:
     return with_validation(name, _HUNDRED, train, test)
 
 
+def _there(name: str, folder: Path, files: list[Path]) -> dict[str, Path]:
+    for file in files:
+        if not file.is_file():
+            raise InvalidDataset(f"data set {name!r}: {file.name} is missing")
+    return by_name(files, folder)
+
+
 CIFAR_10: Final = Form(
     "CIFAR-10 binary",
     lambda path: (path / "data_batch_1.bin").is_file(),
     lambda name, path: Shape(10, 3, 32),
     lambda name, path: _TEN,
-    lambda name, path: by_name(sorted([*path.glob("data_batch_*.bin"), path / "test_batch.bin"]), path),
+    lambda name, path: _there(name, path, sorted([*path.glob("data_batch_*.bin"), path / "test_batch.bin"])),
     load_ten,
 )
 CIFAR_100: Final = Form(
@@ -56,6 +63,6 @@ CIFAR_100: Final = Form(
     lambda path: (path / "train.bin").is_file(),
     lambda name, path: Shape(100, 3, 32),
     lambda name, path: _HUNDRED,
-    lambda name, path: by_name([path / "test.bin", path / "train.bin"], path),
+    lambda name, path: _there(name, path, [path / "test.bin", path / "train.bin"]),
     load_hundred,
 )
