@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from service.app import create_app
 from service.protocol import with_deadline
-from service.settings import Settings
+from service.settings import Settings, sentences
 from service.startup import UnsafeSettings, check_data_dir, check_settings
 from service.telemetry import configure_logging, log
 
@@ -34,8 +34,7 @@ def main() -> int:
         _allow_files(settings.max_connections)
         listener = _bind(settings)
     except ValidationError as error:
-        names = ", ".join(f"BESPOKE_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
-        return _refuse(f"the settings are not valid: {names}")
+        return _refuse("; ".join(sentences(error)))
     except UnsafeSettings as error:
         return _refuse(str(error))
     configure_logging(settings.log_level)

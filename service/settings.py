@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from latency_tables.errors import BespokeError
+from service.registration import registered
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
@@ -20,7 +23,7 @@ class Settings(BaseSettings):
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite file bespoke.db in the data folder")
     host: str = Field("127.0.0.1", description="address the API binds")
     port: int = Field(8000, ge=0, le=65535, description="port the API binds; 0 takes a free one")
-    datasets: dict[str, Path] = Field(
+    datasets: Annotated[dict[str, Path], NoDecode] = Field(
         default_factory=dict, description='JSON object {"name": "folder or file"} of the operator\'s data sets'
     )
     heartbeat_s: float = Field(10.0, gt=0, description="how often a worker says that it lives")
@@ -54,6 +57,12 @@ class Settings(BaseSettings):
     agent_session_ttl_s: float = Field(86_400.0, gt=0, description="how long an agent may measure before it must enrol again")
     agent_present_s: float = Field(30.0, gt=0, description="an agent heard of within this time counts as present")
 
+    @field_validator("datasets", mode="before")
+    @classmethod
+    def read_datasets(cls, given: object) -> dict[str, Path]:
+        """Names that are free and whole paths, `~` expanded. Raises ValueError with a sentence for the operator."""
+        return registered(given)
+
     @property
     def resolved_database_url(self) -> str:
         if not self.database_url:
@@ -66,3 +75,25 @@ class Settings(BaseSettings):
     def loopback(self) -> bool:
         """Whether the API can be reached from this machine alone."""
         return self.host in LOOPBACK
+
+
+class WrongSettings(BespokeError, ValueError):
+    """An environment variable that cannot be what it is set to."""
+
+
+def read_settings(data_dir: Path) -> Settings:
+    """The settings with that data folder, for the command line. Raises WrongSettings."""
+    try:
+        return Settings(data_dir=data_dir)
+    except ValidationError as error:
+        raise WrongSettings("; ".join(sentences(error))) from None
+
+
+def sentences(error: ValidationError) -> list[str]:
+    """What is wrong with the settings, a line each, the setting's name first."""
+    found = []
+    for one in error.errors():
+        said = one["msg"].removeprefix("Value error, ")
+        name = f"BESPOKE_{'_'.join(map(str, one['loc'])).upper()}"
+        found.append(said if said.startswith(name) else f"{name}: {said}")
+    return found

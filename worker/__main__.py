@@ -8,8 +8,10 @@ import os
 import sys
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from service.posix import what_is_missing
-from service.settings import Settings
+from service.settings import Settings, sentences
 
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -35,7 +37,10 @@ def main() -> None:
     if missing is not None:
         sys.exit(f"bespoke: {missing}")
     os.umask(0o077)
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.exit("\n".join(f"bespoke: {line}" for line in sentences(error)))
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler])

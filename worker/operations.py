@@ -234,7 +234,8 @@ def _load(places: dict[str, Any], supernet: dict[str, Any]) -> tuple[Space, Supe
     """
     space, network = _network(places["store"], json.dumps(supernet, sort_keys=True))
     registered = tuple(sorted(places["registered"].items()))
-    return space, network, _dataset(supernet["space"], supernet["dataset"], places["data_dir"], registered)
+    named = (supernet["space"], supernet["dataset"], supernet.get("fingerprint"))
+    return space, network, _dataset(*named, places["data_dir"], registered)
 
 
 @lru_cache(maxsize=2)  # a supernet, and the network that was trained on from it
@@ -246,5 +247,5 @@ def _network(store: str, supernet: str) -> tuple[Space, Supernet]:
 
 
 @lru_cache(maxsize=1)
-def _dataset(space: str, name: str, data_dir: str, registered: tuple[tuple[str, str], ...]) -> Dataset:
-    return load_for(space_named(space), name, Path(data_dir), dict(registered))
+def _dataset(space: str, name: str, fingerprint: str | None, data_dir: str, registered: tuple[tuple[str, str], ...]) -> Dataset:
+    return load_for(space_named(space), name, Path(data_dir), dict(registered), fingerprint=fingerprint)

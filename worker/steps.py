@@ -35,6 +35,7 @@ _SQLITE_OUTAGES: Final = (5, 6, 8, 10, 13, 14)  # busy, locked, read-only, I/O e
 class StepName(StrEnum):
     """The steps of all pipelines. A step's result is kept under its name and the hash of its inputs: do not rename one."""
 
+    CHECK_DATASET = "check_dataset"  # what is in a registered data set, before it is trained on
     TRAIN_SUPERNET = "train_supernet"  # weights of a supernet; a checkpoint each epoch
     SCORE_SUBNETWORKS = "score_subnetworks"  # what the accuracy predictor is fitted to
     SCORE_NETWORK = "score_network"  # validation accuracy of one sub-network with the supernet's weights

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from latency_tables.errors import BespokeError
 from service import posix
-from service.cli import devices, jobs, keys, models, quarantine, supernets, tables
+from service.cli import datasets, devices, jobs, keys, models, quarantine, supernets, tables
 from service.cli.connection import Connection, choose
 from service.cli.demo import demo
 from service.cli.doctor import doctor
@@ -61,6 +61,7 @@ app.command(rich_help_panel=_START)(profile)
 app.command(rich_help_panel=_START)(search)
 app.add_typer(devices.app, name="devices", rich_help_panel=_WORK)
 app.add_typer(tables.app, name="tables", rich_help_panel=_WORK)
+app.add_typer(datasets.app, name="datasets", rich_help_panel=_WORK)
 app.add_typer(supernets.app, name="supernets", rich_help_panel=_WORK)
 app.command(rich_help_panel=_LOOK)(front)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=_LOOK)

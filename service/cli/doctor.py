@@ -36,9 +36,9 @@ def doctor(
     """
     from service.doctor import ERROR, sweep
     from service.doctor import doctor as examine
-    from service.settings import Settings
+    from service.settings import read_settings
 
-    settings = Settings(data_dir=current().data_dir)
+    settings = read_settings(current().data_dir)
     if not settings.database_url and not (settings.data_dir / "bespoke.db").is_file():
         raise NotWell(f"there is no service's data in {settings.data_dir}; name its folder: `bespoke --data-dir FOLDER doctor`")
     found = examine(settings, deep=not quick)

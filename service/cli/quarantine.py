@@ -24,9 +24,9 @@ JobId = Annotated[str, typer.Argument(help="Id of the job, as `bespoke quarantin
 
 
 def _settings() -> Settings:
-    from service.settings import Settings
+    from service.settings import read_settings
 
-    return Settings(data_dir=current().data_dir)
+    return read_settings(current().data_dir)
 
 
 @contextmanager

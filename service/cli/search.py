@@ -110,6 +110,8 @@ def search(
         if detach:
             say(job.id)
             return
+        for note in job.raw.get("remarks", []):
+            errors.print(f"[yellow]{escape(note)}[/]")
         done = follow(service, job, f"search {job.id[:12]}")
         deliver(service, done.result.get("models") or [], output)
     show_matrix(done.result, output)

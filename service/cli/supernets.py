@@ -84,6 +84,8 @@ def train(
     """
     with client() as service:
         job = service.train_supernet(space, dataset, recipe, seed)
+        for note in job.raw.get("remarks", []):
+            errors.print(f"[yellow]{escape(note)}[/]")
         if detach:
             say(job.id)
             return
@@ -183,9 +185,9 @@ def report(
 
 def local_settings() -> Settings:
     """Settings with the data folder of the root option: these commands work on the service's own machine."""
-    from service.settings import Settings
+    from service.settings import read_settings
 
-    return Settings(data_dir=current().data_dir)
+    return read_settings(current().data_dir)
 
 
 def _say_scored(scored: Scored) -> None:

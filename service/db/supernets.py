@@ -37,6 +37,12 @@ def history(session: Session, tenant_id: str, supernet_id: str) -> list[tuple[da
     return [(at, data) for at, data in found if isinstance((data.get("metrics") or {}).get("loss"), float)]
 
 
+def of_dataset(session: Session, tenant_id: str, dataset: str) -> Sequence[Supernet]:
+    """Supernets that were trained, or are being trained, on what had that name; the oldest first."""
+    query = select(Supernet).where(Supernet.tenant_id == tenant_id, Supernet.dataset == dataset)
+    return session.scalars(query.order_by(Supernet.created_at, Supernet.id)).all()
+
+
 def digest_of(inputs: dict[str, Any]) -> str:
     """Hash of all that goes into a supernet."""
     text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -44,7 +50,16 @@ def digest_of(inputs: dict[str, Any]) -> str:
 
 
 def find_or_add(
-    session: Session, tenant_id: str, digest: str, *, space: str, dataset: str, recipe: str, seed: int, classes: int
+    session: Session,
+    tenant_id: str,
+    digest: str,
+    *,
+    space: str,
+    dataset: str,
+    recipe: str,
+    seed: int,
+    classes: int,
+    dataset_fingerprint: str | None = None,
 ) -> Supernet:
     """The supernet of these inputs; two requests at once get the same one."""
     values = {
@@ -53,6 +68,7 @@ def find_or_add(
         "digest": digest,
         "space": space,
         "dataset": dataset,
+        "dataset_fingerprint": dataset_fingerprint,
         "recipe": recipe,
         "seed": seed,
         "classes": classes,

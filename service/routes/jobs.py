@@ -53,6 +53,7 @@ def job_view(job: Job | Row[Any]) -> JobView:
         result=job.result,
         name=job.name,
         note=job.note,
+        remarks=list((getattr(job, "request", None) or {}).get("remarks", [])),  # rows of polls come without the request
     )
 
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.errors import BespokeError, InfeasibleBudget, UnknownDataset
-from service.datasets import known
+from latency_tables.errors import BespokeError, InfeasibleBudget, InvalidDataset, UnknownDataset
+from service.datasets import check_trained_on
 from service.db import devices as device_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Device, Job, Supernet
@@ -18,7 +18,7 @@ from service.errors import Problem, error, infeasible, problem_of
 from service.guard import JSON, GuardedRoute, needs
 from service.pricing import Pricing, space_of
 from service.routes.jobs import job_view
-from service.routes.supernets import IdempotencyKey, wanted_supernet
+from service.routes.supernets import IdempotencyKey, remarks_on, wanted_supernet
 from service.schemas.jobs import JobView
 from service.schemas.searches import SearchIn, Target
 from service.submission import once, request_digest, submit
@@ -58,6 +58,7 @@ def search(
             "measured_candidates": body.measured_candidates,
         }
         request |= body.model_dump(include={"gate_epochs", "tune_epochs"}, exclude_none=True)
+        request["remarks"] = remarks_on(session, caller.tenant_id, supernet)
         return submit(services, session, caller.tenant_id, "search", request)
 
     job = once(services, caller, idempotency_key, request_digest("POST", PATH, body.model_dump()), action)
@@ -75,7 +76,9 @@ def _supernet(session: Session, services: Services, tenant_id: str, body: Search
         detail = "no such supernet; GET /v1/supernets lists them"
         raise Problem("unknown_supernet", detail, errors=[error("/supernet", "unknown_supernet", detail)])
     try:
-        known(services.settings, found.dataset)
+        check_trained_on(services.settings, found)
+    except InvalidDataset as changed:
+        raise Problem("invalid_dataset", str(changed), errors=[error("/supernet", "invalid_dataset", str(changed))]) from None
     except UnknownDataset:
         raise Problem("unknown_dataset", WITHOUT_DATA, errors=[error("/supernet", "unknown_dataset", WITHOUT_DATA)]) from None
     return found

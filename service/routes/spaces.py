@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from fastapi import APIRouter
@@ -9,14 +10,17 @@ from fastapi import APIRouter
 from latency_tables.errors import UnknownSpace
 from latency_tables.operators import Operator
 from service.auth import SCOPES
-from service.datasets import listed
-from service.dependencies import Service
+from service.datasets import Known, listed
+from service.db.models import Supernet
+from service.db.supernets import of_dataset
+from service.dependencies import Caller, Service
 from service.errors import invalid, not_found
 from service.guard import GuardedRoute, needs
 from service.limits import published
 from service.pricing import space_of
 from service.schemas.catalog import (
     DatasetList,
+    DatasetVersion,
     DatasetView,
     Limits,
     OperatorList,
@@ -64,13 +68,37 @@ def operators(name: str, resolution: Whole | None = None, classes: Whole | None 
 
 
 @router.get("/v1/datasets", openapi_extra=needs("catalog:read"))
-def datasets(services: Service) -> DatasetList:
-    """Data sets the operator has registered, and the built-in ones."""
-    items = [
-        DatasetView(name=d.name, description=d.description, classes=d.classes, channels=d.channels, size=d.size)
-        for d in listed(services.settings)
+def datasets(services: Service, caller: Caller) -> DatasetList:
+    """Data sets the operator has registered with what was known under their names before, and the built-in ones."""
+    found = listed(services.settings)
+    with services.sessions() as session:
+        trained = {d.name: of_dataset(session, caller.tenant_id, d.name) for d in found if d.form or d.fault}
+    return DatasetList(items=[_dataset_view(d, trained.get(d.name, ())) for d in found])
+
+
+def _dataset_view(found: Known, trained: Sequence[Supernet]) -> DatasetView:
+    own = [found.fingerprint] if found.fingerprint else []
+    versions = [
+        DatasetVersion(
+            fingerprint=fingerprint,
+            current=fingerprint is not None and fingerprint == found.fingerprint,
+            supernets=len(rows),
+            first_used_at=rows[0].created_at if rows else None,
+        )
+        for fingerprint in dict.fromkeys([*own, *(row.dataset_fingerprint for row in reversed(trained))])
+        for rows in [[row for row in trained if row.dataset_fingerprint == fingerprint]]
     ]
-    return DatasetList(items=items)
+    return DatasetView(
+        name=found.name,
+        description=found.description,
+        classes=found.classes,
+        channels=found.channels,
+        size=found.size,
+        class_names=None if found.class_names is None else list(found.class_names),
+        fingerprint=found.fingerprint,
+        fault=found.fault or None,
+        versions=versions,
+    )
 
 
 @router.get("/v1/limits", openapi_extra=needs("catalog:read"))

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_tables.errors import InvalidArchitecture, UnknownRecipe, UnknownSpace
-from service.datasets import known
+from service.datasets import known, remark_on_change
 from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Supernet
@@ -81,6 +81,7 @@ def wanted_supernet(
         "classes": data.classes,
         "recipe": {**chosen.to_json(), "description": ""},
         "seed": seed,
+        **({} if data.fingerprint is None else {"fingerprint": data.fingerprint}),
     }
     return supernet_rows.find_or_add(
         session,
@@ -91,7 +92,14 @@ def wanted_supernet(
         recipe=recipe,
         seed=seed,
         classes=data.classes,
+        dataset_fingerprint=data.fingerprint,
     )
+
+
+def remarks_on(session: Session, tenant_id: str, row: Supernet) -> list[str]:
+    """What to say to who asked for that supernet: whether its data set is another one than under that name before."""
+    said = remark_on_change(row.dataset, row.dataset_fingerprint, supernet_rows.of_dataset(session, tenant_id, row.dataset))
+    return [] if said is None else [said]
 
 
 @router.post("/v1/supernets", status_code=202, openapi_extra=needs("jobs:write", JSON))
@@ -103,7 +111,8 @@ def train(
     def action(session: Session) -> Job:
         row = wanted_supernet(session, services, caller.tenant_id, **body.model_dump())
         under_way = job_rows.of_supernet(session, caller.tenant_id, row.id)
-        return under_way or submit(services, session, caller.tenant_id, "supernet", {"supernet_id": row.id})
+        request = {"supernet_id": row.id, "remarks": remarks_on(session, caller.tenant_id, row)}
+        return under_way or submit(services, session, caller.tenant_id, "supernet", request)
 
     job = once(services, caller, idempotency_key, request_digest("POST", "/v1/supernets", body.model_dump()), action)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
@@ -255,6 +264,7 @@ def _view(session: Session, row: Supernet) -> SupernetView:
         id=row.id,
         space=row.space,
         dataset=row.dataset,
+        dataset_fingerprint=row.dataset_fingerprint,
         recipe=row.recipe,
         seed=row.seed,
         classes=row.classes,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.schemas.strict import Answer
+from service.schemas.strict import Answer, Time
 
 
 class StageView(Answer):
@@ -61,14 +61,31 @@ class OperatorList(Answer):
     next: None = None
 
 
+class DatasetVersion(Answer):
+    """What had the name of a data set when supernets were trained on it; fingerprint: null where it was not known then."""
+
+    fingerprint: str | None
+    current: bool
+    supernets: int
+    first_used_at: Time | None
+
+
 class DatasetView(Answer):
-    """A data set that can be named in a request; `classes`, `channels` and `size` where they are known without loading it."""
+    """A data set that can be named in a request; `classes`, `channels` and `size` where they are known without loading it.
+
+    size: null too where pictures are kept at the largest resolution of the space. class_names: in the order of a network's
+    outputs. fault: why it cannot be used. versions: what it is now and what it was when supernets were trained on it.
+    """
 
     name: str
     description: str
     classes: int | None
     channels: int | None
     size: int | None
+    class_names: list[str] | None = None
+    fingerprint: str | None = None
+    fault: str | None = None
+    versions: list[DatasetVersion] = []  # noqa: RUF012
 
 
 class DatasetList(Answer):

@@ -29,6 +29,7 @@ class JobView(Answer):
     result: dict[str, Any] | None
     name: str | None = None
     note: str | None = None
+    remarks: list[str] = []  # noqa: RUF012 - what was remarked when the job was handed in
 
 
 class JobRequest(Answer):

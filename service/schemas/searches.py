@@ -105,6 +105,7 @@ class SupernetView(Answer):
     id: str
     space: str
     dataset: str
+    dataset_fingerprint: str | None = None
     recipe: str
     seed: int
     classes: int

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from latency_tables.errors import UnknownDataset
+from supernets.data.fingerprint import check_unchanged
 from supernets.data.glyphs import CHARACTERS, SIZE, load_glyphs
 from supernets.data.loaders.catalog import load_registered
 from supernets.data.loaders.forms import Wanted
@@ -72,6 +73,15 @@ def load_dataset(
     return DATASETS[name].load(folder)
 
 
-def load_for(space: Space, name: str, folder: Path | None = None, registered: Mapping[str, str] | None = None) -> Dataset:
-    """The data set as a space needs it. Raises UnknownDataset, InvalidDataset."""
+def load_for(
+    space: Space,
+    name: str,
+    folder: Path | None = None,
+    registered: Mapping[str, str] | None = None,
+    *,
+    fingerprint: str | None = None,
+) -> Dataset:
+    """The data set as a space needs it. Raises UnknownDataset, InvalidDataset, also where it is not that of the fingerprint."""
+    if fingerprint is not None and name in (registered or {}):
+        check_unchanged(name, Path((registered or {})[name]), fingerprint, folder)
     return load_dataset(name, folder, registered, size=max(space.resolutions), channels=space.in_channels)

@@ -32,7 +32,7 @@ class Job:
 
     recipe: by name, or written out as `Recipe.to_json` has it. out_dir: checkpoints and result. data_dir: files kept between
     jobs. registered: the operator's data sets, name -> path. heartbeat_timeout_s: end when the parent was silent that long;
-    None looks for the end of its pipe only.
+    None looks for the end of its pipe only. fingerprint: of the operator's data set, which is refused where it has changed.
     """
 
     space: str
@@ -45,6 +45,7 @@ class Job:
     registered: Mapping[str, str] = field(default_factory=dict)
     heartbeat_timeout_s: float | None = None
     threads: int | None = None
+    fingerprint: str | None = None
 
     @classmethod
     def from_json(cls, data: Any) -> Job:
@@ -61,12 +62,13 @@ class Job:
     def load_dataset(self) -> Dataset:
         """The data set itself, as the space needs it. Raises UnknownSpace, UnknownDataset, InvalidDataset."""
         folder = None if self.data_dir is None else Path(self.data_dir)
-        return load_for(space_named(self.space), self.dataset, folder, self.registered)
+        return load_for(space_named(self.space), self.dataset, folder, self.registered, fingerprint=self.fingerprint)
 
     @property
     def digest(self) -> str:
         """SHA-256 of what the weights depend on: equal digests, same supernet."""
         inputs = [self.space, self.dataset, self.load_recipe().of_weights(), self.seed]
+        inputs += [self.fingerprint] if self.fingerprint is not None else []  # without: as before there were fingerprints
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

@@ -35,7 +35,7 @@ from worker.gates import GRADIENT, Gates
 from worker.laboratory import Laboratory
 from worker.model_card import Delivered, card_of
 from worker.packing import packed_problem, unpacked_result
-from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet
+from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet, fingerprinted
 from worker.problems import problem_of
 from worker.scoring import validation_scores
 from worker.steps import StepFailed, StepName
@@ -105,6 +105,7 @@ class _Search:
             "classes": ready.space.classes,
             "dataset": ready.dataset,
             "weights_sha256": ready.weights_sha256,
+            **fingerprinted(ready.dataset_fingerprint),
         }
         self.gates = Gates(run, ready, self.loaded, len(self.targets))
         self.tuning = FineTuning(run, ready, self.loaded, len(self.targets))

@@ -22,7 +22,7 @@ from sqlalchemy import Update, select, update
 from sqlalchemy.orm import Session
 
 from latency_tables.dense import Array, Genes
-from latency_tables.errors import BespokeError, JobConflict
+from latency_tables.errors import BespokeError, InvalidDataset, JobConflict
 from service.artifacts import register
 from service.db.happenings import tell
 from service.db.models import Job, Supernet, Worker, now
@@ -31,6 +31,8 @@ from service.job_queue import TRAINING
 from service.jobs import ACTIVE, add_event, record_progress
 from service.problems import document
 from supernets.accuracy_choice import DRAWN_SHARE, ROUNDS, score_in_rounds
+from supernets.data.catalog import DATASETS
+from supernets.data.report import check_dataset
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.catalog import recipe_to_follow
@@ -64,6 +66,7 @@ class ReadySupernet:
     seed: int
     weights_sha256: str
     predictor: dict[str, Any]
+    dataset_fingerprint: str | None = None
 
 
 METRICS: Final = ("phase", "epoch", "epochs", "loss")  # of what the trainer says, for its curve
@@ -83,7 +86,9 @@ def ensure_supernet(run: JobRun, supernet_id: str) -> ReadySupernet:
         row = run.context.transaction(lambda session: _load(session, supernet_id))
         if row.ready_at is not None and row.weights_sha256 is not None and row.predictor is not None:
             space = space_named(row.space).with_classes(row.classes)
-            return ReadySupernet(row.id, space, row.dataset, row.recipe, row.seed, row.weights_sha256, row.predictor)
+            return ReadySupernet(
+                row.id, space, row.dataset, row.recipe, row.seed, row.weights_sha256, row.predictor, row.dataset_fingerprint
+            )
         if not workflow:
             run.progress("train_supernet", 0.0, "waiting for a free training slot", always=True)
             workflow = attach(run.context, row.digest, run.priority)
@@ -204,6 +209,8 @@ def _train_and_score(run: SharedRun) -> None:
         raise NobodyWaits
     row = rows[0]
     spec = {"space": row.space, "classes": row.classes, "dataset": row.dataset, "recipe": row.recipe, "seed": row.seed}
+    spec |= fingerprinted(row.dataset_fingerprint)
+    _report_dataset(run, row)
     trained = run.step(StepName.TRAIN_SUPERNET, {**spec, "digest": run.digest}, lambda: _train(run, spec))
     networks = recipe_to_follow(row.recipe).scored_networks
     scored = run.step(
@@ -228,6 +235,24 @@ def _finish(session: Session, statement: Update, rows: Sequence[Supernet]) -> No
         tell(session, row.tenant_id, "supernet", row.id, {"state": "ready"})
 
 
+def fingerprinted(fingerprint: str | None) -> dict[str, str]:
+    """What of a data set goes into the keys of steps; nothing for those that are built in, whose steps stay known."""
+    return {} if fingerprint is None else {"fingerprint": fingerprint}
+
+
+def _report_dataset(run: SharedRun, row: Supernet) -> None:
+    """Say what is in a registered data set before anything is trained on it. Raises InvalidDataset for one that is refused."""
+    settings = run.context.settings
+    if row.dataset in DATASETS or row.dataset not in settings.datasets:
+        return
+    path = settings.datasets[row.dataset]
+    inputs = {"dataset": row.dataset, **fingerprinted(row.dataset_fingerprint)}
+    report = run.step(StepName.CHECK_DATASET, inputs, lambda: check_dataset(row.dataset, path).to_json())
+    run.event("dataset", report)
+    if report["refused"] is not None:
+        raise InvalidDataset(report["refused"])
+
+
 def _folder(run: SharedRun) -> Path:
     return run.context.work_folder(f"supernet-{run.digest[:32]}")
 
@@ -236,7 +261,7 @@ def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
     """Train in a child that goes on from its last checkpoint; the result is read from its files, not from its words."""
     context = run.context
     folder = _folder(run)
-    job = {key: spec[key] for key in ("space", "dataset", "recipe", "seed")} | {
+    job = {key: spec[key] for key in ("space", "dataset", "recipe", "seed", "fingerprint") if key in spec} | {
         "out_dir": str(folder),
         "data_dir": str(context.work_folder("data")),
         "registered": {name: str(place) for name, place in context.settings.datasets.items()},
@@ -309,7 +334,8 @@ def _register(session: Session, sha256: str, size_bytes: int) -> None:
 def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str, networks: int) -> dict[str, Any]:
     """Evaluate sub-networks on the validation split, in rounds, and fit the accuracy predictor."""
     space = space_named(spec["space"]).with_classes(spec["classes"])
-    loaded = {key: spec[key] for key in ("space", "classes", "dataset")} | {"weights_sha256": weights_sha256}
+    loaded: dict[str, Any] = {key: spec[key] for key in ("space", "classes", "dataset", "fingerprint") if key in spec}
+    loaded["weights_sha256"] = weights_sha256
     measured: dict[str, float] = {}
     started, fresh = time.monotonic(), 0  # how many were evaluated since then, and not remembered
     with Laboratory(run) as laboratory:

@@ -1,0 +1,24 @@
+"""Supernets know the fingerprint of the data set that they were trained on.
+
+Revision: 0007, after 0006.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = '0007'
+down_revision = '0006'
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    with op.batch_alter_table('supernets') as table:
+        table.add_column(sa.Column('dataset_fingerprint', sa.String(length=64), nullable=True))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table('supernets') as table:
+        table.drop_column('dataset_fingerprint')
