@@ -12,6 +12,7 @@ from latency_tables import trust
 from latency_tables.calibration import Calibration
 from latency_tables.errors import BespokeError, NoTable
 from service.db import agents as agent_rows
+from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import AgentSession, Device, Table, now
@@ -68,6 +69,7 @@ def _view(session: Session, services: Services, device: Device, tables: list[Tab
         date=None if used is None else used.created_at,
         replication=_replication(session, services.prices, device, tables),
         environment=device.environment,
+        nodes_by_provider=device_rows.nodes_by_provider(device),
     )
 
 

@@ -95,7 +95,7 @@ def _measure(job: dict[str, Any], progress: Callable[[float], None]) -> dict[str
         progress=progress,
         copies=list(copies),
     )
-    return {name: asdict(readings[name]) for name in networks}
+    return {name: {**asdict(readings[name]), "nodes": dict(networks[name].nodes)} for name in networks}
 
 
 if __name__ == "__main__":

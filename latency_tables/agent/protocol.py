@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from latency_tables.agent.graph import MAX_BYTES
 from latency_tables.agent.problems import HostileServer
+from latency_tables.agent.runner import Measured
 from latency_tables.profiling import Reading
 
 OPERATOR: Final = "operator"
@@ -176,4 +177,5 @@ def answer_of(task: Task, reading: Reading, conditions: Conditions) -> dict[str,
         "load": conditions.load,
         "transfer_s": conditions.transfer_s,
         "measuring_s": conditions.measuring_s,
+        "nodes": dict(reading.nodes) if isinstance(reading, Measured) else None,
     }

@@ -12,15 +12,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from latency_tables.agent.problems import MeasuringFailed
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.errors import InvalidMeasurement
 from latency_tables.measurement import Measurement
 from latency_tables.profiling import Reading, Settings
+from latency_tables.suspension import Suspensions
+
+SUSPENDED: Final = "suspended"
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,29 @@ class Job:
         )
 
 
-def measure_in_child(job: Job, progress: Callable[[float], None] = lambda fraction: None) -> dict[str, Reading]:
-    """Measure the networks of a job in a child process of its own. Raises MeasuringFailed."""
+@dataclass(frozen=True)
+class Measured(Reading):
+    """A reading of a real runtime. nodes: of the network, by the provider that computed them; empty where it does not tell."""
+
+    nodes: Mapping[str, int] = field(default_factory=dict)
+
+
+def measure_in_child(
+    job: Job, progress: Callable[[float], None] = lambda fraction: None, suspensions: Suspensions | None = None
+) -> dict[str, Reading]:
+    """Measure the networks of a job in a child process of its own. Raises MeasuringFailed.
+
+    Readings of a device that was suspended meanwhile are flagged `suspended`: clocks stand still in suspension, so they are no
+    wild values, but the device woke up cold.
+    """
+    watch = suspensions or Suspensions()
+    readings = _measured(job, progress)
+    if watch.since_last_s():
+        return {name: replace(reading, flags=(*reading.flags, SUSPENDED)) for name, reading in readings.items()}
+    return readings
+
+
+def _measured(job: Job, progress: Callable[[float], None]) -> dict[str, Reading]:
     known = {name: value for name, value in os.environ.items() if not name.startswith("BESPOKE_")}  # no token, no key
     environment = {**known, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     child = subprocess.Popen(
@@ -148,6 +172,7 @@ def _read_lines(stream: IO[str], lines: queue.Queue[str | None]) -> None:
 
 def _reading(data: Mapping[str, Any]) -> Reading:
     try:
-        return Reading(Measurement(**data["measurement"]), data["sentinel_ms"], tuple(data["flags"]), data["sentinel_error"])
+        measurement, flags = Measurement(**data["measurement"]), tuple(data["flags"])
+        return Measured(measurement, data["sentinel_ms"], flags, data["sentinel_error"], nodes=data.get("nodes", {}))
     except (InvalidMeasurement, TypeError, KeyError) as error:
         raise MeasuringFailed("the child process answered with something that is no measurement") from error

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from latency_tables.agent.problems import UnusableRuntime
 from latency_tables.agent.runtimes.catalog import RUNTIMES
-from latency_tables.agent.runtimes.setup import Setup, options_from, provider_text
+from latency_tables.agent.runtimes.setup import Setup, options_from, provider_text, split_provider
 from latency_tables.errors import BespokeError, InvalidTable
 from latency_tables.measurement import Context
 from service.cli.connection import client
@@ -59,6 +59,9 @@ def show(name: Name, json_out: JsonOut = False) -> None:
         return
     say(f"[bold]{device['name']}[/]  {escape(device['description'])}")
     say(f"  context   {escape(_runtime(device))}")
+    nodes = nodes_line(device)
+    if nodes is not None:
+        say(f"  nodes     {nodes}")
     for covered in device["coverage"]:
         say(f"  coverage  {coverage_text(covered)}")
     for line in calibration_lines(device):
@@ -314,6 +317,16 @@ def read_samples(file: Path) -> list[dict[str, Any]]:
     if unmeasured:
         raise InvalidTable(f"{file.name}: {unmeasured} of {len(samples)} networks have no latency_ms yet; measure them first")
     return samples
+
+
+def nodes_line(device: dict[str, Any]) -> str | None:
+    """Nodes of measured networks by provider; those that fell back to another than the context's stand out."""
+    nodes, provider = device.get("nodes_by_provider"), split_provider(device["context"]["provider"])[0]
+    if not nodes:
+        return None
+    text = ", ".join(f"{count:,} on {escape(name)}" for name, count in sorted(nodes.items(), key=lambda item: -item[1]))
+    fallen = sum(count for name, count in nodes.items() if name != provider)
+    return f"{text}; [yellow]{fallen / sum(nodes.values()):.0%} fell back[/]" if fallen else text
 
 
 def calibration_lines(device: dict[str, Any]) -> list[str]:

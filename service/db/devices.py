@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, select, update
@@ -23,6 +24,8 @@ from service.db.models import (
     new_id,
 )
 from service.jobs import ACTIVE
+
+_NODES, _SESSION = "nodes_by_provider", "nodes_session"
 
 
 def named(session: Session, tenant_id: str, name: str) -> Device | None:
@@ -57,7 +60,30 @@ def describe(session: Session, device_id: str, revision: int, description: str) 
     return session.connection().execute(statement.values(**values)).rowcount == 1
 
 
+def count_nodes(session: Session, device: Device, session_id: str, networks: Sequence[Mapping[str, int]]) -> None:
+    """Add to the nodes by provider that the device's page shows: those of the networks measured in the newest session."""
+    if not networks:
+        return
+    known = device.environment or {}
+    nodes = Counter(known[_NODES] if known.get(_SESSION) == session_id else {})
+    for network in networks:
+        nodes.update(network)
+    device.environment = {**known, _NODES: dict(nodes), _SESSION: session_id}
+
+
+def nodes_by_provider(device: Device) -> dict[str, int] | None:
+    """Nodes of measured networks by the provider that computed them; None where no agent has told."""
+    nodes = (device.environment or {}).get(_NODES)
+    if not isinstance(nodes, dict) or not all(isinstance(n, int) for n in nodes.values()):
+        return None  # an agent says of its environment what it likes
+    return {str(name): n for name, n in nodes.items()}
+
+
 def set_environment(session: Session, device_id: str, environment: dict[str, Any]) -> None:
+    """What the newest agent sees of its device; the nodes counted before stay until it has measured."""
+    known = session.scalar(select(Device.environment).where(Device.id == device_id)) or {}
+    if _SESSION in known:
+        environment = {**environment, **{name: known[name] for name in (_NODES, _SESSION)}}
     session.execute(update(Device).where(Device.id == device_id).values(environment=environment))
 
 

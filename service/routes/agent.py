@@ -196,6 +196,7 @@ def _accept(session: Session, row: AgentSession, device: Device, body: Measureme
         result = item.model_dump(exclude={"task_id", "nonce", "sha256"})
         if not agent_rows.answer_task(session, item.task_id, row.id, result):
             raise Problem("wrong_task", "a task has been answered or withdrawn meanwhile; ask for the tasks again")
+    device_rows.count_nodes(session, device, row.id, [item.nodes for item in body.items if item.nodes])
 
 
 def _check(pointer: str, item: MeasurementIn, task: MeasurementTask | None) -> None:

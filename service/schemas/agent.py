@@ -56,6 +56,7 @@ class MeasurementIn(MeasuredIn):
 
     group: tasks of one number were measured together; sentinel_ms, sentinel_error (relative), load (runnable processes a
     core), transfer_s and measuring_s are those of the group. reference_ms: the fastest that the sentinel was ever seen.
+    nodes: of the network, by the provider that computed them.
     """
 
     task_id: Id
@@ -69,6 +70,7 @@ class MeasurementIn(MeasuredIn):
     load: Annotated[float, Field(ge=0, le=1e6)] | None = None
     transfer_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
     measuring_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    nodes: Annotated[dict[Short, Annotated[int, Field(ge=0, le=100_000)]], Field(max_length=16)] | None = None
 
 
 class MeasurementsIn(Strict):

@@ -193,6 +193,7 @@ class DeviceView(Answer):
     date: Time | None
     replication: Replication | None
     environment: dict[str, Any] | None
+    nodes_by_provider: dict[str, int] | None = None
 
 
 class DeviceList(Answer):

@@ -63,6 +63,11 @@ def add_tasks(api: Api, count: int = 3, device: str = "board", space: str = "dig
     return str(job)
 
 
+def plan_of(api: Api, me: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = api.get("/v1/agent/tasks", key=me["agent_key"]).json()
+    return found
+
+
 def answers(plan: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
     return [
         {
@@ -311,3 +316,33 @@ def test_a_post_that_is_too_large(make_api: Callable[..., Api]) -> None:
     api.add_device("board")
     me = enrolled(api)
     is_problem(post(api, me, [{"flags": ["x" * 100] * 50}]), 413)
+
+
+def test_nodes_by_provider_are_counted_for_a_session_and_shown_with_the_device(board: Api) -> None:
+    add_tasks(board, 3)
+    me = enrolled(board)
+    items = answers(plan_of(board, me), nodes={"CUDAExecutionProvider": 4, "CPUExecutionProvider": 1})
+    assert post(board, me, items[:1], sequence=1).status_code == 200
+    assert post(board, me, items[1:], sequence=2).status_code == 200
+    assert post(board, me, items[1:], sequence=2).status_code == 200  # the same post again counts nothing
+    shown = board.get("/v1/devices/board").json()
+    assert shown["nodes_by_provider"] == {"CUDAExecutionProvider": 12, "CPUExecutionProvider": 3}
+    again = enrolled(board)
+    assert board.get("/v1/devices/board").json()["nodes_by_provider"] == shown["nodes_by_provider"]
+    add_tasks(board, 1)
+    assert post(board, again, answers(plan_of(board, again), nodes={"CUDAExecutionProvider": 5})).status_code == 200
+    assert board.get("/v1/devices/board").json()["nodes_by_provider"] == {"CUDAExecutionProvider": 5}
+
+
+@pytest.mark.parametrize("nodes", [{"": 1}, {"x": -1}, {"x": 1.5}, {"x": "1"}, {f"p{n}": 1 for n in range(17)}, []])
+def test_nodes_that_cannot_be_are_refused(board: Api, nodes: Any) -> None:
+    add_tasks(board, 1)
+    me = enrolled(board)
+    is_problem(post(board, me, answers(plan_of(board, me), nodes=nodes)), 422, code="validation")
+    assert board.get("/v1/devices/board").json()["nodes_by_provider"] is None
+
+
+def test_an_environment_that_says_nonsense_about_nodes_is_not_shown(board: Api) -> None:
+    answer = redeem(board, token_of(board), environment={**ENVIRONMENT, "nodes_by_provider": {"x": "many"}})
+    assert answer.status_code == 201
+    assert board.get("/v1/devices/board").json()["nodes_by_provider"] is None

@@ -21,7 +21,12 @@ class FakeService:
     """Tasks over some files; keeps what it was told. `fault(request)` may raise a transport error or return a response."""
 
     def __init__(
-        self, files, kinds=None, sentinel=True, fault: Callable[[httpx.Request], httpx.Response | None] = lambda request: None
+        self,
+        files,
+        kinds=None,
+        sentinel=True,
+        fault: Callable[[httpx.Request], httpx.Response | None] = lambda request: None,
+        shape=(1, 3, 8, 8),
     ):
         self.files = {hashlib.sha256(data).hexdigest(): data for data in files}
         self.tokens = {"token-1"}
@@ -37,7 +42,7 @@ class FakeService:
                 "size_bytes": len(data),
                 "nonce": f"nonce-{i}",
                 "operator": None,
-                "input_shape": [1, 3, 8, 8],
+                "input_shape": list(shape),
             }
             for i, (sha, data) in enumerate(self.files.items())
         }

@@ -21,3 +21,10 @@ def model(nodes, initializers, in_shape, out_shape, opsets=(("", 20),), **extra)
     )
     imports = [helper.make_opsetid(domain, version) for domain, version in opsets]
     return helper.make_model(graph, opset_imports=imports, ir_version=10, **extra).SerializeToString()
+
+
+def heavy(size_mib, seed=0):
+    """A network of large weights that takes hardly any time: one of them is looked up."""
+    weights = np.full((size_mib * 2**18,), seed, dtype=np.float32)
+    nodes = [helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64), helper.make_node("Gather", ["w", "i"], ["y"])]
+    return model(nodes, [numpy_helper.from_array(weights, "w")], (1, 1), (1, 1))

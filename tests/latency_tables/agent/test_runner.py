@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from latency_tables.agent.client import Client
+from latency_tables.agent.loop import Agent, Options
 from latency_tables.agent.problems import MeasuringFailed
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
+from latency_tables.agent.state import StateFolder
 from latency_tables.profiling import Settings
-from tests.latency_tables.agent.networks import convolution
+from latency_tables.suspension import Suspensions
+from tests.latency_tables.agent.fake_service import FakeService
+from tests.latency_tables.agent.networks import convolution, heavy
 
 QUICK = Settings(rounds=6, least_rounds=6, limit_s=0.5, least_s=0.0)
 
@@ -101,3 +106,30 @@ def _runs(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+def test_readings_of_a_device_that_was_suspended_in_mid_session_say_so(networks):
+    asleep = iter([0, 3600_000_000_000])
+    job = Job({"small": networks["small"]}, settings=QUICK)
+    (reading,) = measure_in_child(job, suspensions=Suspensions(lambda: next(asleep))).values()
+    assert "suspended" in reading.flags and reading.measurement.median_ms < 100
+
+
+def test_nodes_come_with_the_readings(networks):
+    readings = measure_in_child(Job(networks, settings=QUICK))
+    assert all(r.nodes.keys() == {"CPUExecutionProvider"} for r in readings.values())
+    assert "suspended" not in readings["small"].flags
+
+
+def test_networks_that_do_not_fit_into_memory_together_are_measured_in_halves(tmp_path):
+    """With a real limit on the address space: six networks of 48 MiB at once do not fit, a few of them do."""
+    files = [heavy(48, seed) for seed in range(6)]
+    service = FakeService(files, sentinel=False, shape=(1, 1))
+    client = Client("http://service.example", transport=service.transport, sleep=lambda seconds: None)
+    said = []
+    options = Options(settings=QUICK, group_mib=1000, limits=Limits(memory_mib=500))
+    agent = Agent(client, StateFolder(tmp_path), options, said.append)
+    agent.start("http://service.example", "token-1")
+    assert agent.run(once=True) == len(files)
+    assert service.answers.keys() == service.tasks.keys()
+    assert any("trying halves" in line for line in said)

@@ -11,6 +11,7 @@ from latency_tables.formats.catalog import FORMATS
 from latency_tables.measurement import Context, Measurement
 from latency_tables.table import LatencyTable
 from service.cli.app import app, run
+from service.cli.devices import nodes_line
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import all_operators
 from tests.service.cli.conftest import Bespoke, Server
@@ -216,3 +217,12 @@ def test_every_command_has_a_help_that_teaches(command: tuple[str, ...], capsys:
     shown = capsys.readouterr().out
     assert "bespoke " + " ".join(command) in shown
     assert len(shown.splitlines()) > 5
+
+
+def test_nodes_that_fell_back_to_another_provider_stand_out():
+    context = {"provider": "CUDAExecutionProvider(device_id=0)"}
+    nodes = {"CPUExecutionProvider": 3, "CUDAExecutionProvider": 9}
+    line = nodes_line({"context": context, "nodes_by_provider": nodes})
+    assert line == "9 on CUDAExecutionProvider, 3 on CPUExecutionProvider; [yellow]25% fell back[/]"
+    assert "fell back" not in nodes_line({"context": context, "nodes_by_provider": {"CUDAExecutionProvider": 9}})
+    assert nodes_line({"context": context, "nodes_by_provider": None}) is None
