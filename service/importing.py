@@ -14,8 +14,9 @@ from typing import TypeVar
 import numpy as np
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import InvalidPredictor
+from latency_tables.errors import InvalidCheckpoint, InvalidPredictor, UnknownDataset
 from service.artifacts import ArtifactStore, register
+from service.datasets import known
 from service.db import keys as key_rows
 from service.db import supernets as supernet_rows
 from service.db.migrate import upgrade
@@ -39,12 +40,14 @@ class NoSuchSupernet(InvalidPredictor):
 
 @dataclass(frozen=True)
 class Imported:
-    """What was registered. ready: whether searches can use it already."""
+    """What was registered. ready: whether searches can use it already. read: what of the file; dataset_known: to this machine."""
 
     supernet_id: str
     space: str
     parameters: int
     ready: bool
+    read: str
+    dataset_known: bool
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,30 @@ class Scored:
     predictor: str
 
 
-def import_supernet(settings: Settings, file: Path, space_name: str, format_name: str, dataset: str) -> Imported:
-    """Register a checkpoint as a supernet of the owner. Raises UnknownSpace, InvalidCheckpoint."""
+def import_supernet(
+    settings: Settings,
+    file: Path,
+    space_name: str,
+    format_name: str,
+    dataset: str,
+    *,
+    classes: int | None = None,
+    weights: str | None = None,
+) -> Imported:
+    """Register a checkpoint as a supernet of the owner.
+
+    classes: of the file's head, None for the space's own number. weights: which state dict of the file, where it holds several.
+    Raises UnknownSpace, InvalidCheckpoint, also for a head that is not for the data set; InvalidDataset.
+    """
     from safetensors.torch import save  # noqa: PLC0415 - torch is loaded by this command alone
 
     from supernets.checkpoints import load_published  # noqa: PLC0415
 
     space = space_named(space_name)
-    network = load_published(file, space=space, format=format_name)
+    space = space if classes is None else space.with_classes(classes)
+    registered = _check_dataset(settings, space, dataset)
+    published = load_published(file, space=space, format=format_name, weights=weights)
+    network = published.supernet
     tensors = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
     data = save(tensors)
     parameters = sum(p.numel() for p in network.parameters())
@@ -86,10 +105,25 @@ def import_supernet(settings: Settings, file: Path, space_name: str, format_name
             classes=space.classes,
         )
         row.weights_sha256 = sha256
-        row.summary = {"source": format_name, "file": file.name, **(row.summary or {})}
-        return Imported(row.id, space.name, parameters, row.ready_at is not None)
+        row.summary = {"source": format_name, "file": file.name, "read": published.read, **(row.summary or {})}
+        return Imported(row.id, space.name, parameters, row.ready_at is not None, published.read, registered)
 
     return _in_transaction(settings, add)
+
+
+def _check_dataset(settings: Settings, space: Space, name: str) -> bool:
+    """Whether the data set is known here. Raises InvalidCheckpoint where it is and the network is not one for it."""
+    try:
+        found = known(settings, name)
+    except UnknownDataset:
+        return False
+    theirs, ours = (found.channels, found.classes), (space.in_channels, space.classes)
+    if None not in theirs and theirs != ours:
+        raise InvalidCheckpoint(
+            f"{space.name} takes {ours[0]} channel(s) and tells {ours[1]} classes apart, data set {name!r} has {theirs[0]} and "
+            f"{theirs[1]}: name the data set that the file was trained for with --dataset, its head's classes with --classes"
+        )
+    return True
 
 
 def register_scores(settings: Settings, file: Path, supernet_id: str, networks: int | None = None, seed: int = 0) -> Scored:

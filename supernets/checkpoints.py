@@ -7,13 +7,11 @@ from the command line: a file of this kind never comes over HTTP.
 
 from __future__ import annotations
 
-import pickle
 import re
-import struct
-import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -21,29 +19,40 @@ from torch import Tensor
 from latency_tables.errors import InvalidCheckpoint
 from supernets.elastic.network import Supernet
 from supernets.spaces.space import Space
+from supernets.state_dicts import State, read_state_dict
 
 FORMATS: Final = ("once-for-all",)
 _SHOWN: Final = 3
-# Whatever a damaged file makes of torch's restricted unpickler.
-_UNREADABLE: Final = (
-    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, OSError),
-    *(ValueError, LookupError, TypeError, AttributeError, AssertionError),
-)
 
-State = dict[str, Tensor]
 Pair = tuple[str, str]
 
 
-def load_published(path: Path | str, *, space: Space, format: str = "once-for-all") -> Supernet:  # noqa: A002 (the option of the command line)
-    """The supernet of that space with the weights of a published checkpoint, in evaluation mode.
+@dataclass(frozen=True)
+class Published:
+    """A supernet with the weights of a file, in evaluation mode, and one line on what was read of the file."""
 
-    Raises InvalidCheckpoint for a damaged file, one that is not a state dict, or one of another space.
+    supernet: Supernet
+    read: str
+
+
+def load_published(
+    path: Path | str,
+    *,
+    space: Space,
+    format: str = "once-for-all",  # noqa: A002 (the option of the command line)
+    weights: str | None = None,
+) -> Published:
+    """The supernet of that space, with its number of classes, and the weights of a published checkpoint.
+
+    weights: which of several state dicts in the file, such as `ema`. Raises InvalidCheckpoint for a damaged file, one that is
+    not a state dict, or one of another space.
     """
     if format not in FORMATS:
         raise InvalidCheckpoint(f"unknown checkpoint format; known are {', '.join(FORMATS)}")
     supernet = Supernet(space)
-    supernet.load_state_dict(from_published(supernet, _read(Path(path))))
-    return supernet.eval()
+    found = read_state_dict(Path(path), weights)
+    supernet.load_state_dict(from_published(supernet, found.state))
+    return Published(supernet.eval(), found.described)
 
 
 def from_published(supernet: Supernet, state: Mapping[str, Tensor]) -> State:
@@ -66,7 +75,8 @@ def from_published(supernet: Supernet, state: Mapping[str, Tensor]) -> State:
         if value.shape == (*expected, 1, 1) and name.endswith("feature.weight"):
             value = value.flatten(1)
         if value.shape != expected:
-            raise _mismatch(supernet, f"{key} has shape {tuple(value.shape)} instead of {tuple(expected)}")
+            what = f"{key} has shape {tuple(value.shape)} instead of {tuple(expected)}"
+            raise _other_classes(supernet, what, len(value)) if name in _head(supernet) else _mismatch(supernet, what)
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise InvalidCheckpoint(f"{key} holds values that are not finite; download the checkpoint again")
         result[name] = value.to(ours[name].dtype)
@@ -143,20 +153,17 @@ def _plain(key: str) -> str:
     return re.sub(r"\.(conv|bn|linear)(?:\.\1)+(?=\.)", r".\1", key)
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    try:
-        data: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InvalidCheckpoint(f"there is no file {path.name}; give the path of a downloaded checkpoint") from error
-    except _UNREADABLE as error:
-        raise InvalidCheckpoint(
-            f"{path.name} is damaged or holds more than tensors; download it again from where it was published"
-        ) from error
-    if isinstance(data, dict) and isinstance(data.get("state_dict"), dict):
-        data = data["state_dict"]
-    if not isinstance(data, dict) or not data or not all(isinstance(v, Tensor) for v in data.values()):
-        raise InvalidCheckpoint(f"{path.name} holds no state dict; give the file with the supernet's weights")
-    return {str(key): value for key, value in data.items()}
+def _head(supernet: Supernet) -> tuple[str, ...]:
+    """Our names of the tensors of which the first dimension is the number of classes."""
+    last = list(supernet.blocks)[-1]
+    return (f"blocks.{last}.linear.weight", f"blocks.{last}.linear.bias")
+
+
+def _other_classes(supernet: Supernet, what: str, classes: int) -> InvalidCheckpoint:
+    return InvalidCheckpoint(
+        f"{what}: the file's head tells {classes} classes apart, {supernet.space.name} as asked for {supernet.space.classes}. "
+        f"If it is that space, give --classes {classes} and the data set it was trained for with --dataset"
+    )
 
 
 def _mismatch(supernet: Supernet, what: str) -> InvalidCheckpoint:

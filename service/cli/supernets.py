@@ -98,6 +98,12 @@ def import_checkpoint(
     space: Annotated[str, typer.Option(help="Search space it was trained for, such as ofa-mbv3 or ofa-mbv3-w1.2.")],
     form: Annotated[str, typer.Option("--format", help="Form of the checkpoint.")] = "once-for-all",
     dataset: Annotated[str, typer.Option(help="Data set to recalibrate and test delivered networks on.")] = "imagenet",
+    classes: Annotated[
+        int | None, typer.Option(min=2, max=100_000, help="Classes of the file's head; left out: the space's own number.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Which weights, where the file holds several: a name in it, or a word of one (`ema`).")
+    ] = None,
     scores: Annotated[
         Path | None,
         typer.Option(help="Measured accuracies to register too (`supernets scores`).", exists=True, dir_okay=False),
@@ -105,16 +111,22 @@ def import_checkpoint(
 ) -> None:
     """Register a supernet that others trained, on the service's own machine.
 
-    Only tensors are read from the file; every key and shape is checked. Searches can use it once measured accuracies
+    Only tensors are read from the file; every key and shape is checked. What was read is said: which state dict of several, and
+    what all names began with (`module.`). Searches can use it once measured accuracies
     are registered, and deliver files where the operator has registered the data set (docs/add_a_dataset.md).
 
     Example: [cyan]bespoke supernets import ofa_mbv3_d234_e346_k357_w1.0 --space ofa-mbv3 --scores top1.csv.gz[/]
+
+    Example: [cyan]bespoke supernets import flowers.pth --space ofa-mbv3 --classes 102 --dataset flowers --weights ema[/]
     """
     from service.importing import import_supernet, register_scores
 
     settings = local_settings()
-    made = import_supernet(settings, file, space, form, dataset)
+    made = import_supernet(settings, file, space, form, dataset, classes=classes, weights=weights)
     say(f"{made.supernet_id}: {made.space}, {made.parameters:,} parameters, imported")
+    say(f"  {escape(file.name)}: {escape(made.read)}")
+    if not made.dataset_known:
+        say(f"  the data set {escape(dataset)} is not registered here; files are delivered once it is (docs/add_a_dataset.md)")
     if scores is not None:
         _say_scored(register_scores(settings, scores, made.supernet_id))
     elif not made.ready:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from benchmarks.fidelity import SPACE_NAMES, compare, filled_state, read_vectors
 from latency_tables.errors import InvalidCheckpoint
@@ -93,7 +96,7 @@ def test_every_published_form_is_read(form: str, supernet: Supernet, state: dict
         "parallel": {f"module.{key}": value for key, value in state.items()},
         "without counters": {key: value for key, value in state.items() if "num_batches" not in key},
     }[form]
-    loaded = load_published(saved(tmp_path, data), space=SMALL)
+    loaded = load_published(saved(tmp_path, data), space=SMALL).supernet
     assert not loaded.training
     assert all(torch.equal(value, supernet.state_dict()[key]) for key, value in loaded.state_dict().items())
 
@@ -102,6 +105,100 @@ def test_every_published_form_is_read(form: str, supernet: Supernet, state: dict
 def test_a_checkpoint_of_another_space_is_refused(name: str, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     with pytest.raises(InvalidCheckpoint, match=rf"not one of {name}.*--space"):
         load_published(saved(tmp_path, state), space=SPACES[name])
+
+
+@pytest.mark.parametrize(
+    ("form", "weights", "read"),
+    [
+        ("model", None, "read model"),
+        ("model_state_dict", None, "read model_state_dict"),
+        ("ema", None, "read ema"),
+        ("state_dict_ema", None, "read state_dict_ema"),
+        ("model.state_dict", None, "read model.state_dict"),
+        ("plain and average", None, "read state_dict; not read: state_dict_ema (choose with --weights)"),
+        ("plain and average", "ema", "read state_dict_ema; not read: state_dict (choose with --weights)"),
+        ("plain and average", "state_dict", "read state_dict; not read: state_dict_ema (choose with --weights)"),
+        ("compiled", None, "read the whole file; _orig_mod. taken off every name"),
+        ("distributed, compiled", None, "read the whole file; module._orig_mod. taken off every name"),
+        ("somebody's own", None, "read model; net.supernet. taken off every name"),
+        ("averaged by torch", None, "read the whole file; module. taken off every name; n_averaged left out"),
+        ("with options and a score", None, "read model"),
+        ("safetensors", None, "read the whole file"),
+    ],
+)
+def test_wrapped_averaged_and_prefixed_weights_are_read_and_that_is_said(
+    form: str, weights: str | None, read: str, supernet: Supernet, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    average = {key: value.clone() for key, value in state.items()}
+    optimiser = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]}
+    forms: dict[str, Any] = {
+        "model.state_dict": {"model": {"state_dict": state}},
+        "plain and average": {"state_dict": state, "state_dict_ema": average, "optimizer": optimiser, "epoch": 3},
+        "compiled": {f"_orig_mod.{key}": value for key, value in state.items()},
+        "distributed, compiled": {f"module._orig_mod.{key}": value for key, value in state.items()},
+        "somebody's own": {"model": {f"net.supernet.{key}": value for key, value in state.items()}},
+        "averaged by torch": {"n_averaged": torch.tensor(7), **{f"module.{key}": value for key, value in state.items()}},
+        "with options and a score": {"model": state, "args": argparse.Namespace(lr=0.1), "best": np.float64(71.5)},
+    }
+    if form == "safetensors":
+        path = tmp_path / "weights.pth"
+        save_file({key: value.contiguous() for key, value in state.items()}, path)
+    else:
+        path = saved(tmp_path, forms.get(form, {form: state}))
+    found = load_published(path, space=SMALL, weights=weights)
+    assert found.read == read
+    assert all(torch.equal(value, supernet.state_dict()[key]) for key, value in found.supernet.state_dict().items())
+
+
+def test_the_average_that_was_asked_for_is_the_one_that_is_read(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    average = {key: value + 1 if value.is_floating_point() else value for key, value in state.items()}
+    path = saved(tmp_path, {"state_dict": state, "state_dict_ema": average})
+    plain, averaged = (load_published(path, space=SMALL, weights=weights).supernet.state_dict() for weights in (None, "ema"))
+    (bias,) = (name for name in plain if name.endswith(".linear.bias"))
+    assert torch.equal(averaged[bias], plain[bias] + 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "weights", "says"),
+    [
+        (("first", "second"), None, "several state dicts.*--weights, of first, second"),
+        (("model", "ema"), "swa", "names 0 of.*model, ema"),
+        (("model_ema", "head_ema"), "ema", "names 2 of.*model_ema, head_ema"),
+    ],
+)
+def test_which_of_several_is_asked_where_it_is_not_plain(
+    names: tuple[str, ...], weights: str | None, says: str, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidCheckpoint, match=says):
+        load_published(saved(tmp_path, dict.fromkeys(names, state)), space=SMALL, weights=weights)
+
+
+def test_whole_modules_programs_and_archives_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    path = saved(tmp_path, torch.nn.Sequential(torch.nn.Linear(1, 1)))
+    with pytest.raises(InvalidCheckpoint, match=r"container.Sequential.*whole pickled module.*model.state_dict\(\)"):
+        load_published(path, space=SMALL)
+    with pytest.raises(InvalidCheckpoint, match=r"linear.Linear.*whole pickled module"):
+        load_published(saved(tmp_path, {"model": torch.nn.Linear(1, 1)}), space=SMALL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(torch.nn.Linear(1, 1)).save(str(path))
+    with pytest.raises(InvalidCheckpoint, match=r"TorchScript.*torch.jit.load"):
+        load_published(path, space=SMALL)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("weights/net.pth", "x")
+    with pytest.raises(InvalidCheckpoint, match=r"archive of files \(weights/net.pth\); unpack"):
+        load_published(path, space=SMALL)
+
+
+def test_a_head_of_other_classes_is_taken_when_its_number_is_given(tmp_path: Path) -> None:
+    flowers = Supernet(SMALL.with_classes(7), generator=torch.Generator().manual_seed(1)).eval()
+    ours = flowers.state_dict()
+    path = saved(tmp_path, {key: ours[name] for name, key in published_keys(flowers)})
+    with pytest.raises(InvalidCheckpoint, match="tells 7 classes apart.*--classes 7"):
+        load_published(path, space=SMALL)
+    found = load_published(path, space=SMALL.with_classes(7)).supernet
+    assert found.space.classes == 7
+    assert all(torch.equal(value, ours[name]) for name, value in found.state_dict().items())
 
 
 def test_missing_unknown_and_misshapen_tensors_are_named(state: dict[str, torch.Tensor], tmp_path: Path) -> None:

@@ -83,6 +83,33 @@ def test_the_same_checkpoint_twice_is_one_supernet(bespoke: Bespoke, tmp_path: P
     assert len(ids) == 1
 
 
+def test_weights_with_a_prefix_and_an_average_are_imported_and_what_was_read_is_said(bespoke: Bespoke, tmp_path: Path) -> None:
+    state = torch.load(checkpoint(tmp_path), weights_only=True)["state_dict"]
+    wrapped = {f"module.{key}": value for key, value in state.items()}
+    torch.save({"state_dict": wrapped, "state_dict_ema": {k: v.clone() for k, v in wrapped.items()}}, tmp_path / "own.pth")
+    done = bespoke("supernets", "import", tmp_path / "own.pth", "--space", SPACE.name, "--dataset", "mine", "--weights", "ema")
+    assert done.status == 0, done.err
+    assert "read state_dict_ema; module. taken off every name; not read: state_dict" in done.out
+    assert "mine is not registered here" in done.out
+
+
+def test_a_head_that_is_not_for_the_data_set_is_refused_at_import(bespoke: Bespoke, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Supernet(SPACE.with_classes(7))
+    state = network.state_dict()
+    torch.save({theirs: state[ours] for ours, theirs in published_keys(network)}, tmp_path / "seven.pth")
+    wanted = ("supernets", "import", tmp_path / "seven.pth", "--space", SPACE.name)
+    done = bespoke(*wanted, "--dataset", "digits", "--classes", "7")
+    assert done.status == 1 and "data set 'digits' has 1 and 10" in done.err and "--dataset" in done.err
+    done = bespoke(*wanted, "--dataset", "digits")
+    assert done.status == 1 and "--classes 7" in done.err
+    done = bespoke(*wanted, "--dataset", "sevens", "--classes", "7")
+    assert done.status == 0, done.err
+    shown = json.loads(bespoke("supernets", "show", done.out.split(":")[0], "--json").out)
+    assert shown["dataset"] == "sevens"
+    assert bespoke(*wanted, "--dataset", "sevens", "--classes", "1").status == 2
+
+
 @pytest.mark.parametrize(
     ("content", "space", "says"),
     [
