@@ -48,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
+        root_path=settings.root_path,  # paths are understood with this prefix and without it: gateways differ in what they send
     )
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
@@ -79,6 +80,8 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs", {}))
     schemas["ProblemDocument"] = problem
+    if app.root_path:
+        document["servers"] = [{"url": app.root_path}]
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     answer = {
         "description": "An error",

@@ -34,6 +34,7 @@ class Gateway:
         self.app = app
         self._hosts = {*LOOPBACK, "[::1]", *(name.lower() for name in settings.allowed_hosts)}
         self._hsts = settings.tls_proxy
+        self._prefix = settings.root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,6 +54,9 @@ class Gateway:
         if self._hsts:
             headers["Strict-Transport-Security"] = "max-age=31536000"
         headers["X-Request-Id"] = request_id
+        location = headers.get("location", "")
+        if self._prefix and location.startswith("/"):  # routes know their own paths; a caller needs the gateway's
+            headers["Location"] = self._prefix + location
 
 
 class _Exchange:

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
 
     tls_proxy: bool = Field(False, description="a proxy that ends TLS stands before the API; without it only loopback is bound")
     allowed_hosts: tuple[str, ...] = Field((), description="JSON list of host names the API answers to, besides loopback")
+    root_path: str = Field("", description="prefix under which a gateway shows the API, such as /nas; empty: none")
     trusted_proxies: str = Field("", description="addresses, separated by commas, whose X-Forwarded-For is believed")
     shutdown_s: float = Field(8.0, gt=0, le=60, description="how long open requests may go on once the API was told to end")
 

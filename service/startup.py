@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from service.limits import Limiter
 from service.pricing import PriceBook
 from service.settings import Settings
 
+_PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,100}){0,8}", re.ASCII)
 OWNER: Final = "owner"
 OWNER_KEY: Final = "owner.key"
 
@@ -47,6 +49,8 @@ def check_settings(settings: Settings) -> None:
             raise UnsafeSettings('set BESPOKE_ALLOWED_HOSTS to the names the API is called by, e.g. ["bespoke.example.org"]')
     if any(not name or "*" in name for name in settings.allowed_hosts):
         raise UnsafeSettings("BESPOKE_ALLOWED_HOSTS takes whole names, no wildcards")
+    if not _PREFIX.fullmatch(settings.root_path):
+        raise UnsafeSettings("BESPOKE_ROOT_PATH must begin with / and not end with it, in plain characters, such as /nas")
     if "*" in settings.trusted_proxies:
         raise UnsafeSettings("BESPOKE_TRUSTED_PROXIES must name the proxies, not *")
     url = settings.resolved_database_url

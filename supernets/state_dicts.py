@@ -166,14 +166,26 @@ def _why_unreadable(path: Path, error: str) -> str:
             f"holds more than tensors{shown}: a whole pickled module, perhaps, and reading that would run its code. Save the "
             f"weights alone where it was made: {_SAVE.format('model')}"
         )
-    if zipfile.is_zipfile(path):
-        names = [n for n in zipfile.ZipFile(path).namelist() if not n.endswith("/")]
-        if not any(n.endswith("data.pkl") for n in names):
-            return f"is an archive of files ({', '.join(names[:_SHOWN])}); unpack it and give the file with the weights"
+    names = _names_in_archive(path)
+    if names and not any(name.endswith("data.pkl") for name in names):
+        return f"is an archive of files ({', '.join(names[:_SHOWN])}); unpack it and give the file with the weights"
     return "is damaged or holds more than tensors; download it again from where it was published"
 
 
 _SAVE: Final = "torch.save({}.state_dict(), 'weights.pth')"
+
+
+def _names_in_archive(path: Path) -> list[str]:
+    """Names of the files in a zip archive, printable and short; none where it is damaged or no archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [_printable(name) for name in archive.namelist() if not name.endswith("/")]
+    except _UNREADABLE:
+        return []
+
+
+def _printable(name: str) -> str:
+    return "".join(c for c in name if c.isprintable())[:80]
 
 
 def _globals_of(path: Path) -> list[str]:
@@ -182,4 +194,4 @@ def _globals_of(path: Path) -> list[str]:
         found = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
     except _UNREADABLE:
         return []
-    return ["".join(c for c in name if c.isprintable())[:80] for name in found]
+    return [_printable(name) for name in found]

@@ -55,7 +55,8 @@ def docs(request: Request) -> HTMLResponse:
     style = "body{font:16px sans-serif;margin:2em}td,th{padding:.3em 1em .3em 0;text-align:left;vertical-align:top}"
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>bespoke</title><style>{style}</style><h1>bespoke</h1>"
     note = (
-        "<p>The machine-readable contract is <code>/openapi.json</code>. A key goes into <code>Authorization: Bearer</code>.</p>"
+        f"<p>The machine-readable contract is <code>{request.app.root_path}/openapi.json</code>. "
+        "A key goes into <code>Authorization: Bearer</code>.</p>"
     )
     table = f"<table><tr><th>call</th><th>does</th><th>scope</th></tr>{''.join(rows)}</table></html>"
     return HTMLResponse(head + note + table)
