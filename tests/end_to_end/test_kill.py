@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from supernets.training.checkpoint import read_folder
 from tests.worker.installation import Installation, eventually
 
 
@@ -39,3 +40,24 @@ def test_a_killed_worker_loses_no_epoch(installation):
     assert min(again) >= 3, f"epochs {again} were run after the kill in epoch 3"
     assert [e["message"] for e in installation.events(job_id, "crashed")] == ["the worker process was lost"]
     assert sum(e["step"] == "train_supernet" for e in installation.events(job_id, "step_done")) == 1
+
+
+def steps_told(events):
+    """(epoch, step) of every report of the training."""
+    found = (re.search(r"epoch (\d+) of \d+, step (\d+)", e.get("message", "")) for e in events if e["kind"] == "progress")
+    return [(int(match.group(1)), int(match.group(2))) for match in found if match]
+
+
+def test_a_worker_told_to_end_keeps_every_step_of_its_training(installation):
+    supernet_id = installation.supernet("quick")
+    job_id = installation.submit("supernet", {"supernet_id": supernet_id})
+    worker = installation.start_worker()
+    assert eventually(lambda: len(steps_told(installation.events(job_id))) >= 2, 900), installation.log
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(60) == 0
+    assert not installation.children()
+    epoch, step = max(steps_told(installation.events(job_id)))
+    newest = max((installation.settings.data_dir / "work").glob("supernet-*/checkpoint-*"))
+    position = read_folder(newest)[1]["position"]
+    assert (position["epoch"] + 1, position["batch"]) >= (epoch, step) or position["epoch"] >= epoch
+    assert installation.job(job_id).state == "queued" and installation.events(job_id, "crashed") == []

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from supernets.training.recipe import Phase, Recipe
 from tests.worker.installation import eventually
 from worker.child import Child
 from worker.pipelines.train_supernet import threads_each, training_module
-from worker.steps import ChildCrashed, StepFailed
+from worker.steps import ChildCrashed, StepFailed, WorkerStopping
 
 SHORT = Recipe("short", "for tests", (Phase("short", 2, 4e-3, networks=2),), batch_size=512, optimiser="adamw")
 LONG = Recipe("long", "for tests", (Phase("long", 5000, 1e-3),), batch_size=512, optimiser="adamw")
@@ -86,6 +87,23 @@ def test_every_rank_ends_with_the_worker(tmp_path, end):
             child._process.stdin.close()  # what the kernel does when a worker is killed
             assert eventually(lambda: not processes_of(tmp_path) or child._process.poll() is not None, 60)
     assert eventually(lambda: not processes_of(tmp_path), 20)
+
+
+@pytest.mark.slow
+def test_ranks_told_to_end_agree_on_the_step_and_the_training_goes_on_from_there(tmp_path):
+    inside = replace(KILLED, batch_size=32)  # dozens of steps an epoch
+    child = start(tmp_path, inside)
+    child._grace_s = 60.0
+    with pytest.raises(WorkerStopping), child:
+        next(child.messages())
+        raise WorkerStopping
+    assert eventually(lambda: not processes_of(tmp_path), 20)
+    (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
+    position = read_folder(checkpoint)[1]["position"]
+    assert position["epoch"] > 0 or position["batch"] > 0
+    with start(tmp_path, inside) as child:
+        first = next(child.messages())
+    assert (first["epoch"], int(first["message"].split("step ")[1].split(",")[0])) >= (position["epoch"] + 1, position["batch"])
 
 
 def rank_of(process):
