@@ -133,20 +133,23 @@ def calibration_views(session: Session, prices: PriceBook, device: Device) -> li
         space = space_of(name, classes)
         try:
             table = prices.choose_table(session, device, space)
-            found.append(calibration_view(space, prices.fit(session, table, device, space)))
+            fit = prices.fit(session, table, device, space)
+            measured = len(measurement_rows.networks(session, device.id, name, classes)) if fit.refused else 0
+            found.append(calibration_view(space, fit, measured))
         except NoTable as error:
             found.append(calibration_view(space, Fit(Calibration(), None, str(error))))
     return found
 
 
-def calibration_view(space: Space, fit: Fit) -> CalibrationView:
+def calibration_view(space: Space, fit: Fit, measured: int = 0) -> CalibrationView:
+    """measured: whole networks of the space that were measured, which a refused calibration does not rest on."""
     c = fit.calibration
     state = "refused" if fit.refused else "fitted" if c.networks else "none"
     return CalibrationView(
         space=space.name,
         classes=space.classes,
         state=state,
-        networks=c.networks,
+        networks=measured if fit.refused else c.networks,
         intercept_ms=c.intercept_ms,
         slope=c.slope,
         error=c.error,

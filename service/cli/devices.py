@@ -362,7 +362,7 @@ def _calibration(item: dict[str, Any]) -> str:
         parts.append(f"held-out error {percent(item['error'])} mean, {percent(item['worst'])} worst")
     if item["interval"] is not None:
         parts.append(f"{percent(item['interval']['confidence'], 0)} stay below {item['interval']['factor']:.3f} x predicted")
-    elif item["missing_networks"]:
+    elif item["missing_networks"] and item["state"] != "refused":
         parts.append(f"a 95 % bound needs {item['missing_networks']} more")
     if item["reason"]:
         parts.append(item["reason"])

@@ -102,11 +102,8 @@ def list_tables(device: Device, json_out: Annotated[bool, typer.Option("--json",
     if json_out:
         as_json(tables)
         return
-    rows = [
-        (t["version"], "in use" if t["in_use"] else "", f"{t['rows']:,}", t["source"], _state(t), _who(t), t["id"])
-        for t in tables
-    ]
-    columns = (">version", "", ">rows", "source", "state", "who and when", "table")
+    rows = [(t["version"], f"{t['rows']:,}", t["source"], _state(t), _who(t), t["id"]) for t in tables]
+    columns = (">version", ">rows", "source", "state", "who and when", "table")
     grid("", columns, rows, f"{device} has no table yet; measure one, or `bespoke tables import`")
     for table in tables:
         for reason in table["reasons"][:3]:

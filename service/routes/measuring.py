@@ -230,7 +230,7 @@ def _created(accepted: int, method: str, table_id: str | None, space: Space, fit
         worst=calibration.worst,
         interval=interval_of(calibration),
         missing_networks=calibration.missing_networks(DEFAULT_CONFIDENCE),
-        calibration=[calibration_view(space, fit)],
+        calibration=[calibration_view(space, fit, accepted)],
         warnings=warnings,
     )
 

@@ -139,6 +139,7 @@ def test_measured_networks_that_do_not_fit_are_kept_and_the_table_is_not_used_as
     assert made["method"] == "refused" and made["accepted"] == 20
     assert "whole networks held out" in made["warnings"][0] and "kept" in made["warnings"][0]
     (calibration,) = phone.get("/v1/devices/phone").json()["calibration"]
+    assert calibration["networks"] == 20
     assert calibration["state"] == "refused" and "whole networks held out" in calibration["reason"]
     kept = phone.get("/v1/devices/phone/networks").json()["items"]
     assert len(kept) == 20 and {n["session"] for n in kept} == {made["session"]}
