@@ -2,10 +2,11 @@
 
     python -m benchmarks.lut_error --space ofa-mbv3 --resolution 160 --networks 50 --probes 20 --seed 0
 
-The operators are profiled in groups and the probes one by one among them, as the agent does for `bespoke profile`; the networks
-are measured afterwards, each in a process of its own as a delivered network is verified, and once more: what they then differ
-by is the noise floor. `coverage_95` is the share below the bound, `coverage_95_one_session` below the bound that allows for
-nothing but the held-out ratios of the profile.
+Operators and probes are profiled by the agent's own code: all in one session where memory allows, what has not settled
+once more. The networks are measured afterwards in sessions of their own, beside the sentinel as a delivered network is,
+and once more: what they then differ by is the noise floor. `coverage_95` is the share below the bound,
+`coverage_95_one_session` below the bound that allows for nothing but the held-out ratios of the profile. `profile_seconds`
+is measuring alone; `seconds` splits the whole.
 """
 
 from __future__ import annotations
@@ -16,92 +17,104 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.environment import environment
-from latency_tables.agent.environment import context, load
-from latency_tables.agent.loop import SENTINEL_COPIES, Options
+from latency_tables.agent.environment import load
+from latency_tables.agent.loop import SENTINEL, SENTINEL_COPIES, Options
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.calibration import Calibration
 from latency_tables.dense import Array
-from latency_tables.measurement import Measurement
+from latency_tables.doubt import combined, unsettled
+from latency_tables.measurement import Context, Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks
 from latency_tables.profiling import Reading
 from latency_tables.refine import refine
 from latency_tables.speed import Speed, factors, spread
 from latency_tables.table import LatencyTable
-from supernets.export import export_networks, export_operators
+from supernets.export import export_operators, join_networks
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, dense_from, lower
 from supernets.spaces.space import Space
 
-STATISTICS = ("median_ms", "lower_quartile_ms")
+CONTEXT = Context("onnxruntime", version("onnxruntime"), "CPUExecutionProvider", 1, "float32", 1)
+STATISTICS = ("latency_ms", "median_ms", "lower_quartile_ms")
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What a profile gave, operators brought to the session's median speed."""
+    """What a profile gave, brought to the undisturbed device; speeds and factors of its sessions."""
 
-    readings: dict[str, Reading]
+    measured: dict[str, Measurement]
     speeds: list[Speed]
     factors: list[float]
-    loads: list[float]
+    flags: list[str]
 
 
 class Bench:
-    """Files in a folder, measured in child processes."""
+    """Files in a folder, measured in child processes; the fastest that the sentinel was ever seen is remembered."""
 
     def __init__(self, folder: Path, sentinel: bytes, seed: int) -> None:
         self._folder, self._seed = folder, seed
-        self._generator = np.random.default_rng(seed)
-        (folder / "sentinel").write_bytes(sentinel)
+        self._reference_ms: float | None = None
+        (folder / SENTINEL).write_bytes(sentinel)
 
-    def profile(self, files: Mapping[str, bytes], probes: Mapping[str, bytes]) -> Profile:
-        """Everything once, in groups such as the agent makes; some probes after each."""
-        names = [list(files)[i] for i in self._generator.permutation(len(files))]
-        parts: list[list[str]] = [[]]
-        for name in names:
-            size = sum(len(files[n]) for n in (*parts[-1], name))
-            if parts[-1] and (len(parts[-1]) >= Options.group or size > Options.group_mib * 2**20):
-                parts.append([])
-            parts[-1].append(name)
-        found: list[dict[str, Reading]] = []
-        loads: list[float] = []
-        alone: dict[str, Reading] = {}
-        for number, part in enumerate(parts):
-            reference = found[0]["sentinel"].sentinel_ms if found else None
-            found.append(self._measure({n: files[n] for n in part}, "sentinel", reference, SENTINEL_COPIES))
-            loads.append(load() or 0.0)
-            alone |= self.verify({n: d for i, (n, d) in enumerate(probes.items()) if i % len(parts) == number})
-        speeds = [Speed(group["sentinel"].sentinel_ms, group["sentinel"].sentinel_error) for group in found]
-        scaled = factors(speeds)
-        readings = {
-            name: replace(group[name], measurement=group[name].measurement.times(factor))
-            for group, part, factor in zip(found, parts, scaled, strict=True)
-            for name in part
+    def profile(self, files: Mapping[str, bytes]) -> Profile:
+        """Everything, and what has not settled once more, as `bespoke profile` does."""
+        first = self.measure(files)
+        again = {name: files[name] for name in unsettled(first.measured)}
+        if not again:
+            return first
+        second = self.measure(again)
+        both = {name: combined([first.measured[name], m]) for name, m in second.measured.items()}
+        return replace(
+            first,
+            measured={**first.measured, **both},
+            speeds=[*first.speeds, *second.speeds],
+            factors=[*first.factors, *second.factors],
+        )
+
+    def measure(self, files: Mapping[str, bytes]) -> Profile:
+        """In as few sessions as memory allows."""
+        sessions = [self._session({name: files[name] for name in part}) for part in _parts(files)]
+        speeds = [Speed(found[SENTINEL].sentinel_ms, found[SENTINEL].sentinel_error) for found in sessions]
+        self._reference_ms = min([s.sentinel_ms for s in speeds] + ([self._reference_ms] if self._reference_ms else []))
+        scaled = factors(speeds, self._reference_ms)
+        measured = {
+            name: reading.measurement.times(factor)
+            for found, factor in zip(sessions, scaled, strict=True)
+            for name, reading in found.items()
+            if name != SENTINEL
         }
-        return Profile({**readings, **alone}, speeds, scaled, loads)
+        flags = [flag for found in sessions for reading in found.values() for flag in reading.flags]
+        return Profile(measured, speeds, scaled, flags)
 
-    def verify(self, files: Mapping[str, bytes]) -> dict[str, Reading]:
-        """Each by itself."""
-        return {name: self._measure({name: data}, None, None, 0)[name] for name, data in files.items()}
-
-    def _measure(
-        self, files: Mapping[str, bytes], sentinel: str | None, reference_ms: float | None, copies: int
-    ) -> dict[str, Reading]:
-        networks = {} if sentinel is None else {sentinel: Network(self._folder / sentinel)}
+    def _session(self, files: Mapping[str, bytes]) -> dict[str, Reading]:
+        networks = {SENTINEL: Network(self._folder / SENTINEL)}
         for number, (name, data) in enumerate(files.items()):
             path = self._folder / str(number)
             path.write_bytes(data)
             networks[name] = Network(path)
         self._seed += 1
         limits = Limits(memory_mib=16_384)
-        return measure_in_child(Job(networks, sentinel, reference_ms, copies, seed=self._seed, limits=limits))
+        return measure_in_child(Job(networks, SENTINEL, self._reference_ms, SENTINEL_COPIES, seed=self._seed, limits=limits))
+
+
+def _parts(files: Mapping[str, bytes]) -> list[list[str]]:
+    """Names that are measured together, as the agent takes them."""
+    parts: list[list[str]] = [[]]
+    for name in files:
+        size = sum(len(files[n]) for n in (*parts[-1], name))
+        if parts[-1] and (len(parts[-1]) >= Options.group or size > Options.group_mib * 2**20):
+            parts.append([])
+        parts[-1].append(name)
+    return parts
 
 
 def sample(
@@ -128,21 +141,21 @@ def scores(
     operators: list[Operator],
     architectures: tuple[list[Architecture], list[Architecture]],
     profile: Profile,
-    measured: Mapping[str, Reading],
-    again: Mapping[str, Reading],
+    measured: Mapping[str, Measurement],
+    again: Mapping[str, Measurement],
     statistic: str,
 ) -> dict[str, float]:
     """Errors of predictions by one statistic of the samples."""
 
-    def value(readings: Mapping[str, Reading], name: str) -> float:
-        return float(getattr(readings[name].measurement, statistic))
+    def value(readings: Mapping[str, Measurement], name: str) -> float:
+        return float(getattr(readings[name], statistic))
 
     probes, networks = architectures
-    profiled = profile.readings
+    profiled = profile.measured
     rows = {op: Measurement(value(profiled, op.text)) for op in operators}
     lowered = [lower(space, a) for a in probes]
     times = [value(profiled, f"probe{i}") for i in range(len(probes))]
-    table = LatencyTable(context(1), rows)
+    table = LatencyTable(CONTEXT, rows)
     refined = refine(table, lowered, [a.resolution for a in probes], times)
     alone = refined.calibration
     calibration = alone.across(np.log(alone.ratios), ["profile"] * len(probes), spread(profile.speeds))
@@ -184,7 +197,7 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=30, help="whole networks to predict")
     parser.add_argument("--probes", type=int, default=20, help="whole networks to calibrate on")
     parser.add_argument(
-        "--statistic", choices=STATISTICS, default="median_ms", help="of the samples; the product uses the median"
+        "--statistic", choices=STATISTICS, default="latency_ms", help="of the samples; the product uses the undisturbed latency"
     )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -193,22 +206,24 @@ def main() -> None:
     architectures = sample(space, resolutions, args.networks, args.probes, args.seed)
     operators: list[Operator] = sorted({op for r in resolutions for op in all_operators(space, r)})
     start = time.perf_counter()
-    files = {op.text: data for op, data in export_operators(operators).items()}
-    probe_files = {f"probe{i}": data for i, data in enumerate(export_networks(space, architectures[0], args.seed))}
-    network_files = {f"net{i}": data for i, data in enumerate(export_networks(space, architectures[1], args.seed))}
+    blocks = export_operators(operators)
+    files = {op.text: data for op, data in blocks.items()}
+    probe_files = {f"probe{i}": data for i, data in enumerate(join_networks(space, architectures[0], blocks))}
     export_seconds = time.perf_counter() - start
+    network_files = {f"net{i}": data for i, data in enumerate(join_networks(space, architectures[1], blocks))}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), files[operators[len(operators) // 2].text], args.seed)
         start = time.perf_counter()
-        profile = bench.profile(files, probe_files)
+        profile = bench.profile({**files, **probe_files})
         profile_seconds = time.perf_counter() - start
-        measured, again = bench.verify(network_files), bench.verify(network_files)
+        measured, again = bench.measure(network_files).measured, bench.measure(network_files).measured
     by_statistic = {s: scores(space, operators, architectures, profile, measured, again, s) for s in STATISTICS}
-    flags = [flag for reading in profile.readings.values() for flag in reading.flags]
+    flags = profile.flags
     report = {
         **by_statistic[args.statistic],
         "profile_seconds": round(profile_seconds, 2),
         "export_seconds": round(export_seconds, 2),
+        "seconds": {"export": round(export_seconds, 2), "transfer": 0.0, "measuring": round(profile_seconds, 2), "waiting": 0.0},
         "space": args.space,
         "resolutions": resolutions,
         "operators": len(operators),
@@ -216,8 +231,7 @@ def main() -> None:
         "probes": args.probes,
         "flagged": {flag: flags.count(flag) for flag in sorted(set(flags))},
         "load": load(),
-        "groups": {
-            "load": profile.loads,
+        "sessions": {
             "sentinel_ms": [round(s.sentinel_ms, 5) for s in profile.speeds],
             "sentinel_error": [None if s.error is None else round(s.error, 4) for s in profile.speeds],
             "factor": [round(f, 4) for f in profile.factors],
