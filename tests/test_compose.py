@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
+import os
 import re
 import shutil
+import socketserver
 import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +116,21 @@ def test_compose_itself_accepts_the_file() -> None:
         pytest.skip("no docker compose here; the tests above stand in for it")
     done = docker("compose", "-f", str(ROOT / "docker-compose.yml"), "config", "--quiet")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_api_is_found_healthy_whatever_proxy_the_engine_sets(tmp_path: Path) -> None:
+    program = SERVICES["api"]["healthcheck"]["test"][-1]
+    assert program in (ROOT / "docker" / "api.Dockerfile").read_text()
+    (tmp_path / "readyz").write_text("ready")
+    with socketserver.TCPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        program = program.replace(":8000/", f":{server.server_address[1]}/")
+        proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
+        done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **proxies}, check=False, timeout=60)
+        server.shutdown()
+    assert done.returncode == 0
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        return
