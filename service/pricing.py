@@ -31,12 +31,23 @@ from service.db.models import Device, NetworkMeasurement, Supernet, Table
 from supernets.accuracy import AccuracyPredictor
 from supernets.search import exact
 from supernets.search.pareto import Front
+from supernets.search.restriction import Value as ChoiceValue
+from supernets.search.restriction import added, excluded, possible_resolutions
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
-from supernets.spaces.lowering import all_operators, covered_resolutions, dense_energy, dense_latency, lower
+from supernets.spaces.lowering import (
+    all_operators,
+    covered_resolutions,
+    dense_energy,
+    dense_latency,
+    known_latency,
+    lower,
+    needed_operators,
+)
 from supernets.spaces.space import Space
 
 DEFAULT_CONFIDENCE: Final = 0.95
+Exclusions = Mapping[str, Sequence[ChoiceValue]]
 Value = TypeVar("Value")
 
 
@@ -45,7 +56,9 @@ class Pricing:
     """Latencies in ms of every network of `space` (its covered resolutions only) on a device, by one table.
 
     sums: of the table's rows. predicted: calibrated. upper: bound of `confidence`, None where too few whole
-    networks were measured and no confidence was asked for. table_facts: who imported and who accepted the table, and when.
+    networks were measured and no confidence was asked for. doubt: why predictions may be off, None where they were confirmed
+    or nothing was measured. lacking: operators that the table lacks; what needs them may not be chosen.
+    table_facts: who imported and who accepted the table, and when.
     """
 
     space: Space
@@ -56,6 +69,8 @@ class Pricing:
     upper: DenseTable | None
     confidence: float | None
     table_facts: Mapping[str, Any] = field(default_factory=dict)
+    doubt: str | None = None
+    lacking: tuple[str, ...] = ()
 
     @property
     def held(self) -> DenseTable:
@@ -66,6 +81,25 @@ class Pricing:
         """Least and greatest latency, in terms of what budgets are held against."""
         low, high = exact.bounds(self.held)
         return float(low), float(high)
+
+    def within(self, resolutions: Sequence[int] | None, exclude: Exclusions) -> Pricing:
+        """The same for fewer resolutions (None: all) and without the networks that make an excluded choice.
+
+        Raises NoTable where the table prices none of the resolutions, InvalidSearch and InfeasibleBudget as `excluded` does.
+        """
+        kept = [r for r in self.space.resolutions if resolutions is None or r in resolutions]
+        if not kept:
+            have = ", ".join(map(str, self.space.resolutions))
+            raise NoTable(f"the device's table prices {self.space.name} at {have} px only; ask for one of these")
+        space = self.space.at(kept)
+        mask = excluded(space, exclude) if exclude else None
+
+        def fewer(table: DenseTable) -> DenseTable:
+            table = at_resolutions(table, self.space, space)
+            return table if mask is None else added(table, mask)
+
+        upper = None if self.upper is None else fewer(self.upper)
+        return replace(self, space=space, sums=fewer(self.sums), predicted=fewer(self.predicted), upper=upper)
 
     def at(self, confidence: float | None) -> Pricing:
         """The same with the bound of that confidence. Raises TooFewNetworks that says how many are missing.
@@ -193,6 +227,16 @@ class PriceBook:
         key = ("coverage", table.id, *_key(space))
         return self._remember(key, lambda: covered_resolutions(space, self.table(session, table, device)))
 
+    def partial_sums(self, session: Session, table: Table, device: Device, space: Space) -> tuple[Space, DenseTable]:
+        """(space at the resolutions of which some network is priced, sums, infinite where rows are lacking). Raises NoTable."""
+        held = self.table(session, table, device)
+        key = ("possible", table.id, *_key(space))
+        sizes = self._remember(key, lambda: possible_resolutions(space, held))
+        if not sizes:
+            raise no_table(space, held)
+        here = space.at(sizes)
+        return here, self._remember(("partial", table.id, *_key(space)), lambda: known_latency(here, held))
+
     def sums(self, session: Session, table: Table, device: Device, space: Space) -> tuple[Space, DenseTable]:
         """(space at the covered resolutions, sums of the rows). Raises NoTable where it covers none."""
         sizes = self.coverage(session, table, device, space)
@@ -207,9 +251,12 @@ class PriceBook:
         key = ("energy", table.id, *_key(space))
         return self._remember(key, lambda: dense_energy(space, self.table(session, table, device)))
 
-    def fit(self, session: Session, table: Table, device: Device, space: Space) -> Fit:
-        """The calibration of a table from the device's whole networks, or why there is none."""
-        here, sums = self.sums(session, table, device, space)
+    def fit(self, session: Session, table: Table, device: Device, space: Space, partial: bool = False) -> Fit:
+        """The calibration of a table from the device's whole networks, or why there is none.
+
+        partial: of a table that lacks rows; networks that need them take no part.
+        """
+        here, sums = (self.partial_sums if partial else self.sums)(session, table, device, space)
         measured = measurement_rows.networks(session, device.id, space.name, space.classes)
         rows = [row for row in measured if self.ignored_session is None or row.session != self.ignored_session]
         last = max((row.created_at for row in rows), default=None)
@@ -217,6 +264,10 @@ class PriceBook:
         def make() -> Fit:
             given, assumed = table.provenance.get("calibration"), table.provenance.get("speed_spread")
             networks = networks_of(here, rows)
+            if partial:
+                priced = [bool(np.isfinite(sums.price(here.genes(a)[None])[0])) for a, _ in networks]
+                networks = [network for network, known in zip(networks, priced, strict=True) if known]
+            dense = known_latency if partial else dense_latency
             try:
                 if given is not None:
                     calibration = Calibration.from_json(given)
@@ -229,11 +280,11 @@ class PriceBook:
                 ratios = found.calibration.ratios
                 held_out = {a.digest: ms / ratio for (a, ms), ratio in zip(networks, ratios, strict=False)}
                 calibration = across_sessions(found.calibration, rows, held_out, assumed)
-                return Fit(calibration, last, None, dense_latency(here, found.table) if found.corrected else None)
+                return Fit(calibration, last, None, dense(here, found.table) if found.corrected else None)
             except PoorCalibration as error:
-                return Fit(Calibration(), last, str(error))
+                return Fit(rough(here, sums, networks), last, str(error))
 
-        return self._remember(("fit", table.id, *_key(space), len(rows), last), make)
+        return self._remember(("fit", table.id, *_key(space), partial, len(rows), last), make)
 
     def load(
         self,
@@ -243,27 +294,37 @@ class PriceBook:
         *,
         table_id: str | None = None,
         confidence: float | None = None,
+        partial: bool = False,
     ) -> Pricing:
         """Prices of a space on a device, by its newest usable table or by a pinned one.
 
-        Raises NoTable, PoorCalibration, TooFewNetworks.
+        partial: networks that need rows which the table lacks have an infinite price, instead of NoTable. Where measured
+        networks do not fit the table, its prices carry that `doubt` and no bound. Raises NoTable, TooFewNetworks, and
+        PoorCalibration where a bound was asked for that cannot be had.
         """
-        table = self.choose_table(session, device, space, table_id)
-        here, sums = self.sums(session, table, device, space)
-        fit = self.fit(session, table, device, space)
-        if fit.refused is not None:
+        table = self.choose_table(session, device, space, table_id, partial)
+        here, sums = (self.partial_sums if partial else self.sums)(session, table, device, space)
+        fit = self.fit(session, table, device, space, partial)
+        if fit.refused is not None and confidence is not None:
             raise PoorCalibration(fit.refused)
-        key = ("pricing", table.id, *_key(space), fit.measured_at, fit.calibration.networks)
+        key = ("pricing", table.id, *_key(space), partial, fit.measured_at, fit.calibration.networks, fit.refused)
 
         def make() -> Pricing:
             predicted = fit.calibration.apply(sums if fit.corrected is None else fit.corrected, here.resolutions)
-            return Pricing(here, table.id, sums, fit.calibration, predicted, None, None)
+            needed = set().union(*(needed_operators(here, r) for r in here.resolutions)) if partial else set()
+            missing = tuple(sorted(op.text for op in needed - self.table(session, table, device).rows.keys()))
+            return Pricing(here, table.id, sums, fit.calibration, predicted, None, None, doubt=fit.refused, lacking=missing)
 
         # The facts are read each time: a table may have been accepted since it was priced.
         return replace(self._remember(key, make), table_facts=table_rows.facts(table)).at(confidence)
 
-    def choose_table(self, session: Session, device: Device, space: Space, table_id: str | None = None) -> Table:
-        """The pinned table, else the one that goes first of the ready ones that cover the space. Raises NoTable."""
+    def choose_table(
+        self, session: Session, device: Device, space: Space, table_id: str | None = None, partial: bool = False
+    ) -> Table:
+        """The pinned table, else the one that goes first of the ready ones that cover the space. Raises NoTable.
+
+        partial: the one in use, whatever it lacks, as long as some network can be priced.
+        """
         if table_id is not None:
             pinned = table_rows.of_device(session, device.id, table_id)
             if pinned is None:
@@ -271,7 +332,7 @@ class PriceBook:
             return pinned
         candidates = table_rows.by_precedence(session, device.id)
         for table in candidates:
-            if table.state == table_rows.READY and self.coverage(session, table, device, space):
+            if table.state == table_rows.READY and (partial or self.coverage(session, table, device, space)):
                 return table
         doubtful = next((t for t in candidates if t.state != table_rows.READY), None)
         if doubtful is not None and self.coverage(session, doubtful, device, space):
@@ -302,6 +363,14 @@ class PriceBook:
             return replace(solved, scores=predictor.accuracy_of(solved.scores))
 
         return self._remember(key, make)
+
+
+def rough(space: Space, sums: DenseTable, networks: Sequence[tuple[Architecture, float]]) -> Calibration:
+    """Where no line fits: the median of measured / sum, so that prices are right in the middle. Without error and bound."""
+    genes = np.array([space.genes(a) for a, _ in networks], dtype=np.int64).reshape(-1, space.chain.genes)
+    ratios = np.array([ms for _, ms in networks]) / sums.price(genes)
+    ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
+    return Calibration(slope=float(np.median(ratios))) if len(ratios) else Calibration()
 
 
 def _key(space: Space) -> tuple[Hashable, ...]:

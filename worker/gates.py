@@ -59,10 +59,11 @@ class Gates(TargetTraining):
             "recipe": self.ready.recipe,
             "seed": self.ready.seed,
             "epochs": self.run.request.get("gate_epochs"),
-            "resolutions": list(target.pricing.space.resolutions),
-            "table_id": target.table_id,
+            "resolutions": list(target.space.resolutions),
+            "tables": [place.table_id for place in target.places],
+            "left_out": target.left_out,
             "confidence": self.run.request.get("confidence"),
-            "budget": {"latency_ms": target.budget_ms, **target.limits},
+            "budget": {"latency_ms": [place.budget_ms for place in target.places], **target.limits},
         }
 
     def told(self, said: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from service.pricing import DEFAULT_CONFIDENCE
 from supernets.search.budgets import SIZE, costs_of
@@ -12,9 +12,19 @@ from worker.targets import LATENCY, OnDevice, Target
 if TYPE_CHECKING:
     from worker.model_card import Delivered
 
+KEYS: Final = (
+    "predicted_ms", "upper_ms", "confidence", "bound", "missing_networks", "doubt", "chosen_by", "measured_ms", "uncertainty",
+    "readings", "typical_ms", "p90_ms", "p95_ms", "prediction_error", "verified", "table_id",
+)  # fmt: skip
+
 
 def latency_of(target: Target, network: Delivered) -> dict[str, Any]:
-    """The latency of a network on the target's device, the first one where it has several; `verified` is about all."""
+    """The latency of a network on the target's device, the first one where it has several; `verified` is about all.
+
+    The same keys with nulls where the target has no device.
+    """
+    if not target.places:
+        return {**dict.fromkeys(KEYS), "chosen_by": "limits", "readings": 0, "verified": False}
     found = on_device(target, target.places[0], network)
     return {**found, "verified": all(on_device(target, place, network)["verified"] for place in target.places)}
 
@@ -34,7 +44,7 @@ def on_device(target: Target, place: OnDevice, network: Delivered) -> dict[str, 
     upper_ms = None if pricing.upper is None else float(pricing.upper.price(genes)[0])
     measured = measured_on(target, place, network)
     typical = network.typical.get(place.device_id)
-    return {
+    found = {
         "predicted_ms": predicted_ms,
         "upper_ms": upper_ms,
         "confidence": None if upper_ms is None else pricing.confidence,
@@ -49,8 +59,10 @@ def on_device(target: Target, place: OnDevice, network: Delivered) -> dict[str, 
         "p95_ms": None if typical is None else typical.p95_ms,
         "prediction_error": None if measured is None else measured.ms / predicted_ms - 1,
         "verified": measured is not None and measured.ms <= place.budget_ms,
+        "doubt": pricing.doubt,
         "table_id": place.table_id,
     }
+    return {name: found[name] for name in KEYS}
 
 
 def measured_on(target: Target, place: OnDevice, network: Delivered) -> Latency | None:

@@ -33,7 +33,7 @@ class Delivered:
     """
 
     architecture: Architecture
-    predicted_ms: float
+    predicted_ms: float | None
     upper_ms: float | None
     predicted_accuracy: float
     validation_accuracy: float
@@ -106,6 +106,7 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
             "split": "test",
             "samples": test.get("samples"),
         },
+        "left_out": target.left_out or None,
         "tuning": network.tuning,
         "search": {
             **network.search,
@@ -121,7 +122,7 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
             "supernet_id": ready.id,
             "seed": ready.seed,
             "weights_sha256": ready.weights_sha256,
-            "table": dict(target.pricing.table_facts),
+            "table": dict(target.places[0].pricing.table_facts) if target.places else None,
             "versions": versions(),
         },
     }
@@ -139,13 +140,13 @@ def versions() -> dict[str, str]:
 
 
 def _line(target: Target, architecture: Architecture, predicted: float, accuracies: dict[str, float]) -> dict[str, Any]:
-    space = target.pricing.space
-    genes = space.genes(architecture)[None]
-    upper = target.pricing.upper
+    place = target.places[0] if target.places else None
+    upper = None if place is None else place.pricing.upper
+    genes = None if place is None else place.pricing.space.genes(architecture)[None]
     return {
-        "architecture": space.to_json(architecture),
-        "predicted_ms": float(target.pricing.predicted.price(genes)[0]),
-        "upper_ms": None if upper is None else float(upper.price(genes)[0]),
+        "architecture": target.space.to_json(architecture),
+        "predicted_ms": None if place is None else place.predicted_ms(architecture),
+        "upper_ms": None if upper is None or genes is None else float(upper.price(genes)[0]),
         "accuracy_predicted": min(max(predicted, 0.0), 1.0),  # an additive model can promise more than everything
         "accuracy_validation": accuracies[architecture.digest],
     }

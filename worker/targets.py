@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Protocol
@@ -20,11 +20,13 @@ from supernets.search.bounds import bounds
 from supernets.search.budgets import SIZE, costs_of, limited
 from supernets.search.catalog import solve
 from supernets.search.problem import MAX_CANDIDATES, Candidate, Constraint, Problem, SearchResult
+from supernets.search.restriction import excluded, restricted
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 
 LATENCY: Final = "latency_ms"
 MORE_RESOLUTIONS: Final = 3
+NAMED: Final = 5  # operators that a card names of those a table lacks
 SHORTLIST: Final = 4  # times as many exact solutions as are asked for, of which the refined predictor picks
 
 
@@ -33,7 +35,7 @@ class OnDevice:
     """What a target asks of one device. limit_ms: what predictions must keep now; `Target.aim` moves it.
 
     measured: candidates are measured on the device, so they are chosen by prediction; else they are held against the bound,
-    where there is one. bounded: the bound was asked for, so it holds in either case.
+    where there is one. bounded: the bound was asked for, so it holds in either case. whole: prices of what is excluded too.
     """
 
     device: str
@@ -44,6 +46,7 @@ class OnDevice:
     limit_ms: float
     measured: bool = False
     bounded: bool = False
+    whole: Pricing | None = None
 
     @property
     def held(self) -> DenseTable:
@@ -74,15 +77,17 @@ class OnDevice:
 class Target:
     """What one network is wanted for: devices with a budget each (several: it keeps all), and limits that hold anywhere.
 
-    space: at the resolutions that may be chosen. limits: by name. file_overhead_bytes: what files were seen to hold besides
-    weights. ruled_out: digests of networks that were measured, or whose file is too large. broken_ms: latencies measured
-    above their budget.
+    space: at the resolutions that may be chosen. limits: by name. mask: choices that may not be taken; left_out: the
+    same for people. file_overhead_bytes: what files were seen to hold besides weights. ruled_out: digests of networks that
+    were measured, or whose file is too large. broken_ms: latencies measured above their budget.
     """
 
     index: int
     space: Space
     places: tuple[OnDevice, ...]
     limits: dict[str, int] = field(default_factory=dict)
+    mask: DenseTable | None = None
+    left_out: dict[str, Any] = field(default_factory=dict)
     ruled_out: set[str] = field(default_factory=set)
     broken_ms: list[float] = field(default_factory=list)
     file_overhead_bytes: int = 0
@@ -90,27 +95,18 @@ class Target:
     @property
     def label(self) -> str:
         """The target in messages."""
-        return " and ".join(f"{place.device} within {place.budget_ms:g} ms" for place in self.places)
+        times = [f"{place.device} within {place.budget_ms:g} ms" for place in self.places]
+        return " and ".join(times or [f"{name} <= {limit}" for name, limit in self.limits.items()])
 
     @property
-    def device(self) -> str:
-        return self.places[0].device
+    def device(self) -> str | None:
+        """The first device's name; None for limits alone."""
+        return self.places[0].device if self.places else None
 
     @property
-    def device_id(self) -> str:
-        return self.places[0].device_id
-
-    @property
-    def table_id(self) -> str:
-        return self.places[0].table_id
-
-    @property
-    def budget_ms(self) -> float:
-        return self.places[0].budget_ms
-
-    @property
-    def pricing(self) -> Pricing:
-        return self.places[0].pricing
+    def budget_ms(self) -> float | None:
+        """The first device's budget."""
+        return self.places[0].budget_ms if self.places else None
 
     @property
     def measured(self) -> tuple[OnDevice, ...]:
@@ -156,7 +152,8 @@ class Target:
             for place in self.places
         ]
         alone = Problem(space.chain, score, tuple(constraints), wanted)
-        return limited(space, alone, self.limits, self.file_overhead_bytes)
+        problem = limited(space, alone, self.limits, self.file_overhead_bytes)
+        return problem if self.mask is None else restricted(problem, at_resolutions(self.mask, self.space, space))
 
 
 @dataclass(frozen=True)
@@ -173,22 +170,50 @@ def load_target(
 ) -> Target:
     """Price one target of a request with the tables it is pinned to. Raises NoTable, PoorCalibration, TooFewNetworks."""
     places: list[OnDevice] = []
-    limits: dict[str, int] = {}
-    for member in item.get("group") or [item]:
+    resolutions, exclude = item.get("resolutions"), item.get("exclude") or {}
+    members = item.get("group") or ([item] if "device" in item else [])
+    for member in members:
         device = devices.named(session, tenant_id, member["device"])
         if device is None or device.id != member["device_id"]:
             raise NoTable(f"device {member['device']} of this job is no longer there; register it again")
-        pricing = book.load(session, device, space, table_id=member["table_id"], confidence=confidence)
-        budget_ms = float(member["budget"][LATENCY])
-        bounded = confidence is not None
-        places.append(OnDevice(device.name, device.id, pricing.table_id, budget_ms, pricing, budget_ms, bounded=bounded))
-        for name, limit in member["budget"].items():
-            if name != LATENCY:
-                limits[name] = min(limit, limits.get(name, limit))
-    shared = [r for r in space.resolutions if all(r in place.pricing.space.resolutions for place in places)]
+        whole = book.load(
+            session,
+            device,
+            space,
+            table_id=member["table_id"],
+            confidence=confidence,
+            partial=item.get("missing") == "exclude",
+        )
+        budget_ms, bounded = float(member["budget"][LATENCY]), confidence is not None
+        pricing = whole.within(resolutions, exclude)
+        place = OnDevice(device.name, device.id, pricing.table_id, budget_ms, pricing, budget_ms, bounded=bounded, whole=whole)
+        places.append(place)
+    allowed = [r for r in space.resolutions if resolutions is None or r in resolutions]
+    shared = [r for r in allowed if all(r in place.pricing.space.resolutions for place in places)]
     if not shared:
         raise NoTable(f"the tables of {' and '.join(p.device for p in places)} have no resolution of {space.name} in common")
-    return Target(index, space.at(shared), tuple(places), limits)
+    here = space.at(shared)
+    limits = _lowest([m["budget"] for m in members] + [item.get("budget") or {}])
+    mask = excluded(here, exclude) if exclude else None
+    left_out = {"exclude": exclude, "resolutions": resolutions, "missing": _missing(places)}
+    return Target(index, here, tuple(places), limits, mask, {name: value for name, value in left_out.items() if value})
+
+
+def _lowest(budgets: Sequence[Mapping[str, float]]) -> dict[str, int]:
+    """The limits besides latency, the lowest of each name."""
+    limits: dict[str, int] = {}
+    for name, limit in ((n, v) for budget in budgets for n, v in budget.items() if n != LATENCY):
+        limits[name] = min(int(limit), limits.get(name, int(limit)))
+    return limits
+
+
+def _missing(places: Sequence[OnDevice]) -> list[dict[str, Any]]:
+    """What the card says of operators that tables lack: how many, and the first ones."""
+    return [
+        {"device": p.device, "operators": len(p.pricing.lacking), "first": list(p.pricing.lacking[:NAMED])}
+        for p in places
+        if p.pricing.lacking
+    ]
 
 
 @dataclass(frozen=True)
@@ -286,17 +311,20 @@ def _of_other_resolutions(
 
 
 def cross_device(networks: Sequence[tuple[str, Target, Architecture]], targets: Sequence[Target]) -> dict[str, Any]:
-    """Predicted latency in ms of every delivered network on every target's device; null where its table lacks the resolution."""
-    devices = {place.device: place.pricing for t in targets for place in t.places}
+    """Predicted latency in ms of every delivered network on every target's device; null where its table lacks it."""
+    devices = {place.device: place.whole or place.pricing for t in targets for place in t.places}
     rows = []
     for model_id, own, architecture in networks:
+        if own.device is None:
+            continue
         latency = {device: predicted_ms(pricing, architecture) for device, pricing in devices.items()}
         rows.append({"model_id": model_id, "device": own.device, "budget_ms": own.budget_ms, "latency_ms": latency})
     return {"devices": list(devices), "networks": rows}
 
 
 def predicted_ms(pricing: Pricing, architecture: Architecture) -> float | None:
-    """Predicted latency in ms, None where the table does not cover the resolution."""
+    """Predicted latency in ms, None where the table does not cover the network."""
     if architecture.resolution not in pricing.space.resolutions:
         return None
-    return float(pricing.predicted.price(pricing.space.genes(architecture)[None])[0])
+    ms = float(pricing.predicted.price(pricing.space.genes(architecture)[None])[0])
+    return ms if math.isfinite(ms) else None

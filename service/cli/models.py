@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,10 @@ def list_models(
     if json_out:
         as_json(models)
         return
-    rows = [(m["id"], escape(m["device"]), milliseconds(m["budget_ms"]), m["sha256"][:12], age(m["created_at"])) for m in models]
+    rows = [
+        (m["id"], escape(m["device"] or "any"), milliseconds(m["budget_ms"]), m["sha256"][:12], age(m["created_at"]))
+        for m in models
+    ]
     columns = ("model", "device", ">budget ms", "sha256", "created")
     grid("", columns, rows, "No network was delivered yet. Search for one: `bespoke search --help`.")
 
@@ -115,10 +119,19 @@ def accuracy_cells(card: dict[str, Any]) -> tuple[str, str]:
 def print_card(card: dict[str, Any]) -> None:
     """The card in a few lines."""
     latency, accuracy, search, file = (card.get(part) or {} for part in ("latency", "accuracy", "search", "file"))
-    budget, predicted, upper, measured = latency_cells(card)
-    kept = latency.get("verified")
-    say(f"[bold]{card['id']}[/]  for {escape(card['device'])}, budget {budget} ms")
-    say(f"  latency   predicted {predicted} ms, upper bound {upper} ms, measured {measured} ms ({_verdict(latency)})")
+    kept = latency.get("verified") or card["device"] is None
+    if card["device"] is None:
+        say(f"[bold]{card['id']}[/]  for any device, within its limits")
+    for one in card.get("devices", [{**latency, "device": card["device"], "budget_ms": card["budget_ms"]}]):
+        budget, predicted, upper, measured = latency_cells({"budget_ms": one["budget_ms"], "latency": one})
+        say(f"[bold]{card['id']}[/]  for {escape(one['device'])}, budget {budget} ms")
+        say(f"  latency   predicted {predicted} ms, upper bound {upper} ms, measured {measured} ms ({_verdict(one)})")
+        if upper == "-" and one.get("missing_networks"):
+            say(f"[dim]            no bound yet: {one['missing_networks']} more whole networks must be measured for one[/]")
+        if one.get("doubt"):
+            say(f"[yellow]            predictions may be off: {escape(one['doubt'])}[/]")
+    if card.get("left_out"):
+        say(f"  left out  {escape(json.dumps(card['left_out']))}")
     say(
         f"  accuracy  predicted {percent(accuracy.get('predicted'), 2)}, measured {percent(accuracy.get('measured'), 2)} "
         f"on {accuracy.get('samples')} images of {accuracy.get('dataset')} ({accuracy.get('split')})"
@@ -126,8 +139,6 @@ def print_card(card: dict[str, Any]) -> None:
     table = (card.get("provenance") or {}).get("table")
     if table:
         say(f"  table     {escape(_table(table))}")
-    if upper == "-" and latency.get("missing_networks"):
-        say(f"[dim]            no bound yet: {latency['missing_networks']} more whole networks must be measured for one[/]")
     say(f"  search    {search.get('strategy')}, {_proof(search)}")
     if len(search.get("measured") or []) > 1:
         kept = sum(line["verdict"] == "kept" for line in search["measured"])
@@ -138,7 +149,7 @@ def print_card(card: dict[str, Any]) -> None:
         f"  file      {file.get('size_bytes', 0):,} bytes, {file.get('parameters', 0):,} parameters, "
         f"{file.get('macs', 0):,} MACs, opset {file.get('opset')}"
     )
-    for limit in (card.get("constraints") or [])[1:]:
+    for limit in [c for c in card.get("constraints") or [] if not c["name"].startswith("latency_ms")]:
         say(f"  {limit['name']:<9} {limit['value']:,} of {limit['limit']:,}")
     say(f"  sha256    {file.get('sha256')}")
     if not kept:

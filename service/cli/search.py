@@ -20,7 +20,7 @@ class SomeFailed(ClientError):
     """Some targets of a job were delivered, others cannot be met."""
 
     def __init__(self, failures: list[dict[str, Any]]) -> None:
-        lines = [f"{f['device']} within {milliseconds(f['budget_ms'])} ms: {problem_text(f.get('error'))}" for f in failures]
+        lines = [f"{_name_of(f)}: {problem_text(f.get('error'))}" for f in failures]
         super().__init__("not every target was met.\n  " + "\n  ".join(lines))
 
 
@@ -28,8 +28,20 @@ def search(
     device: Annotated[str | None, typer.Option(help="Name of a registered device.")] = None,
     budget_ms: Annotated[float | None, typer.Option(help="Latency budget on that device, in milliseconds.")] = None,
     target: Annotated[
-        list[str] | None, typer.Option(metavar="DEVICE=MS", help="A device and its budget; give it several times.")
+        list[str] | None,
+        typer.Option(
+            metavar="DEVICE=MS", help="A device and its budget; several times. DEVICE=MS+DEVICE=MS: one network for all."
+        ),
     ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A choice that may not be taken, such as kernel=7.")
+    ] = None,
+    resolution: Annotated[
+        list[int] | None, typer.Option(min=1, help="The only input sizes that may be chosen, in pixels.")
+    ] = None,
+    exclude_missing: Annotated[
+        bool, typer.Option("--exclude-missing", help="Leave out what the device's table has no latency for.")
+    ] = False,
     size_bytes: Annotated[int | None, typer.Option(min=1, help="Largest ONNX file, in bytes; holds for every target.")] = None,
     macs: Annotated[int | None, typer.Option(min=1, help="Most multiply-adds of one input.")] = None,
     memory_bytes: Annotated[
@@ -80,6 +92,12 @@ def search(
 
     [cyan]bespoke search --device board --budget-ms 20 --size-bytes 1000000 --memory-bytes 262144[/]  all of it at once
 
+    [cyan]bespoke search --size-bytes 250000 --memory-bytes 65536[/]  for a microcontroller: no device, no table
+
+    [cyan]bespoke search --target pixel7=12+pi5=30[/]  one network that keeps both budgets
+
+    [cyan]bespoke search --device npu --budget-ms 3 --exclude kernel=7 --exclude squeeze_excite=true[/]
+
     [cyan]bespoke search --device board --budget-ms 20 --tune-epochs 5[/]  minutes more, for the last points of accuracy
 
     A budget that no network can meet is refused at once, with the range that can be reached;
@@ -93,11 +111,12 @@ def search(
     with its own, for every target: small networks gain most. Where it does not help on the
     validation split the network stays as it was, and the card says so.
     """
-    wanted = _targets(device, budget_ms, target or [])
     given = {"size_bytes": size_bytes, "macs": macs, "memory_bytes": memory_bytes}
     limits = {name: value for name, value in given.items() if value is not None}
+    wanted = _targets(device, budget_ms, target or [], limits)
+    narrowed = _narrowed(exclude or [], resolution or [], exclude_missing)
     request: dict[str, Any] = {
-        "targets": [{"device": name, "budget": {"latency_ms": budget, **limits}} for name, budget in wanted],
+        "targets": [{**one, **narrowed} for one in wanted],
         "strategy": strategy,
         "candidates": candidates,
         "verify": verify,
@@ -161,19 +180,36 @@ def show_matrix(result: dict[str, Any], output: Path | None) -> None:
 
 
 def _file_name(card: dict[str, Any]) -> str:
-    return f"{card['device']}-{milliseconds(card['budget_ms'])}ms.onnx"
+    if card["device"] is None:
+        return "limits.onnx"
+    return "+".join(f"{one['device']}-{milliseconds(one['budget_ms'])}ms" for one in card.get("devices") or [card]) + ".onnx"
 
 
-def _targets(device: str | None, budget_ms: float | None, targets: list[str]) -> list[tuple[str, float]]:
-    """All (device, budget) pairs. Raises a usage error that says how to write them."""
-    wanted = [_parse(text) for text in targets]
+def _name_of(failure: dict[str, Any]) -> str:
+    """The target of a failure as a person reads it."""
+    return str(failure.get("target") or f"{failure['device']} within {milliseconds(failure['budget_ms'])} ms")
+
+
+def _targets(device: str | None, budget_ms: float | None, targets: list[str], limits: dict[str, int]) -> list[dict[str, Any]]:
+    """All targets as the API takes them. Raises a usage error that says how to write them."""
+    wanted = [_target(text, limits) for text in targets]
     if (device is None) != (budget_ms is None):
         raise typer.BadParameter("--device and --budget-ms belong together: --device this-machine --budget-ms 0.5")
     if device is not None and budget_ms is not None:
-        wanted.insert(0, (device, budget_ms))
-    if not wanted:
-        raise typer.BadParameter("name at least one target: --device NAME --budget-ms MS, or --target NAME=MS")
-    return wanted
+        wanted.insert(0, {"device": device, "budget": {"latency_ms": budget_ms, **limits}})
+    if not wanted and not limits:
+        raise typer.BadParameter(
+            "name at least one target: --device NAME --budget-ms MS, or --target NAME=MS, or limits alone: --size-bytes N"
+        )
+    return wanted or [{"budget": limits}]
+
+
+def _target(text: str, limits: dict[str, int]) -> dict[str, Any]:
+    parts = [_parse(part) for part in text.split("+")]
+    if len(parts) == 1:
+        return {"device": parts[0][0], "budget": {"latency_ms": parts[0][1], **limits}}
+    group = [{"device": name, "budget": {"latency_ms": budget}} for name, budget in parts]
+    return {"group": group, **({"budget": limits} if limits else {})}
 
 
 def _parse(text: str) -> tuple[str, float]:
@@ -181,4 +217,29 @@ def _parse(text: str) -> tuple[str, float]:
     try:
         return name, float(budget.removesuffix("ms"))
     except ValueError:
-        raise typer.BadParameter("a target is DEVICE=MS, such as pixel7=12.5", param_hint="--target") from None
+        hint = "a target is DEVICE=MS, such as pixel7=12.5, or several joined by + for one network that keeps all"
+        raise typer.BadParameter(hint, param_hint="--target") from None
+
+
+def _narrowed(exclude: list[str], resolutions: list[int], missing: bool) -> dict[str, Any]:
+    """What every target leaves out."""
+    names: dict[str, list[Any]] = {}
+    for text in exclude:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise typer.BadParameter("write NAME=VALUE, such as kernel=7 or squeeze_excite=true", param_hint="--exclude")
+        names.setdefault(name, []).append(_value(value))
+    found = {"exclude": names, "resolutions": resolutions, "missing": "exclude" if missing else None}
+    return {name: value for name, value in found.items() if value}
+
+
+def _value(text: str) -> bool | int | float | str:
+    """A value as the space has it: true and false, whole numbers, other numbers, words."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

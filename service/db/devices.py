@@ -93,10 +93,15 @@ def use(session: Session, device: Device) -> str | None:
         return "a delivered model was made for it"
     jobs = select(Job.request).where(Job.tenant_id == device.tenant_id, Job.state.in_(ACTIVE), Job.kind != "supernet")
     for request in session.scalars(jobs):
-        targets = [request.get("device_id"), *(t.get("device_id") for t in request.get("targets", []))]
+        targets = [request.get("device_id"), *(pinned["device_id"] for pinned in pinned_by(request))]
         if device.id in targets:
             return "a job that has not ended works for it"
     return None
+
+
+def pinned_by(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The devices and tables that a search is pinned to, those of its groups too."""
+    return [member for t in request.get("targets", []) for member in t.get("group", [t]) if "device_id" in member]
 
 
 def remove(session: Session, device_id: str) -> None:

@@ -68,7 +68,7 @@ def _models(session: Session, telemetry: Telemetry) -> None:
     ):
         latency = card.get("latency", {})
         measured, predicted = latency.get("measured_ms"), latency.get("predicted_ms")
-        if measured is None:
+        if measured is None or budget is None:
             unmeasured += 1
             continue
         kept, broken = kept + (measured <= budget), broken + (measured > budget)

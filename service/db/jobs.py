@@ -148,9 +148,9 @@ class ModelFilter:
 
 def models(
     session: Session, tenant_id: str, wanted: ModelFilter, after: Cursor | None, limit: int
-) -> Sequence[tuple[Model, str]]:
-    """(model, name of its device), the newest first."""
-    query = select(Model, Device.name).join(Device, Device.id == Model.device_id)
+) -> Sequence[tuple[Model, str | None]]:
+    """(model, name of its device, None where it was made for limits alone), the newest first."""
+    query = select(Model, Device.name).outerjoin(Device, Device.id == Model.device_id)
     query = query.where(Model.tenant_id == tenant_id, *wanted.conditions())
     if after is not None:
         query = query.where(before(Model.created_at, Model.id, after))

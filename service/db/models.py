@@ -286,10 +286,10 @@ class Model(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
-    device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"), index=True)
+    device_id: Mapped[str | None] = mapped_column(ForeignKey("devices.id"), index=True)  # null: for limits alone
     supernet_id: Mapped[str] = mapped_column(ForeignKey("supernets.id"), index=True)
-    table_id: Mapped[str] = mapped_column(ForeignKey("latency_tables.id"), index=True)
-    budget_ms: Mapped[float] = mapped_column(Float(53))
+    table_id: Mapped[str | None] = mapped_column(ForeignKey("latency_tables.id"), index=True)
+    budget_ms: Mapped[float | None] = mapped_column(Float(53))
     onnx_sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"))
     card: Mapped[dict[str, Any]] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(default=now)

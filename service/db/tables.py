@@ -14,6 +14,7 @@ from latency_tables.measurement import Context, Measurement
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 from latency_tables.trust import Finding, needs_review
+from service.db.devices import pinned_by
 from service.db.happenings import tell
 from service.db.models import Device, Job, Model, Table, TableRow, new_id, now
 from service.jobs import ACTIVE
@@ -194,7 +195,7 @@ def use(session: Session, table_id: str) -> str | None:
     if session.scalar(select(Model.id).where(Model.table_id == table_id).limit(1)) is not None:
         return "a delivered model rests on it"
     for request in session.scalars(select(Job.request).where(Job.state.in_(ACTIVE), Job.kind == "search")):
-        if any(target.get("table_id") == table_id for target in request.get("targets", [])):
+        if any(pinned["table_id"] == table_id for pinned in pinned_by(request)):
             return "a job that has not ended uses it"
     return None
 

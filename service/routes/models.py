@@ -16,7 +16,7 @@ from service.db.happenings import tell
 from service.db.jobs import ModelFilter
 from service.db.models import Device, Model, Supernet
 from service.dependencies import Caller, Service, decode_cursor, encode_cursor, page
-from service.errors import Problem, not_found
+from service.errors import Problem, invalid, not_found
 from service.guard import JSON, GuardedRoute, needs
 from service.network_picture import picture
 from service.pricing import space_of
@@ -58,7 +58,7 @@ def listed(
     return ModelList(items=items, next=encode_cursor(rows[-1][0].created_at, rows[-1][0].id) if more else None)
 
 
-def _summary(m: Model, device: str) -> ModelSummary:
+def _summary(m: Model, device: str | None) -> ModelSummary:
     latency, accuracy, file = (m.card.get(part) or {} for part in ("latency", "accuracy", "file"))
     return ModelSummary(
         id=m.id,
@@ -114,6 +114,8 @@ def network(model_id: str, services: Service, caller: Caller, device: Name | Non
     with services.sessions() as session:
         found = model_of(session, caller.tenant_id, model_id)
         supernet = session.get_one(Supernet, found.supernet_id)
+        if device is None and found.device_id is None:
+            raise invalid("query/device", "device", "this model was made for limits alone; name a device to see its latencies")
         target = session.get_one(Device, found.device_id) if device is None else device_of(session, caller.tenant_id, device)
         space = space_of(supernet.space, supernet.classes)
         return picture(session, services.prices, target, space, space.from_json(found.card["architecture"]))

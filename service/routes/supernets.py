@@ -164,6 +164,7 @@ def front(
         "device": device,
         "supernet_id": supernet_id,
         "table_id": pricing.table_id,
+        "doubt": pricing.doubt,
         "confidence": pricing.confidence,
         "missing_networks": pricing.calibration.missing_networks(DEFAULT_CONFIDENCE),
         "reachable_ms": {"min": low, "max": high},

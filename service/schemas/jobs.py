@@ -66,9 +66,9 @@ class EventList(Answer):
 class ModelSummary(Answer):
     id: str
     job_id: str
-    device: str
+    device: str | None
     supernet_id: str
-    budget_ms: float
+    budget_ms: float | None
     sha256: str
     created_at: Time
     predicted_ms: float | None

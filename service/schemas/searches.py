@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from service.schemas.strict import Answer, Id, LatencyMs, Name, Strict, Time
 
@@ -30,7 +30,7 @@ class Budget(Strict):
     size_bytes: the ONNX file. macs: multiply-adds of one input. memory_bytes: peak of the activations, batch 1.
     """
 
-    latency_ms: LatencyMs
+    latency_ms: LatencyMs | None = None
     size_bytes: Limit | None = None
     macs: Limit | None = None
     memory_bytes: Limit | None = None
@@ -40,10 +40,90 @@ class Budget(Strict):
         given = self.model_dump(exclude={"latency_ms"}, exclude_none=True)
         return {name: int(value) for name, value in given.items()}
 
+    def stored(self) -> dict[str, float]:
+        """Everything that was asked for, as jobs keep it."""
+        latency = {} if self.latency_ms is None else {"latency_ms": self.latency_ms}
+        return {**latency, **self.limits()}
 
-class Target(Strict):
+
+class Member(Strict):
+    """One device of a group with its own budget."""
+
     device: Name
     budget: Budget
+
+    @model_validator(mode="after")
+    def _timed(self) -> Self:
+        if self.budget.latency_ms is None:
+            raise ValueError(
+                "a device needs latency_ms in its budget; for limits on size, memory and macs alone leave the device out"
+            )
+        return self
+
+
+ChoiceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}(\.[a-z_]{1,40})?$")]
+ChoiceValue = bool | int | float | Annotated[str, StringConstraints(min_length=1, max_length=40)]
+
+
+class Target(Strict):
+    """What one network is wanted for: a device with its budget, a group of devices whose budgets it all keeps, or limits alone.
+
+    exclude: choices that may not be taken, by name. resolutions: the only ones that may be chosen. missing: what the table
+    lacks is an error (`refuse`) or may not be chosen (`exclude`).
+    """
+
+    device: Name | None = None
+    budget: Budget | None = None
+    group: Annotated[list[Member], Field(min_length=2, max_length=8)] | None = None
+    exclude: (
+        Annotated[
+            dict[ChoiceName, ChoiceValue | Annotated[list[ChoiceValue], Field(min_length=1, max_length=64)]],
+            Field(min_length=1, max_length=32),
+        ]
+        | None
+    ) = None
+    resolutions: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1, max_length=64)] | None = None
+    missing: Literal["refuse", "exclude"] = "refuse"
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.group is not None:
+            if self.device is not None or (self.budget is not None and self.budget.latency_ms is not None):
+                raise ValueError(
+                    "a group names its devices and their latencies itself; its own budget holds size_bytes, macs and memory_bytes"
+                )
+            if len({member.device for member in self.group}) < len(self.group):
+                raise ValueError("a group names each device once")
+        elif self.device is not None:
+            if self.budget is None or self.budget.latency_ms is None:
+                raise ValueError(
+                    "a device needs a budget with latency_ms; for limits on size, memory and macs alone leave the device out"
+                )
+        elif self.budget is None or not self.budget.limits():
+            raise ValueError(
+                "name a device with its budget, a group of them, or a budget of size_bytes, macs or memory_bytes alone"
+            )
+        elif self.budget.latency_ms is not None:
+            raise ValueError("latency_ms is the latency on a device: name the device")
+        return self
+
+    def members(self) -> list[Member]:
+        """Every device with its budget; none where limits stand alone."""
+        if self.device is not None and self.budget is not None:
+            return [Member(device=self.device, budget=self.budget)]
+        return list(self.group or [])
+
+    def limits(self) -> dict[str, int]:
+        """Limits that hold on any device: the lowest of each name."""
+        found: dict[str, int] = {}
+        for budget in [m.budget for m in self.members()] + ([] if self.budget is None else [self.budget]):
+            for name, limit in budget.limits().items():
+                found[name] = min(limit, found.get(name, limit))
+        return found
+
+    def exclusions(self) -> dict[str, list[bool | int | float | str]]:
+        """`exclude` with a list for every name."""
+        return {name: value if isinstance(value, list) else [value] for name, value in (self.exclude or {}).items()}
 
 
 class SearchIn(Strict):
@@ -144,6 +224,7 @@ class FrontColumns(Answer):
     table_id: str
     confidence: float | None
     missing_networks: int
+    doubt: str | None = None
     reachable_ms: dict[str, float]
     solved_in_ms: float
     alphabet: str
@@ -183,7 +264,7 @@ class PredictorPairs(Answer):
 
 
 class FrontView(Answer):
-    """The whole latency/accuracy front, ascending in both. confidence: of `upper_ms`."""
+    """The whole latency/accuracy front, ascending in both. confidence: of `upper_ms`. doubt: why latencies may be off."""
 
     optimal: bool
     device: str
@@ -192,6 +273,7 @@ class FrontView(Answer):
     resolutions: list[int]
     confidence: float | None
     missing_networks: int
+    doubt: str | None = None
     reachable_ms: dict[str, float]
     solved_in_ms: float
     points: list[FrontPoint]

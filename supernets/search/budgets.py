@@ -5,7 +5,7 @@ Size and MACs add up over operators and become constraints; peak memory is a max
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
@@ -15,6 +15,8 @@ from latency_tables.operators import Operator
 from supernets.search.activation import peak_activation_bytes, peak_range, within_activation
 from supernets.search.bounds import bounds
 from supernets.search.problem import Constraint, Problem
+from supernets.search.restriction import restricted
+from supernets.search.several import check_pairs
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import dense_from, lower
 from supernets.spaces.space import Space
@@ -75,6 +77,18 @@ def limited(space: Space, problem: Problem, limits: Mapping[str, float], file_ov
         if constraint.limit < low:
             raise unreachable(constraint.name, constraint.limit, low, high, f" within {MEMORY} <= {limits[MEMORY]:.12g}")
     return kept
+
+
+def check_limits(
+    space: Space, constraints: Sequence[Constraint], limits: Mapping[str, float], mask: DenseTable | None = None
+) -> None:
+    """Refuses what no network of the space can keep: each limit alone, the others within the peak memory, and any two together.
+
+    constraints: further ones; mask: choices that may not be taken. Raises InfeasibleBudget. Milliseconds: nothing is solved.
+    """
+    anything = dense_from(space, lambda op: 0.0)
+    problem = limited(space, Problem(space.chain, anything, tuple(constraints)), limits)
+    check_pairs((problem if mask is None else restricted(problem, mask)).constraints)
 
 
 def unreachable(name: str, limit: float, low: float, high: float, others: str = "") -> InfeasibleBudget:

@@ -153,6 +153,16 @@ def dense_latency(space: Space, table: LatencyTable) -> DenseTable:
     return dense
 
 
+def known_latency(space: Space, table: LatencyTable) -> DenseTable:
+    """Latencies of the table in ms, infinite where it lacks an operator: networks that need it may not be chosen."""
+
+    def latency(operator: Operator) -> float:
+        row = table.rows.get(operator)
+        return np.inf if row is None else row.latency_ms
+
+    return dense_from(space, latency)
+
+
 @lru_cache(maxsize=512)
 def needed_operators(space: Space, resolution: int) -> frozenset[Operator]:
     """`all_operators` as a set, remembered: every table that comes in is held against every space."""

@@ -24,7 +24,7 @@ def gates(run, ready, targets=1):
 
 
 def asked(goal, wanted=3):
-    space = goal.pricing.space
+    space = goal.places[0].pricing.space
     return goal.problem(at_resolutions(SCORE, SPACE, space), space, wanted)
 
 

@@ -18,6 +18,7 @@ from supernets.search.budgets import LIMITS, MACS, MEMORY, SIZE, costs_of, reach
 from supernets.search.catalog import solve
 from supernets.search.likely import most_probable
 from supernets.search.problem import Constraint, Problem
+from supernets.search.restriction import excluded
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
 from worker.child_process import _detail, _kind
@@ -61,8 +62,8 @@ def test_candidates_keep_the_bound_are_distinct_and_cover_resolutions(wish):
     goal = target(0.12)
     found = solve_target(goal, wish, generator())
     assert len({a.digest for a in found.architectures}) == len(found.architectures) >= 5
-    genes = np.stack([goal.pricing.space.genes(a) for a in found.architectures])
-    assert (goal.pricing.held.price(genes) <= 0.12).all()
+    genes = np.stack([goal.places[0].pricing.space.genes(a) for a in found.architectures])
+    assert (goal.places[0].pricing.held.price(genes) <= 0.12).all()
     assert len({a.resolution for a in found.architectures}) > 1
     best = solve_target(goal, replace(wish, candidates=1), generator())
     assert best.architectures == found.architectures[:1], "one candidate asked for is the best one alone"
@@ -78,7 +79,7 @@ def test_a_budget_below_everything_says_what_can_be_reached(wish):
 def test_candidates_to_be_measured_are_held_against_predictions_and_a_bound_that_was_asked_for_holds_in_either_case(wish):
     goal = target(0.12, measured=True)
     (place,) = goal.places
-    assert place.basis == "prediction" and place.held is goal.pricing.predicted
+    assert place.basis == "prediction" and place.held is goal.places[0].pricing.predicted
     found = solve_target(goal, wish, generator()).architectures
     assert max(place.predicted_ms(a) for a in found) > 0.12 / 1.05, "the bound alone would leave that out"
     goal.aim([0.12 * 1.1])
@@ -87,7 +88,7 @@ def test_candidates_to_be_measured_are_held_against_predictions_and_a_bound_that
     goal.aim([0.12 * 1.1])
     assert place.basis == "bound" and place.limit_ms == 0.12
     goal.hold_by_bound()
-    assert not goal.measured and place.held is goal.pricing.upper
+    assert not goal.measured and place.held is goal.places[0].pricing.upper
 
 
 def test_a_limit_just_under_what_can_be_reached_still_tries_the_fastest_network(wish):
@@ -98,6 +99,37 @@ def test_a_limit_just_under_what_can_be_reached_still_tries_the_fastest_network(
     goal.aim([0.5 * least])
     goal.aim_at_fastest()
     assert goal.places[0].limit_ms == least
+
+
+def test_limits_alone_need_no_device(wish):
+    sizes, memory = reachable(SPACE, SIZE), int(np.mean(reachable(SPACE, MEMORY)))
+    goal = Target(0, SPACE, (), {SIZE: int(np.mean(sizes)), MEMORY: memory})
+    found = solve_target(goal, wish, generator())
+    assert found.result.optimal and goal.device is None and goal.budget_ms is None and str(memory) in goal.label
+    for architecture in found.architectures:
+        costs = costs_of(SPACE, architecture)
+        assert costs[SIZE] <= goal.limits[SIZE] and costs[MEMORY] <= memory
+    genes = SPACE.chain.sample(generator(), 3000)
+    costs = [costs_of(SPACE, SPACE.architecture(row)) for row in genes]
+    kept = genes[[c[SIZE] <= goal.limits[SIZE] and c[MEMORY] <= memory for c in costs]]
+    assert len(kept) and wish.score.price(kept).max() <= found.candidates[0].score + 1e-12
+    memory_alone = solve_target(Target(0, SPACE, (), {MEMORY: memory}), wish, generator()).architectures[0]
+    assert costs_of(SPACE, memory_alone)[MEMORY] <= memory
+    with pytest.raises(InfeasibleBudget, match=SIZE):
+        solve_target(Target(0, SPACE, (), {SIZE: 1}), wish, generator())
+
+
+@pytest.mark.parametrize("strategy", ["exact", "evolution", "random"])
+def test_excluded_choices_are_not_taken_by_any_strategy(wish, strategy):
+    exclude = {"kernel": [5], "stage2.expand": [4]}
+    priced = pricing().within((8, 16), exclude)
+    mask = excluded(priced.space, exclude)
+    goal = Target(0, priced.space, (priced_at(0.12, priced),), {}, mask)
+    for architecture in solve_target(goal, replace(wish, strategy=strategy), generator()).architectures:
+        assert architecture.resolution in (8, 16)
+        named = dict(zip([stage.name for stage in SPACE.stages], architecture.stages, strict=True))
+        assert all(choice.kernel != 5 for stage in architecture.stages for choice in stage.blocks)
+        assert all(choice.expand != 4 for choice in named["stage2"].blocks)
 
 
 def test_a_network_that_was_measured_is_not_a_candidate_again(wish):
@@ -136,7 +168,9 @@ def test_cross_device_prices_every_network_everywhere(wish):
     assert matrix["devices"] == ["fast", "slow"]
     (row,) = matrix["networks"]
     assert row["latency_ms"]["slow"] is None, "its table has no rows for 16 px"
-    assert row["latency_ms"]["fast"] == pytest.approx(float(fast.pricing.predicted.price(SPACE.genes(architecture)[None])[0]))
+    assert row["latency_ms"]["fast"] == pytest.approx(
+        float(fast.places[0].pricing.predicted.price(SPACE.genes(architecture)[None])[0])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +196,10 @@ def test_strategies_for_scores_that_do_not_add_up_rank_with_the_refined_predicto
     else:
         solver = solve
     found = solve_target(goal, replace(refined, strategy=strategy), generator(), solver).result.candidates
-    genes = np.array([SPACE.genes(goal.pricing.space.architecture(c.genes)) for c in found])
+    genes = np.array([SPACE.genes(goal.places[0].pricing.space.architecture(c.genes)) for c in found])
     scores = refined.refinement.scores(genes)
     assert [c.score for c in found] == pytest.approx(scores.tolist())
-    assert (np.diff(scores) <= 0).all() and (goal.pricing.held.price(np.stack([c.genes for c in found])) <= 0.12).all()
+    assert (np.diff(scores) <= 0).all() and (goal.places[0].pricing.held.price(np.stack([c.genes for c in found])) <= 0.12).all()
     if strategy == "evolution":
         additive = solve_target(goal, replace(refined, refinement=None), generator()).candidates[0]
         assert scores[0] > RefinedScore(refined.refinement, (8, 12))(additive.genes[None])[0], "better than where it started"
@@ -184,8 +218,8 @@ def test_the_proven_network_stays_and_the_refined_predictor_picks_the_others(ref
 
 def test_a_refined_score_survives_the_way_to_a_child_and_other_functions_do_not(refined):
     goal = target(0.12, resolutions=(8, 12))
-    score = at_resolutions(refined.score, SPACE, goal.pricing.space)
-    alone = goal.problem(score, goal.pricing.space, 3)
+    score = at_resolutions(refined.score, SPACE, goal.places[0].pricing.space)
+    alone = goal.problem(score, goal.places[0].pricing.space, 3)
     problem = replace(alone, evaluate=RefinedScore(refined.refinement, (8, 12)), costly=False)
     travelled = unpacked_problem(json.loads(json.dumps(packed_problem(problem), allow_nan=False)))
     here, there = (solve(p, "evolution", generator()).candidates for p in (problem, travelled))
@@ -197,7 +231,7 @@ def test_a_refined_score_survives_the_way_to_a_child_and_other_functions_do_not(
 @pytest.mark.parametrize("strategy", ["exact", "random"])
 def test_problems_and_answers_survive_the_way_to_a_child(wish, strategy):
     goal = target(0.12)
-    problem = Problem(SPACE.chain, wish.score, (Constraint("latency_ms", goal.pricing.held, 0.12),), 3)
+    problem = Problem(SPACE.chain, wish.score, (Constraint("latency_ms", goal.places[0].pricing.held, 0.12),), 3)
     travelled = unpacked_problem(json.loads(json.dumps(packed_problem(problem), allow_nan=False)))
     here, there = (solve(p, strategy, generator()) for p in (problem, travelled))
     back = unpacked_result(json.loads(json.dumps(packed_result(there), allow_nan=False)))
@@ -216,7 +250,7 @@ def test_every_limit_is_kept_and_the_score_pays_for_it(wish):
     assert found.result.optimal and found.candidates[0].score < free.candidates[0].score
     genes = SPACE.chain.sample(generator(), 4000)
     kept = [row for row in genes if all(costs_of(SPACE, SPACE.architecture(row))[n] <= limit for n, limit in limits.items())]
-    kept = np.array([row for row in kept if goal.pricing.held.price(row[None])[0] <= 0.12])
+    kept = np.array([row for row in kept if goal.places[0].pricing.held.price(row[None])[0] <= 0.12])
     assert len(kept) and wish.score.price(kept).max() <= found.candidates[0].score + 1e-12
 
 

@@ -67,13 +67,17 @@ def search(run: JobRun) -> dict[str, Any]:
     for (target, network), card in zip(delivered, cards, strict=True):
         run.at_end(partial(_store, run=run, ready=ready, target=target, delivered=network, card=card))
     return {
-        "models": [{"id": card["id"], "device": card["device"], "budget_ms": card["budget_ms"]} for card in cards],
-        "failures": [{"device": t.device, "budget_ms": t.budget_ms, "error": problem_of(e)} for t, e in failures],
+        "models": [{"id": card["id"], **_named(target)} for card, (target, _) in zip(cards, delivered, strict=True)],
+        "failures": [{**_named(target), "error": problem_of(error)} for target, error in failures],
         "predictor": accuracy_refinement.summary(job.refinement or job.predictor),
         "matrix": cross_device(
             [(card["id"], t, n.architecture) for card, (t, n) in zip(cards, delivered, strict=True)], job.targets
         ),
     }
+
+
+def _named(target: Target) -> dict[str, Any]:
+    return {"device": target.device, "budget_ms": target.budget_ms, "target": target.label}
 
 
 def model_id(run: JobRun, target: Target) -> str:
@@ -297,9 +301,9 @@ def _store(
             id=card["id"],
             tenant_id=run.tenant_id,
             job_id=run.job_id,
-            device_id=target.device_id,
+            device_id=target.places[0].device_id if target.places else None,
             supernet_id=ready.id,
-            table_id=target.table_id,
+            table_id=target.places[0].table_id if target.places else None,
             budget_ms=target.budget_ms,
             onnx_sha256=delivered.file["onnx_sha256"],
             card=card,

@@ -1,0 +1,185 @@
+"""Choices that may not be taken: excluded by name, or because a table lacks their latency. Every solver stays exact.
+
+A restriction is a dense table of zeros with infinity where a choice is forbidden; added to a problem, it takes the networks
+that make such a choice out of the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from latency_tables.dense import Array, DenseTable
+from latency_tables.errors import InfeasibleBudget, InvalidSearch
+from latency_tables.table import LatencyTable
+from supernets.search.bounds import bounds
+from supernets.search.problem import Constraint, Problem
+from supernets.spaces.architecture import Choice
+from supernets.spaces.lowering import dense_from, known_latency
+from supernets.spaces.space import Space, Stage
+
+Value = bool | int | float | str
+EXPANDING: Final = ("mbconv", "bottleneck")
+DEPTH: Final = "depth"
+
+
+def values_of(stage: Stage, width: int, choice: Choice) -> dict[str, Value]:
+    """The named values of one block: what `exclude` may forbid. A block that is left out has `zero` alone."""
+    if choice.zero:
+        return {"zero": True}
+    found: dict[str, Value] = {"kernel": choice.kernel, "width": width, "family": stage.family}
+    if stage.family in EXPANDING:
+        found["expand"] = choice.expand
+    if stage.family != "head":
+        found |= {"squeeze_excite": stage.squeeze_excite, "activation": stage.activation}
+    return found
+
+
+def named_values(space: Space) -> dict[str, list[Value]]:
+    """Every name that `exclude` may hold, with the values that some block of the space has."""
+    found: dict[str, set[Value]] = {DEPTH: {depth for stage in space.stages for depth in stage.depths}}
+    for stage in space.stages:
+        for width in stage.widths:
+            for choice in (c for options in stage.choices for c in options):
+                for name, value in values_of(stage, width, choice).items():
+                    found.setdefault(name, set()).add(value)
+    return {name: sorted(values, key=lambda v: (str(type(v)), v)) for name, values in sorted(found.items())}
+
+
+def excluded(space: Space, exclude: Mapping[str, Sequence[Value]]) -> DenseTable:
+    """The restriction that forbids every block with one of these values, by name; `STAGE.NAME` for one stage alone.
+
+    Raises InvalidSearch for a name or value that the space does not have, InfeasibleBudget where no network is left.
+    """
+    wanted = {name: list(values) for name, values in exclude.items()}
+    used: set[tuple[str, int]] = set()
+    mask = _nothing(space)
+    for index, stage in enumerate(space.stages):
+        for name, position, value in _of_stage(wanted, stage.name):
+            if name == DEPTH and type(value) is int and value in stage.depths:
+                mask.depth[index][:, stage.depths.index(value)] = np.inf
+                used.add(position)
+        for o, width in enumerate(stage.widths):
+            for block, options in enumerate(stage.choices):
+                for c, choice in enumerate(options):
+                    own = values_of(stage, width, choice)
+                    for name, position, value in _of_stage(wanted, stage.name):
+                        # True == 1 in Python, but `"kernel": [true]` names no kernel.
+                        if name in own and isinstance(own[name], bool) == isinstance(value, bool) and own[name] == value:
+                            mask.blocks[index][:, :, o, block, c] = np.inf
+                            used.add(position)
+    if used != {(name, i) for name, values in wanted.items() for i in range(len(values))}:
+        known = "; ".join(f"{name}: {', '.join(_shown(v) for v in values)}" for name, values in named_values(space).items())
+        stages = ", ".join(stage.name for stage in space.stages)
+        raise InvalidSearch(
+            f"exclude names a choice that {space.name} does not have. It has {known}. A name may be one stage's own, such as "
+            f"`{space.stages[1].name}.kernel`; stages are {stages}"
+        )
+    _some_left(space, mask)
+    return mask
+
+
+def lacking(table: DenseTable) -> DenseTable:
+    """The restriction to what a table prices: forbidden is whatever it has no finite number for."""
+
+    def forbidden(values: Array) -> Array:
+        return np.where(np.isfinite(values), 0.0, np.inf)
+
+    return table_of(table, forbidden(table.constant), map(forbidden, table.blocks), map(forbidden, table.depth))
+
+
+def possible_resolutions(space: Space, table: LatencyTable) -> tuple[int, ...]:
+    """Resolutions at which the table prices every operator of some network at least."""
+    found = []
+    for resolution in space.resolutions:
+        try:
+            bounds(known_latency(space.at([resolution]), table))
+        except InfeasibleBudget:
+            continue
+        found.append(resolution)
+    return tuple(found)
+
+
+def restricted(problem: Problem, mask: DenseTable) -> Problem:
+    """The problem without the networks that make a forbidden choice. Raises InfeasibleBudget naming what they cannot keep."""
+
+    def possible(score: Array, forbidden: Array) -> Array:
+        return np.where(np.isinf(forbidden), -np.inf, score)
+
+    score = table_of(
+        problem.score,
+        possible(problem.score.constant, mask.constant),
+        map(possible, problem.score.blocks, mask.blocks),
+        map(possible, problem.score.depth, mask.depth),
+    )
+    constraints = tuple(Constraint(c.name, added(c.table, mask), c.limit) for c in problem.constraints)
+    for constraint in constraints:
+        low, high = bounds(constraint.table)
+        if constraint.limit < low:
+            raise InfeasibleBudget(
+                f"no network that may be chosen keeps {constraint.name} <= {constraint.limit:.12g}; from {low:.12g} to "
+                f"{high:.12g} can be reached: raise the limit or exclude less",
+                low,
+                high,
+                constraint.name.split(" ")[0],
+            )
+    return replace(problem, score=score, constraints=constraints)
+
+
+def added(one: DenseTable, other: DenseTable) -> DenseTable:
+    """The sum of two tables of a chain."""
+    return table_of(
+        one,
+        one.constant + other.constant,
+        (a + b for a, b in zip(one.blocks, other.blocks, strict=True)),
+        (a + b for a, b in zip(one.depth, other.depth, strict=True)),
+    )
+
+
+def table_of(like: DenseTable, constant: Array, blocks: Iterator[Array], depth: Iterator[Array]) -> DenseTable:
+    return DenseTable(like.chain, constant, tuple(blocks), tuple(depth))
+
+
+def _nothing(space: Space) -> DenseTable:
+    """The restriction that forbids nothing."""
+    empty = dense_from(space, lambda op: 0.0)
+    return table_of(empty, empty.constant, (np.zeros_like(b) for b in empty.blocks), iter(empty.depth))
+
+
+def _of_stage(wanted: Mapping[str, Sequence[Value]], stage: str) -> Iterator[tuple[str, tuple[str, int], Value]]:
+    """(name, where it stands in the request, value) of all that holds for a stage."""
+    for key, values in wanted.items():
+        owner, _, name = key.rpartition(".")
+        if owner in ("", stage):
+            for i, value in enumerate(values):
+                yield name, (key, i), value
+
+
+def _some_left(space: Space, mask: DenseTable) -> None:
+    try:
+        bounds(added(dense_from(space, lambda op: 0.0), mask))
+    except InfeasibleBudget as error:
+        blocked = [
+            stage.name
+            for stage, blocks, depth in zip(space.stages, mask.blocks, mask.depth, strict=True)
+            if np.isinf(depth).all() or any(_always(blocks, stage, b) for b in range(min(stage.depths)))
+        ]
+        where = f": stage {', '.join(blocked)} has no other choice" if blocked else ""
+        raise InfeasibleBudget(
+            f"with what is excluded no network of {space.name} is left{where}; exclude less, or from one stage "
+            f"alone (`{space.stages[1].name}.kernel`)",
+            error.minimum,
+            error.maximum,
+        ) from None
+
+
+def _always(blocks: Array, stage: Stage, block: int) -> bool:
+    """Whether every choice of a block that each network has is forbidden."""
+    return bool(np.isinf(blocks[:, :, :, block, : len(stage.choices[block])]).all())
+
+
+def _shown(value: Value) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
