@@ -5,14 +5,19 @@ import onnxruntime
 import pytest
 from sqlalchemy import select
 
+from latency_tables.measurement import Context, Measurement
+from latency_tables.table import LatencyTable
 from service.db.models import Device, Model, NetworkMeasurement, Table
+from service.db.tables import publish
 from service.pricing import load_pricing
 from supernets.search.budgets import reachable
 from supernets.spaces.catalog import space_named
+from supernets.spaces.lowering import needed_operators
 from tests.worker.installation import Installation
-from tests.worker.simulated_agent import SimulatedAgent, register
+from tests.worker.simulated_agent import CONTEXT, SimulatedAgent, operator_ms, register
 
 pytestmark = pytest.mark.slow
+SPACE = space_named("digits-mbv3")
 
 
 @pytest.fixture
@@ -79,6 +84,49 @@ def test_one_job_many_targets(installation):
         impossible = search(installation, supernet_id, [(*targets[0][:3], 0.0001)])
         assert impossible.state == "failed" and impossible.error["type"] == "urn:bespoke:problem:infeasible_budget"
         assert 0 < impossible.error["reachable_ms"]["min"] < impossible.error["reachable_ms"]["max"]
+
+
+def test_one_job_for_a_group_for_limits_alone_and_for_a_table_with_gaps(tmp_path, migrated_sqlite):
+    with Installation(tmp_path, migrated_sqlite) as installation:
+        supernet_id = installation.supernet("trial")
+        ids = {name: register(installation, name) for name in ("first", "second", "gaps")}
+        context = Context(**CONTEXT)
+        needed = {op for r in (8, 12) for op in needed_operators(SPACE, r)}
+        tables = {}
+        with installation.sessions.begin() as session:
+            for name, device_id in ids.items():
+                kept = [op for op in needed if name != "gaps" or op.kernel != 7]
+                table = LatencyTable(context, {op: Measurement(0.9 * operator_ms(op)) for op in kept})
+                tables[name] = publish(session, session.get(Device, device_id), table, source="upload", findings=[])
+        pinned = {n: {"device": n, "device_id": i, "table_id": tables[n], "budget": {"latency_ms": 0.1}} for n, i in ids.items()}
+        pinned["second"]["budget"] = {"latency_ms": 0.12}
+        low, high = reachable(SPACE, "size_bytes")
+        limits = {"size_bytes": int((low + high) / 2), "memory_bytes": 30_000}
+        targets = [{"group": [pinned["first"], pinned["second"]]}, {"budget": limits}, {**pinned["gaps"], "missing": "exclude"}]
+        installation.start_worker()
+        with SimulatedAgent(installation, [ids["first"], ids["second"]]):
+            asked = {"supernet_id": supernet_id, "strategy": "exact", "candidates": 3, "verify": True, "targets": targets}
+            job = installation.wait(installation.submit("search", asked), 600)
+        assert job.state == "succeeded", job.error
+        assert job.result["failures"] == []
+        together, alone, partial = (card_of(installation, entry["id"]) for entry in job.result["models"])
+
+    assert [d["device"] for d in together["devices"]] == ["first", "second"] and together["latency"]["verified"]
+    assert all(d["measured_ms"] <= d["budget_ms"] for d in together["devices"])
+    assert {line["device"] for line in together["search"]["measured"]} == {"first", "second"}
+
+    assert alone["device"] is None and alone["budget_ms"] is None and alone["latency"]["chosen_by"] == "limits"
+    assert [c["name"] for c in alone["constraints"]] == list(limits) and all(
+        c["value"] <= c["limit"] for c in alone["constraints"]
+    )
+    assert alone["file"]["size_bytes"] <= limits["size_bytes"] and alone["search"]["optimal"]
+
+    assert partial["latency"]["measured_ms"] is None and partial["latency"]["chosen_by"] == "prediction"
+    assert partial["latency"]["bound"] is None and partial["latency"]["missing_networks"] == 19
+    (missing,) = partial["left_out"]["missing"]
+    assert missing["device"] == "gaps" and missing["operators"] == len([op for op in needed if op.kernel == 7])
+    assert len(missing["first"]) == 5
+    assert all(block.get("kernel") != 7 for stage in partial["architecture"]["stages"] for block in stage["blocks"])
 
 
 def test_a_check_measures_networks_again_and_the_calibration_knows_the_session(installation):
