@@ -1,6 +1,6 @@
 """Models may be made for limits on size, memory and macs alone, without a device.
 
-Revision: 0007, after 0006.
+Revision: 0009, after 0008.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-revision = '0007'
-down_revision = '0006'
+revision = '0009'
+down_revision = '0008'
 branch_labels = None
 depends_on = None
 
