@@ -90,6 +90,7 @@ def import_supernet(
     parameters = sum(p.numel() for p in network.parameters())
     store = ArtifactStore(settings.data_dir / "artifacts")
     sha256, size_bytes = store.put(data)
+    fingerprint = known(settings, dataset).fingerprint if dataset in settings.datasets else None  # of what tests will be on
 
     def add(session: Session) -> Imported:
         register(session, sha256, size_bytes, "supernet")
@@ -105,6 +106,7 @@ def import_supernet(
             classes=space.classes,
         )
         row.weights_sha256 = sha256
+        row.dataset_fingerprint = fingerprint
         row.summary = {"source": format_name, "file": file.name, "read": published.read, **(row.summary or {})}
         return Imported(row.id, space.name, parameters, row.ready_at is not None, published.read, registered)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from service.artifacts import ArtifactStore
+from service.datasets import facts_folder
 from service.db import supernets as supernet_rows
 from service.db.session import create_db_engine, session_factory
 from service.importing import NoSuchSupernet, owner_of
@@ -28,7 +29,7 @@ def report_supernet(
     Checkpoints stay in the data folder, so an interrupted report goes on. Raises NoSuchSupernet, UnknownRecipe.
     """
     from supernets.controls import run_controls  # noqa: PLC0415 - torch is loaded by this command alone
-    from supernets.data.catalog import load_dataset  # noqa: PLC0415
+    from supernets.data.catalog import load_for  # noqa: PLC0415
     from supernets.report import as_markdown, write_report  # noqa: PLC0415
     from supernets.training.catalog import recipe_named  # noqa: PLC0415
     from supernets.training.job import load_supernet  # noqa: PLC0415
@@ -45,7 +46,13 @@ def report_supernet(
     store = ArtifactStore(settings.data_dir / "artifacts")
     found = run_controls(
         space,
-        load_dataset(row.dataset, settings.data_dir / "work" / "data", {k: str(v) for k, v in settings.datasets.items()}),
+        load_for(
+            space,
+            row.dataset,
+            facts_folder(settings),
+            {name: str(place) for name, place in settings.datasets.items()},
+            fingerprint=row.dataset_fingerprint,
+        ),
         recipe_named(row.recipe),
         row.seed,
         settings.data_dir / "work" / f"report-{row.digest[:32]}",

@@ -36,7 +36,7 @@ OUTSIDE: Final = "outside any class folder"
 
 @dataclass(frozen=True)
 class Skipped:
-    """Files or folders that were left out for one reason; examples are names inside the data set."""
+    """Files that were left out for one reason, those in folders left out among them; examples are names inside the data set."""
 
     reason: str
     count: int
@@ -49,10 +49,10 @@ class Leftovers:
 
     _found: dict[str, tuple[int, list[str]]] = field(default_factory=dict)
 
-    def add(self, reason: str, name: str) -> None:
-        """One more file or folder."""
+    def add(self, reason: str, name: str, files: int = 1) -> None:
+        """One more file, or a folder with that many files."""
         count, examples = self._found.get(reason, (0, []))
-        self._found[reason] = (count + 1, examples if len(examples) >= _EXAMPLES else [*examples, name])
+        self._found[reason] = (count + files, examples if len(examples) >= _EXAMPLES else [*examples, name])
 
     def listed(self) -> tuple[Skipped, ...]:
         """By reason, the most frequent first."""
@@ -171,10 +171,15 @@ def _folders(root: Path, inside: str, leftovers: Leftovers) -> list[str]:
             if not entry.is_dir():
                 continue
             if is_hidden(entry.name):
-                leftovers.add(HIDDEN, _joined(inside, entry.name) + "/")
+                leftovers.add(HIDDEN, _joined(inside, entry.name) + "/", _file_count(entry.path))
             else:
                 found.append(entry.name)
     return sorted(found)
+
+
+def _file_count(folder: str) -> int:
+    """Files in a folder that is left out, at any depth; an empty one counts as one."""
+    return max(1, sum(len(files) for _, _, files in os.walk(folder)))
 
 
 def _loose_files(root: Path, inside: str, leftovers: Leftovers) -> None:
@@ -235,7 +240,8 @@ def _walk(root: Path, inside: str, leftovers: Leftovers, seen: set[tuple[int, in
         for entry in entries:
             path = _joined(inside, entry.name)
             if is_hidden(entry.name):
-                leftovers.add(HIDDEN, path + ("/" if entry.is_dir() else ""))
+                inner = entry.is_dir()
+                leftovers.add(HIDDEN, path + ("/" if inner else ""), _file_count(entry.path) if inner else 1)
             elif entry.is_dir():
                 yield from _walk(root, path, leftovers, seen)
             elif entry.is_file():

@@ -47,7 +47,7 @@ def test_hidden_folders_are_no_classes(two):
     write_class(two / ".ipynb_checkpoints")
     write_class(two / "__MACOSX")
     assert load(two).class_names == ("left", "top")
-    assert said(index_folder("mine", two)) == {HIDDEN: 2}
+    assert said(index_folder("mine", two)) == {HIDDEN: 24}
 
 
 @pytest.mark.parametrize("name", ["._000.png", ".DS_Store", "Thumbs.db", "desktop.ini", "@eaDir/000.png"])
