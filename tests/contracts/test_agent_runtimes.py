@@ -88,9 +88,27 @@ def test_inputs_are_of_the_files_own_type(runtime):
     opened(runtime, half, (2, 8, 8, 8), precision="float16", batch_size=2).run()
 
 
+def test_a_network_that_takes_pixels_is_measured_in_the_precision_of_its_context(runtime):
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT), helper.make_node("Relu", ["h"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, (1, 3, 8, 8))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 3, 8, 8))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    opened(runtime, model.SerializeToString()).run()
+
+
 def test_a_file_with_an_input_of_a_type_that_is_not_measured_is_refused(runtime):
-    with pytest.raises(ValueError, match="one input, of float32 or float16"):
+    with pytest.raises(ValueError, match="one input, of float32, float16 or uint8"):
         opened(runtime, bytes_of_integers(), (1, 4))
+
+
+def test_a_network_of_another_batch_or_precision_than_the_contexts_is_refused(runtime):
+    with pytest.raises(ValueError, match="a batch of 1, the context's is 4"):
+        opened(runtime, batch_size=4)
+    with pytest.raises(ValueError, match="takes float32, the context's precision is float16"):
+        opened(runtime, precision="float16")
 
 
 def test_a_provider_of_another_runtime_can_never_be_had(runtime):

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any, Final
 
 from latency_tables.agent.problems import UnusableRuntime
-from latency_tables.agent.runtimes.runtime import Opened, shape_of
+from latency_tables.agent.runtimes.runtime import Opened, check_context, sample_of, shape_of
 from latency_tables.agent.runtimes.setup import Setup
 
 CPU: Final = "CPUExecutionProvider"
@@ -22,7 +22,7 @@ _PACKAGES: Final = (
     "onnxruntime-migraphx",
 )
 """All of them install the module `onnxruntime`."""
-_TYPES: Final = {"tensor(float)": "float32", "tensor(float16)": "float16"}
+_TYPES: Final = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 _MEMORY: Final = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "MIGraphXExecutionProvider": "cuda"}
 """Providers whose inputs and outputs are bound in the device's own memory: copying is no part of a network's latency."""
 
@@ -65,9 +65,11 @@ class OnnxRuntime:
         _check_provider(session, setup, provider)
         inputs = session.get_inputs()
         if len(inputs) != 1 or inputs[0].type not in _TYPES:
-            raise ValueError("a network to be measured has one input, of float32 or float16")
+            raise ValueError("a network to be measured has one input, of float32, float16 or uint8")
         shape = shape_of([d if isinstance(d, int) else None for d in inputs[0].shape], input_shape)
-        sample = generator.standard_normal(shape).astype(_TYPES[inputs[0].type])
+        kind = _TYPES[inputs[0].type]
+        check_context(setup, shape, kind)
+        sample = sample_of(shape, kind, generator)
         return Opened(
             run=_bound(session, sample, provider, dict(setup.options)),
             provider=provider,

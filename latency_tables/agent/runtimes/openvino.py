@@ -14,12 +14,12 @@ from types import ModuleType
 from typing import Any, Final, cast
 
 from latency_tables.agent.problems import UnusableRuntime
-from latency_tables.agent.runtimes.runtime import Opened, shape_of
+from latency_tables.agent.runtimes.runtime import Opened, check_context, sample_of, shape_of
 from latency_tables.agent.runtimes.setup import Setup
 
 AUTO: Final = "AUTO"
 CPU: Final = "CPU"
-_TYPES: Final = {"f32": "float32", "f16": "float16"}
+_TYPES: Final = {"f32": "float32", "f16": "float16", "u8": "uint8"}
 _OF_THE_CONTEXT: Final = ("INFERENCE_NUM_THREADS", "NUM_STREAMS", "PERFORMANCE_HINT")
 _DEVICE: Final = re.compile(r"(?!HETERO|MULTI|BATCH)[A-Z]+(\.\d+)?|AUTO:[A-Z.,\d]+", re.ASCII)
 _NO_NODE: Final = ("Input", "Output", "Const", "Parameter", "Result", "Constant")
@@ -65,15 +65,17 @@ class OpenVino:
 
         model = core.read_model(data)
         if len(model.inputs) != 1 or model.inputs[0].element_type.to_string() not in _TYPES:
-            raise ValueError("a network to be measured has one input, of float32 or float16")
+            raise ValueError("a network to be measured has one input, of float32, float16 or uint8")
         port = model.inputs[0]
         declared = [None if d.is_dynamic else d.get_length() for d in port.partial_shape]
         shape = shape_of(declared, input_shape)
+        kind = _TYPES[port.element_type.to_string()]
+        check_context(setup, shape, kind)
         model.reshape({port: shape})
         device = _device(core, model, setup.provider or CPU)
         compiled = _compiled(core, model, device, setup)
         request = compiled.create_infer_request()
-        sample = generator.standard_normal(shape).astype(_TYPES[port.element_type.to_string()])
+        sample = sample_of(shape, kind, generator)
         request.set_input_tensor(openvino.Tensor(sample))
         return Opened(
             run=request.infer,

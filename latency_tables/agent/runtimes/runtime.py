@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from latency_tables.agent.runtimes.setup import Setup
+
+PICTURES: Final = "uint8"
+"""Input of a network that holds its own preprocessing, in any precision."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,21 @@ class Runtime(Protocol):
         an option of it is not what was asked for.
         """
         ...
+
+
+def sample_of(shape: Sequence[int], kind: str, generator: Any) -> Any:
+    """A random input: normal numbers, or pixels."""
+    if kind == PICTURES:
+        return generator.integers(0, 256, shape).astype(kind)
+    return generator.standard_normal(shape).astype(kind)
+
+
+def check_context(setup: Setup, shape: Sequence[int], kind: str) -> None:
+    """Raises ValueError where a network's batch or input type is not what the context says: its latency would be another's."""
+    if not shape or shape[0] != setup.batch_size:
+        raise ValueError(f"the network takes a batch of {shape[0] if shape else 0}, the context's is {setup.batch_size}")
+    if kind not in (setup.precision, PICTURES):
+        raise ValueError(f"the network takes {kind}, the context's precision is {setup.precision}")
 
 
 def shape_of(declared: Sequence[int | None], wanted: Sequence[int] | None) -> list[int]:
