@@ -120,7 +120,8 @@ def _check_dataset(settings: Settings, space: Space, name: str) -> bool:
     except UnknownDataset:
         return False
     theirs, ours = (found.channels, found.classes), (space.in_channels, space.classes)
-    if None not in theirs and theirs != ours:
+    fits = found.classes == space.classes and space.in_channels in (found.channels, *found.also)
+    if None not in theirs and not fits:
         raise InvalidCheckpoint(
             f"{space.name} takes {ours[0]} channel(s) and tells {ours[1]} classes apart, data set {name!r} has {theirs[0]} and "
             f"{theirs[1]}: name the data set that the file was trained for with --dataset, its head's classes with --classes"
