@@ -38,6 +38,7 @@ from service.db.models import (
     now,
 )
 from service.db.session import create_db_engine, session_factory
+from service.db.states import JobKind
 from service.jobs import ACTIVE, ENDED, TRANSITIONS, JobState
 from service.settings import Settings
 
@@ -263,7 +264,7 @@ def _results(session: Session, store: ArtifactStore) -> Iterator[Finding]:
         if (card.get("file") or {}).get("sha256", sha256) != sha256:
             yield Finding(ERROR, "model_card", model, "its card names another file")
     for job_id, result in session.execute(
-        select(Job.id, Job.result).where(Job.state == JobState.SUCCEEDED, Job.kind == "search")
+        select(Job.id, Job.result).where(Job.state == JobState.SUCCEEDED, Job.kind == JobKind.SEARCH)
     ):
         for wanted in (result or {}).get("models", []):
             if session.get(Model, wanted["id"]) is None:

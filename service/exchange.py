@@ -26,6 +26,7 @@ from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Table
+from service.db.states import NetworkSource, TableState
 from service.errors import Problem, error, invalid, validation_problem
 from service.pricing import space_of
 from service.schemas.exchange import DeviceFile, TableInFile
@@ -142,7 +143,7 @@ def _read_table(file: DeviceFile, index: int) -> tuple[TableInFile, LatencyTable
     if (given.source == TRANSFER) != (given.calibration is not None):
         raise invalid(f"{place}/calibration", "calibration", "a transferred table has its calibration, and no other has one")
     findings = [*trust.review_table(table), *check_units(table)]
-    if given.state == table_rows.NEEDS_REVIEW and not trust.needs_review(findings):
+    if TableState(given.state) is TableState.NEEDS_REVIEW and not trust.needs_review(findings):
         findings.append(trust.Finding("imported", "review", "it needed a review in the service it was exported from"))
     return given, table, findings
 
@@ -176,5 +177,5 @@ def store_device(session: Session, tenant_id: str, checked: Checked, name: str |
         table_rows.publish(session, device, table, source=source, findings=findings, provenance=provenance, by=by)
     for space, architecture, measurement, number in checked.networks:
         together = None if number is None else f"{file.sha256}/{number}"
-        measurement_rows.add(session, device, space, architecture, measurement, "probe", together)
+        measurement_rows.add(session, device, space, architecture, measurement, NetworkSource.PROBE, together)
     return device

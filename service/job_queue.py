@@ -13,12 +13,13 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from service.db.models import Job
-from service.jobs import ACTIVE, KINDS, requeue
+from service.db.states import JobKind
+from service.jobs import ACTIVE, requeue
 
 APPLICATION: Final = "bespoke"
 JOBS: Final = "jobs"  # light parents, wide: many of them only wait for a supernet or an agent
 TRAINING: Final = "gpu"  # one at a time per worker process
-WORKFLOWS: Final = {kind: kind for kind in KINDS}
+WORKFLOWS: Final = {kind.value: kind.value for kind in JobKind}
 PARALLEL_JOBS: Final = 48
 SERIALIZER: Final = DBOSPortableJSON
 _RANKS: Final = 100_000  # places per priority, for fairness between tenants

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from latency_tables.errors import JobConflict, JobEnded
 from service.db.happenings import tell_of_job
 from service.db.models import IdempotencyKey, Job, JobEvent, MeasurementTask, new_id, now
+from service.db.states import JobKind, TaskState
 
 
 class JobState(StrEnum):
@@ -39,13 +40,12 @@ TRANSITIONS: Final[dict[JobState, tuple[JobState, ...]]] = {
     JobState.CANCELLED: (),
     JobState.QUARANTINED: (JobState.QUEUED,),
 }
-KINDS: Final = ("search", "supernet", "profile", "check")
 
 
 def create_job(session: Session, *, tenant_id: str, kind: str, request: dict[str, Any], priority: int = 10) -> Job:
     """A queued job with its first event. Hand it over with `JobQueue.submit` in the same transaction."""
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind of job; known are {', '.join(KINDS)}")
+    if kind not in tuple(JobKind):
+        raise ValueError(f"unknown kind of job; known are {', '.join(JobKind)}")
     job = Job(
         id=new_id("job"), tenant_id=tenant_id, kind=kind, state=JobState.QUEUED, request=request, priority=priority, attempts=0
     )
@@ -89,8 +89,8 @@ def move(
         raise JobConflict(f"job {job_id} is not {' or '.join(from_states)}, or another worker has it; it was not moved to {to}")
     if to in ENDED:
         # Nobody waits for these any more; an agent must not spend time on them.
-        waiting = update(MeasurementTask).where(MeasurementTask.job_id == job_id, MeasurementTask.state == "open")
-        session.execute(waiting.values(state="dropped"))
+        waiting = update(MeasurementTask).where(MeasurementTask.job_id == job_id, MeasurementTask.state == TaskState.OPEN)
+        session.execute(waiting.values(state=TaskState.DROPPED))
     _forget(session, job_id)
     detail = dict(data or {})
     if error is not None:

@@ -28,6 +28,7 @@ from service.covering import nearest_lack
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, NetworkMeasurement, Supernet, Table
+from service.db.states import NetworkSource
 from supernets.accuracy import AccuracyPredictor
 from supernets.search import exact
 from supernets.search.pareto import Front
@@ -163,7 +164,7 @@ def across_sessions(
     known = [row for row in rows if row.architecture_digest in held_out_ms]
     logs = [math.log(row.latency_ms / held_out_ms[row.architecture_digest]) for row in known]
     # A network that was verified is a session of its own where an older version did not say.
-    labels = [row.session or (row.id if row.source == "verify" else "") for row in known]
+    labels = [row.session or (row.id if row.source == NetworkSource.VERIFY else "") for row in known]
     if fit.transferred:  # these rows came later; those of the fit were one session
         logs, labels = [*np.log(fit.ratios), *logs], [*[""] * len(fit.ratios), *labels]
     return fit.across(np.array(logs), labels, assumed)

@@ -16,6 +16,7 @@ from latency_tables import speed
 from latency_tables.speed import Speed
 from service.artifacts import register
 from service.db.models import AgentSession, MeasurementTask, new_id, now
+from service.db.states import TaskKind, TaskState
 from worker.context import JobRun
 
 POLL_S: Final = 1.0
@@ -24,9 +25,9 @@ BENCHMARK: Final = "onnx_benchmark"
 
 @dataclass(frozen=True)
 class Wanted:
-    """One thing to measure. kind: operator | network | verify | sentinel; input_shape with the batch."""
+    """One thing to measure. input_shape: with the batch."""
 
-    kind: str
+    kind: TaskKind
     sha256: str
     size_bytes: int
     input_shape: tuple[int, ...]
@@ -38,7 +39,7 @@ class Wanted:
 def wanted_again(task: MeasurementTask) -> Wanted:
     """The same once more."""
     return Wanted(
-        kind=task.kind,
+        kind=TaskKind(task.kind),
         sha256=task.sha256,
         size_bytes=task.size_bytes,
         input_shape=tuple(task.input_shape),
@@ -134,8 +135,8 @@ def wait_for_one(run: JobRun, task_id: str, timeout_s: float) -> dict[str, Any] 
 
 def withdraw(session: Session, task_id: str) -> None:
     task = session.get(MeasurementTask, task_id)
-    if task is not None and task.state == "open":
-        task.state = "dropped"
+    if task is not None and task.state == TaskState.OPEN:
+        task.state = TaskState.DROPPED
 
 
 def tasks_of(session: Session, job_id: str) -> Sequence[MeasurementTask]:
@@ -214,6 +215,6 @@ def _process(task: MeasurementTask, result: Mapping[str, Any]) -> str:
 
 def _counts(session: Session, job_id: str) -> tuple[int, int]:
     """(answered, wanted), the sentinel aside."""
-    mine = select(func.count()).where(MeasurementTask.job_id == job_id, MeasurementTask.kind != "sentinel")
+    mine = select(func.count()).where(MeasurementTask.job_id == job_id, MeasurementTask.kind != TaskKind.SENTINEL)
     total = session.scalar(mine) or 0
-    return total - (session.scalar(mine.where(MeasurementTask.state == "open")) or 0), total
+    return total - (session.scalar(mine.where(MeasurementTask.state == TaskState.OPEN)) or 0), total

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from latency_tables.measurement import Measurement
 from service.artifacts import register
 from service.db.models import MeasurementTask, NetworkMeasurement
+from service.db.states import NetworkSource, TaskKind, TaskState
 from supernets.search.measured import UNKNOWN, Latency, Reading
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
@@ -94,7 +95,7 @@ class Verification:
             return known
         self.run.write(lambda s: register(s, sha256, network.file["size_bytes"], "onnx_model"))
         wanted = Wanted(
-            "verify",
+            TaskKind.VERIFY,
             sha256,
             network.file["size_bytes"],
             tuple(network.file["input_shape"]),
@@ -122,7 +123,7 @@ class Verification:
                 architecture=self.space.to_json(network.architecture),
                 architecture_digest=digest,
                 **measurement.to_json(),
-                source="verify",
+                source=NetworkSource.VERIFY,
                 session=run.job_id,
             )
         )
@@ -141,8 +142,8 @@ def _tasks(session: Session, job_id: str, device_id: str, sha256: str | None = N
     query = select(MeasurementTask.id).where(
         MeasurementTask.job_id == job_id,
         MeasurementTask.device_id == device_id,
-        MeasurementTask.kind == "verify",
-        MeasurementTask.state != "dropped",
+        MeasurementTask.kind == TaskKind.VERIFY,
+        MeasurementTask.state != TaskState.DROPPED,
     )
     if sha256 is not None:
         query = query.where(MeasurementTask.sha256 == sha256)

@@ -24,7 +24,7 @@ def list_jobs(
     state: Annotated[
         str | None, typer.Option(help="Only queued, running, succeeded, failed, cancelled or quarantined ones.")
     ] = None,
-    kind: Annotated[str | None, typer.Option(help="Only search, supernet or profile jobs.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only search, supernet, profile or check jobs.")] = None,
     device: Annotated[str | None, typer.Option(help="Only jobs for this device.")] = None,
     supernet: Annotated[str | None, typer.Option(help="Only jobs with this supernet.")] = None,
     text: Annotated[str | None, typer.Option(help="Only jobs with this in id, name, note or request.")] = None,

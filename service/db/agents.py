@@ -10,9 +10,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from service.db.models import AgentPost, AgentSession, Enrolment, Job, MeasurementTask, new_id, now
+from service.db.states import TaskKind, TaskState
 from service.jobs import ACTIVE
 
-SENTINEL = "sentinel"
+SENTINEL = TaskKind.SENTINEL
 
 
 def add_enrolment(session: Session, tenant_id: str, device_id: str, digest: bytes, expires_at: datetime) -> Enrolment:
@@ -97,11 +98,11 @@ def open_tasks(session: Session, device_id: str, limit: int) -> Sequence[Measure
         .join(Job, Job.id == MeasurementTask.job_id)
         .where(
             MeasurementTask.device_id == device_id,
-            MeasurementTask.state == "open",
+            MeasurementTask.state == TaskState.OPEN,
             MeasurementTask.kind != SENTINEL,
             Job.state.in_(ACTIVE),
         )
-        .order_by((MeasurementTask.kind == "verify").desc(), MeasurementTask.created_at, MeasurementTask.position)
+        .order_by((MeasurementTask.kind == TaskKind.VERIFY).desc(), MeasurementTask.created_at, MeasurementTask.position)
     )
     return session.scalars(query.limit(limit)).all()
 
@@ -113,7 +114,7 @@ def count_open_tasks(session: Session, device_id: str) -> int:
         .join(Job, Job.id == MeasurementTask.job_id)
         .where(
             MeasurementTask.device_id == device_id,
-            MeasurementTask.state == "open",
+            MeasurementTask.state == TaskState.OPEN,
             MeasurementTask.kind != SENTINEL,
             Job.state.in_(ACTIVE),
         )
@@ -140,8 +141,8 @@ def tasks_named(session: Session, device_id: str, ids: Sequence[str]) -> dict[st
 
 def answer_task(session: Session, task_id: str, session_id: str, result: dict[str, Any]) -> bool:
     """Store a measurement; False when the task is not open any more."""
-    statement = update(MeasurementTask).where(MeasurementTask.id == task_id, MeasurementTask.state == "open")
-    values = {"state": "done", "result": result, "session_id": session_id, "answered_at": now()}
+    statement = update(MeasurementTask).where(MeasurementTask.id == task_id, MeasurementTask.state == TaskState.OPEN)
+    values = {"state": TaskState.DONE, "result": result, "session_id": session_id, "answered_at": now()}
     return session.connection().execute(statement.values(**values)).rowcount == 1
 
 

@@ -23,6 +23,7 @@ from service.db.models import (
     TableRow,
     new_id,
 )
+from service.db.states import JobKind
 from service.jobs import ACTIVE
 
 _NODES, _SESSION = "nodes_by_provider", "nodes_session"
@@ -91,7 +92,7 @@ def use(session: Session, device: Device) -> str | None:
     """Why a device cannot be deleted, or None: a delivered model or a job that has not ended needs it."""
     if session.scalar(select(Model.id).where(Model.device_id == device.id).limit(1)) is not None:
         return "a delivered model was made for it"
-    jobs = select(Job.request).where(Job.tenant_id == device.tenant_id, Job.state.in_(ACTIVE), Job.kind != "supernet")
+    jobs = select(Job.request).where(Job.tenant_id == device.tenant_id, Job.state.in_(ACTIVE), Job.kind != JobKind.SUPERNET)
     for request in session.scalars(jobs):
         targets = [request.get("device_id"), *(pinned["device_id"] for pinned in pinned_by(request))]
         if device.id in targets:

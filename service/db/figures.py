@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.db.models import AgentSession, Job, JobEvent, Model, Worker, now
-from service.jobs import KINDS, JobState
+from service.db.states import JobKind
+from service.jobs import JobState
 from service.settings import Settings
 from service.telemetry import Telemetry
 
@@ -34,7 +35,7 @@ def refresh(session: Session, telemetry: Telemetry, settings: Settings) -> None:
 
 def _jobs(session: Session, telemetry: Telemetry) -> None:
     counts = {(k, s): n for k, s, n in session.execute(select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state))}
-    for kind in KINDS:
+    for kind in JobKind:
         for state in JobState:
             telemetry.jobs.labels(kind, state.value).set(counts.get((kind, state.value), 0))
     oldest = session.scalar(select(Job.created_at).where(Job.state == JobState.QUEUED).order_by(Job.created_at).limit(1))

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Engine, Row, Text, bindparam, cast, delete
 from sqlalchemy.orm import Session
 
 from service.db.models import Artifact, Device, IdempotencyKey, Job, MeasurementTask, Model, now
+from service.db.states import JobKind
 from service.jobs import ACTIVE, JobState
 
 Cursor = tuple[datetime, str]
@@ -89,7 +90,7 @@ def of_supernet(session: Session, tenant_id: str, supernet_id: str) -> Job | Non
     """The newest supernet job for that supernet that has not failed."""
     query = select(Job).where(
         Job.tenant_id == tenant_id,
-        Job.kind == "supernet",
+        Job.kind == JobKind.SUPERNET,
         Job.state.in_((*ACTIVE, JobState.SUCCEEDED)),
         Job.request["supernet_id"].as_string() == supernet_id,
     )

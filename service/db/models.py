@@ -112,7 +112,7 @@ class Table(Base):
     digest: Mapped[str] = mapped_column(String(64))
     rows: Mapped[int] = mapped_column(Integer)
     source: Mapped[str] = mapped_column(String(16))  # upload | agent | transfer
-    state: Mapped[str] = mapped_column(String(16), default="ready")  # ready | needs_review
+    state: Mapped[str] = mapped_column(String(16), default="ready")  # TableState
     reasons: Mapped[list[Any]] = mapped_column(default=list)  # why it needs review, or warnings
     provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)  # session, environment, sentinel, fit
     precedence: Mapped[int] = mapped_column(Integer, server_default="0")
@@ -165,7 +165,7 @@ class NetworkMeasurement(Measured, Base):
     classes: Mapped[int] = mapped_column(Integer)
     architecture: Mapped[dict[str, Any]] = mapped_column()
     architecture_digest: Mapped[str] = mapped_column(String(64))
-    source: Mapped[str] = mapped_column(String(16))  # probe (posted) | agent (calibration) | verify (a delivered network)
+    source: Mapped[str] = mapped_column(String(16))  # NetworkSource
     session: Mapped[str | None] = mapped_column(String(96))  # the job that measured it, or the post
     created_at: Mapped[datetime] = mapped_column(default=now)
 
@@ -201,7 +201,7 @@ class Job(Base):
     )
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
-    kind: Mapped[str] = mapped_column(String(16))  # search | supernet | profile
+    kind: Mapped[str] = mapped_column(String(16))  # JobKind
     state: Mapped[str] = mapped_column(String(16), default="queued")
     request: Mapped[dict[str, Any]] = mapped_column()
     progress: Mapped[dict[str, Any] | None] = mapped_column()  # step, fraction, message, eta_s
@@ -381,7 +381,7 @@ class MeasurementTask(Base):
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"))
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     position: Mapped[int] = mapped_column(Integer)
-    kind: Mapped[str] = mapped_column(String(16))  # operator | network | verify | sentinel
+    kind: Mapped[str] = mapped_column(String(16))  # TaskKind
     operator: Mapped[str | None] = mapped_column(String(200))
     space: Mapped[str | None] = mapped_column(String(64))
     architecture: Mapped[dict[str, Any] | None] = mapped_column()
@@ -389,7 +389,7 @@ class MeasurementTask(Base):
     sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     nonce: Mapped[str] = mapped_column(String(64))
-    state: Mapped[str] = mapped_column(String(16), default="open")  # open | done | dropped
+    state: Mapped[str] = mapped_column(String(16), default="open")  # TaskState
     session_id: Mapped[str | None] = mapped_column(ForeignKey("agent_sessions.id"))
     result: Mapped[dict[str, Any] | None] = mapped_column()  # what `MeasurementIn` says of it
     created_at: Mapped[datetime] = mapped_column(default=now)

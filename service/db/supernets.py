@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from service.db.jobs import before
 from service.db.models import Job, JobEvent, Supernet, new_id, now
+from service.db.states import JobKind
 
 
 def get(session: Session, tenant_id: str, supernet_id: str) -> Supernet | None:
@@ -30,7 +31,7 @@ def listed(session: Session, tenant_id: str, after: tuple[datetime, str] | None,
 
 def history(session: Session, tenant_id: str, supernet_id: str) -> list[tuple[datetime, dict[str, Any]]]:
     """(time, data) of the progress of the job that trained it which holds numbers, in order."""
-    wanted = (Job.tenant_id == tenant_id, Job.request["supernet_id"].as_string() == supernet_id, Job.kind == "supernet")
+    wanted = (Job.tenant_id == tenant_id, Job.request["supernet_id"].as_string() == supernet_id, Job.kind == JobKind.SUPERNET)
     trained = session.scalar(select(Job.id).where(*wanted).order_by(Job.created_at.desc()).limit(1))
     query = select(JobEvent.at, JobEvent.data).where(JobEvent.job_id == trained, JobEvent.kind == "progress")
     found = session.execute(query.order_by(JobEvent.sequence)).all()

@@ -17,10 +17,11 @@ from latency_tables.trust import Finding, needs_review
 from service.db.devices import pinned_by
 from service.db.happenings import tell
 from service.db.models import Device, Job, Model, Table, TableRow, new_id, now
+from service.db.states import JobKind, TableState
 from service.jobs import ACTIVE
 
-READY: Final = "ready"
-NEEDS_REVIEW: Final = "needs_review"
+READY: Final = TableState.READY
+NEEDS_REVIEW: Final = TableState.NEEDS_REVIEW
 _BATCH: Final = 10_000
 _MOST_REASONS: Final = 50
 
@@ -194,7 +195,7 @@ def use(session: Session, table_id: str) -> str | None:
     """Why a table cannot be deleted, or None: a delivered model or a running job rests on it."""
     if session.scalar(select(Model.id).where(Model.table_id == table_id).limit(1)) is not None:
         return "a delivered model rests on it"
-    for request in session.scalars(select(Job.request).where(Job.state.in_(ACTIVE), Job.kind == "search")):
+    for request in session.scalars(select(Job.request).where(Job.state.in_(ACTIVE), Job.kind == JobKind.SEARCH)):
         if any(pinned["table_id"] == table_id for pinned in pinned_by(request)):
             return "a job that has not ended uses it"
     return None

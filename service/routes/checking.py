@@ -13,6 +13,7 @@ from latency_tables.errors import NoTable, PoorCalibration
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Job, NetworkMeasurement
+from service.db.states import JobKind
 from service.dependencies import Caller, Service, Services
 from service.errors import Problem, not_found
 from service.guard import JSON, GuardedRoute, needs
@@ -40,7 +41,7 @@ def check(
         if table_rows.newest(session, device.id) is None:
             raise Problem("no_table", "the device has no table to check; measure it first")
         request = {"device_id": device.id, "device": device.name, "operators": body.operators}
-        return submit(services, session, caller.tenant_id, "check", request)
+        return submit(services, session, caller.tenant_id, JobKind.CHECK, request)
 
     digest = request_digest("POST", f"/v1/devices/{name}/checks", body.model_dump())
     job = once(services, caller, idempotency_key, digest, action)

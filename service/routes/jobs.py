@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header
@@ -16,6 +16,7 @@ from service.auth import Identity
 from service.db import jobs as job_rows
 from service.db.jobs import JobFilter
 from service.db.models import Job, JobEvent
+from service.db.states import JobKind
 from service.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
 from service.errors import not_found
 from service.event_stream import MOST_EVENTS, EventStream, job_events
@@ -25,8 +26,6 @@ from service.schemas.jobs import EventList, EventView, JobList, JobRequest, JobV
 from service.schemas.strict import Id, Name, PageSize, Short, Whole
 
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
-State = Literal["queued", "running", "succeeded", "failed", "cancelled", "quarantined"]
-Kind = Literal["search", "supernet", "profile", "check"]
 _LARGEST: Final = 2**31 - 1  # number of an event that every database takes
 
 
@@ -73,8 +72,8 @@ def job_of(session: Session, tenant_id: str, job_id: str) -> Job:
 def listed(
     services: Service,
     caller: Caller,
-    state: State | None = None,
-    kind: Kind | None = None,
+    state: job_states.JobState | None = None,
+    kind: JobKind | None = None,
     device: Name | None = None,
     supernet: Id | None = None,
     text: Short | None = None,

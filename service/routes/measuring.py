@@ -24,6 +24,7 @@ from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Job, Table, new_id, now
+from service.db.states import JobKind, NetworkSource
 from service.dependencies import Caller, Service, Services
 from service.device_view import calibration_view, interval_of
 from service.errors import Problem, error, invalid
@@ -112,7 +113,7 @@ def profile(
             "networks": body.networks,
             "remeasure": _operators(body.remeasure),
         }
-        return submit(services, session, caller.tenant_id, "profile", request)
+        return submit(services, session, caller.tenant_id, JobKind.PROFILE, request)
 
     digest = request_digest("POST", f"/v1/devices/{name}/profiles", body.model_dump())
     job = once(services, caller, idempotency_key, digest, action)
@@ -140,7 +141,9 @@ def probes(name: str, body: ProbesIn, services: Service, caller: Caller) -> Prob
     with services.sessions.begin() as session:
         device, together = device_of(session, caller.tenant_id, name), new_id("post")
         for (_, architecture), sample in zip(read, body.samples, strict=True):
-            measurement_rows.add(session, device, space, architecture, Measurement(sample.latency_ms), "probe", together)
+            measurement_rows.add(
+                session, device, space, architecture, Measurement(sample.latency_ms), NetworkSource.PROBE, together
+            )
         return _fitted(session, services, device, space, len(read)).model_copy(update={"session": together})
 
 

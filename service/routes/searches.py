@@ -15,6 +15,7 @@ from service.datasets import check_trained_on
 from service.db import devices as device_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Supernet
+from service.db.states import JobKind
 from service.dependencies import Caller, Service, Services
 from service.errors import Problem, error, infeasible, problem_of
 from service.guard import JSON, GuardedRoute, needs
@@ -61,7 +62,7 @@ def search(
         }
         request |= body.model_dump(include={"gate_epochs", "tune_epochs"}, exclude_none=True)
         request["remarks"] = remarks_on(session, caller.tenant_id, supernet)
-        return submit(services, session, caller.tenant_id, "search", request)
+        return submit(services, session, caller.tenant_id, JobKind.SEARCH, request)
 
     job = once(services, caller, idempotency_key, request_digest("POST", PATH, body.model_dump()), action)
     response.headers["Location"] = f"/v1/jobs/{job.id}"

@@ -14,6 +14,7 @@ from service.datasets import known, remark_on_change
 from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Supernet
+from service.db.states import JobKind
 from service.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
 from service.errors import Problem, error, invalid, not_found
 from service.front_columns import ALPHABET, architecture_of, gene_text, legend
@@ -112,7 +113,7 @@ def train(
         row = wanted_supernet(session, services, caller.tenant_id, **body.model_dump())
         under_way = job_rows.of_supernet(session, caller.tenant_id, row.id)
         request = {"supernet_id": row.id, "remarks": remarks_on(session, caller.tenant_id, row)}
-        return under_way or submit(services, session, caller.tenant_id, "supernet", request)
+        return under_way or submit(services, session, caller.tenant_id, JobKind.SUPERNET, request)
 
     job = once(services, caller, idempotency_key, request_digest("POST", "/v1/supernets", body.model_dump()), action)
     response.headers["Location"] = f"/v1/jobs/{job.id}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from service.db.states import JobKind
 from worker.context import JobRun
 from worker.pipelines.check import check
 from worker.pipelines.profile import profile
@@ -12,8 +13,8 @@ from worker.pipelines.search import search
 from worker.pipelines.train_supernet import supernet
 
 PIPELINES: dict[str, Callable[[JobRun], dict[str, Any]]] = {
-    "search": search,
-    "supernet": supernet,
-    "profile": profile,
-    "check": check,
+    JobKind.SEARCH: search,
+    JobKind.SUPERNET: supernet,
+    JobKind.PROFILE: profile,
+    JobKind.CHECK: check,
 }

@@ -18,6 +18,7 @@ from latency_tables.table import LatencyTable
 from latency_tables.trust import drift
 from service.db import measurements, tables
 from service.db.models import Device, MeasurementTask
+from service.db.states import NetworkSource, TaskKind
 from service.pricing import networks_of
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES, ref_in, space_at
@@ -67,7 +68,7 @@ def _order(run: JobRun, device: Device, table: LatencyTable) -> None:
     generator = np.random.default_rng(int(run.job_id[-8:], 16))
     wanted = operator_tasks(run, check_operators(table, generator, int(run.request["operators"])))
     middle = wanted[len(wanted) // 2]
-    sentinel = Wanted("sentinel", middle.sha256, middle.size_bytes, middle.input_shape, middle.operator)
+    sentinel = Wanted(TaskKind.SENTINEL, middle.sha256, middle.size_bytes, middle.input_shape, middle.operator)
     space, networks = run.context.transaction(lambda session: _networks(session, device, generator))
     ask(run, device.id, [sentinel, *wanted, *([] if space is None else network_tasks(run, space, networks))])
 
@@ -96,4 +97,4 @@ def _keep(session: Session, device: Device, networks: list[MeasurementTask]) -> 
         space = most if told is None else space_at(told)  # a version before 0.2 asked for networks of that space alone
         if space is not None:
             architecture = space.from_json(task.architecture or {})
-            measurements.add(session, device, space, architecture, measurement_of(task), "agent", task.job_id)
+            measurements.add(session, device, space, architecture, measurement_of(task), NetworkSource.AGENT, task.job_id)

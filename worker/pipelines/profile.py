@@ -25,6 +25,7 @@ from latency_tables.table import LatencyTable
 from latency_tables.trust import Finding, check_load, check_quota, check_scale, check_speeds, needs_review, review_table
 from service.db import measurements, tables
 from service.db.models import Device, JobEvent, MeasurementTask
+from service.db.states import NetworkSource, TableState, TaskKind
 from service.pricing import networks_of
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
@@ -100,7 +101,7 @@ def _order(run: JobRun, space: Space, device: Device, before: LatencyTable | Non
     ask(
         run,
         device.id,
-        [Wanted("sentinel", sentinel.sha256, sentinel.size_bytes, sentinel.input_shape, sentinel.operator), *wanted],
+        [Wanted(TaskKind.SENTINEL, sentinel.sha256, sentinel.size_bytes, sentinel.input_shape, sentinel.operator), *wanted],
     )
 
 
@@ -125,7 +126,7 @@ def operator_tasks(run: JobRun, operators: list[Operator]) -> list[Wanted]:
 
     files = run.steps(StepName.EXPORT_OPERATOR, [{"operator": op.text} for op in operators], export)
     return [
-        Wanted("operator", f["onnx_sha256"], f["size_bytes"], (1, op.in_channels, op.in_height, op.in_width), op.text)
+        Wanted(TaskKind.OPERATOR, f["onnx_sha256"], f["size_bytes"], (1, op.in_channels, op.in_height, op.in_width), op.text)
         for op, f in zip(operators, files, strict=True)
     ]
 
@@ -146,7 +147,7 @@ def network_tasks(run: JobRun, space: Space, architectures: list[Architecture]) 
     inputs = [{"space": space.name, "classes": space.classes, "architecture": d} for d in described]
     files = run.steps(StepName.EXPORT_NETWORK, inputs, export)
     return [
-        Wanted("network", f["onnx_sha256"], f["size_bytes"], _shape(space, a), space=space.name, architecture=d)
+        Wanted(TaskKind.NETWORK, f["onnx_sha256"], f["size_bytes"], _shape(space, a), space=space.name, architecture=d)
         for a, d, f in zip(architectures, described, files, strict=True)
     ]
 
@@ -159,7 +160,7 @@ def _publish(session: Session, run: JobRun, answers: Answers, device: Device, be
     """The new table and the measured networks, in one transaction with the event."""
     space, groups = answers.space, answers.groups
     for architecture, measurement in answers.networks:
-        measurements.add(session, device, space, architecture, measurement, "agent", run.job_id)
+        measurements.add(session, device, space, architecture, measurement, NetworkSource.AGENT, run.job_id)
     table = answers.table(tables.context_of(device), before)
     known = tables.with_digest(session, device.id, table.digest)
     if known is None:
@@ -172,9 +173,9 @@ def _publish(session: Session, run: JobRun, answers: Answers, device: Device, be
         ]
         provenance = _provenance(run, answers)
         table_id = tables.publish(session, device, table, source="agent", findings=findings, provenance=provenance)
-        state = tables.NEEDS_REVIEW if needs_review(findings) else tables.READY
+        state = TableState.NEEDS_REVIEW if needs_review(findings) else TableState.READY
     else:
-        table_id, state = known.id, known.state
+        table_id, state = known.id, TableState(known.state)
     result = {"table_id": table_id, "rows": len(answers.rows), "networks": len(answers.networks), "state": state}
     run.record(session, "published", result)
     return {**result, "seconds": _seconds(session, run, answers)}
