@@ -185,7 +185,8 @@ def _pointer(location: Sequence[int | str]) -> str:
 
 
 def _code(kind: str) -> str:
-    return {"missing": "required", "extra_forbidden": "unknown_field"}.get(kind, kind)
+    # "literal_error": what v1 has always said where a value must be one of a list.
+    return {"missing": "required", "extra_forbidden": "unknown_field", "enum": "literal_error"}.get(kind, kind)
 
 
 def _message(e: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ def wanted_supernet(
         "space": space,
         "dataset": dataset,
         "classes": data.classes,
-        "recipe": {**chosen.to_json(), "description": ""},
+        "recipe": {**chosen.of_weights(), "description": ""},  # what follows a training makes no other supernet
         "seed": seed,
         **({} if data.fingerprint is None else {"fingerprint": data.fingerprint}),
     }
