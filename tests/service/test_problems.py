@@ -50,7 +50,11 @@ def ours() -> list[type[BespokeError]]:
 def test_every_error_has_a_code_of_its_own_or_of_the_error_it_is_a_case_of() -> None:
     """Those aside that end a process or a command, with their message on its screen."""
     spoken = (AgentError, ClientError, StepFailed)
-    on_a_screen = [e for e in ours() if issubclass(e, spoken) or e.__module__.startswith(("service.cli", "service.startup"))]
+    on_a_screen = [
+        e
+        for e in ours()
+        if issubclass(e, spoken) or e.__module__.startswith(("service.cli", "service.startup", "service.settings"))
+    ]
     without = [e.__qualname__ for e in ours() if kind_of(e).code == "refused" and e not in on_a_screen]
     assert without == [], "give them a code in service/problems.py"
     assert len(on_a_screen) > 10
