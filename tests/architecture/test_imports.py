@@ -36,6 +36,7 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "evaluation",
     "export",
     "checkpoints",
+    "state_dicts",
     "tuning",
     "controls",
     "search.gradient",
