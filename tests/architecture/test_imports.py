@@ -37,6 +37,7 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "export",
     "checkpoints",
     "state_dicts",
+    "operator_graphs",
     "tuning",
     "controls",
     "search.gradient",
