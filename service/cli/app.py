@@ -17,6 +17,7 @@ from service.cli.connection import Connection, choose
 from service.cli.demo import demo
 from service.cli.doctor import doctor
 from service.cli.front import front
+from service.cli.open import open_page
 from service.cli.profile import profile
 from service.cli.screen import errors, report
 from service.cli.search import search
@@ -57,6 +58,7 @@ def root(
 
 app.command(rich_help_panel=_START)(demo)
 app.command(rich_help_panel=_START)(serve)
+app.command("open", rich_help_panel=_START)(open_page)
 app.command(rich_help_panel=_START)(profile)
 app.command(rich_help_panel=_START)(search)
 app.add_typer(devices.app, name="devices", rich_help_panel=_WORK)

@@ -47,6 +47,7 @@ def serve(
     with Stack(folder, host, port, workers, logs, say=lambda text: errors.print(f"[yellow]{text}[/]")) as stack:
         errors.print(f"bespoke is at [bold]{stack.url}[/]  (data in {folder}, process {os.getpid()})")
         errors.print(f"  key       {folder / 'owner.key'} (the command line reads it by itself)")
+        errors.print(f"  pages     {stack.url}/ui/ (`bespoke open` logs your browser in)")
         errors.print(f"  calls     {stack.url}/docs")
         if logs is not None:
             errors.print(f"  logs      {logs}")

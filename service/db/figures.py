@@ -25,12 +25,24 @@ def refresh(session: Session, telemetry: Telemetry, settings: Settings) -> None:
     _jobs(session, telemetry)
     _steps(session, telemetry)
     _models(session, telemetry)
-    alive = select(func.count()).select_from(Worker)
-    fresh = now() - timedelta(seconds=settings.dead_after_s)
-    telemetry.workers.set(session.scalar(alive.where(Worker.dead_at.is_(None), Worker.seen_at > fresh)) or 0)
+    telemetry.workers.set(living_workers(session, settings))
     seen = now() - timedelta(seconds=settings.agent_present_s)
     present = select(func.count()).select_from(AgentSession).where(AgentSession.closed_at.is_(None), AgentSession.seen_at > seen)
     telemetry.agents.set(session.scalar(present) or 0)
+
+
+def living_workers(session: Session, settings: Settings) -> int:
+    """Workers that were heard of lately."""
+    alive = select(func.count()).select_from(Worker)
+    fresh = now() - timedelta(seconds=settings.dead_after_s)
+    return session.scalar(alive.where(Worker.dead_at.is_(None), Worker.seen_at > fresh)) or 0
+
+
+def jobs_of(session: Session, tenant_id: str) -> dict[str, int]:
+    """How many jobs of a tenant are in each state."""
+    counted = select(Job.state, func.count()).where(Job.tenant_id == tenant_id).group_by(Job.state)
+    found = {row[0]: row[1] for row in session.execute(counted)}
+    return {state.value: found.get(state.value, 0) for state in JobState}
 
 
 def _jobs(session: Session, telemetry: Telemetry) -> None:

@@ -22,6 +22,7 @@ from service.routes import (
     spaces,
     supernets,
     tables,
+    ui,
 )
 
 ROUTERS: Final[tuple[APIRouter, ...]] = tuple(
@@ -42,5 +43,6 @@ ROUTERS: Final[tuple[APIRouter, ...]] = tuple(
         keys,
         sessions,
         happenings,
+        ui,
     )
 )

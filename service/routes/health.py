@@ -15,7 +15,7 @@ from service.auth import PUBLIC
 from service.db import figures
 from service.dependencies import Caller, Service
 from service.guard import GuardedRoute, needs
-from service.schemas.catalog import Health, Readiness
+from service.schemas.catalog import Health, Readiness, Status
 from service.startup import ready_checks
 
 router = APIRouter(route_class=GuardedRoute, tags=["service"])
@@ -34,6 +34,14 @@ def readyz(services: Service) -> Response:
     good = all(value == "ok" for value in checks.values())
     body = {"status": "ok" if good else "unavailable", "checks": checks}
     return JSONResponse(body, 200 if good else 503, headers={} if good else {"Retry-After": "2"})
+
+
+@router.get("/v1/status", openapi_extra=needs("jobs:read"))
+def status(services: Service, caller: Caller) -> Status:
+    """Whether anybody works: living workers, and the tenant's jobs by state."""
+    with services.sessions() as session:
+        workers = figures.living_workers(session, services.settings)
+        return Status(workers=workers, jobs=figures.jobs_of(session, caller.tenant_id), version=version("bespoke-nas"))
 
 
 @router.get("/openapi.json", openapi_extra=needs(PUBLIC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Annotated, Any, Literal
 
@@ -228,10 +229,11 @@ def predictor(supernet_id: str, services: Service, caller: Caller) -> PredictorP
 
 
 def _columns(solved: Front, pricing: Pricing, shared: dict[str, Any]) -> FrontColumns:
-    """Latencies with five digits: more than any measurement has."""
+    """Latencies with six digits, more than any measurement has, rounded up: who budgets for them gets the network."""
 
     def short(values: Any) -> list[float]:
-        return [float(f"{value:.5g}") for value in values]
+        steps = [10.0 ** (math.floor(math.log10(value)) - 5) for value in values]
+        return [float(f"{math.ceil(v / step - 1e-9) * step:.6g}") for v, step in zip(values, steps, strict=True)]
 
     return FrontColumns(
         **shared,

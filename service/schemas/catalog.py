@@ -105,6 +105,14 @@ class Health(Answer):
     version: str
 
 
+class Status(Answer):
+    """jobs: how many of the tenant's are in each state; workers: of all tenants."""
+
+    workers: int
+    jobs: dict[str, int]
+    version: str
+
+
 class Readiness(Answer):
     status: str
     checks: dict[str, str]

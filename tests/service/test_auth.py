@@ -23,7 +23,18 @@ from tests.service.api import CONTEXT, SPACE, Api, is_problem, search_request
 
 ROUTES = [route for router in ROUTERS for route in router.routes if isinstance(route, GuardedRoute)]
 CALLS = [(method, route) for route in ROUTES for method in sorted(route.methods or ())]
-OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/v1/agent/enrol", "/v1/sessions"}
+OPEN = {
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/v1/agent/enrol",
+    "/v1/sessions",
+    "/",
+    "/ui",
+    "/ui/",
+    "/ui/{digest}/{path:path}",
+}
 QUERIES = {
     "/v1/supernets/{supernet_id}/front": "?device=phone",
     "/v1/supernets/{supernet_id}/network": "?device=phone&genes=0",

@@ -1,0 +1,37 @@
+// What the keys do, and the search over everything by name or id.
+import { html, useEffect, useRef, useState } from "../html.js";
+import { get } from "../api.js";
+import { link } from "../route.js";
+
+const KEYS = [["?", "this list"], ["/", "search everything"], ["g h", "home"], ["g f", "front"], ["g j", "jobs"], ["g d", "devices"], ["g s", "supernets"], ["g m", "networks"], ["n", "next problem on the page"], ["← →", "move the budget, on its line; Page, Home and End too"], ["Esc", "close"]];
+
+function useDialog(close) {
+  const place = useRef(null);
+  useEffect(() => { place.current.showModal(); place.current.addEventListener("close", close); }, []);
+  return place;
+}
+
+export function Help({ close }) {
+  const place = useDialog(close);
+  return html`<dialog ref=${place} aria-label="keys"><h2>Keys</h2><dl class="facts">${KEYS.map(([key, what]) => html`<div class="fact"><dt><kbd>${key}</kbd></dt><dd>${what}</dd></div>`)}</dl><button onClick=${() => place.current.close()}>Close</button></dialog>`;
+}
+
+export function Search({ close }) {
+  const place = useDialog(close);
+  const [text, setText] = useState(""), [found, setFound] = useState([]);
+  useEffect(() => {
+    if (text.length < 2) { setFound([]); return undefined; }
+    const control = new AbortController();
+    const timer = setTimeout(async () => {
+      const quiet = (promise) => promise.then((page) => page.items, () => []);
+      const asked = encodeURIComponent(text);
+      const [jobs, models, devices, supernets] = await Promise.all([quiet(get(`jobs?limit=5&text=${asked}`, control.signal)), quiet(get(`models?limit=5&text=${asked}`, control.signal)), quiet(get("devices?limit=200", control.signal)), quiet(get("supernets?limit=200", control.signal))]);
+      const has = (...texts) => texts.some((t) => t?.toLowerCase().includes(text.toLowerCase()));
+      setFound([...devices.filter((d) => has(d.name, d.description)).map((d) => ["device", d.name, link(["devices", d.name])]), ...supernets.filter((s) => has(s.id, s.space, s.dataset)).map((s) => ["supernet", `${s.space} on ${s.dataset}`, link(["supernets", s.id])]),
+        ...models.map((m) => ["network", m.name ?? m.id, link(["models", m.id])]), ...jobs.map((j) => ["job", j.name ?? `${j.kind} ${j.id}`, link(["jobs", j.id])])].slice(0, 20));
+    }, 200);
+    return () => { clearTimeout(timer); control.abort(); };
+  }, [text]);
+  return html`<dialog ref=${place} aria-label="search"><label>search by name or id <input type="search" autofocus value=${text} onInput=${(e) => setText(e.target.value)} /></label>
+    <ul class="plain" role="status">${found.map(([kind, name, href]) => html`<li><a href=${href} onClick=${() => place.current.close()}>${name}</a> <span class="muted">${kind}</span></li>`)}${text.length > 1 && !found.length ? html`<li class="muted">nothing found</li>` : null}</ul></dialog>`;
+}

@@ -1,0 +1,107 @@
+// Jobs, page by page; one job in full.
+import { html, useEffect, useState } from "../html.js";
+import { all, get, patch, post } from "../api.js";
+import { duration, ms, percent, words } from "../format.js";
+import { Age, Bar, Danger, Empty, Fact, Grid, Id, Loading, State, Teach, Trouble, save } from "../parts.js";
+import { go, link } from "../route.js";
+import { kinds, ofJob, useAction, useLive } from "../store.js";
+
+const STATES = ["queued", "running", "succeeded", "failed", "cancelled", "quarantined"];
+const KINDS = ["search", "supernet", "profile", "check"];
+const FILTERS = ["state", "kind", "device", "supernet", "text"];
+
+export function Jobs({ query }) {
+  const asked = new URLSearchParams(FILTERS.filter((f) => query[f]).map((f) => [f, query[f]]));
+  const [pages, setPages] = useState([null]);
+  const after = pages.at(-1);
+  const { data, error } = useLive((signal) => get(`jobs?limit=25&${asked}${after ? `&after=${after}` : ""}`, signal), kinds("job", "progress"), [String(asked), after]);
+  const choose = (name, value) => { setPages([null]); go(["jobs"], { ...query, [name]: value }); };
+  const select = (name, values) => html`<label>${name} <select value=${query[name] ?? ""} onChange=${(e) => choose(name, e.target.value)}><option value="">any</option>${values.map((v) => html`<option>${v}</option>`)}</select></label>`;
+  const columns = [
+    { name: "state", cell: (j) => html`<${State} of=${j.state} />` }, { name: "job", cell: (j) => html`<a href=${link(["jobs", j.id])}>${j.name ?? j.kind}</a>` },
+    { name: "id", cell: (j) => html`<${Id} of=${j.id} />` }, { name: "step", cell: (j) => words(j.progress.step) },
+    { name: "done", number: true, cell: (j) => (j.state === "running" ? html`<${Bar} fraction=${j.progress.fraction} label="done" />` : "") },
+    { name: "left", number: true, cell: (j) => (j.state === "running" ? duration(j.progress.eta_s) : "") }, { name: "created", cell: (j) => html`<${Age} at=${j.created_at} />` }];
+  return html`<h1>Jobs</h1><form class="choose" onSubmit=${(e) => e.preventDefault()}>${select("state", STATES)}${select("kind", KINDS)}
+    <label>device <input value=${query.device ?? ""} onChange=${(e) => choose("device", e.target.value)} /></label><label>text <input type="search" value=${query.text ?? ""} onChange=${(e) => choose("text", e.target.value)} /></label></form>
+    ${error ? html`<${Trouble} error=${error} />` : null}${!data ? (error ? null : html`<${Loading} what="jobs" />`) : data.items.length === 0 ? html`<${Empty}><p>No such jobs. <a class="button" href="#/front">Open the front</a> and search a budget.</p><//>`
+      : html`<${Grid} caption="jobs" columns=${columns} rows=${data.items} keyOf=${(j) => j.id} />`}
+    <p class="pages">${pages.length > 1 ? html`<button onClick=${() => setPages(pages.slice(0, -1))}>newer</button>` : null}${data?.next ? html`<button onClick=${() => setPages([...pages, data.next])}>older</button>` : null}</p>`;
+}
+
+async function load(id, signal) {
+  const [job, events, request, status] = await Promise.all([get(`jobs/${id}`, signal), all(`jobs/${id}/events`, 5000, signal), get(`jobs/${id}/request`, signal), get("status", signal)]);
+  return { job, events, request, status };
+}
+
+export function Job({ id }) {
+  const { data, error } = useLive((signal) => load(id, signal), ofJob(id), [id]);
+  if (!data) return error ? html`<${Trouble} error=${error} action=${html`<a class="button" href="#/jobs">All jobs</a>`} />` : html`<${Loading} what="the job" />`;
+  const { job, events, request, status } = data;
+  const active = job.state === "queued" || job.state === "running";
+  return html`<h1>${job.name ?? `${job.kind} job`} <${State} of=${job.state} /></h1><p><${Id} of=${job.id} /> created <${Age} at=${job.created_at} />${job.attempts > 1 ? `, attempt ${job.attempts}` : ""}${job.cancel_asked ? ", asked to stop" : ""}</p>
+    <div aria-live="polite">${job.state === "running" ? html`<p class="job"><${Bar} fraction=${job.progress.fraction} label="done" /> ${words(job.progress.step)} <span class="muted">${job.progress.message}</span> ${job.progress.eta_s == null ? "" : `${duration(job.progress.eta_s)} left`}</p>` : null}
+    ${job.state === "queued" ? html`<p>${status.workers === 0 ? html`Waits for a worker, and none is alive: start one with <code>bespoke serve</code> or <code>python -m worker</code>.` : `Waits for a free worker; ${status.jobs.queued} jobs wait in all.`}</p>` : null}</div>
+    <${Steps} events=${events} />${job.error ? html`<${Broken} job=${job} />` : null}<${Result} job=${job} />
+    ${active ? html`<${Cancel} id=${id} />` : null}<${Name} job=${job} />
+    <section><h2>What happened</h2><${Events} id=${id} events=${events} /></section>
+    <section><h2>What was asked for</h2><pre>${JSON.stringify(request.request, null, 2)}</pre><${Teach} command=${`bespoke jobs show ${id}`} path=${`jobs/${id}`} /></section>`;
+}
+
+/** Steps as a line: done (seconds), reused, running. */
+function Steps({ events }) {
+  const steps = new Map();
+  for (const { kind, data } of events) {
+    if (kind === "step_started") steps.set(data.step, { state: "running" });
+    if (kind === "step_done") steps.set(data.step, { state: "succeeded", seconds: data.seconds });
+    if (kind === "step_reused" && !steps.has(data.step)) steps.set(data.step, { state: "succeeded", reused: true });
+  }
+  if (!steps.size) return null;
+  return html`<ol class="steps" aria-label="steps">${[...steps].map(([name, s]) => html`<li class=${s.state}><${State} of=${s.state} /> ${words(name)} <span class="muted">${s.reused ? "reused" : s.seconds != null ? duration(s.seconds) : ""}</span></li>`)}</ol>`;
+}
+
+function Broken({ job }) {
+  const code = job.error.code ?? (job.error.type ?? "").split(":").at(-1).replaceAll("-", "_");
+  const next = { infeasible_budget: ["#/front", "Choose another budget"], no_table: ["#/enrol", "Measure the device"], needs_review: ["#/devices", "Look at the table"], too_few_networks: ["#/devices", "Measure more networks"] }[code];
+  const quarantined = job.state === "quarantined";
+  return html`<${Trouble} error=${{ problem: job.error }} action=${quarantined ? html`<p>It crashed three times. Who runs the service looks at it with <code>bespoke quarantine list</code> and frees it with <code>bespoke quarantine requeue ${job.id}</code>.</p>` : next ? html`<a class="button" href=${next[0]}>${next[1]}</a>` : null} />`;
+}
+
+function Result({ job }) {
+  const result = job.result;
+  if (!result) return null;
+  const columns = [{ name: "network for", cell: (m) => html`<a href=${link(["models", m.id])}>${m.device}</a>` }, { name: "budget", number: true, cell: (m) => ms(m.budget_ms) }, { name: "id", cell: (m) => html`<${Id} of=${m.id} />` }];
+  return html`<section><h2>Result</h2>${result.models?.length ? html`<${Grid} caption="delivered networks" columns=${columns} rows=${result.models} keyOf=${(m) => m.id} />` : null}
+    ${(result.failures ?? []).map((f) => html`<${Trouble} error=${{ problem: f.error }} />`)}${result.supernet_id ? html`<p><a class="button" href=${link(["supernets", result.supernet_id])}>The supernet</a> <a class="button" href=${link(["front"], { supernet: result.supernet_id })}>Its front</a></p>` : null}
+    ${result.table_id ? html`<p>Table <${Id} of=${result.table_id} /></p>` : null}${result.matrix ? html`<${Matrix} of=${result.matrix} />` : null}</section>`;
+}
+
+/** What each network would cost on every device. */
+export function Matrix({ of }) {
+  const names = of.devices ?? [];
+  if (!names.length || !of.networks?.length) return null;
+  const columns = [{ name: "network for", cell: (n) => `${n.device}, ${ms(n.budget_ms)}` }, ...names.map((name) => ({ name, number: true, cell: (n) => ms(n.latency_ms?.[name] ?? n.latencies_ms?.[name]) }))];
+  return html`<h3>On every device of the job</h3><${Grid} caption="latency of each network on each device" columns=${columns} rows=${of.networks} keyOf=${(n) => n.id ?? `${n.device}${n.budget_ms}`} />`;
+}
+
+function Cancel({ id }) {
+  const [run, state] = useAction(() => post(`jobs/${id}/cancel`));
+  return html`<p><button class="danger" disabled=${state.busy} onClick=${run}>Cancel this job</button></p><${Trouble} error=${state.error} />`;
+}
+
+function Name({ job }) {
+  const [name, setName] = useState(job.name ?? ""), [note, setNote] = useState(job.note ?? "");
+  const [run, state] = useAction(() => patch(`jobs/${job.id}`, { name: name || null, note: note || null }));
+  return html`<details><summary>name and note</summary><form class="inline" onSubmit=${(e) => { e.preventDefault(); run(); }}><label>name <input maxlength="128" value=${name} onInput=${(e) => setName(e.target.value)} /></label>
+    <label>note <input maxlength="1000" value=${note} onInput=${(e) => setNote(e.target.value)} /></label><button disabled=${state.busy}>Save</button></form><${Trouble} error=${state.error} />${job.note ? html`<p>${job.note}</p>` : null}</details>`;
+}
+
+const told = (e) => (e.data.error ? e.data.error.detail ?? e.data.error.title : Object.entries(e.data).filter(([, v]) => v != null && typeof v !== "object").map(([k, v]) => `${k} ${v}`).join(", "));
+
+function Events({ id, events }) {
+  const [text, setText] = useState("");
+  const shown = events.filter((e) => !text || `${e.kind} ${told(e)}`.toLowerCase().includes(text.toLowerCase())).slice(-300);
+  return html`<div class="bar-of-tools"><label>search <input type="search" value=${text} onInput=${(e) => setText(e.target.value)} /></label>
+    <button onClick=${() => save(`${id}.json`, JSON.stringify(events, null, 1), "application/json")}>Download</button></div>
+    <ol class="events" tabindex="0" aria-label="events">${shown.map((e) => html`<li key=${e.sequence}><span class="muted">${e.sequence}</span> <${Age} at=${e.at} /> <b>${words(e.kind)}</b> ${told(e)}</li>`)}</ol>`;
+}

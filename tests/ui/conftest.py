@@ -1,0 +1,146 @@
+"""Real Chromium against a real server. Every page that a test opens must stay without a complaint of the browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from sqlalchemy.orm import Session
+
+from service.cli.open import login_address
+from service.cli.supervisor import Stack
+from service.client import BespokeClient, find_access
+from service.db import keys as key_rows
+from service.db import supernets as supernet_rows
+from service.db.models import now
+from service.db.session import create_db_engine, session_factory
+from service.startup import OWNER
+from tests.service.api import CONTEXT, SPACE, predictor, table_rows
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.browser
+
+
+@dataclass
+class Site:
+    """A running service with two devices, their tables and a supernet, and a key to it."""
+
+    url: str
+    data_dir: Path
+    supernet_id: str = ""
+
+    def client(self) -> BespokeClient:
+        return BespokeClient.from_access(find_access(self.url, data_dir=self.data_dir))
+
+    def login(self) -> str:
+        with self.client() as service:
+            return login_address(service)
+
+    def database(self) -> Session:
+        return session_factory(create_db_engine(f"sqlite:///{self.data_dir / 'bespoke.db'}"))()
+
+
+def add_supernet(session: Session, seed: int = 0) -> str:
+    """A supernet as a worker leaves it behind."""
+    tenant = key_rows.tenant_named(session, OWNER)
+    assert tenant is not None
+    row = supernet_rows.find_or_add(
+        session, tenant.id, f"{seed:064x}", space=SPACE.name, dataset="digits", recipe="quick", seed=seed, classes=10
+    )  # fmt: skip
+    row.predictor, row.weights_sha256, row.ready_at = predictor().to_json(), "0" * 64, now()
+    row.summary = {
+        name: {"accuracy": accuracy, "architecture": SPACE.to_json(pick())}
+        for name, accuracy, pick in (("largest", 0.98, SPACE.largest), ("smallest", 0.9, SPACE.smallest))
+    }
+    return row.id
+
+
+@pytest.fixture(scope="session")
+def empty_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A service that has just been started for the first time; without a worker."""
+    folder = tmp_path_factory.mktemp("ui")
+    with Stack(folder, port=0, workers=0, log_dir=folder / "logs") as stack:
+        yield Site(stack.url, folder)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("ui")
+    with Stack(folder, port=0, workers=0, log_dir=folder / "logs") as stack:
+        made = Site(stack.url, folder)
+        with made.client() as service:
+            for name, factor in (("phone", 1.0), ("board", 5.0)):
+                service.add_device(name, CONTEXT, "from a test")
+                rows = [{**row, **{k: row[k] * factor for k in row if k.endswith("_ms")}} for row in table_rows()]
+                service.call("POST", f"/v1/devices/{name}/tables", json={"context": CONTEXT, "rows": rows})
+        with made.database() as session, session.begin():
+            made.supernet_id = add_supernet(session)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("Chromium is not here; .ci/run installs it")
+        pytest.skip("Chromium is not here: `apt-get install chromium`")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+@dataclass
+class Watched:
+    """A tab and what the browser complained of."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    expected: tuple[str, ...] = ()
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Callable[..., Watched]]:
+    """Opens tabs. A console error, a request that failed or one to another host fails the test, what it expects aside."""
+    opened: list[tuple[Any, Watched]] = []
+
+    def open_tab(site: Site, *, log_in: bool = True, expected: tuple[str, ...] = (), **options: Any) -> Watched:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        watched = Watched(page, expected=expected)
+        host = urlsplit(site.url).netloc
+        page.on("console", lambda m: watched.complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: watched.complaints.append(str(e)))
+        page.on("request", lambda r: _outside(r.url, host, watched.complaints))
+        opened.append((context, watched))
+        page.goto(site.login() if log_in else f"{site.url}/ui/")
+        if log_in:
+            page.get_by_role("button", name="log out").wait_for()
+        return watched
+
+    yield open_tab
+    for context, watched in opened:
+        context.close()
+        serious = [c for c in watched.complaints if not any(text in c for text in watched.expected)]
+        assert not serious, serious
+
+
+def _outside(url: str, host: str, complaints: list[str]) -> None:
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https") and parts.netloc != host:
+        complaints.append(f"a request to {parts.netloc}")
+
+
+def shoot(page: Any, name: str) -> None:
+    """Keep a screenshot where somebody wants to look at them."""
+    folder = os.environ.get("UI_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
