@@ -96,6 +96,8 @@ def test_newcomer_is_led_by_three_steps(empty_site: Site, tab: Open) -> None:
     page.get_by_role("button", name="Register it").click()
     page.get_by_role("button", name="Show me the two lines").click()
     page.get_by_text(re.compile(r"bespoke agent --server http://127.0.0.1:\d+ --token bespoke_enrol_")).first.wait_for()
+    page.get_by_text("The token works once, for another").wait_for()
+    assert page.get_by_text("too old").count() == 0
     shoot(page, "enrol")
     visit(page, "front")
     page.get_by_text("No device has a latency table yet").wait_for()

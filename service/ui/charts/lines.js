@@ -55,8 +55,7 @@ export function Pairs({ predicted, measured, label, unit, band = 0, log = false 
     scales: { x: { time: false, distr: log ? 3 : 1 }, y: { distr: log ? 3 : 1 } },
     axes: [axis(`predicted ${unit}`), axis(`measured ${unit}`)],
     series: [{}, { stroke: colour(0), paths: () => null, points: { show: true, size: 7, fill: colour(0) } },
-      { stroke: ink("--muted"), width: 1 },
-      ...(band ? [{ stroke: ink("--grid"), width: 1 }, { stroke: ink("--grid"), width: 1 }] : [])],
+      ...["--muted", ...(band ? ["--grid", "--grid"] : [])].map((name) => ({ stroke: ink(name), width: 1, points: { show: false } }))],
   }, [xs, ys, xs, ...(band ? [xs.map((x) => x * (1 + band)), xs.map((x) => x * (1 - band))] : [])], into), [predicted, measured]);
   return html`<div class="chart" ref=${place} role="img" aria-label=${label}></div>`;
 }

@@ -32,7 +32,9 @@ function Connect({ name }) {
   const [address, setAddress] = useState(new URL("..", document.baseURI).href.replace(/\/$/, ""));
   const [run, state] = useAction(async () => setMade(await post(`${path}/enrolments`)));
   useEffect(() => {
-    const timer = setInterval(() => setLeft(made ? Math.max(0, (Date.parse(made.expires_at) - Date.now()) / 1000) : 0), 1000);
+    const tick = () => setLeft(made ? Math.max(0, (Date.parse(made.expires_at) - Date.now()) / 1000) : 0);
+    tick();
+    const timer = setInterval(tick, 1000);
     return () => clearInterval(timer);
   }, [made]);
   if (!device) return error ? html`<${Trouble} error=${error} action=${html`<a class="button" href="#/enrol">Add another device</a>`} />` : html`<${Loading} what=${name} />`;
