@@ -73,7 +73,8 @@ def demo(
     for item in shown:
         say(f"{item.label:6}  {item.file}")
     say(f"picture {picture}")
-    errors.print(f"[dim]{time.monotonic() - started:.0f} s in all. Look around: `bespoke serve --data-dir {data_dir}`.[/]")
+    errors.print(f"[dim]{time.monotonic() - started:.0f} s in all. Look around: `bespoke serve --data-dir {data_dir}`, then[/]")
+    errors.print(f"[dim]`bespoke --data-dir {data_dir} open`: its pages, with this front under the cursor.[/]")
     if complaint := what_failed(shown, failures):
         raise DemoFailed(complaint)
 

@@ -10,9 +10,11 @@ import typer
 from rich.markup import escape
 
 from service.cli.connection import client
+from service.cli.push import push
 from service.cli.screen import age, as_json, grid, milliseconds, percent, say
 
-app = typer.Typer(no_args_is_help=True, help="List, show and download delivered networks.")
+app = typer.Typer(no_args_is_help=True, help="List, show, download and hand over delivered networks.")
+app.command()(push)
 
 ModelId = Annotated[str, typer.Argument(help="Id of the model, as `bespoke models list` shows it.")]
 

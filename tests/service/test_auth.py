@@ -36,9 +36,10 @@ OPEN = {
     "/ui/{digest}/{path:path}",
 }
 QUERIES = {
-    "/v1/supernets/{supernet_id}/front": "?device=phone",
-    "/v1/supernets/{supernet_id}/network": "?device=phone&genes=0",
-    "/v1/devices/{name}/probe-plan": "?space=digits-mbv3",
+    "GET /v1/supernets/{supernet_id}/front": "?device=phone",
+    "GET /v1/supernets/{supernet_id}/network": "?device=phone&genes=0",
+    "GET /v1/devices/{name}/probe-plan": "?space=digits-mbv3",
+    "DELETE /v1/devices/{name}/networks": "?session=probe",
 }
 IDS = [f"{method} {route.path}" for method, route in CALLS]
 
@@ -157,7 +158,7 @@ def test_b3_another_tenants_things_do_not_exist(both: Api) -> None:
             continue
         tried += 1
         body = BODIES.get((method, route.path), {}) if method in ("POST", "PATCH") else None
-        query = QUERIES.get(route.path, "")
+        query = QUERIES.get(f"{method} {route.path}", "")
         theirs = both.call(method, path_of(route, **mine) + query, body, key=stranger, headers=headers)
         nobodys = both.call(method, path_of(route, **missing) + query, body, key=stranger, headers=headers)
         is_problem(theirs, 404)
