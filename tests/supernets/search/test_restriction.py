@@ -34,7 +34,7 @@ def networks(count=3000):
         ({"depth": [3]}, lambda stage, chosen: chosen.depth == 3),
         ({"kernel": [5], "depth": [2]}, lambda stage, chosen: chosen.depth == 2 or any(c.kernel == 5 for c in chosen.blocks)),
     ],
-    ids=str,
+    ids=lambda value: None if callable(value) else str(value),  # a function's text holds its address
 )
 def test_a_restriction_forbids_the_networks_with_an_excluded_choice_and_no_others(exclude, taken):
     genes, architectures = networks()
