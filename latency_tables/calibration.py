@@ -87,8 +87,8 @@ class Calibration:
         if len(sums) > 2 and best.robust_error > max_error:
             raise PoorCalibration(
                 f"predictions are {best.robust_error:.0%} off on {len(sums)} whole networks held out, more than {max_error:.0%}: "
-                "the table is of another context, the device was busy or throttled, or its latency is not additive. "
-                "Profile the device again (`bespoke profile`) with nothing else running."
+                "the table is of another context or older than the networks, or the device's latency is not additive. "
+                "`bespoke profile` measures what is doubtful again; searches measure before they deliver."
             )
         # Resolutions of which too few networks were measured: the best model's line for the rest, else the best single line.
         single = [f for f in usable if not f.per_resolution]

@@ -19,15 +19,16 @@ from latency_tables.errors import BespokeError
 from service.cli.local_agent import LocalAgent, ensure_device
 from service.cli.models import accuracy_cells, latency_cells
 from service.cli.pictures import draw_front
-from service.cli.profile import THIS_MACHINE, measure
+from service.cli.profile import THIS_MACHINE, measure, say_measured
 from service.cli.screen import errors, follow, grid, percent, say
 from service.cli.supervisor import Stack
-from service.client import BespokeClient, find_access
+from service.client import BespokeClient, JobUnfinished, find_access
 
 SPACE: Final = "digits-mbv3"
 DATASET: Final = "digits"
 SHARES: Final = {"tight": 0.08, "middle": 0.5, "loose": 0.92}  # of the reachable range, from its lower end
 _STEPS: Final = 6
+_TRIES: Final = 3
 
 
 class DemoFailed(BespokeError):
@@ -45,8 +46,7 @@ class Shown:
 
     @property
     def kept(self) -> bool:
-        latency = self.card["latency"]
-        return bool(latency.get("verified")) and latency["measured_ms"] <= self.card["budget_ms"]
+        return keeps(self.card)
 
 
 def demo(
@@ -89,7 +89,7 @@ def what_failed(shown: Sequence[Shown], failures: Sequence[dict[str, Any]]) -> s
         problems.append("a network did not keep its budget when it was measured")
     if not problems:
         return ""
-    return f"{'; '.join(problems)}. Was this machine busy? Run the demo again: only what failed is done anew."
+    return f"{'; '.join(problems)}, in {_TRIES} searches, each of which knew what the ones before had measured"
 
 
 def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Shown], list[dict[str, Any]], list[dict[str, Any]]]:
@@ -98,23 +98,46 @@ def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Sho
     ensure_device(service, THIS_MACHINE, Setup())
     with LocalAgent(service, THIS_MACHINE) as agent:
         _step(2, "this machine is measured: operators first, then whole networks")
-        measure(service, agent, THIS_MACHINE, SPACE)
+        say_measured(service, THIS_MACHINE, measure(service, agent, THIS_MACHINE, SPACE))
         _step(3, "one supernet is trained for all budgets")
         trained = follow(service, service.train_supernet(SPACE, DATASET, recipe, 0), "train")
         supernet = trained_id(trained.result)
         points = service.front(supernet, THIS_MACHINE)["points"]
         budgets = choose_budgets(points)
         _step(4, "searching " + ", ".join(f"{label} {budget:g} ms" for label, budget in budgets.items()))
-        request = {
-            "supernet": supernet,
-            "targets": [{"device": THIS_MACHINE, "budget": {"latency_ms": budget}} for budget in budgets.values()],
-        }
-        done = follow(service, service.search(request), "search")
+        cards, failures = _searched(service, supernet, budgets)
     _step(5, "running the ONNX files on digits that no training has seen")
-    cards = [service.model(model["id"]) for model in done.result["models"]]
-    by_budget = {card["budget_ms"]: card for card in cards}
-    kept = {label: by_budget[budget] for label, budget in budgets.items() if budget in by_budget}
-    return [_run(service, data_dir, label, card) for label, card in kept.items()], points, done.result["failures"]
+    return [_run(service, data_dir, label, cards[label]) for label in budgets if label in cards], points, failures
+
+
+def _searched(
+    service: BespokeClient, supernet: str, budgets: dict[str, float]
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """(label -> card, targets that have no network); what broke its budget is searched again, knowing what was measured."""
+    cards: dict[str, dict[str, Any]] = {}
+    failures: list[dict[str, Any]] = []
+    for attempt in range(_TRIES):
+        wanted = {label: ms for label, ms in budgets.items() if label not in cards or not keeps(cards[label])}
+        if not wanted:
+            break
+        if attempt:
+            errors.print(f"searching again for {', '.join(wanted)}: what was measured corrects the predictions now")
+        targets = [{"device": THIS_MACHINE, "budget": {"latency_ms": ms}} for ms in wanted.values()]
+        try:
+            done = follow(service, service.search({"supernet": supernet, "targets": targets}), "search")
+        except JobUnfinished as failed:
+            failures = [{"error": {"detail": str(failed)}}]
+            continue
+        failures = done.result["failures"]
+        by_budget = {card["budget_ms"]: card for card in (service.model(m["id"]) for m in done.result["models"])}
+        cards |= {label: by_budget[ms] for label, ms in wanted.items() if ms in by_budget}
+    return cards, failures
+
+
+def keeps(card: dict[str, Any]) -> bool:
+    """Whether a network kept its budget when it was measured."""
+    latency = card["latency"]
+    return bool(latency.get("verified")) and latency["measured_ms"] <= card["budget_ms"]
 
 
 def trained_id(result: dict[str, Any]) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from latency_tables.agent.runtimes.setup import Setup, options_from
+from latency_tables.errors import BespokeError
 from service.cli.connection import client
 from service.cli.local_agent import LocalAgent, ensure_device
 from service.cli.runtimes import BatchSize, Precision, Provider, ProviderOptions, Runtime, Threads
@@ -53,17 +54,21 @@ def profile(
     setup = Setup(runtime, provider, options_from(provider_option or ()), threads, precision, batch_size)
     with client() as service:
         if elsewhere:
-            measure(service, None, device, space, resolution, networks)
+            say_measured(service, device, measure(service, None, device, space, resolution, networks))
             say(f"{device} is measured for {space}. Next: `bespoke front --device {device}` shows what can be reached.")
             return
         if ensure_device(service, device, setup):
             errors.print(f"{escape(device)} is registered")
         with LocalAgent(service, device) as agent:
-            measure(service, agent, device, space, resolution, networks)
+            say_measured(service, device, measure(service, agent, device, space, resolution, networks))
             if keep:
                 errors.print("measured; staying to verify delivered networks. Ctrl-C ends it.")
                 agent.wait()
     say(f"{device} is measured for {space}. Next: `bespoke front --device {device}` shows what can be reached.")
+
+
+class TableInReview(BespokeError):
+    """A table was measured that somebody has to look at before it is used."""
 
 
 def measure(
@@ -107,3 +112,24 @@ def _earlier(ask: Callable[[], Job]) -> Job | None:
             return None
         raise
     return None if job.ended and job.state != "succeeded" else job
+
+
+def say_measured(service: BespokeClient, device: str, job: Job) -> None:
+    """What the table is worth and where the time went. Raises TableInReview, before anything rests on the table."""
+    result = job.result or {}
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in (result.get("seconds") or {}).items())
+    seen = service.device(device)
+    found = [f"{entry['error']:.1%}" for entry in seen.get("calibration") or () if entry.get("error") is not None]
+    parts = [
+        f"{result.get('rows', 0)} rows and {result.get('networks', 0)} whole networks measured",
+        *([f"predictions {found[0]} off on networks held out"] if found else []),
+        *([seconds] if seconds else []),
+    ]
+    errors.print(escape("; ".join(parts)))
+    if result.get("state") == "needs_review":
+        table: dict[str, Any] = next((t for t in seen["tables"] if t["id"] == result["table_id"]), {"version": "", "reasons": []})
+        reasons = "; ".join(r["message"] for r in table["reasons"] if r["severity"] == "review")
+        raise TableInReview(
+            f"the table of {device} is not used yet: {reasons}. If it is true as it stands: "
+            f"`bespoke tables accept {device} {table['version']}`"
+        )
