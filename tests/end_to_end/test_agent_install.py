@@ -154,9 +154,10 @@ def profiled_through_kills(board: Board, service: BespokeClient, stack: Stack, k
         board.start(stack.url)  # without a token
     service.wait(job.id, board.works, poll_s=0.2)
     assert kept.items() <= records.answered().items()
-    assert records.accepted() == len(NEEDED) + NETWORKS, "what was posted is not measured again"
+    given = len(records.tasks("operator", "network"))  # what did not settle in these short sessions is a task again
+    assert records.accepted() == given >= len(NEEDED) + NETWORKS, "what was posted is not measured again"
     totals = [int(n) for n in re.findall(r"measured \d+ of (\d+)", board.log())]
-    assert totals and max(totals) <= len(NEEDED) + NETWORKS - len(kept), board.log()
+    assert totals and max(totals) <= given - len(kept), board.log()
     assert len({session for _, session in records.answered().values()}) == 1
     check_table(service)
     return records

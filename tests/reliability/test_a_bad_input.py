@@ -77,6 +77,8 @@ def test_a02_bodies_that_are_not_json_or_not_objects_on_every_route(api: Api) ->
     for call in bodies(api):
         for name, body in {**corpus.NOT_JSON, **corpus.NOT_AN_OBJECT}.items():
             # `{}` is a good request where every field may be left out: such a call goes to a device that is not there
+            if name == "empty_object" and call.template == "/v1/sessions":
+                continue  # everything in it may be left out, and it names no device
             device = "nobody" if name == "empty_object" else "phone"
             answer = api.call(call.method, call.path(name=device), content=body, headers=JSON)
             assert answer.status_code in REFUSED + (401,), f"{call.method} {call.template} {name}: {answer.status_code}"

@@ -250,7 +250,7 @@ def test_e07_lists_of_many_jobs_use_an_index_and_are_paged(both_labs: Lab) -> No
         if session.connection().dialect.name == "postgresql":
             session.execute(text("ANALYZE jobs"))
         for state in (None, "cancelled", "running"):
-            assert len(job_rows.listed(session, lab.tenant, state, None, None, 200)) <= 200
+            assert len(job_rows.listed(session, lab.tenant, job_rows.JobFilter(state=state), None, 200)) <= 200
             query = select(Job).where(Job.tenant_id == lab.tenant)
             query = query if state is None else query.where(Job.state == state)
             page = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(50)

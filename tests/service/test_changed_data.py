@@ -72,7 +72,7 @@ def test_supernets_of_built_in_sets_have_the_key_they_always_had(parts):
     from supernets.training.catalog import recipe_named
 
     api, _ = parts
-    recipe = {**recipe_named("trial").to_json(), "description": ""}
+    recipe = {**recipe_named("trial").of_weights(), "description": ""}
     inputs = {"space": "digits-mbv3", "dataset": "digits", "classes": 10, "recipe": recipe, "seed": 0}
     answer = api.post("/v1/supernets", {"space": "digits-mbv3", "dataset": "digits", "recipe": "trial"})
     assert answer.status_code == 202 and answer.json()["remarks"] == []

@@ -1,5 +1,6 @@
 """Children: what they may know, how their end is told, and that nothing of them stays."""
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -64,6 +65,7 @@ def test_a_child_with_a_grace_may_keep_what_it_has_done_when_the_worker_stops(tm
 
 
 def test_a_child_that_does_not_end_in_its_grace_is_killed_and_the_loss_is_said(tmp_path, caplog):
+    caplog.set_level(logging.WARNING, "bespoke.worker")  # other tests of this process may have made it quieter
     begun = time.monotonic()
     left_by(WorkerStopping, start(tmp_path, "deaf", grace_s=0.5))
     assert time.monotonic() - begun < 60

@@ -14,7 +14,7 @@ EXAMPLES = {
     "supernet_id": "sup_" + "0" * 32,
     "key_id": "key_" + "0" * 32,
 }
-EXAMPLES |= {"table_id": "tab_" + "0" * 32, "name": "nobody", "sha256": "0" * 64}
+EXAMPLES |= {"table_id": "tab_" + "0" * 32, "name": "nobody", "sha256": "0" * 64, "digest": "0" * 64, "path": "app.js"}
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Call:
 
     def path(self, **values: str) -> str:
         """The path with example values, or those given."""
-        return re.sub(r"\{(\w+)\}", lambda match: {**EXAMPLES, **values}[match[1]], self.template)
+        return re.sub(r"\{(\w+)(?::\w+)?\}", lambda match: {**EXAMPLES, **values}[match[1]], self.template)
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        return tuple(re.findall(r"\{(\w+)\}", self.template))
+        return tuple(re.findall(r"\{(\w+)(?::\w+)?\}", self.template))
 
 
 def calls(app: Any) -> list[Call]:
