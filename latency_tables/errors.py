@@ -26,6 +26,7 @@ BespokeError
 ├── InvalidCheckpoint      a checkpoint that is damaged or of another space
 ├── TrainingDiverged       a loss that is not a number (carries phase, epoch, step)
 ├── ExportFailed           a network that does not become a deliverable ONNX file
+├── UnservableContext      a context that no file can be delivered for
 ├── JobConflict            a job is not in a state from which it can go where it was sent
 ├── JobEnded               a job that has ended was asked to do something
 ├── ArtifactMissing        a file that the database knows is not in the store
@@ -199,6 +200,10 @@ class TrainingDiverged(BespokeError):
 
 class ExportFailed(BespokeError):
     """A network that does not become an ONNX file of standard operators that stands alone."""
+
+
+class UnservableContext(BespokeError):
+    """A context that no file can be delivered for."""
 
 
 class JobConflict(BespokeError):

@@ -131,6 +131,7 @@ ERRORS: Final[dict[type[BespokeError], Kind]] = {
     domain.InvalidCheckpoint: Kind("invalid_checkpoint"),
     domain.TrainingDiverged: Kind("training_diverged", lambda e: {"phase": e.phase, "epoch": e.epoch, "step": e.step}),
     domain.ExportFailed: Kind("export_failed"),
+    domain.UnservableContext: Kind("unservable_context"),
     domain.JobEnded: Kind("job_ended", lambda e: {"state": e.state}),
     domain.JobConflict: Kind("conflict", detail="the job changed at the same moment; read it again"),
     domain.ArtifactCorrupt: Kind("artifact_corrupt", detail="its bytes are not those of its SHA-256"),

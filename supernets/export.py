@@ -25,16 +25,22 @@ from torch import Tensor, nn
 
 from latency_tables.errors import ExportFailed
 from latency_tables.operators import Operator
+from supernets.data.preprocessing import Preprocessing
+from supernets.delivery.catalog import OPSET, Delivery
+from supernets.delivery.description import describe, described_input
+from supernets.delivery.passes import in_form
 from supernets.operator_graphs import operator_model
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space
 from supernets.subnet import PlainNetwork, build_operator, fold_batch_norm
 
-OPSET: Final = 20
 INPUT: Final = "input"
 OUTPUT: Final = "output"
 MAX_PARITY_ERROR: Final = 1e-4
+TOLERANCES: Final = {"float32": MAX_PARITY_ERROR, "float16": 2e-2}
+"""Float16 has 11 bits: every layer rounds by up to 1/2048 of its values, and a network has a few dozen."""
+NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _OPERATORS_PER_EXPORT: Final = 64
 _PARAMETERS_PER_EXPORT: Final = 32_000_000  # keeps a graph far below protobuf's 2 GB
 _VALUES_PER_CHANNEL: Final = 64  # enough for batch-norm statistics that settle an operator
@@ -52,18 +58,35 @@ def export_onnx(network: nn.Module, input_shape: Sequence[int], *, batch_size: i
     return _finished(_canonical(model, 0))
 
 
+def export_delivered(
+    network: nn.Module, input_shape: Sequence[int], delivery: Delivery, preprocessing: Preprocessing, classes: Sequence[str]
+) -> bytes:
+    """The network in the form of a delivery, with the description of its input and classes in it. Raises ExportFailed."""
+    model = _canonical(_export([fold_batch_norm(network).cpu()], [tuple(input_shape)], 1), 0)
+    formed = _canonical(in_form(model, delivery, preprocessing), 0)
+    describe(formed, described_input(INPUT, preprocessing, delivery), classes)
+    return _finished(formed)
+
+
 def export_operators(
-    operators: Iterable[Operator], *, seed: int = 0, batch_size: int = 1, progress: Progress | None = None
+    operators: Iterable[Operator],
+    *,
+    seed: int = 0,
+    batch_size: int = 1,
+    progress: Progress | None = None,
+    delivery: Delivery | None = None,
 ) -> dict[Operator, bytes]:
     """One ONNX file per operator with settled random weights: the micro-benchmarks of a latency table.
 
     The weights depend on the operator and the seed only. batch_size: of the table's context. progress: called with
-    (done, all).
+    (done, all). delivery: the form that networks of that context are delivered in, instead of batch_size.
     """
     wanted = list(dict.fromkeys(operators))
     files: dict[Operator, bytes] = {}
     for chunk in _chunks(wanted):
-        files.update((op, _finished(model)) for op, model in zip(chunk, _operator_models(chunk, seed, batch_size), strict=True))
+        models = _operator_models(chunk, seed, batch_size if delivery is None else 1)
+        formed = models if delivery in (None, Delivery()) else [_canonical(in_form(model, delivery), 0) for model in models]
+        files.update((op, _finished(model)) for op, model in zip(chunk, formed, strict=True))
         if progress is not None:
             progress(len(files), len(wanted))
     return files
@@ -94,35 +117,63 @@ def join_networks(space: Space, architectures: Sequence[Architecture], files: Ma
 class Parity:
     """Of a network and its file over random inputs: largest absolute difference, largest absolute logit.
 
-    Sums in float32 err in proportion to what is summed, so the limit is a share of the largest logit where that exceeds 1.
+    Sums err in proportion to what is summed, so the limit is a share of the largest logit where that exceeds 1.
+    tolerance: that share; it belongs to the precision of the file.
     """
 
     max_abs_error: float
     max_abs_logit: float
+    tolerance: float = MAX_PARITY_ERROR
 
     @property
     def holds(self) -> bool:
         """Whether the file computes the network."""
-        return self.max_abs_error <= MAX_PARITY_ERROR * max(1.0, self.max_abs_logit)
+        return self.max_abs_error <= self.tolerance * max(1.0, self.max_abs_logit)
 
 
-def parity(network: nn.Module, onnx_file: bytes, *, samples: int = 16, generator: torch.Generator | None = None) -> Parity:
-    """Torch against ONNX Runtime (one thread) over random normal inputs, one at a time; infinite where either is not finite."""
+def parity(
+    network: nn.Module,
+    onnx_file: bytes,
+    *,
+    samples: int = 16,
+    generator: torch.Generator | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Parity:
+    """Torch against ONNX Runtime (one thread) over random inputs, a batch at a time; infinite where either is not finite.
+
+    Inputs are normal, or pictures of noise like the data where the file takes bytes; then `preprocessing` leads to the network's.
+    """
     session = onnx_session(onnx_file)
     given = session.get_inputs()[0]
+    tolerance = TOLERANCES[_precision(session)]
     shape = [size if isinstance(size, int) else 1 for size in given.shape]
     plain = copy.deepcopy(network).cpu().eval()
     error = largest = 0.0
     with torch.no_grad():
         for _ in range(samples):
-            x = torch.randn(shape, generator=generator)
-            (found,) = session.run(None, {given.name: x.numpy()})
+            if given.type == "tensor(uint8)" and preprocessing is not None:
+                pixels = _pictures(torch.randn(shape, generator=generator).numpy(), preprocessing)
+                fed, x = pixels, torch.from_numpy(preprocessing.finish(pixels))
+            else:
+                fed = torch.randn(shape, generator=generator).numpy().astype(NUMPY_TYPES[given.type])
+                x = torch.from_numpy(fed.astype(np.float32))
+            (found,) = session.run(None, {given.name: fed})
             wanted = plain(x).numpy()
             difference = np.abs(found - wanted).max()
             if not np.isfinite(difference):
-                return Parity(float("inf"), largest)
+                return Parity(float("inf"), largest, tolerance)
             error, largest = max(error, float(difference)), max(largest, float(np.abs(wanted).max()))
-    return Parity(error, largest)
+    return Parity(error, largest, tolerance)
+
+
+def _pictures(noise: Any, preprocessing: Preprocessing) -> Any:
+    """Kept pictures (N, C, H, W) with about the mean and deviation of the data: what lies far outside tells nothing of them."""
+    mean, deviation = (np.reshape(v, (-1, 1, 1)) for v in (preprocessing.mean, preprocessing.deviation))
+    return np.clip(np.rint(noise * deviation + mean), 0, 255).astype(np.uint8)
+
+
+def _precision(session: Any) -> str:
+    return "float16" if session.get_outputs()[0].type == "tensor(float16)" else "float32"
 
 
 def onnx_session(onnx_file: bytes) -> Any:

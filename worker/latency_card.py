@@ -32,7 +32,13 @@ def latency_of(target: Target, network: Delivered) -> dict[str, Any]:
 def devices_of(target: Target, network: Delivered) -> list[dict[str, Any]]:
     """The same for every device of the target, with its name and budget."""
     return [
-        {"device": place.device, "budget_ms": place.budget_ms, **on_device(target, place, network)} for place in target.places
+        {
+            "device": place.device,
+            "budget_ms": place.budget_ms,
+            "context": None if place.context is None else place.context.as_dict(),
+            **on_device(target, place, network),
+        }
+        for place in target.places
     ]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from latency_tables.measurement import Measurement
 from supernets.accuracy import AccuracyPredictor
 from supernets.accuracy_refinement import Refinement, summary
+from supernets.delivery.verdict import GOOD, SUSPECT, balanced_accuracy, suspicion, warnings_of
 from supernets.search.measured import Latency
 from supernets.spaces.architecture import Architecture
 from worker.context import JobRun
@@ -89,10 +90,16 @@ class Delivered:
 def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivered, model_id: str) -> dict[str, Any]:
     """The card as the API gives it."""
     test, file = network.test or {}, network.file
+    by_class = test.get("by_class") or []
+    reason = _suspicion(network)
+    context = target.places[0].context if target.places else None
     return {
         "id": model_id,
+        "state": GOOD if reason is None else SUSPECT,
+        "suspect_reason": reason,
         "job_id": run.job_id,
         "device": target.device,
+        "context": None if context is None else context.as_dict(),
         "budget_ms": target.budget_ms,
         "constraints": constraints_of(target, network),
         "architecture": ready.space.to_json(network.architecture),
@@ -105,8 +112,13 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
             "dataset": ready.dataset,
             "split": "test",
             "samples": test.get("samples"),
+            "balanced": balanced_accuracy(by_class),
+            "by_class": by_class,
+            "warnings": warnings_of(by_class),
         },
         "left_out": target.left_out or None,
+        "input": file.get("input"),
+        "classes": file.get("classes"),
         "tuning": network.tuning,
         "search": {
             **network.search,
@@ -117,6 +129,7 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
         "file": {
             "sha256": file["onnx_sha256"],
             **{key: file[key] for key in ("size_bytes", "opset", "parameters", "macs", "parity_max_abs_error", "input_shape")},
+            "delivery": file.get("delivery"),
         },
         "provenance": {
             "supernet_id": ready.id,
@@ -126,6 +139,12 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
             "versions": versions(),
         },
     }
+
+
+def _suspicion(network: Delivered) -> str | None:
+    """Why the file is not delivered as good."""
+    test, rmse = network.test or {}, (network.search.get("predictor") or {}).get("rmse")
+    return suspicion(network.predicted_accuracy, network.validation_accuracy, test.get("accuracy"), test.get("samples"), rmse)
 
 
 def versions() -> dict[str, str]:

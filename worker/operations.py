@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import save
 
@@ -19,9 +20,20 @@ from service.artifacts import ArtifactStore
 from supernets import accuracy_refinement
 from supernets.accuracy import AccuracyPredictor
 from supernets.data.catalog import Dataset, load_for
+from supernets.delivery.catalog import Delivery
+from supernets.delivery.description import described_input
+from supernets.delivery.verdict import by_class
 from supernets.elastic.network import Supernet
 from supernets.evaluation import evaluate
-from supernets.export import OPSET, export_onnx, export_operators, join_networks, onnx_session, parity
+from supernets.export import (
+    INPUT,
+    NUMPY_TYPES,
+    export_delivered,
+    export_operators,
+    join_networks,
+    onnx_session,
+    parity,
+)
 from supernets.search import gate_job
 from supernets.search.catalog import solve
 from supernets.search.likely import most_probable
@@ -38,6 +50,7 @@ from worker.packing import packed_result, unpacked_problem
 
 Progress = Callable[[int, int], None]
 PARITY_SAMPLES: Final = 16
+_AT_A_TIME: Final = 100  # test samples held as inputs
 
 
 def score(
@@ -56,9 +69,14 @@ def refine(*, progress: Progress, places: dict[str, Any], predictor: dict[str, A
 
 
 def deliver(
-    *, progress: Progress, places: dict[str, Any], supernet: dict[str, Any], architecture: dict[str, Any]
+    *,
+    progress: Progress,
+    places: dict[str, Any],
+    supernet: dict[str, Any],
+    architecture: dict[str, Any],
+    delivery: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The ONNX file of a sub-network: cut out, recalibrated, folded, exported, checked against torch.
+    """The ONNX file of a sub-network: cut out, recalibrated, folded, exported in the form of a delivery, checked against torch.
 
     Raises ExportFailed where the file computes something else than the network.
     """
@@ -67,8 +85,11 @@ def deliver(
     plain = cut_out(network, wanted)
     recalibrate(plain, calibration_inputs(dataset, wanted.resolution))
     folded = fold_batch_norm(plain)
-    onnx = export_onnx(folded, folded.input_shape)
-    agreement = parity(folded, onnx, samples=PARITY_SAMPLES, generator=torch.Generator().manual_seed(0))
+    form, preprocessing = Delivery.from_json(delivery), dataset.preprocessing(wanted.resolution)
+    onnx = export_delivered(folded, folded.input_shape, form, preprocessing, dataset.class_names)
+    generator = torch.Generator().manual_seed(0)
+    agreement = parity(folded, onnx, samples=PARITY_SAMPLES, generator=generator, preprocessing=preprocessing)
+    described = described_input(INPUT, preprocessing, form)
     if not agreement.holds:
         raise ExportFailed(
             f"the exported file differs from the network by {agreement.max_abs_error:.3g} in logits up to "
@@ -78,11 +99,14 @@ def deliver(
     return {
         "onnx_sha256": sha256,
         "size_bytes": size_bytes,
-        "opset": OPSET,
+        "opset": form.opset,
         "parameters": folded.parameter_count(),
         "macs": sum(op.macs for op in lower(space, wanted)),
         "parity_max_abs_error": agreement.max_abs_error,
-        "input_shape": [1, *folded.input_shape],
+        "input_shape": [form.batch_size or 1, *described["shape"][1:]],
+        "delivery": form.to_json(),
+        "input": described,
+        "classes": list(dataset.class_names),
     }
 
 
@@ -93,16 +117,33 @@ def test_accuracy(
     space, _, dataset = _load(places, supernet)
     wanted = space.from_json(architecture)
     session = onnx_session(ArtifactStore(Path(places["store"])).read(onnx_sha256))
-    name = session.get_inputs()[0].name
-    labels, right = dataset.test.labels, 0
-    one_by_one = (
-        (image, label) for batch in dataset.batches("test", wanted.resolution) for image, label in zip(*batch, strict=True)
-    )
-    for number, (image, label) in enumerate(one_by_one):
-        right += int(np.argmax(session.run(None, {name: image[None]})[0]) == label)
-        if number % 100 == 99:
-            progress(number + 1, len(labels))
-    return {"accuracy": right / len(labels), "samples": len(labels), "dataset": dataset.name, "split": "test"}
+    embedded = session.get_inputs()[0].type == "tensor(uint8)"
+    labels, found = dataset.test.labels, np.empty(len(dataset.test), dtype=np.int64)
+    starts = range(0, len(labels), _AT_A_TIME)
+    for start in starts:
+        rows = np.arange(start, min(start + _AT_A_TIME, len(labels)))
+        images = dataset.test.images[rows] if embedded else dataset.inputs("test", wanted.resolution, rows)
+        found[rows] = predictions(session, images)
+        progress(int(rows[-1]) + 1, len(labels))
+    return {
+        "accuracy": float((found == labels).mean()),
+        "samples": len(labels),
+        "dataset": dataset.name,
+        "split": "test",
+        "by_class": by_class(found, labels, dataset.class_names),
+    }
+
+
+def predictions(session: Any, inputs: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """The class that a file names for each input (N, C, H, W); a last batch that is too small is filled up."""
+    given = session.get_inputs()[0]
+    size = given.shape[0] if isinstance(given.shape[0], int) else 1
+    found = np.empty(len(inputs), dtype=np.int64)
+    for start in range(0, len(inputs), size):
+        batch = inputs[start : start + size].astype(NUMPY_TYPES[given.type])
+        filled = np.concatenate([batch, np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)])
+        found[start : start + len(batch)] = session.run(None, {given.name: filled})[0].argmax(axis=1)[: len(batch)]
+    return found
 
 
 def fine_tune(
@@ -131,10 +172,13 @@ def fine_tune(
     return {"weights_sha256": sha256, "size_bytes": size_bytes, "seconds": seconds}
 
 
-def operator_files(*, progress: Progress, places: dict[str, Any], operators: Sequence[str]) -> dict[str, Any]:
-    """Micro-benchmarks of operators: {operator text: [sha256, size in bytes]}."""
+def operator_files(
+    *, progress: Progress, places: dict[str, Any], operators: Sequence[str], delivery: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Micro-benchmarks of operators in the form of a delivery: {operator text: [sha256, size in bytes]}."""
     store = ArtifactStore(Path(places["store"]))
-    files = export_operators([Operator.parse(text) for text in operators], progress=progress)
+    wanted = [Operator.parse(text) for text in operators]
+    files = export_operators(wanted, progress=progress, delivery=Delivery.from_json(delivery))
     return {"files": {op.text: store.put(data) for op, data in files.items()}}
 
 

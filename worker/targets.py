@@ -13,7 +13,9 @@ from sqlalchemy.orm import Session
 
 from latency_tables.dense import DenseTable
 from latency_tables.errors import InfeasibleBudget, NoTable, SearchUnfinished
+from latency_tables.measurement import Context
 from service.db import devices
+from service.db.tables import context_of
 from service.pricing import PriceBook, Pricing, at_resolutions
 from supernets.accuracy_refinement import RefinedScore, Refinement
 from supernets.search.bounds import bounds
@@ -34,6 +36,7 @@ SHORTLIST: Final = 4  # times as many exact solutions as are asked for, of which
 class OnDevice:
     """What a target asks of one device. limit_ms: what predictions must keep now; `Target.aim` moves it.
 
+    context: of the device; None: of one that nothing is delivered for.
     measured: candidates are measured on the device, so they are chosen by prediction; else they are held against the bound,
     where there is one. bounded: the bound was asked for, so it holds in either case. whole: prices of what is excluded too.
     """
@@ -47,6 +50,7 @@ class OnDevice:
     measured: bool = False
     bounded: bool = False
     whole: Pricing | None = None
+    context: Context | None = None
 
     @property
     def held(self) -> DenseTable:
@@ -187,7 +191,7 @@ def load_target(
         budget_ms, bounded = float(member["budget"][LATENCY]), confidence is not None
         pricing = whole.within(resolutions, exclude)
         place = OnDevice(device.name, device.id, pricing.table_id, budget_ms, pricing, budget_ms, bounded=bounded, whole=whole)
-        places.append(place)
+        places.append(replace(place, context=context_of(device)))
     allowed = [r for r in space.resolutions if resolutions is None or r in resolutions]
     shared = [r for r in allowed if all(r in place.pricing.space.resolutions for place in places)]
     if not shared:

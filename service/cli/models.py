@@ -151,6 +151,8 @@ def print_card(card: dict[str, Any]) -> None:
         f"  file      {file.get('size_bytes', 0):,} bytes, {file.get('parameters', 0):,} parameters, "
         f"{file.get('macs', 0):,} MACs, opset {file.get('opset')}"
     )
+    for line in delivery_lines(card):
+        say(f"  {line}")
     for limit in [c for c in card.get("constraints") or [] if not c["name"].startswith("latency_ms")]:
         say(f"  {limit['name']:<9} {limit['value']:,} of {limit['limit']:,}")
     say(f"  sha256    {file.get('sha256')}")
@@ -165,6 +167,25 @@ def _table(table: dict[str, Any]) -> str:
         note = f": {table['accepted_note']}" if table.get("accepted_note") else ""
         text += f"; looked odd, accepted by {table['accepted_by']} {age(table['accepted_at'])}{note}"
     return text
+
+
+def delivery_lines(card: dict[str, Any]) -> list[str]:
+    """What the file is for, how it is fed, and what should be doubted. Nothing of cards of earlier versions."""
+    context, given, accuracy = (card.get(part) or {} for part in ("context", "input", "accuracy"))
+    lines = []
+    if context:
+        lines.append(
+            f"for       {escape(str(context['runtime']))} {escape(str(context['runtime_version']))}, "
+            f"{escape(str(context['provider']))}, {context['precision']}, batch {context['batch_size']}"
+        )
+    if given:
+        shape = "x".join("N" if size is None else str(size) for size in given["shape"])
+        steps = ", ".join(step["step"] for step in given["steps"])
+        lines.append(f"input     {given['dtype']} {given['layout']} {shape}, {given['channel_order']}: {steps}")
+    lines += [f"[yellow]warning[/]   {escape(text)}" for text in accuracy.get("warnings") or []]
+    if card.get("state") == "suspect":
+        lines.append(f"[red]suspect[/]   {escape(str(card['suspect_reason']))}")
+    return lines
 
 
 def _proof(search: dict[str, Any]) -> str:

@@ -24,6 +24,16 @@ class SomeFailed(ClientError):
         super().__init__("not every target was met.\n  " + "\n  ".join(lines))
 
 
+class Suspect(ClientError):
+    """Networks were delivered that do not do what was predicted of them."""
+
+    def __init__(self, models: list[dict[str, Any]]) -> None:
+        super().__init__(
+            f"not to be trusted: {', '.join(m['id'] for m in models)}. Accuracy on the test split lies far below the prediction; "
+            "the card says by how much (`bespoke models show`)"
+        )
+
+
 def search(
     device: Annotated[str | None, typer.Option(help="Name of a registered device.")] = None,
     budget_ms: Annotated[float | None, typer.Option(help="Latency budget on that device, in milliseconds.")] = None,
@@ -70,6 +80,10 @@ def search(
     measured_candidates: Annotated[
         int, typer.Option(min=1, max=16, help="Candidates measured at a time; the best that keeps the budget is delivered.")
     ] = 3,
+    batch: Annotated[str, typer.Option(help="Batch size of the file: device (that of its context) or dynamic.")] = "device",
+    preprocessing: Annotated[
+        str, typer.Option(help="separate, or embedded: the file takes bytes and normalises them itself.")
+    ] = "separate",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -121,6 +135,8 @@ def search(
         "candidates": candidates,
         "verify": verify,
         "measured_candidates": measured_candidates,
+        "batch": batch,
+        "preprocessing": preprocessing,
     }
     asked = {"confidence": confidence, "gate_epochs": gate_epochs, "tune_epochs": tune_epochs}
     request |= {name: value for name, value in asked.items() if value is not None}
@@ -137,6 +153,9 @@ def search(
     failures = done.result.get("failures") or []
     if failures:
         raise SomeFailed(failures)
+    suspects = [model for model in done.result.get("models") or [] if model.get("state") == "suspect"]
+    if suspects:
+        raise Suspect(suspects)
 
 
 def source_of(

@@ -59,6 +59,8 @@ def search(
             "candidates": body.candidates,
             "verify": body.verify,
             "measured_candidates": body.measured_candidates,
+            "batch": body.batch,
+            "preprocessing": body.preprocessing,
         }
         request |= body.model_dump(include={"gate_epochs", "tune_epochs"}, exclude_none=True)
         request["remarks"] = remarks_on(session, caller.tenant_id, supernet)

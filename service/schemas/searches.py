@@ -133,6 +133,8 @@ class SearchIn(Strict):
     tune_epochs: how many epochs the chosen network is fine-tuned before it is delivered; left out: as it is cut out.
     measured_candidates: of the candidates, how many are measured at a time where an agent is on the device; the best that
     keeps the budget when measured is delivered.
+    batch: of the file, that of the device's context or left open. preprocessing: `embedded` puts the normalisation into the
+    file, which then takes bytes.
     """
 
     supernet: Id | None = None
@@ -146,6 +148,8 @@ class SearchIn(Strict):
     candidates: Annotated[int, Field(ge=1, le=64)] = 5
     verify: bool = True
     measured_candidates: Annotated[int, Field(ge=1, le=16)] = 3
+    batch: Literal["device", "dynamic"] = "device"
+    preprocessing: Literal["separate", "embedded"] = "separate"
     gate_epochs: Epochs | None = None
     tune_epochs: Epochs | None = None
 

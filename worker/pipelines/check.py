@@ -20,6 +20,7 @@ from service.db import measurements, tables
 from service.db.models import Device, MeasurementTask
 from service.db.states import NetworkSource, TaskKind
 from service.pricing import networks_of
+from supernets.delivery.catalog import delivery_of
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES, ref_in, space_at
 from supernets.spaces.space import Space
@@ -66,11 +67,12 @@ def _load(session: Session, run: JobRun) -> tuple[Device, str, LatencyTable]:
 def _order(run: JobRun, device: Device, table: LatencyTable) -> None:
     """Export the benchmarks and write the tasks, the middle one as sentinel."""
     generator = np.random.default_rng(int(run.job_id[-8:], 16))
-    wanted = operator_tasks(run, check_operators(table, generator, int(run.request["operators"])))
+    form = delivery_of(table.context)
+    wanted = operator_tasks(run, check_operators(table, generator, int(run.request["operators"])), form)
     middle = wanted[len(wanted) // 2]
     sentinel = Wanted(TaskKind.SENTINEL, middle.sha256, middle.size_bytes, middle.input_shape, middle.operator)
     space, networks = run.context.transaction(lambda session: _networks(session, device, generator))
-    ask(run, device.id, [sentinel, *wanted, *([] if space is None else network_tasks(run, space, networks))])
+    ask(run, device.id, [sentinel, *wanted, *([] if space is None else network_tasks(run, space, networks, form))])
 
 
 def _networks(session: Session, device: Device, generator: np.random.Generator) -> tuple[Space | None, list[Architecture]]:

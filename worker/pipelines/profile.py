@@ -27,6 +27,7 @@ from service.db import measurements, tables
 from service.db.models import Device, JobEvent, MeasurementTask
 from service.db.states import NetworkSource, TableState, TaskKind
 from service.pricing import networks_of
+from supernets.delivery.catalog import Delivery, delivery_of
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, dense_from, lower
@@ -87,16 +88,17 @@ def _order(run: JobRun, space: Space, device: Device, before: LatencyTable | Non
     needed = {op for resolution in space.resolutions for op in all_operators(space, resolution)}
     again = {Operator.parse(text) for text in run.request.get("remeasure") or ()}
     operators = sorted({*missing_operators(needed, before), *(needed & again)})
+    form = delivery_of(tables.context_of(device))
     measured = run.context.transaction(lambda session: _measured(session, device.id, space))
     networks = max(0, int(run.request["networks"]) - len(measured)) if not operators else int(run.request["networks"])
     macs = dense_from(space, lambda op: float(op.macs))
     known = np.array([space.genes(a) for a in measured], dtype=np.int64).reshape(-1, space.chain.genes)
     planned = calibration_networks(macs, generator, networks, known=known) if networks else known[:0]
     architectures = [space.architecture(genes) for genes in planned]
-    wanted = [*operator_tasks(run, operators), *network_tasks(run, space, architectures)]
+    wanted = [*operator_tasks(run, operators, form), *network_tasks(run, space, architectures, form)]
     if not wanted:
         return
-    sentinel = operator_tasks(run, [sorted(needed, key=lambda op: op.macs)[len(needed) // 2]])[0]
+    sentinel = operator_tasks(run, [sorted(needed, key=lambda op: op.macs)[len(needed) // 2]], form)[0]
     run.event("exported", {"seconds": round(time.monotonic() - started, 2), "files": len(wanted)})
     ask(
         run,
@@ -111,8 +113,9 @@ def _measured(session: Session, device_id: str, space: Space) -> list[Architectu
     return [architecture for architecture, _ in networks_of(space, rows)]
 
 
-def operator_tasks(run: JobRun, operators: list[Operator]) -> list[Wanted]:
-    """Micro-benchmarks; each is exported once for all jobs."""
+def operator_tasks(run: JobRun, operators: list[Operator], form: Delivery) -> list[Wanted]:
+    """Micro-benchmarks in the form that networks are delivered in; each is exported once for all jobs."""
+    told = _told(form)
 
     def export(missing: list[int]) -> list[dict[str, Any]]:
         done: list[dict[str, Any]] = []
@@ -120,40 +123,49 @@ def operator_tasks(run: JobRun, operators: list[Operator]) -> list[Wanted]:
             for start in range(0, len(missing), _CHUNK):
                 texts = [operators[i].text for i in missing[start : start + _CHUNK]]
                 run.progress("export_operators", start / len(missing), f"benchmark {start} of {len(missing)}")
-                files = laboratory.call("operator_files", {"operators": texts})["files"]
+                files = laboratory.call("operator_files", {"operators": texts, **told})["files"]
                 done += [{"onnx_sha256": files[text][0], "size_bytes": files[text][1]} for text in texts]
         return done
 
-    files = run.steps(StepName.EXPORT_OPERATOR, [{"operator": op.text} for op in operators], export)
+    files = run.steps(StepName.EXPORT_OPERATOR, [{"operator": op.text, **told} for op in operators], export)
     return [
-        Wanted(TaskKind.OPERATOR, f["onnx_sha256"], f["size_bytes"], (1, op.in_channels, op.in_height, op.in_width), op.text)
+        Wanted(TaskKind.OPERATOR, f["onnx_sha256"], f["size_bytes"], (form.batch_size or 1, *_input_of(op)), op.text)
         for op, f in zip(operators, files, strict=True)
     ]
 
 
-def network_tasks(run: JobRun, space: Space, architectures: list[Architecture]) -> list[Wanted]:
-    """Whole networks with random weights."""
+def _input_of(op: Operator) -> tuple[int, int, int]:
+    return op.in_channels, op.in_height, op.in_width
+
+
+def network_tasks(run: JobRun, space: Space, architectures: list[Architecture], form: Delivery) -> list[Wanted]:
+    """Whole networks with random weights, in the form that networks are delivered in."""
     described = [space.to_json(a) for a in architectures]
 
     def export(missing: list[int]) -> list[dict[str, Any]]:
         operators = sorted({op for i in missing for op in lower(space, architectures[i])})
-        blocks = {str(t.operator): t.sha256 for t in operator_tasks(run, operators)}
+        blocks = {str(t.operator): t.sha256 for t in operator_tasks(run, operators, form)}
         run.progress("export_networks", 0.0, f"{len(missing)} whole networks", always=True)
         with Laboratory(run) as laboratory:
             asked = {"space": space.name, "classes": space.classes, "operators": blocks}
             files = laboratory.call("network_files", {**asked, "architectures": [described[i] for i in missing]})["files"]
         return [{"onnx_sha256": sha256, "size_bytes": size_bytes} for sha256, size_bytes in files]
 
-    inputs = [{"space": space.name, "classes": space.classes, "architecture": d} for d in described]
+    inputs = [{"space": space.name, "classes": space.classes, "architecture": d, **_told(form)} for d in described]
     files = run.steps(StepName.EXPORT_NETWORK, inputs, export)
     return [
-        Wanted(TaskKind.NETWORK, f["onnx_sha256"], f["size_bytes"], _shape(space, a), space=space.name, architecture=d)
+        Wanted(TaskKind.NETWORK, f["onnx_sha256"], f["size_bytes"], _shape(space, a, form), space=space.name, architecture=d)
         for a, d, f in zip(architectures, described, files, strict=True)
     ]
 
 
-def _shape(space: Space, architecture: Architecture) -> tuple[int, ...]:
-    return (1, space.in_channels, architecture.resolution, architecture.resolution)
+def _told(form: Delivery) -> dict[str, Any]:
+    """Nothing of the usual form: steps that earlier versions remembered are still known by their inputs."""
+    return {} if form == Delivery() else {"delivery": form.to_json()}
+
+
+def _shape(space: Space, architecture: Architecture, form: Delivery) -> tuple[int, ...]:
+    return (form.batch_size or 1, space.in_channels, architecture.resolution, architecture.resolution)
 
 
 def _publish(session: Session, run: JobRun, answers: Answers, device: Device, before: LatencyTable | None) -> dict[str, Any]:

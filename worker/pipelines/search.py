@@ -24,6 +24,8 @@ from service.db.happenings import tell
 from service.db.models import Model
 from service.pricing import PriceBook
 from supernets import accuracy_refinement
+from supernets.delivery.catalog import SEPARATE, Delivery, common_delivery
+from supernets.delivery.verdict import SUSPECT
 from supernets.search.budgets import SIZE, reachable, unreachable
 from supernets.search.catalog import solve
 from supernets.search.measured import Choice
@@ -65,9 +67,11 @@ def search(run: JobRun) -> dict[str, Any]:
         raise failures[0][1]
     cards = [card_of(run, ready, target, network, model_id(run, target)) for target, network in delivered]
     for (target, network), card in zip(delivered, cards, strict=True):
+        if card["state"] == SUSPECT:
+            run.event("suspect", {"model": card["id"], "device": target.device, "reason": card["suspect_reason"]})
         run.at_end(partial(_store, run=run, ready=ready, target=target, delivered=network, card=card))
     return {
-        "models": [{"id": card["id"], **_named(target)} for card, (target, _) in zip(cards, delivered, strict=True)],
+        "models": [{"id": card["id"], **_named(target), "state": card["state"]} for card, (target, _) in zip(cards, delivered, strict=True)],
         "failures": [{**_named(target), "error": problem_of(error)} for target, error in failures],
         "predictor": accuracy_refinement.summary(job.refinement or job.predictor),
         "matrix": cross_device(
@@ -166,7 +170,7 @@ class _Search:
             accuracy = self.scored([architecture], loaded)[architecture.digest]
             said |= {"validation": accuracy, "kept": accuracy >= before}
             if said["kept"]:
-                better = replace(cut_out, file=self._file(architecture, loaded), validation_accuracy=accuracy)
+                better = replace(cut_out, file=self._file(target, architecture, loaded), validation_accuracy=accuracy)
                 better = self._measured_again(target, cut_out, better, choosing)
                 if better is cut_out:
                     said |= {"kept": False, "failure": "its file was measured above the budget"}
@@ -258,15 +262,22 @@ class _Search:
 
         return validation_scores(self.run, self.laboratory, self.ready.space, supernet or self.loaded, architectures, report)
 
-    def _file(self, architecture: Architecture, supernet: dict[str, Any]) -> dict[str, Any]:
+    def _file(self, target: Target, architecture: Architecture, supernet: dict[str, Any]) -> dict[str, Any]:
         """A network cut out of a supernet (that of the job, or one trained on alone) as an ONNX file in the store."""
-        asked = {"supernet": supernet, "architecture": self.ready.space.to_json(architecture)}
-        inputs = {**supernet, "architecture": asked["architecture"]}
+        described, form = self.ready.space.to_json(architecture), self._delivery(target).to_json()
+        asked = {"supernet": supernet, "architecture": described, "delivery": form}
+        inputs = {**supernet, "architecture": described, "delivery": form}
         return self.run.step(StepName.EXPORT_NETWORK_FILE, inputs, lambda: self.laboratory.call("deliver", asked))
+
+    def _delivery(self, target: Target) -> Delivery:
+        """The form of the target's files: what its devices open, with the options of the search. Raises UnservableContext."""
+        contexts = [place.context for place in target.places if place.context is not None]
+        form = common_delivery(contexts) if contexts else Delivery()
+        return form.asked(self.run.request.get("batch", "device"), self.run.request.get("preprocessing", SEPARATE))
 
     def _as_file(self, target: Target, solved: Solved, order: list[int], accuracies: dict[str, float]) -> Delivered:
         """The first of `order` as a file; the others are its runners-up."""
-        file = self._file(solved.architectures[order[0]], self.loaded)
+        file = self._file(target, solved.architectures[order[0]], self.loaded)
         delivered = Delivered.of(target, solved, order, accuracies, file, self.refinement or self.predictor)
         return replace(delivered, search={**delivered.search, **self.gates.summary(target)})
 
