@@ -16,6 +16,7 @@ from service.db import devices as device_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Supernet
 from service.db.states import JobKind
+from service.db.tables import context_of
 from service.dependencies import Caller, Service, Services
 from service.errors import Problem, error, infeasible, problem_of
 from service.guard import JSON, GuardedRoute, needs
@@ -25,6 +26,7 @@ from service.routes.supernets import IdempotencyKey, remarks_on, wanted_supernet
 from service.schemas.jobs import JobView
 from service.schemas.searches import Member, SearchIn, Target
 from service.submission import once, request_digest, submit
+from supernets.delivery.catalog import common_delivery, delivery_of
 from supernets.search.budgets import check_limits
 from supernets.search.catalog import STRATEGIES
 from supernets.search.problem import Constraint
@@ -95,7 +97,7 @@ def _targets(session: Session, services: Services, tenant_id: str, body: SearchI
     space = space_of(supernet.space, supernet.classes)
     found = []
     for index, target in enumerate(body.targets):
-        members, priced = [], []
+        members, priced, contexts = [], [], []
         for position, member in enumerate(target.members()):
             pointer = f"/targets/{index}" + ("" if target.group is None else f"/group/{position}") + "/device"
             device = devices.get(member.device)
@@ -104,12 +106,17 @@ def _targets(session: Session, services: Services, tenant_id: str, body: SearchI
                 raise Problem("unknown_device", detail, errors=[error(pointer, "unknown_device", detail)])
             with _blaming(pointer):
                 partial = target.missing == "exclude"
+                contexts.append(context_of(device))
+                delivery_of(contexts[-1])
                 pricing = services.prices.load(session, device, space, confidence=body.confidence, partial=partial)
             with _blaming(f"/targets/{index}/exclude"):
                 _known_resolutions(space, target)
                 priced.append(pricing.within(target.resolutions, target.exclusions()))
             pinned = {"device": device.name, "device_id": device.id, "table_id": pricing.table_id}
             members.append({**pinned, "budget": member.budget.stored()})
+        if target.group is not None:
+            with _blaming(f"/targets/{index}/group"):
+                common_delivery(contexts)
         _check_reachable(index, target, space, priced)
         found.append(_stored(target, members))
     return found
