@@ -28,6 +28,7 @@ from latency_tables.operators import Operator
 from supernets.data.preprocessing import Preprocessing
 from supernets.delivery.catalog import OPSET, Delivery
 from supernets.delivery.description import describe, described_input
+from supernets.delivery.feeding import NUMPY_TYPES
 from supernets.delivery.passes import in_form
 from supernets.operator_graphs import operator_model
 from supernets.spaces.architecture import Architecture
@@ -40,7 +41,6 @@ OUTPUT: Final = "output"
 MAX_PARITY_ERROR: Final = 1e-4
 TOLERANCES: Final = {"float32": MAX_PARITY_ERROR, "float16": 2e-2}
 """Float16 has 11 bits: every layer rounds by up to 1/2048 of its values, and a network has a few dozen."""
-NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 _OPERATORS_PER_EXPORT: Final = 64
 _PARAMETERS_PER_EXPORT: Final = 32_000_000  # keeps a graph far below protobuf's 2 GB
 _VALUES_PER_CHANNEL: Final = 64  # enough for batch-norm statistics that settle an operator

@@ -145,7 +145,8 @@ def _max_pool(g: _Graph, part: nn.MaxPool2d, x: str) -> str:
 
 def _average_pool(g: _Graph, part: nn.AvgPool2d, x: str) -> str:
     window = {"kernel_shape": _pair(part.kernel_size), "strides": _pair(part.stride), "pads": [0, 0, 0, 0]}
-    return g.add("AveragePool", [x], auto_pad="NOTSET", ceil_mode=int(part.ceil_mode), count_include_pad=1, **window)
+    said = {"ceil_mode": int(part.ceil_mode), "count_include_pad": int(part.count_include_pad)}
+    return g.add("AveragePool", [x], auto_pad="NOTSET", **said, **window)
 
 
 _FORMS: Final[dict[type[nn.Module], Callable[[_Graph, Any, str], str]]] = {

@@ -119,7 +119,9 @@ class Bottleneck(nn.Module):
         self.reduce = ConvUnit(op.in_channels, mid, activation=act, eps=eps)
         self.spatial = ConvUnit(mid, mid, op.kernel, stride=op.stride, groups=op.groups, activation=act, eps=eps)
         self.project = ConvUnit(mid, op.out_channels, eps=eps)
-        self.pool = nn.AvgPool2d(op.stride, op.stride, ceil_mode=True) if op.stride > 1 else nn.Identity()
+        # Said of padding that is not there: some versions of ONNX Runtime (1.20, say) divide by cells beyond the edge.
+        pool = {"ceil_mode": True, "count_include_pad": False}
+        self.pool = nn.AvgPool2d(op.stride, op.stride, **pool) if op.stride > 1 else nn.Identity()
         same = op.stride == 1 and op.in_channels == op.out_channels
         self.shortcut = nn.Identity() if same else ConvUnit(op.in_channels, op.out_channels, eps=eps)
         self.residual = op.residual

@@ -12,6 +12,8 @@ import numpy as np
 from latency_tables.measurement import Measurement
 from supernets.accuracy import AccuracyPredictor
 from supernets.accuracy_refinement import Refinement, summary
+from supernets.delivery.catalog import remark
+from supernets.delivery.feeding import snippet
 from supernets.delivery.verdict import GOOD, SUSPECT, balanced_accuracy, suspicion, warnings_of
 from supernets.search.measured import Latency
 from supernets.spaces.architecture import Architecture
@@ -119,6 +121,7 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
         "left_out": target.left_out or None,
         "input": file.get("input"),
         "classes": file.get("classes"),
+        "snippet": snippet(file["input"]) if file.get("input") else None,
         "tuning": network.tuning,
         "search": {
             **network.search,
@@ -130,6 +133,7 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
             "sha256": file["onnx_sha256"],
             **{key: file[key] for key in ("size_bytes", "opset", "parameters", "macs", "parity_max_abs_error", "input_shape")},
             "delivery": file.get("delivery"),
+            "remarks": [text for place in target.places if place.context is not None and (text := remark(place.context))],
         },
         "provenance": {
             "supernet_id": ready.id,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from safetensors.torch import save
 
@@ -22,12 +21,12 @@ from supernets.accuracy import AccuracyPredictor
 from supernets.data.catalog import Dataset, load_for
 from supernets.delivery.catalog import Delivery
 from supernets.delivery.description import described_input
+from supernets.delivery.feeding import predictions
 from supernets.delivery.verdict import by_class
 from supernets.elastic.network import Supernet
 from supernets.evaluation import evaluate
 from supernets.export import (
     INPUT,
-    NUMPY_TYPES,
     export_delivered,
     export_operators,
     join_networks,
@@ -132,18 +131,6 @@ def test_accuracy(
         "split": "test",
         "by_class": by_class(found, labels, dataset.class_names),
     }
-
-
-def predictions(session: Any, inputs: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """The class that a file names for each input (N, C, H, W); a last batch that is too small is filled up."""
-    given = session.get_inputs()[0]
-    size = given.shape[0] if isinstance(given.shape[0], int) else 1
-    found = np.empty(len(inputs), dtype=np.int64)
-    for start in range(0, len(inputs), size):
-        batch = inputs[start : start + size].astype(NUMPY_TYPES[given.type])
-        filled = np.concatenate([batch, np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)])
-        found[start : start + len(batch)] = session.run(None, {given.name: filled})[0].argmax(axis=1)[: len(batch)]
-    return found
 
 
 def fine_tune(

@@ -11,10 +11,12 @@ from rich.markup import escape
 
 from service.cli.connection import client
 from service.cli.push import push
+from service.cli.run_file import run
 from service.cli.screen import age, as_json, grid, milliseconds, percent, say
 
 app = typer.Typer(no_args_is_help=True, help="List, show, download and hand over delivered networks.")
 app.command()(push)
+app.command()(run)
 
 ModelId = Annotated[str, typer.Argument(help="Id of the model, as `bespoke models list` shows it.")]
 
@@ -183,6 +185,7 @@ def delivery_lines(card: dict[str, Any]) -> list[str]:
         steps = ", ".join(step["step"] for step in given["steps"])
         lines.append(f"input     {given['dtype']} {given['layout']} {shape}, {given['channel_order']}: {steps}")
     lines += [f"[yellow]warning[/]   {escape(text)}" for text in accuracy.get("warnings") or []]
+    lines += [f"[yellow]remark[/]    {escape(text)}" for text in (card.get("file") or {}).get("remarks") or []]
     if card.get("state") == "suspect":
         lines.append(f"[red]suspect[/]   {escape(str(card['suspect_reason']))}")
     return lines

@@ -78,7 +78,7 @@ def config(card: dict[str, Any]) -> dict[str, Any]:
         "sha256": card["file"]["sha256"],
         "format": "onnx",
         "opset": card["file"].get("opset"),
-        "preprocessing": card.get("preprocessing"),
+        "input": card.get("input"),
         "classes": card.get("classes"),
         "card": card,
     }
@@ -107,6 +107,17 @@ def readme(card: dict[str, Any]) -> str:
         "SHA-256 of model.onnx": f"`{file['sha256']}`",
     }
     lines += [f"| {name} | {value} |" for name, value in facts.items()]
+    if card.get("snippet"):
+        lines += [
+            "",
+            "## Run it",
+            "",
+            "`python run.py model.onnx PICTURE...`, with `run.py`:",
+            "",
+            "```python",
+            card["snippet"].rstrip(),
+            "```",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -38,23 +38,23 @@ READERS: Final[dict[str, Reader]] = {
         Reader(
             "onnxruntime",
             (
-                ((1, 3), 12, 7),
+                ((1, 3), 12, 6),
                 ((1, 7), 13, 7),
                 ((1, 8), 14, 7),
-                ((1, 9), 15, 8),
+                ((1, 9), 15, 7),
                 ((1, 11), 16, 8),
                 ((1, 12), 17, 8),
                 ((1, 14), 18, 8),
-                ((1, 15), 19, 9),
+                ((1, 15), 18, 8),  # opset 19 is half there: it has no Cast
+                ((1, 16), 19, 9),
                 ((1, 17), 20, 9),
                 ((1, 18), 20, 10),
             ),
-            "ONNX Runtime's table of compatible ONNX versions",
+            "ONNX Runtime's table of compatible ONNX versions, the lower where its editions differ; tried: 1.15 to 1.18, 1.31",
         ),
-        Reader("openvino", (((2022, 1), 14, 8), ((2024, 0), 20, 10)), "OpenVINO's list of supported ONNX operators"),
-        Reader("tensorrt", (((8, 4), 13, 8), ((8, 6), 17, 8), ((10, 0), 20, 10)), "the release notes of TensorRT's ONNX parser"),
     )
 }
+"""Of a runtime that is not here it is not known what its versions open: it is delivered today's form, and its card says so."""
 
 
 @dataclass(frozen=True)
@@ -83,19 +83,26 @@ class Delivery:
 
 def delivery_of(context: Context) -> Delivery:
     """The form of files for that context. Raises UnservableContext, with the reason, where none can be delivered."""
-    reader = READERS.get(context.runtime)
-    if reader is None:
-        raise UnservableContext(
-            f"networks are delivered as ONNX files, and nothing is known of {context.runtime[:64]} opening those; runtimes that "
-            f"do are {', '.join(READERS)}"
-        )
     if context.precision not in PRECISIONS:
         raise UnservableContext(
             f"networks are delivered in {' or '.join(PRECISIONS)}, not in {context.precision[:64]}: latencies measured in that "
             "precision would be those of another file"
         )
+    reader = READERS.get(context.runtime)
+    if reader is None:
+        return Delivery(precision=context.precision, batch_size=context.batch_size)
     opset, ir_version = _opened_by(reader, context.runtime_version)
     return Delivery(min(opset, OPSET), min(ir_version, IR_VERSION), context.precision, context.batch_size)
+
+
+def remark(context: Context) -> str | None:
+    """What is to be checked before a file is used there; None where what the runtime opens is known."""
+    if context.runtime in READERS:
+        return None
+    return (
+        f"files are ONNX, opset {OPSET}, IR version {IR_VERSION}; whether {context.runtime[:64]} {context.runtime_version[:64]} "
+        "opens or converts those is not known here: try one before you rely on it"
+    )
 
 
 def refusal(context: Context) -> str | None:

@@ -20,8 +20,10 @@ from supernets.delivery.catalog import EMBEDDED, OLDEST_OPSET, Delivery
 
 Model = Any  # onnx.ModelProto; the package has no types
 _FREE_BATCH: Final = "batch"
-_UNCHANGED: Final = frozenset(["Add", "Cast", "Conv", "Div", "Gemm", "HardSigmoid", "MatMul", "Mul", "Relu", "Sub"])
-"""Operators whose meaning and form are the same in every opset from 11 to 20."""
+_UNCHANGED: Final = frozenset(
+    ["Add", "AveragePool", "Cast", "Clip", "Conv", "Div", "Gemm", "HardSigmoid", "MatMul", "MaxPool", "Mul", "Relu", "Sub"]
+)
+"""Operators whose meaning and form, as our networks use them, are the same in every opset from 11 to 20."""
 
 
 def in_form(model: Model, delivery: Delivery, preprocessing: Preprocessing | None = None) -> Model:

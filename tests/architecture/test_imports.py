@@ -38,6 +38,7 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "checkpoints",
     "state_dicts",
     "operator_graphs",
+    "delivery.passes",
     "tuning",
     "controls",
     "search.gradient",

@@ -63,7 +63,15 @@ def test_operators_have_the_form_of_the_networks_they_price():
 
 @pytest.mark.parametrize(
     ("version", "opset", "ir_version"),
-    [("1.16.3", 19, 9), ("1.16", 19, 9), ("1.17.0", 20, 9), ("1.31.1", 20, 10), ("1.7", 13, 7)],
+    [
+        ("1.16.3", 19, 9),
+        ("1.16", 19, 9),
+        ("1.17.0", 20, 9),
+        ("1.31.1", 20, 10),
+        ("1.15.1", 18, 8),
+        ("1.7", 13, 7),
+        ("1.3", 12, 6),
+    ],
 )
 def test_opset_and_ir_are_those_that_the_runtime_version_opens(version, opset, ir_version):
     found = delivery_of(Context("onnxruntime", version, "CPUExecutionProvider", 1, "float32", 8))
@@ -73,7 +81,7 @@ def test_opset_and_ir_are_those_that_the_runtime_version_opens(version, opset, i
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"runtime": "tflite"}, "ONNX"),
+        ({"runtime": "tflite", "precision": "int8"}, "int8"),
         ({"precision": "int8"}, "int8"),
         ({"runtime_version": "0.4"}, "1.3"),
         ({"runtime_version": "latest"}, "no version"),

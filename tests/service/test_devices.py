@@ -208,7 +208,7 @@ def test_a_large_table(api: Api) -> None:
         ({"runtime": "openvino", "provider": "CPU(NUM_STREAMS=4)"}, "threads"),
         ({"provider": "CUDAExecutionProvider(device_id)"}, "name=value"),
         ({"precision": "int3"}, "float32"),
-        ({"runtime": "tflite", "provider": "xnnpack"}, "ONNX"),
+        ({"runtime": "tflite", "provider": "xnnpack", "precision": "int8"}, "int8"),
         ({"runtime": "tensorrt", "precision": "int8", "runtime_version": "10.3"}, "int8"),
         ({"runtime_version": "0.9"}, "1.3"),
     ],
@@ -224,5 +224,5 @@ def test_a_context_that_nothing_can_be_measured_in_is_refused_with_the_reason(
 
 
 def test_a_runtime_that_the_agent_has_not_is_registered_for_imported_tables(api: Api) -> None:
-    context = {**CONTEXT, "runtime": "tensorrt", "runtime_version": "10.3", "provider": "gpu"}
+    context = {**CONTEXT, "runtime": "tflite", "provider": "xnnpack"}
     assert api.post("/v1/devices", {"name": "phone", "context": context}).status_code == 201

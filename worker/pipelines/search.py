@@ -71,7 +71,10 @@ def search(run: JobRun) -> dict[str, Any]:
             run.event("suspect", {"model": card["id"], "device": target.device, "reason": card["suspect_reason"]})
         run.at_end(partial(_store, run=run, ready=ready, target=target, delivered=network, card=card))
     return {
-        "models": [{"id": card["id"], **_named(target), "state": card["state"]} for card, (target, _) in zip(cards, delivered, strict=True)],
+        "models": [
+            {"id": card["id"], **_named(target), "state": card["state"]}
+            for card, (target, _) in zip(cards, delivered, strict=True)
+        ],
         "failures": [{**_named(target), "error": problem_of(error)} for target, error in failures],
         "predictor": accuracy_refinement.summary(job.refinement or job.predictor),
         "matrix": cross_device(
