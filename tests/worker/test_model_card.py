@@ -15,7 +15,7 @@ SPACE = space_named("digits-mbv3")
 READY = ReadySupernet("sup_1", SPACE, "digits", "trial", 0, "a" * 64, {})
 FILE = {
     "onnx_sha256": "b" * 64,
-    **{key: 1 for key in ("size_bytes", "opset", "parameters", "macs", "parity_max_abs_error")},
+    **dict.fromkeys(("size_bytes", "opset", "parameters", "macs", "parity_max_abs_error"), 1),
     "input_shape": [1, 1, 12, 12],
 }
 NETWORK = Delivered(SPACE.largest(12), None, None, 0.98, 0.97, (), {"predictor": {"rmse": 0.01}}, FILE)
