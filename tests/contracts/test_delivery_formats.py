@@ -7,6 +7,7 @@ import torch
 
 from latency_tables.errors import ExportFailed, InvalidPreprocessing, UnservableContext
 from latency_tables.measurement import Context
+from latency_tables.operators import Operator
 from supernets.data.catalog import load_digits
 from supernets.delivery.catalog import READERS, Delivery, common_delivery, delivery_of
 from supernets.delivery.description import description_of, preprocessing_of
@@ -14,6 +15,7 @@ from supernets.delivery.passes import in_form
 from supernets.export import export_delivered, export_operators, join_networks, onnx_session, parity, random_network
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import lower
+from tests.supernets.test_operator_graphs import one_of_each
 
 SPACE = SPACES["digits-mbv3"]
 LARGEST = SPACE.largest(12)
@@ -59,6 +61,27 @@ def test_operators_have_the_form_of_the_networks_they_price():
     model, given = onnx.load_from_string(joined), onnx_session(joined).get_inputs()[0]
     assert given.shape == [8, 1, 12, 12] and given.type == "tensor(float16)"
     assert model.opset_import[0].version == 13 and model.ir_version == 7
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 19])
+def test_every_family_and_activation_computes_the_same_in_the_words_of_an_older_opset(opset):
+    some = list(dict.fromkeys([*one_of_each("family"), *one_of_each("activation")]))
+    here, there = export_operators(some), export_operators(some, delivery=Delivery(opset, 7))
+    generator = np.random.default_rng(opset)
+    for op in some:
+        x = generator.standard_normal((1, op.in_channels, op.in_height, op.in_width)).astype(np.float32)
+        wanted, found = (onnx_session(files[op]).run(None, {"input": x})[0] for files in (here, there))
+        assert np.allclose(found, wanted, atol=1e-5), op.text
+        assert onnx.load_from_string(there[op]).opset_import[0].version == opset
+
+
+def test_a_shortcut_of_an_odd_size_divides_by_the_pixels_that_are_there_in_every_runtime():
+    """ONNX Runtime 1.15 to 1.20 counted cells beyond the edge where padding counts, though there was none."""
+    op = Operator("bottleneck", 5, 5, 8, 16, 3, 2, 4, True, False, "relu", 1)
+    model = onnx.load_from_string(export_operators([op])[op])
+    (pool,) = [node for node in model.graph.node if node.op_type == "AveragePool"]
+    said = {attribute.name: attribute.i for attribute in pool.attribute}
+    assert said["ceil_mode"] == 1 and said["count_include_pad"] == 0
 
 
 @pytest.mark.parametrize(
