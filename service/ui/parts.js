@@ -83,7 +83,7 @@ export function Teach({ command, method = "GET", path, body }) {
   const sent = body === undefined ? "" : ` \\\n  -H 'Content-Type: application/json' -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`;
   const curl = `curl -X ${method} -H "Authorization: Bearer $KEY" ${base}${path}${sent}`;
   return html`<details class="teach"><summary>the same on the command line</summary>
-    ${[command, path ? curl : null].filter(Boolean).map((text) => html`<div class="line"><pre>${text}</pre><${Copy} text=${text} /></div>`)}</details>`;
+    ${[command, path ? curl : null].filter(Boolean).map((text) => html`<div class="line"><pre tabindex="0">${text}</pre><${Copy} text=${text} /></div>`)}</details>`;
 }
 
 /** A button for what destroys: it asks for the name first. */

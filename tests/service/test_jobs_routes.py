@@ -50,6 +50,8 @@ def test_search_is_queued_with_pinned_tables(ready: Api) -> None:
             "verify": False,
             "measured_candidates": 3,
             "remarks": [],
+            "batch": "device",
+            "preprocessing": "separate",
         }
     assert ready.get(f"/v1/jobs/{job['id']}").json() == job
     ready.add_table("phone", [{**r, "median_ms": r["median_ms"] * 1.5, "lower_quartile_ms": None} for r in rows()])

@@ -44,7 +44,7 @@ function Connect({ name }) {
     ${here ? html`<section role="status"><h2>Connected <${State} of="present" /></h2><p>${seen(device.environment)}</p><${Measure} device=${device} /></section>`
       : html`<section><p>On the device, with Python 3.11 or newer. It only calls out; nothing has to reach it.</p>
       ${made ? html`<label>address of this service as the device sees it <input value=${address} onInput=${(e) => setAddress(e.target.value)} /></label>
-        ${lines.map((text) => html`<div class="line"><pre>${text}</pre><${Copy} text=${text} /></div>`)}<p role="timer">${left > 0 ? `The token works once, for another ${duration(left)}. It is shown here only.` : "The token is too old; make another."}</p>
+        ${lines.map((text) => html`<div class="line"><pre tabindex="0">${text}</pre><${Copy} text=${text} /></div>`)}<p role="timer">${left > 0 ? `The token works once, for another ${duration(left)}. It is shown here only.` : "The token is too old; make another."}</p>
         <p role="status">waiting for the agent…</p>` : null}<button class=${made ? "" : "main"} disabled=${state.busy} onClick=${run}>${made ? "Make another token" : "Show me the two lines"}</button>
       <${Trouble} error=${state.error} /><${Teach} command=${`bespoke devices enrol ${name}`} method="POST" path=${`${path}/enrolments`} /></section>`}`;
 }

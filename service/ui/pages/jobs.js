@@ -45,7 +45,7 @@ export function Job({ id }) {
     <${Steps} events=${events} />${job.error ? html`<${Broken} job=${job} />` : null}<${Result} job=${job} />
     ${active ? html`<${Cancel} id=${id} />` : null}<${Name} job=${job} />
     <section><h2>What happened</h2><${Events} id=${id} events=${events} /></section>
-    <section><h2>What was asked for</h2><pre>${JSON.stringify(request.request, null, 2)}</pre><${Teach} command=${`bespoke jobs show ${id}`} path=${`jobs/${id}`} /></section>`;
+    <section><h2>What was asked for</h2><pre tabindex="0">${JSON.stringify(request.request, null, 2)}</pre><${Teach} command=${`bespoke jobs show ${id}`} path=${`jobs/${id}`} /></section>`;
 }
 
 /** Steps as a line: done (seconds), reused, running. */

@@ -45,7 +45,7 @@ export function Model({ id }) {
     ${job?.result?.matrix ? html`<section><${Matrix} of=${job.result.matrix} /></section>` : null}
     <section><h2>How to run it</h2><${Snippet} card=${card} /></section>
     <section><h2>Where it comes from</h2><p>Job <${Id} of=${card.job_id} href=${link(["jobs", card.job_id])} /> · supernet <${Id} of=${card.provenance.supernet_id} href=${link(["supernets", card.provenance.supernet_id])} /> · table <${Id} of=${latency.table_id} /></p>
-      <details><summary>the whole card</summary><pre>${JSON.stringify(card, null, 2)}</pre></details><${Teach} command=${`bespoke models show ${id}`} path=${`models/${id}`} /></section><${Keep} id=${id} named=${named} />`;
+      <details><summary>the whole card</summary><pre tabindex="0">${JSON.stringify(card, null, 2)}</pre></details><${Teach} command=${`bespoke models show ${id}`} path=${`models/${id}`} /></section><${Keep} id=${id} named=${named} />`;
 }
 
 function Elsewhere({ id, picture, devices }) {
@@ -70,7 +70,7 @@ function Download({ card }) {
 
 function Snippet({ card }) {
   const text = `import numpy, onnxruntime\n\nsession = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])\nfeed = session.get_inputs()[0]  # ${card.accuracy.dataset}, as its data set prepares it: float32, N x C x H x W\nimages = numpy.zeros([d if isinstance(d, int) else 1 for d in feed.shape], numpy.float32)\nlogits = session.run(None, {feed.name: images})[0]\nprint(logits.argmax(axis=1))\n`;
-  return html`<div class="line"><pre>${text}</pre><${Copy} text=${text} /></div>`;
+  return html`<div class="line"><pre tabindex="0">${text}</pre><${Copy} text=${text} /></div>`;
 }
 
 function Keep({ id, named }) {
