@@ -39,7 +39,7 @@ def profile(
 ) -> None:
     """Measure this machine: its operators one by one, then whole networks to calibrate their sum.
 
-    Only what the table lacks is measured, so a second run returns at once. Keep other programs quiet meanwhile.
+    Only what the table lacks is measured, so a second run returns at once. A busy machine only takes longer.
 
     Examples:
 
