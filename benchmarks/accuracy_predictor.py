@@ -17,10 +17,10 @@ import numpy as np
 
 from benchmarks.environment import environment
 from latency_tables.dense import Array, Genes
-from supernets.accuracy import AccuracyPredictor, kendall_tau, rmse
-from supernets.accuracy_choice import score_in_rounds
-from supernets.accuracy_refinement import refine
-from supernets.scores import read_scores
+from supernets.accuracy.choice import score_in_rounds
+from supernets.accuracy.predictor import AccuracyPredictor, kendall_tau, rmse
+from supernets.accuracy.refinement import refine
+from supernets.accuracy.scores import read_scores
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 

@@ -22,7 +22,7 @@ from benchmarks.environment import environment
 from benchmarks.latency_files import Latencies, add_arguments, chosen, read
 from benchmarks.new_device import pick
 from latency_tables.dense import Array
-from latency_tables.transfer import transfer
+from latency_tables.prediction.transfer import transfer
 from supernets.search.measured import ROUNDS, Choice, Measured, Reading, Readings, settle
 
 BUDGETS = (0.1, 0.3, 0.5, 0.7, 0.9)

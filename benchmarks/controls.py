@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from benchmarks.environment import environment
-from supernets.controls import run_controls
 from supernets.data.catalog import load_dataset
-from supernets.report import as_json, write_report
+from supernets.experiments.controls import run_controls
+from supernets.experiments.report import as_json, write_report
 from supernets.spaces.catalog import space_named
 from supernets.training.catalog import RECIPES, recipe_named
 from supernets.training.recipe import Recipe

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from benchmarks.environment import environment
-from supernets.checkpoints import from_published
-from supernets.elastic.network import Supernet
+from supernets.cut_out import cut_out, fold_batch_norm
+from supernets.network import Supernet
+from supernets.published_weights import from_published
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.published import architecture_from_lists
 from supernets.spaces.space import Space
-from supernets.subnet import cut_out, fold_batch_norm
 
 SPACE_NAMES = {"ofa-mbv3-w1.0": "ofa-mbv3", "ofa-proxyless-w1.3": "ofa-proxyless"}
 

@@ -17,15 +17,15 @@ import numpy as np
 from benchmarks.environment import environment
 from supernets.data.catalog import load_dataset
 from supernets.data.splits import Dataset
-from supernets.elastic.network import Supernet
-from supernets.evaluation import Evaluator, score
-from supernets.search import exact
-from supernets.search.gate_job import gate_settings, steps_per_epoch, train_gates
+from supernets.network import Supernet
+from supernets.search.exact import strategy as exact
+from supernets.search.gradient.gate_job import gate_settings, steps_per_epoch, train_gates
 from supernets.search.likely import most_probable
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
 from supernets.training.catalog import recipe_named
+from supernets.training.evaluation import Evaluator, score
 from supernets.training.job import WEIGHTS, Job, load_supernet, train
 
 

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.environment import environment
-from supernets.elastic.network import Supernet
-from supernets.search.distribution import Pair
-from supernets.search.gates import GatedPath
+from supernets.network import Supernet
+from supernets.search.gradient.distribution import Pair
+from supernets.search.gradient.gates import GatedPath
 from supernets.spaces.catalog import space_named
 
 

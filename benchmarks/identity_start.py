@@ -18,13 +18,13 @@ import torch
 
 from benchmarks.environment import environment
 from supernets.data.catalog import load_dataset
-from supernets.elastic.network import Supernet
-from supernets.evaluation import Evaluator
+from supernets.network import Supernet
 from supernets.spaces.catalog import space_named
 from supernets.training.catalog import RECIPES, recipe_named
+from supernets.training.evaluation import Evaluator
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase
-from supernets.tuning import alone
+from supernets.training.tuning import alone
 
 STARTS = ("random", "identity")
 

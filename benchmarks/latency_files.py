@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_tables.dense import Array
-from latency_tables.transfer import Prior
+from latency_tables.prediction.transfer import Prior
 
 Labels = npt.NDArray[np.int64]
 

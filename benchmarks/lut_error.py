@@ -27,17 +27,17 @@ from benchmarks.environment import environment
 from latency_tables.agent.environment import load
 from latency_tables.agent.loop import SENTINEL, SENTINEL_COPIES, Options
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
-from latency_tables.calibration import Calibration
 from latency_tables.dense import Array
-from latency_tables.doubt import combined, unsettled
 from latency_tables.measurement import Context, Measurement
+from latency_tables.measuring.doubt import combined, unsettled
+from latency_tables.measuring.profiling import Reading
+from latency_tables.measuring.speed import Speed, factors, spread
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks
-from latency_tables.profiling import Reading
-from latency_tables.refine import refine
-from latency_tables.speed import Speed, factors, spread
+from latency_tables.prediction.calibration import Calibration
+from latency_tables.prediction.refine import refine
 from latency_tables.table import LatencyTable
-from supernets.export import export_operators, join_networks
+from supernets.delivery.export import export_operators, join_networks
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, dense_from, lower

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.environment import environment
 from benchmarks.latency_files import Latencies, add_arguments, chosen, read
 from latency_tables.dense import Array
-from latency_tables.transfer import Prior, choose_networks, transfer
+from latency_tables.prediction.transfer import Prior, choose_networks, transfer
 
 CANDIDATES = 1000
 CONFIDENCE = 0.95

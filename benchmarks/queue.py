@@ -17,7 +17,7 @@ from sqlalchemy import select, text, update
 from benchmarks.environment import environment
 from service.db import jobs as job_rows
 from service.db.models import Job
-from service.jobs import JobState
+from service.jobs.transitions import JobState
 from tests.reliability.machinery import postgres
 from tests.reliability.machinery.lab import Lab
 from tests.reliability.test_e_overload import fill

@@ -21,9 +21,9 @@ import numpy as np
 from benchmarks.environment import environment
 from benchmarks.lut_error import Bench, Profile, sample
 from latency_tables.agent.environment import load
+from latency_tables.measuring.speed import factors
 from latency_tables.operators import Operator
-from latency_tables.speed import factors
-from supernets.export import export_operators, join_networks
+from supernets.delivery.export import export_operators, join_networks
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators
 

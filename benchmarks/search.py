@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks.environment import environment
 from latency_tables.dense import Array, DenseTable, Genes
-from supernets.search import evolution, exact
+from supernets.search import evolution
+from supernets.search.exact import strategy as exact
 from supernets.search.feasible import Repair
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.catalog import space_named

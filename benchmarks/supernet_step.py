@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from benchmarks.environment import environment
 from supernets.data.splits import Dataset, Split
-from supernets.elastic.network import Supernet
+from supernets.network import Supernet
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.loop import Trainer

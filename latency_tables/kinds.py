@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_tables.dense import Array
-from latency_tables.least_squares import nonnegative
 from latency_tables.operators import Operator
+from latency_tables.prediction.least_squares import nonnegative
 
 LEAST_MEMBERS: Final = 8
 MOST_FITTED: Final = 20_000  # of a larger table an even sample

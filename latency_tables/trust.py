@@ -20,8 +20,8 @@ import numpy.typing as npt
 from latency_tables.dense import Array
 from latency_tables.kinds import Effect, compare_within_kinds
 from latency_tables.measurement import Measurement
+from latency_tables.measuring.speed import CLEARLY, MOST_LOAD, Speed
 from latency_tables.operators import Operator
-from latency_tables.speed import CLEARLY, MOST_LOAD, Speed
 from latency_tables.table import LatencyTable
 
 Severity = Literal["review", "warning"]

@@ -13,7 +13,7 @@ def main() -> int:
     if missing is not None:
         sys.stderr.write(f"bespoke: {missing}\n")
         return 2
-    from service.serving import main as serve  # noqa: PLC0415 - it cannot even be loaded on such a system
+    from service.http.serving import main as serve  # noqa: PLC0415 - it cannot even be loaded on such a system
 
     return serve()
 

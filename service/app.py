@@ -14,10 +14,10 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
 from latency_tables.errors import BespokeError
-from service.compression import CompressedReads
-from service.errors import on_error, register_names
-from service.gateway import Gateway
-from service.guard import GuardedRoute
+from service.http.compression import CompressedReads
+from service.http.errors import on_error, register_names
+from service.http.gateway import Gateway
+from service.http.guard import GuardedRoute
 from service.routes.catalog import ROUTERS
 from service.schemas.problem import ProblemDocument
 from service.settings import Settings

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from latency_tables.errors import BespokeError
-from service.registration import registered
+from service.dataset_names import registered
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 

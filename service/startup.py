@@ -15,17 +15,17 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from latency_tables.errors import BespokeError
 from service.artifacts import ArtifactStore
-from service.auth import SCOPES, Authenticator, create_key, digest_of, kind_of
 from service.bulletin import Bulletin
 from service.db import jobs as job_rows
 from service.db import keys as key_rows
 from service.db.migrate import upgrade
 from service.db.session import create_db_engine, session_factory
-from service.dependencies import Services
-from service.gathering import Gathered
-from service.job_queue import JobQueue
-from service.limits import Limiter
-from service.pricing import PriceBook
+from service.devices.pricing import PriceBook
+from service.http.auth import SCOPES, Authenticator, create_key, digest_of, kind_of
+from service.http.dependencies import Services
+from service.http.limits import Limiter
+from service.jobs.polls import Gathered
+from service.jobs.queue import JobQueue
 from service.settings import Settings
 
 _PREFIX: Final = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]{1,100}){0,8}", re.ASCII)

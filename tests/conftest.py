@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
-# Threads that wait must not spin: tests start many processes on few cores (worker/child.py says the same of children).
+# Threads that wait must not spin: tests start many processes on few cores (worker/compute/child.py says the same of children).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Tests run beside each other, so no agent finds a quiet device: it need not look for one as long as it does for users.
@@ -90,7 +90,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _migrate(url: str) -> None:
     from service.db.migrate import upgrade
     from service.db.session import create_db_engine
-    from service.job_queue import migrate_engine_tables
+    from service.jobs.queue import migrate_engine_tables
 
     engine = create_db_engine(url)
     upgrade(engine)

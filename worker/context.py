@@ -23,8 +23,8 @@ from latency_tables.errors import JobConflict
 from service.artifacts import ArtifactStore
 from service.db.models import Job, StepResult
 from service.failpoints import failpoint
-from service.jobs import JobState, add_event, move, record_progress
-from service.problems import document
+from service.http.problems import document
+from service.jobs.transitions import JobState, add_event, move, record_progress
 from service.settings import Settings
 from worker.steps import (
     MAX_CRASHES,

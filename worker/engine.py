@@ -27,8 +27,8 @@ from service.db.migrate import upgrade
 from service.db.models import Job
 from service.db.session import create_db_engine, session_factory
 from service.failpoints import failpoint
-from service.job_queue import APPLICATION, JOBS, SERIALIZER, TRAINING, WORKFLOWS, JobQueue
-from service.jobs import ACTIVE, ENDED, JobState, add_event, crashes, move
+from service.jobs.queue import APPLICATION, JOBS, SERIALIZER, TRAINING, WORKFLOWS, JobQueue
+from service.jobs.transitions import ACTIVE, ENDED, JobState, add_event, crashes, move
 from service.settings import Settings
 from worker.context import JobRun, WorkerContext, hand_back, quarantine_problem
 from worker.liveness import Liveness, new_worker_id

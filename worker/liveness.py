@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from latency_tables.errors import JobConflict
 from service.artifacts import ArtifactStore
 from service.db.models import Job, Worker, now
-from service.jobs import JobState, move
+from service.jobs.transitions import JobState, move
 from service.settings import Settings
 from worker.steps import TRANSIENT
 from worker.upkeep import TIDY_S, forget_happenings, prune, sweep_files, sweep_trainings

@@ -12,8 +12,8 @@ from typing import Any, Final
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
-from latency_tables import speed
-from latency_tables.speed import Speed
+from latency_tables.measuring import speed
+from latency_tables.measuring.speed import Speed
 from service.artifacts import register
 from service.db.models import AgentSession, MeasurementTask, new_id, now
 from service.db.states import TaskKind, TaskState

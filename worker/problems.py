@@ -1,4 +1,4 @@
-"""Errors of a job as problem objects (RFC 9457), for `error` of a failed job, by the table of `service.problems`."""
+"""Errors of a job as problem objects (RFC 9457), for `error` of a failed job, by the table of `service.http.problems`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from latency_tables.errors import BespokeError
-from service import problems
+from service.http import problems
 from worker.steps import StepFailed
 
 _INTERNAL: Final = (

@@ -70,7 +70,7 @@ def _measure(job: dict[str, Any], progress: Callable[[float], None]) -> dict[str
     from latency_tables.agent.runtimes.catalog import runtime_named  # noqa: PLC0415
     from latency_tables.agent.runtimes.runtime import Opened  # noqa: PLC0415
     from latency_tables.agent.runtimes.setup import Setup  # noqa: PLC0415
-    from latency_tables.profiling import MonotonicClock, Settings, measure  # noqa: PLC0415
+    from latency_tables.measuring.profiling import MonotonicClock, Settings, measure  # noqa: PLC0415
 
     generator = np.random.default_rng(job["seed"])
     setup = Setup.from_dict(job["setup"])

@@ -26,7 +26,7 @@ from latency_tables.agent.runner import Limits
 from latency_tables.agent.runtimes.catalog import RUNTIMES
 from latency_tables.agent.runtimes.setup import PRECISIONS, Setup, options_from
 from latency_tables.agent.state import StateFolder
-from latency_tables.profiling import Settings
+from latency_tables.measuring.profiling import Settings
 
 EXIT_CODES: Final = {SessionClosed: 3, DeviceChanged: 4, HostileServer: 5, RefusedGraph: 6, BusyDevice: 7, UnusableRuntime: 8}
 """1 for every other AgentError; 130 when interrupted."""

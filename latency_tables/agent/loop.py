@@ -28,7 +28,7 @@ from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.runtimes.probe import Found, found
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import State, StateFolder
-from latency_tables.profiling import Reading, Settings
+from latency_tables.measuring.profiling import Reading, Settings
 
 PLAN_LIMIT: Final = 500
 POST_ITEMS: Final = 100

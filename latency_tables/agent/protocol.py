@@ -10,7 +10,7 @@ from typing import Any, Final
 from latency_tables.agent.graph import MAX_BYTES
 from latency_tables.agent.problems import HostileServer
 from latency_tables.agent.runner import Measured
-from latency_tables.profiling import Reading
+from latency_tables.measuring.profiling import Reading
 
 OPERATOR: Final = "operator"
 KINDS: Final = (OPERATOR, "network", "verify")

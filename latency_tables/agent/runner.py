@@ -20,8 +20,8 @@ from latency_tables.agent.problems import MeasuringFailed
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.errors import InvalidMeasurement
 from latency_tables.measurement import Measurement
-from latency_tables.profiling import Reading, Settings
-from latency_tables.suspension import Suspensions
+from latency_tables.measuring.profiling import Reading, Settings
+from latency_tables.measuring.suspension import Suspensions
 
 SUSPENDED: Final = "suspended"
 

@@ -1,0 +1,1 @@
+"""The files that latency tables come in and go out as; `catalog` names them all."""

@@ -34,8 +34,8 @@ def doctor(
 
     [cyan]bespoke --data-dir /srv/bespoke doctor --sweep-hours 48[/]
     """
-    from service.doctor import ERROR, sweep
-    from service.doctor import doctor as examine
+    from service.local.doctor import ERROR, sweep
+    from service.local.doctor import doctor as examine
     from service.settings import read_settings
 
     settings = read_settings(current().data_dir)

@@ -56,7 +56,7 @@ def list_jobs() -> None:
     from sqlalchemy import select
 
     from service.db.models import Job
-    from service.jobs import JobState
+    from service.jobs.transitions import JobState
 
     with _session() as session:
         jobs = session.scalars(select(Job).where(Job.state == JobState.QUARANTINED).order_by(Job.ended_at)).all()
@@ -70,7 +70,7 @@ def list_jobs() -> None:
 @app.command()
 def requeue(job_id: JobId) -> None:
     """Queue a job again. It may crash three more times before it is back here."""
-    from service.job_queue import JobQueue
+    from service.jobs.queue import JobQueue
 
     queue = JobQueue(_settings().resolved_database_url)
     try:
@@ -84,7 +84,7 @@ def requeue(job_id: JobId) -> None:
 @app.command()
 def delete(job_id: JobId) -> None:
     """Forget a quarantined job and all its events."""
-    from service.jobs import delete_quarantined
+    from service.jobs.transitions import delete_quarantined
 
     with _session() as session:
         delete_quarantined(session, _job(session, job_id))

@@ -13,7 +13,7 @@ from service.cli.jobs import print_job
 from service.cli.screen import age, as_json, errors, follow, grid, percent, say
 
 if TYPE_CHECKING:
-    from service.importing import Scored
+    from service.local.importing import Scored
     from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Train, import, show and compare supernets.")
@@ -119,7 +119,7 @@ def import_checkpoint(
 
     Example: [cyan]bespoke supernets import flowers.pth --space ofa-mbv3 --classes 102 --dataset flowers --weights ema[/]
     """
-    from service.importing import import_supernet, register_scores
+    from service.local.importing import import_supernet, register_scores
 
     settings = local_settings()
     made = import_supernet(settings, file, space, form, dataset, classes=classes, weights=weights)
@@ -146,7 +146,7 @@ def register_accuracies(
 
     Example: [cyan]bespoke supernets scores ofa_mbv3_imagenet_top1.csv.gz --supernet sup_5f...[/]
     """
-    from service.importing import register_scores
+    from service.local.importing import register_scores
 
     _say_scored(register_scores(local_settings(), file, supernet, networks, seed))
 
@@ -179,7 +179,7 @@ def report(
 
     [cyan]bespoke supernets report sup_5f... --tune-epochs 5[/]  what a short fine-tuning of each network brings
     """
-    from service.reporting import report_supernet
+    from service.local.reporting import report_supernet
 
     files, text = report_supernet(
         local_settings(),

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.db.models import AgentPost, AgentSession, Enrolment, Job, MeasurementTask, new_id, now
 from service.db.states import TaskKind, TaskState
-from service.jobs import ACTIVE
+from service.jobs.transitions import ACTIVE
 
 SENTINEL = TaskKind.SENTINEL
 

@@ -24,7 +24,7 @@ from service.db.models import (
     new_id,
 )
 from service.db.states import JobKind
-from service.jobs import ACTIVE
+from service.jobs.transitions import ACTIVE
 
 _NODES, _SESSION = "nodes_by_provider", "nodes_session"
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from service.db.models import AgentSession, Job, JobEvent, Model, Worker, now
 from service.db.states import JobKind
-from service.jobs import JobState
+from service.jobs.transitions import JobState
 from service.settings import Settings
 from service.telemetry import Telemetry
 

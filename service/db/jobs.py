@@ -1,4 +1,4 @@
-"""Queries about jobs, delivered models and answered requests. What changes a job's state is in `service.jobs`."""
+"""Queries about jobs, delivered models and answered requests. What changes a job's state is in `service.jobs.transitions`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from service.db.models import Artifact, Device, IdempotencyKey, Job, MeasurementTask, Model, now
 from service.db.states import JobKind
-from service.jobs import ACTIVE, JobState
+from service.jobs.transitions import ACTIVE, JobState
 
 Cursor = tuple[datetime, str]
 KEPT: Final = timedelta(hours=24)

@@ -192,7 +192,7 @@ class Supernet(Base):
 
 
 class Job(Base):
-    """A job. Only `service.jobs.move` writes `state`; `cancel_asked_at` is a field, not a state."""
+    """A job. Only `service.jobs.transitions.move` writes `state`; `cancel_asked_at` is a field, not a state."""
 
     __tablename__ = "jobs"
     __table_args__ = (

@@ -1,4 +1,4 @@
-"""Every state and kind that a row may have, one sentence each. The job's state is `service.jobs.JobState`.
+"""Every state and kind that a row may have, one sentence each. The job's state is `service.jobs.transitions.JobState`.
 
 Their values stand in databases and answers: a new one may be added, none may be renamed.
 """

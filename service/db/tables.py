@@ -18,7 +18,7 @@ from service.db.devices import pinned_by
 from service.db.happenings import tell
 from service.db.models import Device, Job, Model, Table, TableRow, new_id, now
 from service.db.states import JobKind, TableState
-from service.jobs import ACTIVE
+from service.jobs.transitions import ACTIVE
 
 READY: Final = TableState.READY
 NEEDS_REVIEW: Final = TableState.NEEDS_REVIEW

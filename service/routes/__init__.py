@@ -1,0 +1,1 @@
+"""One router a subject; each checks, asks the rooms below, and answers."""

@@ -15,13 +15,13 @@ from starlette.responses import Response
 
 from latency_tables.errors import InvalidMeasurement
 from latency_tables.measurement import Context
-from service.auth import AGENT_SCOPE, PUBLIC, Identity, digest_of, kind_of, new_secret
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
 from service.db.models import AgentSession, Device, Enrolment, MeasurementTask, now
-from service.dependencies import Caller, Service
-from service.errors import Problem, error, invalid, not_found
-from service.guard import AGENT_POST, JSON, GuardedRoute, needs, unauthenticated
+from service.http.auth import AGENT_SCOPE, PUBLIC, Identity, digest_of, kind_of, new_secret
+from service.http.dependencies import Caller, Service
+from service.http.errors import Problem, error, invalid, not_found
+from service.http.guard import AGENT_POST, JSON, GuardedRoute, needs, unauthenticated
 from service.schemas.agent import (
     Accepted,
     EnrolIn,

@@ -14,17 +14,17 @@ from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Job, NetworkMeasurement
 from service.db.states import JobKind
-from service.dependencies import Caller, Service, Services
-from service.errors import Problem, not_found
-from service.guard import JSON, GuardedRoute, needs
-from service.pricing import space_of
+from service.devices.pricing import space_of
+from service.http.dependencies import Caller, Service, Services
+from service.http.errors import Problem, not_found
+from service.http.guard import JSON, GuardedRoute, needs
+from service.jobs.submission import once, request_digest, submit
 from service.routes.devices import device_of
 from service.routes.jobs import job_view
 from service.routes.supernets import IdempotencyKey
 from service.schemas.devices import CheckIn, NetworkList, NetworkView
 from service.schemas.jobs import JobView
 from service.schemas.strict import Short
-from service.submission import once, request_digest, submit
 from supernets.spaces.space import Space
 
 router = APIRouter(route_class=GuardedRoute, tags=["measuring"])

@@ -9,13 +9,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from service.contexts import refuse_unservable
 from service.db import devices as device_rows
 from service.db.models import Device
-from service.dependencies import Caller, Service, Services, page
-from service.device_view import device_view, device_views
-from service.errors import Problem, not_found
-from service.guard import JSON, GuardedRoute, needs
+from service.devices.contexts import refuse_unservable
+from service.devices.view import device_view, device_views
+from service.http.dependencies import Caller, Service, Services, page
+from service.http.errors import Problem, not_found
+from service.http.guard import JSON, GuardedRoute, needs
 from service.schemas.devices import DeviceIn, DeviceList, DevicePatch, DeviceView
 from service.schemas.strict import Name, PageSize
 

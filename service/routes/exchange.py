@@ -12,12 +12,12 @@ from sqlalchemy.exc import IntegrityError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.auth import Identity
-from service.dependencies import Caller, Service, Services
-from service.device_view import device_view
-from service.errors import Problem
-from service.exchange import read_device, store_device, write_device
-from service.guard import DEVICE_FILE, GuardedRoute, needs
+from service.devices.exchange import read_device, store_device, write_device
+from service.devices.view import device_view
+from service.http.auth import Identity
+from service.http.dependencies import Caller, Service, Services
+from service.http.errors import Problem
+from service.http.guard import DEVICE_FILE, GuardedRoute, needs
 from service.routes.devices import device_of
 from service.schemas.devices import DeviceView
 from service.schemas.exchange import DeviceFile

@@ -12,11 +12,11 @@ from fastapi.sse import format_sse_event
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.auth import Identity
 from service.bulletin import Bulletin, Told
-from service.dependencies import Caller, Service
-from service.event_stream import IDENTITY_S, PING_S, EventStream, still_admitted
-from service.guard import GuardedRoute, needs
+from service.http.auth import Identity
+from service.http.dependencies import Caller, Service
+from service.http.event_stream import IDENTITY_S, PING_S, EventStream, still_admitted
+from service.http.guard import GuardedRoute, needs
 from service.schemas.happenings import HappeningList, HappeningView
 from service.schemas.strict import Position
 

@@ -11,10 +11,10 @@ from prometheus_client import generate_latest
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from service.auth import PUBLIC
 from service.db import figures
-from service.dependencies import Caller, Service
-from service.guard import GuardedRoute, needs
+from service.http.auth import PUBLIC
+from service.http.dependencies import Caller, Service
+from service.http.guard import GuardedRoute, needs
 from service.schemas.catalog import Health, Readiness, Status
 from service.startup import ready_checks
 

@@ -11,17 +11,17 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service import jobs as job_states
-from service.auth import Identity
 from service.db import jobs as job_rows
 from service.db.jobs import JobFilter
 from service.db.models import Job, JobEvent
 from service.db.states import JobKind
-from service.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
-from service.errors import not_found
-from service.event_stream import MOST_EVENTS, EventStream, job_events
-from service.guard import JSON, NOTHING, GuardedRoute, needs
-from service.problems import with_code
+from service.http.auth import Identity
+from service.http.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
+from service.http.errors import not_found
+from service.http.event_stream import MOST_EVENTS, EventStream, job_events
+from service.http.guard import JSON, NOTHING, GuardedRoute, needs
+from service.http.problems import with_code
+from service.jobs import transitions as job_states
 from service.schemas.jobs import EventList, EventView, JobList, JobRequest, JobView, Naming, Progress
 from service.schemas.strict import Id, Name, PageSize, Short, Whole
 

@@ -9,13 +9,13 @@ from fastapi import APIRouter
 from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
-from service.auth import SCOPES, TENANT_SCOPES, create_key
 from service.db import browsers as browser_rows
 from service.db import keys as key_rows
 from service.db.models import ApiKey
-from service.dependencies import Caller, Service
-from service.errors import Problem, invalid, not_found
-from service.guard import JSON, GuardedRoute, needs
+from service.http.auth import SCOPES, TENANT_SCOPES, create_key
+from service.http.dependencies import Caller, Service
+from service.http.errors import Problem, invalid, not_found
+from service.http.guard import JSON, GuardedRoute, needs
 from service.schemas.keys import KeyCreated, KeyIn, KeyList, KeyView, TenantCreated, TenantIn, TenantList, TenantView
 
 router = APIRouter(route_class=GuardedRoute, tags=["keys"])

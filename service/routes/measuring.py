@@ -10,14 +10,13 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.calibration import Calibration
 from latency_tables.errors import InvalidArchitecture, InvalidOperator, NoTable, PoorCalibration, TooFewNetworks, UnknownSpace
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks
+from latency_tables.prediction.calibration import Calibration
 from latency_tables.scale import check_networks, check_units, unlike_known
 from latency_tables.trust import check_scale
-from service.auth import REVOKED, digest_of, new_secret
 from service.datasets import known
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
@@ -25,19 +24,20 @@ from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Job, Table, new_id, now
 from service.db.states import JobKind, NetworkSource
-from service.dependencies import Caller, Service, Services
-from service.device_view import calibration_view, interval_of
-from service.errors import Problem, error, invalid
-from service.guard import JSON, NOTHING, GuardedRoute, needs
-from service.pricing import DEFAULT_CONFIDENCE, Fit, networks_of, space_of
+from service.devices.pricing import DEFAULT_CONFIDENCE, Fit, networks_of, space_of
+from service.devices.transfer import SOURCE, Known, known_devices, planned_networks, transferred_table
+from service.devices.view import calibration_view, interval_of
+from service.http.auth import REVOKED, digest_of, new_secret
+from service.http.dependencies import Caller, Service, Services
+from service.http.errors import Problem, error, invalid
+from service.http.guard import JSON, NOTHING, GuardedRoute, needs
+from service.jobs.submission import once, request_digest, submit
 from service.routes.devices import device_of
 from service.routes.jobs import job_view
 from service.routes.supernets import IdempotencyKey
 from service.schemas.devices import EnrolmentView, Probe, ProbePlan, ProbePlanItem, ProbesCreated, ProbesIn, ProfileIn
 from service.schemas.jobs import JobView
 from service.schemas.strict import Name, Whole
-from service.submission import once, request_digest, submit
-from service.transferring import SOURCE, Known, known_devices, planned_networks, transferred_table
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import ref_in
 from supernets.spaces.lowering import dense_from, lower

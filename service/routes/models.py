@@ -15,11 +15,11 @@ from service.db import jobs as job_rows
 from service.db.happenings import tell
 from service.db.jobs import ModelFilter
 from service.db.models import Device, Model, Supernet
-from service.dependencies import Caller, Service, decode_cursor, encode_cursor, page
-from service.errors import Problem, invalid, not_found
-from service.guard import JSON, GuardedRoute, needs
-from service.network_picture import picture
-from service.pricing import space_of
+from service.devices.network_picture import picture
+from service.devices.pricing import space_of
+from service.http.dependencies import Caller, Service, decode_cursor, encode_cursor, page
+from service.http.errors import Problem, invalid, not_found
+from service.http.guard import JSON, GuardedRoute, needs
 from service.routes.devices import device_of
 from service.schemas.jobs import ModelList, ModelNamed, ModelSummary, Naming
 from service.schemas.networks import NetworkPicture

@@ -17,18 +17,18 @@ from service.db import supernets as supernet_rows
 from service.db.models import Job, Supernet
 from service.db.states import JobKind
 from service.db.tables import context_of
-from service.dependencies import Caller, Service, Services
-from service.errors import Problem, error, infeasible, problem_of
-from service.guard import JSON, GuardedRoute, needs
-from service.pricing import Pricing, at_resolutions, space_of
+from service.devices.pricing import Pricing, at_resolutions, space_of
+from service.http.dependencies import Caller, Service, Services
+from service.http.errors import Problem, error, infeasible, problem_of
+from service.http.guard import JSON, GuardedRoute, needs
+from service.jobs.submission import once, request_digest, submit
 from service.routes.jobs import job_view
 from service.routes.supernets import IdempotencyKey, remarks_on, wanted_supernet
 from service.schemas.jobs import JobView
 from service.schemas.searches import Member, SearchIn, Target
-from service.submission import once, request_digest, submit
 from supernets.delivery.catalog import common_delivery, delivery_of
-from supernets.search.budgets import check_limits
 from supernets.search.catalog import STRATEGIES
+from supernets.search.limits import check_limits
 from supernets.search.problem import Constraint
 from supernets.search.restriction import excluded
 from supernets.spaces.space import Space

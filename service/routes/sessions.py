@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service import browsers
-from service.auth import PUBLIC, Identity
-from service.browsers import Opened
 from service.db import browsers as browser_rows
 from service.db.models import ApiKey, BrowserSession, Tenant
-from service.dependencies import Caller, Service, Services
-from service.errors import Problem
-from service.guard import JSON, NOTHING, GuardedRoute, identify, needs, unauthenticated
+from service.http import browsers
+from service.http.auth import PUBLIC, Identity
+from service.http.browsers import Opened
+from service.http.dependencies import Caller, Service, Services
+from service.http.errors import Problem
+from service.http.guard import JSON, NOTHING, GuardedRoute, identify, needs, unauthenticated
 from service.schemas.sessions import LinkView, SessionIn, SessionOpened, SessionView
 
 router = APIRouter(route_class=GuardedRoute, tags=["sessions"])

@@ -9,15 +9,15 @@ from fastapi import APIRouter
 
 from latency_tables.errors import UnknownSpace
 from latency_tables.operators import Operator
-from service.auth import SCOPES
 from service.datasets import Known, listed
 from service.db.models import Supernet
 from service.db.supernets import of_dataset
-from service.dependencies import Caller, Service
-from service.errors import invalid, not_found
-from service.guard import GuardedRoute, needs
-from service.limits import published
-from service.pricing import space_of
+from service.devices.pricing import space_of
+from service.http.auth import SCOPES
+from service.http.dependencies import Caller, Service
+from service.http.errors import invalid, not_found
+from service.http.guard import GuardedRoute, needs
+from service.http.limits import published
 from service.schemas.catalog import (
     DatasetList,
     DatasetVersion,

@@ -16,14 +16,15 @@ from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Supernet
 from service.db.states import JobKind
-from service.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
-from service.errors import Problem, error, invalid, not_found
-from service.front_columns import ALPHABET, architecture_of, gene_text, legend
-from service.guard import JSON, GuardedRoute, needs
-from service.network_picture import picture
-from service.pricing import DEFAULT_CONFIDENCE, Pricing, space_of
+from service.devices.network_picture import picture
+from service.devices.pricing import DEFAULT_CONFIDENCE, Pricing, space_of
+from service.http.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
+from service.http.errors import Problem, error, invalid, not_found
+from service.http.guard import JSON, GuardedRoute, needs
+from service.jobs.submission import once, request_digest, submit
 from service.routes.devices import device_of
 from service.routes.jobs import job_view
+from service.schemas.front_columns import ALPHABET, architecture_of, gene_text, legend
 from service.schemas.jobs import JobView
 from service.schemas.networks import NetworkPicture
 from service.schemas.searches import (
@@ -40,9 +41,8 @@ from service.schemas.searches import (
     SupernetView,
 )
 from service.schemas.strict import Name, PageSize
-from service.submission import once, request_digest, submit
-from supernets.accuracy import HeldOut
-from supernets.accuracy_refinement import from_json, summary
+from supernets.accuracy.predictor import HeldOut
+from supernets.accuracy.refinement import from_json, summary
 from supernets.search.pareto import Front
 from supernets.spaces.catalog import space_named
 from supernets.training.catalog import recipe_named

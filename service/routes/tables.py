@@ -16,15 +16,15 @@ from latency_tables.errors import ContextMismatch
 from latency_tables.formats.catalog import FORMATS, Format
 from latency_tables.measurement import Context
 from latency_tables.table import LatencyTable
-from service.auth import Identity
 from service.db import tables as table_rows
 from service.db.models import Device, Table
-from service.dependencies import Caller, Service, Services
-from service.device_view import table_view
-from service.errors import Problem, error, not_found
-from service.guard import JSON, NOTHING, TABLE, GuardedRoute, needs
-from service.registering import ADD, Incoming, added_to_table_in_use
-from service.registering import register as register_table
+from service.devices.registering import ADD, Incoming, added_to_table_in_use
+from service.devices.registering import register as register_table
+from service.devices.view import table_view
+from service.http.auth import Identity
+from service.http.dependencies import Caller, Service, Services
+from service.http.errors import Problem, error, not_found
+from service.http.guard import JSON, NOTHING, TABLE, GuardedRoute, needs
 from service.routes.devices import device_of
 from service.schemas.devices import AcceptIn, TableCreated, TableList, TableView
 

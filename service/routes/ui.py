@@ -7,10 +7,10 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header
 from starlette.responses import Response
 
-from service.auth import PUBLIC
-from service.errors import not_found
-from service.guard import GuardedRoute, needs
-from service.ui_files import POLICY, ui_files
+from service.http.auth import PUBLIC
+from service.http.errors import not_found
+from service.http.guard import GuardedRoute, needs
+from service.http.ui_files import POLICY, ui_files
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 _HEADERS: Final = {

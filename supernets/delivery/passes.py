@@ -1,6 +1,6 @@
 """From the ONNX file that torch exports to the one that a context asks for: opset, precision, batch size, preprocessing.
 
-Every pass keeps what is computed; `supernets.export.parity` holds the result against torch. Sources: ONNX's operator
+Every pass keeps what is computed; `supernets.delivery.export.parity` holds the result against torch. Sources: ONNX's operator
 changelog. Of the operators that our networks use, only ReduceMean and HardSwish changed between opset 11 and 20.
 """
 

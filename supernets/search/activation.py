@@ -12,7 +12,7 @@ import numpy as np
 from latency_tables.dense import DenseTable
 from latency_tables.errors import InfeasibleBudget
 from latency_tables.operators import Operator
-from supernets.search.bounds import bounds
+from supernets.search.exact.bounds import bounds
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.lowering import dense_from
 from supernets.spaces.space import Space

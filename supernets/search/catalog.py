@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from latency_tables.errors import UnknownStrategy
-from supernets.search import evolution, exact, random_search
+from supernets.search import evolution, random_search
+from supernets.search.exact import strategy as exact
 from supernets.search.problem import Problem, SearchResult
 
 Strategy = Callable[[Problem, np.random.Generator], SearchResult]
@@ -18,7 +19,7 @@ def _exact(problem: Problem, generator: np.random.Generator) -> SearchResult:
 
 
 def _gradient(problem: Problem, generator: np.random.Generator) -> SearchResult:
-    from supernets.search import gradient  # noqa: PLC0415  torch is only loaded by those who ask for it
+    from supernets.search.gradient import strategy as gradient  # noqa: PLC0415  torch is only loaded by those who ask for it
 
     return gradient.solve(problem, generator)
 

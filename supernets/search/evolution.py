@@ -13,7 +13,7 @@ import numpy as np
 
 from latency_tables.dense import Array, Genes
 from latency_tables.errors import InvalidSearch
-from supernets.search import exact
+from supernets.search.exact import strategy as exact
 from supernets.search.feasible import Repair
 from supernets.search.pareto import Front, Indices, nondominated
 from supernets.search.problem import Problem, SearchResult, ranked

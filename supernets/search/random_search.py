@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from supernets.search import exact
+from supernets.search.exact import strategy as exact
 from supernets.search.feasible import Repair
 from supernets.search.problem import Problem, SearchResult, ranked
 

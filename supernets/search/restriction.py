@@ -15,7 +15,7 @@ import numpy as np
 from latency_tables.dense import Array, DenseTable
 from latency_tables.errors import InfeasibleBudget, InvalidSearch
 from latency_tables.table import LatencyTable
-from supernets.search.bounds import bounds
+from supernets.search.exact.bounds import bounds
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.architecture import Choice
 from supernets.spaces.lowering import dense_from, known_latency

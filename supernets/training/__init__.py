@@ -1,0 +1,1 @@
+"""Training: recipes, the loop, checkpoints, processes, and the evaluation of sub-networks."""

@@ -1,7 +1,7 @@
 """Batch-norm recalibration: the statistics of a supernet are wrong for every sub-network (Once-for-All, section 3.3).
 
 Once-for-All averages the statistics of batches of 200; here they are those of one batch of all calibration samples,
-which is the same estimate with less noise, and lets evaluation share the work (see `supernets.evaluation`).
+which is the same estimate with less noise, and lets evaluation share the work (see `supernets.training.evaluation`).
 """
 
 from __future__ import annotations

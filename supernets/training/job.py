@@ -19,7 +19,7 @@ from supernets.training.files import sha256_of
 from supernets.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from supernets.elastic.network import Supernet
+    from supernets.network import Supernet
     from supernets.training.loop import Progress
 
 WEIGHTS = "supernet.safetensors"
@@ -132,7 +132,7 @@ def load_supernet(weights: Path | bytes, space: Space) -> Supernet:
     from safetensors import SafetensorError  # noqa: PLC0415 - torch only where it trains
     from safetensors.torch import load, load_file  # noqa: PLC0415
 
-    from supernets.elastic.network import Supernet  # noqa: PLC0415
+    from supernets.network import Supernet  # noqa: PLC0415
 
     supernet = Supernet(space)
     try:

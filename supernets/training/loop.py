@@ -19,8 +19,9 @@ from torch import Tensor
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
 from supernets.data.splits import Dataset
-from supernets.elastic.block import start_as_identity
-from supernets.elastic.network import Supernet, shared_blocks
+from supernets.layers.block import start_as_identity
+from supernets.layers.sorting import sort_channels
+from supernets.network import Supernet, shared_blocks
 from supernets.spaces.space import Space
 from supernets.training.augment import augmented
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
@@ -29,7 +30,6 @@ from supernets.training.losses import network_loss
 from supernets.training.parallel import FlatGradients, agreed, average_statistics, rank_and_size, wait_for_all
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
-from supernets.training.sorting import sort_channels
 
 
 @dataclass(frozen=True)

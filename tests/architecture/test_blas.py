@@ -13,7 +13,13 @@ import {module}
 import numpy, threadpoolctl
 print([pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["internal_api"] == "openblas"])
 """
-PROGRAMS = ["service.app", "service.cli.app", "latency_tables.agent.command", "worker.child", "supernets.accuracy"]
+PROGRAMS = [
+    "service.app",
+    "service.cli.app",
+    "latency_tables.agent.command",
+    "worker.compute.child",
+    "supernets.accuracy.predictor",
+]
 
 
 def threads(module: str, **asked: str) -> str:
@@ -29,5 +35,5 @@ def test_linear_algebra_takes_one_thread_unless_asked(module: str) -> None:
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core has one thread")
 def test_more_threads_are_had_by_asking() -> None:
-    found = threads("supernets.accuracy", OPENBLAS_NUM_THREADS="2")
+    found = threads("supernets.accuracy.predictor", OPENBLAS_NUM_THREADS="2")
     assert set(found.strip("[]").split(", ")) <= {"2", ""}

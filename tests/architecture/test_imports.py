@@ -47,7 +47,7 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "search.architecture_updates",
     "search.distribution",
 )
-LOCAL = ("service.importing", "service.reporting")  # commands that an operator runs on the machine itself
+LOCAL = ("service.local.importing", "service.local.reporting")  # commands that an operator runs on the machine itself
 
 
 def modules_of(package: str, but: Sequence[str] = ()) -> list[str]:
@@ -127,7 +127,7 @@ def test_the_import_contracts_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "forbidden"), [("worker", "service"), ("service.importing", "torch"), ("supernets.training", "torch")]
+    ("source", "forbidden"), [("worker", "service"), ("service.local.importing", "torch"), ("supernets.training", "torch")]
 )
 def test_a_broken_contract_is_found(tmp_path: Path, source: str, forbidden: str) -> None:
     settings = tomllib.loads(PYPROJECT.read_text())["tool"]["importlinter"]
@@ -140,7 +140,7 @@ def test_a_broken_contract_is_found(tmp_path: Path, source: str, forbidden: str)
     assert lint_imports(config_filename=str(config), no_cache=True) == 1
 
 
-@pytest.mark.parametrize("module", ["service.app", "service.serving", "service.pricing"])
+@pytest.mark.parametrize("module", ["service.app", "service.http.serving", "service.devices.pricing"])
 def test_the_api_loads_nothing_heavy(module: str) -> None:
     modules, resident_mib = loaded((module,))
     assert not modules & set(HEAVY)

@@ -11,8 +11,8 @@ from latency_tables.operators import Operator
 from supernets.data.catalog import load_digits
 from supernets.delivery.catalog import READERS, Delivery, common_delivery, delivery_of
 from supernets.delivery.description import description_of, preprocessing_of
+from supernets.delivery.export import export_delivered, export_operators, join_networks, onnx_session, parity, random_network
 from supernets.delivery.passes import in_form
-from supernets.export import export_delivered, export_operators, join_networks, onnx_session, parity, random_network
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import lower
 from tests.supernets.test_operator_graphs import one_of_each

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from latency_tables.dense import Chain, StageShape
 from latency_tables.errors import InfeasibleBudget, UnknownStrategy
-from supernets.search import exact
 from supernets.search.catalog import STRATEGIES, solve
+from supernets.search.exact import strategy as exact
 from supernets.search.problem import Constraint, Problem
 from tests.supernets.search.chains import chains, random_table, seeds
 

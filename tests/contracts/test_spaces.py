@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 
 from latency_tables.errors import InvalidArchitecture, UnknownSpace
 from latency_tables.operators import Operator
-from supernets.elastic.network import Supernet
-from supernets.export import export_networks, export_onnx, export_operators, parity, random_network
+from supernets.cut_out import cut_out, fold_batch_norm
+from supernets.delivery.export import export_networks, export_onnx, export_operators, parity, random_network
+from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture, Choice
 from supernets.spaces.catalog import SPACES, ref_in, space_at, space_named
 from supernets.spaces.lowering import all_operators, block_choices, dense_from, lower, stage_sizes
 from supernets.spaces.space import Space
-from supernets.subnet import cut_out, fold_batch_norm
 
 SMALL = [name for name, space in SPACES.items() if max(space.resolutions) <= 32]
 LARGE = [name for name in SPACES if name not in SMALL]

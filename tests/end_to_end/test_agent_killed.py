@@ -20,11 +20,11 @@ from latency_tables.agent.runtimes.probe import found
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import StateFolder
 from latency_tables.measurement import Measurement
+from latency_tables.measuring.profiling import Reading
 from latency_tables.operators import Operator
-from latency_tables.profiling import Reading
 from service.db.models import AgentPost, Job, MeasurementTask
-from service.job_queue import JobQueue
-from service.jobs import JobState, move
+from service.jobs.queue import JobQueue
+from service.jobs.transitions import JobState, move
 from service.settings import Settings
 from supernets.spaces.lowering import all_operators
 from tests.latency_tables.agent.networks import convolution

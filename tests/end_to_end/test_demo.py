@@ -16,7 +16,7 @@ from service.cli.demo import SHARES, Shown, choose_budgets, what_failed
 from service.cli.front import spread
 from service.db.models import MeasurementTask, StepResult, Supernet, Table
 from service.db.session import create_db_engine
-from service.doctor import ERROR, doctor
+from service.local.doctor import ERROR, doctor
 from service.settings import Settings
 
 

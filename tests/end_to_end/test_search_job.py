@@ -9,8 +9,8 @@ from latency_tables.measurement import Context, Measurement
 from latency_tables.table import LatencyTable
 from service.db.models import Device, Model, NetworkMeasurement, Table
 from service.db.tables import publish
-from service.pricing import load_pricing
-from supernets.search.budgets import reachable
+from service.devices.pricing import load_pricing
+from supernets.search.limits import reachable
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import needed_operators
 from tests.worker.installation import Installation

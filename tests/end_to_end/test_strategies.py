@@ -13,12 +13,12 @@ from latency_tables.table import LatencyTable
 from service.cli.matrix import matrix_of, save_matrix
 from service.db import tables
 from service.db.models import Device, StepResult
-from supernets.elastic.network import Supernet
-from supernets.search import exact
+from supernets.network import Supernet
 from supernets.search.catalog import STRATEGIES
+from supernets.search.exact import strategy as exact
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, dense_latency
-from supernets.tuning import alone
+from supernets.training.tuning import alone
 from tests.end_to_end.test_search_job import card_of, search
 from tests.worker.installation import Installation, eventually
 from tests.worker.simulated_agent import SimulatedAgent, register

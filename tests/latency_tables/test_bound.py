@@ -5,8 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 
-from latency_tables.bound import Sessions, conformal, student
-from latency_tables.calibration import Calibration
+from latency_tables.prediction.bound import Sessions, conformal, student
+from latency_tables.prediction.calibration import Calibration
 
 NOISE = 0.015  # of a network within its session
 TRIES = 60

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latency_tables.bound import networks_needed
-from latency_tables.calibration import Calibration
 from latency_tables.errors import InvalidTable, PoorCalibration, TooFewNetworks
+from latency_tables.prediction.bound import networks_needed
+from latency_tables.prediction.calibration import Calibration
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
 

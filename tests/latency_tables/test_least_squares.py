@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
-from latency_tables.least_squares import nonnegative
+from latency_tables.prediction.least_squares import nonnegative
 
 
 @given(st.integers(0, 10_000), st.integers(1, 9), st.integers(0, 20))

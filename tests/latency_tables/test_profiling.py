@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from latency_tables.errors import InvalidMeasurement
-from latency_tables.profiling import MonotonicClock, Settings, measure, repeat_error, summarise, undisturbed_ms
+from latency_tables.measuring.profiling import MonotonicClock, Settings, measure, repeat_error, summarise, undisturbed_ms
 from tests.latency_tables.simulated_device import SimulatedDevice, VirtualClock
 
 TRUE_MS = {f"op{i}": float(v) for i, v in enumerate(np.geomspace(0.05, 8, 12))}

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from latency_tables.calibration import Calibration
 from latency_tables.errors import PoorCalibration
 from latency_tables.measurement import Context, Measurement
-from latency_tables.refine import refine
+from latency_tables.prediction.calibration import Calibration
+from latency_tables.prediction.refine import refine
 from latency_tables.table import LatencyTable
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, dense_from, dense_latency, lower

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from latency_tables.profiling import Settings, measure
-from latency_tables.speed import Speed, factors, spread
+from latency_tables.measuring.profiling import Settings, measure
+from latency_tables.measuring.speed import Speed, factors, spread
 from tests.latency_tables.simulated_device import SimulatedDevice
 
 COPIES = ["sentinel#0", "sentinel#1", "sentinel#2", "sentinel#3"]

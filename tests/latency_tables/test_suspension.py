@@ -2,7 +2,7 @@
 
 import time
 
-from latency_tables.suspension import Suspensions, asleep_ns
+from latency_tables.measuring.suspension import Suspensions, asleep_ns
 
 
 def test_this_machine_is_awake_while_it_computes():

@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr, t
 
-from latency_tables.bound import student_quantile
-from latency_tables.cells import cell_count, cell_groups, cell_index, cell_tables, cell_uses, cell_vector, dense_from_cells
 from latency_tables.errors import PoorCalibration, TooFewNetworks
-from latency_tables.transfer import Prior, choose_networks, transfer
+from latency_tables.prediction.bound import student_quantile
+from latency_tables.prediction.cells import (
+    cell_count,
+    cell_groups,
+    cell_index,
+    cell_tables,
+    cell_uses,
+    cell_vector,
+    dense_from_cells,
+)
+from latency_tables.prediction.transfer import Prior, choose_networks, transfer
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
 

@@ -6,8 +6,8 @@ import pytest
 from latency_tables import trust
 from latency_tables.kinds import work
 from latency_tables.measurement import Context, Measurement
-from latency_tables.profiling import Settings, measure
-from latency_tables.speed import Speed
+from latency_tables.measuring.profiling import Settings, measure
+from latency_tables.measuring.speed import Speed
 from latency_tables.table import LatencyTable
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, dense_latency

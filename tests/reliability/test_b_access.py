@@ -21,9 +21,9 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-from service.auth import SCOPES, digest_of, kind_of, new_secret
 from service.db.models import AgentSession, ApiKey, Artifact, Base, Enrolment, MeasurementTask, Model, Table, new_id, now
-from service.doctor import doctor
+from service.http.auth import SCOPES, digest_of, kind_of, new_secret
+from service.local.doctor import doctor
 from tests.reliability.machinery.lab import REPOSITORY
 from tests.reliability.machinery.live import LiveApi, status_of
 from tests.reliability.machinery.routes import Call, calls
@@ -99,7 +99,7 @@ def test_b02_every_route_asks_for_its_own_scope(shared_api: Api) -> None:
 def test_b02_route_without_a_scope_stops_the_start() -> None:
     from fastapi import APIRouter
 
-    from service.guard import GuardedRoute
+    from service.http.guard import GuardedRoute
 
     router = APIRouter(route_class=GuardedRoute)
     with pytest.raises(RuntimeError, match="declares no scope"):

@@ -34,9 +34,9 @@ from service.artifacts import register
 from service.db import migrate
 from service.db.models import Artifact, IdempotencyKey, Job, JobEvent, Supernet, Worker, new_id, now
 from service.db.session import create_db_engine, session_factory
-from service.doctor import doctor
 from service.failpoints import FAILPOINTS, VARIABLE
-from service.jobs import JobState, add_event, create_job, delete_quarantined
+from service.jobs.transitions import JobState, add_event, create_job, delete_quarantined
+from service.local.doctor import doctor
 from service.settings import Settings
 from tests.reliability.machinery.history import check, journal
 from tests.reliability.machinery.killer import Killer
@@ -340,7 +340,7 @@ def test_c06_eight_processes_race_for_the_same_claims(both_labs: Lab) -> None:
     code = (
         "import sys; from service.db.session import *; from service.db.models import *; from sqlalchemy import select\n"
         "from latency_tables.errors import JobConflict\nfrom worker.engine import claim\n"
-        "from service.jobs import move, JobState\n"
+        "from service.jobs.transitions import move, JobState\n"
         "factory = session_factory(create_db_engine(sys.argv[1])); won = 0\n"
         "for job_id in factory().scalars(select(Job.id).order_by(Job.id)).all():\n"
         "    try:\n"
@@ -926,6 +926,6 @@ def test_c16_backup_of_postgresql_restores(make_lab: Callable[..., Lab], private
 
 
 def test_c12_statuses_that_are_documented_are_the_only_5xx() -> None:
-    from service.problems import PROBLEMS
+    from service.http.problems import PROBLEMS
 
     assert {status for status, _ in PROBLEMS.values() if status >= 500} == {500, 503}

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service.doctor import doctor
-from service.jobs import JobState
+from service.jobs.transitions import JobState
+from service.local.doctor import doctor
 from tests.reliability.machinery.history import check, journal
 from tests.reliability.machinery.lab import Lab, lives
 from tests.reliability.machinery.live import LiveApi

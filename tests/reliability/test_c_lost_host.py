@@ -20,8 +20,8 @@ from sqlalchemy import select, text, update
 
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Worker, now
-from service.job_queue import JOBS, TRAINING
-from service.jobs import JobState, create_job
+from service.jobs.queue import JOBS, TRAINING
+from service.jobs.transitions import JobState, create_job
 from service.settings import Settings
 from tests.reliability.machinery.lab import Lab, freeze, lives
 from tests.reliability.machinery.postgres import PostgresServer

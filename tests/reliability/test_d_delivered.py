@@ -16,16 +16,16 @@ from safetensors.torch import save
 from service.artifacts import register
 from service.db import supernets as supernet_rows
 from service.db.models import now
-from service.jobs import JobState
-from supernets.accuracy import AccuracyPredictor
+from service.jobs.transitions import JobState
+from supernets.accuracy.predictor import AccuracyPredictor
+from supernets.cut_out import cut_out, fold_batch_norm
 from supernets.data.catalog import load_dataset
-from supernets.elastic.network import Supernet
-from supernets.export import export_onnx, parity
+from supernets.delivery.export import export_onnx, parity
+from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES, space_named
 from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space
-from supernets.subnet import cut_out, fold_batch_norm
 from supernets.training.batchnorm import calibration_inputs, recalibrate
 from supernets.training.job import load_supernet
 from tests.reliability.machinery.lab import Lab

@@ -21,8 +21,8 @@ from sqlalchemy import select, update
 from latency_tables.errors import JobConflict, JobEnded
 from service.artifacts import ArtifactStore
 from service.db.models import Artifact, Job, JobEvent, Model, StepResult, Supernet, Table, TableRow, new_id, now
-from service.doctor import doctor, sweep
-from service.jobs import ENDED, TRANSITIONS, JobState, ask_cancel, create_job, move
+from service.jobs.transitions import ENDED, TRANSITIONS, JobState, ask_cancel, create_job, move
+from service.local.doctor import doctor, sweep
 from tests.reliability.machinery.history import journal
 from tests.reliability.machinery.lab import REPOSITORY, Lab
 from tests.service.api import Api, is_problem, search_request, table_rows

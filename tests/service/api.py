@@ -14,9 +14,9 @@ from httpx import Response
 from service.app import create_app
 from service.db import supernets as supernet_rows
 from service.db.models import now
-from service.dependencies import Services
+from service.http.dependencies import Services
 from service.settings import Settings
-from supernets.accuracy import AccuracyPredictor
+from supernets.accuracy.predictor import AccuracyPredictor
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import all_operators
 from supernets.spaces.space import Space

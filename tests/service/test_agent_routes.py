@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import select, update
 
 from service.artifacts import register
-from service.auth import AGENT_SCOPE, PUBLIC
 from service.db.models import AgentSession, Device, Enrolment, MeasurementTask, new_id, now
+from service.http.auth import AGENT_SCOPE, PUBLIC
 from tests.service.api import CONTEXT, Api, is_problem
 from tests.service.test_auth import CALLS, path_of
 

@@ -14,10 +14,10 @@ from fastapi import APIRouter
 from sqlalchemy import text
 
 import service
-from service import auth
-from service.auth import PUBLIC, SCOPES, TENANT_SCOPES
 from service.db.models import Base, new_id, now
-from service.guard import GuardedRoute, needs
+from service.http import auth
+from service.http.auth import PUBLIC, SCOPES, TENANT_SCOPES
+from service.http.guard import GuardedRoute, needs
 from service.routes.catalog import ROUTERS
 from tests.service.api import CONTEXT, SPACE, Api, is_problem, search_request
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from service.db.models import Model, Table, TableRow, new_id, now
-from service.job_queue import JobQueue
+from service.jobs.queue import JobQueue
 from tests.service.api import CONTEXT, SPACE, Api, is_problem, search_request, table_rows
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from latency_tables.calibration import Calibration
+from latency_tables.prediction.calibration import Calibration
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, NetworkMeasurement, Table
-from service.errors import Problem
-from service.exchange import canonical, write_device
+from service.devices.exchange import canonical, write_device
+from service.http.errors import Problem
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import lower
 from tests.service.api import CONTEXT, SPACE, Api, is_problem

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from anyio.to_thread import current_default_thread_limiter
 
-from service.gathering import Gathered
+from service.jobs.polls import Gathered
 
 
 class Source:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from service import jobs as job_states
-from service.auth import Identity
 from service.bulletin import Bulletin
 from service.db import happenings
 from service.db.models import Happening
+from service.http.auth import Identity
+from service.jobs import transitions as job_states
 from service.routes.happenings import _events
 from tests.service.api import Api
 

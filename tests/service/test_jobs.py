@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from latency_tables.errors import JobConflict, JobEnded
 from service.db.models import Job, Tenant, new_id
 from service.db.session import create_db_engine, session_factory
-from service.jobs import (
+from service.jobs.transitions import (
     ENDED,
     TRANSITIONS,
     JobState,

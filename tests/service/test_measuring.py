@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.db.models import Job
-from service.pricing import PriceBook, load_pricing, space_of
+from service.devices.pricing import PriceBook, load_pricing, space_of
 from supernets.spaces.lowering import lower
 from tests.service.api import CONTEXT, SPACE, Api, is_problem, search_request, table_rows
 

@@ -10,7 +10,7 @@ from sqlalchemy import create_engine, inspect, text
 from service.db import migrate
 from service.db.models import Base
 from service.db.session import create_db_engine
-from service.job_queue import migrate_engine_tables
+from service.jobs.queue import migrate_engine_tables
 
 
 def test_migrations_give_the_declared_schema(empty_database_url: str) -> None:

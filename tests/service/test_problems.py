@@ -13,10 +13,10 @@ import pytest
 from latency_tables import errors
 from latency_tables.agent.problems import AgentError
 from latency_tables.errors import BespokeError
-from service import errors as answers
-from service import problems
 from service.client import ClientError
-from service.problems import ERRORS, PROBLEMS, document, kind_of, with_code
+from service.http import errors as answers
+from service.http import problems
+from service.http.problems import ERRORS, PROBLEMS, document, kind_of, with_code
 from tests.architecture.test_imports import LOCAL, modules_of
 from worker.problems import problem_of
 from worker.steps import StepFailed
@@ -56,7 +56,7 @@ def test_every_error_has_a_code_of_its_own_or_of_the_error_it_is_a_case_of() -> 
         if issubclass(e, spoken) or e.__module__.startswith(("service.cli", "service.startup", "service.settings"))
     ]
     without = [e.__qualname__ for e in ours() if kind_of(e).code == "refused" and e not in on_a_screen]
-    assert without == [], "give them a code in service/problems.py"
+    assert without == [], "give them a code in service/http/problems.py"
     assert len(on_a_screen) > 10
 
 

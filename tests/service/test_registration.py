@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.registration import registered
+from service.dataset_names import registered
 from service.settings import Settings, WrongSettings, read_settings, sentences
 
 FAULTS = {

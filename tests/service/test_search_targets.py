@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from service.db.models import Device, Job
-from service.pricing import PriceBook
+from service.devices.pricing import PriceBook
 from tests.service.api import SPACE, Api, is_problem, table_rows
 
 

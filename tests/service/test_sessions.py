@@ -115,7 +115,7 @@ def test_session_ends_with_its_key_its_time_and_by_hand(both: Api) -> None:
     assert ask(both, *ended, "DELETE", "/v1/sessions/current").status_code == 204
     is_problem(ask(both, *ended), 401)
     with both.services.sessions.begin() as session:
-        from service.auth import digest_of
+        from service.http.auth import digest_of
 
         over = update(BrowserSession).where(BrowserSession.cookie_digest == digest_of(timed[0]))
         session.execute(over.values(expires_at=now()))

@@ -13,8 +13,8 @@ import pytest
 from service.db import states
 from service.db.models import Base
 from service.db.states import JobKind, NetworkSource, TableState, TaskKind, TaskState
-from service.job_queue import WORKFLOWS
-from service.jobs import JobState, create_job
+from service.jobs.queue import WORKFLOWS
+from service.jobs.transitions import JobState, create_job
 from tests.service.api import Api, is_problem
 from worker.pipelines.catalog import PIPELINES
 

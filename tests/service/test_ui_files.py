@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import pytest
 
-from service.ui_files import POLICY, ui_files
+from service.http.ui_files import POLICY, ui_files
 from tests.service.api import Api, is_problem
 
 FOLDER = files("service") / "ui"

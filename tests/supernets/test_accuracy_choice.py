@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from supernets.accuracy import AccuracyPredictor, rmse, to_score
-from supernets.accuracy_choice import ROUNDS, choose_next, most_telling, score_in_rounds
-from supernets.additive_prior import cells, posterior, prior_loadings
+from supernets.accuracy.choice import ROUNDS, choose_next, most_telling, score_in_rounds
+from supernets.accuracy.predictor import AccuracyPredictor, rmse, to_score
+from supernets.accuracy.prior import cells, posterior, prior_loadings
 from supernets.spaces.catalog import space_named
 
 SPACE = space_named("digits-mbv3")

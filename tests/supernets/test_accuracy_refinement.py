@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from latency_tables.errors import InvalidPredictor
-from supernets.accuracy import AccuracyPredictor, HeldOut, rmse
-from supernets.accuracy_refinement import (
+from supernets.accuracy.predictor import AccuracyPredictor, HeldOut, rmse
+from supernets.accuracy.prior import cells
+from supernets.accuracy.refinement import (
     Perceptron,
     RefinedScore,
     Refinement,
@@ -19,7 +20,6 @@ from supernets.accuracy_refinement import (
     summary,
     to_json,
 )
-from supernets.additive_prior import cells
 from supernets.spaces.catalog import space_named
 
 SPACE = space_named("digits-mbv3")

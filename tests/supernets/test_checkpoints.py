@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from benchmarks.fidelity import SPACE_NAMES, compare, filled_state, read_vectors
 from latency_tables.errors import InvalidCheckpoint
-from supernets.checkpoints import from_published, load_published, published_keys
-from supernets.elastic.network import Supernet
+from supernets.network import Supernet
+from supernets.published_weights import from_published, load_published, published_keys
 from supernets.spaces.catalog import SPACES
 
 VECTORS = Path(__file__).resolve().parents[3] / "shared" / "data" / "once_for_all_vectors.json.gz"

@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining
-from supernets.accuracy import AccuracyPredictor
-from supernets.controls import alone_recipe, budget_networks, run_controls, unshrunk_recipe
+from supernets.accuracy.predictor import AccuracyPredictor
+from supernets.cut_out import cut_out
 from supernets.data.splits import Dataset, Split
-from supernets.elastic.network import Supernet
-from supernets.report import as_json, as_markdown, write_report
+from supernets.experiments.controls import alone_recipe, budget_networks, run_controls, unshrunk_recipe
+from supernets.experiments.report import as_json, as_markdown, write_report
+from supernets.network import Supernet
 from supernets.spaces.architecture import Choice
 from supernets.spaces.catalog import SPACES, space_named
 from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space, Stage
-from supernets.subnet import cut_out
 from supernets.training.catalog import recipe_named
 from supernets.training.recipe import Phase, Recipe
-from supernets.tuning import alone, specialised, tune_recipe, tuned
+from supernets.training.tuning import alone, specialised, tune_recipe, tuned
 
 OPTIONS = tuple(Choice(k, e) for k in (3, 5) for e in (2, 3))
 STAGES = (

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from supernets.cut_out import cut_out
 from supernets.data.catalog import load_dataset
-from supernets.elastic.network import Supernet
-from supernets.evaluation import Evaluator, _Walk, evaluate, plain_accuracy, score
+from supernets.network import Supernet
 from supernets.spaces.catalog import space_named
-from supernets.subnet import cut_out
+from supernets.training.evaluation import Evaluator, _Walk, evaluate, plain_accuracy, score
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_logits_equal_those_of_the_network_alone(supernet, dataset):
 def test_samples_in_parts_give_the_same_accuracy(supernet, dataset, monkeypatch):
     architectures = sample(4)
     wanted = Evaluator(supernet, dataset, calibration=200).accuracies(architectures)
-    monkeypatch.setattr("supernets.evaluation.PART_BYTES", 4 * 8 * 8 * 100)
+    monkeypatch.setattr("supernets.training.evaluation.PART_BYTES", 4 * 8 * 8 * 100)
     calls = []
     found = Evaluator(supernet, dataset, calibration=200).accuracies(architectures, lambda *said: calls.append(said))
     assert found == pytest.approx(wanted, abs=1.01 / 360)  # a tie may fall the other way

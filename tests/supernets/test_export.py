@@ -11,8 +11,8 @@ import torch
 
 from latency_tables.errors import ExportFailed
 from latency_tables.operators import Operator
-from supernets.elastic.network import Supernet
-from supernets.export import (
+from supernets.cut_out import cut_out, fold_batch_norm
+from supernets.delivery.export import (
     INPUT,
     OPSET,
     OUTPUT,
@@ -27,10 +27,10 @@ from supernets.export import (
     random_network,
     settled_operator,
 )
-from supernets.export import _finished as finished
+from supernets.delivery.export import _finished as finished
+from supernets.network import Supernet
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import lower
-from supernets.subnet import cut_out, fold_batch_norm
 from tests.supernets.test_subnet import OPERATORS, shake_batch_norm
 
 DIGITS = SPACES["digits-mbv3"]

@@ -6,11 +6,11 @@ import pytest
 from torch import nn
 
 from latency_tables.operators import Operator
-from supernets.export import _canonical, _export, _finished, export_operators, settled_operator
-from supernets.operator_graphs import operator_model
+from supernets.cut_out import fold_batch_norm
+from supernets.delivery.export import _canonical, _export, _finished, export_operators, settled_operator
+from supernets.delivery.operator_graphs import operator_model
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import all_operators
-from supernets.subnet import fold_batch_norm
 
 
 def kinds() -> list[Operator]:

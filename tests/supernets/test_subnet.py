@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from latency_tables.operators import Operator
-from supernets.elastic.network import Supernet
+from supernets.cut_out import PlainNetwork, build_operator, cut_out, fold_batch_norm
+from supernets.network import Supernet
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import all_operators, lower
-from supernets.subnet import PlainNetwork, build_operator, cut_out, fold_batch_norm
 
 DIGITS = SPACES["digits-mbv3"]
 

@@ -8,9 +8,9 @@ from safetensors.torch import save
 from service.artifacts import ArtifactStore
 from service.db.models import Tenant
 from service.db.session import create_db_engine, session_factory
-from service.job_queue import JobQueue
+from service.jobs.queue import JobQueue
 from service.settings import Settings
-from supernets.elastic.network import Supernet
+from supernets.network import Supernet
 from supernets.spaces.catalog import space_named
 from tests.worker.installation import Installation
 from worker.context import WorkerContext

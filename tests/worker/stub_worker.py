@@ -10,7 +10,7 @@ import time
 from latency_tables.errors import ExportFailed
 from service.artifacts import register
 from service.settings import Settings
-from worker.child import Child
+from worker.compute.child import Child
 from worker.pipelines import catalog
 
 TRIES = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.installation import eventually
-from worker.child import Child, scrubbed_environment
+from worker.compute.child import Child, scrubbed_environment
 from worker.steps import ChildCrashed, JobCancelled, StepFailed, WorkerStopping
 
 

@@ -15,11 +15,11 @@ from supernets.spaces.lowering import dense_from
 from tests.worker.runs import events_of, new_run
 from tests.worker.simulated_agent import SimulatedAgent, register
 from tests.worker.test_targets import SPACE, priced_at, pricing
-from worker.choosing import Choosing, Levels
 from worker.context import JobRun
-from worker.model_card import Delivered
-from worker.targets import Target, Wish, solve_target
-from worker.verifying import LEAST_UNCERTAINTY, OnFile, Verification, reading_of
+from worker.pipelines.search.card import Delivered
+from worker.pipelines.search.choose import Choosing, Levels
+from worker.pipelines.search.targets import Target, Wish, solve_target
+from worker.pipelines.search.verify import LEAST_UNCERTAINTY, OnFile, Verification, reading_of
 
 SCORE = dense_from(SPACE, lambda op: np.log1p(op.macs) / 1000)
 WISH = Wish(SPACE, SCORE, "exact", 5)

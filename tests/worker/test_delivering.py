@@ -15,11 +15,11 @@ from service.cli.models import delivery_lines
 from service.cli.run_file import RunFailed, run, run_pictures
 from supernets.data.catalog import load_for
 from supernets.delivery.catalog import Delivery
+from supernets.delivery.export import export_onnx, onnx_session
 from supernets.delivery.feeding import predictions, snippet
-from supernets.elastic.network import Supernet
-from supernets.export import export_onnx, onnx_session
+from supernets.network import Supernet
 from supernets.spaces.catalog import space_named
-from worker import operations
+from worker.compute import operations
 
 CLASSES = ("ant", "bee", "crow", "dog")
 SPACE = space_named("cifar-mbv3").with_classes(len(CLASSES))

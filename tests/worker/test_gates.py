@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from service.db.models import Job, now
-from service.pricing import at_resolutions
+from service.devices.pricing import at_resolutions
 from supernets.spaces.lowering import dense_from
 from tests.worker.runs import events_of, new_run
 from tests.worker.test_targets import SPACE, target
-from worker.gates import Gates
-from worker.laboratory import Laboratory
+from worker.compute.laboratory import Laboratory
+from worker.pipelines.search.gates import Gates
 from worker.steps import JobCancelled
 from worker.upkeep import TRAININGS
 

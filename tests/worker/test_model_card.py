@@ -7,9 +7,9 @@ import pytest
 
 from latency_tables.measurement import Context
 from supernets.spaces.catalog import space_named
-from worker.model_card import Delivered, card_of
+from worker.pipelines.search.card import Delivered, card_of
+from worker.pipelines.search.targets import Target
 from worker.pipelines.train_supernet import ReadySupernet
-from worker.targets import Target
 
 SPACE = space_named("digits-mbv3")
 READY = ReadySupernet("sup_1", SPACE, "digits", "trial", 0, "a" * 64, {})
@@ -50,7 +50,7 @@ def test_a_card_without_a_device_has_no_context_and_no_remark():
 def test_the_card_says_where_it_is_not_known_what_the_runtime_opens(monkeypatch, runtime, told):
     context = Context(runtime, "2.19", "cpu", 1, "float32", 1)
     for part in ("constraints_of", "latency_of", "devices_of"):
-        monkeypatch.setattr(f"worker.model_card.{part}", lambda *_: None)
+        monkeypatch.setattr(f"worker.pipelines.search.card.{part}", lambda *_: None)
     place = SimpleNamespace(context=context, device="board", budget_ms=1.0, pricing=SimpleNamespace(table_facts={}))
     found = card(0.96, places=(place,))
     assert found["context"]["runtime"] == runtime and len(found["file"]["remarks"]) == told

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from supernets import accuracy_refinement
-from supernets.additive_prior import cells
+from supernets.accuracy import refinement as accuracy_refinement
+from supernets.accuracy.prior import cells
 from supernets.spaces.catalog import space_named
 from tests.worker.test_shared_training import DIGEST, context, new_job  # noqa: F401  a fixture
 from worker.pipelines import train_supernet

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from supernets.elastic.block import ElasticBlock
+from supernets.layers.block import ElasticBlock
+from worker.pipelines.search.trainings import TargetTraining
 from worker.steps import StepName, step_digest
-from worker.trainings import TargetTraining
 
 WORKER = Path(__file__).parents[2] / "worker"
 

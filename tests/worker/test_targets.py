@@ -8,26 +8,26 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from latency_tables.calibration import Calibration
 from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget, InvalidSearch
-from service.pricing import Pricing, at_resolutions
-from supernets.accuracy import AccuracyPredictor, HeldOut
-from supernets.accuracy_refinement import RefinedScore, Refinement, StagePairs, _data
-from supernets.search import milp, several
-from supernets.search.budgets import LIMITS, MACS, MEMORY, SIZE, costs_of, reachable
+from latency_tables.prediction.calibration import Calibration
+from service.devices.pricing import Pricing, at_resolutions
+from supernets.accuracy.predictor import AccuracyPredictor, HeldOut
+from supernets.accuracy.refinement import RefinedScore, Refinement, StagePairs, _data
 from supernets.search.catalog import solve
+from supernets.search.exact import milp, several
 from supernets.search.likely import most_probable
+from supernets.search.limits import LIMITS, MACS, MEMORY, SIZE, costs_of, reachable
+from supernets.search.packing import packed_problem, packed_result, unpacked_problem, unpacked_result
 from supernets.search.problem import Constraint, Problem
 from supernets.search.restriction import excluded
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
-from worker.child_process import _detail, _kind
-from worker.operations import OPERATIONS
-from worker.packing import packed_problem, packed_result, unpacked_problem, unpacked_result
-from worker.pipelines.search import _Search
+from worker.compute.child_process import _detail, _kind
+from worker.compute.operations import OPERATIONS
+from worker.pipelines.search.pipeline import _Search
+from worker.pipelines.search.targets import OnDevice, Target, Wish, cross_device, solve_target
 from worker.problems import problem_of
 from worker.steps import StepFailed
-from worker.targets import OnDevice, Target, Wish, cross_device, solve_target
 
 SPACE = space_named("digits-mbv3")
 

@@ -14,7 +14,7 @@ from supernets.training.checkpoint import read_folder
 from supernets.training.job import read_description
 from supernets.training.recipe import Phase, Recipe
 from tests.worker.installation import eventually
-from worker.child import Child
+from worker.compute.child import Child
 from worker.pipelines.train_supernet import threads_each, training_module
 from worker.steps import ChildCrashed, StepFailed, WorkerStopping
 

@@ -8,14 +8,14 @@ import torch
 from safetensors.torch import save
 
 from service.db.models import Artifact, Job, now
-from supernets.elastic.network import Supernet
+from supernets.network import Supernet
 from tests.worker.runs import events_of, new_run
 from tests.worker.test_targets import SPACE, target
-from worker.laboratory import Laboratory
-from worker.model_card import Delivered
-from worker.pipelines.search import _Search
+from worker.compute.laboratory import Laboratory
+from worker.pipelines.search.card import Delivered
+from worker.pipelines.search.pipeline import _Search
+from worker.pipelines.search.tune import FineTuning
 from worker.steps import JobCancelled, StepFailed
-from worker.tuning import FineTuning
 from worker.upkeep import TRAININGS
 
 NETWORK = SPACE.smallest()

@@ -9,8 +9,8 @@ import pytest
 from service.artifacts import ArtifactStore, register
 from service.db.models import Job, Tenant, now
 from service.db.session import create_db_engine, session_factory
-from service.job_queue import JobQueue
-from service.jobs import create_job
+from service.jobs.queue import JobQueue
+from service.jobs.transitions import create_job
 from worker.upkeep import TRAININGS, prune, sweep_files, sweep_trainings
 
 

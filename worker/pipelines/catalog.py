@@ -9,7 +9,7 @@ from service.db.states import JobKind
 from worker.context import JobRun
 from worker.pipelines.check import check
 from worker.pipelines.profile import profile
-from worker.pipelines.search import search
+from worker.pipelines.search.pipeline import search
 from worker.pipelines.train_supernet import supernet
 
 PIPELINES: dict[str, Callable[[JobRun], dict[str, Any]]] = {

@@ -19,7 +19,7 @@ from latency_tables.trust import drift
 from service.db import measurements, tables
 from service.db.models import Device, MeasurementTask
 from service.db.states import NetworkSource, TaskKind
-from service.pricing import networks_of
+from service.devices.pricing import networks_of
 from supernets.delivery.catalog import delivery_of
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES, ref_in, space_at

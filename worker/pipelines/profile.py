@@ -16,9 +16,9 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from latency_tables import speed
-from latency_tables.doubt import unsettled
 from latency_tables.measurement import Measurement
+from latency_tables.measuring import speed
+from latency_tables.measuring.doubt import unsettled
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks, missing_operators
 from latency_tables.table import LatencyTable
@@ -26,16 +26,16 @@ from latency_tables.trust import Finding, check_load, check_quota, check_scale, 
 from service.db import measurements, tables
 from service.db.models import Device, JobEvent, MeasurementTask
 from service.db.states import NetworkSource, TableState, TaskKind
-from service.pricing import networks_of
+from service.devices.pricing import networks_of
 from supernets.delivery.catalog import Delivery, delivery_of
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, dense_from, lower
 from supernets.spaces.space import Space
+from worker.compute.laboratory import Laboratory
 from worker.context import JobRun
-from worker.laboratory import Laboratory
 from worker.measuring import Wanted, ask, tasks_of, wait_for_all, wanted_again
-from worker.remeasuring import Answers
+from worker.pipelines.remeasuring import Answers
 from worker.steps import StepFailed, StepName
 
 _CHUNK: Final = 64

@@ -27,21 +27,21 @@ from service.artifacts import register
 from service.db.happenings import tell
 from service.db.models import Job, Supernet, Worker, now
 from service.failpoints import failpoint
-from service.job_queue import TRAINING
-from service.jobs import ACTIVE, add_event, record_progress
-from service.problems import document
-from supernets.accuracy_choice import DRAWN_SHARE, ROUNDS, score_in_rounds
+from service.http.problems import document
+from service.jobs.queue import TRAINING
+from service.jobs.transitions import ACTIVE, add_event, record_progress
+from supernets.accuracy.choice import DRAWN_SHARE, ROUNDS, score_in_rounds
 from supernets.data.catalog import DATASETS
 from supernets.data.report import check_dataset
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.catalog import recipe_to_follow
 from supernets.training.job import DESCRIPTION, WEIGHTS
-from worker.child import Child, silence_limit_s
+from worker.compute.child import Child, silence_limit_s
+from worker.compute.laboratory import Laboratory
 from worker.context import JobRun, Run, WorkerContext
-from worker.laboratory import Laboratory
+from worker.pipelines.scoring import VALIDATION, validation_scores
 from worker.problems import problem_of
-from worker.scoring import VALIDATION, validation_scores
 from worker.steps import ChildCrashed, JobLost, JobQuarantined, StepFailed, StepName, WorkerStopping
 
 TRAIN_WORKFLOW: Final = "train_supernet"

@@ -1,0 +1,1 @@
+"""Files that data sets come in, one form a module; `catalog` names them all."""

@@ -29,8 +29,8 @@ from latency_tables.agent.protocol import File, Task
 from latency_tables.agent.runtimes.probe import Found
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import StateFolder
-from latency_tables.profiling import Settings, measure
-from latency_tables.speed import MOST_LOAD
+from latency_tables.measuring.profiling import Settings, measure
+from latency_tables.measuring.speed import MOST_LOAD
 from tests.latency_tables.agent.fake_service import FakeService, problem
 from tests.latency_tables.agent.networks import convolution
 from tests.latency_tables.simulated_device import SimulatedDevice

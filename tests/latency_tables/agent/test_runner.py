@@ -13,8 +13,8 @@ from latency_tables.agent.loop import Agent, Options
 from latency_tables.agent.problems import MeasuringFailed
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.state import StateFolder
-from latency_tables.profiling import Settings
-from latency_tables.suspension import Suspensions
+from latency_tables.measuring.profiling import Settings
+from latency_tables.measuring.suspension import Suspensions
 from tests.latency_tables.agent.fake_service import FakeService
 from tests.latency_tables.agent.networks import convolution, heavy
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from service.guard import GuardedRoute
+from service.http.guard import GuardedRoute
 
 EXAMPLES = {
     "job_id": "job_" + "0" * 32,

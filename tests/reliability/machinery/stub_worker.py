@@ -24,7 +24,7 @@ from latency_tables.errors import ExportFailed
 from service.artifacts import register
 from service.settings import Settings
 from tests.reliability.machinery.lab import JOURNAL
-from worker.child import Child
+from worker.compute.child import Child
 from worker.context import JobRun
 from worker.pipelines import catalog
 
@@ -96,7 +96,7 @@ def _child(run: JobRun, behave: str) -> None:
 def _idle_child(run: JobRun) -> None:
     """The product's own child, with nothing to do."""
     log = run.context.work_folder("logs") / "stub-child.txt"
-    with Child("stub", ["worker.child_process", "30"], log=log, check=run.check) as child:
+    with Child("stub", ["worker.compute.child_process", "30"], log=log, check=run.check) as child:
         for _ in child.messages():
             pass
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from supernets.checkpoints import published_keys
-from supernets.elastic.network import Supernet
+from supernets.network import Supernet
+from supernets.published_weights import published_keys
 from supernets.spaces.catalog import SPACES
 from tests.service.cli.conftest import Bespoke, Server
 from tests.service.cli.test_commands import table_file

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from latency_tables.errors import InvalidArchitecture
-from supernets.elastic.conv import ElasticConv
-from supernets.elastic.network import Supernet
-from supernets.elastic.norm import ElasticBatchNorm
+from supernets.layers.conv import ElasticConv
+from supernets.layers.norm import ElasticBatchNorm
+from supernets.network import Supernet
 from supernets.spaces.catalog import SPACES
 
 DIGITS = SPACES["digits-mbv3"]

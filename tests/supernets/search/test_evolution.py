@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_tables.errors import InvalidSearch
-from supernets.search import exact, random_search
-from supernets.search.bounds import bounds
+from supernets.search import random_search
 from supernets.search.evolution import Settings, evolve, solve
+from supernets.search.exact import strategy as exact
+from supernets.search.exact.bounds import bounds
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import dense_from

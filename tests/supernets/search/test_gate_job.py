@@ -13,9 +13,9 @@ import torch
 from latency_tables.errors import InvalidCheckpoint, TrainingDiverged
 from supernets.data.catalog import load_dataset
 from supernets.data.splits import Dataset
-from supernets.elastic.network import Supernet
-from supernets.search.gate_job import GateProgress, gate_settings, steps_per_epoch, train_gates
-from supernets.search.gradient import GateTraining, Settings
+from supernets.network import Supernet
+from supernets.search.gradient.gate_job import GateProgress, gate_settings, steps_per_epoch, train_gates
+from supernets.search.gradient.strategy import GateTraining, Settings
 from supernets.training.catalog import RECIPES, recipe_named
 from tests.supernets.search.test_gradient import problem_of, small_space, torch_generator
 

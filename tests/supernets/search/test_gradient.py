@@ -14,12 +14,13 @@ from torch.nn import functional as F
 from benchmarks.gradient_memory import peaks
 from latency_tables.errors import InfeasibleBudget, InvalidSearch, TrainingDiverged
 from supernets.data.catalog import load_dataset
-from supernets.elastic.network import Supernet
-from supernets.search import exact, gradient
-from supernets.search.architecture_updates import ArchitectureSearch, rescale
-from supernets.search.distribution import Distribution, Expectation
-from supernets.search.gates import GatedPath
-from supernets.search.gradient import GateTraining, Samples, Settings
+from supernets.network import Supernet
+from supernets.search.exact import strategy as exact
+from supernets.search.gradient import strategy as gradient
+from supernets.search.gradient.architecture_updates import ArchitectureSearch, rescale
+from supernets.search.gradient.distribution import Distribution, Expectation
+from supernets.search.gradient.gates import GatedPath
+from supernets.search.gradient.strategy import GateTraining, Samples, Settings
 from supernets.search.likely import log_table
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.architecture import Choice

@@ -8,7 +8,7 @@ import pytest
 from latency_tables.errors import InfeasibleBudget, InvalidSearch
 from latency_tables.measurement import Context, Measurement
 from latency_tables.table import LatencyTable
-from supernets.search import exact
+from supernets.search.exact import strategy as exact
 from supernets.search.problem import Constraint, Problem
 from supernets.search.restriction import added, excluded, named_values, possible_resolutions, restricted
 from supernets.spaces.catalog import SPACES, space_named

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from latency_tables.dense import Chain, DenseTable, StageShape
 from latency_tables.errors import ContradictingConstraints, InfeasibleBudget, SearchUnfinished
-from supernets.search import milp, several
 from supernets.search.activation import peak_activation_bytes, peak_range, within_activation
-from supernets.search.bounds import bounds
-from supernets.search.exact import solve
+from supernets.search.exact import milp, several
+from supernets.search.exact.bounds import bounds
+from supernets.search.exact.strategy import solve
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import dense_from, lower

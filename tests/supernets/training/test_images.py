@@ -7,8 +7,8 @@ from PIL import Image
 from benchmarks.image_folder import make_folder, measured
 from supernets.data.catalog import load_dataset
 from supernets.data.loaders import folder as folder_form
-from supernets.evaluation import Evaluator
 from supernets.spaces.catalog import space_named
+from supernets.training.evaluation import Evaluator
 from supernets.training.images import NormalisedImages
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase, Recipe

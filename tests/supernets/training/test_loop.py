@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
+from supernets.cut_out import MBConv
 from supernets.data import glyphs
 from supernets.data.catalog import load_dataset
-from supernets.elastic.block import start_as_identity
-from supernets.elastic.network import Supernet, shared_blocks
-from supernets.evaluation import evaluate
+from supernets.layers.block import start_as_identity
+from supernets.network import Supernet, shared_blocks
 from supernets.spaces.catalog import space_named
-from supernets.subnet import MBConv
 from supernets.training.augment import resized
 from supernets.training.catalog import RECIPES, recipe_named
+from supernets.training.evaluation import evaluate
 from supernets.training.loop import Trainer, TrainingStopped, rate
 from supernets.training.losses import network_loss
 from supernets.training.recipe import Augmentation, Phase, Recipe

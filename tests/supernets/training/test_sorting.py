@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from supernets.elastic.network import Supernet
+from supernets.layers.sorting import banded_order, importance, sort_channels, supported_mids
+from supernets.network import Supernet
 from supernets.training.recipe import Phase
-from supernets.training.sorting import banded_order, importance, sort_channels, supported_mids
 
 FULL = Phase("full", 1, 0.1, kernels=1, depths=1, expands=1, widths=1)
 ALL = Phase("all", 1, 0.1)

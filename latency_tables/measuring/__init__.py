@@ -1,0 +1,1 @@
+"""How a device is measured: the protocol, its speed beside a sentinel, sleep, and what is measured once more."""

@@ -1,0 +1,1 @@
+"""Devices: their contexts, tables, prices, transfer and exchange."""

@@ -1,0 +1,88 @@
+"""A network block by block, each with its milliseconds in a device's table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from latency_tables.errors import NoTable, PoorCalibration
+from latency_tables.operators import Operator
+from latency_tables.table import LatencyTable
+from service.db import tables as table_rows
+from service.db.models import Device
+from service.devices.pricing import PriceBook, Pricing
+from service.schemas.networks import BlockView, NetworkPicture
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.lowering import blocks_of, stage_sizes
+from supernets.spaces.space import Space
+
+
+def picture(session: Session, prices: PriceBook, device: Device, space: Space, architecture: Architecture) -> NetworkPicture:
+    """The blocks of a network; without milliseconds where the device has no table for them."""
+    pricing, table = _priced(session, prices, device, space)
+    rows = [
+        _block(space, architecture, stage, block, operators, table) for stage, block, operators in blocks_of(space, architecture)
+    ]
+    known = [row.ms for row in rows if row.ms is not None]
+    total = sum(known) if len(known) == len(rows) else None
+    shared = [row if total is None else row.model_copy(update={"share": (row.ms or 0.0) / total}) for row in rows]
+    covered = pricing is not None and architecture.resolution in pricing.space.resolutions
+    predicted, upper = _held(pricing, architecture) if covered and pricing is not None else (None, None)
+    return NetworkPicture(
+        space=space.name,
+        device=device.name,
+        table_id=None if pricing is None else pricing.table_id,
+        resolution=architecture.resolution,
+        blocks=shared,
+        macs=sum(row.macs for row in rows),
+        parameters=sum(row.parameters for row in rows),
+        rows_ms=total,
+        predicted_ms=predicted,
+        upper_ms=upper,
+        architecture=space.to_json(architecture),
+    )
+
+
+def _priced(session: Session, prices: PriceBook, device: Device, space: Space) -> tuple[Pricing | None, LatencyTable | None]:
+    try:
+        pricing = prices.load(session, device, space)
+    except (NoTable, PoorCalibration):
+        return None, None
+    row = table_rows.of_device(session, device.id, pricing.table_id)
+    return pricing, None if row is None else prices.table(session, row, device)
+
+
+def _held(pricing: Pricing, architecture: Architecture) -> tuple[float, float | None]:
+    genes = pricing.space.genes(architecture)[None]
+    upper = None if pricing.upper is None else float(pricing.upper.price(genes)[0])
+    return float(pricing.predicted.price(genes)[0]), upper
+
+
+def _block(
+    space: Space, architecture: Architecture, index: int, block: int, operators: Sequence[Operator], table: LatencyTable | None
+) -> BlockView:
+    stage, chosen = space.stages[index], architecture.stages[index]
+    choice = chosen.blocks[block]
+    medians = [None if table is None else table.rows.get(operator) for operator in operators]
+    priced = table is not None and all(m is not None for m in medians)
+    first = operators[0] if operators else None
+    return BlockView(
+        stage=stage.name,
+        block=block,
+        family=stage.family,
+        kernel=choice.kernel,
+        expand=choice.expand,
+        width=chosen.width,
+        stride=stage.stride if block == 0 else 1,
+        in_channels=first.in_channels if first else chosen.width,
+        size=first.in_height if first else stage_sizes(space, architecture.resolution)[index],
+        left_out=choice.zero,
+        squeeze_excite=stage.squeeze_excite,
+        activation=stage.activation,
+        macs=sum(operator.macs for operator in operators),
+        parameters=sum(operator.parameters for operator in operators),
+        ms=sum(m.latency_ms for m in medians if m is not None) if priced else None,
+        share=None,
+        operators=[operator.text for operator in operators],
+    )

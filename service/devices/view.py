@@ -1,0 +1,203 @@
+"""What `GET /v1/devices/{name}` shows: how well a device is known, from its tables and measured networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from latency_tables import trust
+from latency_tables.errors import BespokeError, NoTable
+from latency_tables.prediction.calibration import Calibration
+from service.db import agents as agent_rows
+from service.db import devices as device_rows
+from service.db import measurements as measurement_rows
+from service.db import tables as table_rows
+from service.db.models import AgentSession, Device, Table, now
+from service.devices.pricing import DEFAULT_CONFIDENCE, Fit, PriceBook, space_of
+from service.http.dependencies import Services
+from service.schemas.devices import (
+    AgentView,
+    CalibrationView,
+    ContextView,
+    Coverage,
+    DeviceView,
+    FindingView,
+    Interval,
+    Replication,
+    TableView,
+)
+from supernets.spaces.catalog import SPACES
+from supernets.spaces.space import Space
+
+_TABLES_SHOWN: Final = 20
+
+
+def device_views(session: Session, services: Services, devices: Sequence[Device]) -> list[DeviceView]:
+    """Views of several devices, with three queries for all of them."""
+    ids = [device.id for device in devices]
+    tables = table_rows.of_devices(session, ids)
+    sessions = agent_rows.last_sessions(session, ids)
+    return [_view(session, services, d, tables[d.id], sessions.get(d.id)) for d in devices]
+
+
+def device_view(session: Session, services: Services, device: Device) -> DeviceView:
+    return device_views(session, services, [device])[0]
+
+
+def _view(session: Session, services: Services, device: Device, tables: list[Table], agent: AgentSession | None) -> DeviceView:
+    used = max((t for t in tables if t.state == table_rows.READY), key=lambda t: t.precedence, default=None)
+    used_id = None if used is None else used.id
+    covered = [] if used is None else coverage(session, services.prices, used, device)
+    calibrations = calibration_views(session, services.prices, device)
+    best = next((c for c in calibrations if c.state == "fitted"), None)
+    return DeviceView(
+        name=device.name,
+        description=device.description,
+        context=ContextView(**device.context),
+        created_at=device.created_at,
+        revision=device.revision,
+        agent=None if agent is None else _agent_view(session, services, agent),
+        tables=[table_view(t, used_id) for t in tables[:_TABLES_SHOWN]],
+        table_id=used_id,
+        coverage=covered,
+        calibration=calibrations,
+        prediction_error=None if best is None else best.error,
+        interval=None if best is None else best.interval,
+        date=None if used is None else used.created_at,
+        replication=_replication(session, services.prices, device, tables),
+        environment=device.environment,
+        nodes_by_provider=device_rows.nodes_by_provider(device),
+    )
+
+
+def table_view(table: Table, used_id: str | None) -> TableView:
+    """used_id: of the device's table in use."""
+    return TableView(
+        id=table.id,
+        version=table.version,
+        rows=table.rows,
+        source=table.source,
+        state=table.state,
+        digest=table.digest,
+        reasons=[finding_view(reason) for reason in table.reasons],
+        in_use=table.id == used_id,
+        created_at=table.created_at,
+        created_by=table.created_by,
+        used_at=table.used_at,
+        used_by=table.used_by,
+        accepted_at=table.accepted_at,
+        accepted_by=table.accepted_by,
+        accepted_note=table.accepted_note,
+    )
+
+
+def finding_view(reason: dict[str, str | None]) -> FindingView:
+    return FindingView(
+        kind=reason.get("kind") or "note",
+        severity=reason.get("severity") or "warning",
+        message=reason.get("message") or "",
+        operator=reason.get("operator"),
+    )
+
+
+def coverage(session: Session, prices: PriceBook, table: Table, device: Device) -> list[Coverage]:
+    """Spaces that the table covers at some resolution: with their own number of classes, and with those measured."""
+    found = []
+    for space in spaces_of_interest(session, device):
+        resolutions = prices.coverage(session, table, device, space)
+        if resolutions:
+            found.append(
+                Coverage(space=space.name, classes=space.classes, resolutions=list(resolutions), of=list(space.resolutions))
+            )
+    return found
+
+
+def spaces_of_interest(session: Session, device: Device) -> list[Space]:
+    """Every space of the catalog, and those of which networks were measured on the device."""
+    spaces = list(SPACES.values())
+    for name, classes in measurement_rows.spaces_measured(session, device.id):
+        if name in SPACES and classes != SPACES[name].classes:
+            spaces.append(space_of(name, classes))
+    return spaces
+
+
+def calibration_views(session: Session, prices: PriceBook, device: Device) -> list[CalibrationView]:
+    """One for each space of which networks were measured on the device."""
+    found = []
+    for name, classes in measurement_rows.spaces_measured(session, device.id):
+        if name not in SPACES:
+            continue
+        space = space_of(name, classes)
+        try:
+            table = prices.choose_table(session, device, space)
+            fit = prices.fit(session, table, device, space)
+            measured = len(measurement_rows.networks(session, device.id, name, classes)) if fit.refused else 0
+            found.append(calibration_view(space, fit, measured))
+        except NoTable as error:
+            found.append(calibration_view(space, Fit(Calibration(), None, str(error))))
+    return found
+
+
+def calibration_view(space: Space, fit: Fit, measured: int = 0) -> CalibrationView:
+    """measured: whole networks of the space that were measured, which a refused calibration does not rest on."""
+    c = fit.calibration
+    state = "refused" if fit.refused else "fitted" if c.networks else "none"
+    return CalibrationView(
+        space=space.name,
+        classes=space.classes,
+        state=state,
+        networks=measured if fit.refused else c.networks,
+        intercept_ms=c.intercept_ms,
+        slope=c.slope,
+        error=c.error,
+        worst=c.worst,
+        interval=interval_of(c),
+        missing_networks=c.missing_networks(DEFAULT_CONFIDENCE),
+        reason=fit.refused,
+        measured_at=fit.measured_at,
+        sessions=c.sessions.count,
+        session_spread=c.sessions.spread,
+    )
+
+
+def interval_of(calibration: Calibration) -> Interval | None:
+    """The one-sided 95 % interval, where enough networks were measured."""
+    if calibration.missing_networks(DEFAULT_CONFIDENCE):
+        return None
+    return Interval(confidence=DEFAULT_CONFIDENCE, factor=calibration.margin(DEFAULT_CONFIDENCE))
+
+
+def _replication(session: Session, prices: PriceBook, device: Device, tables: list[Table]) -> Replication | None:
+    """The two newest tables that the device's own agent filled, next to each other."""
+    measured = [t for t in tables if t.source == "agent"][:2]
+    if len(measured) < 2:
+        return None
+    try:
+        result = trust.replication(*(prices.table(session, t, device) for t in reversed(measured)))
+    except BespokeError:
+        return None
+    if result.operators == 0:
+        return None
+    return Replication(
+        tables=[t.id for t in measured],
+        operators=result.operators,
+        median_difference=result.change,
+        kendall_tau=result.kendall_tau,
+        reproducible=result.holds,
+    )
+
+
+def _agent_view(session: Session, services: Services, row: AgentSession) -> AgentView:
+    limit = now() - timedelta(seconds=services.settings.agent_present_s)
+    open_ = row.closed_at is None and row.expires_at > now()
+    return AgentView(
+        present=open_ and row.seen_at is not None and row.seen_at > limit,
+        session_id=row.id,
+        seen_at=row.seen_at,
+        expires_at=row.expires_at,
+        state="open" if open_ else row.closed_reason or "expired",
+        open_tasks=agent_rows.count_open_tasks(session, row.device_id),
+    )

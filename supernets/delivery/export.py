@@ -1,0 +1,380 @@
+"""ONNX files: of delivered networks, of the operators a latency table measures, and of networks to calibrate it with.
+
+All three come out of the same call to `torch.onnx.export`, so what is timed block by block is what is delivered. One
+export costs about a second however small the graph, so many operators go through one export and its graph is split;
+a network of known operators is joined from their graphs. Names in a graph follow from its structure alone: a graph
+that was split off or joined has the bytes of one exported by itself (tests/supernets/test_export.py).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from latency_tables.errors import ExportFailed
+from latency_tables.operators import Operator
+from supernets.cut_out import PlainNetwork, build_operator, fold_batch_norm
+from supernets.data.preprocessing import Preprocessing
+from supernets.delivery.catalog import OPSET, Delivery
+from supernets.delivery.description import describe, described_input
+from supernets.delivery.feeding import NUMPY_TYPES
+from supernets.delivery.operator_graphs import operator_model
+from supernets.delivery.passes import in_form
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.lowering import lower
+from supernets.spaces.space import Space
+
+INPUT: Final = "input"
+OUTPUT: Final = "output"
+MAX_PARITY_ERROR: Final = 1e-4
+TOLERANCES: Final = {"float32": MAX_PARITY_ERROR, "float16": 2e-2}
+"""Float16 has 11 bits: every layer rounds by up to 1/2048 of its values, and a network has a few dozen."""
+_OPERATORS_PER_EXPORT: Final = 64
+_PARAMETERS_PER_EXPORT: Final = 32_000_000  # keeps a graph far below protobuf's 2 GB
+_VALUES_PER_CHANNEL: Final = 64  # enough for batch-norm statistics that settle an operator
+
+Model = Any  # onnx.ModelProto; the package has no types
+Progress = Callable[[int, int], None]
+
+
+def export_onnx(network: nn.Module, input_shape: Sequence[int], *, batch_size: int | None = 1) -> bytes:
+    """The network as an ONNX file: evaluation mode, batch-norm folded, input `input`, output `output`, float32.
+
+    input_shape: (C, H, W). batch_size: None leaves it open. Raises ExportFailed when the file would not stand alone.
+    """
+    model = _export([fold_batch_norm(network).cpu()], [tuple(input_shape)], batch_size)
+    return _finished(_canonical(model, 0))
+
+
+def export_delivered(
+    network: nn.Module, input_shape: Sequence[int], delivery: Delivery, preprocessing: Preprocessing, classes: Sequence[str]
+) -> bytes:
+    """The network in the form of a delivery, with the description of its input and classes in it. Raises ExportFailed."""
+    model = _canonical(_export([fold_batch_norm(network).cpu()], [tuple(input_shape)], 1), 0)
+    formed = _canonical(in_form(model, delivery, preprocessing), 0)
+    describe(formed, described_input(INPUT, preprocessing, delivery), classes)
+    return _finished(formed)
+
+
+def export_operators(
+    operators: Iterable[Operator],
+    *,
+    seed: int = 0,
+    batch_size: int = 1,
+    progress: Progress | None = None,
+    delivery: Delivery | None = None,
+) -> dict[Operator, bytes]:
+    """One ONNX file per operator with settled random weights: the micro-benchmarks of a latency table.
+
+    The weights depend on the operator and the seed only. batch_size: of the table's context. progress: called with
+    (done, all). delivery: the form that networks of that context are delivered in, instead of batch_size.
+    """
+    wanted = list(dict.fromkeys(operators))
+    files: dict[Operator, bytes] = {}
+    for chunk in _chunks(wanted):
+        models = _operator_models(chunk, seed, batch_size if delivery is None else 1)
+        formed = models if delivery in (None, Delivery()) else [_canonical(in_form(model, delivery), 0) for model in models]
+        files.update((op, _finished(model)) for op, model in zip(chunk, formed, strict=True))
+        if progress is not None:
+            progress(len(files), len(wanted))
+    return files
+
+
+def export_network(space: Space, architecture: Architecture, seed: int = 0, *, batch_size: int = 1) -> bytes:
+    """A whole network with settled random weights, to measure. See `export_networks` for many."""
+    return export_networks(space, [architecture], seed, batch_size=batch_size)[0]
+
+
+def export_networks(space: Space, architectures: Sequence[Architecture], seed: int = 0, *, batch_size: int = 1) -> list[bytes]:
+    """Whole networks with settled random weights, joined from the graphs of their operators: for calibration."""
+    plans = [lower(space, architecture) for architecture in architectures]
+    wanted = list(dict.fromkeys(op for plan in plans for op in plan))
+    models: dict[Operator, Model] = {}
+    for chunk in _chunks(wanted):
+        models.update(zip(chunk, _operator_models(chunk, seed, batch_size, space.batch_norm_eps), strict=True))
+    return [_finished(_joined([models[op] for op in plan])) for plan in plans]
+
+
+def join_networks(space: Space, architectures: Sequence[Architecture], files: Mapping[Operator, bytes]) -> list[bytes]:
+    """`export_networks` from the files of `export_operators`, without exporting anything again. KeyError when one lacks."""
+    models = {op: onnx.load_model_from_string(data) for op, data in files.items()}
+    return [_finished(_joined([models[op] for op in lower(space, architecture)])) for architecture in architectures]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Of a network and its file over random inputs: largest absolute difference, largest absolute logit.
+
+    Sums err in proportion to what is summed, so the limit is a share of the largest logit where that exceeds 1.
+    tolerance: that share; it belongs to the precision of the file.
+    """
+
+    max_abs_error: float
+    max_abs_logit: float
+    tolerance: float = MAX_PARITY_ERROR
+
+    @property
+    def holds(self) -> bool:
+        """Whether the file computes the network."""
+        return self.max_abs_error <= self.tolerance * max(1.0, self.max_abs_logit)
+
+
+def parity(
+    network: nn.Module,
+    onnx_file: bytes,
+    *,
+    samples: int = 16,
+    generator: torch.Generator | None = None,
+    preprocessing: Preprocessing | None = None,
+) -> Parity:
+    """Torch against ONNX Runtime (one thread) over random inputs, a batch at a time; infinite where either is not finite.
+
+    Inputs are normal, or pictures of noise like the data where the file takes bytes; then `preprocessing` leads to the network's.
+    """
+    session = onnx_session(onnx_file)
+    given = session.get_inputs()[0]
+    tolerance = TOLERANCES[_precision(session)]
+    shape = [size if isinstance(size, int) else 1 for size in given.shape]
+    plain = copy.deepcopy(network).cpu().eval()
+    error = largest = 0.0
+    with torch.no_grad():
+        for _ in range(samples):
+            if given.type == "tensor(uint8)" and preprocessing is not None:
+                pixels = _pictures(torch.randn(shape, generator=generator).numpy(), preprocessing)
+                fed, x = pixels, torch.from_numpy(preprocessing.finish(pixels))
+            else:
+                fed = torch.randn(shape, generator=generator).numpy().astype(NUMPY_TYPES[given.type])
+                x = torch.from_numpy(fed.astype(np.float32))
+            (found,) = session.run(None, {given.name: fed})
+            wanted = plain(x).numpy()
+            difference = np.abs(found - wanted).max()
+            if not np.isfinite(difference):
+                return Parity(float("inf"), largest, tolerance)
+            error, largest = max(error, float(difference)), max(largest, float(np.abs(wanted).max()))
+    return Parity(error, largest, tolerance)
+
+
+def _pictures(noise: Any, preprocessing: Preprocessing) -> Any:
+    """Kept pictures (N, C, H, W) with about the mean and deviation of the data: what lies far outside tells nothing of them."""
+    mean, deviation = (np.reshape(v, (-1, 1, 1)) for v in (preprocessing.mean, preprocessing.deviation))
+    return np.clip(np.rint(noise * deviation + mean), 0, 255).astype(np.uint8)
+
+
+def _precision(session: Any) -> str:
+    return "float16" if session.get_outputs()[0].type == "tensor(float16)" else "float32"
+
+
+def onnx_session(onnx_file: bytes) -> Any:
+    """ONNX Runtime on one CPU thread, the way networks are checked and timed here."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(onnx_file, options, providers=["CPUExecutionProvider"])
+
+
+def settled_operator(op: Operator, seed: int = 0, eps: float = 1e-5) -> nn.Module:
+    """The operator with random weights fit for timing: outputs of about unit size, so neither denormals nor infinities.
+
+    No bias is zero, because the exporter drops biases that are and a trained network has none.
+    """
+    digest = hashlib.sha256(f"{seed}/{op.text}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    module = build_operator(op, eps=eps, generator=generator)
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0, 0.1, generator=generator)
+        for norm in norms:
+            norm.momentum = None  # the statistics of this one batch, not a moving average
+        if norms:
+            samples = -(-_VALUES_PER_CHANNEL // (op.out_height * op.out_width))
+            module.train()(torch.randn(samples, op.in_channels, op.in_height, op.in_width, generator=generator))
+    return module.eval()
+
+
+def _chunks(operators: Sequence[Operator]) -> Iterator[list[Operator]]:
+    """Portions that go through one export each."""
+    chunk: list[Operator] = []
+    parameters = 0
+    for op in operators:
+        if chunk and (len(chunk) == _OPERATORS_PER_EXPORT or parameters + op.parameters > _PARAMETERS_PER_EXPORT):
+            yield chunk
+            chunk, parameters = [], 0
+        chunk.append(op)
+        parameters += op.parameters
+    if chunk:
+        yield chunk
+
+
+def _operator_models(operators: Sequence[Operator], seed: int, batch_size: int, eps: float = 1e-5) -> list[Model]:
+    """Built directly: the same bytes as by way of `_export`, in a thirtieth of the time."""
+    return [operator_model(fold_batch_norm(settled_operator(op, seed, eps)), *_shapes(op, batch_size), OPSET) for op in operators]
+
+
+def _shapes(op: Operator, batch_size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of an operator's input and output, with the batch."""
+    image = (op.out_height, op.out_width) if op.family != "head" else ()
+    return (batch_size, op.in_channels, op.in_height, op.in_width), (batch_size, op.out_channels, *image)
+
+
+class _SideBySide(nn.Module):
+    """Independent modules, one input and one output each."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(modules)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part(x) for part, x in zip(self.parts, inputs, strict=True))
+
+
+def _export(modules: Sequence[nn.Module], shapes: Sequence[tuple[int, ...]], batch_size: int | None) -> Model:
+    """One graph with input and output i for module i."""
+    dynamic = None if batch_size is not None else (tuple({0: torch.export.Dim("batch")} for _ in shapes),)
+    examples = tuple(torch.zeros(2 if batch_size is None else batch_size, *shape) for shape in shapes)
+    with _quiet():
+        program = torch.onnx.export(
+            _SideBySide(modules).eval(),
+            examples,
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=dynamic,
+            verbose=False,
+            external_data=False,
+        )
+    if program is None:
+        raise ExportFailed("torch returned no ONNX program; check the versions in constraints.txt")
+    return program.model_proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports missing optional packages and deprecations inside torch: nothing a user can act on."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _canonical(model: Model, index: int) -> Model:
+    """The part of the graph between input and output `index`, its names made from its structure, nothing else kept."""
+    graph = model.graph
+    nodes = _needed(graph, graph.output[index].name)
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    names = {graph.input[index].name: INPUT}
+    made, weights = [], []
+    for number, node in enumerate(nodes):
+        label = f"{node.op_type}_{number}"
+        inputs = []
+        for position, name in enumerate(node.input):
+            if name in constants:
+                # A copy per use: the exporter shares equal small constants, which would tie a graph to its neighbours.
+                tensor = onnx.TensorProto()
+                tensor.CopyFrom(constants[name])
+                tensor.name = f"{label}.{('input', 'weight', 'bias')[position] if position < 3 else position}"
+                weights.append(tensor)
+                inputs.append(tensor.name)
+            else:
+                inputs.append(names[name] if name else "")
+        outputs = [f"{label}.out{place or ''}" for place in range(len(node.output))]
+        names.update(zip(node.output, outputs, strict=True))
+        made.append(_node(node, label, inputs, outputs))
+    last = names[graph.output[index].name]
+    made[-1].output[:] = [OUTPUT if name == last else name for name in made[-1].output]
+    return _model(model, made, _value(graph.input[index], INPUT), _value(graph.output[index], OUTPUT), weights)
+
+
+def _needed(graph: Any, output: str) -> list[Any]:
+    """Nodes that this output depends on, in the order of the graph."""
+    wanted, kept = {output}, []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]
+
+
+def _node(node: Any, name: str, inputs: Sequence[str], outputs: Sequence[str]) -> Any:
+    made = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=name)
+    made.input.extend(inputs)
+    made.output.extend(outputs)
+    made.attribute.extend(sorted(node.attribute, key=lambda attribute: attribute.name))
+    return made
+
+
+def _value(value: Any, name: str) -> Any:
+    made = onnx.ValueInfoProto(name=name)
+    made.type.CopyFrom(value.type)
+    return made
+
+
+def _model(source: Model, nodes: Sequence[Any], given: Any, result: Any, weights: Sequence[Any]) -> Model:
+    graph = onnx.GraphProto(name="network")
+    graph.node.extend(nodes)
+    graph.input.append(given)
+    graph.output.append(result)
+    graph.initializer.extend(weights)
+    model = onnx.ModelProto(ir_version=source.ir_version, producer_name=source.producer_name)
+    model.producer_version = source.producer_version
+    model.opset_import.extend(source.opset_import)
+    model.functions.extend(source.functions)
+    model.graph.CopyFrom(graph)
+    return model
+
+
+def _joined(models: Sequence[Model]) -> Model:
+    """The graphs one after the other, as one graph with the names it would have been exported with."""
+    nodes, weights = [], []
+    before = INPUT
+    for number, model in enumerate(models):
+        names = {INPUT: before, OUTPUT: f"{number}/{OUTPUT}", "": ""}
+        for tensor in model.graph.initializer:
+            copied = onnx.TensorProto()
+            copied.CopyFrom(tensor)
+            copied.name = f"{number}/{tensor.name}"
+            weights.append(copied)
+        for node in model.graph.node:
+            inputs = [names.get(name, f"{number}/{name}") for name in node.input]
+            outputs = [names.get(name, f"{number}/{name}") for name in node.output]
+            nodes.append(_node(node, f"{number}/{node.name}", inputs, outputs))
+        before = names[OUTPUT]
+    first, last = models[0].graph, models[-1].graph
+    joined = _model(models[0], nodes, _value(first.input[0], INPUT), _value(last.output[0], before), weights)
+    return _canonical(joined, 0)
+
+
+def _finished(model: Model) -> bytes:
+    """Checked bytes. Raises ExportFailed for a graph that needs more than standard ONNX in one file."""
+    foreign = sorted({node.domain for node in model.graph.node} | {entry.domain for entry in model.opset_import})
+    if foreign != [""] or model.functions:
+        raise ExportFailed(f"the graph uses more than standard operators (domains {foreign}); build it from known operators")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ExportFailed("the weights do not fit one file; choose a smaller network")
+    onnx.checker.check_model(model, full_check=True)
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def random_network(space: Space, architecture: Architecture, seed: int = 0) -> PlainNetwork:
+    """The torch form of `export_network`: the same settled operators in a row."""
+    network = PlainNetwork(lower(space, architecture), eps=space.batch_norm_eps)
+    for number, op in enumerate(network.operators):
+        network.layers[number] = settled_operator(op, seed, space.batch_norm_eps)
+    return network.eval()

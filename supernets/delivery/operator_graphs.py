@@ -1,0 +1,168 @@
+"""ONNX graphs of operators, built node by node from their modules: what `torch.onnx.export` makes of them, byte for byte.
+
+The exporter needs a quarter of a second for each operator, most of it for what an operator has none of (functions,
+decompositions, shape inference over a traced program). A table of some hundred operators is made here in the time of
+one such export. That both make the same bytes is a test over every kind of operator, so that what is timed stays what
+is delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+from torch import nn
+
+from supernets.cut_out import Bottleneck, ConvUnit, Head, MBConv, ResidualConv, SqueezeExcite
+
+IR_VERSION: Final = 10
+INPUT: Final = "input"
+OUTPUT: Final = "output"
+_PLACES: Final = ("input", "weight", "bias")
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def operator_model(module: nn.Module, input_shape: Sequence[int], output_shape: Sequence[int], opset: int) -> Any:
+    """The onnx.ModelProto of an operator's module, batch-norm folded. Shapes with the batch.
+
+    Raises KeyError for a module of a kind that is not known here.
+    """
+    graph = _Graph()
+    graph.finish(graph.module(module, INPUT))
+    made = helper.make_graph(
+        graph.nodes,
+        "network",
+        [helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, list(input_shape))],
+        [helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, list(output_shape))],
+        graph.weights,
+    )
+    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="pytorch", producer_version=torch.__version__)
+    model.opset_import.append(helper.make_opsetid("", opset))
+    model.graph.CopyFrom(made)
+    return model
+
+
+class _Graph:
+    """Nodes and weights in the order of the forward pass, named by their structure alone."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.weights: list[Any] = []
+
+    def add(self, kind: str, inputs: Sequence[str | np.ndarray[Any, Any]], **attributes: Any) -> str:
+        """A node; arrays among its inputs become its weights. The name of its output."""
+        label = f"{kind}_{len(self.nodes)}"
+        names = []
+        for position, given in enumerate(inputs):
+            if isinstance(given, str):
+                names.append(given)
+                continue
+            name = f"{label}.{_PLACES[position] if position < len(_PLACES) else position}"
+            self.weights.append(numpy_helper.from_array(np.ascontiguousarray(given).reshape(given.shape), name))
+            names.append(name)
+        made = onnx.NodeProto(op_type=kind, name=label, domain="")
+        made.input.extend(names)
+        made.output.append(f"{label}.out")
+        made.attribute.extend(helper.make_attribute(key, attributes[key]) for key in sorted(attributes))
+        self.nodes.append(made)
+        return f"{label}.out"
+
+    def finish(self, last: str) -> None:
+        """Call the last value the output."""
+        self.nodes[-1].output[:] = [OUTPUT]
+        if f"{self.nodes[-1].name}.out" != last:
+            raise ValueError("the last node does not make the output")
+
+    def module(self, part: nn.Module, x: str) -> str:
+        return _FORMS[type(part)](self, part, x)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    found: np.ndarray[Any, Any] = tensor.detach().cpu().numpy()
+    return found
+
+
+def _conv(g: _Graph, conv: nn.Conv2d, x: str) -> str:
+    weights = [_array(conv.weight), *([] if conv.bias is None else [_array(conv.bias)])]
+    pads = [int(p) for p in conv.padding] * 2
+    window = {"kernel_shape": list(conv.kernel_size), "strides": list(conv.stride), "pads": pads}
+    return g.add("Conv", [x, *weights], auto_pad="NOTSET", dilations=[1, 1], group=conv.groups, **window)
+
+
+def _conv_unit(g: _Graph, unit: ConvUnit, x: str) -> str:
+    return g.module(unit.activation, g.module(unit.norm, g.module(unit.conv, x)))
+
+
+def _residual_conv(g: _Graph, part: ResidualConv, x: str) -> str:
+    return g.add("Add", [g.module(part.unit, x), x])
+
+
+def _squeeze_excite(g: _Graph, part: SqueezeExcite, x: str) -> str:
+    mean = g.add("ReduceMean", [x, np.array([2, 3], dtype=np.int64)], keepdims=1, noop_with_empty_axes=0)
+    gate = g.module(part.expand, g.add("Relu", [g.module(part.reduce, mean)]))
+    return g.add("Mul", [x, g.add("HardSigmoid", [gate], alpha=1 / 6, beta=0.5)])
+
+
+def _mbconv(g: _Graph, part: MBConv, x: str) -> str:
+    y = g.module(part.project, g.module(part.squeeze_excite, g.module(part.depthwise, g.module(part.expand, x))))
+    return g.add("Add", [x, y]) if part.residual else y
+
+
+def _bottleneck(g: _Graph, part: Bottleneck, x: str) -> str:
+    y = g.module(part.project, g.module(part.spatial, g.module(part.reduce, x)))
+    if part.residual:
+        y = g.add("Add", [y, g.module(part.shortcut, g.module(part.pool, x))])
+    return g.module(part.activation, y)
+
+
+def _head(g: _Graph, part: Head, x: str) -> str:
+    pooled = g.add("ReduceMean", [x, np.array([2, 3], dtype=np.int64)], keepdims=0, noop_with_empty_axes=0)
+    return g.module(part.linear, g.module(part.activation, g.module(part.feature, pooled)))
+
+
+def _linear(g: _Graph, part: nn.Linear, x: str) -> str:
+    weights = [_array(part.weight), *([] if part.bias is None else [_array(part.bias)])]
+    return g.add("Gemm", [x, *weights], alpha=1.0, beta=1.0, transA=0, transB=1)
+
+
+def _relu6(g: _Graph, part: nn.ReLU6, x: str) -> str:
+    return g.add("Clip", [x, np.array(0.0, dtype=np.float32), np.array(6.0, dtype=np.float32)])
+
+
+def _pair(value: int | tuple[int, int]) -> list[int]:
+    return [value, value] if isinstance(value, int) else list(value)
+
+
+def _max_pool(g: _Graph, part: nn.MaxPool2d, x: str) -> str:
+    window = {"kernel_shape": _pair(part.kernel_size), "strides": _pair(part.stride), "pads": _pair(part.padding) * 2}
+    return g.add("MaxPool", [x], auto_pad="NOTSET", ceil_mode=0, dilations=[1, 1], storage_order=0, **window)
+
+
+def _average_pool(g: _Graph, part: nn.AvgPool2d, x: str) -> str:
+    window = {"kernel_shape": _pair(part.kernel_size), "strides": _pair(part.stride), "pads": [0, 0, 0, 0]}
+    said = {"ceil_mode": int(part.ceil_mode), "count_include_pad": int(part.count_include_pad)}
+    return g.add("AveragePool", [x], auto_pad="NOTSET", **said, **window)
+
+
+_FORMS: Final[dict[type[nn.Module], Callable[[_Graph, Any, str], str]]] = {
+    nn.Conv2d: _conv,
+    nn.Linear: _linear,
+    nn.Identity: lambda g, part, x: x,
+    nn.Dropout: lambda g, part, x: x,
+    nn.ReLU: lambda g, part, x: g.add("Relu", [x]),
+    nn.ReLU6: _relu6,
+    nn.Hardswish: lambda g, part, x: g.add("HardSwish", [x]),
+    nn.MaxPool2d: _max_pool,
+    nn.AvgPool2d: _average_pool,
+    ConvUnit: _conv_unit,
+    ResidualConv: _residual_conv,
+    SqueezeExcite: _squeeze_excite,
+    MBConv: _mbconv,
+    Bottleneck: _bottleneck,
+    Head: _head,
+}

@@ -1,0 +1,1 @@
+"""Controls: sub-networks against the same networks trained alone, and their report."""

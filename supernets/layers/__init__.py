@@ -1,0 +1,1 @@
+"""Torch layers of the operators: elastic ones, and how their channels are sorted."""

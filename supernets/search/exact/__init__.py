@@ -1,0 +1,1 @@
+"""Exact search: fronts, bounds, integer programs; what the other strategies are held against."""

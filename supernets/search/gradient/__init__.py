@@ -1,0 +1,1 @@
+"""Gradient-based search: gates and architecture parameters (torch)."""

@@ -1,0 +1,86 @@
+"""One network of a supernet, trained on from the weights it has there.
+
+Once-for-All (Cai et al., ICLR 2020) offers it for whom the sub-network as it is cut out is not accurate enough: a few epochs
+of one network, instead of all epochs of training it alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from latency_tables.errors import InvalidTraining
+from supernets.data.splits import Dataset
+from supernets.network import Supernet
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.space import Space
+from supernets.training.loop import Progress, Trainer
+from supernets.training.recipe import Phase, Recipe
+
+
+def alone(space: Space, architecture: Architecture) -> Space:
+    """The space that holds this one network only."""
+    stages = tuple(
+        replace(stage, widths=(chosen.width,), depths=(chosen.depth,), choices=tuple((c,) for c in chosen.blocks))
+        for stage, chosen in zip(space.stages, architecture.stages, strict=True)
+    )
+    return replace(space, resolutions=(architecture.resolution,), stages=stages)
+
+
+def tune_recipe(recipe: Recipe, epochs: int) -> Recipe:
+    """That many epochs of one network at the recipe's highest learning rate, labels only.
+
+    The whole rate: with a fifth or half of it networks were less accurate on validation (docs/controls.md). Raises
+    InvalidTraining for less than one epoch.
+    """
+    phase = Phase("tune", epochs, recipe.highest_rate, warmup_epochs=1 if epochs > 1 else 0)
+    return replace(recipe, name=f"{recipe.name}, tuned", phases=(phase,))
+
+
+@torch.no_grad()
+def specialised(supernet: Supernet, architecture: Architecture) -> Supernet:
+    """The supernet of `alone(space, architecture)` with the weights that this network has in the given one."""
+    own = Supernet(alone(supernet.space, architecture))
+    for name, operator in supernet.plan(architecture):
+        if name:
+            own.block(name).take(operator, supernet.block(name).state(operator))
+    return own
+
+
+def tuned(
+    supernet: Supernet,
+    architecture: Architecture,
+    dataset: Dataset,
+    recipe: Recipe,
+    epochs: int,
+    seed: int,
+    folder: Path,
+    device: str = "cpu",
+    report: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[Supernet, float]:
+    """(the network after `epochs` of training on, as a supernet of itself alone; seconds).
+
+    Goes on where an earlier run in `folder` stopped, from the same weights. Its batch-norm statistics have to be recalibrated,
+    as those of any sub-network. Raises InvalidTraining, InvalidCheckpoint (other weights, another training), TrainingDiverged.
+    """
+    if epochs < 1:
+        raise InvalidTraining("fine-tuning takes at least one epoch")
+    start = specialised(supernet, architecture)
+    short = tune_recipe(recipe, epochs)
+    digest = f"{_weights_digest(start)} {architecture.digest} {dataset.name} {short.to_json()} {seed}"
+    trainer = Trainer(start.space, dataset, short, seed, device=device, inputs_digest=digest)
+    trainer.supernet.load_state_dict(start.state_dict())
+    trainer.run(folder, report)
+    return trainer.supernet.eval(), trainer.seconds
+
+
+def _weights_digest(network: Supernet) -> str:
+    """SHA-256 of all parameters, in order."""
+    found = hashlib.sha256()
+    for parameter in network.parameters():
+        found.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

@@ -1,0 +1,94 @@
+"""A profile's answers put together over its sessions, and which tasks are given out once more because they are doubtful."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from latency_tables.errors import PoorCalibration
+from latency_tables.measurement import Context, Measurement
+from latency_tables.measuring.doubt import DISTURBED, DOUBTFUL_ERROR, combined, unsettled
+from latency_tables.operators import Operator
+from latency_tables.table import LatencyTable
+from service.db.models import MeasurementTask
+from service.devices.pricing import calibrate
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.space import Space
+from worker.measuring import Group, groups_of
+
+MOST_SESSIONS: Final = 3
+"""How often a task is given out; three sessions of a minute are what a user waits for without being asked."""
+LEAST_NETWORKS: Final = 5  # below, a held-out error says little
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the agent has answered to the tasks of one job. Several answers about one thing are put together."""
+
+    space: Space
+    tasks: Sequence[MeasurementTask]
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        return groups_of([t for t in self.tasks if t.kind != "sentinel"])
+
+    @cached_property
+    def measured(self) -> dict[str, tuple[MeasurementTask, Measurement]]:
+        """What was measured, by `thing` -> (its first task, the measurement)."""
+        found: dict[str, list[Measurement]] = {}
+        first: dict[str, MeasurementTask] = {}
+        for group in self.groups:
+            for task in group.tasks:
+                first.setdefault(thing(task), task)
+                measured = Measurement.from_json(task.result or {}).times(group.factor)
+                found.setdefault(thing(task), []).append(measured)
+        return {name: (first[name], combined(measured)) for name, measured in found.items()}
+
+    @cached_property
+    def rows(self) -> dict[Operator, Measurement]:
+        return {Operator.parse(t.operator): m for t, m in self.measured.values() if t.operator is not None}
+
+    @cached_property
+    def networks(self) -> list[tuple[Architecture, Measurement]]:
+        found = [(t, m) for t, m in self.measured.values() if t.architecture is not None]
+        return [(self.space.from_json(t.architecture or {}), m) for t, m in found]
+
+    def table(self, context: Context, before: LatencyTable | None) -> LatencyTable:
+        """The rows of an earlier table with these over them."""
+        return LatencyTable(context, {**(before.rows if before else {}), **self.rows})
+
+    def doubtful(self, table: LatencyTable) -> tuple[list[MeasurementTask], str]:
+        """(tasks that should be given out once more, why, for people)."""
+        times: dict[str, int] = {}
+        for task in self.tasks:
+            times[thing(task)] = times.get(thing(task), 0) + (task.result is not None)
+        again: dict[str, str] = dict.fromkeys(unsettled({s: m for s, (_, m) in self.measured.items()}), "did not settle")
+        for group in self.groups:
+            if group.factor < DISTURBED:
+                only = [thing(t) for t in group.tasks if times[thing(t)] == 1]
+                again |= dict.fromkeys(only, "were measured while others used the device")
+        if (error := self._error(table)) > DOUBTFUL_ERROR:
+            networks = [s for s, (t, _) in self.measured.items() if t.architecture is not None]
+            again |= dict.fromkeys(networks, f"are predicted {error:.0%} off")
+        wanted = [s for s in again if times[s] < MOST_SESSIONS]
+        reasons = sorted({again[s] for s in wanted})
+        counts = [f"{sum(again[s] == reason for s in wanted)} {reason}" for reason in reasons]
+        return [self.measured[s][0] for s in wanted], ", ".join(counts)
+
+    def _error(self, table: LatencyTable) -> float:
+        """Held-out error of predicted networks; 0 where too few were measured to say, 1 where nothing explains them."""
+        if len(self.networks) < LEAST_NETWORKS:
+            return 0.0
+        try:
+            found = calibrate(self.space, table, [(a, m.latency_ms) for a, m in self.networks])
+        except PoorCalibration:
+            return 1.0
+        return found.calibration.error or 0.0
+
+
+def thing(task: MeasurementTask) -> str:
+    """What a task measures: the operator's text, or the network. Files are no names: equal networks may share one."""
+    return task.operator if task.operator is not None else json.dumps(task.architecture, sort_keys=True)

@@ -1,0 +1,1 @@
+"""The search job: targets, choice, measurement, training for one network, delivery and card."""

@@ -1,0 +1,178 @@
+"""A network of a search job chosen by measurement: the best few below the budget by prediction, measured on the device.
+
+The best that keeps the budget is delivered. While what was measured leaves much of it unused, or broke it, further networks
+are solved for against what the measured ones took, in at most `ROUNDS` rounds. Noise never ends a job: what lies too close
+to the budget is measured again by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from latency_tables.errors import InfeasibleBudget, SearchUnfinished
+from supernets.search.measured import ROUNDS, Choice, Latency, Measured, settle
+from supernets.spaces.architecture import Architecture
+from worker.context import JobRun
+from worker.pipelines.search.card import Delivered
+from worker.pipelines.search.targets import OnDevice, Solved, Target
+from worker.pipelines.search.verify import OnFile, Verification
+
+CANDIDATES: Final = 3
+UNSOLVED: Final = (InfeasibleBudget, SearchUnfinished)
+
+
+class Bench(Protocol):
+    """What a choice needs of the job: solving, accuracies on the validation split by digest, files (best first)."""
+
+    def solved(self, target: Target) -> Solved: ...
+
+    def scored(self, architectures: list[Architecture]) -> dict[str, float]: ...
+
+    def exported(self, target: Target, solved: Solved, most: int) -> list[Delivered]: ...
+
+
+@dataclass
+class Levels:
+    """Measured / predicted of the networks that a job has measured so far, by device: its later targets begin there."""
+
+    ratios: dict[str, list[float]] = field(default_factory=dict)
+
+    def of(self, place: OnDevice) -> float:
+        return float(np.median(self.ratios.get(place.device_id, [1.0])))
+
+    def add(self, place: OnDevice, ratio: float) -> None:
+        self.ratios.setdefault(place.device_id, []).append(ratio)
+
+
+class Choosing:
+    """The choice for one target."""
+
+    def __init__(self, run: JobRun, bench: Bench, verification: Verification, levels: Levels, target: Target) -> None:
+        self.run, self.bench, self.verification, self.levels, self.target = run, bench, verification, levels, target
+        budgets = tuple(place.budget_ms for place in target.measured)
+        self.choice = Choice[str](budgets, tuple(levels.of(place) for place in target.measured))
+        self.candidates = int(run.request.get("measured_candidates") or CANDIDATES)
+        self.files: dict[str, Delivered] = {}
+        self.rounds = 0
+
+    def chosen(self, solved: Solved) -> Delivered | None:
+        """The network to deliver, None where nobody answered. Raises InfeasibleBudget where all broke the budget."""
+        following: Solved | None = self._allowing_for_others(solved)
+        while following is not None and self.rounds < ROUNDS:
+            if not self._measured(following) or self.choice.enough():
+                break
+            following = self._better()
+        if not self.choice.found:
+            return None
+        best = self.choice.chosen() or self._fastest()
+        if best is None:
+            raise self.slower_than_its_table()
+        said = {"device": self.target.device, "networks": len(self.choice.found), "rounds": self.rounds}
+        self.run.event("chosen_by_measurement", {**said, "measured_ms": best.latencies[0].ms, "accuracy": best.quality})
+        return self.files[best.key].with_latencies(best.latencies, self.lines())
+
+    def _allowing_for_others(self, solved: Solved) -> Solved:
+        """Solved again where networks of another target of this job took longer on the device than predicted, or less."""
+        self.target.aim(self.choice.limits_ms())
+        if all(level == 1.0 for level in self.choice.levels):
+            return solved
+        try:
+            return self.bench.solved(self.target)
+        except UNSOLVED:  # then its own measurement decides
+            return solved
+
+    def _measured(self, solved: Solved) -> bool:
+        """Measure the best few on every measured device; whether anybody answered."""
+        self.rounds += 1
+        networks = self.bench.exported(self.target, solved, self.candidates)
+        found = self.settled([OnFile(n.architecture, n.file) for n in networks])
+        for network, latencies in zip(networks, found, strict=True):
+            if latencies is not None:
+                self._keep(network, latencies)
+        return any(latencies is not None for latencies in found)
+
+    def settled(self, networks: Sequence[OnFile]) -> list[tuple[Latency, ...] | None]:
+        """Latencies of networks on the measured devices, those too close to the budget measured again."""
+
+        def measure(indices: list[int], times: int) -> Any:
+            if times > 1:
+                why = "too close to the budget to tell"
+                self.run.event("measuring_again", {"device": self.target.device, "networks": len(indices), "reason": why})
+            return self.verification.readings(self.target, [networks[i] for i in indices], times)
+
+        return settle(len(networks), measure, self.choice.budgets_ms)
+
+    def _keep(self, network: Delivered, latencies: tuple[Latency, ...]) -> None:
+        target, digest = self.target, network.architecture.digest
+        predicted = tuple(place.held_ms(network.architecture) for place in target.measured)
+        target.ruled_out.add(digest)
+        self.files[digest] = network
+        self.choice.found.append(Measured(digest, predicted, network.validation_accuracy, latencies))
+        for place, latency, expected in zip(target.measured, latencies, predicted, strict=True):
+            self.levels.add(place, latency.ms / expected)
+            self.verification.keep(place, OnFile(network.architecture, network.file), latency)
+            if latency.ms > place.budget_ms:
+                target.broken_ms.append(latency.ms)
+                broken = {"device": place.device, "budget_ms": place.budget_ms, "measured_ms": latency.ms}
+                self.run.event("budget_broken", broken)
+
+    def _better(self) -> Solved | None:
+        """The next networks, None where none of them can be better than the best that was measured."""
+        self.target.aim(self.choice.limits_ms())
+        try:
+            solved = self.bench.solved(self.target)
+        except UNSOLVED:
+            return None
+        best, accuracies = self.choice.best(), self.bench.scored(list(solved.architectures))
+        return solved if best is None or max(accuracies.values()) > best.quality else None
+
+    def _fastest(self) -> Measured[str] | None:
+        """Before a budget is given up: the fastest network of all is measured."""
+        self.target.aim_at_fastest()
+        try:
+            self._measured(self.bench.solved(self.target))
+        except UNSOLVED:
+            return None
+        return self.choice.chosen()
+
+    def lines(self) -> tuple[dict[str, Any], ...]:
+        """What the card says of every measured network, best first."""
+        found = []
+        for one in sorted(self.choice.found, key=lambda m: -m.quality):
+            network = self.files[one.key]
+            for place, latency in zip(self.target.measured, one.latencies, strict=True):
+                found.append(
+                    {
+                        "device": place.device,
+                        "architecture": place.pricing.space.to_json(network.architecture),
+                        "accuracy_validation": one.quality,
+                        "predicted_ms": place.predicted_ms(network.architecture),
+                        "measured_ms": latency.ms,
+                        "uncertainty": latency.uncertainty,
+                        "readings": latency.readings,
+                        "verdict": latency.verdict(place.budget_ms).value,
+                    }
+                )
+        return tuple(found)
+
+    def slower_than_its_table(self) -> InfeasibleBudget:
+        """Why no network is delivered: even the fastest that was measured broke the budget. Says what can be kept."""
+        worst = int(
+            np.argmax([min(m.latencies[i].ms for m in self.choice.found) / b for i, b in enumerate(self.choice.budgets_ms)])
+        )
+        place = self.target.measured[worst]
+        taken = [m.latencies[worst] for m in self.choice.found]
+        fastest = min(latency.ms for latency in taken)
+        networks = "1 network was" if len(taken) == 1 else f"{len(taken)} networks were"
+        readings = sum(latency.readings for latency in taken)
+        return InfeasibleBudget(
+            f"{networks} measured on {place.device} in {readings} measurements and none kept {place.budget_ms:g} ms, the fastest "
+            f"took {fastest:.4g} ms; the device takes {self.levels.of(place):.3g} times what its table predicts. The "
+            f"measurements are kept, so later searches allow for it: ask for {1.02 * fastest:.4g} ms or more",
+            fastest,
+            place.reachable[1],
+        )

@@ -1,0 +1,74 @@
+"""Strategy `gradient` in a search job: gates are trained for each target, then the most probable networks are chosen.
+
+The training starts from the supernet's weights and is a step of its own, known by what it depends on: asked again for the
+same device and budget it is not done again, and where a measured network broke the budget only the choice is made anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from supernets.search.packing import packed_problem, unpacked_result
+from supernets.search.problem import Problem, SearchResult
+from worker.compute.laboratory import Laboratory
+from worker.pipelines.search.targets import Target
+from worker.pipelines.search.trainings import TargetTraining
+from worker.steps import StepName, step_digest
+
+GRADIENT: Final = "gradient"
+STEP: Final = StepName.TRAIN_GATES
+
+
+@dataclass(frozen=True)
+class Gates(TargetTraining):
+    """The gate trainings of one job."""
+
+    _found: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def solve(self, laboratory: Laboratory, target: Target, problem: Problem) -> SearchResult:
+        """Train (or remember) the target's gates and choose within its limits. Raises StepFailed, ChildCrashed."""
+        asked = {"problem": packed_problem(problem), "gates": self.trained(laboratory, target, problem)}
+        return unpacked_result(laboratory.call("choose", asked))
+
+    def trained(self, laboratory: Laboratory, target: Target, problem: Problem) -> dict[str, Any]:
+        """The step's result: log-probabilities, epochs, the curve."""
+        if target.index not in self._found:
+            inputs = self._inputs(target)
+            asked = {
+                "problem": packed_problem(problem),
+                "inputs": step_digest(STEP, inputs),
+                **{key: inputs[key] for key in ("epochs", "resolutions")},
+            }
+            self._found[target.index] = self.train(STEP, laboratory, target, inputs, asked)
+        return self._found[target.index]
+
+    def summary(self, target: Target) -> dict[str, Any]:
+        """What the card says of the target's gate training; empty where there was none."""
+        found = self._found.get(target.index)
+        if found is None:
+            return {}
+        last = found["history"][-1]
+        counts = {key: found[key] for key in ("warmup_epochs", "epochs", "weight_steps")}
+        return {"gates": {**counts, "expected_ms": last["expected_cost"], "entropy": last["entropy"]}}
+
+    def _inputs(self, target: Target) -> dict[str, Any]:
+        # The table and not its prices: those are corrected whenever a network is measured, and the choice uses them.
+        return {
+            **self.loaded,
+            "recipe": self.ready.recipe,
+            "seed": self.ready.seed,
+            "epochs": self.run.request.get("gate_epochs"),
+            "resolutions": list(target.space.resolutions),
+            "tables": [place.table_id for place in target.places],
+            "left_out": target.left_out,
+            "confidence": self.run.request.get("confidence"),
+            "budget": {"latency_ms": [place.budget_ms for place in target.places], **target.limits},
+        }
+
+    def told(self, said: dict[str, Any]) -> str:
+        """Phase, epoch, loss, and how undecided the choices are."""
+        return (
+            f"{said['phase']} epoch {said['epoch']} of {said['epochs']}, loss {said['loss']:.3f}, "
+            f"expected {said['expected_cost']:.4g} ms, entropy {said['entropy']:.2f}"
+        )

@@ -1,0 +1,326 @@
+"""A search: for every target the best network that keeps its budget, delivered as an ONNX file and measured.
+
+One job with many targets shares the supernet, the predictor, one child and every score. For each target: price and
+solve (ms), score the best few on the supernet, choose, cut out and export. Where an agent is on the device, the best few
+are measured and the best that keeps the budget is chosen (`worker.pipelines.search.choose`); elsewhere the bound decides.
+The chosen network is fine-tuned where that was asked for, and measured again, for it is another file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget, SearchUnfinished, TrainingDiverged
+from service.artifacts import register
+from service.db.happenings import tell
+from service.db.models import Model
+from service.devices.pricing import PriceBook
+from supernets.accuracy import refinement as accuracy_refinement
+from supernets.delivery.catalog import SEPARATE, Delivery, common_delivery
+from supernets.delivery.verdict import SUSPECT
+from supernets.search.catalog import solve
+from supernets.search.limits import SIZE, reachable, unreachable
+from supernets.search.measured import Choice
+from supernets.search.packing import packed_problem, unpacked_result
+from supernets.search.problem import Problem, SearchResult
+from supernets.spaces.architecture import Architecture
+from worker.compute.laboratory import Laboratory
+from worker.context import JobRun
+from worker.pipelines.scoring import validation_scores
+from worker.pipelines.search.card import Delivered, card_of
+from worker.pipelines.search.choose import Choosing, Levels
+from worker.pipelines.search.gates import GRADIENT, Gates
+from worker.pipelines.search.targets import Solved, Solver, Target, Wish, cross_device, load_target, solve_target
+from worker.pipelines.search.tune import FineTuning
+from worker.pipelines.search.verify import OnFile, Verification
+from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet, fingerprinted
+from worker.problems import problem_of
+from worker.steps import StepFailed, StepName
+
+ROUNDS: Final = 5
+QUICK: Final = ("exact", "random")
+TARGET_FAILED: Final = (InfeasibleBudget, SearchUnfinished)  # the other targets of the job go on
+
+
+def search(run: JobRun) -> dict[str, Any]:
+    """The pipeline of a `search` job. Targets without a network are listed with the reason; if all are, the job fails."""
+    ready = ensure_supernet(run, run.request["supernet_id"])
+    job = _Search(run, ready)
+    delivered: list[tuple[Target, Delivered]] = []
+    failures: list[tuple[Target, BespokeError]] = []
+    with Laboratory(run) as job.laboratory:
+        for number, (target, found) in enumerate(job.solve_all(failures)):
+            run.progress("deliver", number / len(job.targets), target.label, always=True)
+            try:
+                delivered.append((target, job.deliver(target, found)))
+            except TARGET_FAILED as error:
+                failures.append((target, error))
+    if not delivered:
+        raise failures[0][1]
+    cards = [card_of(run, ready, target, network, model_id(run, target)) for target, network in delivered]
+    for (target, network), card in zip(delivered, cards, strict=True):
+        if card["state"] == SUSPECT:
+            run.event("suspect", {"model": card["id"], "device": target.device, "reason": card["suspect_reason"]})
+        run.at_end(partial(_store, run=run, ready=ready, target=target, delivered=network, card=card))
+    return {
+        "models": [
+            {"id": card["id"], **_named(target), "state": card["state"]}
+            for card, (target, _) in zip(cards, delivered, strict=True)
+        ],
+        "failures": [{**_named(target), "error": problem_of(error)} for target, error in failures],
+        "predictor": accuracy_refinement.summary(job.refinement or job.predictor),
+        "matrix": cross_device(
+            [(card["id"], t, n.architecture) for card, (t, n) in zip(cards, delivered, strict=True)], job.targets
+        ),
+    }
+
+
+def _named(target: Target) -> dict[str, Any]:
+    return {"device": target.device, "budget_ms": target.budget_ms, "target": target.label}
+
+
+def model_id(run: JobRun, target: Target) -> str:
+    """The same for every attempt at the job, so that a model is never delivered twice."""
+    return f"model_{hashlib.sha256(f'{run.job_id}/{target.index}'.encode()).hexdigest()[:32]}"
+
+
+class _Search:
+    """What the targets of one job share."""
+
+    laboratory: Laboratory
+
+    def __init__(self, run: JobRun, ready: ReadySupernet) -> None:
+        self.run, self.ready = run, ready
+        self.predictor, self.refinement = accuracy_refinement.from_json(ready.predictor)
+        strategy, candidates = str(run.request.get("strategy") or "exact"), int(run.request.get("candidates") or 1)
+        self.wish = Wish(self.predictor.space, self.predictor.dense(), strategy, candidates, self.refinement)
+        confidence = run.request.get("confidence")
+        items, book = list(enumerate(run.request["targets"])), PriceBook(ignored_session=run.job_id)
+
+        def load(session: Session) -> list[Target]:
+            return [load_target(session, book, run.tenant_id, ready.space, index, item, confidence) for index, item in items]
+
+        self.targets = run.context.transaction(load)
+        self.verification, self.levels = Verification(run, ready.space), Levels()
+        self._ask_who_is_there()
+        self.loaded = {
+            "space": ready.space.name,
+            "classes": ready.space.classes,
+            "dataset": ready.dataset,
+            "weights_sha256": ready.weights_sha256,
+            **fingerprinted(ready.dataset_fingerprint),
+        }
+        self.gates = Gates(run, ready, self.loaded, len(self.targets))
+        self.tuning = FineTuning(run, ready, self.loaded, len(self.targets))
+
+    def _ask_who_is_there(self) -> None:
+        """Which devices measure candidates; the others' budgets are held against the bound."""
+        places = [place for target in self.targets for place in target.places]
+        there = {device_id: self.verification.possible(device_id) for device_id in {p.device_id for p in places}}
+        for place in places:
+            place.measured = there[place.device_id]
+        for target in self.targets:
+            target.aim(Choice[str](tuple(p.budget_ms for p in target.measured), (1.0,) * len(target.measured)).limits_ms())
+        if self.run.request.get("verify", True):
+            for device in sorted({place.device for place in places if not place.measured}):
+                self.run.event("not_verified", {"device": device, "reason": "no agent is running on it"})
+
+    def solve_all(self, failures: list[tuple[Target, BespokeError]]) -> list[tuple[Target, Solved]]:
+        """Every target solved, and all their candidates scored in one go."""
+        self.run.progress("search", 0.0, f"{len(self.targets)} target(s)", always=True)
+        found: list[tuple[Target, Solved]] = []
+        for target in self.targets:
+            try:
+                found.append((target, self.solved(target)))
+            except TARGET_FAILED as error:
+                failures.append((target, error))
+        solved = [solved.result for _, solved in found]
+        self.run.event("searched", {"targets": len(found), "optimal": all(r.optimal for r in solved)})
+        self.scored([a for _, s in found for a in s.architectures])
+        return found
+
+    def deliver(self, target: Target, found: Solved) -> Delivered:
+        """Choose, export and measure. Raises InfeasibleBudget, SearchUnfinished."""
+        choosing = Choosing(self.run, self, self.verification, self.levels, target)
+        chosen = choosing.chosen(found) if target.measured else None
+        if chosen is None:
+            if target.measured:
+                target.hold_by_bound()
+                found = self.solved(target)
+            chosen = self.exported(target, found, 1)[0]
+        if self.tuning.epochs:
+            chosen = self._fine_tuned(target, chosen, choosing)
+        sha256 = chosen.file["onnx_sha256"]
+        typical = {place.device_id: self.verification.typical(place.device_id, sha256) for place in target.places}
+        return chosen.tested(self._test(chosen), {key: one for key, one in typical.items() if one is not None})
+
+    def _fine_tuned(self, target: Target, cut_out: Delivered, choosing: Choosing) -> Delivered:
+        """The network fine-tuned and measured; as it was cut out where that diverged, lost accuracy or broke the budget."""
+        architecture, before = cut_out.architecture, cut_out.validation_accuracy
+        said: dict[str, Any] = {"epochs": self.tuning.epochs, "seconds": None, "validation_before": before}
+        said |= {"validation": None, "kept": False, "failure": None}
+        better = cut_out
+        try:
+            loaded, said["seconds"] = self.tuning.trained(self.laboratory, target, architecture)
+            accuracy = self.scored([architecture], loaded)[architecture.digest]
+            said |= {"validation": accuracy, "kept": accuracy >= before}
+            if said["kept"]:
+                better = replace(cut_out, file=self._file(target, architecture, loaded), validation_accuracy=accuracy)
+                better = self._measured_again(target, cut_out, better, choosing)
+                if better is cut_out:
+                    said |= {"kept": False, "failure": "its file was measured above the budget"}
+        except StepFailed as error:
+            if error.kind != TrainingDiverged.__name__:
+                raise
+            said["failure"] = str(error)
+        self.run.event("fine_tuned", {"device": target.device, "budget_ms": target.budget_ms, **said})
+        return replace(better, tuning=said)
+
+    def _measured_again(self, target: Target, cut_out: Delivered, better: Delivered, choosing: Choosing) -> Delivered:
+        """The fine-tuned network with its own latencies; as it was cut out where its file was measured above the budget."""
+        if not cut_out.latencies:
+            return better
+        latencies = choosing.settled([OnFile(better.architecture, better.file)])[0]
+        if latencies is None:  # the same operators were measured before, with other weights in them
+            return better
+        broken = any(one.ms > place.budget_ms for one, place in zip(latencies, target.measured, strict=True))
+        return cut_out if broken else replace(better, latencies=latencies)
+
+    def exported(self, target: Target, solved: Solved, most: int) -> list[Delivered]:
+        """The candidates that do best on the supernet as files that keep the size, ties to the faster one; at least one.
+
+        Where all are too large, the next solution allows for what files hold besides weights. Raises InfeasibleBudget.
+        """
+        limit, found = target.limits.get(SIZE, math.inf), solved
+        for _ in range(ROUNDS):
+            kept: list[Delivered] = []
+            accuracies = self.scored(list(found.architectures))
+            order = _best_first(found, accuracies)
+            for position in order[: max(most, 1)]:
+                network = self._as_file(target, found, [position, *(i for i in order if i != position)], accuracies)
+                size_bytes = int(network.file["size_bytes"])
+                if size_bytes <= limit:
+                    kept.append(network)
+                    continue
+                broken = {"device": target.device, "constraint": SIZE, "limit": limit, "value": size_bytes}
+                self.run.event("budget_broken", broken)
+                target.outgrown(network.architecture, size_bytes)
+            if kept:
+                return kept
+            found = self.solved(target)
+        raise unreachable(SIZE, limit, *reachable(target.space, SIZE))
+
+    def solved(self, target: Target) -> Solved:
+        """Raises InfeasibleBudget, SearchUnfinished."""
+        # A generator per target and round: the same job gives the same networks, in whatever order it runs.
+        generator = np.random.default_rng([self.ready.seed, target.index, len(target.ruled_out)])
+        return solve_target(target, self.wish, generator, self._solver(target))
+
+    def _solver(self, target: Target) -> Solver:
+        """How this job solves: strategies that take seconds or need torch do it in the child, where cancelling stops them."""
+        if self.wish.strategy == GRADIENT:
+            return lambda problem, strategy, generator: self._of_target(
+                lambda: self.gates.solve(self.laboratory, target, problem)
+            )
+        return solve if self.wish.strategy in QUICK and not target.competing else self._solve_in_child
+
+    def _solve_in_child(self, problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
+        seed = int(generator.integers(2**63))
+        asked = {"problem": packed_problem(problem), "strategy": strategy, "seed": seed}
+        return self._of_target(lambda: unpacked_result(self.laboratory.call("solve", asked)))
+
+    def _of_target(self, work: Callable[[], SearchResult]) -> SearchResult:
+        """Work in the child whose errors about the limits are this target's alone."""
+        try:
+            return work()
+        except StepFailed as error:
+            if error.kind == SearchUnfinished.__name__:
+                raise self._unfinished(error) from None
+            if error.kind not in (InfeasibleBudget.__name__, ContradictingConstraints.__name__):
+                raise
+            low, high, name = (error.detail.get(key) for key in ("minimum", "maximum", "constraint"))
+            reach = (-math.inf, math.inf) if low is None or high is None else (float(low), float(high))
+            raise InfeasibleBudget(str(error), *reach, str(name)) from None
+
+    def _unfinished(self, error: StepFailed) -> SearchUnfinished:
+        best = error.detail.get("best_score")
+        if best is None:
+            return SearchUnfinished(str(error))
+        accuracy = float(self.predictor.accuracy_of(np.array(best)))
+        return SearchUnfinished(f"{error}; no network within them is predicted to be right more often than {accuracy:.2%}", best)
+
+    def scored(self, architectures: list[Architecture], supernet: dict[str, Any] | None = None) -> dict[str, float]:
+        """Accuracy on the validation split by digest of the architecture; each is evaluated once for all jobs."""
+
+        def report(done: int, total: int) -> None:
+            self.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
+
+        return validation_scores(self.run, self.laboratory, self.ready.space, supernet or self.loaded, architectures, report)
+
+    def _file(self, target: Target, architecture: Architecture, supernet: dict[str, Any]) -> dict[str, Any]:
+        """A network cut out of a supernet (that of the job, or one trained on alone) as an ONNX file in the store."""
+        described, form = self.ready.space.to_json(architecture), self._delivery(target).to_json()
+        asked = {"supernet": supernet, "architecture": described, "delivery": form}
+        inputs = {**supernet, "architecture": described, "delivery": form}
+        return self.run.step(StepName.EXPORT_NETWORK_FILE, inputs, lambda: self.laboratory.call("deliver", asked))
+
+    def _delivery(self, target: Target) -> Delivery:
+        """The form of the target's files: what its devices open, with the options of the search. Raises UnservableContext."""
+        contexts = [place.context for place in target.places if place.context is not None]
+        form = common_delivery(contexts) if contexts else Delivery()
+        return form.asked(self.run.request.get("batch", "device"), self.run.request.get("preprocessing", SEPARATE))
+
+    def _as_file(self, target: Target, solved: Solved, order: list[int], accuracies: dict[str, float]) -> Delivered:
+        """The first of `order` as a file; the others are its runners-up."""
+        file = self._file(target, solved.architectures[order[0]], self.loaded)
+        delivered = Delivered.of(target, solved, order, accuracies, file, self.refinement or self.predictor)
+        return replace(delivered, search={**delivered.search, **self.gates.summary(target)})
+
+    def _test(self, delivered: Delivered) -> dict[str, Any]:
+        """Accuracy of the file itself on samples that neither training nor search has seen."""
+        described = self.ready.space.to_json(delivered.architecture)
+        asked = {"supernet": self.loaded, "architecture": described, "onnx_sha256": delivered.file["onnx_sha256"]}
+        return self.run.step(StepName.TEST_NETWORK_FILE, asked, lambda: self.laboratory.call("test_accuracy", asked))
+
+
+def _best_first(solved: Solved, accuracies: dict[str, float]) -> list[int]:
+    """Positions of the candidates, the most accurate first; ties go to the faster one."""
+
+    def rank(i: int) -> tuple[float, float]:
+        costs = solved.candidates[i].costs
+        return -accuracies[solved.architectures[i].digest], costs[0] if costs else 0.0
+
+    return sorted(range(len(solved.architectures)), key=rank)
+
+
+def _register(session: Session, file: dict[str, Any]) -> None:
+    register(session, file["onnx_sha256"], file["size_bytes"], "onnx_model")
+
+
+def _store(
+    session: Session, *, run: JobRun, ready: ReadySupernet, target: Target, delivered: Delivered, card: dict[str, Any]
+) -> None:
+    """The model's row, in the job's last transaction."""
+    _register(session, delivered.file)
+    session.add(
+        Model(
+            id=card["id"],
+            tenant_id=run.tenant_id,
+            job_id=run.job_id,
+            device_id=target.places[0].device_id if target.places else None,
+            supernet_id=ready.id,
+            table_id=target.places[0].table_id if target.places else None,
+            budget_ms=target.budget_ms,
+            onnx_sha256=delivered.file["onnx_sha256"],
+            card=card,
+        )
+    )
+    tell(session, run.tenant_id, "model", card["id"], {"device": target.device, "job_id": run.job_id})

@@ -1,0 +1,334 @@
+"""The targets of a search: priced, solved, tightened by what was measured, compared with each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final, Protocol
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from latency_tables.dense import DenseTable
+from latency_tables.errors import InfeasibleBudget, NoTable, SearchUnfinished
+from latency_tables.measurement import Context
+from service.db import devices
+from service.db.tables import context_of
+from service.devices.pricing import PriceBook, Pricing, at_resolutions
+from supernets.accuracy.refinement import RefinedScore, Refinement
+from supernets.search.catalog import solve
+from supernets.search.exact.bounds import bounds
+from supernets.search.limits import SIZE, costs_of, limited
+from supernets.search.problem import MAX_CANDIDATES, Candidate, Constraint, Problem, SearchResult
+from supernets.search.restriction import excluded, restricted
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.space import Space
+
+LATENCY: Final = "latency_ms"
+MORE_RESOLUTIONS: Final = 3
+NAMED: Final = 5  # operators that a card names of those a table lacks
+SHORTLIST: Final = 4  # times as many exact solutions as are asked for, of which the refined predictor picks
+
+
+@dataclass
+class OnDevice:
+    """What a target asks of one device. limit_ms: what predictions must keep now; `Target.aim` moves it.
+
+    context: of the device; None: of one that nothing is delivered for.
+    measured: candidates are measured on the device, so they are chosen by prediction; else they are held against the bound,
+    where there is one. bounded: the bound was asked for, so it holds in either case. whole: prices of what is excluded too.
+    """
+
+    device: str
+    device_id: str
+    table_id: str
+    budget_ms: float
+    pricing: Pricing
+    limit_ms: float
+    measured: bool = False
+    bounded: bool = False
+    whole: Pricing | None = None
+    context: Context | None = None
+
+    @property
+    def held(self) -> DenseTable:
+        """The latencies that the budget is held against before anything is measured."""
+        return self.pricing.predicted if self.measured and not self.bounded else self.pricing.held
+
+    @property
+    def basis(self) -> str:
+        """What `held` is."""
+        return "prediction" if self.held is self.pricing.predicted else "bound"
+
+    @property
+    def reachable(self) -> tuple[float, float]:
+        """Least and greatest latency in ms, in terms of `held`."""
+        low, high = bounds(self.held)
+        return low, high
+
+    def held_ms(self, architecture: Architecture) -> float:
+        """The latency of one network in ms, in terms of `held`."""
+        return float(self.held.price(self.pricing.space.genes(architecture)[None])[0])
+
+    def predicted_ms(self, architecture: Architecture) -> float:
+        """The predicted latency of one network in ms."""
+        return float(self.pricing.predicted.price(self.pricing.space.genes(architecture)[None])[0])
+
+
+@dataclass
+class Target:
+    """What one network is wanted for: devices with a budget each (several: it keeps all), and limits that hold anywhere.
+
+    space: at the resolutions that may be chosen. limits: by name. mask: choices that may not be taken; left_out: the
+    same for people. file_overhead_bytes: what files were seen to hold besides weights. ruled_out: digests of networks that
+    were measured, or whose file is too large. broken_ms: latencies measured above their budget.
+    """
+
+    index: int
+    space: Space
+    places: tuple[OnDevice, ...]
+    limits: dict[str, int] = field(default_factory=dict)
+    mask: DenseTable | None = None
+    left_out: dict[str, Any] = field(default_factory=dict)
+    ruled_out: set[str] = field(default_factory=set)
+    broken_ms: list[float] = field(default_factory=list)
+    file_overhead_bytes: int = 0
+
+    @property
+    def label(self) -> str:
+        """The target in messages."""
+        times = [f"{place.device} within {place.budget_ms:g} ms" for place in self.places]
+        return " and ".join(times or [f"{name} <= {limit}" for name, limit in self.limits.items()])
+
+    @property
+    def device(self) -> str | None:
+        """The first device's name; None for limits alone."""
+        return self.places[0].device if self.places else None
+
+    @property
+    def budget_ms(self) -> float | None:
+        """The first device's budget."""
+        return self.places[0].budget_ms if self.places else None
+
+    @property
+    def measured(self) -> tuple[OnDevice, ...]:
+        """The devices on which candidates are measured."""
+        return tuple(place for place in self.places if place.measured)
+
+    @property
+    def competing(self) -> bool:
+        """Whether there are several constraints, which may take the solver seconds."""
+        return len(self.places) + len(self.limits) > 1
+
+    def aim(self, limits_ms: Sequence[float]) -> None:
+        """Hold candidates against these limits on the measured devices; never below what can be reached there."""
+        for place, limit_ms in zip(self.measured, limits_ms, strict=True):
+            most = min(limit_ms, place.budget_ms) if place.bounded else limit_ms
+            least = place.reachable[0]
+            place.limit_ms = max(most, least) if least <= place.budget_ms else most
+
+    def aim_at_fastest(self) -> None:
+        """Only the fastest networks of all are left."""
+        for place in self.measured:
+            place.limit_ms = place.reachable[0]
+
+    def hold_by_bound(self) -> None:
+        """Nobody measures: every budget is held against the bound, or the prediction where there is none."""
+        for place in self.places:
+            place.measured, place.limit_ms = False, place.budget_ms
+
+    def outgrown(self, architecture: Architecture, size_bytes: int) -> None:
+        """Rule out a network whose file is larger than its limit, and expect as much besides the weights of the others."""
+        self.ruled_out.add(architecture.digest)
+        weights = costs_of(self.space, architecture)[SIZE]
+        self.file_overhead_bytes = max(self.file_overhead_bytes, size_bytes - weights)
+
+    def problem(self, score: DenseTable, space: Space, wanted: int = 1) -> Problem:
+        """What is to be solved, at the resolutions of `space`. Raises InfeasibleBudget naming the constraint."""
+        constraints = [
+            Constraint(
+                LATENCY if len(self.places) == 1 else f"{LATENCY} on {place.device}",
+                at_resolutions(place.held, place.pricing.space, space),
+                place.limit_ms,
+            )
+            for place in self.places
+        ]
+        alone = Problem(space.chain, score, tuple(constraints), wanted)
+        problem = limited(space, alone, self.limits, self.file_overhead_bytes)
+        return problem if self.mask is None else restricted(problem, at_resolutions(self.mask, self.space, space))
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Distinct networks within the limit, best predicted first, none that was ruled out."""
+
+    result: SearchResult
+    candidates: tuple[Candidate, ...]
+    architectures: tuple[Architecture, ...]
+
+
+def load_target(
+    session: Session, book: PriceBook, tenant_id: str, space: Space, index: int, item: dict[str, Any], confidence: float | None
+) -> Target:
+    """Price one target of a request with the tables it is pinned to. Raises NoTable, PoorCalibration, TooFewNetworks."""
+    places: list[OnDevice] = []
+    resolutions, exclude = item.get("resolutions"), item.get("exclude") or {}
+    members = item.get("group") or ([item] if "device" in item else [])
+    for member in members:
+        device = devices.named(session, tenant_id, member["device"])
+        if device is None or device.id != member["device_id"]:
+            raise NoTable(f"device {member['device']} of this job is no longer there; register it again")
+        whole = book.load(
+            session,
+            device,
+            space,
+            table_id=member["table_id"],
+            confidence=confidence,
+            partial=item.get("missing") == "exclude",
+        )
+        budget_ms, bounded = float(member["budget"][LATENCY]), confidence is not None
+        pricing = whole.within(resolutions, exclude)
+        place = OnDevice(device.name, device.id, pricing.table_id, budget_ms, pricing, budget_ms, bounded=bounded, whole=whole)
+        places.append(replace(place, context=context_of(device)))
+    allowed = [r for r in space.resolutions if resolutions is None or r in resolutions]
+    shared = [r for r in allowed if all(r in place.pricing.space.resolutions for place in places)]
+    if not shared:
+        raise NoTable(f"the tables of {' and '.join(p.device for p in places)} have no resolution of {space.name} in common")
+    here = space.at(shared)
+    limits = _lowest([m["budget"] for m in members] + [item.get("budget") or {}])
+    mask = excluded(here, exclude) if exclude else None
+    left_out = {"exclude": exclude, "resolutions": resolutions, "missing": _missing(places)}
+    return Target(index, here, tuple(places), limits, mask, {name: value for name, value in left_out.items() if value})
+
+
+def _lowest(budgets: Sequence[Mapping[str, float]]) -> dict[str, int]:
+    """The limits besides latency, the lowest of each name."""
+    limits: dict[str, int] = {}
+    for name, limit in ((n, v) for budget in budgets for n, v in budget.items() if n != LATENCY):
+        limits[name] = min(int(limit), limits.get(name, int(limit)))
+    return limits
+
+
+def _missing(places: Sequence[OnDevice]) -> list[dict[str, Any]]:
+    """What the card says of operators that tables lack: how many, and the first ones."""
+    return [
+        {"device": p.device, "operators": len(p.pricing.lacking), "first": list(p.pricing.lacking[:NAMED])}
+        for p in places
+        if p.pricing.lacking
+    ]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How targets are to be solved. score: additive accuracy over the whole space; candidates: networks to be scored.
+
+    refinement: what ranks better than the additive score, where something does; the exact solver cannot maximise it.
+    """
+
+    space: Space
+    score: DenseTable
+    strategy: str
+    candidates: int
+    refinement: Refinement | None = None
+
+    def solve(self, problem: Problem, space: Space, solver: Solver, generator: np.random.Generator) -> SearchResult:
+        """The answer to an additive problem at the resolutions of `space`, ranked by the best predictor there is."""
+        if self.refinement is None:
+            return solver(problem, self.strategy, generator)
+        refined = RefinedScore(self.refinement, space.resolutions)
+        if self.strategy != "exact":
+            return solver(replace(problem, evaluate=refined, costly=False), self.strategy, generator)
+        # Each further network within several limits is an integer program of its own, which may take seconds.
+        more = SHORTLIST if len(problem.constraints) == 1 else 1
+        most = min(more * problem.candidates, MAX_CANDIDATES)
+        found = solver(replace(problem, candidates=most), self.strategy, generator)
+        return replace(found, candidates=_reranked(found.candidates, refined)[: problem.candidates])
+
+
+def _reranked(found: tuple[Candidate, ...], refined: RefinedScore) -> tuple[Candidate, ...]:
+    """The proven best stays the first, for it is what `optimal` and `gap` speak of; the others follow by the refined score."""
+    first, *others = found
+    scores = refined(np.stack([c.genes for c in found]))[1:]
+    return (first, *(others[i] for i in np.argsort(-scores, kind="stable")))
+
+
+class Solver(Protocol):
+    """How a problem is solved: `supernets.search.catalog.solve`, here or in a child."""
+
+    def __call__(self, problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult: ...
+
+
+def solve_target(target: Target, wish: Wish, generator: np.random.Generator, solver: Solver = solve) -> Solved:
+    """The best networks whose bound keeps the limit. Raises InfeasibleBudget with the reachable range.
+
+    Beside the best few, the best one of other resolutions: the predictor errs alike for like networks, so a choice
+    among near copies would be none.
+    """
+    space = target.space
+    for place in target.places:
+        least, most = place.reachable
+        if place.limit_ms < least:
+            raise InfeasibleBudget(
+                f"no network of {space.name} keeps {place.budget_ms:g} ms on {place.device}; "
+                f"reachable are {least:.4g} to {most:.4g} ms",
+                least,
+                most,
+            )
+    score = at_resolutions(wish.score, wish.space, space)
+    wanted = wish.candidates + len(target.ruled_out)
+    result = wish.solve(target.problem(score, space, wanted), space, solver, generator)
+    found = [*result.candidates]
+    if wish.candidates > 1 and wish.strategy != "gradient":  # its gates have weighed the resolutions too
+        # Several constraints may take HiGHS seconds, so they go where `solver` solves them.
+        exactly = partial(solver if target.competing else solve, strategy="exact", generator=generator)
+        found += _of_other_resolutions(target, score, {int(c.genes[0]) for c in found}, exactly)
+    named = [(c, space.architecture(c.genes)) for c in found]
+    kept = [(c, a) for c, a in named if a.digest not in target.ruled_out]
+    if not kept:
+        raise InfeasibleBudget(
+            f"every network of {space.name} that should keep {target.label} was measured or has too large a file",
+            *(target.places[0].reachable if target.places else (-math.inf, math.inf)),
+        )
+    return Solved(result, tuple(c for c, _ in kept), tuple(a for _, a in kept))
+
+
+def _of_other_resolutions(
+    target: Target, score: DenseTable, covered: set[int], exactly: Callable[[Problem], SearchResult]
+) -> list[Candidate]:
+    """The best network of some resolutions that are not covered yet, evenly spread."""
+    space = target.space
+    others = [r for r in range(len(space.resolutions)) if r not in covered]
+    spread = sorted({others[i] for i in np.linspace(0, len(others) - 1, MORE_RESOLUTIONS).round().astype(int)}) if others else []
+    found = []
+    for index in spread:
+        small = space.at([space.resolutions[index]])
+        try:
+            best = exactly(target.problem(at_resolutions(score, space, small), small)).candidates[0]
+        except (InfeasibleBudget, SearchUnfinished):
+            continue
+        genes = best.genes.copy()
+        genes[0] = index
+        found.append(Candidate(genes, best.score, best.costs))
+    return found
+
+
+def cross_device(networks: Sequence[tuple[str, Target, Architecture]], targets: Sequence[Target]) -> dict[str, Any]:
+    """Predicted latency in ms of every delivered network on every target's device; null where its table lacks it."""
+    devices = {place.device: place.whole or place.pricing for t in targets for place in t.places}
+    rows = []
+    for model_id, own, architecture in networks:
+        if own.device is None:
+            continue
+        latency = {device: predicted_ms(pricing, architecture) for device, pricing in devices.items()}
+        rows.append({"model_id": model_id, "device": own.device, "budget_ms": own.budget_ms, "latency_ms": latency})
+    return {"devices": list(devices), "networks": rows}
+
+
+def predicted_ms(pricing: Pricing, architecture: Architecture) -> float | None:
+    """Predicted latency in ms, None where the table does not cover the network."""
+    if architecture.resolution not in pricing.space.resolutions:
+        return None
+    ms = float(pricing.predicted.price(pricing.space.genes(architecture)[None])[0])
+    return ms if math.isfinite(ms) else None

@@ -1,0 +1,150 @@
+"""Networks of a search measured on their devices: tasks for the device's agent, and what it answered.
+
+The n-th reading of a file on a device is the job's n-th task for it, so a job that is taken up again reads what was measured
+before, and two targets that choose one network share its readings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from latency_tables.measurement import Measurement
+from service.artifacts import register
+from service.db.models import MeasurementTask, NetworkMeasurement
+from service.db.states import NetworkSource, TaskKind, TaskState
+from supernets.search.measured import UNKNOWN, Latency, Reading
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.space import Space
+from worker.context import JobRun
+from worker.measuring import Wanted, agent_is_present, ask, wait_for_one
+from worker.pipelines.search.targets import OnDevice, Target
+
+LEAST_UNCERTAINTY: Final = 0.005
+"""Two halves of a measurement may agree by chance; between sessions no device repeats better than this."""
+
+
+@dataclass(frozen=True)
+class OnFile:
+    """A network as a file. file: as operations describe it (`onnx_sha256`, `size_bytes`, `input_shape`)."""
+
+    architecture: Architecture
+    file: dict[str, Any]
+
+
+@dataclass
+class Verification:
+    """The measurements of one job. space: of its supernet."""
+
+    run: JobRun
+    space: Space
+    _used: Counter[tuple[int, str, str]] = field(default_factory=Counter)
+    _answers: dict[tuple[str, str], list[Measurement]] = field(default_factory=dict)
+
+    def possible(self, device_id: str) -> bool:
+        """Whether candidates are measured on that device: it was asked for, and an agent is there or was when this job began."""
+        if not self.run.request.get("verify", True):
+            return False
+        if self.run.context.transaction(lambda session: bool(_tasks(session, self.run.job_id, device_id))):
+            return True
+        return agent_is_present(self.run, device_id)
+
+    def readings(self, target: Target, networks: Sequence[OnFile], times: int) -> list[list[list[Reading]]]:
+        """Further readings of each network on each measured device of the target; fewer where its agent does not answer."""
+        found: list[list[list[Reading]]] = [[] for _ in networks]
+        for place in target.measured:
+            for one, answers in zip(found, self._on(target.index, place, networks, times), strict=True):
+                one.append([reading_of(answer) for answer in answers])
+        return found
+
+    def typical(self, device_id: str, sha256: str) -> Measurement | None:
+        """The median of a file's measurements on a device, by their latency; None where it was not measured."""
+        answers = sorted(self._answers.get((device_id, sha256), []), key=lambda m: m.latency_ms)
+        return answers[(len(answers) - 1) // 2] if answers else None
+
+    def _on(self, index: int, place: OnDevice, networks: Sequence[OnFile], times: int) -> list[list[Measurement]]:
+        asked = [self._asked(index, place, network, times) for network in networks]
+        self.run.progress("verify", 0.0, f"measuring {len(networks)} network(s) on {place.device}", always=True)
+        found = []
+        for network, tasks in zip(networks, asked, strict=True):
+            waited = [wait_for_one(self.run, task, self.run.context.settings.verify_timeout_s) for task in tasks]
+            answers = [Measurement.from_json(answer) for answer in waited if answer is not None]
+            if len(answers) < len(tasks):
+                reason = "its agent did not answer in time"
+                self.run.event("not_verified", {"device": place.device, "reason": reason})
+            key = (place.device_id, network.file["onnx_sha256"])
+            self._answers.setdefault(key, []).extend(answers)
+            found.append(answers)
+        return found
+
+    def _asked(self, index: int, place: OnDevice, network: OnFile, times: int) -> list[str]:
+        """The next tasks of a file on a device, written where an earlier attempt or another target did not."""
+        sha256 = network.file["onnx_sha256"]
+        key = (index, place.device_id, sha256)
+        first = self._used[key]
+        self._used[key] += times
+        known = self.run.context.transaction(lambda s: _tasks(s, self.run.job_id, place.device_id, sha256))
+        known = known[first : first + times]
+        if len(known) == times:
+            return known
+        self.run.write(lambda s: register(s, sha256, network.file["size_bytes"], "onnx_model"))
+        wanted = Wanted(
+            TaskKind.VERIFY,
+            sha256,
+            network.file["size_bytes"],
+            tuple(network.file["input_shape"]),
+            space=self.space.name,
+            architecture=self.space.to_json(network.architecture),
+        )
+        return known + ask(self.run, place.device_id, [wanted] * (times - len(known)))
+
+    def keep(self, place: OnDevice, network: OnFile, latency: Latency) -> None:
+        """A measured network is a whole network of the device: the calibrations of later jobs know it. Once for each job."""
+        measurement = self.typical(place.device_id, network.file["onnx_sha256"])
+        if measurement is not None:
+            self.run.write(lambda session: self._write(session, place, network, measurement, latency))
+
+    def _write(self, session: Session, place: OnDevice, network: OnFile, measurement: Measurement, latency: Latency) -> None:
+        run, digest = self.run, network.architecture.digest
+        row_id = f"net_{hashlib.sha256(f'{run.job_id}/{place.device_id}/{digest}'.encode()).hexdigest()[:32]}"
+        session.merge(
+            NetworkMeasurement(
+                id=row_id,
+                tenant_id=run.tenant_id,
+                device_id=place.device_id,
+                space=self.space.name,
+                classes=self.space.classes,
+                architecture=self.space.to_json(network.architecture),
+                architecture_digest=digest,
+                **measurement.to_json(),
+                source=NetworkSource.VERIFY,
+                session=run.job_id,
+            )
+        )
+        said = {"device": place.device, "measured_ms": latency.ms, "readings": latency.readings}
+        run.record(session, "measured", {**said, "uncertainty": latency.uncertainty, "budget_ms": place.budget_ms})
+
+
+def reading_of(answer: Measurement) -> Reading:
+    """What an answer says about the undisturbed device, with its own uncertainty where the agent tells one."""
+    told = UNKNOWN if answer.uncertainty is None else max(answer.uncertainty, LEAST_UNCERTAINTY)
+    return Reading(answer.latency_ms, told)
+
+
+def _tasks(session: Session, job_id: str, device_id: str, sha256: str | None = None) -> list[str]:
+    """Verifying tasks of a job on a device that were not withdrawn, of one file or any, in the order they were written."""
+    query = select(MeasurementTask.id).where(
+        MeasurementTask.job_id == job_id,
+        MeasurementTask.device_id == device_id,
+        MeasurementTask.kind == TaskKind.VERIFY,
+        MeasurementTask.state != TaskState.DROPPED,
+    )
+    if sha256 is not None:
+        query = query.where(MeasurementTask.sha256 == sha256)
+    return list(session.scalars(query.order_by(MeasurementTask.created_at, MeasurementTask.position, MeasurementTask.id)))
