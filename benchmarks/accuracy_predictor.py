@@ -1,9 +1,9 @@
 """Held-out error of the accuracy predictor on measured sub-networks of a space.
 
 The file is a (gzipped) CSV with the columns depth, kernel, expand, resolution and top1_percent, as in
-DyNAS-T's once-for-all data. Each repeat fits on `--train` networks drawn at random and is judged on all others. With
-`--active` a third of the rows is never scored, and both designs, random and active, take their networks from the rest and are
-judged on that third.
+DyNAS-T's once-for-all data. Each repeat fits on `--train` networks drawn at random and is judged on all
+others. With `--active` a third of the rows is never scored, and both designs, random and active, take their
+networks from the rest and are judged on that third.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from supernets.spaces.space import Space
 
 
 class Active(NamedTuple):
-    """Of one actively chosen set of networks: error and rank on the unseen rows, and what cross-validation said of both."""
+    """Of one actively chosen set of networks: error and rank on the unseen rows, and what cross-validation
+    said of both."""
 
     rmse: float
     kendall_tau: float
@@ -35,7 +36,13 @@ class Active(NamedTuple):
 
 
 def active(
-    space: Space, genes: Genes, values: Array, pool: Genes, unseen: Genes, networks: int, generator: np.random.Generator
+    space: Space,
+    genes: Genes,
+    values: Array,
+    pool: Genes,
+    unseen: Genes,
+    networks: int,
+    generator: np.random.Generator,
 ) -> Active:
     """Choose from the rows `pool` as the worker does, and judge on the rows `unseen`."""
     known = {row.tobytes(): value for row, value in zip(genes, values, strict=True)}
@@ -46,7 +53,9 @@ def active(
     fitted = score_in_rounds(space, networks, generator, evaluate, extremes=False, pool=genes[pool])
     predicted, held_out = fitted.predict(genes[unseen]), fitted.held_out or fitted.cross_validate(5)
     measured = values[unseen]
-    return Active(rmse(predicted, measured), kendall_tau(predicted, measured), held_out.rmse, held_out.kendall_tau)
+    return Active(
+        rmse(predicted, measured), kendall_tau(predicted, measured), held_out.rmse, held_out.kendall_tau
+    )
 
 
 def summary(chosen: list[Active], errors: list[float], ranks: list[float]) -> dict[str, float]:
@@ -57,7 +66,9 @@ def summary(chosen: list[Active], errors: list[float], ranks: list[float]) -> di
     return {
         **dict(zip(names, found.mean(axis=0).tolist(), strict=True)),
         "active_rmse_gain": float(gained.mean()),
-        "active_rmse_gain_error": float(gained.std(ddof=1) / np.sqrt(len(gained))) if len(gained) > 1 else 0.0,
+        "active_rmse_gain_error": float(gained.std(ddof=1) / np.sqrt(len(gained)))
+        if len(gained) > 1
+        else 0.0,
         "active_wins": float(np.mean(gained > 0)),
         "active_kendall_tau_gain": float(np.mean(found[:, 1] - ranks)),
     }
@@ -65,14 +76,24 @@ def summary(chosen: list[Active], errors: list[float], ranks: list[float]) -> di
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True, help="CSV of measured sub-networks, .gz allowed")
     parser.add_argument("--space", default="ofa-mbv3")
     parser.add_argument("--train", type=int, default=200, help="networks to fit on")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--refine", action="store_true", help="judge stage pairs and a perceptron too, where they win held out")
-    parser.add_argument("--active", action="store_true", help="compare with as many networks of which most are chosen actively")
+    parser.add_argument(
+        "--refine",
+        action="store_true",
+        help="judge stage pairs and a perceptron too, where they win held out",
+    )
+    parser.add_argument(
+        "--active",
+        action="store_true",
+        help="compare with as many networks of which most are chosen actively",
+    )
     arguments = parser.parse_args()
     genes, values = read_scores(space_named(arguments.space), arguments.data)
     space = space_named(arguments.space)
@@ -97,7 +118,9 @@ def main() -> None:
         if arguments.active:
             generator = np.random.default_rng([arguments.seed, repeat, 1])
             chosen.append(active(space, genes, values, order[:-unseen], kept, arguments.train, generator))
-        covered.append(float(np.mean(np.abs(predicted - values[kept]) <= 1.96 * predictor.deviation(genes[kept]))))
+        covered.append(
+            float(np.mean(np.abs(predicted - values[kept]) <= 1.96 * predictor.deviation(genes[kept])))
+        )
     result = {
         "rmse": float(np.mean(errors)),
         "kendall_tau": float(np.mean(ranks)),

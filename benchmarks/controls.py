@@ -1,9 +1,10 @@
 """Sub-networks against the same networks trained alone with equal steps, and the recipe against no shrinking.
 
 `loss_points`: mean over seeds and budgets of stand-alone minus sub-network test accuracy, in points.
-`tuned_loss_points`: the same for sub-networks trained on for `--tune-epochs`; networks alone have as many epochs more.
-`shrinking_gain_points`: the recipe minus uniform sampling from the start. Each with the standard error over all networks
-of all seeds. Checkpoints in `--folder` let it go on.
+`tuned_loss_points`: the same for sub-networks trained on for `--tune-epochs`; networks alone have as many
+epochs more.
+`shrinking_gain_points`: the recipe minus uniform sampling from the start. Each with the standard error over
+all networks of all seeds. Checkpoints in `--folder` let it go on.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def mean_and_error(differences: Iterable[float]) -> tuple[float | None, float | 
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--space", default="digits-mbv3")
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--recipe", default="progressive", choices=sorted(RECIPES))
@@ -55,7 +58,10 @@ def main() -> None:
     parser.add_argument("--train-samples", type=int, help="use that many training samples only")
     parser.add_argument("--no-uniform", action="store_true", help="leave out the training without shrinking")
     parser.add_argument(
-        "--tune-epochs", type=int, default=0, help="train sub-networks on for so many; networks alone get them too"
+        "--tune-epochs",
+        type=int,
+        default=0,
+        help="train sub-networks on for so many; networks alone get them too",
     )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--folder", help="keep checkpoints and reports here")
@@ -65,7 +71,9 @@ def main() -> None:
         dataset = load_dataset(arguments.dataset, folder / "data")
         if arguments.train_samples:
             kept = np.linspace(0, len(dataset.train) - 1, arguments.train_samples).round().astype(int)
-            train = replace(dataset.train, images=dataset.train.images[kept], labels=dataset.train.labels[kept])
+            train = replace(
+                dataset.train, images=dataset.train.images[kept], labels=dataset.train.labels[kept]
+            )
             dataset = replace(dataset, train=train)
         space = space_named(arguments.space).with_classes(len(dataset.classes))
         recipe = scaled(recipe_named(arguments.recipe), arguments.share)
@@ -82,14 +90,18 @@ def main() -> None:
                 without_shrinking=not arguments.no_uniform,
                 tune_epochs=arguments.tune_epochs,
                 device=arguments.device,
-                progress=lambda message, seed=seed: print(f"seed {seed}: {message}", file=sys.stderr, flush=True),
+                progress=lambda message, seed=seed: print(
+                    f"seed {seed}: {message}", file=sys.stderr, flush=True
+                ),
             )
             write_report(controls, folder / f"seed-{seed}")
             found.append(controls)
     compared = [network for controls in found for network in controls.networks]
     loss, loss_error = mean_and_error(c.alone - c.supernet for c in compared)
     tuned, tuned_error = mean_and_error(c.alone - c.tuned for c in compared if c.tuned is not None)
-    gain, gain_error = mean_and_error(c.supernet - c.without_shrinking for c in compared if c.without_shrinking is not None)
+    gain, gain_error = mean_and_error(
+        c.supernet - c.without_shrinking for c in compared if c.without_shrinking is not None
+    )
     result = {
         "loss_points": loss,
         "loss_points_error": loss_error,

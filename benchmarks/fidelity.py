@@ -1,9 +1,10 @@
 """How exactly our once-for-all networks are the published ones.
 
-The file (form of once_for_all_vectors.json.gz) names, for each published supernet, its state dict's keys and shapes and
-the outputs of the published code for some sub-networks, all weights and the input filled by one formula. Every
-sub-network is run as part of our supernet, as cut-out network and with its batch-norm folded. `worst` is the largest
-difference of a logit in standard deviations of the published logits; `parameters_equal` compares the cut-out networks'.
+The file (form of once_for_all_vectors.json.gz) names, for each published supernet, its state dict's keys and
+shapes and the outputs of the published code for some sub-networks, all weights and the input filled by one
+formula. Every sub-network is run as part of our supernet, as cut-out network and with its batch-norm folded.
+`worst` is the largest difference of a logit in standard deviations of the published logits;
+`parameters_equal` compares the cut-out networks'.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def _filled(key: str, shape: list[int]) -> torch.Tensor:
 def published_architecture(space: Space, vector: Mapping[str, Any]) -> Architecture:
     """The architecture of one vector of the file."""
     lists = vector["architecture"]
-    return architecture_from_lists(space, lists["d"], lists.get("ks"), lists["e"], vector["resolution"], lists.get("w", ()))
+    return architecture_from_lists(
+        space, lists["d"], lists.get("ks"), lists["e"], vector["resolution"], lists.get("w", ())
+    )
 
 
 @torch.no_grad()
@@ -89,7 +92,9 @@ def compare(supernet: Supernet, vector: Mapping[str, Any]) -> tuple[float, bool]
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--vectors", required=True, help="once_for_all_vectors.json.gz or a file of its form")
     arguments = parser.parse_args()
     results: dict[str, list[tuple[float, bool]]] = {}
@@ -104,7 +109,9 @@ def main() -> None:
                 "worst": max(worst for worst, _ in every),
                 "parameters_equal": all(equal for _, equal in every),
                 "networks": len(every),
-                "worst_per_supernet": {name: max(worst for worst, _ in found) for name, found in results.items()},
+                "worst_per_supernet": {
+                    name: max(worst for worst, _ in found) for name, found in results.items()
+                },
                 "seed": None,
                 "environment": environment(),
             }

@@ -1,7 +1,7 @@
 """Memory and start-up of the processes that run all the time, and how fast a search is accepted.
 
-A real API process on SQLite (durable commits, no worker), a real agent process against it. Resident memory is read
-from /proc, so this runs on Linux.
+A real API process on SQLite (durable commits, no worker), a real agent process against it. Resident memory is
+read from /proc, so this runs on Linux.
 
     python -m benchmarks.footprint --requests 100 --seed 0
 """
@@ -53,7 +53,9 @@ def api(folder: Path) -> Iterator[tuple[BespokeClient, int, float]]:
     quota = {"BESPOKE_MAX_ACTIVE_JOBS": "10000"}
     settings = {"BESPOKE_DATA_DIR": str(folder), "BESPOKE_PORT": "0", "BESPOKE_DATABASE_URL": "", **quota}
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "service"], env={**os.environ, **settings}, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service"], env={**os.environ, **settings}, stderr=subprocess.DEVNULL
+    )
     try:
         yield _ready(folder), process.pid, time.perf_counter() - started
     finally:
@@ -79,7 +81,10 @@ def _ready(folder: Path) -> BespokeClient:
 def register(client: BespokeClient, generator: random.Random) -> float:
     """A device with a full table for digits-mbv3; a budget in its middle, in ms."""
     client.add_device("board", CONTEXT)
-    rows = {i["operator"]: 0.002 + i["macs"] / 1e7 * generator.uniform(0.9, 1.1) for i in client.operators("digits-mbv3")}
+    rows = {
+        i["operator"]: 0.002 + i["macs"] / 1e7 * generator.uniform(0.9, 1.1)
+        for i in client.operators("digits-mbv3")
+    }
     text = "operator,median_ms\n" + "".join(f"{operator},{ms!r}\n" for operator, ms in rows.items())
     client.upload_table("board", text.encode(), "text/csv")
     return sum(rows.values()) / 10
@@ -107,7 +112,17 @@ def agent(client: BespokeClient, url: str, folder: Path) -> dict[str, float]:
     client.add_device("here", context)
     token = client.enrol("here")["token"]
     started = time.perf_counter()
-    command = [sys.executable, "-m", "latency_tables.agent", "--server", url, "--token", token, "--state-dir", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "latency_tables.agent",
+        "--server",
+        url,
+        "--token",
+        token,
+        "--state-dir",
+        str(folder),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     try:
         while not (client.device("here")["agent"] or {}).get("present") and process.poll() is None:
@@ -116,14 +131,19 @@ def agent(client: BespokeClient, url: str, folder: Path) -> dict[str, float]:
             time.sleep(0.02)
         start_s = time.perf_counter() - started
         time.sleep(1.0)
-        return {"agent_start_s": round(start_s, 2), "agent_resident_mib": round(resident_mib(process.pid, peak=True), 1)}
+        return {
+            "agent_start_s": round(start_s, 2),
+            "agent_resident_mib": round(resident_mib(process.pid, peak=True), 1),
+        }
     finally:
         process.terminate()
         process.wait(30)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--requests", type=int, default=100, help="searches to post (default 100)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -142,7 +162,11 @@ def main() -> int:
                 "api_resident_mib": round(resident_mib(pid, peak=True), 1),
             }
             client.close()
-    print(json.dumps({**figures, "requests": arguments.requests, "seed": arguments.seed, "environment": environment()}))
+    print(
+        json.dumps(
+            {**figures, "requests": arguments.requests, "seed": arguments.seed, "environment": environment()}
+        )
+    )
     return 0
 
 

@@ -1,6 +1,8 @@
-"""Whether the weights that a gate training leaves are better than the supernet's, for the networks that it finds.
+"""Whether the weights that a gate training leaves are better than the supernet's, for the networks that it
+finds.
 
-For each budget: validation accuracy of the most probable networks with both sets of weights, and of the exact search's.
+For each budget: validation accuracy of the most probable networks with both sets of weights, and of the exact
+search's.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from supernets.training.evaluation import Evaluator, score
 from supernets.training.job import WEIGHTS, Job, load_supernet, train
 
 
-def compared(supernet: Supernet, dataset: Dataset, recipe_name: str, shares: list[float], seed: int) -> list[dict[str, Any]]:
+def compared(
+    supernet: Supernet, dataset: Dataset, recipe_name: str, shares: list[float], seed: int
+) -> list[dict[str, Any]]:
     """One entry for each budget, a share of the range of multiply-adds."""
     space, recipe = supernet.space, recipe_named(recipe_name)
     settings = gate_settings(recipe, steps_per_epoch(dataset, recipe))
@@ -44,10 +48,21 @@ def compared(supernet: Supernet, dataset: Dataset, recipe_name: str, shares: lis
         started = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             training = train_gates(
-                problem, supernet, space, dataset, recipe, settings, seed=seed, folder=Path(folder), inputs="benchmark"
+                problem,
+                supernet,
+                space,
+                dataset,
+                recipe,
+                settings,
+                seed=seed,
+                folder=Path(folder),
+                inputs="benchmark",
             )
         seconds = time.perf_counter() - started
-        gates = [space.architecture(c.genes) for c in most_probable(problem, training.search.choices.logs()).candidates]
+        gates = [
+            space.architecture(c.genes)
+            for c in most_probable(problem, training.search.choices.logs()).candidates
+        ]
         best = [space.architecture(c.genes) for c in exact.solve(problem).candidates]
         trained = Evaluator(training.supernet.eval(), dataset)
         found.append(

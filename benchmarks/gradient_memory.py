@@ -1,4 +1,5 @@
-"""Peak memory of a gradient-search architecture step over that of training one path (the largest), on the CPU allocator."""
+"""Peak memory of a gradient-search architecture step over that of training one path (the largest), on the CPU
+allocator."""
 
 from __future__ import annotations
 
@@ -32,14 +33,17 @@ def peak_bytes(call: Callable[[], None]) -> int:
 
 
 def peaks(pixels: int, batch: int, seed: int) -> tuple[int, int]:
-    """(training the largest path, measuring it against another one by two-path gates), bytes; space `proxyless`."""
+    """(training the largest path, measuring it against another one by two-path gates), bytes; space
+    `proxyless`."""
     space = replace(space_named("proxyless").with_classes(10), resolutions=(pixels,))
     generator = torch.Generator().manual_seed(seed)
     supernet = Supernet(space, generator=generator).train()
     x, y = torch.randn(batch, 3, pixels, pixels, generator=generator), torch.arange(batch) % 10
     largest = np.where(space.chain.gene_sizes > 1, 5, 0)
     others = np.where(space.chain.gene_sizes > 1, 2, 0)
-    pair = Pair(torch.from_numpy(np.stack([largest, others], axis=1)), torch.zeros(len(largest), dtype=torch.int64))
+    pair = Pair(
+        torch.from_numpy(np.stack([largest, others], axis=1)), torch.zeros(len(largest), dtype=torch.int64)
+    )
 
     def train() -> None:
         F.cross_entropy(supernet(x, space.architecture(largest)), y).backward()

@@ -1,4 +1,5 @@
-"""Largest network of a space, trained alone from random weights and from residual branches at zero, with equal steps.
+"""Largest network of a space, trained alone from random weights and from residual branches at zero, with
+equal steps.
 
 `accuracy`: on the validation split, by start. Neither run sees anything that the other does not.
 """
@@ -31,10 +32,17 @@ STARTS = ("random", "identity")
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--space", default="cifar-mbv3")
     parser.add_argument("--dataset", default="glyphs")
-    parser.add_argument("--recipe", default="standard", choices=sorted(RECIPES), help="whose optimiser and highest learning rate")
+    parser.add_argument(
+        "--recipe",
+        default="standard",
+        choices=sorted(RECIPES),
+        help="whose optimiser and highest learning rate",
+    )
     parser.add_argument("--resolution", type=int, help="in pixels; the smallest of the space without it")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -58,14 +66,18 @@ def main() -> None:
 
 
 def _trained(arguments: argparse.Namespace, start: str, folder: Path) -> dict[str, Any]:
-    dataset = load_dataset(arguments.dataset, Path(arguments.folder) if arguments.folder else folder.parent / "data")
+    dataset = load_dataset(
+        arguments.dataset, Path(arguments.folder) if arguments.folder else folder.parent / "data"
+    )
     whole = space_named(arguments.space).with_classes(len(dataset.classes))
     architecture = whole.largest(arguments.resolution or min(whole.resolutions))
     space = alone(whole, architecture)
     recipe = recipe_named(arguments.recipe)
     rate = max(phase.learning_rate for phase in recipe.phases)
     phase = Phase(start, arguments.epochs, rate, warmup_epochs=min(1, arguments.epochs))
-    trainer = Trainer(space, dataset, replace(recipe, phases=(phase,)), arguments.seed, device=arguments.device)
+    trainer = Trainer(
+        space, dataset, replace(recipe, phases=(phase,)), arguments.seed, device=arguments.device
+    )
     if start == "random":
         supernet = Supernet(space, generator=torch.Generator().manual_seed(arguments.seed))
         trainer.supernet.load_state_dict(supernet.state_dict())
@@ -76,7 +88,12 @@ def _trained(arguments: argparse.Namespace, start: str, folder: Path) -> dict[st
     print(f"{start}: {arguments.epochs} epochs in {seconds:.0f} s", file=sys.stderr, flush=True)
     accuracy = float(Evaluator(trainer.supernet.eval(), dataset).accuracies([architecture])[0])
     steps = trainer.steps_per_epoch * arguments.epochs
-    return {"accuracy": accuracy, "losses": list(losses.values()), "steps": steps, "seconds": round(seconds, 1)}
+    return {
+        "accuracy": accuracy,
+        "losses": list(losses.values()),
+        "steps": steps,
+        "seconds": round(seconds, 1),
+    }
 
 
 if __name__ == "__main__":

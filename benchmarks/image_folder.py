@@ -1,8 +1,8 @@
 """A large folder of pictures: seconds to index it and to the first batch, and the memory that takes.
 
-`python -m benchmarks.image_folder --files 200000 --size 224` makes such a folder (hard links to some hundred pictures of
-noise, so that the disk holds it), loads it in a process of its own as a training does, and prints JSON. Wanted: at most
-2 GiB at the peak, and at most 10 s from the end of indexing to the first batch.
+`python -m benchmarks.image_folder --files 200000 --size 224` makes such a folder (hard links to some hundred
+pictures of noise, so that the disk holds it), loads it in a process of its own as a training does, and prints
+JSON. Wanted: at most 2 GiB at the peak, and at most 10 s from the end of indexing to the first batch.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def measured(folder: Path, kept: Path, size: int, batch: int, batches: int) -> d
 
 def peak_mib() -> float:
     """Peak resident memory of this process in MiB."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+    found = re.search(
+        r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE
+    )
     if found is None:
         raise RuntimeError("the kernel does not tell a process's memory here")
     return int(found[1]) / 1024
@@ -95,7 +97,9 @@ def peak_mib() -> float:
 
 def main() -> None:
     """Make the folder, measure in a child, print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--files", type=int, default=200_000)
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--size", type=int, default=224, help="side at which pictures are kept")
@@ -106,14 +110,20 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.measure:
         place = Path(arguments.measure)
-        found = measured(place / "pictures", place / "kept", arguments.size, arguments.batch, arguments.batches)
+        found = measured(
+            place / "pictures", place / "kept", arguments.size, arguments.batch, arguments.batches
+        )
         print(json.dumps(found))
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         make_folder(Path(folder) / "pictures", arguments.files, arguments.classes, arguments.size)
         again = [sys.executable, "-m", "benchmarks.image_folder", *sys.argv[1:], "--measure", folder]
         done = subprocess.run(again, check=True, capture_output=True, text=True)
-    print(json.dumps({"environment": environment(), "size": arguments.size, **json.loads(done.stdout)}, indent=2))
+    print(
+        json.dumps(
+            {"environment": environment(), "size": arguments.size, **json.loads(done.stdout)}, indent=2
+        )
+    )
 
 
 if __name__ == "__main__":

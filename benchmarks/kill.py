@@ -1,7 +1,9 @@
-"""`python -m benchmarks.kill`: workers are killed at random under a stream of jobs; nothing acknowledged may be lost.
+"""`python -m benchmarks.kill`: workers are killed at random under a stream of jobs; nothing acknowledged may
+be lost.
 
-Real worker processes with the product's engine and pipelines of stub length, on SQLite and on a private PostgreSQL.
-Every second kill is on the other database. The history is checked afterwards, file by file and event by event.
+Real worker processes with the product's engine and pipelines of stub length, on SQLite and on a private
+PostgreSQL. Every second kill is on the other database. The history is checked afterwards, file by file and
+event by event.
 """
 
 from __future__ import annotations
@@ -23,18 +25,39 @@ from tests.reliability.machinery.lab import Lab
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=100, help="kills in all, shared between the databases")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60, help="stop killing after that many minutes")
     parser.add_argument("--database", choices=("both", "sqlite", "postgresql"), default="both")
     options = parser.parse_args()
     names = postgres.databases(options.database)
-    runs = {name: run(name, options.kills // len(names), options.seed, 60 * options.minutes / len(names)) for name in names}
-    keys = ("kills", "acknowledged", "lost", "finished_twice", "damaged", "doctor_findings", "rerun_steps", "fenced", "requeued")
+    runs = {
+        name: run(name, options.kills // len(names), options.seed, 60 * options.minutes / len(names))
+        for name in names
+    }
+    keys = (
+        "kills",
+        "acknowledged",
+        "lost",
+        "finished_twice",
+        "damaged",
+        "doctor_findings",
+        "rerun_steps",
+        "fenced",
+        "requeued",
+    )
     total = {key: sum(one[key] for one in runs.values()) for key in keys}
-    print(json.dumps({**total, "databases": runs, "seed": options.seed, "environment": environment()}, indent=1))
-    return 0 if not (total["lost"] or total["finished_twice"] or total["damaged"] or total["doctor_findings"]) else 1
+    print(
+        json.dumps({**total, "databases": runs, "seed": options.seed, "environment": environment()}, indent=1)
+    )
+    return (
+        0
+        if not (total["lost"] or total["finished_twice"] or total["damaged"] or total["doctor_findings"])
+        else 1
+    )
 
 
 def run(name: str, kills: int, seed: int, seconds: float) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""Files of measured latencies: one row a network, one column a device. NAS-Bench-201, FBNet and once-for-all forms."""
+"""Files of measured latencies: one row a network, one column a device. NAS-Bench-201, FBNet and once-for-all
+forms."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Latencies:
-    """Measured networks as use of cells (networks, cells), the groups of cells, and latencies in ms by device."""
+    """Measured networks as use of cells (networks, cells), the groups of cells, and latencies in ms by
+    device."""
 
     form: str
     uses: Array
@@ -50,7 +52,8 @@ class Latencies:
 
 
 def read(paths: Sequence[Path]) -> Latencies:
-    """Read files and join them on their architecture columns. Raises ValueError that says what was expected."""
+    """Read files and join them on their architecture columns. Raises ValueError that says what was
+    expected."""
     tables = [_read_one(path) for path in paths]
     keys = tables[0][0]
     if any(k != keys for k, _ in tables):
@@ -78,9 +81,14 @@ def _read_one(path: Path) -> tuple[tuple[str, ...], dict[tuple[str, ...], dict[s
     header = next(lines)
     keys = tuple(name for name in header if name in _ARCHITECTURE)
     if keys not in (("architecture",), ("depth", "kernel", "expand", "resolution")):
-        raise ValueError(f"{path.name}: the first columns must be `architecture`, or `depth,kernel,expand,resolution`")
+        raise ValueError(
+            f"{path.name}: the first columns must be `architecture`, or `depth,kernel,expand,resolution`"
+        )
     devices = header[len(keys) :]
-    return keys, {tuple(row[: len(keys)]): dict(zip(devices, map(float, row[len(keys) :]), strict=True)) for row in lines}
+    return keys, {
+        tuple(row[: len(keys)]): dict(zip(devices, map(float, row[len(keys) :]), strict=True))
+        for row in lines
+    }
 
 
 Encoder = Callable[[Sequence[tuple[str, ...]]], tuple[Array, list[Labels]]]
@@ -90,12 +98,15 @@ def _form(keys: tuple[str, ...], example: tuple[str, ...]) -> tuple[str, Encoder
     if len(keys) > 1:
         return "once-for-all", _encode_once_for_all
     if "~" in example[0]:
-        return "nas-bench-201", lambda rows: _encode_slots([re.findall(r"([a-z_0-9]+)~\d", row[0]) for row in rows], slots=False)
+        return "nas-bench-201", lambda rows: _encode_slots(
+            [re.findall(r"([a-z_0-9]+)~\d", row[0]) for row in rows], slots=False
+        )
     return "fbnet", lambda rows: _encode_slots([row[0].split() for row in rows], slots=True)
 
 
 def _encode_slots(networks: Sequence[Sequence[str]], slots: bool) -> tuple[Array, list[Labels]]:
-    """One cell for each choice at each place. slots: places differ in size, so they are a group of their own."""
+    """One cell for each choice at each place. slots: places differ in size, so they are a group of their
+    own."""
     choices = {name: i for i, name in enumerate(sorted({c for network in networks for c in network}))}
     places = len(networks[0])
     index = np.array([[choices[c] + p * len(choices) for p, c in enumerate(network)] for network in networks])
@@ -109,7 +120,8 @@ def _encode_slots(networks: Sequence[Sequence[str]], slots: bool) -> tuple[Array
 
 
 def _encode_once_for_all(rows: Sequence[tuple[str, ...]]) -> tuple[Array, list[Labels]]:
-    """A cell for each kernel x expand of each block, one more that grows with the pixels, and the pixels themselves."""
+    """A cell for each kernel x expand of each block, one more that grows with the pixels, and the pixels
+    themselves."""
     depth, kernel, expand = (np.array([[int(v) for v in row[i].split()] for row in rows]) for i in range(3))
     pixels = np.array([(int(row[3]) / 224) ** 2 for row in rows])[:, None]
     blocks = kernel.shape[1]
@@ -122,23 +134,39 @@ def _encode_once_for_all(rows: Sequence[tuple[str, ...]]) -> tuple[Array, list[L
     uses = np.hstack([flat, flat * pixels, pixels, np.ones((len(rows), 1))])
     choices, places = np.tile(np.arange(9), blocks), np.repeat(np.arange(blocks), 9)
     tail = np.array([-1, -2])
-    return uses, [np.concatenate([choices, 9 + choices, tail]), np.concatenate([places, blocks + places, tail])]
+    return uses, [
+        np.concatenate([choices, 9 + choices, tail]),
+        np.concatenate([places, blocks + places, tail]),
+    ]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that choose files and devices."""
     parser.add_argument(
-        "--latencies", nargs="+", type=Path, required=True, metavar="FILE", help="csv or csv.gz, joined on architecture"
+        "--latencies",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="csv or csv.gz, joined on architecture",
     )
-    parser.add_argument("--sources", default=None, help="known devices, separated by commas (default: every other device)")
-    parser.add_argument("--target", required=True, help="the new device; several separated by commas, or `all` for every other")
+    parser.add_argument(
+        "--sources", default=None, help="known devices, separated by commas (default: every other device)"
+    )
+    parser.add_argument(
+        "--target",
+        required=True,
+        help="the new device; several separated by commas, or `all` for every other",
+    )
     parser.add_argument("--seed", type=int, default=0)
 
 
 def chosen(args: argparse.Namespace, data: Latencies) -> tuple[list[str], list[str]]:
     """(sources, targets) that were asked for. Raises SystemExit naming the devices there are."""
     sources = args.sources.split(",") if args.sources else []
-    targets = [d for d in data.devices if d not in sources] if args.target == "all" else args.target.split(",")
+    targets = (
+        [d for d in data.devices if d not in sources] if args.target == "all" else args.target.split(",")
+    )
     unknown = [d for d in [*sources, *targets] if d not in data.devices]
     if unknown:
         raise SystemExit(f"no such device: {', '.join(unknown)}; the files hold {', '.join(data.devices)}")

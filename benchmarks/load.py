@@ -1,7 +1,9 @@
-"""`python -m benchmarks.load`: what one API process carries on this machine, beside a bare FastAPI route in the same run.
+"""`python -m benchmarks.load`: what one API process carries on this machine, beside a bare FastAPI route in
+the same run.
 
-Three phases against the live API on SQLite with durable commits: GET job and the bare route in alternating slices, then
-POST search, then an overload. Clients are threads of processes of their own, with kept-alive connections, on 127.0.0.1 only.
+Three phases against the live API on SQLite with durable commits: GET job and the bare route in alternating
+slices, then POST search, then an overload. Clients are threads of processes of their own, with kept-alive
+connections, on 127.0.0.1 only.
 """
 
 from __future__ import annotations
@@ -34,12 +36,15 @@ CLIENTS = 16
 SLICES = 4
 BARE = (
     "from fastapi import FastAPI\napp = FastAPI()\n"
-    "@app.get('/v1/jobs/{job_id}')\ndef one(job_id: str): return {'id': job_id, 'kind': 'search', 'state': 'queued'}\n"
+    "@app.get('/v1/jobs/{job_id}')\ndef one(job_id: str): return {'id': job_id, 'kind': 'search', 'state': "
+    "'queued'}\n"
 )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=60, help="for all phases together")
     options = parser.parse_args()
     configure_logging("error")
@@ -54,7 +59,11 @@ def main() -> int:
 
 def measure(folder: Path, seconds: float) -> dict[str, Any]:
     """All phases."""
-    free = {"BESPOKE_RATE_PER_S": "100000", "BESPOKE_RATE_BURST": "100000", "BESPOKE_MAX_ACTIVE_JOBS": "1000000"}
+    free = {
+        "BESPOKE_RATE_PER_S": "100000",
+        "BESPOKE_RATE_BURST": "100000",
+        "BESPOKE_MAX_ACTIVE_JOBS": "1000000",
+    }
     free |= {"BESPOKE_MAX_ACTIVE_JOBS_IN_ALL": "10000000", "BESPOKE_LOG_LEVEL": "warning"}
     live = LiveApi(folder / "data", **free)
     body, job = _prepare(live)
@@ -107,7 +116,17 @@ def _prepare(live: LiveApi) -> tuple[dict[str, Any], str]:
 def _bare(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     (folder / "bare.py").write_text(BARE)
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "bare:app", "--port", str(port), "--log-level", "warning", "--no-access-log"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "bare:app",
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
+        "--no-access-log",
+    ]
     process = subprocess.Popen(command, cwd=folder, start_new_session=True)
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
@@ -125,8 +144,13 @@ def _load(request: dict[str, Any], seconds: float, clients: int) -> dict[str, An
 
 
 def _overload(live: LiveApi, get: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """With default limits, far more clients than they allow: only 429 and 503 beside 200, flat memory, soon normal again."""
-    live.environment = {"BESPOKE_LOG_LEVEL": "error", "BESPOKE_MAX_CONNECTIONS": "64", "BESPOKE_RATE_PER_S": "200"}
+    """With default limits, far more clients than they allow: only 429 and 503 beside 200, flat memory, soon
+    normal again."""
+    live.environment = {
+        "BESPOKE_LOG_LEVEL": "error",
+        "BESPOKE_MAX_CONNECTIONS": "64",
+        "BESPOKE_RATE_PER_S": "200",
+    }
     live.environment |= {"BESPOKE_RATE_BURST": "200"}
     live.start()
     _load(get, 1, 4)

@@ -2,11 +2,12 @@
 
     python -m benchmarks.lut_error --space ofa-mbv3 --resolution 160 --networks 50 --probes 20 --seed 0
 
-Operators and probes are profiled by the agent's own code: all in one session where memory allows, what has not settled
-once more. The networks are measured afterwards in sessions of their own, beside the sentinel as a delivered network is,
+Operators and probes are profiled by the agent's own code: all in one session where memory allows, what has
+not settled once more. The networks are measured afterwards in sessions of their own, beside the sentinel as a
+delivered network is,
 and once more: what they then differ by is the noise floor. `coverage_95` is the share below the bound,
-`coverage_95_one_session` below the bound that allows for nothing but the held-out ratios of the profile. `profile_seconds`
-is measuring alone; `seconds` splits the whole.
+`coverage_95_one_session` below the bound that allows for nothing but the held-out ratios of the profile.
+`profile_seconds` is measuring alone; `seconds` splits the whole.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class Profile:
 
 
 class Bench:
-    """Files in a folder, measured in child processes; the fastest that the sentinel was ever seen is remembered."""
+    """Files in a folder, measured in child processes; the fastest that the sentinel was ever seen is
+    remembered."""
 
     def __init__(self, folder: Path, sentinel: bytes, seed: int) -> None:
         self._folder, self._seed = folder, seed
@@ -84,7 +86,9 @@ class Bench:
         """In as few sessions as memory allows."""
         sessions = [self._session({name: files[name] for name in part}) for part in _parts(files)]
         speeds = [Speed(found[SENTINEL].sentinel_ms, found[SENTINEL].sentinel_error) for found in sessions]
-        self._reference_ms = min([s.sentinel_ms for s in speeds] + ([self._reference_ms] if self._reference_ms else []))
+        self._reference_ms = min(
+            [s.sentinel_ms for s in speeds] + ([self._reference_ms] if self._reference_ms else [])
+        )
         scaled = factors(speeds, self._reference_ms)
         measured = {
             name: reading.measurement.times(factor)
@@ -103,7 +107,9 @@ class Bench:
             networks[name] = Network(path)
         self._seed += 1
         limits = Limits(memory_mib=16_384)
-        return measure_in_child(Job(networks, SENTINEL, self._reference_ms, SENTINEL_COPIES, seed=self._seed, limits=limits))
+        return measure_in_child(
+            Job(networks, SENTINEL, self._reference_ms, SENTINEL_COPIES, seed=self._seed, limits=limits)
+        )
 
 
 def _parts(files: Mapping[str, bytes]) -> list[list[str]]:
@@ -166,7 +172,9 @@ def scores(
     predicted = calibration.predict(sums(refined.table), [a.resolution for a in networks])
     truth = np.array([value(measured, f"net{i}") for i in range(len(networks))])
     repeated = np.array([value(again, f"net{i}") for i in range(len(networks))])
-    line = Calibration.fit([table.latency_ms(ops) for ops in lowered], times, [a.resolution for a in probes], max_error=1.0)
+    line = Calibration.fit(
+        [table.latency_ms(ops) for ops in lowered], times, [a.resolution for a in probes], max_error=1.0
+    )
     plain = line.predict(sums(table), [a.resolution for a in networks])
     errors = np.abs(predicted / truth - 1)
     found = {
@@ -191,13 +199,20 @@ def scores(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--space", default="ofa-mbv3")
-    parser.add_argument("--resolution", type=int, action="append", help="may be given several times (default: the middle one)")
+    parser.add_argument(
+        "--resolution", type=int, action="append", help="may be given several times (default: the middle one)"
+    )
     parser.add_argument("--networks", type=int, default=30, help="whole networks to predict")
     parser.add_argument("--probes", type=int, default=20, help="whole networks to calibrate on")
     parser.add_argument(
-        "--statistic", choices=STATISTICS, default="latency_ms", help="of the samples; the product uses the undisturbed latency"
+        "--statistic",
+        choices=STATISTICS,
+        default="latency_ms",
+        help="of the samples; the product uses the undisturbed latency",
     )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -217,13 +232,20 @@ def main() -> None:
         profile = bench.profile({**files, **probe_files})
         profile_seconds = time.perf_counter() - start
         measured, again = bench.measure(network_files).measured, bench.measure(network_files).measured
-    by_statistic = {s: scores(space, operators, architectures, profile, measured, again, s) for s in STATISTICS}
+    by_statistic = {
+        s: scores(space, operators, architectures, profile, measured, again, s) for s in STATISTICS
+    }
     flags = profile.flags
     report = {
         **by_statistic[args.statistic],
         "profile_seconds": round(profile_seconds, 2),
         "export_seconds": round(export_seconds, 2),
-        "seconds": {"export": round(export_seconds, 2), "transfer": 0.0, "measuring": round(profile_seconds, 2), "waiting": 0.0},
+        "seconds": {
+            "export": round(export_seconds, 2),
+            "transfer": 0.0,
+            "measuring": round(profile_seconds, 2),
+            "waiting": 0.0,
+        },
         "space": args.space,
         "resolutions": resolutions,
         "operators": len(operators),

@@ -20,7 +20,17 @@ from latency_tables.prediction.transfer import Prior, choose_networks, transfer
 
 CANDIDATES = 1000
 CONFIDENCE = 0.95
-KEYS = ("spearman", "mape", "within_10pct", "coverage", "fit_ms", "spearman_trimmed", "margin", "held_out_error", "helps")
+KEYS = (
+    "spearman",
+    "mape",
+    "within_10pct",
+    "coverage",
+    "fit_ms",
+    "spearman_trimmed",
+    "margin",
+    "held_out_error",
+    "helps",
+)
 
 
 def spearman(a: Array, b: Array) -> float:
@@ -69,13 +79,18 @@ def repeat(
     ]
 
 
-def device(data: Latencies, sources: list[str], target: str, samples: int, repeats: int, seed: int) -> dict[str, Any]:
+def device(
+    data: Latencies, sources: list[str], target: str, samples: int, repeats: int, seed: int
+) -> dict[str, Any]:
     """Means over the repeats for designed and for random networks."""
     others = [s for s in (sources or data.devices) if s != target]
     prior = data.prior(others)
     found: dict[str, Any] = {"device": target, "synthetic_sum": data.synthetic(target)}
     for how in ("design", "random"):
-        rows = [repeat(how, prior, data, data.devices[target], samples, np.random.default_rng([seed, r])) for r in range(repeats)]
+        rows = [
+            repeat(how, prior, data, data.devices[target], samples, np.random.default_rng([seed, r]))
+            for r in range(repeats)
+        ]
         found[how] = dict(zip(KEYS, np.mean(rows, axis=0).round(5).tolist(), strict=True))
     return found
 
@@ -86,11 +101,18 @@ def summary(results: list[dict[str, Any]], how: str) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add_arguments(parser)
     parser.add_argument("--samples", type=int, default=10, help="networks measured on the new device")
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--pick", choices=("design", "random"), default="design", help="which one the figures at the top are of")
+    parser.add_argument(
+        "--pick",
+        choices=("design", "random"),
+        default="design",
+        help="which one the figures at the top are of",
+    )
     args = parser.parse_args()
     data = read(args.latencies)
     sources, targets = chosen(args, data)

@@ -1,4 +1,5 @@
-"""`python -m benchmarks.queue`: list, filter, read and claim while very many jobs are there, on both databases."""
+"""`python -m benchmarks.queue`: list, filter, read and claim while very many jobs are there, on both
+databases."""
 
 from __future__ import annotations
 
@@ -28,12 +29,19 @@ CLAIMS = 100
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--jobs", type=int, default=100_000)
     options = parser.parse_args()
     found = {name: run(name, options.jobs) for name in postgres.databases("both")}
     worst = {key: max(one[key] for one in found.values()) for key in ("p99_ms", "claim_p99_ms")}
-    print(json.dumps({"jobs": options.jobs, **worst, "databases": found, "seed": None, "environment": environment()}, indent=1))
+    print(
+        json.dumps(
+            {"jobs": options.jobs, **worst, "databases": found, "seed": None, "environment": environment()},
+            indent=1,
+        )
+    )
     return 0 if worst["p99_ms"] < 100 and worst["claim_p99_ms"] < 20 else 1
 
 
@@ -61,7 +69,9 @@ def run(name: str, count: int) -> dict[str, Any]:
             "count_active": _times(lambda n: _count(lab, tenant)),
         }
         claims, commits = [], []
-        for job_id in queued:  # interleaved with the least that a durable write costs here, so that a noisy moment meets both
+        for job_id in (
+            queued
+        ):  # interleaved with the least that a durable write costs here, so that a noisy moment meets both
             claims += _times(lambda _, job_id=job_id: _claim(lab, job_id), 1)  # type: ignore[misc]
             commits += _times(lambda _: _commit(lab, ids[0]), 1)
         claims, commits = sorted(claims), sorted(commits)

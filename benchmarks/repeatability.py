@@ -2,10 +2,10 @@
 
     python -m benchmarks.repeatability --space digits-mbv3 --profiles 5 --minutes 60
 
-Each profile is one of the agent's own sessions over all operators and some whole networks, at an even distance over the
-time given; run it beside ../shared/tools/busy.py or your own programs. `row_spread` and `network_spread` are medians over
-rows and networks of their standard deviation through the profiles, relative; `brought_*` the same after every profile is
-brought to the fastest sentinel, as tables are.
+Each profile is one of the agent's own sessions over all operators and some whole networks, at an even
+distance over the time given; run it beside ../shared/tools/busy.py or your own programs. `row_spread` and
+`network_spread` are medians over rows and networks of their standard deviation through the profiles,
+relative; `brought_*` the same after every profile is brought to the fastest sentinel, as tables are.
 """
 
 from __future__ import annotations
@@ -30,17 +30,25 @@ from supernets.spaces.lowering import all_operators
 
 def spread(profiles: list[Profile], names: list[str], scaled: list[float]) -> float:
     """Median over the names of the relative standard deviation through the profiles."""
-    values = np.array([[p.measured[n].latency_ms * f for n in names] for p, f in zip(profiles, scaled, strict=True)])
+    values = np.array(
+        [[p.measured[n].latency_ms * f for n in names] for p, f in zip(profiles, scaled, strict=True)]
+    )
     return round(float(np.median(values.std(axis=0, ddof=1) / values.mean(axis=0))), 5)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--space", default="digits-mbv3")
-    parser.add_argument("--resolution", type=int, action="append", help="may be given several times (default: all)")
+    parser.add_argument(
+        "--resolution", type=int, action="append", help="may be given several times (default: all)"
+    )
     parser.add_argument("--networks", type=int, default=24)
     parser.add_argument("--profiles", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=60.0, help="from the first profile's begin to the last one's")
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="from the first profile's begin to the last one's"
+    )
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     space = space_named(args.space)

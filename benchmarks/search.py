@@ -1,9 +1,10 @@
 """Exact search next to evolution on spaces of published size, at any budget.
 
-Costs are the multiply-accumulates of each operator with 10 % noise, scores grow with them and have noise of their own:
-as monotone as real tables are. A table of independent random numbers is easier (fewer choices survive) and is timed too.
-The rival is once-for-all's evolution (population 100, 500 generations, mutation 0.1, a quarter as parents), written in
-the same numpy style, and it too never draws a network that breaks the budget, which the published code does.
+Costs are the multiply-accumulates of each operator with 10 % noise, scores grow with them and have noise of
+their own: as monotone as real tables are. A table of independent random numbers is easier (fewer choices
+survive) and is timed too. The rival is once-for-all's evolution (population 100, 500 generations, mutation
+0.1, a quarter as parents), written in the same numpy style, and it too never draws a network that breaks the
+budget, which the published code does.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def independent_tables(space: Space, generator: np.random.Generator) -> tuple[De
     return score, cost
 
 
-def milliseconds(call: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
+def milliseconds(
+    call: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Median time of a call."""
     times = []
     for _ in range(repeats):
@@ -67,7 +70,8 @@ def milliseconds(call: Callable[[], object], repeats: int, clock: Callable[[], f
 
 
 def published_evolution(problem: Problem, generator: np.random.Generator, generations: int) -> float:
-    """Best score of once-for-all's evolution: 100 networks, a quarter are parents, half of the children are mutants."""
+    """Best score of once-for-all's evolution: 100 networks, a quarter are parents, half of the children are
+    mutants."""
     chain, repair, size, parents = problem.chain, Repair(problem), 100, 25
     anchor = repair.walk(np.zeros((1, chain.genes), dtype=np.int64), generator)
     genes = repair.sample(generator, size, anchor)
@@ -79,9 +83,14 @@ def published_evolution(problem: Problem, generator: np.random.Generator, genera
         fresh = generator.integers(0, chain.gene_sizes, size=mothers.shape)
         half = (np.arange(size) < size // 2)[:, None]
         draws = generator.random(mothers.shape)
-        children: Genes = np.where(half, np.where(draws < 0.1, fresh, mothers), np.where(draws < 0.5, mothers, fathers))
+        children: Genes = np.where(
+            half, np.where(draws < 0.1, fresh, mothers), np.where(draws < 0.5, mothers, fathers)
+        )
         children = repair.walk(children, generator)
-        genes, scores = np.concatenate([genes, children]), np.concatenate([scores, problem.score.price(children)])
+        genes, scores = (
+            np.concatenate([genes, children]),
+            np.concatenate([scores, problem.score.price(children)]),
+        )
     return float(scores.max())
 
 
@@ -92,7 +101,9 @@ def against_evolution(score: DenseTable, cost: DenseTable, seed: int, generation
     spread = float(found.scores[-1] - found.scores[0])
     gaps, seconds, exact_ms = [], [], []
     for number, share in enumerate(np.linspace(0.05, 0.7, BUDGETS)):
-        problem = Problem(score.chain, score, (Constraint("cost", cost, float(least + share * (largest - least))),))
+        problem = Problem(
+            score.chain, score, (Constraint("cost", cost, float(least + share * (largest - least))),)
+        )
         start = time.perf_counter()
         best = exact.solve(problem).candidates[0].score
         middle = time.perf_counter()
@@ -115,16 +126,23 @@ def own_evolution(score: DenseTable, cost: DenseTable, seed: int) -> dict[str, f
     reference = (largest, float(found.scores[0]))
     problem = Problem(score.chain, score, (Constraint("cost", cost, largest),))
     shares = {}
-    for name, settings in {"": evolution.CHEAP, "_unseeded": replace(evolution.CHEAP, exact_start=False)}.items():
+    for name, settings in {
+        "": evolution.CHEAP,
+        "_unseeded": replace(evolution.CHEAP, exact_start=False),
+    }.items():
         start = time.perf_counter()
         evolved = evolution.evolve(problem, np.random.default_rng(seed), settings)
         seconds = time.perf_counter() - start
-        shares[f"evolution_hypervolume_share{name}"] = evolved.archive.hypervolume(*reference) / found.hypervolume(*reference)
+        shares[f"evolution_hypervolume_share{name}"] = evolved.archive.hypervolume(
+            *reference
+        ) / found.hypervolume(*reference)
         shares[f"evolution{name}_seconds_in_all"] = seconds
     large = replace(evolution.CHEAP, population=8192, generations=10)
     start = time.perf_counter()
     evolution.evolve(problem, np.random.default_rng(seed), large)
-    shares["bred_repaired_and_ranked_per_second"] = large.population * large.generations / (time.perf_counter() - start)
+    shares["bred_repaired_and_ranked_per_second"] = (
+        large.population * large.generations / (time.perf_counter() - start)
+    )
     return shares
 
 
@@ -135,7 +153,12 @@ def forty_targets(score: DenseTable, cost: DenseTable, generator: np.random.Gene
         device = noisy(cost, generator, 0.2)
         least, largest = exact.bounds(device)
         problems.append(
-            Problem(score.chain, score, (Constraint("cost", device, float(least + share * (largest - least))),), CANDIDATES)
+            Problem(
+                score.chain,
+                score,
+                (Constraint("cost", device, float(least + share * (largest - least))),),
+                CANDIDATES,
+            )
         )
     start = time.perf_counter()
     for problem in problems:
@@ -143,9 +166,15 @@ def forty_targets(score: DenseTable, cost: DenseTable, generator: np.random.Gene
     return time.perf_counter() - start
 
 
-def three_constraints(space: Space, score: DenseTable, cost: DenseTable, generator: np.random.Generator) -> dict[str, object]:
+def three_constraints(
+    space: Space, score: DenseTable, cost: DenseTable, generator: np.random.Generator
+) -> dict[str, object]:
     """Two devices and the number of parameters at once, each at 30 % of its range."""
-    tables = {"phone": cost, "board": noisy(cost, generator, 0.6), "parameters": dense_from(space, lambda op: op.parameters)}
+    tables = {
+        "phone": cost,
+        "board": noisy(cost, generator, 0.6),
+        "parameters": dense_from(space, lambda op: op.parameters),
+    }
     limits = []
     for name, table in tables.items():
         least, largest = exact.bounds(table)
@@ -161,7 +190,9 @@ def three_constraints(space: Space, score: DenseTable, cost: DenseTable, generat
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=20, help="of every timed call; the median is reported")
     parser.add_argument("--generations", type=int, default=500, help="of the rival evolution")
@@ -191,7 +222,9 @@ def main() -> None:
     result = {
         **wall,
         # On a machine that others use too, the processor's time says more than the clock on the wall.
-        "processor_time": {name: milliseconds(call, arguments.repeats, time.process_time) for name, call in timed.items()},
+        "processor_time": {
+            name: milliseconds(call, arguments.repeats, time.process_time) for name, call in timed.items()
+        },
         "front_points": len(found),
         "front_networks": float(one.count()),
         "resnet50_resolutions": len(resnet.resolutions),

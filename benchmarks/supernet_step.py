@@ -1,8 +1,10 @@
-"""Samples per second of one training step (sandwich of 4) of a supernet, against the same step written the plain way.
+"""Samples per second of one training step (sandwich of 4) of a supernet, against the same step written the
+plain way.
 
-Plain: float32, contiguous tensors, every sub-network resizes the batch for itself, the teacher is a forward pass of its own,
-gradients are made anew in every step. Steps alternate in one process; peak memory is that of a process of its own
-(resident set on a CPU, allocated memory on a GPU). Both train the same sub-networks on the same samples.
+Plain: float32, contiguous tensors, every sub-network resizes the batch for itself, the teacher is a forward
+pass of its own, gradients are made anew in every step. Steps alternate in one process; peak memory is that of
+a process of its own (resident set on a CPU, allocated memory on a GPU). Both train the same sub-networks on
+the same samples.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ def ours(space: Space, batch: int, device: str) -> Callable[[int], None]:
 def plain(space: Space, batch: int, device: str) -> Callable[[int], None]:
     """The step as one would first write it."""
     supernet = Supernet(space, generator=torch.Generator().manual_seed(0)).to(device).train()
-    optimiser = torch.optim.SGD(supernet.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=3e-5)
+    optimiser = torch.optim.SGD(
+        supernet.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=3e-5
+    )
     dataset = random_dataset(space, max(batch, space.classes))
     images = torch.from_numpy(dataset.inputs("train", dataset.size))[:batch].to(device)
     labels = torch.from_numpy(dataset.train.labels)[:batch].to(device)
@@ -66,7 +70,9 @@ def plain(space: Space, batch: int, device: str) -> Callable[[int], None]:
             targets = None
             if position:
                 with torch.no_grad():
-                    targets = supernet(resized(architecture.resolution), space.largest(architecture.resolution))
+                    targets = supernet(
+                        resized(architecture.resolution), space.largest(architecture.resolution)
+                    )
             logits = supernet(resized(architecture.resolution), architecture)
             loss = network_loss(logits, labels, targets, smoothing=0.1, distillation=1.0, soft_only=False)
             loss.backward()
@@ -81,7 +87,15 @@ STEPS = {"ours": ours, "plain": plain}
 
 def peak_bytes(arguments: argparse.Namespace, which: str) -> int:
     """Peak memory of a few steps in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.supernet_step", "--memory-of", which, "--space", arguments.space]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.supernet_step",
+        "--memory-of",
+        which,
+        "--space",
+        arguments.space,
+    ]
     command += ["--batch", str(arguments.batch), "--device", arguments.device]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
@@ -109,12 +123,18 @@ def timed(step: Callable[[int], None], number: int, device: str) -> float:
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--space", default="cifar-mbv3")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0, help="first step: decides which sub-networks are drawn")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--seed", type=int, default=0, help="first step: decides which sub-networks are drawn"
+    )
+    parser.add_argument(
+        "--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=("cpu", "cuda")
+    )
     parser.add_argument("--memory-of", choices=sorted(STEPS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     space = space_named(arguments.space)
@@ -133,7 +153,9 @@ def main() -> None:
     result: dict[str, Any] = {
         "speedup": total["plain"] / total["ours"],
         "speedup_median_step": float(np.median(ratios)),
-        "samples_per_second": {name: arguments.batch * arguments.steps / value for name, value in total.items()},
+        "samples_per_second": {
+            name: arguments.batch * arguments.steps / value for name, value in total.items()
+        },
         "peak_bytes": {name: peak_bytes(arguments, name) for name in steps},
         "device": torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu",
         "space": arguments.space,

@@ -1,6 +1,7 @@
 """Registering a large latency profile over HTTP: seconds, rows a second and memory, for two sizes of table.
 
-A real API process on SQLite. If memory or time grew with the square of the rows, the ratio of the two sizes would show it.
+A real API process on SQLite. If memory or time grew with the square of the rows, the ratio of the two sizes
+would show it.
 
     python -m benchmarks.table_import --rows 100000 --seed 0
 """
@@ -37,7 +38,9 @@ def post(rows: int, media_type: str, seed: int) -> dict[str, Any]:
     if media_type == "text/csv":
         body = "operator,median_ms\n" + "".join(f"{operator},{ms!r}\n" for operator, ms in table.items())
     else:
-        body = json.dumps({"context": CONTEXT, "rows": [{"operator": o, "median_ms": ms} for o, ms in table.items()]})
+        body = json.dumps(
+            {"context": CONTEXT, "rows": [{"operator": o, "median_ms": ms} for o, ms in table.items()]}
+        )
     with tempfile.TemporaryDirectory() as name, api(Path(name)) as (client, pid, _):
         client.add_device("board", CONTEXT)
         before = resident_mib(pid)
@@ -47,20 +50,35 @@ def post(rows: int, media_type: str, seed: int) -> dict[str, Any]:
         client.close()
         if answer["rows"] != rows:
             raise RuntimeError(f"{answer['rows']} of {rows} rows were stored")
-        return {"rows": rows, "seconds": round(elapsed, 2), "memory_growth_mib": round(resident_mib(pid, peak=True) - before, 1)}
+        return {
+            "rows": rows,
+            "seconds": round(elapsed, 2),
+            "memory_growth_mib": round(resident_mib(pid, peak=True) - before, 1),
+        }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
-        "--rows", type=int, default=100_000, help="rows of the larger table (default 100000); the smaller has half"
+        "--rows",
+        type=int,
+        default=100_000,
+        help="rows of the larger table (default 100000); the smaller has half",
     )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
     for name, media_type in (("csv", "text/csv"), ("json", "application/json")):
-        half, whole = (post(rows, media_type, arguments.seed) for rows in (arguments.rows // 2, arguments.rows))
-        figures[name] = {"half": half, "whole": whole, "time_ratio": round(whole["seconds"] / half["seconds"], 2)}
+        half, whole = (
+            post(rows, media_type, arguments.seed) for rows in (arguments.rows // 2, arguments.rows)
+        )
+        figures[name] = {
+            "half": half,
+            "whole": whole,
+            "time_ratio": round(whole["seconds"] / half["seconds"], 2),
+        }
     print(json.dumps({**figures, "seed": arguments.seed, "environment": environment()}))
     return 0
 

@@ -4,5 +4,6 @@ import os
 
 from latency_tables.blas import one_thread_unless_asked
 
-# Here because OpenBLAS reads it once, when numpy is loaded, and every package of the project loads this one first.
+# Here because OpenBLAS reads it once, when numpy is loaded, and every package of the project loads this one
+# first.
 one_thread_unless_asked(os.environ)

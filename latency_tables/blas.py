@@ -1,4 +1,5 @@
-"""How many threads numpy's linear algebra takes: one, unless somebody asked for more. Set before numpy is loaded."""
+"""How many threads numpy's linear algebra takes: one, unless somebody asked for more. Set before numpy is
+loaded."""
 
 from __future__ import annotations
 
@@ -6,9 +7,11 @@ from collections.abc import MutableMapping
 from typing import Final
 
 _UNLESS_ASKED: Final = {
-    # Matrices are small here: a second thread gains little, and on a busy machine its spinning costs more than the work.
+    # Matrices are small here: a second thread gains little, and on a busy machine its spinning costs more
+    # than the work.
     "OPENBLAS_NUM_THREADS": "1",
-    # torch and scikit-learn keep their threads (OMP_NUM_THREADS is theirs), but those that wait must not spin either.
+    # torch and scikit-learn keep their threads (OMP_NUM_THREADS is theirs), but those that wait must not spin
+    # either.
     "OMP_WAIT_POLICY": "PASSIVE",
 }
 

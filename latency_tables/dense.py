@@ -134,31 +134,40 @@ class DenseTable:
         for shape, blocks, depth in zip(self.chain.stages, self.blocks, self.depth, strict=True):
             wanted = (self.chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices))
             if blocks.shape != wanted or depth.shape != (self.chain.resolutions, len(shape.depths)):
-                raise ValueError(f"arrays of shape {blocks.shape}, {depth.shape} do not fit the stage; wanted {wanted}")
+                raise ValueError(
+                    f"arrays of shape {blocks.shape}, {depth.shape} do not fit the stage; wanted {wanted}"
+                )
             before = shape.widths
 
     @cached_property
     def _gathers(self) -> tuple[Array, tuple[_Gather, ...]]:
-        """What every network of a resolution costs, (resolutions,), and one flat array per stage that varies otherwise."""
+        """What every network of a resolution costs, (resolutions,), and one flat array per stage that varies
+        otherwise."""
         fixed, gathers = self.constant.copy(), []
-        for column, shape, blocks, depth in zip(self.chain.offsets, self.chain.stages, self.blocks, self.depth, strict=True):
+        for column, shape, blocks, depth in zip(
+            self.chain.offsets, self.chain.stages, self.blocks, self.depth, strict=True
+        ):
             active = np.arange(shape.blocks) < np.asarray(shape.depths)[:, None]  # (depths, blocks)
             # Inactive blocks cost 0 whatever their genes say, so that pricing needs no mask.
-            values = np.where(active[..., None], blocks[:, :, :, None], 0.0)  # (R, in, out, depths, blocks, choices)
+            values = np.where(
+                active[..., None], blocks[:, :, :, None], 0.0
+            )  # (R, in, out, depths, blocks, choices)
             values[..., 0, :] += depth[:, None, None, :, None]
             if max(shape.choices) == 1:
                 values = values.sum(axis=-2, keepdims=True)
             if math.prod(values.shape[1:]) == 1:
                 fixed += values.ravel()
                 continue
-            gathers.append(_Gather(column, values.shape[1:4], values.shape[4], values.shape[5], values.ravel()))
+            gathers.append(
+                _Gather(column, values.shape[1:4], values.shape[4], values.shape[5], values.ravel())
+            )
         return fixed, tuple(gathers)
 
     def price(self, genes: Genes) -> Array:
         """The quantity of each network, shape (networks,), by gathers. Genes need not be canonical.
 
-        A network's price does not depend on what it is priced with, to the last bit. Fastest where the genes of all
-        networks lie next to each other (`order="F"`).
+        A network's price does not depend on what it is priced with, to the last bit. Fastest where the genes
+        of all networks lie next to each other (`order="F"`).
         """
         total: Array = np.empty(len(genes))
         for start in range(0, len(genes), _CHUNK):

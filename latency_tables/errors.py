@@ -102,12 +102,14 @@ class InfeasibleBudget(BespokeError):
 class ContradictingConstraints(InfeasibleBudget):
     """Every limit can be met alone, but no network meets all of them.
 
-    `minimum` and `maximum` are what the first constraint can reach while the others hold; infinite where nothing can.
+    `minimum` and `maximum` are what the first constraint can reach while the others hold; infinite where
+    nothing can.
     """
 
 
 def reachable(error: InfeasibleBudget) -> dict[str, Any]:
-    """What a problem document says of an infeasible budget; no range where nothing can be reached (JSON has no infinity)."""
+    """What a problem document says of an infeasible budget; no range where nothing can be reached (JSON has
+    no infinity)."""
     found: dict[str, Any] = {"constraint": error.constraint}
     if math.isfinite(error.minimum) and math.isfinite(error.maximum):
         name = "reachable_ms" if error.constraint == "latency_ms" else "reachable"
@@ -122,7 +124,8 @@ class InvalidSearch(BespokeError, ValueError):
 class SearchUnfinished(BespokeError):
     """The time limit passed before any network was found, or it was shown that there is none.
 
-    best_score: no network within the limits scores more, in the unit of the problem's score; None where that is not known.
+    best_score: no network within the limits scores more, in the unit of the problem's score; None where that
+    is not known.
     """
 
     def __init__(self, message: str, best_score: float | None = None) -> None:
@@ -143,7 +146,8 @@ class TooFewNetworks(BespokeError):
 
 
 class NoTable(BespokeError):
-    """The device has no latency table that may be used for the search space; `operators` are those that the nearest lacks."""
+    """The device has no latency table that may be used for the search space; `operators` are those that the
+    nearest lacks."""
 
     def __init__(self, message: str, operators: Sequence[str] = ()) -> None:
         self.operators = tuple(operators)
@@ -151,7 +155,8 @@ class NoTable(BespokeError):
 
 
 class NoEnergy(NoTable):
-    """The device's table has no energy for some operators that the search space needs; `operators` names them."""
+    """The device's table has no energy for some operators that the search space needs; `operators` names
+    them."""
 
 
 class PoorCalibration(BespokeError):
@@ -187,14 +192,20 @@ class InvalidCheckpoint(BespokeError, ValueError):
 
 
 class TrainingDiverged(BespokeError):
-    """The loss is not a number any more; `phase`, `epoch` and `step` say where. The last good checkpoint is kept."""
+    """The loss is not a number any more; `phase`, `epoch` and `step` say where. The last good checkpoint is
+    kept."""
 
     def __init__(
-        self, phase: str, epoch: int, step: int, advice: str = "Lower the learning rate of that phase, or train without bf16."
+        self,
+        phase: str,
+        epoch: int,
+        step: int,
+        advice: str = "Lower the learning rate of that phase, or train without bf16.",
     ) -> None:
         self.phase, self.epoch, self.step = phase, epoch, step
         super().__init__(
-            f"the loss is not finite in phase {phase!r}, epoch {epoch}, step {step}; the checkpoint before it is kept. {advice}"
+            f"the loss is not finite in phase {phase!r}, epoch {epoch}, step {step}; the checkpoint before "
+            f"it is kept. {advice}"
         )
 
 

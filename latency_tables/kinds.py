@@ -1,9 +1,11 @@
-"""What a table's rows say about each other: latency from work, an overhead for each kind, and what whole kinds have in common.
+"""What a table's rows say about each other: latency from work, an overhead for each kind, and what whole
+kinds have in common.
 
-Devices are odd in kinds, not in single rows: a block with squeeze-excite leaves the accelerator, a kernel size has no fast
-path, channels are computed by 32. So a row is compared with its own kind: an overhead for each kind (family, squeeze-excite,
-kernel) is fitted beside the work, and then what every class of a grouping shares (median polish, Tukey 1977) is taken out
-and reported as one effect. A median is not moved by rows that are wrong one by one.
+Devices are odd in kinds, not in single rows: a block with squeeze-excite leaves the accelerator, a kernel
+size has no fast path, channels are computed by 32. So a row is compared with its own kind: an overhead for
+each kind (family, squeeze-excite, kernel) is fitted beside the work, and then what every class of a grouping
+shares (median polish, Tukey 1977) is taken out and reported as one effect. A median is not moved by rows that
+are wrong one by one.
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ _OTHERS: Final = "others"
 
 @dataclass(frozen=True)
 class Effect:
-    """Something that all operators of a kind share. factor: how many times longer (below 1: shorter) than others like them.
+    """Something that all operators of a kind share. factor: how many times longer (below 1: shorter) than
+    others like them.
 
-    overhead_ms: of each operator beyond its work, where that is what is odd; then the factor is over the other kinds' overhead.
+    overhead_ms: of each operator beyond its work, where that is what is odd; then the factor is over the
+    other kinds' overhead.
     """
 
     kind: str
@@ -44,7 +48,8 @@ class Effect:
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """log_ratios: of each row, measured over what rows of its kind suggest, shape (rows,); effects: of whole kinds.
+    """log_ratios: of each row, measured over what rows of its kind suggest, shape (rows,); effects: of whole
+    kinds.
 
     judged: whether there are enough rows of its kind to judge it by, shape (rows,).
     """
@@ -55,7 +60,8 @@ class Compared:
 
 
 def compare_within_kinds(operators: Sequence[Operator], latency_ms: Array) -> Compared:
-    """Compare every row with its kind. Works for any number of rows; a dozen is the least that says something."""
+    """Compare every row with its kind. Works for any number of rows; a dozen is the least that says
+    something."""
     kinds = _merged([_kind(op) for op in operators])
     labels = [[label(op) for op in operators] for label in _GROUPINGS]
     model, overheads = _work_model(operators, latency_ms, kinds)
@@ -68,7 +74,13 @@ def compare_within_kinds(operators: Sequence[Operator], latency_ms: Array) -> Co
 
 
 def _kind(op: Operator) -> str:
-    squeeze = " with squeeze-excite" if op.squeeze_excite else " without squeeze-excite" if op.family == "mbconv" else ""
+    squeeze = (
+        " with squeeze-excite"
+        if op.squeeze_excite
+        else " without squeeze-excite"
+        if op.family == "mbconv"
+        else ""
+    )
     return f"{op.family}{squeeze}, kernel {op.kernel}"
 
 
@@ -98,8 +110,11 @@ def _merged(labels: Sequence[str]) -> list[str]:
     return [label if counts[label] >= LEAST_MEMBERS else _OTHERS for label in labels]
 
 
-def _shared_by_classes(labels: Sequence[Sequence[str]], ratios: Array) -> tuple[Array, dict[str, tuple[int, float]]]:
-    """(what its classes explain of each row's log ratio, (members, log factor) of every class that shares something)."""
+def _shared_by_classes(
+    labels: Sequence[Sequence[str]], ratios: Array
+) -> tuple[Array, dict[str, tuple[int, float]]]:
+    """(what its classes explain of each row's log ratio, (members, log factor) of every class that shares
+    something)."""
     shared, totals = np.zeros(len(ratios)), dict[str, tuple[int, float]]()
     for _ in range(_ROUNDS):
         for names in labels:
@@ -131,7 +146,8 @@ def _odd_overheads(kinds: Sequence[str], latency_ms: Array, overheads: dict[str,
 
 
 def work(op: Operator) -> tuple[float, float, float]:
-    """(MACs of matrix products, MACs of depthwise convolution or comparisons of a pool, bytes moved) of an operator."""
+    """(MACs of matrix products, MACs of depthwise convolution or comparisons of a pool, bytes moved) of an
+    operator."""
     depthwise = 0.0
     if op.family == "mbconv":
         depthwise = op.out_height * op.out_width * op.mid_channels * op.kernel**2
@@ -140,11 +156,14 @@ def work(op: Operator) -> tuple[float, float, float]:
     return max(0.0, op.macs - depthwise), depthwise, float(op.bytes_moved)
 
 
-def _work_model(operators: Sequence[Operator], times: Array, kinds: Sequence[str]) -> tuple[Array, dict[str, float]]:
-    """(robustly fitted ms of each operator, overhead in ms of each kind): t = overhead + rates x work, none negative.
+def _work_model(
+    operators: Sequence[Operator], times: Array, kinds: Sequence[str]
+) -> tuple[Array, dict[str, float]]:
+    """(robustly fitted ms of each operator, overhead in ms of each kind): t = overhead + rates x work, none
+    negative.
 
-    Errors are relative to the model, never to the measured time: an entry near 0 would weigh more than all others. Ratios
-    are clipped at first, and rows further off than that do not take part at last.
+    Errors are relative to the model, never to the measured time: an entry near 0 would weigh more than all
+    others. Ratios are clipped at first, and rows further off than that do not take part at last.
     """
     names, index = np.unique(np.asarray(kinds), return_inverse=True)
     features = np.hstack([np.eye(len(names))[index], np.array([work(op) for op in operators])])
@@ -157,7 +176,8 @@ def _work_model(operators: Sequence[Operator], times: Array, kinds: Sequence[str
 
 
 def _fitted(features: Array, times: Array) -> Array:
-    """Coefficients that are not negative, robust against rows that are wrong one by one, shape (features,)."""
+    """Coefficients that are not negative, robust against rows that are wrong one by one, shape
+    (features,)."""
     present = features > 1e-3
     start = [
         float(np.median(times[rows] / column[rows])) if rows.any() else 0.0

@@ -16,7 +16,8 @@ AGREE: Final = 2.0
 
 
 def merged(tables: Sequence[LatencyTable]) -> tuple[LatencyTable, list[str]]:
-    """(one table, what was found on the way). Of an operator in several tables the median of its latencies is kept.
+    """(one table, what was found on the way). Of an operator in several tables the median of its latencies is
+    kept.
 
     Raises ContextMismatch for tables of several contexts, InvalidTable for none.
     """
@@ -28,7 +29,10 @@ def merged(tables: Sequence[LatencyTable]) -> tuple[LatencyTable, list[str]]:
     for table in tables:
         for operator, measurement in table.rows.items():
             found.setdefault(operator, []).append(measurement)
-    rows = {operator: measured[0] if len(measured) == 1 else _one(measured) for operator, measured in found.items()}
+    rows = {
+        operator: measured[0] if len(measured) == 1 else _one(measured)
+        for operator, measured in found.items()
+    }
     return LatencyTable(tables[0].context, rows), _notes(found)
 
 
@@ -50,4 +54,11 @@ def _notes(found: dict[Operator, list[Measurement]]) -> list[str]:
         return []
     apart = sum(max(times) > AGREE * min(times) for times in several)
     note = f"{len(several)} operators are in several files; the median of their latencies is kept"
-    return [note + (f"; {apart} of them differ by more than {AGREE:g} times: are the files of one device?" if apart else "")]
+    return [
+        note
+        + (
+            f"; {apart} of them differ by more than {AGREE:g} times: are the files of one device?"
+            if apart
+            else ""
+        )
+    ]

@@ -68,16 +68,32 @@ class Operator:
             raise InvalidOperator(f"unknown operator family; known are {', '.join(FAMILIES)}")
         if self.activation not in ACTIVATIONS:
             raise InvalidOperator(f"unknown activation; known are {', '.join(ACTIVATIONS)}")
-        sizes = (self.in_height, self.in_width, self.in_channels, self.out_channels, self.kernel, self.stride, self.groups)
+        sizes = (
+            self.in_height,
+            self.in_width,
+            self.in_channels,
+            self.out_channels,
+            self.kernel,
+            self.stride,
+            self.groups,
+        )
         if any(type(s) is not int or not 1 <= s <= MAX_SIZE for s in sizes):
-            raise InvalidOperator(f"sizes, channels, kernel, stride and groups must be whole numbers from 1 to {MAX_SIZE}")
+            raise InvalidOperator(
+                f"sizes, channels, kernel, stride and groups must be whole numbers from 1 to {MAX_SIZE}"
+            )
         if type(self.mid_channels) is not int or not 0 <= self.mid_channels <= MAX_SIZE:
             raise InvalidOperator(f"mid channels must be a whole number from 0 to {MAX_SIZE}")
         if self.family in ("mbconv", "bottleneck") and self.mid_channels == 0:
-            raise InvalidOperator(f"{self.family} needs mid channels: the number of channels, not the expand ratio")
+            raise InvalidOperator(
+                f"{self.family} needs mid channels: the number of channels, not the expand ratio"
+            )
         if self.family in ("conv", "maxpool") and self.mid_channels != 0:
             raise InvalidOperator(f"{self.family} has no mid channels; write mid=0")
-        if self.residual and (self.stride != 1 or self.in_channels != self.out_channels) and self.family != "bottleneck":
+        if (
+            self.residual
+            and (self.stride != 1 or self.in_channels != self.out_channels)
+            and self.family != "bottleneck"
+        ):
             raise InvalidOperator("a residual connection needs stride 1 and equal input and output channels")
         if self.family == "mbconv" and self.groups != self.mid_channels:
             raise InvalidOperator("the kxk convolution of an mbconv is depthwise: groups must equal mid")
@@ -97,7 +113,8 @@ class Operator:
         match = _TEXT.fullmatch(text)
         if match is None:
             raise InvalidOperator(
-                "not an operator; the form is family/in=HxWxC/out=C/kernel=K/stride=S/mid=M/residual=0/se=0/act=relu/groups=G"
+                "not an operator; the form is "
+                "family/in=HxWxC/out=C/kernel=K/stride=S/mid=M/residual=0/se=0/act=relu/groups=G"
             )
         g = match.groupdict()
         operator = cls(
@@ -139,7 +156,10 @@ class Operator:
     @cached_property
     def bytes_moved(self) -> int:
         """Least bytes between memory and processor in float32: weights once, input and output once."""
-        activations = self.in_height * self.in_width * self.in_channels + self.out_height * self.out_width * self.out_channels
+        activations = (
+            self.in_height * self.in_width * self.in_channels
+            + self.out_height * self.out_width * self.out_channels
+        )
         return 4 * (self.parameters + activations)
 
 
@@ -170,7 +190,10 @@ def _bottleneck(op: Operator) -> tuple[int, int]:
     first = op.in_channels * op.mid_channels
     middle = op.kernel * op.kernel * op.mid_channels // op.groups * op.mid_channels
     last = op.mid_channels * op.out_channels
-    macs, parameters = inside * first + outside * (middle + last), first + middle + last + 2 * op.mid_channels + op.out_channels
+    macs, parameters = (
+        inside * first + outside * (middle + last),
+        first + middle + last + 2 * op.mid_channels + op.out_channels,
+    )
     if op.stride != 1 or op.in_channels != op.out_channels:
         shortcut = op.in_channels * op.out_channels
         macs, parameters = macs + outside * shortcut, parameters + shortcut + op.out_channels
@@ -188,4 +211,10 @@ def _head(op: Operator) -> tuple[int, int]:
     return macs, macs + op.out_channels  # the feature layer has neither bias nor batch-norm (MobileNetV3)
 
 
-_COSTS: Final = {"conv": _conv, "mbconv": _mbconv, "bottleneck": _bottleneck, "maxpool": _maxpool, "head": _head}
+_COSTS: Final = {
+    "conv": _conv,
+    "mbconv": _mbconv,
+    "bottleneck": _bottleneck,
+    "maxpool": _maxpool,
+    "head": _head,
+}

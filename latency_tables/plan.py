@@ -1,4 +1,5 @@
-"""What to measure: operators a table lacks, whole networks for calibration, and a few operators to see whether it still holds."""
+"""What to measure: operators a table lacks, whole networks for calibration, and a few operators to see
+whether it still holds."""
 
 from __future__ import annotations
 
@@ -30,11 +31,12 @@ def calibration_networks(
     resolutions: Sequence[int] | None = None,
     known: Genes | None = None,
 ) -> Genes:
-    """Whole networks to measure: distinct, spread evenly over resolutions and over the range of `dense`, shape (n, genes).
+    """Whole networks to measure: distinct, spread evenly over resolutions and over the range of `dense`,
+    shape (n, genes).
 
-    dense: latencies, or MACs while there is no table. resolutions: indices to plan for (default: all). known: networks
-    measured already, which are not planned again. Each network is drawn from one of `networks` equally likely strata, so
-    a conformal bound from them holds for random networks of the space.
+    dense: latencies, or MACs while there is no table. resolutions: indices to plan for (default: all). known:
+    networks measured already, which are not planned again. Each network is drawn from one of `networks`
+    equally likely strata, so a conformal bound from them holds for random networks of the space.
     """
     chain = dense.chain
     wanted = list(range(chain.resolutions)) if resolutions is None else list(resolutions)
@@ -54,7 +56,9 @@ def calibration_networks(
     return np.array(found, dtype=np.int64).reshape(-1, chain.genes)
 
 
-def check_operators(table: LatencyTable, generator: np.random.Generator, operators: int = CHECK_OPERATORS) -> list[Operator]:
+def check_operators(
+    table: LatencyTable, generator: np.random.Generator, operators: int = CHECK_OPERATORS
+) -> list[Operator]:
     """A few operators to re-measure, one from each stratum of latency: does the table still hold?"""
     ordered = sorted(table.rows, key=lambda op: table.rows[op].latency_ms)
     strata = np.array_split(np.arange(len(ordered)), min(operators, len(ordered)))

@@ -1,7 +1,9 @@
-"""Are a table's values in the unit they say? Held against the device's earlier table, other devices, and published ones.
+"""Are a table's values in the unit they say? Held against the device's earlier table, other devices, and
+published ones.
 
-A table in microseconds under the name `median_ms` is a thousand times off and looks right in every other way: each row fits
-the others. Only what is known of other devices can tell. Whole networks tell too (`trust.check_scale`).
+A table in microseconds under the name `median_ms` is a thousand times off and looks right in every other way:
+each row fits the others. Only what is known of other devices can tell. Whole networks tell too
+(`trust.check_scale`).
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ PUBLISHED: Final[Mapping[str, tuple[float, float]]] = {
 Source: the latencies published with HELP (Lee et al., NeurIPS 2021), batch 1 unless named.
 """
 
-BEYOND: Final = 30.0  # a device this much slower or faster than all known ones is looked at before its table is used
+BEYOND: Final = (
+    30.0  # a device this much slower or faster than all known ones is looked at before its table is used
+)
 CHANGED: Final = 20.0  # between two tables of one device
 MOVED: Final = 3.0
 LEAST_ROWS: Final = 12
@@ -62,11 +66,14 @@ def known_rates(batch_size: int, others: Mapping[str, float]) -> dict[str, tuple
     return {**published, **{name: (value, value) for name, value in others.items()}}
 
 
-def check_units(table: LatencyTable, earlier: Earlier | None = None, others: Mapping[str, float] | None = None) -> list[Finding]:
-    """Whether the values may be in another unit, or of another device. others: `rate` of the service's other devices.
+def check_units(
+    table: LatencyTable, earlier: Earlier | None = None, others: Mapping[str, float] | None = None
+) -> list[Finding]:
+    """Whether the values may be in another unit, or of another device. others: `rate` of the service's other
+    devices.
 
-    A table like the device's earlier one is as believable as that one was. One unlike it is believed where only the new one
-    is like some known device.
+    A table like the device's earlier one is as believable as that one was. One unlike it is believed where
+    only the new one is like some known device.
     """
     known = known_rates(table.context.batch_size, others or {})
     strange = _beyond(rate(table), known)
@@ -76,9 +83,17 @@ def check_units(table: LatencyTable, earlier: Earlier | None = None, others: Map
     if 1 / CHANGED < ratio < CHANGED:
         return _moved(ratio, earlier)
     if strange is None and _beyond(rate(earlier.table), known) is not None:
-        message = f"{compared(ratio)} in {earlier.name}, which was unlike any known device; this one is like them"
+        message = (
+            f"{compared(ratio)} in {earlier.name}, which was unlike any known device; this one is like them"
+        )
         return [Finding("scale", "warning", f"its rows take {message}")]
-    return [Finding("scale", "review", f"its rows take {compared(ratio)} in {earlier.name} of this device; {_hint(ratio)}")]
+    return [
+        Finding(
+            "scale",
+            "review",
+            f"its rows take {compared(ratio)} in {earlier.name} of this device; {_hint(ratio)}",
+        )
+    ]
 
 
 def median_ratio(first: LatencyTable, second: LatencyTable) -> float | None:
@@ -91,11 +106,16 @@ def median_ratio(first: LatencyTable, second: LatencyTable) -> float | None:
 
 def compared(ratio: float) -> str:
     """`1,000 times as long as`, or `1/1,000 of the time`."""
-    return f"{number(ratio)} times as long as" if ratio >= 1 else f"1/{number(1 / ratio)} of the time that they take"
+    return (
+        f"{number(ratio)} times as long as"
+        if ratio >= 1
+        else f"1/{number(1 / ratio)} of the time that they take"
+    )
 
 
 def check_networks(sums_ms: Sequence[float], measured_ms: Sequence[float]) -> list[Finding]:
-    """Whole networks that were measured on the device against the sums of the table's rows, far apart (20 times)."""
+    """Whole networks that were measured on the device against the sums of the table's rows, far apart (20
+    times)."""
     if len(measured_ms) == 0:
         return []
     ratio = float(np.median(np.asarray(measured_ms) / np.asarray(sums_ms)))

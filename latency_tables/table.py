@@ -25,7 +25,8 @@ class LatencyTable:
         object.__setattr__(self, "rows", MappingProxyType(dict(sorted(self.rows.items()))))
 
     def latency_ms(self, operators: Iterable[Operator]) -> float:
-        """Sum of the latencies of these operators, in ms. Raises MissingLatency naming every key that is not there."""
+        """Sum of the latencies of these operators, in ms. Raises MissingLatency naming every key that is not
+        there."""
         wanted = list(operators)
         missing = {op.text for op in wanted if op not in self.rows}
         if missing:
@@ -36,12 +37,15 @@ class LatencyTable:
     def digest(self) -> str:
         """SHA-256 over context and rows in canonical order: equal tables have equal digests."""
         rows = [_digested(op, m) for op, m in self.rows.items()]
-        text = json.dumps([self.context.as_dict(), rows], sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(
+            [self.context.as_dict(), rows], sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _digested(operator: Operator, m: Measurement) -> list[object]:
-    """A row as it is hashed; fields that came later only where they are known, so that old tables keep their digests."""
+    """A row as it is hashed; fields that came later only where they are known, so that old tables keep their
+    digests."""
     later = {name: getattr(m, name) for name in LATER_FIELDS if getattr(m, name) is not None}
     row: list[object] = [operator.text, m.median_ms, m.lower_quartile_ms, m.mad_ms, m.count]
     return [*row, later] if later else row

@@ -1,8 +1,9 @@
 """Is a table to be believed? Consistency within kinds of operators, units, replays, replication, drift.
 
-Every check is a pure function. A finding of severity `review` keeps a table from being used silently; a `warning` is shown.
-docs/devices.md lists every finding with its meaning. A cross-check against whole networks finds wrong units and wrong scales but
-misses single poisoned entries, so these are found by comparing each row with what the others say about such an operator.
+Every check is a pure function. A finding of severity `review` keeps a table from being used silently; a
+`warning` is shown. docs/devices.md lists every finding with its meaning. A cross-check against whole networks
+finds wrong units and wrong scales but misses single poisoned entries, so these are found by comparing each
+row with what the others say about such an operator.
 """
 
 from __future__ import annotations
@@ -50,7 +51,12 @@ class Finding:
     operator: str | None = None
 
     def as_dict(self) -> dict[str, str | None]:
-        return {"kind": self.kind, "severity": self.severity, "message": self.message, "operator": self.operator}
+        return {
+            "kind": self.kind,
+            "severity": self.severity,
+            "message": self.message,
+            "operator": self.operator,
+        }
 
 
 def needs_review(findings: Iterable[Finding]) -> bool:
@@ -59,7 +65,8 @@ def needs_review(findings: Iterable[Finding]) -> bool:
 
 
 def review_table(table: LatencyTable, flags: Mapping[Operator, Sequence[str]] | None = None) -> list[Finding]:
-    """Everything that can be said from the rows alone. `flags`: what the agent said of a row (`unstable`, `throttled`)."""
+    """Everything that can be said from the rows alone. `flags`: what the agent said of a row (`unstable`,
+    `throttled`)."""
     return [
         *against_kind(table),
         *not_monotone(table),
@@ -71,8 +78,9 @@ def review_table(table: LatencyTable, flags: Mapping[Operator, Sequence[str]] | 
 def against_kind(table: LatencyTable) -> list[Finding]:
     """Rows that do not fit what the table's other rows of their kind say, and kinds that are odd as a whole.
 
-    A row far off in the logarithm, seen against the spread of its family, is reported; one that is too fast keeps the table
-    from being used. What a whole kind shares (see `latency_tables.kinds`) is a property of the device: a warning.
+    A row far off in the logarithm, seen against the spread of its family, is reported; one that is too fast
+    keeps the table from being used. What a whole kind shares (see `latency_tables.kinds`) is a property of
+    the device: a warning.
     """
     if len(table.rows) < LEAST_ROWS:
         return []
@@ -97,25 +105,34 @@ def against_kind(table: LatencyTable) -> list[Finding]:
 def _odd_row(operator: Operator, latency_ms: float, off: float) -> Finding:
     word, factor = "faster" if off < 0 else "slower", math.exp(abs(off))
     message = (
-        f"{latency_ms:.3g} ms is {factor:.1f} times {word} than the table's other rows of that kind suggest; measure it again"
+        f"{latency_ms:.3g} ms is {factor:.1f} times {word} than the table's other rows of that kind "
+        "suggest; measure it again"
     )
     return Finding("neighbours", "review" if off < 0 else "warning", message, operator.text)
 
 
 def _odd_kind(effect: Effect) -> Finding:
     if effect.overhead_ms is not None:
-        what = f"take {effect.overhead_ms:.3g} ms each beyond their work, {effect.factor:.0f} times the overhead of other kinds"
+        what = (
+            f"take {effect.overhead_ms:.3g} ms each beyond their work, {effect.factor:.0f} times the "
+            "overhead of other kinds"
+        )
     else:
         factor = effect.factor if effect.factor > 1 else 1 / effect.factor
-        what = f"take {factor:.1f} times as {'long' if effect.factor > 1 else 'little'} as their work suggests"
-    return Finding("odd_kind", "warning", f"all {effect.members} operators of one kind ({effect.kind}) {what}")
+        what = (
+            f"take {factor:.1f} times as {'long' if effect.factor > 1 else 'little'} as their work suggests"
+        )
+    return Finding(
+        "odd_kind", "warning", f"all {effect.members} operators of one kind ({effect.kind}) {what}"
+    )
 
 
 _SIZES: Final = ("in_height", "mid_channels", "kernel")
 
 
 def not_monotone(table: LatencyTable) -> list[Finding]:
-    """Rows much faster than a smaller operator of the same kind (smaller image, fewer mid channels, smaller kernel)."""
+    """Rows much faster than a smaller operator of the same kind (smaller image, fewer mid channels, smaller
+    kernel)."""
     found: dict[str, Finding] = {}
     for size in _SIZES:
         groups: dict[tuple[object, ...], list[Operator]] = {}
@@ -126,22 +143,35 @@ def not_monotone(table: LatencyTable) -> list[Finding]:
             for small, large in pairwise(ordered):
                 fast, slow = table.rows[large].latency_ms, table.rows[small].latency_ms
                 if fast < MONOTONE * slow:
-                    message = f"faster than the same operator with a smaller {size} ({fast:.3g} ms against {slow:.3g} ms)"
+                    message = (
+                        f"faster than the same operator with a smaller {size} ({fast:.3g} ms against "
+                        f"{slow:.3g} ms)"
+                    )
                     found.setdefault(large.text, Finding("not_monotone", "warning", message, large.text))
     if len(found) <= MOST_SINGLY:
         return list(found.values())
     example = next(iter(found.values()))
-    message = f"{len(found)} operators are faster than smaller ones of their kind; one is {example.operator}, {example.message}"
+    message = (
+        f"{len(found)} operators are faster than smaller ones of their kind; one is "
+        f"{example.operator}, {example.message}"
+    )
     return [Finding("not_monotone", "warning", message)]
 
 
 def _without(op: Operator, size: str) -> tuple[object, ...]:
-    dropped = {"in_height": ("in_height", "in_width"), "mid_channels": ("mid_channels", "groups")}.get(size, (size,))
-    return tuple(value for name, value in op.__dict__.items() if name in op.__dataclass_fields__ and name not in dropped)
+    dropped = {"in_height": ("in_height", "in_width"), "mid_channels": ("mid_channels", "groups")}.get(
+        size, (size,)
+    )
+    return tuple(
+        value
+        for name, value in op.__dict__.items()
+        if name in op.__dataclass_fields__ and name not in dropped
+    )
 
 
 def repeated(table: LatencyTable) -> list[Finding]:
-    """Replays: operators of different work with the same latency to the last digit, or repeats that never differ.
+    """Replays: operators of different work with the same latency to the last digit, or repeats that never
+    differ.
 
     Operators of equal work may agree: tables from a formula or a simulator are tables too.
     """
@@ -150,12 +180,17 @@ def repeated(table: LatencyTable) -> list[Finding]:
     precise = [v for v, _ in distinct if len(repr(v).replace(".", "").strip("0")) >= 6]
     most = Counter(precise).most_common(1)
     if most and most[0][1] >= max(3, 0.02 * len(table.rows)):
-        message = f"{most[0][1]} different operators have the same latency to the last digit; measurements do not"
+        message = (
+            f"{most[0][1]} different operators have the same latency to the last digit; measurements do not"
+        )
         found.append(Finding("identical_rows", "review", message))
     told = [m for m in table.rows.values() if m.mad_ms is not None and (m.count or 0) >= 10]
     still = sum(m.mad_ms == 0 for m in told)
     if len(told) >= LEAST_ROWS and still > 0.5 * len(told):
-        message = f"{still} of {len(told)} rows were measured 10 times or more without any spread; a clock this coarse, or copies"
+        message = (
+            f"{still} of {len(told)} rows were measured 10 times or more without any spread; a clock "
+            "this coarse, or copies"
+        )
         found.append(Finding("no_spread", "review", message))
     return found
 
@@ -172,9 +207,11 @@ def flagged(flags: Mapping[Operator, Sequence[str]]) -> list[Finding]:
 def check_scale(
     sums_ms: Sequence[float] | Array, measured_ms: Sequence[float] | Array, expected: float | None = None
 ) -> list[Finding]:
-    """Wrong units or a foreign table: whole networks against the sums of their rows (8 networks or more are best).
+    """Wrong units or a foreign table: whole networks against the sums of their rows (8 networks or more are
+    best).
 
-    expected: measured / sum that an earlier table of this device had; without it only what no device shows is reported.
+    expected: measured / sum that an earlier table of this device had; without it only what no device shows is
+    reported.
     """
     ratios = np.asarray(measured_ms, dtype=np.float64) / np.asarray(sums_ms, dtype=np.float64)
     if len(ratios) == 0:
@@ -184,14 +221,20 @@ def check_scale(
     if low <= ratio <= high:
         return []
     hint = (
-        "the unit is not ms" if not 0.02 < ratio < 50 else "the table is of another context or device, or its values are scaled"
+        "the unit is not ms"
+        if not 0.02 < ratio < 50
+        else "the table is of another context or device, or its values are scaled"
     )
-    message = f"whole networks take {ratio:.3g} times the sum of their rows, {low:.2f} to {high:.2f} was expected: {hint}"
+    message = (
+        f"whole networks take {ratio:.3g} times the sum of their rows, {low:.2f} to {high:.2f} was "
+        f"expected: {hint}"
+    )
     return [Finding("scale", "review", message)]
 
 
 def check_speeds(groups: Sequence[Speed]) -> list[Finding]:
-    """The sentinel through a session: more than 5 % apart, beyond its noise, means that the device ran at different speeds."""
+    """The sentinel through a session: more than 5 % apart, beyond its noise, means that the device ran at
+    different speeds."""
     if len(groups) < 2:
         return []
     fast, slow = min(groups, key=lambda g: g.sentinel_ms), max(groups, key=lambda g: g.sentinel_ms)
@@ -200,34 +243,39 @@ def check_speeds(groups: Sequence[Speed]) -> list[Finding]:
     if apart <= DRIFT:
         return []
     message = (
-        f"the device was {apart:.0%} slower in some sessions than in others beyond their noise; the rows are those of the "
+        f"the device was {apart:.0%} slower in some sessions than in others beyond their noise; the rows "
+        "are those of the "
         "undisturbed device, and bounds allow for the difference"
     )
     return [Finding("sessions_differ", "warning", message)]
 
 
 def check_load(loads: Sequence[float]) -> list[Finding]:
-    """Runnable processes a core while each group was measured; an agent starts below the limit, and others may come later."""
+    """Runnable processes a core while each group was measured; an agent starts below the limit, and others
+    may come later."""
     busy = [load for load in loads if load > MOST_LOAD]
     if not busy:
         return []
     message = (
-        f"{len(busy)} of {len(loads)} sessions were measured while up to {max(busy):.1f} processes a core wanted to run; "
+        f"{len(busy)} of {len(loads)} sessions were measured while up to {max(busy):.1f} processes a core "
+        "wanted to run; "
         "they took longer, until enough quiet moments were seen"
     )
     return [Finding("busy", "warning", message)]
 
 
 def check_quota(cpu_quota: object, threads: int) -> list[Finding]:
-    """A container's limit of processor time, in cores, as an agent told it (so of any type) beside the runtime's threads.
+    """A container's limit of processor time, in cores, as an agent told it (so of any type) beside the
+    runtime's threads.
 
-    A limited process runs at full speed until its share of a period is used up, and then stands still: medians are those of
-    the undisturbed runs, while some requests wait for tens of milliseconds.
+    A limited process runs at full speed until its share of a period is used up, and then stands still:
+    medians are those of the undisturbed runs, while some requests wait for tens of milliseconds.
     """
     if not isinstance(cpu_quota, int | float) or isinstance(cpu_quota, bool) or not 0 < cpu_quota <= threads:
         return []
     message = (
-        f"a CPU quota allows the agent {cpu_quota:g} cores for {threads} threads: medians do not show the pauses that it makes. "
+        f"a CPU quota allows the agent {cpu_quota:g} cores for {threads} threads: medians do not show the "
+        "pauses that it makes. "
         "Measure without it (docker run without --cpus), or compare the 95th percentiles"
     )
     return [Finding("cpu_quota", "warning", message)]
@@ -235,9 +283,11 @@ def check_quota(cpu_quota: object, threads: int) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two measurements of the same operators. change: median of |second / first - 1|; kendall_tau: of their order.
+    """Two measurements of the same operators. change: median of |second / first - 1|; kendall_tau: of their
+    order.
 
-    moved: operators that changed by more than the limit, most changed first. holds: within 5 % (and tau 0.95 for tables).
+    moved: operators that changed by more than the limit, most changed first. holds: within 5 % (and tau 0.95
+    for tables).
     """
 
     operators: int
@@ -248,19 +298,29 @@ class Comparison:
 
 
 def replication(first: LatencyTable, second: LatencyTable) -> Comparison:
-    """The same device profiled twice: reproducible when the median difference is <= 5 % and Kendall's tau >= 0.95."""
+    """The same device profiled twice: reproducible when the median difference is <= 5 % and Kendall's tau >=
+    0.95."""
     comparison = _compare(first.rows, second.rows)
-    holds = comparison.operators >= 2 and comparison.change <= REPLICATION and comparison.kendall_tau >= REPLICATION_TAU
-    return Comparison(comparison.operators, comparison.change, comparison.kendall_tau, comparison.moved, holds)
+    holds = (
+        comparison.operators >= 2
+        and comparison.change <= REPLICATION
+        and comparison.kendall_tau >= REPLICATION_TAU
+    )
+    return Comparison(
+        comparison.operators, comparison.change, comparison.kendall_tau, comparison.moved, holds
+    )
 
 
 def drift(table: LatencyTable, again: Mapping[Operator, Measurement]) -> Comparison:
-    """Does the table still hold? A few operators measured again; `moved` says what to re-measure, all of it if they all moved."""
+    """Does the table still hold? A few operators measured again; `moved` says what to re-measure, all of it
+    if they all moved."""
     comparison = _compare(table.rows, again)
     mostly = len(comparison.moved) > comparison.operators / 2
     moved = tuple(table.rows) if mostly else comparison.moved
     holds = comparison.operators >= 1 and comparison.change <= DRIFT and not mostly
-    return Comparison(comparison.operators, comparison.change, comparison.kendall_tau, () if holds else moved, holds)
+    return Comparison(
+        comparison.operators, comparison.change, comparison.kendall_tau, () if holds else moved, holds
+    )
 
 
 def _compare(first: Mapping[Operator, Measurement], second: Mapping[Operator, Measurement]) -> Comparison:
@@ -289,5 +349,6 @@ def kendall_tau(a: npt.ArrayLike, b: npt.ArrayLike, most: int = 3000) -> float:
 
 
 def verified(predicted_ms: float, measured_ms: float) -> bool:
-    """Whether a delivered network was measured close enough to its prediction (10 %) to be called verified."""
+    """Whether a delivered network was measured close enough to its prediction (10 %) to be called
+    verified."""
     return abs(measured_ms / predicted_ms - 1) <= VERIFIED

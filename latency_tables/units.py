@@ -12,6 +12,7 @@ NAMES: Final[Mapping[str, str]] = {"us": "microseconds", "ns": "nanoseconds", "s
 
 
 def to_ms(value: float, unit: str) -> float:
-    """A value of that unit in ms. Divided where the unit is smaller: 11.274 us are 0.011274 ms to the last digit."""
+    """A value of that unit in ms. Divided where the unit is smaller: 11.274 us are 0.011274 ms to the last
+    digit."""
     factor = UNITS_MS[unit]
     return value * factor if factor >= 1 else value / round(1 / factor)

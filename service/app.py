@@ -24,7 +24,9 @@ from service.settings import Settings
 from service.startup import close_services, open_services
 
 THREADS: Final = 32
-DESCRIPTION: Final = "Networks made to measure: a device and a latency budget in, a measured ONNX network out."
+DESCRIPTION: Final = (
+    "Networks made to measure: a device and a latency budget in, a measured ONNX network out."
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -48,7 +50,8 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         openapi_url=None,
         redirect_slashes=False,
-        root_path=settings.root_path,  # paths are understood with this prefix and without it: gateways differ in what they send
+        # paths are understood with this prefix and without it: gateways differ in what they send
+        root_path=settings.root_path,
     )
     for router in ROUTERS:
         app.router.routes.extend(router.routes)
@@ -73,7 +76,9 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document: every operation answers errors as problem+json and names its scope."""
     if app.openapi_schema:
         return app.openapi_schema
-    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
@@ -103,7 +108,9 @@ def _field_names(app: FastAPI) -> set[str]:
     for route in app.routes:
         if isinstance(route, GuardedRoute):
             dependant = route.dependant
-            names.update(p.alias for p in (*dependant.query_params, *dependant.path_params, *dependant.header_params))
+            names.update(
+                p.alias for p in (*dependant.query_params, *dependant.path_params, *dependant.header_params)
+            )
     return names
 
 

@@ -1,7 +1,8 @@
 """Content-addressed files: what is stored under a SHA-256 has that SHA-256, or it is not served.
 
-A file is written to a temporary name (mode 0600) in its own folder, synced, renamed, and the folder is synced;
-only then may a row name it. A crash leaves the old state, the new state, or a temporary file for `sweep`.
+A file is written to a temporary name (mode 0600) in its own folder, synced, renamed, and the folder is
+synced; only then may a row name it. A crash leaves the old state, the new state, or a temporary file for
+`sweep`.
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ TEMPORARY: Final = ".tmp-"
 
 
 class ArtifactStore:
-    """Files under one folder, `ab/abcd…` by SHA-256. Safe for several processes; nothing is ever rewritten."""
+    """Files under one folder, `ab/abcd…` by SHA-256. Safe for several processes; nothing is ever
+    rewritten."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def put(self, data: bytes | Path) -> tuple[str, int]:
-        """Store bytes or a copy of a file; (sha256, size in bytes). Storing the same twice changes nothing."""
+        """Store bytes or a copy of a file; (sha256, size in bytes). Storing the same twice changes
+        nothing."""
         temporary = self.root / f"{TEMPORARY}{secrets.token_hex(8)}"
         try:
             digest, size = _write(temporary, data)
@@ -64,9 +67,13 @@ class ArtifactStore:
         try:
             data = self.path(sha256).read_bytes()
         except FileNotFoundError:
-            raise ArtifactMissing(f"no file {sha256[:12]}… in the artifact store; run `bespoke doctor`") from None
+            raise ArtifactMissing(
+                f"no file {sha256[:12]}… in the artifact store; run `bespoke doctor`"
+            ) from None
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise ArtifactCorrupt(f"file {sha256[:12]}… in the artifact store is damaged; restore it from a backup")
+            raise ArtifactCorrupt(
+                f"file {sha256[:12]}… in the artifact store is damaged; restore it from a backup"
+            )
         return data
 
     def verify(self, sha256: str) -> int:
@@ -75,7 +82,9 @@ class ArtifactStore:
         if not path.is_file():
             raise ArtifactMissing(f"no file {sha256[:12]}… in the artifact store; run `bespoke doctor`")
         if not _holds(path, sha256):
-            raise ArtifactCorrupt(f"file {sha256[:12]}… in the artifact store is damaged; restore it from a backup")
+            raise ArtifactCorrupt(
+                f"file {sha256[:12]}… in the artifact store is damaged; restore it from a backup"
+            )
         return path.stat().st_size
 
     def whole(self, sha256: str) -> bool:
@@ -106,7 +115,8 @@ class ArtifactStore:
 
 
 def register(session: Session, sha256: str, size_bytes: int, kind: str) -> Artifact:
-    """The row of a stored file; call after `put`. Idempotent, also when two register the same file at once."""
+    """The row of a stored file; call after `put`. Idempotent, also when two register the same file at
+    once."""
     row = session.get(Artifact, sha256)
     if row is not None:
         return row

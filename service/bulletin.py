@@ -1,7 +1,8 @@
 """What happens in the tenants, as it happens: one reader of the database for all listeners of a process.
 
-It reads while somebody listens. On PostgreSQL a lower position may be committed after a higher one, so positions that
-are absent are looked for again for a while; a listener who comes back says up to where nothing was absent.
+It reads while somebody listens. On PostgreSQL a lower position may be committed after a higher one, so
+positions that are absent are looked for again for a while; a listener who comes back says up to where nothing
+was absent.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ class Bulletin:
             with self._sessions() as session:
                 kept = position >= rows.oldest(session) - 1
                 found = rows.of_tenant(session, tenant_id, position, BACKLOG + 1)
-            return [_told(row, min(row.position, self.settled)) for row in found], kept and len(found) <= BACKLOG
+            return [_told(row, min(row.position, self.settled)) for row in found], kept and len(
+                found
+            ) <= BACKLOG
 
         return await run_sync(read)
 
@@ -153,15 +156,22 @@ class Bulletin:
     def _presence(self) -> list[Told]:
         """Agents that came or went since this was last asked."""
         seen = now() - self._present
-        query = select(Device.tenant_id, Device.name, AgentSession.seen_at).join(Device, Device.id == AgentSession.device_id)
+        query = select(Device.tenant_id, Device.name, AgentSession.seen_at).join(
+            Device, Device.id == AgentSession.device_id
+        )
         with self._sessions() as session:
-            found = session.execute(query.where(AgentSession.closed_at.is_(None), AgentSession.expires_at > now())).all()
+            found = session.execute(
+                query.where(AgentSession.closed_at.is_(None), AgentSession.expires_at > now())
+            ).all()
         here = {(tenant, name): at is not None and at > seen for tenant, name, at in found}
         before, self._agents = self._agents, here
         if before is None:
             return []
         changed = [key for key in {*here, *before} if here.get(key, False) != before.get(key, False)]
-        return [Told(t, "agent", name, {"present": here.get((t, name), False)}, now()) for t, name in sorted(changed)]
+        return [
+            Told(t, "agent", name, {"present": here.get((t, name), False)}, now())
+            for t, name in sorted(changed)
+        ]
 
 
 def _told(row: Happening, settled: int) -> Told:

@@ -1,14 +1,15 @@
-"""The HTTP contract as a Python object: what `bespoke` on the command line uses, and what any program can use.
+"""The HTTP contract as a Python object: what `bespoke` on the command line uses, and what any program can
+use.
 
 ClientError
 ├── NoServer          no address is known, or nothing answers there
 ├── NoKey             no key is known for the server
-├── ApiProblem        the service said no (carries status, title, detail, errors and what else the problem holds)
-├── JobUnfinished     a job ended otherwise than `succeeded` (carries the job)
+├── ApiProblem        the service said no (carries status, title, detail, errors and what else the problem
+holds) ├── JobUnfinished     a job ended otherwise than `succeeded` (carries the job)
 └── DamagedDownload   the bytes that came are not those of the SHA-256 on the model card
 
-The address and the key are taken from the arguments, else from BESPOKE_URL and BESPOKE_KEY, else from the data
-folder of a server on this machine (`server.json` and `owner.key`).
+The address and the key are taken from the arguments, else from BESPOKE_URL and BESPOKE_KEY, else from the
+data folder of a server on this machine (`server.json` and `owner.key`).
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class ApiProblem(ClientError):
         self.detail = str(problem.get("detail") or "")
         self.errors: list[Json] = [e for e in problem.get("errors") or [] if isinstance(e, dict)]
         self.reachable_ms: Json | None = problem.get("reachable_ms")
-        super().__init__(self.title + (f": {self.detail}" if self.detail and self.detail != self.title else ""))
+        super().__init__(
+            self.title + (f": {self.detail}" if self.detail and self.detail != self.title else "")
+        )
 
 
 class JobUnfinished(ClientError):
@@ -120,7 +123,8 @@ class Access:
 
 
 def find_access(url: str | None = None, key: str | None = None, data_dir: Path | None = None) -> Access:
-    """Arguments first, then the environment, then the data folder. Raises NoServer or NoKey that say what to do."""
+    """Arguments first, then the environment, then the data folder. Raises NoServer or NoKey that say what to
+    do."""
     folder = data_dir or Path(os.environ.get("BESPOKE_DATA_DIR") or "bespoke-data")
     found_url = url or os.environ.get("BESPOKE_URL") or _url_of(folder)
     if not found_url:
@@ -134,7 +138,9 @@ def find_access(url: str | None = None, key: str | None = None, data_dir: Path |
     local = is_loopback(found_url) or found_url == _url_of(folder)
     found_key = key or os.environ.get("BESPOKE_KEY") or (_text(folder / "owner.key") if local else None)
     if not found_key and not local:
-        raise NoKey("no key is known for that server: give one with --key (or BESPOKE_KEY); its owner makes keys")
+        raise NoKey(
+            "no key is known for that server: give one with --key (or BESPOKE_KEY); its owner makes keys"
+        )
     if not found_key:
         raise NoKey(
             f"no key is known: {folder}/owner.key is not there. Give one with --key (or BESPOKE_KEY); "
@@ -183,13 +189,15 @@ class BespokeClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
         self._http.close()
 
-    # -- one call ---------------------------------------------------------------------------------------------------
+    # -- one call ----------------------------------------------------------------------------------
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         """One request. Asks again, as told by Retry-After, when the service is busy (429, 503)."""
@@ -206,10 +214,15 @@ class BespokeClient:
         return answer
 
     def _no_answer(self, error: httpx.HTTPError) -> NoServer:
-        reason = "it took too long to answer" if isinstance(error, httpx.TimeoutException) else "nothing answers there"
+        reason = (
+            "it took too long to answer"
+            if isinstance(error, httpx.TimeoutException)
+            else "nothing answers there"
+        )
         reason += by_proxy(self.url)
         return NoServer(
-            f"{self.url}: {reason}. Is the service running? Start it with `bespoke serve`, or name another with --url."
+            f"{self.url}: {reason}. Is the service running? Start it with `bespoke serve`, or name another "
+            "with --url."
         )
 
     def _get(self, path: str, **params: Any) -> Json:
@@ -230,7 +243,7 @@ class BespokeClient:
             if cursor is None:
                 return
 
-    # -- the service ------------------------------------------------------------------------------------------------
+    # -- the service -------------------------------------------------------------------------------
 
     def ready(self) -> bool:
         """Whether the service answers and reaches its database and files."""
@@ -249,7 +262,8 @@ class BespokeClient:
     def datasets(self) -> list[Json]:
         return list(self._items("/v1/datasets"))
 
-    # -- devices and tables -----------------------------------------------------------------------------------------
+    # -- devices and tables
+    # -----------------------------------------------------------------------------------------
 
     def devices(self) -> list[Json]:
         return list(self._items("/v1/devices"))
@@ -263,14 +277,18 @@ class BespokeClient:
     def remove_device(self, name: str) -> None:
         self.call("DELETE", f"/v1/devices/{_name(name)}")
 
-    def upload_table(self, name: str, data: bytes, media_type: str, add: bool = False, unit: str = "ms") -> Json:
+    def upload_table(
+        self, name: str, data: bytes, media_type: str, add: bool = False, unit: str = "ms"
+    ) -> Json:
         """Register a latency profile (`application/json` or `text/csv`): the whole table or nothing.
 
         add: to the rows of the table in use. unit: what its latencies are given in: ms, us, ns or s.
         """
         params = {**({"mode": "add"} if add else {}), **({"unit": unit} if unit != "ms" else {})}
         path = f"/v1/devices/{_name(name)}/tables"
-        return _object(self.call("POST", path, content=data, headers={"Content-Type": media_type}, params=params))
+        return _object(
+            self.call("POST", path, content=data, headers={"Content-Type": media_type}, params=params)
+        )
 
     def tables(self, name: str) -> list[Json]:
         """Versions of the device's table, the newest first."""
@@ -296,7 +314,8 @@ class BespokeClient:
         return self.call("GET", f"/v1/devices/{_name(name)}/bundle").content
 
     def import_device(self, data: bytes, name: str | None = None) -> Json:
-        """Register the device of a file of `export_device`, all of it or nothing, under another name if given."""
+        """Register the device of a file of `export_device`, all of it or nothing, under another name if
+        given."""
         params = {} if name is None else {"name": name}
         headers = {"Content-Type": "application/json"}
         return _object(self.call("POST", "/v1/devices/import", content=data, headers=headers, params=params))
@@ -313,7 +332,8 @@ class BespokeClient:
         networks: int | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
-        """Queue the measuring of what the device's table lacks for a space. networks: whole ones, for the calibration."""
+        """Queue the measuring of what the device's table lacks for a space. networks: whole ones, for the
+        calibration."""
         body = {"space": space, "resolutions": list(resolutions or ()) or None, "networks": networks}
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         path = f"/v1/devices/{_name(name)}/profiles"
@@ -344,7 +364,7 @@ class BespokeClient:
         """The whole networks that are worth measuring first on a new device."""
         return self._get(f"/v1/devices/{_name(name)}/probe-plan", space=space, count=samples)
 
-    # -- supernets --------------------------------------------------------------------------------------------------
+    # -- supernets ---------------------------------------------------------------------------------
 
     def supernets(self) -> list[Json]:
         return list(self._items("/v1/supernets"))
@@ -352,7 +372,9 @@ class BespokeClient:
     def supernet(self, supernet_id: str) -> Json:
         return self._get(f"/v1/supernets/{_name(supernet_id)}")
 
-    def train_supernet(self, space: str, dataset: str, recipe: str | None = None, seed: int | None = None) -> Job:
+    def train_supernet(
+        self, space: str, dataset: str, recipe: str | None = None, seed: int | None = None
+    ) -> Job:
         """Train a supernet, or get the job of the one already trained from the same inputs."""
         body = {"space": space, "dataset": dataset, "recipe": recipe, "seed": seed}
         return Job.read(self._post("/v1/supernets", {k: v for k, v in body.items() if v is not None}))
@@ -377,7 +399,8 @@ class BespokeClient:
         """Predicted and measured accuracy of networks that the prediction had not seen."""
         return self._get(f"/v1/supernets/{_name(supernet_id)}/predictor")
 
-    # -- searches, jobs, models -------------------------------------------------------------------------------------
+    # -- searches, jobs, models
+    # -------------------------------------------------------------------------------------
 
     def search(self, request: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
         """Queue a search job (docs/api.md, `POST /v1/searches`). Sent twice with one key, it is one job."""
@@ -385,7 +408,11 @@ class BespokeClient:
         return Job.read(_object(self.call("POST", "/v1/searches", json=dict(request), headers=headers)))
 
     def jobs(
-        self, state: str | None = None, kind: str | None = None, limit: int | None = None, **wanted: str | None
+        self,
+        state: str | None = None,
+        kind: str | None = None,
+        limit: int | None = None,
+        **wanted: str | None,
     ) -> Iterator[Job]:
         """Jobs, the newest first. wanted: `device`, `supernet` or `text` to find them by."""
         for count, item in enumerate(self._items("/v1/jobs", state=state, kind=kind, **wanted), 1):
@@ -435,7 +462,8 @@ class BespokeClient:
             time.sleep(poll_s)
 
     def models(self, **wanted: str | None) -> list[Json]:
-        """Delivered networks, the newest first. wanted: `device`, `supernet`, `job` or `text` to find them by."""
+        """Delivered networks, the newest first. wanted: `device`, `supernet`, `job` or `text` to find them
+        by."""
         return list(self._items("/v1/models", **wanted))
 
     def name_model(self, model_id: str, **given: str | None) -> Json:
@@ -454,19 +482,23 @@ class BespokeClient:
         return self._get(f"/v1/models/{_name(model_id)}")
 
     def download_model(self, model_id: str, target: Path) -> str:
-        """Write the ONNX file and return its SHA-256, checked against the model card. Raises DamagedDownload."""
+        """Write the ONNX file and return its SHA-256, checked against the model card. Raises
+        DamagedDownload."""
         promised = self.model(model_id)["file"]["sha256"]
         data = self.call("GET", f"/v1/models/{_name(model_id)}/onnx").content
         digest = hashlib.sha256(data).hexdigest()
         if digest != promised:
-            raise DamagedDownload("the file that came is not the one on the model card (SHA-256 differs); download it again")
+            raise DamagedDownload(
+                "the file that came is not the one on the model card (SHA-256 differs); download it again"
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.part")
         partial.write_bytes(data)
         partial.replace(target)
         return digest
 
-    # -- browsers and what happens -----------------------------------------------------------------------------------
+    # -- browsers and what happens
+    # -----------------------------------------------------------------------------------
 
     def login_token(self) -> str:
         """A token that logs a browser in, once and within a minute: `URL/ui/#login=TOKEN`."""
@@ -484,7 +516,7 @@ class BespokeClient:
                 raise ApiProblem(_problem(answer))
             yield from _told(answer.iter_lines())
 
-    # -- keys -------------------------------------------------------------------------------------------------------
+    # -- keys --------------------------------------------------------------------------------------
 
     def keys(self) -> list[Json]:
         return list(self._items("/v1/keys"))
@@ -515,7 +547,11 @@ def _told(lines: Iterator[str]) -> Iterator[Json]:
             name, _, value = line.partition(": ")
             fields[name] = value
         elif fields:
-            yield {**json.loads(fields.get("data", "{}")), "kind": fields.get("event", ""), "id": fields.get("id")}
+            yield {
+                **json.loads(fields.get("data", "{}")),
+                "kind": fields.get("event", ""),
+                "id": fields.get("id"),
+            }
             fields = {}
 
 
@@ -525,7 +561,10 @@ def _object(answer: httpx.Response) -> Json:
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        raise NoServer(f"{answer.url.copy_with(query=None)} did not answer as bespoke does; is another program listening there?")
+        raise NoServer(
+            f"{answer.url.copy_with(query=None)} did not answer as bespoke does; is another program "
+            "listening there?"
+        )
     return body
 
 
@@ -537,7 +576,11 @@ def _problem(answer: httpx.Response) -> Json:
         body = None
     if isinstance(body, dict) and ("title" in body or "detail" in body):
         return {"status": answer.status_code, **body}
-    return {"status": answer.status_code, "title": f"{answer.status_code} {answer.reason_phrase}", "detail": ""}
+    return {
+        "status": answer.status_code,
+        "title": f"{answer.status_code} {answer.reason_phrase}",
+        "detail": "",
+    }
 
 
 def _retry_after_s(answer: httpx.Response) -> float:

@@ -1,4 +1,5 @@
-"""The operator's data sets as the setting names them: a name each that is free and can be asked for, and a whole path."""
+"""The operator's data sets as the setting names them: a name each that is free and can be asked for, and a
+whole path."""
 
 from __future__ import annotations
 
@@ -17,15 +18,17 @@ _EXAMPLE: Final = '{"parts": "/data/parts"}'
 def registered(given: object) -> dict[str, Path]:
     """Name -> path, `~` expanded and from the root. given: the setting's text, or a mapping.
 
-    Raises ValueError, in one sentence, for text that is no such object, a name twice or taken or that no request could
-    use, and an empty path. Whether something lies at a path is said where it is used: a disk may come back.
+    Raises ValueError, in one sentence, for text that is no such object, a name twice or taken or that no
+    request could use, and an empty path. Whether something lies at a path is said where it is used: a disk
+    may come back.
     """
     pairs = list(given.items()) if isinstance(given, dict) else _pairs(given)
     found: dict[str, Path] = {}
     for name, place in pairs:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(
-                f"{_SETTING}: {str(name)[:80]!r} cannot be the name of a data set; it takes small letters, digits, dots, dashes "
+                f"{_SETTING}: {str(name)[:80]!r} cannot be the name of a data set; it takes small letters, "
+                "digits, dots, dashes "
                 "and underscores, 64 at most"
             )
         if name in DATASETS:
@@ -43,7 +46,9 @@ def _whole(name: str, place: Path) -> Path:
     try:
         return place.expanduser().absolute()
     except RuntimeError:
-        raise ValueError(f"{_SETTING}: there is no user of the path {str(place)!r} of {name!r}; write the path in full") from None
+        raise ValueError(
+            f"{_SETTING}: there is no user of the path {str(place)!r} of {name!r}; write the path in full"
+        ) from None
 
 
 def _pairs(given: object) -> list[tuple[str, object]]:

@@ -1,4 +1,5 @@
-"""Named places where a test makes a process fail: `BESPOKE_FAILPOINT=name:n:action`, the n-th time it is passed.
+"""Named places where a test makes a process fail: `BESPOKE_FAILPOINT=name:n:action`, the n-th time it is
+passed.
 
 Without the variable a failpoint costs one comparison. A test lists the names and fails when one has no case.
 """

@@ -1,4 +1,5 @@
-"""What the service and its workers need of the system: Linux or macOS. Checked before anything that needs it is loaded."""
+"""What the service and its workers need of the system: Linux or macOS. Checked before anything that needs it
+is loaded."""
 
 from __future__ import annotations
 
@@ -22,6 +23,7 @@ def what_is_missing() -> str | None:
 def sentence(name: str) -> str:
     """What to tell somebody whose Python has no module of that name, one of NEEDED."""
     return (
-        f"the service and its workers run on Linux and macOS only (Python's {name} is missing on {sys.platform}); "
+        f"the service and its workers run on Linux and macOS only (Python's {name} is missing on "
+        f"{sys.platform}); "
         "here you can use the agent, and the command line with --url for a service elsewhere"
     )

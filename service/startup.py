@@ -42,15 +42,20 @@ def check_settings(settings: Settings) -> None:
     if not settings.loopback:
         if not settings.tls_proxy:
             raise UnsafeSettings(
-                f"BESPOKE_HOST={settings.host} can be reached from other machines, and keys would travel in the clear: put a "
+                f"BESPOKE_HOST={settings.host} can be reached from other machines, and keys would travel "
+                "in the clear: put a "
                 "proxy that ends TLS before the API and set BESPOKE_TLS_PROXY=true, or bind 127.0.0.1"
             )
         if not settings.allowed_hosts:
-            raise UnsafeSettings('set BESPOKE_ALLOWED_HOSTS to the names the API is called by, e.g. ["bespoke.example.org"]')
+            raise UnsafeSettings(
+                'set BESPOKE_ALLOWED_HOSTS to the names the API is called by, e.g. ["bespoke.example.org"]'
+            )
     if any(not name or "*" in name for name in settings.allowed_hosts):
         raise UnsafeSettings("BESPOKE_ALLOWED_HOSTS takes whole names, no wildcards")
     if not _PREFIX.fullmatch(settings.root_path):
-        raise UnsafeSettings("BESPOKE_ROOT_PATH must begin with / and not end with it, in plain characters, such as /nas")
+        raise UnsafeSettings(
+            "BESPOKE_ROOT_PATH must begin with / and not end with it, in plain characters, such as /nas"
+        )
     if "*" in settings.trusted_proxies:
         raise UnsafeSettings("BESPOKE_TRUSTED_PROXIES must name the proxies, not *")
     url = settings.resolved_database_url
@@ -59,19 +64,26 @@ def check_settings(settings: Settings) -> None:
 
 
 def check_data_dir(folder: Path) -> None:
-    """Make the data folder, 0700. Raises UnsafeSettings where others may write to it or read the owner key."""
+    """Make the data folder, 0700. Raises UnsafeSettings where others may write to it or read the owner
+    key."""
     os.umask(0o077)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise UnsafeSettings(f"the data folder {folder} cannot be made ({error.strerror}); set BESPOKE_DATA_DIR") from None
+        raise UnsafeSettings(
+            f"the data folder {folder} cannot be made ({error.strerror}); set BESPOKE_DATA_DIR"
+        ) from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UnsafeSettings(f"the data folder {folder} cannot be written; give it to the user that runs the service")
+        raise UnsafeSettings(
+            f"the data folder {folder} cannot be written; give it to the user that runs the service"
+        )
     if folder.stat().st_mode & stat.S_IWOTH:
         raise UnsafeSettings(f"everybody may write to the data folder {folder}; run `chmod 700 {folder}`")
     key = folder / OWNER_KEY
     if key.exists() and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise UnsafeSettings(f"others may read the owner key {key}; run `chmod 600 {key}`, and revoke it if they did")
+        raise UnsafeSettings(
+            f"others may read the owner key {key}; run `chmod 600 {key}`, and revoke it if they did"
+        )
 
 
 def open_services(settings: Settings) -> Services:
@@ -86,7 +98,9 @@ def open_services(settings: Settings) -> Services:
     except (SQLAlchemyError, OSError) as error:
         engine.dispose()
         reason = str(getattr(error, "orig", error)).splitlines()[0]
-        raise UnsafeSettings(f"the database cannot be opened or migrated: {reason}; check BESPOKE_DATABASE_URL") from error
+        raise UnsafeSettings(
+            f"the database cannot be opened or migrated: {reason}; check BESPOKE_DATABASE_URL"
+        ) from error
     with sessions.begin() as session:
         ensure_owner(session, settings.data_dir / OWNER_KEY)
     return Services(
@@ -109,7 +123,8 @@ def close_services(services: Services) -> None:
 
 
 def ensure_owner(session: Session, place: Path) -> None:
-    """The owner's tenant and key. A key file that is gone, or not of this database, gets a new key; the old ones are revoked."""
+    """The owner's tenant and key. A key file that is gone, or not of this database, gets a new key; the old
+    ones are revoked."""
     tenant = key_rows.tenant_named(session, OWNER) or key_rows.add_tenant(session, OWNER)
     if place.exists():
         secret = place.read_text(encoding="ascii", errors="replace").strip()

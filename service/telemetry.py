@@ -70,19 +70,37 @@ class Telemetry:
 
     def __post_init__(self) -> None:
         r = self.registry
-        self.requests = Counter("bespoke_http_requests", "Requests", ["method", "route", "status"], registry=r)
-        self.seconds = Histogram("bespoke_http_request_seconds", "Time to answer", ["route"], buckets=_BUCKETS, registry=r)
+        self.requests = Counter(
+            "bespoke_http_requests", "Requests", ["method", "route", "status"], registry=r
+        )
+        self.seconds = Histogram(
+            "bespoke_http_request_seconds", "Time to answer", ["route"], buckets=_BUCKETS, registry=r
+        )
         self.jobs = Gauge("bespoke_jobs", "Jobs by kind and state", ["kind", "state"], registry=r)
-        self.oldest_queued = Gauge("bespoke_job_oldest_queued_seconds", "Age of the oldest queued job", registry=r)
-        self.wait_seconds = Gauge("bespoke_job_wait_seconds", "Mean wait of the jobs started in the last hour", registry=r)
-        self.step_seconds = Gauge("bespoke_step_seconds", "Mean duration of a step in the last hour", ["step"], registry=r)
-        self.step_count = Gauge("bespoke_steps_last_hour", "Steps done in the last hour", ["step"], registry=r)
-        self.failures = Gauge("bespoke_job_failures", "Failed jobs by the type of their problem", ["problem"], registry=r)
+        self.oldest_queued = Gauge(
+            "bespoke_job_oldest_queued_seconds", "Age of the oldest queued job", registry=r
+        )
+        self.wait_seconds = Gauge(
+            "bespoke_job_wait_seconds", "Mean wait of the jobs started in the last hour", registry=r
+        )
+        self.step_seconds = Gauge(
+            "bespoke_step_seconds", "Mean duration of a step in the last hour", ["step"], registry=r
+        )
+        self.step_count = Gauge(
+            "bespoke_steps_last_hour", "Steps done in the last hour", ["step"], registry=r
+        )
+        self.failures = Gauge(
+            "bespoke_job_failures", "Failed jobs by the type of their problem", ["problem"], registry=r
+        )
         self.workers = Gauge("bespoke_workers_alive", "Workers whose heart beats", registry=r)
         self.agents = Gauge("bespoke_agents_present", "Measuring agents heard of lately", registry=r)
         self.models = Gauge("bespoke_models", "Delivered networks by outcome", ["outcome"], registry=r)
-        self.table_error = Gauge("bespoke_prediction_error", "Mean relative error of verified networks", registry=r)
-        self.corrupt = Counter("bespoke_artifact_corrupt", "Files found damaged before they were served", registry=r)
+        self.table_error = Gauge(
+            "bespoke_prediction_error", "Mean relative error of verified networks", registry=r
+        )
+        self.corrupt = Counter(
+            "bespoke_artifact_corrupt", "Files found damaged before they were served", registry=r
+        )
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         self.requests.labels(method, route, str(status)).inc()

@@ -1,9 +1,9 @@
 """Plain networks: operators as ordinary torch modules, cut out of a supernet or built with random weights.
 
-Every operator of a latency table is one module here, and a network is the sequence of its operators, so what is
-timed block by block, trained, exported and delivered is one definition. Shapes follow Once-for-All (Cai et al.,
-ICLR 2020), ProxylessNAS (ICLR 2019) and ResNet50-D; the feature layer of the head is a linear layer after the
-pooling instead of their 1x1 convolution (same numbers, cheaper).
+Every operator of a latency table is one module here, and a network is the sequence of its operators, so what
+is timed block by block, trained, exported and delivered is one definition. Shapes follow Once-for-All (Cai et
+al., ICLR 2020), ProxylessNAS (ICLR 2019) and ResNet50-D; the feature layer of the head is a linear layer
+after the pooling instead of their 1x1 convolution (same numbers, cheaper).
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class ConvUnit(nn.Module):
         eps: float = 1e-5,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
         self.norm: nn.Module = nn.BatchNorm2d(out_channels, eps=eps)
         self.activation = ACTIVATION_LAYERS[activation]()
 
@@ -56,7 +58,8 @@ class ConvUnit(nn.Module):
         return cast(Tensor, self.activation(self.norm(self.conv(x))))
 
     def fold(self) -> None:
-        """Move the running statistics into weight and bias of the convolution. Does nothing the second time."""
+        """Move the running statistics into weight and bias of the convolution. Does nothing the second
+        time."""
         norm = self.norm
         if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
             return
@@ -94,13 +97,16 @@ class ResidualConv(nn.Module):
 
 
 class MBConv(nn.Module):
-    """Inverted bottleneck: 1x1 expansion (absent where mid equals in), depthwise kxk, squeeze-excite, 1x1 projection."""
+    """Inverted bottleneck: 1x1 expansion (absent where mid equals in), depthwise kxk, squeeze-excite, 1x1
+    projection."""
 
     def __init__(self, op: Operator, eps: float) -> None:
         super().__init__()
         mid, act = op.mid_channels, op.activation
         self.residual = op.residual
-        self.expand = ConvUnit(op.in_channels, mid, activation=act, eps=eps) if mid != op.in_channels else nn.Identity()
+        self.expand = (
+            ConvUnit(op.in_channels, mid, activation=act, eps=eps) if mid != op.in_channels else nn.Identity()
+        )
         self.depthwise = ConvUnit(mid, mid, op.kernel, stride=op.stride, groups=mid, activation=act, eps=eps)
         self.squeeze_excite = SqueezeExcite(mid) if op.squeeze_excite else nn.Identity()
         self.project = ConvUnit(mid, op.out_channels, eps=eps)
@@ -111,15 +117,19 @@ class MBConv(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """ResNet-D bottleneck: 1x1, kxk with the stride, 1x1; average-pooled 1x1 shortcut where the shape changes."""
+    """ResNet-D bottleneck: 1x1, kxk with the stride, 1x1; average-pooled 1x1 shortcut where the shape
+    changes."""
 
     def __init__(self, op: Operator, eps: float) -> None:
         super().__init__()
         mid, act = op.mid_channels, op.activation
         self.reduce = ConvUnit(op.in_channels, mid, activation=act, eps=eps)
-        self.spatial = ConvUnit(mid, mid, op.kernel, stride=op.stride, groups=op.groups, activation=act, eps=eps)
+        self.spatial = ConvUnit(
+            mid, mid, op.kernel, stride=op.stride, groups=op.groups, activation=act, eps=eps
+        )
         self.project = ConvUnit(mid, op.out_channels, eps=eps)
-        # Said of padding that is not there: some versions of ONNX Runtime (1.20, say) divide by cells beyond the edge.
+        # Said of padding that is not there: some versions of ONNX Runtime (1.20, say) divide by cells beyond
+        # the edge.
         pool = {"ceil_mode": True, "count_include_pad": False}
         self.pool = nn.AvgPool2d(op.stride, op.stride, **pool) if op.stride > 1 else nn.Identity()
         same = op.stride == 1 and op.in_channels == op.out_channels
@@ -149,7 +159,13 @@ class Head(nn.Module):
 
 def _conv_unit(op: Operator, eps: float) -> ConvUnit:
     return ConvUnit(
-        op.in_channels, op.out_channels, op.kernel, stride=op.stride, groups=op.groups, activation=op.activation, eps=eps
+        op.in_channels,
+        op.out_channels,
+        op.kernel,
+        stride=op.stride,
+        groups=op.groups,
+        activation=op.activation,
+        eps=eps,
     )
 
 
@@ -158,7 +174,8 @@ def build_operator(
 ) -> nn.Module:
     """The operator as a module, (B, C, H, W) in, random weights.
 
-    eps: of its batch-norms. dropout: of a head. generator: of the random weights; torch's global one without it.
+    eps: of its batch-norms. dropout: of a head. generator: of the random weights; torch's global one without
+    it.
     """
     module: nn.Module
     if op.family == "conv":
@@ -177,7 +194,8 @@ def build_operator(
 
 @torch.no_grad()
 def initialise(module: nn.Module, generator: torch.Generator | None = None) -> None:
-    """He initialisation by the fan-out of each group, so that signals keep their size through depthwise layers too."""
+    """He initialisation by the fan-out of each group, so that signals keep their size through depthwise
+    layers too."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             fan_out = part.kernel_size[0] * part.kernel_size[1] * part.out_channels // part.groups
@@ -192,9 +210,11 @@ def initialise(module: nn.Module, generator: torch.Generator | None = None) -> N
 
 
 class PlainNetwork(nn.Module):
-    """A network as the sequence of its operators: nothing elastic, ordinary BatchNorm2d modules until they are folded.
+    """A network as the sequence of its operators: nothing elastic, ordinary BatchNorm2d modules until they
+    are folded.
 
-    `operators[i]` describes `layers[i]`. Recalibrate batch-norm on it as on any torch network, then `fold_batch_norm`.
+    `operators[i]` describes `layers[i]`. Recalibrate batch-norm on it as on any torch network, then
+    `fold_batch_norm`.
     """
 
     def __init__(
@@ -207,7 +227,9 @@ class PlainNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.operators = tuple(operators)
-        self.layers = nn.Sequential(*(build_operator(op, eps=eps, dropout=dropout, generator=generator) for op in self.operators))
+        self.layers = nn.Sequential(
+            *(build_operator(op, eps=eps, dropout=dropout, generator=generator) for op in self.operators)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.layers(x))
@@ -219,7 +241,8 @@ class PlainNetwork(nn.Module):
         return first.in_channels, first.in_height, first.in_width
 
     def parameter_count(self) -> int:
-        """Weights, biases and batch-norm vectors, as the published counts have it; running statistics are not parameters."""
+        """Weights, biases and batch-norm vectors, as the published counts have it; running statistics are not
+        parameters."""
         return sum(p.numel() for p in self.parameters())
 
 
@@ -234,10 +257,11 @@ def fold_batch_norm(network: Network) -> Network:
 
 @torch.no_grad()
 def cut_out(supernet: Supernet, architecture: Architecture, *, dropout: float = 0.0) -> PlainNetwork:
-    """One sub-network with a copy of its weights, in the mode (train or eval) and on the device of the supernet.
+    """One sub-network with a copy of its weights, in the mode (train or eval) and on the device of the
+    supernet.
 
-    Its logits are the supernet's; its batch-norm statistics are the supernet's too, so recalibrate them before use
-    unless the supernet was built for this one network. Raises InvalidArchitecture.
+    Its logits are the supernet's; its batch-norm statistics are the supernet's too, so recalibrate them
+    before use unless the supernet was built for this one network. Raises InvalidArchitecture.
     """
     plan = supernet.plan(architecture)
     network = PlainNetwork((op for _, op in plan), eps=supernet.space.batch_norm_eps, dropout=dropout)

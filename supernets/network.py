@@ -1,4 +1,5 @@
-"""The supernet of a space: one set of weights for all of its sub-networks (Once-for-All, Cai et al., ICLR 2020).
+"""The supernet of a space: one set of weights for all of its sub-networks (Once-for-All, Cai et al., ICLR
+2020).
 
 The architecture is an argument of `forward`; the module keeps no active sub-network.
 """
@@ -26,9 +27,12 @@ Plan = tuple[tuple[str, Operator], ...]
 
 
 class Supernet(nn.Module):
-    """Every sub-network of `space` in one module. dropout: before the last linear layer. generator: of the random weights."""
+    """Every sub-network of `space` in one module. dropout: before the last linear layer. generator: of the
+    random weights."""
 
-    def __init__(self, space: Space, *, dropout: float = 0.0, generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self, space: Space, *, dropout: float = 0.0, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.space = space
         self.blocks = nn.ModuleDict(
@@ -43,7 +47,8 @@ class Supernet(nn.Module):
         self._plans: dict[Architecture, Plan] = {}
 
     def plan(self, architecture: Architecture) -> Plan:
-        """(name of the block, operator it shall be) in order; a max-pool has the name "". Raises InvalidArchitecture."""
+        """(name of the block, operator it shall be) in order; a max-pool has the name "". Raises
+        InvalidArchitecture."""
         plan = self._plans.get(architecture)
         if plan is None:
             self.space.genes(architecture)
@@ -64,7 +69,8 @@ class Supernet(nn.Module):
         """Logits (B, classes) of one sub-network. x: (B, C, H, W) at the architecture's resolution."""
         if x.shape[-2:] != (architecture.resolution, architecture.resolution):
             raise InvalidArchitecture(
-                f"the architecture is for {architecture.resolution} px, the input has {tuple(x.shape[-2:])}: resize it first"
+                f"the architecture is for {architecture.resolution} px, the input has "
+                f"{tuple(x.shape[-2:])}: resize it first"
             )
         return self.through(x, self.plan(architecture))
 

@@ -1,7 +1,8 @@
 """Published checkpoints: their keys and shapes against ours, nothing left over on either side.
 
-Once-for-All (Cai et al., ICLR 2020) published its supernets as pickled state dicts, in several spellings of the same
-keys over time; they are compared with repeated parts written once. Only tensors are read (`weights_only`), and only
+Once-for-All (Cai et al., ICLR 2020) published its supernets as pickled state dicts, in several spellings of
+the same keys over time; they are compared with repeated parts written once. Only tensors are read
+(`weights_only`), and only
 from the command line: a file of this kind never comes over HTTP.
 """
 
@@ -29,7 +30,8 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class Published:
-    """A supernet with the weights of a file, in evaluation mode, and one line on what was read of the file."""
+    """A supernet with the weights of a file, in evaluation mode, and one line on what was read of the
+    file."""
 
     supernet: Supernet
     read: str
@@ -44,8 +46,8 @@ def load_published(
 ) -> Published:
     """The supernet of that space, with its number of classes, and the weights of a published checkpoint.
 
-    weights: which of several state dicts in the file, such as `ema`. Raises InvalidCheckpoint for a damaged file, one that is
-    not a state dict, or one of another space.
+    weights: which of several state dicts in the file, such as `ema`. Raises InvalidCheckpoint for a damaged
+    file, one that is not a state dict, or one of another space.
     """
     if format not in FORMATS:
         raise InvalidCheckpoint(f"unknown checkpoint format; known are {', '.join(FORMATS)}")
@@ -56,7 +58,8 @@ def load_published(
 
 
 def from_published(supernet: Supernet, state: Mapping[str, Tensor]) -> State:
-    """A published state dict as a state dict of `supernet`, every key and shape checked. Raises InvalidCheckpoint."""
+    """A published state dict as a state dict of `supernet`, every key and shape checked. Raises
+    InvalidCheckpoint."""
     ours = supernet.state_dict()
     wanted = {_plain(published): name for name, published in published_keys(supernet)}
     given: dict[str, Tensor] = {}
@@ -66,7 +69,10 @@ def from_published(supernet: Supernet, state: Mapping[str, Tensor]) -> State:
     missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
     unknown = [key for key in given if key not in wanted]
     if missing or unknown:
-        raise _mismatch(supernet, f"{len(missing)} tensors missing{_some(missing)}, {len(unknown)} unknown{_some(unknown)}")
+        raise _mismatch(
+            supernet,
+            f"{len(missing)} tensors missing{_some(missing)}, {len(unknown)} unknown{_some(unknown)}",
+        )
     result: State = {}
     for key, name in wanted.items():
         value = given.get(key, ours[name])
@@ -76,7 +82,11 @@ def from_published(supernet: Supernet, state: Mapping[str, Tensor]) -> State:
             value = value.flatten(1)
         if value.shape != expected:
             what = f"{key} has shape {tuple(value.shape)} instead of {tuple(expected)}"
-            raise _other_classes(supernet, what, len(value)) if name in _head(supernet) else _mismatch(supernet, what)
+            raise (
+                _other_classes(supernet, what, len(value))
+                if name in _head(supernet)
+                else _mismatch(supernet, what)
+            )
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise InvalidCheckpoint(f"{key} holds values that are not finite; download the checkpoint again")
         result[name] = value.to(ours[name].dtype)
@@ -84,7 +94,8 @@ def from_published(supernet: Supernet, state: Mapping[str, Tensor]) -> State:
 
 
 def published_keys(supernet: Supernet) -> Iterator[Pair]:
-    """(our key, published key) of every tensor of the supernet. Raises InvalidCheckpoint for a space never published."""
+    """(our key, published key) of every tensor of the supernet. Raises InvalidCheckpoint for a space never
+    published."""
     space = supernet.space
     resnet = any(stage.family == "bottleneck" for stage in space.stages)
     kinds = {name: type(block).__name__ for name, block in supernet.blocks.items()}
@@ -133,7 +144,8 @@ def _renamed(key: str, renames: Mapping[str, str]) -> str:
     for ours, published in renames.items():
         if key.startswith(f"{ours}."):
             rest = key[len(ours) + 1 :]
-            return f"{published}.{rest.removeprefix('transforms.')}{'_matrix' if rest.startswith('transforms.') else ''}"
+            matrix = "_matrix" if rest.startswith("transforms.") else ""
+            return f"{published}.{rest.removeprefix('transforms.')}{matrix}"
     return key
 
 
@@ -148,7 +160,8 @@ def _last_conv(supernet: Supernet) -> str:
 
 
 def _plain(key: str) -> str:
-    """One spelling of a published key: `module.` dropped, the old block name replaced, repeated parts written once."""
+    """One spelling of a published key: `module.` dropped, the old block name replaced, repeated parts written
+    once."""
     key = key.removeprefix("module.").replace(".mobile_inverted_conv.", ".conv.")
     return re.sub(r"\.(conv|bn|linear)(?:\.\1)+(?=\.)", r".\1", key)
 
@@ -161,14 +174,16 @@ def _head(supernet: Supernet) -> tuple[str, ...]:
 
 def _other_classes(supernet: Supernet, what: str, classes: int) -> InvalidCheckpoint:
     return InvalidCheckpoint(
-        f"{what}: the file's head tells {classes} classes apart, {supernet.space.name} as asked for {supernet.space.classes}. "
+        f"{what}: the file's head tells {classes} classes apart, {supernet.space.name} as asked for "
+        f"{supernet.space.classes}. "
         f"If it is that space, give --classes {classes} and the data set it was trained for with --dataset"
     )
 
 
 def _mismatch(supernet: Supernet, what: str) -> InvalidCheckpoint:
     return InvalidCheckpoint(
-        f"the checkpoint is not one of {supernet.space.name}: {what}. Name the space it was trained for with --space"
+        f"the checkpoint is not one of {supernet.space.name}: {what}. Name the space it was trained for "
+        "with --space"
     )
 
 

@@ -1,7 +1,8 @@
 """State dicts in the files that people bring: wrapped, averaged, with a prefix on every name.
 
-A file may hold several: `{"state_dict": ..., "state_dict_ema": ..., "optimizer": ...}`. Each is named by its path in the file,
-one is chosen, and what was chosen is said. Only tensors and plain values are read (`weights_only`): no code of a file runs.
+A file may hold several: `{"state_dict": ..., "state_dict_ema": ..., "optimizer": ...}`. Each is named by its
+path in the file, one is chosen, and what was chosen is said. Only tensors and plain values are read
+(`weights_only`): no code of a file runs.
 """
 
 from __future__ import annotations
@@ -31,25 +32,34 @@ PREFERRED: Final = ("state_dict", "model", "model_state_dict", "net", "network",
 _AVERAGED: Final = ("ema", "swa", "shadow", "average")
 _NEVER: Final = ("optim", "sched", "scaler", "amp")  # what training keeps besides, which holds tensors too
 _DEPTH: Final = 2
-_COUNTERS: Final = ("n_averaged", "num_updates", "decay")  # of averaging wrappers, beside the averaged weights
+_COUNTERS: Final = (
+    "n_averaged",
+    "num_updates",
+    "decay",
+)  # of averaging wrappers, beside the averaged weights
 _SHOWN: Final = 3
 # Whatever a damaged file makes of torch's restricted unpickler.
 _UNREADABLE: Final = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, OSError),
     *(ValueError, LookupError, TypeError, AttributeError, AssertionError, SafetensorError),
 )
-# Plain values that training scripts keep beside the weights: their options, and a best accuracy computed by numpy.
+# Plain values that training scripts keep beside the weights: their options, and a best accuracy computed by
+# numpy.
 _PLAIN_VALUES: Final[tuple[Any, ...]] = (
     Namespace,
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)),
-    *((np.float64(0).__reduce__()[0], f"{module}.multiarray.scalar") for module in ("numpy.core", "numpy._core")),
+    *(
+        (np.float64(0).__reduce__()[0], f"{module}.multiarray.scalar")
+        for module in ("numpy.core", "numpy._core")
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Found:
-    """A state dict of a file. name: its path there, empty where the file is one. prefix: what was taken off every key.
+    """A state dict of a file. name: its path there, empty where the file is one. prefix: what was taken off
+    every key.
 
     others: names of those that were not read. ignored: entries beside the weights.
     """
@@ -116,14 +126,18 @@ def _chosen(path: Path, names: list[str], weights: str | None) -> str:
         if len(fitting) == 1:
             return fitting[0]
         shown = ", ".join(n or "one for the whole file" for n in names)
-        raise InvalidCheckpoint(f"--weights {weights} names {len(fitting)} of what {path.name} holds: {shown}")
+        raise InvalidCheckpoint(
+            f"--weights {weights} names {len(fitting)} of what {path.name} holds: {shown}"
+        )
     plain = [n for n in names if not _words(n) & set(_AVERAGED)]
     by_rank = {n: PREFERRED.index(last) for n in plain if (last := n.rpartition(".")[2]) in PREFERRED}
     if len(names) == 1 or len(plain) == 1:
         return (plain or names)[0]
     if by_rank:
         return min(by_rank, key=lambda n: (n.count("."), by_rank[n]))
-    raise InvalidCheckpoint(f"{path.name} holds several state dicts: choose one with --weights, of {', '.join(names)}")
+    raise InvalidCheckpoint(
+        f"{path.name} holds several state dicts: choose one with --weights, of {', '.join(names)}"
+    )
 
 
 def _words(name: str) -> set[str]:
@@ -143,13 +157,16 @@ def _load(path: Path) -> Any:
             warnings.simplefilter("ignore")  # of torch, on archives; what is wrong is said below
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise InvalidCheckpoint(f"there is no file {path.name}; give the path of a downloaded checkpoint") from error
+        raise InvalidCheckpoint(
+            f"there is no file {path.name}; give the path of a downloaded checkpoint"
+        ) from error
     except _UNREADABLE as error:
         raise InvalidCheckpoint(f"{path.name} {_why_unreadable(path, str(error))}") from error
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether the file begins as safetensors does, whatever its name: the length of a JSON header, then the header."""
+    """Whether the file begins as safetensors does, whatever its name: the length of a JSON header, then the
+    header."""
     with path.open("rb") as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
@@ -163,12 +180,16 @@ def _why_unreadable(path: Path, error: str) -> str:
         kinds = _globals_of(path)
         shown = f" ({', '.join(kinds[:_SHOWN])}{', ...' if len(kinds) > _SHOWN else ''})" if kinds else ""
         return (
-            f"holds more than tensors{shown}: a whole pickled module, perhaps, and reading that would run its code. Save the "
+            f"holds more than tensors{shown}: a whole pickled module, perhaps, and reading that would run "
+            "its code. Save the "
             f"weights alone where it was made: {_SAVE.format('model')}"
         )
     names = _names_in_archive(path)
     if names and not any(name.endswith("data.pkl") for name in names):
-        return f"is an archive of files ({', '.join(names[:_SHOWN])}); unpack it and give the file with the weights"
+        return (
+            f"is an archive of files ({', '.join(names[:_SHOWN])}); unpack it and give the file with "
+            "the weights"
+        )
     return "is damaged or holds more than tensors; download it again from where it was published"
 
 

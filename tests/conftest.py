@@ -1,7 +1,8 @@
-"""Databases for every test that needs one: SQLite files and PostgreSQL databases of a random name, both migrated.
+"""Databases for every test that needs one: SQLite files and PostgreSQL databases of a random name, both
+migrated.
 
-PostgreSQL is looked for at BESPOKE_TEST_POSTGRES_URL, else on 127.0.0.1. Without a server these tests are skipped,
-loudly; with CI=true they fail.
+PostgreSQL is looked for at BESPOKE_TEST_POSTGRES_URL, else on 127.0.0.1. Without a server these tests are
+skipped, loudly; with CI=true they fail.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
-# Threads that wait must not spin: tests start many processes on few cores (worker/compute/child.py says the same of children).
+# Threads that wait must not spin: tests start many processes on few cores (worker/compute/child.py says the
+# same of children).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-# Tests run beside each other, so no agent finds a quiet device: it need not look for one as long as it does for users.
+# Tests run beside each other, so no agent finds a quiet device: it need not look for one as long as it does
+# for users.
 os.environ.setdefault("BESPOKE_AGENT_SESSION_S", "3")
 
 
@@ -48,7 +51,9 @@ def postgres_server() -> URL:
     given = os.environ.get("BESPOKE_TEST_POSTGRES_URL", "")
     given = given.replace("postgresql://", "postgresql+psycopg://", 1)
     users = dict.fromkeys(("postgres", getpass.getuser()))
-    candidates = [given] if given else [f"postgresql+psycopg://{user}@127.0.0.1:5432/postgres" for user in users]
+    candidates = (
+        [given] if given else [f"postgresql+psycopg://{user}@127.0.0.1:5432/postgres" for user in users]
+    )
     reasons = []
     for candidate in candidates:
         try:
@@ -127,7 +132,9 @@ def migrated_sqlite(sqlite_template: Path, tmp_path: Path) -> str:
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest) -> str:
     """Both databases, migrated and empty; a test with this fixture runs on each."""
-    url: str = request.getfixturevalue("migrated_sqlite" if request.param == "sqlite" else "migrated_postgres")
+    url: str = request.getfixturevalue(
+        "migrated_sqlite" if request.param == "sqlite" else "migrated_postgres"
+    )
     return url
 
 

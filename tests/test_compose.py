@@ -1,4 +1,5 @@
-"""docker-compose.yml and the Dockerfiles, checked without a container engine: what they promise about safety and health."""
+"""docker-compose.yml and the Dockerfiles, checked without a container engine: what they promise about safety
+and health."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 
 def test_the_topology_is_api_workers_and_postgresql() -> None:
     assert set(SERVICES) == {"api", "worker", "postgres"}
-    assert not {"container_name", "ports"} & SERVICES["worker"].keys(), "a worker that is to be scaled has no fixed name or port"
+    assert not {"container_name", "ports"} & SERVICES["worker"].keys(), (
+        "a worker that is to be scaled has no fixed name or port"
+    )
     for name in ("api", "worker"):
         assert SERVICES[name]["depends_on"]["postgres"]["condition"] == "service_healthy"
 
@@ -60,12 +63,16 @@ def test_the_password_must_be_chosen_and_stands_nowhere() -> None:
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
-def test_every_variable_is_a_setting_and_the_settings_can_be_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_variable_is_a_setting_and_the_settings_can_be_read(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = {k: str(v) for k, v in SERVICES[name]["environment"].items()}
     known = {f"BESPOKE_{field.upper()}" for field in Settings.model_fields}
     assert set(given) <= known
     for key, value in given.items():
-        monkeypatch.setenv(key, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", re.sub(r"\$\{\w+:\?[^}]*\}", "secret", value)))
+        monkeypatch.setenv(
+            key, re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", re.sub(r"\$\{\w+:\?[^}]*\}", "secret", value))
+        )
     settings = Settings()
     assert settings.resolved_database_url == "postgresql+psycopg://bespoke:secret@postgres:5432/bespoke"
 
@@ -98,7 +105,14 @@ def test_each_role_installs_its_own_extra_alone() -> None:
 def test_the_build_context_holds_all_packages_and_nothing_else() -> None:
     lines = (ROOT / ".dockerignore").read_text().split()
     assert lines[0] == "*"
-    assert {"!latency_tables", "!supernets", "!service", "!worker", "!pyproject.toml", "!constraints.txt"} <= set(lines)
+    assert {
+        "!latency_tables",
+        "!supernets",
+        "!service",
+        "!worker",
+        "!pyproject.toml",
+        "!constraints.txt",
+    } <= set(lines)
 
 
 def docker(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -122,11 +136,15 @@ def test_the_api_is_found_healthy_whatever_proxy_the_engine_sets(tmp_path: Path)
     program = SERVICES["api"]["healthcheck"]["test"][-1]
     assert program in (ROOT / "docker" / "api.Dockerfile").read_text()
     (tmp_path / "readyz").write_text("ready")
-    with socketserver.TCPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(tmp_path))) as server:
+    with socketserver.TCPServer(
+        ("127.0.0.1", 0), functools.partial(_Quiet, directory=str(tmp_path))
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         program = program.replace(":8000/", f":{server.server_address[1]}/")
         proxies = dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9")
-        done = subprocess.run([sys.executable, "-c", program], env={**os.environ, **proxies}, check=False, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, **proxies}, check=False, timeout=60
+        )
         server.shutdown()
     assert done.returncode == 0
 

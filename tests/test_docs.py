@@ -22,7 +22,9 @@ def text_of(name: str) -> str:
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_every_setting_is_explained_with_its_default(name: str) -> None:
-    row = re.search(rf"^\| `BESPOKE_{name.upper()}` \| (.+?) \| (.+?) \|$", text_of("docs/operations.md"), re.M)
+    row = re.search(
+        rf"^\| `BESPOKE_{name.upper()}` \| (.+?) \| (.+?) \|$", text_of("docs/operations.md"), re.M
+    )
     assert row, f"docs/operations.md has no row for BESPOKE_{name.upper()}"
     default = Settings.model_fields[name].get_default(call_default_factory=True)
     shown = {"": "empty"}.get(str(default)) or f"`{_written(default)}`"
@@ -55,12 +57,16 @@ def routes() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("call", "scope"), routes())
 def test_every_route_is_documented_with_its_scope(call: str, scope: str) -> None:
-    row = re.search(rf"^\| `{re.escape(call)}` \| .+ \| `{re.escape(scope)}` \|$", text_of("docs/api.md"), re.M)
+    row = re.search(
+        rf"^\| `{re.escape(call)}` \| .+ \| `{re.escape(scope)}` \|$", text_of("docs/api.md"), re.M
+    )
     assert row, f"docs/api.md has no row `{call}` with scope `{scope}`"
 
 
 def test_no_route_is_documented_that_does_not_exist() -> None:
-    documented = set(re.findall(r"^\| `((?:GET|POST|PATCH|PUT|DELETE) \S+)` \|", text_of("docs/api.md"), re.M))
+    documented = set(
+        re.findall(r"^\| `((?:GET|POST|PATCH|PUT|DELETE) \S+)` \|", text_of("docs/api.md"), re.M)
+    )
     assert documented == {call for call, _ in routes()}
 
 
@@ -89,7 +95,9 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_paths_of_the_tree_that_are_named_exist(page: Path) -> None:
-    for path in re.findall(r"`((?:latency_tables|supernets|service|worker|benchmarks|tests|docker)/[\w./-]+)`", page.read_text()):
+    for path in re.findall(
+        r"`((?:latency_tables|supernets|service|worker|benchmarks|tests|docker)/[\w./-]+)`", page.read_text()
+    ):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
 
 
@@ -102,10 +110,16 @@ def test_every_page_that_a_file_names_is_in_the_tree() -> None:
     dangling = {}
     for folder in ("latency_tables", "supernets", "service", "worker", "benchmarks", "tests", "docs", "."):
         found = (ROOT / folder).glob("*" if folder == "." else "**/*")
-        for source in (path for path in found if path.suffix in (".py", ".md") and path.name != "test_docs.py"):
+        for source in (
+            path for path in found if path.suffix in (".py", ".md") and path.name != "test_docs.py"
+        ):
             words = source.read_text(encoding="utf-8")
             places = (ROOT, ROOT / "docs", source.parent)
-            named = {name for name in NAMED_PAGE.findall(words) if not any((place / name).exists() for place in places)}
+            named = {
+                name
+                for name in NAMED_PAGE.findall(words)
+                if not any((place / name).exists() for place in places)
+            }
             named |= set(WITHOUT_PAGE.findall(words))
             if named - WRITTEN_BY_PROGRAMS:
                 dangling[str(source.relative_to(ROOT))] = sorted(named - WRITTEN_BY_PROGRAMS)
@@ -121,7 +135,8 @@ BANNED = {
     r"\banew\b": "again, from the beginning",
     r"\btrained on (by|once|alone|for)\b": "fine-tuned",
     r"\b(goes|go|went) on (at|elsewhere|after|when|within)\b": "resumes, continues",
-    r"\bwhat (it|that|this|they|a [\w -]{3,40}) (brings?|brought)\b|\bthan it brings\b": "how much it helps, gains",
+    r"\bwhat (it|that|this|they|a [\w -]{3,40}) (brings?|brought)\b|\bthan it brings\b": "how much it "
+    "helps, gains",
     r"\bInstead of:": "Alternatives:",
     r"\bfor who (runs?|must)\b": "for those who",
     r"\b[Kk]ept are\b|\bis never\s+kept\b": "we keep … and never …",
@@ -137,7 +152,10 @@ def prose(page: Path) -> str:
 
 def found_in(text: str) -> list[str]:
     found = [(m, better) for pattern, better in BANNED.items() for m in re.finditer(pattern, text)]
-    return [f"{' '.join(text[max(0, m.start() - 40) : m.end() + 20].split())!r}: say {better}" for m, better in found]
+    return [
+        f"{' '.join(text[max(0, m.start() - 40) : m.end() + 20].split())!r}: say {better}"
+        for m, better in found
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -173,7 +191,8 @@ def test_the_glossary_explains_each_term_once_and_names_what_exists() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_files_that_a_page_names_are_there(page: Path) -> None:
-    """A path of the repository in code quotes: a file or a folder of one of its packages, tests, docs or benchmarks."""
+    """A path of the repository in code quotes: a file or a folder of one of its packages, tests, docs or
+    benchmarks."""
     rooms = "latency_tables|supernets|service|worker|tests|docs|benchmarks"
     named = re.findall(rf"`((?:{rooms})/[\w/.]*\w)/?`", page.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []

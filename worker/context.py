@@ -1,4 +1,5 @@
-"""What a running job may use: its row, the stores, its steps. One `WorkerContext` per process, one `JobRun` per attempt."""
+"""What a running job may use: its row, the stores, its steps. One `WorkerContext` per process, one `JobRun`
+per attempt."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dbos import DBOSClient
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -51,7 +52,8 @@ log = logging.getLogger("bespoke.worker")
 class WorkerContext:
     """Shared by all jobs of one worker process.
 
-    stopping: set when the worker was told to end. laboratories: how many children may hold torch at once; jobs beyond wait.
+    stopping: set when the worker was told to end. laboratories: how many children may hold torch at once;
+    jobs beyond wait.
     """
 
     settings: Settings
@@ -60,7 +62,9 @@ class WorkerContext:
     store: ArtifactStore
     queue: DBOSClient
     stopping: threading.Event = field(default_factory=threading.Event)
-    laboratories: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(max(2, os.cpu_count() or 2)))
+    laboratories: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(max(2, os.cpu_count() or 2))
+    )
 
     def work_folder(self, name: str) -> Path:
         """A folder of our own for files that are not results yet."""
@@ -84,14 +88,18 @@ class WorkerContext:
 
     def remembered(self, digest: str) -> dict[str, Any] | None:
         """The result of a step, if any job has done it."""
-        return self.transaction(lambda session: session.scalar(select(StepResult.result).where(StepResult.digest == digest)))
+        return self.transaction(
+            lambda session: session.scalar(select(StepResult.result).where(StepResult.digest == digest))
+        )
 
     def remembered_many(self, digests: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Digest -> result, for those of the steps that some job has done."""
         found: dict[str, dict[str, Any]] = {}
         for start in range(0, len(digests), _QUERY):
-            query = select(StepResult.digest, StepResult.result).where(StepResult.digest.in_(digests[start : start + _QUERY]))
-            found.update(self.transaction(lambda session, query=query: [(d, r) for d, r in session.execute(query)]))  # type: ignore[misc]
+            query = select(StepResult.digest, StepResult.result).where(
+                StepResult.digest.in_(digests[start : start + _QUERY])
+            )
+            found.update(self.transaction(partial(_pairs, query)))
         return found
 
 
@@ -171,7 +179,8 @@ class Run(ABC):
     def step(self, name: str, inputs: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of a named step: remembered if any job has done it with these inputs, else done now.
 
-        `work` returns a small JSON object that names artifacts by SHA-256. The result and the event are one transaction.
+        `work` returns a small JSON object that names artifacts by SHA-256. The result and the event are one
+        transaction.
         """
         self.check()
         digest = step_digest(name, inputs)
@@ -199,7 +208,9 @@ class Run(ABC):
         missing = sorted(index for digest, index in first.items() if digest not in known)
         if missing:
             started = time.monotonic()
-            self.event("step_started", {"step": name, "count": len(missing), "reused": len(first) - len(missing)})
+            self.event(
+                "step_started", {"step": name, "count": len(missing), "reused": len(first) - len(missing)}
+            )
             failpoint("step.started")
             done = self._insist(name, lambda: work(missing))
             failpoint("step.computed")
@@ -215,7 +226,12 @@ class Run(ABC):
         def store(session: Session) -> None:
             for digest, result in results.items():
                 session.merge(StepResult(digest=digest, step=name, result=result))
-            done = {"step": name, "count": len(results), "digest": next(iter(results))[:12], "elapsed_s": round(elapsed_s, 3)}
+            done = {
+                "step": name,
+                "count": len(results),
+                "digest": next(iter(results))[:12],
+                "elapsed_s": round(elapsed_s, 3),
+            }
             self.record(session, "step_done", done)
 
         with suppress(IntegrityError):  # another job stored the same step at the same moment
@@ -260,7 +276,8 @@ class JobRun(Run):
 
     @cached_property
     def request(self) -> dict[str, Any]:
-        """What was asked for; read here and not earlier, so that one that cannot be read fails its job and nothing else."""
+        """What was asked for; read here and not earlier, so that one that cannot be read fails its job and
+        nothing else."""
         query = select(Job.request).where(Job.id == self.job_id)
         return dict(self.context.transaction(lambda session: session.scalars(query).one()))
 
@@ -277,7 +294,9 @@ class JobRun(Run):
             raise JobCancelled
 
     def record(self, session: Session, kind: str, data: dict[str, Any]) -> None:
-        held = update(Job).where(Job.id == self.job_id, Job.attempts == self.attempt, Job.state == JobState.RUNNING)
+        held = update(Job).where(
+            Job.id == self.job_id, Job.attempts == self.attempt, Job.state == JobState.RUNNING
+        )
         if session.connection().execute(held.values(attempts=self.attempt)).rowcount != 1:
             raise JobConflict(f"job {self.job_id} is not running, or another worker has it")
         add_event(session, self.job_id, kind, data, locked=True)
@@ -291,7 +310,13 @@ class JobRun(Run):
         eta_s: float | None,
         metrics: dict[str, Any] | None = None,
     ) -> None:
-        record_progress(session, self.job_id, step, fraction, message, eta_s, attempt=self.attempt, metrics=metrics)
+        record_progress(
+            session, self.job_id, step, fraction, message, eta_s, attempt=self.attempt, metrics=metrics
+        )
+
+
+def _pairs(query: Select[tuple[str, dict[str, Any]]], session: Session) -> list[tuple[str, dict[str, Any]]]:
+    return [(digest, result) for digest, result in session.execute(query)]
 
 
 def named_files(result: Any) -> list[str]:
@@ -305,12 +330,16 @@ def named_files(result: Any) -> list[str]:
 def quarantine_problem(step: str, signal: int) -> dict[str, Any]:
     """The problem object of a job that crashed three times."""
     how = f"signal {signal}" if signal else "the worker process was lost"
-    detail = f"Three attempts ended in a crash, the last one in step {step!r} ({how}). An operator must look at it."
+    detail = (
+        f"Three attempts ended in a crash, the last one in step {step!r} ({how}). An operator must "
+        "look at it."
+    )
     return document("quarantined", detail, step=step, signal=signal)
 
 
 def hand_back(run: JobRun) -> None:
-    """Queue the job again, for another worker; not counted as a crash. Where the database is away, the reaper moves it later."""
+    """Queue the job again, for another worker; not counted as a crash. Where the database is away, the reaper
+    moves it later."""
     with suppress(JobConflict, *TRANSIENT), run.context.sessions.begin() as session:
         move(
             session,

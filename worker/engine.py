@@ -1,8 +1,9 @@
 """The worker process: takes jobs from the queue, one thread each, and hands them back when it is told to end.
 
-A workflow of the engine (DBOS) is one job, or the training of one supernet that many jobs wait for. What survives a
-crash is in our own tables: results of steps, keyed by their inputs. So a job that moved to another worker runs its
-pipeline again from the top and finds all that is done.
+A workflow of the engine (DBOS) is one job, or the training of one supernet that many jobs wait for. What
+survives a
+crash is in our own tables: results of steps, keyed by their inputs. So a job that moved to another worker
+runs its pipeline again from the top and finds all that is done.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ from worker.probation import Probation
 from worker.problems import problem_of
 from worker.steps import MAX_CRASHES, TRANSIENT, JobCancelled, JobLost, JobQuarantined, WorkerStopping
 
-APPLICATION_VERSION: Final = "workflows-1"  # raise it only when running workflows cannot go on with the new code
+APPLICATION_VERSION: Final = (
+    "workflows-1"  # raise it only when running workflows cannot go on with the new code
+)
 DRAIN_S: Final = 8.0
 log = logging.getLogger("bespoke.worker")
 
@@ -53,7 +56,10 @@ class Engine:
         upgrade(database)
         JobQueue(url).close()  # the engine's tables and queues exist before anything listens to them
         client = DBOSClient(
-            system_database_url=url, serializer=SERIALIZER, application_name=APPLICATION, system_database_pool_size=5
+            system_database_url=url,
+            serializer=SERIALIZER,
+            application_name=APPLICATION,
+            system_database_pool_size=5,
         )
         sessions = session_factory(database)
         store = ArtifactStore(settings.data_dir / "artifacts")
@@ -78,7 +84,9 @@ class Engine:
         DBOS(config=config)
         for name in WORKFLOWS.values():
             DBOS.workflow(name=name, max_recovery_attempts=None)(self._parked(_named(self._job, name)))
-        DBOS.workflow(name=TRAIN_WORKFLOW, max_recovery_attempts=20)(self._parked(_named(self._train, TRAIN_WORKFLOW)))
+        DBOS.workflow(name=TRAIN_WORKFLOW, max_recovery_attempts=20)(
+            self._parked(_named(self._train, TRAIN_WORKFLOW))
+        )
         DBOS.listen_queues([JOBS, TRAINING])
 
     def run(self) -> None:
@@ -106,7 +114,8 @@ class Engine:
         self._told.set()
 
     def _parked(self, work: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
-        """A workflow that returns only when its job has ended: returning, or raising, would mark it as done for all workers."""
+        """A workflow that returns only when its job has ended: returning, or raising, would mark it as done
+        for all workers."""
 
         def workflow(argument: str) -> dict[str, Any]:
             key = threading.get_ident()
@@ -131,11 +140,14 @@ class Engine:
         return train_shared(self.context, digest)
 
     def _job(self, job_id: str) -> dict[str, Any]:
-        """One attempt at a job; alone at first, where the worker that had it was lost. What it returns only the engine sees."""
+        """One attempt at a job; alone at first, where the worker that had it was lost. What it returns only
+        the engine sees."""
         if self.context.stopping.is_set():
             raise WorkerStopping
         state, lost = self.context.transaction(lambda session: _state_and_losses(session, job_id))
-        with self._probation.alone(job_id, suspected=lost > 0) if state == JobState.RUNNING else nullcontext():
+        with (
+            self._probation.alone(job_id, suspected=lost > 0) if state == JobState.RUNNING else nullcontext()
+        ):
             return self._attempt(job_id)
 
     def _attempt(self, job_id: str) -> dict[str, Any]:
@@ -168,7 +180,9 @@ class Engine:
         return {"done": True}
 
     def _has_ended(self, job_id: str) -> bool:
-        state = self.context.transaction(lambda session: session.scalar(select(Job.state).where(Job.id == job_id)))
+        state = self.context.transaction(
+            lambda session: session.scalar(select(Job.state).where(Job.id == job_id))
+        )
         return state is None or state in ENDED
 
 
@@ -178,7 +192,8 @@ def _state_and_losses(session: Session, job_id: str) -> tuple[str | None, int]:
 
 
 def claim(session: Session, job_id: str, worker_id: str) -> int | None:
-    """Make the job ours; the number of the attempt, or None when there is nothing to do. Counts crashes; never reads the request.
+    """Make the job ours; the number of the attempt, or None when there is nothing to do. Counts crashes;
+    never reads the request.
 
     A job found running was lost by its worker without a word: that is a crash. The third one quarantines it.
     """
@@ -192,22 +207,49 @@ def claim(session: Session, job_id: str, worker_id: str) -> int | None:
         return None
     if state is JobState.RUNNING:
         step = (row.progress or {}).get("step", "start")
-        add_event(session, job_id, "crashed", {"step": step, "signal": 0, "message": "the worker process was lost"})
+        add_event(
+            session, job_id, "crashed", {"step": step, "signal": 0, "message": "the worker process was lost"}
+        )
         if crashes(session, job_id) >= MAX_CRASHES:
             problem = quarantine_problem(step, 0)
-            move(session, job_id, JobState.QUARANTINED, from_states=(state,), attempt=row.attempts, error=problem)
+            move(
+                session,
+                job_id,
+                JobState.QUARANTINED,
+                from_states=(state,),
+                attempt=row.attempts,
+                error=problem,
+            )
             return None
     attempt = int(row.attempts) + 1
     mine = {"attempts": attempt, "worker_id": worker_id}
-    move(session, job_id, JobState.RUNNING, from_states=(state,), attempt=row.attempts, data={"attempt": attempt}, values=mine)
+    move(
+        session,
+        job_id,
+        JobState.RUNNING,
+        from_states=(state,),
+        attempt=row.attempts,
+        data={"attempt": attempt},
+        values=mine,
+    )
     return attempt
 
 
-def end_job(run: JobRun, state: JobState, *, result: dict[str, Any] | None = None, error: dict[str, Any] | None = None) -> None:
+def end_job(
+    run: JobRun, state: JobState, *, result: dict[str, Any] | None = None, error: dict[str, Any] | None = None
+) -> None:
     """The last transaction of a job. Does nothing when it is no longer ours."""
 
     def last(session: Session) -> None:
-        move(session, run.job_id, state, from_states=(JobState.RUNNING,), attempt=run.attempt, result=result, error=error)
+        move(
+            session,
+            run.job_id,
+            state,
+            from_states=(JobState.RUNNING,),
+            attempt=run.attempt,
+            result=result,
+            error=error,
+        )
         for write in run.last_writes if state is JobState.SUCCEEDED else ():
             write(session)
 

@@ -1,4 +1,5 @@
-"""`python -m worker.health`: exit status 0 when a worker of this host beats (the health check of a container)."""
+"""`python -m worker.health`: exit status 0 when a worker of this host beats (the health check of a
+container)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from worker.liveness import host_name
 def healthy(database: Engine, settings: Settings) -> bool:
     """Whether a living worker of this host was heard of within `dead_after_s`."""
     recent = now() - timedelta(seconds=settings.dead_after_s)
-    mine = select(func.count()).where(Worker.host == host_name(), Worker.dead_at.is_(None), Worker.seen_at > recent)
+    mine = select(func.count()).where(
+        Worker.host == host_name(), Worker.dead_at.is_(None), Worker.seen_at > recent
+    )
     with Session(database) as session:
         return bool(session.scalar(mine))
 

@@ -1,9 +1,9 @@
 """Who lives: the heartbeat of this worker, the reaper of the others, and the hand-over of their jobs.
 
-A worker is dead when its heartbeat has not changed for `dead_after_s` of *this* process's monotonic clock, or when
-its process is gone from this host. No wall clock takes part, so a jump of one kills nobody and keeps nobody alive.
-Only time in which we could read heartbeats counts: while the database is away, nobody is silent.
-A worker that finds itself marked dead ends at once (exit code 75).
+A worker is dead when its heartbeat has not changed for `dead_after_s` of *this* process's monotonic clock, or
+when its process is gone from this host. No wall clock takes part, so a jump of one kills nobody and keeps
+nobody alive. Only time in which we could read heartbeats counts: while the database is away, nobody is
+silent. A worker that finds itself marked dead ends at once (exit code 75).
 """
 
 from __future__ import annotations
@@ -57,7 +57,11 @@ def hand_over(client: DBOSClient, dead: Sequence[str]) -> int:
 
     The one place that uses a private function of the engine; tests/worker/test_liveness.py holds it in place.
     """
-    left = client.list_workflows(status="PENDING", executor_id=list(dead), load_input=False, load_output=False) if dead else []
+    left = (
+        client.list_workflows(status="PENDING", executor_id=list(dead), load_input=False, load_output=False)
+        if dead
+        else []
+    )
     owners = sorted({status.executor_id for status in left if status.executor_id})
     if owners:
         DBOS._recover_pending_workflows(owners)
@@ -67,13 +71,17 @@ def hand_over(client: DBOSClient, dead: Sequence[str]) -> int:
 class Liveness:
     """Beats, reaps and sweeps in a thread of its own from `start` on."""
 
-    def __init__(self, settings: Settings, worker_id: str, sessions: sessionmaker[Session], client: DBOSClient) -> None:
+    def __init__(
+        self, settings: Settings, worker_id: str, sessions: sessionmaker[Session], client: DBOSClient
+    ) -> None:
         self._settings = settings
         self._id = worker_id
         self._host = host_name()
         self._sessions = sessions
         self._client = client
-        self._seen: dict[str, tuple[Any, float]] = {}  # worker -> (its last heartbeat, seconds since without another)
+        self._seen: dict[
+            str, tuple[Any, float]
+        ] = {}  # worker -> (its last heartbeat, seconds since without another)
         self._looked = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="liveness", daemon=True)
@@ -103,14 +111,20 @@ class Liveness:
             except TRANSIENT as error:
                 log.warning("the database does not answer", extra={"reason": type(error).__name__})
             except Exception:
-                # Among them: the engine is not up yet. A worker whose heart stops for good would be worse than any of it.
+                # Among them: the engine is not up yet. A worker whose heart stops for good would be worse
+                # than any of it.
                 log.exception("a heartbeat failed")
             self._stop.wait(min(SWEEP_S, self._settings.heartbeat_s))
 
     def beat(self) -> None:
-        """One heartbeat: say that we live, or end if we were declared dead; bury the dead; take over their jobs."""
+        """One heartbeat: say that we live, or end if we were declared dead; bury the dead; take over their
+        jobs."""
         with self._sessions.begin() as session:
-            alive = update(Worker).where(Worker.id == self._id, Worker.dead_at.is_(None)).values(seen_at=_database_now(session))
+            alive = (
+                update(Worker)
+                .where(Worker.id == self._id, Worker.dead_at.is_(None))
+                .values(seen_at=_database_now(session))
+            )
             fenced = session.connection().execute(alive).rowcount == 0
         if fenced and not self._stop.is_set():
             log.error("this worker was declared dead; it ends")
@@ -146,12 +160,18 @@ class Liveness:
         listened_s = min(time.monotonic() - self._looked, 2 * self._settings.heartbeat_s)
         self._looked = time.monotonic()
         others = session.execute(
-            select(Worker.id, Worker.host, Worker.pid, Worker.seen_at).where(Worker.dead_at.is_(None), Worker.id != self._id)
+            select(Worker.id, Worker.host, Worker.pid, Worker.seen_at).where(
+                Worker.dead_at.is_(None), Worker.id != self._id
+            )
         ).all()
         for other in others:
             if self._is_dead(other.id, other.host, other.pid, other.seen_at, listened_s):
                 log.warning("worker declared dead", extra={"worker": other.id})
-                session.execute(update(Worker).where(Worker.id == other.id, Worker.dead_at.is_(None)).values(dead_at=now()))
+                session.execute(
+                    update(Worker)
+                    .where(Worker.id == other.id, Worker.dead_at.is_(None))
+                    .values(dead_at=now())
+                )
 
     def _is_dead(self, worker_id: str, host: str, pid: int, seen_at: Any, listened_s: float) -> bool:
         if host == self._host and not _process_lives(pid):

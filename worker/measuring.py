@@ -97,7 +97,8 @@ def agent_is_present(run: JobRun, device_id: str) -> bool:
 
 
 def wait_for_all(run: JobRun, device_id: str, device: str) -> None:
-    """Wait, for as long as it takes, until every task of this job on the device is answered; report progress."""
+    """Wait, for as long as it takes, until every task of this job on the device is answered; report
+    progress."""
     begun = time.monotonic()
     first: int | None = None
     while True:
@@ -124,7 +125,9 @@ def wait_for_one(run: JobRun, task_id: str, timeout_s: float) -> dict[str, Any] 
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         result = run.context.transaction(
-            lambda session: session.scalar(select(MeasurementTask.result).where(MeasurementTask.id == task_id))
+            lambda session: session.scalar(
+                select(MeasurementTask.result).where(MeasurementTask.id == task_id)
+            )
         )
         if result is not None:
             return dict(result)
@@ -147,9 +150,11 @@ def tasks_of(session: Session, job_id: str) -> Sequence[MeasurementTask]:
 
 @dataclass(frozen=True)
 class Group:
-    """Tasks that were measured together. speed: None where the agent did not tell; load: runnable processes a core.
+    """Tasks that were measured together. speed: None where the agent did not tell; load: runnable processes a
+    core.
 
-    reference_ms: the fastest that its sentinel was ever seen there. transfer_s, measuring_s: how long that took.
+    reference_ms: the fastest that its sentinel was ever seen there. transfer_s, measuring_s: how long that
+    took.
     """
 
     name: str
@@ -168,7 +173,11 @@ class Group:
 
     def as_dict(self) -> dict[str, Any]:
         """What is kept of it: latencies of its tasks were multiplied by `factor`."""
-        speed = {} if self.speed is None else {"sentinel_ms": self.speed.sentinel_ms, "sentinel_error": self.speed.error}
+        speed = (
+            {}
+            if self.speed is None
+            else {"sentinel_ms": self.speed.sentinel_ms, "sentinel_error": self.speed.error}
+        )
         return {
             "group": self.name,
             "tasks": len(self.tasks),
@@ -189,14 +198,19 @@ def groups_of(tasks: Sequence[MeasurementTask]) -> list[Group]:
     known = [g for g in groups if g.speed is not None]
     seen = [g.reference_ms for g in known if g.reference_ms is not None]
     factors = speed.factors([g.speed for g in known if g.speed], min(seen, default=None))
-    # A session that saw the device slow down for good is true as it is: faster the device was, and is no more.
+    # A session that saw the device slow down for good is true as it is: faster the device was, and is no
+    # more.
     factor = {g.name: 1.0 if g.throttled else f for g, f in zip(known, factors, strict=True)}
     return [replace(g, factor=factor.get(g.name, 1.0)) for g in groups]
 
 
 def _group(name: str, tasks: list[MeasurementTask]) -> Group:
     result = tasks[0].result or {}
-    told = None if result.get("sentinel_ms") is None else Speed(result["sentinel_ms"], result.get("sentinel_error"))
+    told = (
+        None
+        if result.get("sentinel_ms") is None
+        else Speed(result["sentinel_ms"], result.get("sentinel_error"))
+    )
     return Group(
         name,
         tuple(tasks),
@@ -215,6 +229,8 @@ def _process(task: MeasurementTask, result: Mapping[str, Any]) -> str:
 
 def _counts(session: Session, job_id: str) -> tuple[int, int]:
     """(answered, wanted), the sentinel aside."""
-    mine = select(func.count()).where(MeasurementTask.job_id == job_id, MeasurementTask.kind != TaskKind.SENTINEL)
+    mine = select(func.count()).where(
+        MeasurementTask.job_id == job_id, MeasurementTask.kind != TaskKind.SENTINEL
+    )
     total = session.scalar(mine) or 0
     return total - (session.scalar(mine.where(MeasurementTask.state == TaskState.OPEN)) or 0), total

@@ -1,7 +1,8 @@
-"""One at a time for jobs whose worker was lost: the one that kills its workers must not take the others into quarantine.
+"""One at a time for jobs whose worker was lost: the one that kills its workers must not take the others into
+quarantine.
 
-A first loss is most often a machine's, and the whole of what ran there waits to go on: those jobs are patient for a few
-seconds only. A job that was lost before is suspected, and stands in line for as long as it takes.
+A first loss is most often a machine's, and the whole of what ran there waits to go on: those jobs are patient
+for a few seconds only. A job that was lost before is suspected, and stands in line for as long as it takes.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ _POLL_S: Final = 0.1
 
 
 class Probation:
-    """A place for one job of this worker. It is free again when the job ends, or after `longest_s`: then the job is trusted.
+    """A place for one job of this worker. It is free again when the job ends, or after `longest_s`: then the
+    job is trusted.
 
     Whoever is not suspected waits for it `patience_s` at most.
     """
 
-    def __init__(self, stopping: threading.Event, longest_s: float = LONGEST_S, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, stopping: threading.Event, longest_s: float = LONGEST_S, patience_s: float = PATIENCE_S
+    ) -> None:
         self._stopping = stopping
         self._longest_s, self._patience_s = longest_s, patience_s
         self._lock = threading.Lock()

@@ -1,4 +1,5 @@
-"""Errors of a job as problem objects (RFC 9457), for `error` of a failed job, by the table of `service.http.problems`."""
+"""Errors of a job as problem objects (RFC 9457), for `error` of a failed job, by the table of
+`service.http.problems`."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from service.http import problems
 from worker.steps import StepFailed
 
 _INTERNAL: Final = (
-    "The job stopped on an error of the service itself. Its log has the details under the job's id; please report it."
+    "The job stopped on an error of the service itself. Its log has the details under the "
+    "job's id; please report it."
 )
 # What a step says that is no class of ours.
 _SAID: Final = {
@@ -25,7 +27,8 @@ _SAID: Final = {
 def problem_of(error: Exception) -> dict[str, Any]:
     """The problem object of an error; what is not ours is not shown to the user."""
     if isinstance(error, StepFailed):
-        # An error of ours keeps its meaning on its way out of the child; anything else there is the service's own fault.
+        # An error of ours keeps its meaning on its way out of the child; anything else there is the service's
+        # own fault.
         return {**problems.document(_code_said(error.kind), str(error)), **error.detail}
     if isinstance(error, BespokeError):
         kind = problems.kind_of(type(error))

@@ -1,9 +1,9 @@
 """What a step's work may do to a job: the errors, and the back-off between tries.
 
 Deterministic errors (`BespokeError`, and any bug) end the job at once, since trying again only repeats them.
-Transient ones (database, disk, network file system) are tried again with exponential back-off and jitter: an outage
-(the database is away, the disk is full) for as long as it lasts, anything else six times. A crash (a child killed by
-a signal) is tried again too, but the third one quarantines the job.
+Transient ones (database, disk, network file system) are tried again with exponential back-off and jitter: an
+outage (the database is away, the disk is full) for as long as it lasts, anything else six times. A crash (a
+child killed by a signal) is tried again too, but the third one quarantines the job.
 """
 
 from __future__ import annotations
@@ -29,11 +29,19 @@ TRIES: Final = 6
 MAX_CRASHES: Final = 3
 RECONNECT_S: Final = 5.0
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_SQLITE_OUTAGES: Final = (5, 6, 8, 10, 13, 14)  # busy, locked, read-only, I/O error, full, cannot open; not 1, a wrong statement
+_SQLITE_OUTAGES: Final = (
+    5,
+    6,
+    8,
+    10,
+    13,
+    14,
+)  # busy, locked, read-only, I/O error, full, cannot open; not 1, a wrong statement
 
 
 class StepName(StrEnum):
-    """The steps of all pipelines. A step's result is kept under its name and the hash of its inputs: do not rename one."""
+    """The steps of all pipelines. A step's result is kept under its name and the hash of its inputs: do not
+    rename one."""
 
     CHECK_DATASET = "check_dataset"  # what is in a registered data set, before it is trained on
     TRAIN_SUPERNET = "train_supernet"  # weights of a supernet; a checkpoint each epoch
@@ -93,7 +101,8 @@ def step_digest(step: str, inputs: dict[str, Any]) -> str:
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether the machine and not the work is at fault: the database is away or cannot write, or there is no room on the disk."""
+    """Whether the machine and not the work is at fault: the database is away or cannot write, or there is no
+    room on the disk."""
     if isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and error.connection_invalidated):
         return True
     if isinstance(error, (OperationalError, InterfaceError)):
@@ -108,7 +117,8 @@ def worth_another(error: Exception, attempt: int) -> bool:
 
 
 def back_off_s(attempt: int, first_s: float = 0.2, cap_s: float = 20.0) -> float:
-    """Seconds before try number `attempt` + 1: doubled each time, capped, with full jitter in its upper half."""
+    """Seconds before try number `attempt` + 1: doubled each time, capped, with full jitter in its upper
+    half."""
     return min(cap_s, first_s * 2.0 ** min(attempt, 30)) * (0.5 + random.random() / 2)
 
 
@@ -121,7 +131,8 @@ def tries(wait: Callable[[float], None], cap_s: float = 20.0) -> Iterator[int]:
 
 
 def persist(action: Callable[[], Result], wait: Callable[[float], None]) -> Result:
-    """Do `action`, again after transient errors for as long as that is worth it; the last of them is raised."""
+    """Do `action`, again after transient errors for as long as that is worth it; the last of them is
+    raised."""
     for attempt in tries(wait, RECONNECT_S):
         try:
             return action()

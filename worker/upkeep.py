@@ -1,4 +1,5 @@
-"""What a worker tidies up every hour: records and checkpoints of what ended long ago, files that no row names."""
+"""What a worker tidies up every hour: records and checkpoints of what ended long ago, files that no row
+names."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _OVER: Final = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED
 
 
 def prune(client: DBOSClient, kept: timedelta = KEPT) -> int:
-    """Delete the engine's records of workflows that ended longer ago; how many. Our own tables keep the jobs."""
+    """Delete the engine's records of workflows that ended longer ago; how many. Our own tables keep the
+    jobs."""
     before = (now() - kept).isoformat()
     ended = client.list_workflows(
         status=list(_OVER), completed_before=before, limit=MOST_AT_ONCE, load_input=False, load_output=False
@@ -40,15 +42,19 @@ def forget_happenings(sessions: sessionmaker[Session]) -> int:
         return happenings.forget(session)
 
 
-def sweep_files(sessions: sessionmaker[Session], store: ArtifactStore, older_than_s: float = FILE_AGE_S) -> int:
-    """Remove what crashes left in the store; how many files. A remembered step whose file is swept is done again."""
+def sweep_files(
+    sessions: sessionmaker[Session], store: ArtifactStore, older_than_s: float = FILE_AGE_S
+) -> int:
+    """Remove what crashes left in the store; how many files. A remembered step whose file is swept is done
+    again."""
     with sessions() as session:
         referenced = set(session.scalars(select(Artifact.sha256)))
     return len(store.sweep(referenced, older_than_s))
 
 
 def sweep_trainings(sessions: sessionmaker[Session], work: Path, kept: timedelta = KEPT) -> int:
-    """Remove the checkpoints of trainings whose job ended longer ago, or is not there any more; how many jobs'."""
+    """Remove the checkpoints of trainings whose job ended longer ago, or is not there any more; how many
+    jobs'."""
     found = {folder.name.removeprefix(TRAININGS): folder for folder in work.glob(f"{TRAININGS}*")}
     recent = or_(Job.ended_at.is_(None), Job.ended_at > now() - kept)
     with sessions() as session:

@@ -1,4 +1,5 @@
-"""The measuring agent: runs on the device with onnxruntime, httpx and numpy only, and talks HTTP to the service."""
+"""The measuring agent: runs on the device with onnxruntime, httpx and numpy only, and talks HTTP to the
+service."""
 
 from __future__ import annotations
 

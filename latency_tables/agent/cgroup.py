@@ -11,7 +11,8 @@ _ROOT: Final = Path("/sys/fs/cgroup")
 
 
 def cpu_quota(membership: Path = _MEMBERSHIP, root: Path = _ROOT) -> float | None:
-    """Cores' worth of time that this process may take, e.g. 0.2; None where nothing limits it or the system does not tell.
+    """Cores' worth of time that this process may take, e.g. 0.2; None where nothing limits it or the system
+    does not tell.
 
     A group's parents limit it too, so the smallest quota on the way up holds.
     """
@@ -26,16 +27,22 @@ def _folders(membership: Path, root: Path) -> Iterator[Path]:
         controllers, _, path = rest.partition(":")
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # Version 2 has one tree and names no controller; version 1 mounts `cpu` alone or together with `cpuacct`.
+        # Version 2 has one tree and names no controller; version 1 mounts `cpu` alone or together with
+        # `cpuacct`.
         for tree in {root, root / "unified"} if not controllers else {root / controllers, root / "cpu"}:
-            # Inside a container the path is often the host's and its own group is the root: missing files are skipped.
+            # Inside a container the path is often the host's and its own group is the root: missing files are
+            # skipped.
             for place in (PurePosixPath(path), *PurePosixPath(path).parents):
                 yield tree / str(place).lstrip("/")
 
 
 def _quota(group: Path) -> float | None:
     together = (_text(group / "cpu.max") or "").split()
-    quota, period = together if len(together) == 2 else (_text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us"))
+    quota, period = (
+        together
+        if len(together) == 2
+        else (_text(group / "cpu.cfs_quota_us"), _text(group / "cpu.cfs_period_us"))
+    )
     try:
         limit = int(quota or "") / int(period or "")
     except (ValueError, ZeroDivisionError):  # "max", or no such files

@@ -13,7 +13,14 @@ import httpx
 
 from latency_tables.agent import protocol
 from latency_tables.agent.connection import by_proxy, open_client
-from latency_tables.agent.problems import DeviceChanged, HostileServer, Refused, SessionClosed, StaleTask, Unreachable
+from latency_tables.agent.problems import (
+    DeviceChanged,
+    HostileServer,
+    Refused,
+    SessionClosed,
+    StaleTask,
+    Unreachable,
+)
 
 MAX_JSON_BYTES: Final = 4 * 2**20
 DOWNLOAD_S: Final = 600.0
@@ -21,7 +28,8 @@ _AWAY: Final = (408, 425, 429, 500, 502, 503, 504)
 
 
 class Client:
-    """One service. Every call is retried with jittered back-off until `patience_s` is over (None: for ever)."""
+    """One service. Every call is retried with jittered back-off until `patience_s` is over (None: for
+    ever)."""
 
     def __init__(
         self,
@@ -42,7 +50,9 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def enrol(self, token: str, context: Mapping[str, Any], environment: Mapping[str, Any]) -> protocol.Enrolment:
+    def enrol(
+        self, token: str, context: Mapping[str, Any], environment: Mapping[str, Any]
+    ) -> protocol.Enrolment:
         """Spend the one-time token; afterwards this client is the agent of that device."""
         body = {"token": token, "context": dict(context), "environment": dict(environment)}
         enrolment = protocol.enrolment_from(self._json("POST", "/v1/agent/enrol", body))
@@ -72,7 +82,9 @@ class Client:
         """The bytes of a file. Raises HostileServer where size or hash is not what was announced."""
         data = self._retrying("GET", f"/v1/agent/files/{file.sha256}", None, file.size_bytes, DOWNLOAD_S)
         if len(data) != file.size_bytes or hashlib.sha256(data).hexdigest() != file.sha256:
-            raise HostileServer("a file is not the one that was announced (its SHA-256 differs); nothing of it was opened")
+            raise HostileServer(
+                "a file is not the one that was announced (its SHA-256 differs); nothing of it was opened"
+            )
         return data
 
     def _json(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
@@ -80,9 +92,13 @@ class Client:
         try:
             return json.loads(data)
         except (ValueError, RecursionError):
-            raise HostileServer("the service's answer is not JSON; is the URL that of a bespoke service?") from None
+            raise HostileServer(
+                "the service's answer is not JSON; is the URL that of a bespoke service?"
+            ) from None
 
-    def _retrying(self, method: str, path: str, body: Mapping[str, Any] | None, most_bytes: int, most_s: float) -> bytes:
+    def _retrying(
+        self, method: str, path: str, body: Mapping[str, Any] | None, most_bytes: int, most_s: float
+    ) -> bytes:
         waited, attempt = 0.0, 0
         while True:
             try:
@@ -96,8 +112,12 @@ class Client:
                 self._sleep(pause)
                 waited, attempt = waited + pause, attempt + 1
 
-    def _once(self, method: str, path: str, body: Mapping[str, Any] | None, most_bytes: int, most_s: float) -> bytes:
-        headers = {"Accept": "*/*"} if self.agent_key is None else {"Authorization": f"Bearer {self.agent_key}"}
+    def _once(
+        self, method: str, path: str, body: Mapping[str, Any] | None, most_bytes: int, most_s: float
+    ) -> bytes:
+        headers = (
+            {"Accept": "*/*"} if self.agent_key is None else {"Authorization": f"Bearer {self.agent_key}"}
+        )
         deadline = time.monotonic() + most_s
         try:
             with self._http.stream(method, path, json=body, headers=headers) as response:
@@ -126,7 +146,9 @@ def _read(response: httpx.Response, most_bytes: int, deadline: float) -> bytes:
 
 def _raise_for(status: int, data: bytes) -> NoReturn:
     if 300 <= status < 400:
-        raise HostileServer("the service redirects; the agent follows no redirects, give it the service's own URL")
+        raise HostileServer(
+            "the service redirects; the agent follows no redirects, give it the service's own URL"
+        )
     if status in _AWAY:
         raise Unreachable(f"status {status}")
     kind, detail = _problem(data)

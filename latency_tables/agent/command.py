@@ -28,48 +28,102 @@ from latency_tables.agent.runtimes.setup import PRECISIONS, Setup, options_from
 from latency_tables.agent.state import StateFolder
 from latency_tables.measuring.profiling import Settings
 
-EXIT_CODES: Final = {SessionClosed: 3, DeviceChanged: 4, HostileServer: 5, RefusedGraph: 6, BusyDevice: 7, UnusableRuntime: 8}
+EXIT_CODES: Final = {
+    SessionClosed: 3,
+    DeviceChanged: 4,
+    HostileServer: 5,
+    RefusedGraph: 6,
+    BusyDevice: 7,
+    UnusableRuntime: 8,
+}
 """1 for every other AgentError; 130 when interrupted."""
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of the agent."""
-    p = argparse.ArgumentParser(prog="bespoke agent", description="Measure networks on this device for a bespoke service.")
-    p.add_argument("--server", required=True, metavar="URL", help="of the service, e.g. http://127.0.0.1:8000")
-    p.add_argument("--token", help="one-time enrolment token; not needed to resume (or BESPOKE_AGENT_TOKEN)")
-    p.add_argument("--state-dir", type=Path, default=None, help="identity and unsent results (default: ~/.bespoke/agent)")
-    p.add_argument("--once", action="store_true", help="end when there is nothing to measure, instead of waiting for more")
-    p.add_argument(
-        "--runtime", choices=sorted(RUNTIMES), default=Setup.runtime, help="what runs the networks (default: %(default)s)"
+    p = argparse.ArgumentParser(
+        prog="bespoke agent", description="Measure networks on this device for a bespoke service."
     )
-    p.add_argument("--provider", help="what the runtime computes with, such as CUDAExecutionProvider, or GPU for openvino")
     p.add_argument(
-        "--provider-option", action="append", default=[], metavar="NAME=VALUE", help="of the provider; may be repeated"
+        "--server", required=True, metavar="URL", help="of the service, e.g. http://127.0.0.1:8000"
+    )
+    p.add_argument("--token", help="one-time enrolment token; not needed to resume (or BESPOKE_AGENT_TOKEN)")
+    p.add_argument(
+        "--state-dir", type=Path, default=None, help="identity and unsent results (default: ~/.bespoke/agent)"
+    )
+    p.add_argument(
+        "--once",
+        action="store_true",
+        help="end when there is nothing to measure, instead of waiting for more",
+    )
+    p.add_argument(
+        "--runtime",
+        choices=sorted(RUNTIMES),
+        default=Setup.runtime,
+        help="what runs the networks (default: %(default)s)",
+    )
+    p.add_argument(
+        "--provider",
+        help="what the runtime computes with, such as CUDAExecutionProvider, or GPU for openvino",
+    )
+    p.add_argument(
+        "--provider-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the provider; may be repeated",
     )
     p.add_argument("--threads", type=int, default=1, help="threads of the runtime (default: 1)")
-    p.add_argument("--precision", choices=PRECISIONS, default=Setup.precision, help="of the networks (default: %(default)s)")
-    p.add_argument("--batch-size", type=int, default=Setup.batch_size, help="inputs at once (default: %(default)s)")
     p.add_argument(
-        "--group", type=int, default=Options.group, help="networks measured together, interleaved (default: %(default)s)"
+        "--precision",
+        choices=PRECISIONS,
+        default=Setup.precision,
+        help="of the networks (default: %(default)s)",
     )
     p.add_argument(
-        "--group-mib", type=int, default=Options.group_mib, help="and at most this size of files (default: %(default)s)"
+        "--batch-size", type=int, default=Setup.batch_size, help="inputs at once (default: %(default)s)"
     )
-    p.add_argument("--memory-mib", type=int, default=Limits.memory_mib, help="address space of the child (default: %(default)s)")
-    p.add_argument("--patience-s", type=float, default=None, help="give up when the service is away that long (default: never)")
+    p.add_argument(
+        "--group",
+        type=int,
+        default=Options.group,
+        help="networks measured together, interleaved (default: %(default)s)",
+    )
+    p.add_argument(
+        "--group-mib",
+        type=int,
+        default=Options.group_mib,
+        help="and at most this size of files (default: %(default)s)",
+    )
+    p.add_argument(
+        "--memory-mib",
+        type=int,
+        default=Limits.memory_mib,
+        help="address space of the child (default: %(default)s)",
+    )
+    p.add_argument(
+        "--patience-s",
+        type=float,
+        default=None,
+        help="give up when the service is away that long (default: never)",
+    )
     p.add_argument(
         "--session-s",
         type=float,
         default=None,
-        help="longest measuring session on a device that is never quiet, in seconds (default: 40; or BESPOKE_AGENT_SESSION_S)",
+        help="longest measuring session on a device that is never quiet, in seconds (default: 40; or "
+        "BESPOKE_AGENT_SESSION_S)",
     )
     p.add_argument(
         "--max-load",
         type=float,
         default=None,
-        help="do not start above so many runnable processes a core (default: start; a busy device only takes longer)",
+        help="do not start above so many runnable processes a core (default: start; a busy device only "
+        "takes longer)",
     )
-    p.add_argument("--allow-load", action="store_true", help=argparse.SUPPRESS)  # what earlier versions needed to start
+    p.add_argument(
+        "--allow-load", action="store_true", help=argparse.SUPPRESS
+    )  # what earlier versions needed to start
     return p
 
 
@@ -104,10 +158,15 @@ def _run(args: argparse.Namespace) -> int:
             _say(f"agent: measuring for device {state.device}, session {state.session_id}")
             busy = environment.load()
             if busy is not None and busy > environment.BUSY_LOAD:
-                _say(f"agent: this device is busy ({busy:.1f} processes a core); measuring waits for its quiet moments")
+                _say(
+                    f"agent: this device is busy ({busy:.1f} processes a core); measuring waits for its "
+                    "quiet moments"
+                )
             quota = cpu_quota()
             if quota is not None and quota <= options.setup.threads:
-                _say(f"agent: a CPU quota allows {quota:g} cores; its pauses show in the 90th percentile alone")
+                _say(
+                    f"agent: a CPU quota allows {quota:g} cores; its pauses show in the 90th percentile alone"
+                )
             answered = agent.run(once=args.once)
             _say(f"agent: {answered} task(s) answered")
             return 0
@@ -133,7 +192,9 @@ def _settings(session_s: float | None) -> Settings:
         raise AgentError("a session lasts more than 0 s and at most a day; correct --session-s")
     usual = Settings()
     most_s = limit_s * usual.most_s / usual.limit_s
-    return Settings(limit_s=limit_s, most_s=most_s, returning_s=1.5 * limit_s, least_s=min(usual.least_s, limit_s / 4))
+    return Settings(
+        limit_s=limit_s, most_s=most_s, returning_s=1.5 * limit_s, least_s=min(usual.least_s, limit_s / 4)
+    )
 
 
 def _say(line: str) -> None:

@@ -1,4 +1,5 @@
-"""What the agent sees of its device: processor, governor, affinity, versions; and a fingerprint of what must not change."""
+"""What the agent sees of its device: processor, governor, affinity, versions; and a fingerprint of what must
+not change."""
 
 from __future__ import annotations
 
@@ -14,12 +15,24 @@ from latency_tables.agent.cgroup import cpu_quota
 from latency_tables.agent.runtimes.catalog import RUNTIMES
 
 BUSY_LOAD: Final = 0.7
-"""Runnable processes for each core above which latencies are noisy: said. Above MOST_LOAD it is refused, unless allowed."""
-_STABLE: Final = ("cpu_model", "cores", "affinity", "governor", "power", "threads", "machine", "os", "versions")
+"""Runnable processes for each core above which latencies are noisy: said. Above MOST_LOAD it is refused,
+unless allowed."""
+_STABLE: Final = (
+    "cpu_model",
+    "cores",
+    "affinity",
+    "governor",
+    "power",
+    "threads",
+    "machine",
+    "os",
+    "versions",
+)
 
 
 def environment(threads: int) -> dict[str, Any]:
-    """Everything recorded with a session. Values are None where the system does not tell; `cpu_quota` is in cores."""
+    """Everything recorded with a session. Values are None where the system does not tell; `cpu_quota` is in
+    cores."""
     return {
         "cpu_model": _cpu_model(),
         "cores": os.cpu_count(),
@@ -33,7 +46,11 @@ def environment(threads: int) -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             "numpy": metadata.version("numpy"),
-            **{name: version for name, runtime in RUNTIMES.items() if (version := runtime.version()) is not None},
+            **{
+                name: version
+                for name, runtime in RUNTIMES.items()
+                if (version := runtime.version()) is not None
+            },
         },
         "memory_mib": _memory_mib(),
         "load": load(),
@@ -43,7 +60,9 @@ def environment(threads: int) -> dict[str, Any]:
 def fingerprint(seen: dict[str, Any]) -> str:
     """SHA-256 of what must stay the same through a session; the load and free memory may change."""
     stable = {name: seen.get(name) for name in _STABLE}
-    if seen.get("cpu_quota") is not None:  # named only where there is one: sessions of older agents keep their fingerprint
+    if (
+        seen.get("cpu_quota") is not None
+    ):  # named only where there is one: sessions of older agents keep their fingerprint
         stable["cpu_quota"] = seen["cpu_quota"]
     return hashlib.sha256(json.dumps(stable, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

@@ -1,7 +1,7 @@
 """Look into an ONNX file without opening it in the runtime, and refuse what a measuring task never needs.
 
-A small reader of protobuf's wire format, for the few fields of onnx.proto3 that matter: so the agent needs no `onnx`
-package, and nothing from the network reaches the runtime's parser before it was checked.
+A small reader of protobuf's wire format, for the few fields of onnx.proto3 that matter: so the agent needs no
+`onnx` package, and nothing from the network reaches the runtime's parser before it was checked.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from latency_tables.agent.problems import RefusedGraph
 MAX_NODES: Final = 20_000
 MAX_BYTES: Final = 256 * 2**20
 _OPERATORS: Final = (
-    "Add AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv Div Dropout Einsum Equal Erf "
+    "Add AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv Div Dropout Einsum "
+    "Equal Erf "
     "Exp Expand Flatten Gather Gelu Gemm GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity "
-    "LayerNormalization LeakyRelu LogSoftmax MatMul Max MaxPool Min Mul Neg Pad Pow Range Reciprocal ReduceMax "
-    "ReduceMean ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Tile "
+    "LayerNormalization LeakyRelu LogSoftmax MatMul Max MaxPool Min Mul Neg Pad Pow Range Reciprocal "
+    "ReduceMax "
+    "ReduceMean ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Softplus Split Sqrt Squeeze Sub "
+    "Tanh Tile "
     "Transpose Unsqueeze Where "
 )
 OPERATORS: Final = frozenset(_OPERATORS.split())
@@ -32,7 +35,8 @@ Field = tuple[int, int, memoryview | int]
 
 
 def check_graph(data: bytes) -> int:
-    """Refuse external data, foreign domains, functions, subgraphs and unknown operators; returns the number of nodes.
+    """Refuse external data, foreign domains, functions, subgraphs and unknown operators; returns the number
+    of nodes.
 
     Raises RefusedGraph.
     """
@@ -81,7 +85,9 @@ def _check_node(node: memoryview) -> None:
 
 
 def _check_domain(message: memoryview, field: int) -> None:
-    if any(number == field and bytes(_message(value)) not in _DOMAINS for number, _, value in _fields(message)):
+    if any(
+        number == field and bytes(_message(value)) not in _DOMAINS for number, _, value in _fields(message)
+    ):
         raise RefusedGraph("only ONNX's own operators are taken, no custom domain")
 
 

@@ -1,6 +1,7 @@
 """The agent's work: enrol or resume, ask for tasks, measure a group, keep the results, post them, again.
 
-Results are on disk before they are posted and leave the disk when the service has acknowledged them, so the agent may be
+Results are on disk before they are posted and leave the disk when the service has acknowledged them, so the
+agent may be
 killed or cut off anywhere: it goes on at the first task that is not answered.
 """
 
@@ -41,7 +42,8 @@ Measure = Callable[[Job, Callable[[float], None]], dict[str, Reading]]
 
 @dataclass(frozen=True)
 class Options:
-    """How the agent works. group, group_mib: networks measured together in one session, by number and by size of their files.
+    """How the agent works. group, group_mib: networks measured together in one session, by number and by size
+    of their files.
 
     A session holds as many as memory takes, so that a spell of the machine hits all rows of a table alike.
     most_load: runnable processes for each core above which the agent does not start; None: it starts anyway.
@@ -86,7 +88,9 @@ class Agent:
         """
         state = self._folder.load()
         if state is not None and state.server != server:
-            raise AgentError(f"this state folder belongs to {state.server}; name another one with --state-dir")
+            raise AgentError(
+                f"this state folder belongs to {state.server}; name another one with --state-dir"
+            )
         self._found = self._find(self._options.setup)
         if state is None:
             state = self._enrol(server, token, self._found)
@@ -98,10 +102,16 @@ class Agent:
 
     def _enrol(self, server: str, token: str | None, runtime: Found) -> State:
         if token is None:
-            raise AgentError("a new agent needs --token; ask the service for one (POST /v1/devices/NAME/enrolments)")
+            raise AgentError(
+                "a new agent needs --token; ask the service for one (POST /v1/devices/NAME/enrolments)"
+            )
         self._check_load()
         seen = self._see(self._options.setup.threads)
-        environment = {**seen, "fingerprint": device.fingerprint(seen), "nodes_by_provider": dict(runtime.nodes)}
+        environment = {
+            **seen,
+            "fingerprint": device.fingerprint(seen),
+            "nodes_by_provider": dict(runtime.nodes),
+        }
         enrolment = self._client.enrol(token, runtime.context.as_dict(), environment)
         state = State(
             server=server,
@@ -115,7 +125,8 @@ class Agent:
         return state
 
     def run(self, once: bool = False) -> int:
-        """Answer tasks; with `once` until there are none, else for ever. Returns how many tasks were answered."""
+        """Answer tasks; with `once` until there are none, else for ever. Returns how many tasks were
+        answered."""
         state = self._session()
         try:
             while True:
@@ -153,9 +164,12 @@ class Agent:
         named = plan.context
         if self._found is not None and named is not None and named != self._found.context.as_dict():
             mine = self._found.context.as_dict()
-            differing = "; ".join(f"{k}: {named.get(k)} there, {mine[k]} here" for k in mine if named.get(k) != mine[k])
+            differing = "; ".join(
+                f"{k}: {named.get(k)} there, {mine[k]} here" for k in mine if named.get(k) != mine[k]
+            )
             raise DeviceChanged(
-                f"this session measures in another context ({differing}); start the agent with the options it was enrolled with"
+                f"this session measures in another context ({differing}); start the agent with the options "
+                "it was enrolled with"
             )
 
     def _check_device(self) -> None:
@@ -169,8 +183,10 @@ class Agent:
         load, most = self._load(), self._options.most_load
         if most is not None and load > most:
             raise BusyDevice(
-                f"this device is too busy to be measured: {load:.1f} runnable processes a core over the last minute, at most "
-                f"{most:.1f} are accepted; stop other programs and start the agent again, or leave --max-load out"
+                f"this device is too busy to be measured: {load:.1f} runnable processes a core over the "
+                "last minute, at most "
+                f"{most:.1f} are accepted; stop other programs and start the agent again, or leave "
+                "--max-load out"
             )
 
     def _load(self) -> float:
@@ -180,7 +196,8 @@ class Agent:
     def _next_group(self, tasks: Sequence[Task]) -> list[Task]:
         """The first tasks that fit together into memory, operators and whole networks alike.
 
-        An untimed call goes before the timed ones of every visit, so that a network finds the caches as it would alone.
+        An untimed call goes before the timed ones of every visit, so that a network finds the caches as it
+        would alone.
         """
         memory_mib = self._see(self._options.setup.threads).get("memory_mib") or 0
         most = min(self._options.group_mib, memory_mib // 8 or self._options.group_mib) * 2**20
@@ -194,7 +211,8 @@ class Agent:
         return group
 
     def _work(self, plan: Plan, group: Sequence[Task]) -> None:
-        """Measure a group and post its results; a group that fails is halved until the network at fault is found."""
+        """Measure a group and post its results; a group that fails is halved until the network at fault is
+        found."""
         asked = self._now()
         sentinel = self._sentinel(plan)
         for file in (*(task.file for task in group), *([sentinel] if sentinel else [])):
@@ -230,7 +248,8 @@ class Agent:
         self._folder.drop_files(frozenset({sentinel.sha256} if sentinel else ()))
 
     def _sentinel(self, plan: Plan) -> File | None:
-        """The plan's sentinel; where it has none (a delivered network is verified), the one that is known already."""
+        """The plan's sentinel; where it has none (a delivered network is verified), the one that is known
+        already."""
         if plan.sentinel is not None:
             return plan.sentinel
         known = self._session().sentinel
@@ -239,7 +258,8 @@ class Agent:
         return File(known["sha256"], known["size_bytes"])
 
     def _know(self, sentinel: File, reading: Reading) -> None:
-        """Remember the fastest that the sentinel was ever seen: so fast the device is when nobody disturbs it."""
+        """Remember the fastest that the sentinel was ever seen: so fast the device is when nobody disturbs
+        it."""
         state, own = self._session(), {"sha256": sentinel.sha256, "size_bytes": sentinel.size_bytes}
         known = state.reference_ms if state.sentinel == own else None
         state.sentinel, state.reference_ms = own, min(known or reading.sentinel_ms, reading.sentinel_ms)
@@ -280,7 +300,9 @@ class Agent:
                 "session_id": state.session_id,
                 "sequence": state.sequence,
                 "fingerprint": state.fingerprint,
-                "items": [answer_of(task, readings[task.id], conditions) for task in group[at : at + POST_ITEMS]],
+                "items": [
+                    answer_of(task, readings[task.id], conditions) for task in group[at : at + POST_ITEMS]
+                ],
             }
             state.pending.append(body)
             state.sequence += 1

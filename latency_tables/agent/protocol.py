@@ -51,7 +51,8 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """The next tasks, in order. remaining: tasks not yet answered; poll_s: when to ask again if there are none.
+    """The next tasks, in order. remaining: tasks not yet answered; poll_s: when to ask again if there are
+    none.
 
     context: the device's; None where the service does not tell.
     """
@@ -68,8 +69,8 @@ class Plan:
 class Conditions:
     """Under which a group was measured. group: its number in the session; load: runnable processes a core.
 
-    watched: whether a sentinel ran along; reference_ms: the fastest it was ever seen here. transfer_s, measuring_s: how
-    long it took to fetch the files and to measure.
+    watched: whether a sentinel ran along; reference_ms: the fastest it was ever seen here. transfer_s,
+    measuring_s: how long it took to fetch the files and to measure.
     """
 
     group: int
@@ -118,14 +119,20 @@ def plan_from(data: Any) -> Plan:
 def _task(data: Any) -> Task:
     fields = _object(data)
     shape, operator = fields.get("input_shape"), fields.get("operator")
-    if not isinstance(shape, list) or not 1 <= len(shape) <= 6 or not all(type(s) is int and 1 <= s <= 65_536 for s in shape):
+    if (
+        not isinstance(shape, list)
+        or not 1 <= len(shape) <= 6
+        or not all(type(s) is int and 1 <= s <= 65_536 for s in shape)
+    ):
         raise HostileServer("input_shape is no shape")
     elements = 1
     for size in shape:
         elements *= size
     if elements > 2**26:
         raise HostileServer("a network wants an input of more than 256 MiB")
-    if fields.get("kind") not in KINDS or not (operator is None or (isinstance(operator, str) and len(operator) <= 300)):
+    if fields.get("kind") not in KINDS or not (
+        operator is None or (isinstance(operator, str) and len(operator) <= 300)
+    ):
         raise HostileServer(f"a task must be one of {', '.join(KINDS)}")
     return Task(
         id=_text(fields, "id", _ID),
@@ -143,7 +150,9 @@ def _file(fields: Mapping[str, Any]) -> File:
 
 def _object(data: Any) -> Mapping[str, Any]:
     if not isinstance(data, dict):
-        raise HostileServer("the service's answer is not of this protocol; is the URL that of a bespoke service?")
+        raise HostileServer(
+            "the service's answer is not of this protocol; is the URL that of a bespoke service?"
+        )
     return data
 
 

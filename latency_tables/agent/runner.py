@@ -45,7 +45,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Job:
-    """Networks to be measured together, all alive at once. `sentinel` is one of the names, opened `copies` times more."""
+    """Networks to be measured together, all alive at once. `sentinel` is one of the names, opened `copies`
+    times more."""
 
     networks: Mapping[str, Network]
     sentinel: str | None = None
@@ -59,7 +60,11 @@ class Job:
     def to_line(self) -> str:
         """The one line the child reads."""
         networks = [
-            {"name": name, "path": str(n.path), "input_shape": None if n.input_shape is None else list(n.input_shape)}
+            {
+                "name": name,
+                "path": str(n.path),
+                "input_shape": None if n.input_shape is None else list(n.input_shape),
+            }
             for name, n in self.networks.items()
         ]
         return json.dumps(
@@ -79,29 +84,41 @@ class Job:
 
 @dataclass(frozen=True)
 class Measured(Reading):
-    """A reading of a real runtime. nodes: of the network, by the provider that computed them; empty where it does not tell."""
+    """A reading of a real runtime. nodes: of the network, by the provider that computed them; empty where it
+    does not tell."""
 
     nodes: Mapping[str, int] = field(default_factory=dict)
 
 
 def measure_in_child(
-    job: Job, progress: Callable[[float], None] = lambda fraction: None, suspensions: Suspensions | None = None
+    job: Job,
+    progress: Callable[[float], None] = lambda fraction: None,
+    suspensions: Suspensions | None = None,
 ) -> dict[str, Reading]:
     """Measure the networks of a job in a child process of its own. Raises MeasuringFailed.
 
-    Readings of a device that was suspended meanwhile are flagged `suspended`: clocks stand still in suspension, so they are no
-    wild values, but the device woke up cold.
+    Readings of a device that was suspended meanwhile are flagged `suspended`: clocks stand still in
+    suspension, so they are no wild values, but the device woke up cold.
     """
     watch = suspensions or Suspensions()
     readings = _measured(job, progress)
     if watch.since_last_s():
-        return {name: replace(reading, flags=(*reading.flags, SUSPENDED)) for name, reading in readings.items()}
+        return {
+            name: replace(reading, flags=(*reading.flags, SUSPENDED)) for name, reading in readings.items()
+        }
     return readings
 
 
 def _measured(job: Job, progress: Callable[[float], None]) -> dict[str, Reading]:
-    known = {name: value for name, value in os.environ.items() if not name.startswith("BESPOKE_")}  # no token, no key
-    environment = {**known, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    known = {
+        name: value for name, value in os.environ.items() if not name.startswith("BESPOKE_")
+    }  # no token, no key
+    environment = {
+        **known,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     child = subprocess.Popen(
         [sys.executable, "-m", "latency_tables.agent.child"],
         stdin=subprocess.PIPE,
@@ -137,7 +154,9 @@ def _close(pipe: IO[str] | None) -> None:
         return
 
 
-def _converse(child: subprocess.Popen[str], job: Job, progress: Callable[[float], None]) -> dict[str, Reading]:
+def _converse(
+    child: subprocess.Popen[str], job: Job, progress: Callable[[float], None]
+) -> dict[str, Reading]:
     if child.stdin is None or child.stdout is None:
         raise MeasuringFailed("the child process has no pipes")
     lines: queue.Queue[str | None] = queue.Queue()
@@ -155,7 +174,9 @@ def _converse(child: subprocess.Popen[str], job: Job, progress: Callable[[float]
         except queue.Empty:
             raise MeasuringFailed("the child process is silent; it was ended") from None
         if line is None:
-            raise MeasuringFailed(f"the child process ended with code {child.wait()}: out of memory, or a network it cannot run")
+            raise MeasuringFailed(
+                f"the child process ended with code {child.wait()}: out of memory, or a network it cannot run"
+            )
         message = json.loads(line)
         if "error" in message:
             raise MeasuringFailed(f"a network cannot be measured: {message['error']}")
@@ -173,6 +194,8 @@ def _read_lines(stream: IO[str], lines: queue.Queue[str | None]) -> None:
 def _reading(data: Mapping[str, Any]) -> Reading:
     try:
         measurement, flags = Measurement(**data["measurement"]), tuple(data["flags"])
-        return Measured(measurement, data["sentinel_ms"], flags, data["sentinel_error"], nodes=data.get("nodes", {}))
+        return Measured(
+            measurement, data["sentinel_ms"], flags, data["sentinel_error"], nodes=data.get("nodes", {})
+        )
     except (InvalidMeasurement, TypeError, KeyError) as error:
         raise MeasuringFailed("the child process answered with something that is no measurement") from error

@@ -1,4 +1,5 @@
-"""What the agent keeps on disk so that a restart goes on where it stopped: its identity and results not yet posted."""
+"""What the agent keeps on disk so that a restart goes on where it stopped: its identity and results not yet
+posted."""
 
 from __future__ import annotations
 
@@ -23,9 +24,9 @@ except ImportError:  # not on POSIX: nothing keeps two agents apart
 class State:
     """One enrolment.
 
-    sequence: number of the next post. pending: bodies of posts that were not acknowledged, oldest first; a body is
-    kept as it was sent, so that sending it again is recognised. sentinel: sha256 and size_bytes of the operator that tells
-    the speed of a session; reference_ms: the fastest it was ever seen here.
+    sequence: number of the next post. pending: bodies of posts that were not acknowledged, oldest first; a
+    body is kept as it was sent, so that sending it again is recognised. sentinel: sha256 and size_bytes of
+    the operator that tells the speed of a session; reference_ms: the fastest it was ever seen here.
     """
 
     server: str
@@ -41,7 +42,8 @@ class State:
 
 
 class StateFolder:
-    """A folder (0700) with `state.json` (0600) and downloaded files under their SHA-256. One agent at a time uses it."""
+    """A folder (0700) with `state.json` (0600) and downloaded files under their SHA-256. One agent at a time
+    uses it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,7 +60,9 @@ class StateFolder:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except OSError:
-                    raise AgentError("another agent works in this state folder; name another one with --state-dir") from None
+                    raise AgentError(
+                        "another agent works in this state folder; name another one with --state-dir"
+                    ) from None
             yield
 
     def load(self) -> State | None:
@@ -69,7 +73,9 @@ class StateFolder:
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            raise AgentError(f"{self._path / 'state.json'} is not the state of an agent; remove it and enrol again") from error
+            raise AgentError(
+                f"{self._path / 'state.json'} is not the state of an agent; remove it and enrol again"
+            ) from error
 
     def save(self, state: State) -> None:
         """Write the state so that a crash leaves the old or the new one, never a part."""
@@ -114,6 +120,10 @@ class StateFolder:
 def _from_json(data: Mapping[str, Any]) -> State:
     state = State(**data)
     texts = (state.server, state.device, state.session_id, state.agent_key, state.fingerprint)
-    if not all(isinstance(text, str) for text in texts) or type(state.sequence) is not int or not isinstance(state.pending, list):
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or type(state.sequence) is not int
+        or not isinstance(state.pending, list)
+    ):
         raise TypeError("wrong types")
     return state

@@ -1,4 +1,5 @@
-"""Every table format, by name. `over_http` ones may come from anybody; the others are for the command line only."""
+"""Every table format, by name. `over_http` ones may come from anybody; the others are for the command line
+only."""
 
 from __future__ import annotations
 
@@ -16,11 +17,13 @@ from latency_tables.table import LatencyTable
 class Reader(Protocol):
     """Bytes and the device's context (None: the file's own) -> table. Raises InvalidTable, ContextMismatch.
 
-    unit: what the latencies are given in, where the form does not say. notes: what was read otherwise than it is written
-    by us is added to it, in words.
+    unit: what the latencies are given in, where the form does not say. notes: what was read otherwise than it
+    is written by us is added to it, in words.
     """
 
-    def __call__(self, data: bytes, context: Context | None, unit: str = ..., notes: list[str] | None = ...) -> LatencyTable: ...
+    def __call__(
+        self, data: bytes, context: Context | None, unit: str = ..., notes: list[str] | None = ...
+    ) -> LatencyTable: ...
 
 
 @dataclass(frozen=True)
@@ -41,10 +44,33 @@ class Format:
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
-        Format("json", "context and rows (docs/api.md)", "application/json", True, native_json.read, native_json.write),
-        Format("once-for-all", "YAML or JSON, `expand` = mid channels; read only", None, False, once_for_all.read, None),
-        Format("proxylessnas", "YAML or JSON, `expand` = ratio; read only", None, False, proxylessnas.read, None),
-        Format("csv", "one row an operator; the context is the device's", "text/csv", True, csv_rows.read, csv_rows.write),
+        Format(
+            "json",
+            "context and rows (docs/api.md)",
+            "application/json",
+            True,
+            native_json.read,
+            native_json.write,
+        ),
+        Format(
+            "once-for-all",
+            "YAML or JSON, `expand` = mid channels; read only",
+            None,
+            False,
+            once_for_all.read,
+            None,
+        ),
+        Format(
+            "proxylessnas", "YAML or JSON, `expand` = ratio; read only", None, False, proxylessnas.read, None
+        ),
+        Format(
+            "csv",
+            "one row an operator; the context is the device's",
+            "text/csv",
+            True,
+            csv_rows.read,
+            csv_rows.write,
+        ),
     )
 }
 
@@ -63,7 +89,8 @@ _OTHER_KEY: Final = re.compile(rb"(AvgPool2D|Conv|Conv_1|Conv_2|Logits)-input:\d
 
 
 def recognised(data: bytes) -> Format | None:
-    """The form that the bytes are in, by what is in them; None where it is none of ours. Reads only the beginning."""
+    """The form that the bytes are in, by what is in them; None where it is none of ours. Reads only the
+    beginning."""
     head = data[:_HEAD_BYTES]
     block = _BLOCK.search(head)
     if block is not None:

@@ -1,11 +1,12 @@
-"""The CSV form of a latency table: `operator,median_ms,lower_quartile_ms,mad_ms,count`, the first two required.
+"""The CSV form of a latency table: `operator,median_ms,lower_quartile_ms,mad_ms,count`, the first two
+required.
 
-Tables of our own agent have the columns `undisturbed_ms,p90_ms,p95_ms,uncertainty` besides. Written is this form alone.
-Read is what people's tools make of it (see `csv_text`): columns in any order, others among them (ignored, and named), a
-unit in the name (`median_us`), `90.0` as a count.
+Tables of our own agent have the columns `undisturbed_ms,p90_ms,p95_ms,uncertainty` besides. Written is this
+form alone. Read is what people's tools make of it (see `csv_text`): columns in any order, others among them
+(ignored, and named), a unit in the name (`median_us`), `90.0` as a count.
 
-The context is not in the file. Written cells are canonical operator texts and numbers, so a spreadsheet never meets a
-cell that begins with `=`, `+`, `-` or `@`.
+The context is not in the file. Written cells are canonical operator texts and numbers, so a spreadsheet never
+meets a cell that begins with `=`, `+`, `-` or `@`.
 """
 
 from __future__ import annotations
@@ -26,13 +27,25 @@ from latency_tables.units import MS, UNITS_MS
 HEADER: Final = REQUIRED + OPTIONAL
 _OPERATOR: Final = HEADER[0]
 _NUMBER: Final = re.compile(r"\+?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})([eE][+-]?[0-9]{1,4})?", re.ASCII)
-_MEANS: Final = ("mean", "mean_ms", "avg", "avg_ms", "average", "average_ms", "latency", "latency_ms", "time", "time_ms")
+_MEANS: Final = (
+    "mean",
+    "mean_ms",
+    "avg",
+    "avg_ms",
+    "average",
+    "average_ms",
+    "latency",
+    "latency_ms",
+    "time",
+    "time_ms",
+)
 _NAMED: Final = 5
 
 
 @dataclass(frozen=True)
 class _Header:
-    """columns: place in a line -> name of ours. ignored: names of the other columns. unit: of the latencies."""
+    """columns: place in a line -> name of ours. ignored: names of the other columns. unit: of the
+    latencies."""
 
     columns: dict[int, str]
     ignored: tuple[str, ...]
@@ -40,11 +53,13 @@ class _Header:
     width: int
 
 
-def read(data: bytes | str, context: Context | None, unit: str = MS, notes: list[str] | None = None) -> LatencyTable:
+def read(
+    data: bytes | str, context: Context | None, unit: str = MS, notes: list[str] | None = None
+) -> LatencyTable:
     """Read a table. Raises InvalidTable with row numbers: the first row below the header is 1.
 
-    unit: what the latencies are given in, where the names of the columns do not say. notes: what was read otherwise than
-    it is written by us is added to it.
+    unit: what the latencies are given in, where the names of the columns do not say. notes: what was read
+    otherwise than it is written by us is added to it.
     """
     if context is None:
         raise InvalidTable("a CSV table does not hold its context; say which device it belongs to")
@@ -82,7 +97,9 @@ def _header(cells: Sequence[str], sheet: Sheet, unit: str) -> _Header:
         raise InvalidTable(_without(ours, names, sheet))
     found = set(units.values())
     if len(found) > 1 or (unit != MS and found - {unit, MS}):
-        raise InvalidTable("the first line names columns of different units, or of another unit than was said; use one")
+        raise InvalidTable(
+            "the first line names columns of different units, or of another unit than was said; use one"
+        )
     ignored = tuple(cells[place] for place in range(len(cells)) if place not in columns)
     return _Header(columns, ignored, unit if found <= {MS} else found.pop(), len(cells))
 
@@ -90,10 +107,19 @@ def _header(cells: Sequence[str], sheet: Sheet, unit: str) -> _Header:
 def _without(ours: Sequence[str], names: Sequence[str], sheet: Sheet) -> str:
     """What a first line lacks, and what it has as far as that can be said without repeating the file."""
     lacking = " and ".join(f"`{name}`" for name in REQUIRED if name not in ours)
-    has = f"{len(names)} columns separated by {SEPARATORS[sheet.separator]}" if len(names) > 1 else "one column"
+    has = (
+        f"{len(names)} columns separated by {SEPARATORS[sheet.separator]}" if len(names) > 1 else "one column"
+    )
     means = next((name for name in _MEANS if name in names), None)
-    hint = "" if means is None else f", `{means}` among them: medians are wanted, so name the column `median_ms` if it holds them"
-    return f"the first line must be {','.join(HEADER[:5])}; the first two are required. It lacks {lacking} and has {has}{hint}"
+    hint = (
+        ""
+        if means is None
+        else f", `{means}` among them: medians are wanted, so name the column `median_ms` if it holds them"
+    )
+    return (
+        f"the first line must be {','.join(HEADER[:5])}; the first two are required. It lacks {lacking} "
+        f"and has {has}{hint}"
+    )
 
 
 def _numbered(lines: Iterator[tuple[int, list[str]]], header_line: int) -> Iterator[tuple[int, list[str]]]:
@@ -106,7 +132,10 @@ def _numbered(lines: Iterator[tuple[int, list[str]]], header_line: int) -> Itera
 def _named(cells: list[str], header: _Header) -> dict[str, str] | str:
     """Cells by our names, or what is wrong with the line. Empty cells at its end may be there or not."""
     if any(cells[header.width :]):
-        return f"{header.width} cells are wanted, as in the header, not {len(cells)}; write decimals with a point"
+        return (
+            f"{header.width} cells are wanted, as in the header, not {len(cells)}; write decimals with "
+            "a point"
+        )
     named = {name: cells[place] if place < len(cells) else "" for place, name in header.columns.items()}
     if any(place >= len(cells) for place, name in header.columns.items() if name in REQUIRED):
         return f"{header.width} cells are wanted, as in the header"
@@ -114,7 +143,8 @@ def _named(cells: list[str], header: _Header) -> dict[str, str] | str:
 
 
 def _with_points(row: dict[str, str], separator: str) -> bool:
-    """Write decimal commas as points, in place, where cells are separated by something else; whether there were any."""
+    """Write decimal commas as points, in place, where cells are separated by something else; whether there
+    were any."""
     found = False
     for name, cell in row.items():
         if separator != "," and name != _OPERATOR and cell.count(",") == 1 and "." not in cell:

@@ -1,7 +1,8 @@
 """From the bytes of a CSV file to lines of cells, as spreadsheets, editors, pandas and R write them.
 
-Taken: UTF-8 with or without a byte order mark, UTF-16, Latin-1; cells separated by comma, semicolon, tab or bar; decimal
-commas where the separator is another; comment lines, empty lines, blanks around cells, empty cells at the end of a line.
+Taken: UTF-8 with or without a byte order mark, UTF-16, Latin-1; cells separated by comma, semicolon, tab or
+bar; decimal commas where the separator is another; comment lines, empty lines, blanks around cells, empty
+cells at the end of a line.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ _MOST_COMMENTS: Final = 10_000
 
 @dataclass(frozen=True)
 class Sheet:
-    """A file as lines of cells. notes: what was read otherwise than in a plain CSV; separator: between its cells."""
+    """A file as lines of cells. notes: what was read otherwise than in a plain CSV; separator: between its
+    cells."""
 
     text: str
     separator: str
     notes: tuple[str, ...]
 
     def lines(self) -> Iterator[tuple[int, list[str]]]:
-        """(line from 1 on, cells without blanks around them) of every line that holds something. Raises InvalidTable."""
+        """(line from 1 on, cells without blanks around them) of every line that holds something. Raises
+        InvalidTable."""
         reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=self.separator, strict=True)
         try:
             for cells in reader:
@@ -38,11 +41,14 @@ class Sheet:
                 if any(stripped) and not stripped[0].startswith(COMMENT):
                     yield reader.line_num, stripped
         except csv.Error:
-            raise InvalidTable("the text is not CSV: a quotation mark is open, or a cell is too long") from None
+            raise InvalidTable(
+                "the text is not CSV: a quotation mark is open, or a cell is too long"
+            ) from None
 
 
 def open_sheet(data: bytes | str, column: str) -> Sheet:
-    """Find out how a file is written; `column` is the name that its first line must hold. Raises InvalidTable."""
+    """Find out how a file is written; `column` is the name that its first line must hold. Raises
+    InvalidTable."""
     text, encoding = (data, "UTF-8") if isinstance(data, str) else _decoded(data)
     text = text.lstrip("\ufeff")
     notes = [] if encoding == "UTF-8" else [f"read as {encoding}"]
@@ -57,7 +63,8 @@ def open_sheet(data: bytes | str, column: str) -> Sheet:
 
 
 def _decoded(data: bytes) -> tuple[str, str]:
-    """(text, name of its encoding). Everything a table needs is ASCII, so any other text is in comments and names."""
+    """(text, name of its encoding). Everything a table needs is ASCII, so any other text is in comments and
+    names."""
     codec = _UTF16.get(data[:2])
     if codec is None and data[:400].count(0) > len(data[:400]) / 3:
         codec = "utf-16-le" if data[1:2] == b"\x00" else "utf-16-be"

@@ -1,4 +1,5 @@
-"""Reads HAT's latency CSV (whole transformers: features, encoder and decoder latency in ms) as probes. Command line only."""
+"""Reads HAT's latency CSV (whole transformers: features, encoder and decoder latency in ms) as probes.
+Command line only."""
 
 from __future__ import annotations
 
@@ -27,7 +28,12 @@ FEATURES: Final = (
     "decoder_ende_attention_heads_avg",
     "decoder_arbitrary_ende_attn_avg",
 )
-LATENCIES: Final = ("latency_mean_encoder", "latency_mean_decoder", "latency_std_encoder", "latency_std_decoder")
+LATENCIES: Final = (
+    "latency_mean_encoder",
+    "latency_mean_decoder",
+    "latency_std_encoder",
+    "latency_std_decoder",
+)
 MAX_ROWS: Final = 1_000_000
 _NUMBER: Final = re.compile(r"[0-9]{1,30}(\.[0-9]{0,40})?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _SHOWN: Final = 20
@@ -47,7 +53,8 @@ class TransformerProbe:
 
 
 def read(data: bytes | str) -> list[TransformerProbe]:
-    """All probes of the file. Raises InvalidTable with row numbers: the first row below the header is 1, on line 2."""
+    """All probes of the file. Raises InvalidTable with row numbers: the first row below the header is 1, on
+    line 2."""
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
@@ -58,7 +65,9 @@ def read(data: bytes | str) -> list[TransformerProbe]:
     header = lines[0] if lines else []
     needed = (*FEATURES, *LATENCIES[:2])
     if not set(needed) <= set(header) <= set(FEATURES + LATENCIES) or len(set(header)) != len(header):
-        raise InvalidTable(f"the first line must hold {', '.join(needed)} and, if known, {', '.join(LATENCIES[2:])}")
+        raise InvalidTable(
+            f"the first line must hold {', '.join(needed)} and, if known, {', '.join(LATENCIES[2:])}"
+        )
     if len(lines) - 1 > MAX_ROWS:
         raise InvalidTable(f"a file has at most {MAX_ROWS} rows")
     found, wrong = [], []
@@ -70,7 +79,10 @@ def read(data: bytes | str) -> list[TransformerProbe]:
             found.append(probe)
     if wrong:
         number, reason = wrong[0]
-        message = f"{len(wrong)} row(s) are wrong, nothing was taken; first, row {number} (line {number + 1}): {reason}"
+        message = (
+            f"{len(wrong)} row(s) are wrong, nothing was taken; first, row {number} (line "
+            f"{number + 1}): {reason}"
+        )
         raise InvalidTable(message, wrong[:_SHOWN])
     return found
 
@@ -95,7 +107,8 @@ def write(probes: Sequence[TransformerProbe]) -> bytes:
 
 
 def quadratic_features(probes: Sequence[TransformerProbe]) -> Array:
-    """The 66 terms up to degree two, scaled: what a ridge predicts transformers' latency from, shape (probes, 66)."""
+    """The 66 terms up to degree two, scaled: what a ridge predicts transformers' latency from, shape (probes,
+    66)."""
     x = np.array([p.features for p in probes]).reshape(-1, len(FEATURES))
     x = np.hstack([np.ones((len(x), 1)), x / np.array([640, 6, 2048, 6, 640, 6, 2048, 6, 6, 2])])
     first, second = np.triu_indices(x.shape[1])

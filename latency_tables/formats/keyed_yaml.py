@@ -1,7 +1,9 @@
-"""What the tables of once-for-all and ProxylessNAS share: YAML (or JSON) from a key text to {count, mean, ...}.
+"""What the tables of once-for-all and ProxylessNAS share: YAML (or JSON) from a key text to {count, mean,
+...}.
 
-Read from PyYAML's stream of parse events: no object is ever built, no alias followed, nothing nests deeper than a table
-does (the composer recurses in C and a file of brackets ends the process), and events know their line, so errors do too.
+Read from PyYAML's stream of parse events: no object is ever built, no alias followed, nothing nests deeper
+than a table does (the composer recurses in C and a file of brackets ends the process), and events know their
+line, so errors do too.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Head:
-    """How the rows of the head become one operator. feature_key: the row of the feature layer, if the network has one."""
+    """How the rows of the head become one operator. feature_key: the row of the feature layer, if the network
+    has one."""
 
     activation: str
     feature_key: str | None
@@ -69,7 +72,8 @@ _Row = tuple[int, str, list[tuple[str, str]]]
 
 
 def _rows(data: bytes | str) -> Iterator[_Row]:
-    """(line, key, fields) of every row of one mapping of mappings of scalars. Raises InvalidTable for any other structure."""
+    """(line, key, fields) of every row of one mapping of mappings of scalars. Raises InvalidTable for any
+    other structure."""
     events = _events(data)
     for wanted in ("StreamStart", "DocumentStart", "MappingStart"):
         _expect(next(events), wanted)
@@ -95,7 +99,9 @@ class _Event:
 
 def _expect(event: _Event, kind: str) -> None:
     if event.kind != kind:
-        raise InvalidTable(f"the file must map operator keys to {{count, mean, ...}}; line {event.line} does not")
+        raise InvalidTable(
+            f"the file must map operator keys to {{count, mean, ...}}; line {event.line} does not"
+        )
 
 
 def _events(data: bytes | str) -> Iterator[_Event]:
@@ -119,7 +125,11 @@ def _events(data: bytes | str) -> Iterator[_Event]:
 
 def _entry(line: int, key: str, pairs: Sequence[tuple[str, str]]) -> Entry:
     fields = dict(pairs)
-    if len(fields) != len(pairs) or "mean" not in fields or not set(fields) <= {"count", "mean", "std", "var"}:
+    if (
+        len(fields) != len(pairs)
+        or "mean" not in fields
+        or not set(fields) <= {"count", "mean", "std", "var"}
+    ):
         raise InvalidTable("a row holds mean and, if known, count, std or var, each once")
     if any(_NUMBER.fullmatch(v) is None for v in fields.values()):
         raise InvalidTable("mean, count, std and var must be numbers")
@@ -132,7 +142,8 @@ def _entry(line: int, key: str, pairs: Sequence[tuple[str, str]]) -> Entry:
 def collect(
     entries: Sequence[Entry], operator_of: Callable[[Entry], Operator | None], head: Head, unit: str = MS
 ) -> dict[Operator, Measurement]:
-    """Rows by operator; `operator_of` returns None for the parts of the head. Raises InvalidTable with line numbers.
+    """Rows by operator; `operator_of` returns None for the parts of the head. Raises InvalidTable with line
+    numbers.
 
     unit: what the means are given in.
     """
@@ -160,7 +171,9 @@ def _head(parts: dict[str, Entry], head: Head, unit: str) -> dict[Operator, Meas
     wanted = {"AvgPool2D", "Logits"} | ({head.feature_key} if head.feature_key else set())
     lines = sorted(entry.line for entry in parts.values())
     if set(parts) != wanted:
-        raise InvalidTable(f"the head needs exactly the rows {', '.join(sorted(wanted))}; it begins on line {lines[0]}")
+        raise InvalidTable(
+            f"the head needs exactly the rows {', '.join(sorted(wanted))}; it begins on line {lines[0]}"
+        )
     _, (h, w, c), _ = input_output(parts["AvgPool2D"].key)
     _, (_, _, features), (_, _, classes) = input_output(parts["Logits"].key)
     mid = features if head.feature_key else 0
@@ -191,4 +204,6 @@ def stride_of(in_size: int, out_size: int) -> int:
 def _refuse(wrong: Sequence[tuple[int, str]]) -> None:
     if wrong:
         line, reason = wrong[0]
-        raise InvalidTable(f"{len(wrong)} row(s) are wrong, nothing was taken; first, line {line}: {reason}", wrong[:_SHOWN])
+        raise InvalidTable(
+            f"{len(wrong)} row(s) are wrong, nothing was taken; first, line {line}: {reason}", wrong[:_SHOWN]
+        )

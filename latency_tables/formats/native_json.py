@@ -33,7 +33,8 @@ class _Refused(ValueError):
 
 
 def loads(data: bytes | str) -> Any:
-    """Parse JSON strictly: UTF-8, no NaN or Infinity, no number out of range, no duplicate key. Raises InvalidTable."""
+    """Parse JSON strictly: UTF-8, no NaN or Infinity, no number out of range, no duplicate key. Raises
+    InvalidTable."""
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
         return json.loads(text, parse_constant=_constant, parse_float=_float, object_pairs_hook=_pairs)
@@ -63,19 +64,31 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def read(data: bytes | str, context: Context | None = None, unit: str = MS, notes: list[str] | None = None) -> LatencyTable:
-    """Read a table. Raises InvalidTable with row numbers from 1 on; ContextMismatch where `context` is given and differs.
+def read(
+    data: bytes | str, context: Context | None = None, unit: str = MS, notes: list[str] | None = None
+) -> LatencyTable:
+    """Read a table. Raises InvalidTable with row numbers from 1 on; ContextMismatch where `context` is given
+    and differs.
 
-    unit: what its latencies are given in. notes: nothing is read otherwise than it is written, so nothing is added.
+    unit: what its latencies are given in. notes: nothing is read otherwise than it is written, so nothing is
+    added.
     """
     document = loads(data)
     if not isinstance(document, dict) or set(document) != {"context", "rows"}:
-        foreign = isinstance(document, dict) and any(key.partition(":")[0].endswith("-input") for key in document)
-        hint = "; this looks like a table of once-for-all or ProxylessNAS: use `bespoke tables convert`" if foreign else ""
+        foreign = isinstance(document, dict) and any(
+            key.partition(":")[0].endswith("-input") for key in document
+        )
+        hint = (
+            "; this looks like a table of once-for-all or ProxylessNAS: use `bespoke tables convert`"
+            if foreign
+            else ""
+        )
         raise InvalidTable('a latency table is {"context": {...}, "rows": [...]} and nothing else' + hint)
     own = context_from(document["context"])
     if context is not None and own != context:
-        raise ContextMismatch("the table was measured in another context than the device's; register a device of that context")
+        raise ContextMismatch(
+            "the table was measured in another context than the device's; register a device of that context"
+        )
     if not isinstance(document["rows"], list):
         raise InvalidTable("rows must be a list")
     return LatencyTable(own, rows_from(document["rows"], unit))
@@ -89,7 +102,9 @@ def context_from(data: Any) -> Context:
         value = data[name]
         good = type(value) is kind and (1 <= value <= 65_536 if isinstance(value, int) else _plain(value))
         if not good:
-            wanted = "a whole number from 1 to 65536" if kind is int else "printable text of 1 to 128 characters"
+            wanted = (
+                "a whole number from 1 to 65536" if kind is int else "printable text of 1 to 128 characters"
+            )
             raise InvalidTable(f"context: {name} must be {wanted}")
     return Context(**data)
 
@@ -105,7 +120,9 @@ def rows_from(rows: Sequence[Any], unit: str = MS) -> dict[Operator, Measurement
     collector = RowCollector(unit=unit)
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not row.keys() <= _COLUMNS or not row.keys() >= set(REQUIRED):
-            collector.wrong(number, f"a row is an object with {', '.join(REQUIRED)} and, if known, {', '.join(OPTIONAL)}")
+            collector.wrong(
+                number, f"a row is an object with {', '.join(REQUIRED)} and, if known, {', '.join(OPTIONAL)}"
+            )
         else:
             collector.add(number, row)
     return collector.finish()
@@ -114,7 +131,8 @@ def rows_from(rows: Sequence[Any], unit: str = MS) -> dict[Operator, Measurement
 class RowCollector:
     """Gathers rows of any format, their errors with row numbers, and refuses duplicates.
 
-    place: how an error says where it is. header_line: the line above row 1. unit: of the latencies as they are added.
+    place: how an error says where it is. header_line: the line above row 1. unit: of the latencies as they
+    are added.
     """
 
     def __init__(self, place: str = "row {row}", header_line: int = 1, unit: str = MS) -> None:
@@ -162,7 +180,9 @@ class RowCollector:
         if self._wrong:
             number, reason = self._wrong[0]
             place = self._place.format(row=number, line=number + self._header_line)
-            raise InvalidTable(f"{self._count} row(s) are wrong, nothing was taken; first, {place}: {reason}", self._wrong)
+            raise InvalidTable(
+                f"{self._count} row(s) are wrong, nothing was taken; first, {place}: {reason}", self._wrong
+            )
         if not self._rows:
             raise InvalidTable("the table has no rows")
         return self._rows
@@ -170,8 +190,16 @@ class RowCollector:
 
 def _measurement(numbers: Mapping[str, Any], unit: str) -> Measurement:
     try:
-        values = {name: None if value is None else float(value) for name, value in numbers.items() if name != "count"}
-        values |= {name: to_ms(value, unit) for name, value in values.items() if value is not None and name.endswith("_ms")}
+        values = {
+            name: None if value is None else float(value)
+            for name, value in numbers.items()
+            if name != "count"
+        }
+        values |= {
+            name: to_ms(value, unit)
+            for name, value in values.items()
+            if value is not None and name.endswith("_ms")
+        }
     except OverflowError:
         raise InvalidMeasurement("a number is out of range") from None
     count = numbers["count"]

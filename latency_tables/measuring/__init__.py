@@ -1,1 +1,2 @@
-"""How a device is measured: the protocol, its speed beside a sentinel, sleep, and what is measured once more."""
+"""How a device is measured: the protocol, its speed beside a sentinel, sleep, and what is measured once
+more."""

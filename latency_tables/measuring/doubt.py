@@ -1,7 +1,7 @@
 """What of a profile should be measured once more, and what two measurements of the same thing say together.
 
-Noise is no reason to give up: what is doubtful is measured again, a bounded number of times, and what is still
-doubtful then carries its uncertainty. Pure functions of measurements.
+Noise is no reason to give up: what is doubtful is measured again, a bounded number of times, and what is
+still doubtful then carries its uncertainty. Pure functions of measurements.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ UNSETTLED: Final = 0.05
 DISTURBED: Final = 0.95
 """Factor that brings a session to the undisturbed device, below which all of its rows are measured again."""
 DOUBTFUL_ERROR: Final = 0.06
-"""Held-out error of predicted networks above which these are measured again; additive devices stay under 0.04."""
+"""Held-out error of predicted networks above which these are measured again; additive devices stay under
+0.04."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -35,7 +36,8 @@ def combined(measured: Sequence[Measurement]) -> Measurement:
     first, second = sorted(measured, key=lambda m: m.latency_ms)[:2]
     apart = second.latency_ms / first.latency_ms - 1
     typical = {
-        name: _median([getattr(m, name) for m in measured], getattr(first, name)) for name in ("median_ms", "p90_ms", "p95_ms")
+        name: _median([getattr(m, name) for m in measured], getattr(first, name))
+        for name in ("median_ms", "p90_ms", "p95_ms")
     }
     lowest = min(first.lower_quartile_ms or first.median_ms, typical["median_ms"] or first.median_ms)
     counts = [m.count for m in measured if m.count is not None]
@@ -49,7 +51,8 @@ def combined(measured: Sequence[Measurement]) -> Measurement:
 
 
 def _median(values: Sequence[float | None], least: float | None) -> float | None:
-    """The median of those that are known, never below that of the fastest session, so that the statistics keep their order."""
+    """The median of those that are known, never below that of the fastest session, so that the statistics
+    keep their order."""
     known = [v for v in values if v is not None]
     return None if not known or least is None else max(least, float(np.median(known)))
 

@@ -1,14 +1,17 @@
 """The measuring protocol: what is called, how often, in which order, and what is kept of it.
 
-Everything to be measured is open at once, and every runner is visited in every round of the whole session, in random
-order: one untimed call, then a burst of timed ones. A spell in which neighbours slow the device down hits all runners
-alike, and each has samples in the quiet moments. Kept is the latency of the *undisturbed* device, a low order
-statistic of the bursts; median, 90th and 95th percentile stand beside it. Rounds go on until the two halves of the
-session agree about nearly every runner, or a time limit is reached: then the row carries its own uncertainty.
+Everything to be measured is open at once, and every runner is visited in every round of the whole session, in
+random
+order: one untimed call, then a burst of timed ones. A spell in which neighbours slow the device down hits all
+runners alike, and each has samples in the quiet moments. Kept is the latency of the *undisturbed* device, a
+low order statistic of the bursts; median, 90th and 95th percentile stand beside it. Rounds go on until the
+two halves of the session agree about nearly every runner, or a time limit is reached: then the row carries
+its own uncertainty.
 
-Neighbours come and go, so the quiet level returns. A device that gets hot does not: where the quiet level itself has
-risen and does not come back for a time longer than spells last, the sustained speed is kept and said (`throttled`).
-The trial that chose the statistic stands in docs/decisions.md. A mean is never kept: one outlier moves it.
+Neighbours come and go, so the quiet level returns. A device that gets hot does not: where the quiet level
+itself has risen and does not come back for a time longer than spells last, the sustained speed is kept and
+said (`throttled`). The trial that chose the statistic stands in docs/decisions.md. A mean is never kept: one
+outlier moves it.
 """
 
 from __future__ import annotations
@@ -74,14 +77,18 @@ class MonotonicClock:
 class Settings:
     """How to measure.
 
-    warm_up_calls: cold calls of each runner before the first round. burst_ms: least duration of the timed part of a
-    visit; burst_calls: timed calls a visit of a runner whose single call is longer than that.
-    rounds: at least, where the limit allows; least_rounds: whatever the limit says. least_s: shortest session.
-    settled: relative difference of the halves of a session below which a runner has settled; settled_share: of the
-    runners that must have. limit_s, most_s: a session that has not settled ends between these, after `rounds` if those
+    warm_up_calls: cold calls of each runner before the first round. burst_ms: least duration of the timed
+    part of a visit; burst_calls: timed calls a visit of a runner whose single call is longer than that.
+    rounds: at least, where the limit allows; least_rounds: whatever the limit says. least_s: shortest
+    session.
+    settled: relative difference of the halves of a session below which a runner has settled; settled_share:
+    of the
+    runners that must have. limit_s, most_s: a session that has not settled ends between these, after `rounds`
+    if those
     take longer than limit_s. returning_s: how much longer to wait for the quiet level to come back.
     slower: factor by which the quiet level must rise to be a change of the device.
-    quiet_rounds: in which nobody else wanted to run, or the sentinel was as fast as it is known to be; without them a
+    quiet_rounds: in which nobody else wanted to run, or the sentinel was as fast as it is known to be;
+    without them a
     session goes on to its limit. unstable: uncertainty above which a runner is flagged.
     """
 
@@ -103,7 +110,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one runner gave. sentinel_ms, sentinel_error: speed of the session. flags: `unstable`, `throttled`."""
+    """What one runner gave. sentinel_ms, sentinel_error: speed of the session. flags: `unstable`,
+    `throttled`."""
 
     measurement: Measurement
     sentinel_ms: float
@@ -121,15 +129,19 @@ def measure(
     progress: Callable[[float], None] = lambda fraction: None,
     copies: Sequence[str] = (),
 ) -> dict[str, Reading]:
-    """Time every runner, interleaved over the whole session. Raises InvalidMeasurement where the clock is none.
+    """Time every runner, interleaved over the whole session. Raises InvalidMeasurement where the clock is
+    none.
 
-    sentinel: runner that tells the speed of the session (default: the first); copies: the same elsewhere in memory.
-    reference_ms: what it takes on the undisturbed device as far as that is known from earlier sessions. progress: told
-    the fraction done, from 0 to 1.
+    sentinel: runner that tells the speed of the session (default: the first); copies: the same elsewhere in
+    memory.
+    reference_ms: what it takes on the undisturbed device as far as that is known from earlier sessions.
+    progress: told the fraction done, from 0 to 1.
     """
     if not runners:
         return {}
-    session = _Session(runners, settings, clock, generator, [sentinel or next(iter(runners)), *copies], progress)
+    session = _Session(
+        runners, settings, clock, generator, [sentinel or next(iter(runners)), *copies], progress
+    )
     session.warm_up()
     session.run(reference_ms)
     return session.readings()
@@ -145,7 +157,8 @@ def undisturbed_ms(samples_ms: npt.ArrayLike) -> float:
 
 
 def repeat_error(samples_ms: npt.ArrayLike) -> float:
-    """How far the undisturbed latency of the first half of the samples lies from that of the second, relative."""
+    """How far the undisturbed latency of the first half of the samples lies from that of the second,
+    relative."""
     values = np.asarray(samples_ms, dtype=np.float64)
     if len(values) < 4:
         return 1.0
@@ -233,7 +246,10 @@ class _Session:
     def readings(self) -> dict[str, Reading]:
         found = {name: summarise(self._kept(name)) for name in self._runners}
         speed = Speed.of([found[copy].latency_ms for copy in self._copies])
-        return {name: Reading(m, speed.sentinel_ms, tuple(self._flags(m)), speed.error) for name, m in found.items()}
+        return {
+            name: Reading(m, speed.sentinel_ms, tuple(self._flags(m)), speed.error)
+            for name, m in found.items()
+        }
 
     def _flags(self, m: Measurement) -> Iterable[str]:
         if (m.uncertainty or 0.0) > self._settings.unstable:
@@ -261,7 +277,8 @@ class _Session:
         return Speed.of([undisturbed_ms(self._samples_ms[copy]) for copy in self._copies]).sentinel_ms
 
     def _wait_for_the_quiet_level(self, names: Sequence[str]) -> None:
-        """Neighbours leave within a minute or so; a quiet level that does not come back is the device's own."""
+        """Neighbours leave within a minute or so; a quiet level that does not come back is the device's
+        own."""
         end_s = self._elapsed_s() + self._settings.returning_s
         while (now := self._quiet_level()) is not _Level.SAME:
             if now is _Level.UNKNOWN and self._elapsed_s() >= self._settings.limit_s:
@@ -274,8 +291,8 @@ class _Session:
     def _quiet_level(self) -> _Level:
         """How the last third of the session compares with the time before.
 
-        Only samples that nobody was seen to disturb can say that it has risen: what neighbours do is no change of the
-        device, and where they were there all the time nothing is known.
+        Only samples that nobody was seen to disturb can say that it has risen: what neighbours do is no
+        change of the device, and where they were there all the time nothing is known.
         """
         times_s, ratios, alone = self._relative()
         late = times_s >= self._elapsed_s() * (1 - _LATE / _WINDOWS)
@@ -292,7 +309,8 @@ class _Session:
         return _Level.RISEN if np.quantile(quiet, 0.1) > risen else _Level.SAME
 
     def _relative(self) -> tuple[Array, Array, npt.NDArray[np.bool_]]:
-        """(time in s, relative to its runner's undisturbed latency, whether nobody else wanted to run) of every sample."""
+        """(time in s, relative to its runner's undisturbed latency, whether nobody else wanted to run) of
+        every sample."""
         times = np.concatenate([np.asarray(t) for t in self._times_s.values()])
         ratios = np.concatenate([np.asarray(v) / undisturbed_ms(v) for v in self._samples_ms.values()])
         return times, ratios, np.concatenate([np.asarray(a, dtype=bool) for a in self._alone.values()])
@@ -337,7 +355,8 @@ class _Session:
                 self._samples_ms[name].append(max(elapsed_ns, self._clock.resolution_ns) / calls / 1e6)
 
     def _time_ns(self, runner: Runner, calls: int) -> int | None:
-        """None for a reading that went backwards. Raises InvalidMeasurement where that happens again and again."""
+        """None for a reading that went backwards. Raises InvalidMeasurement where that happens again and
+        again."""
         start = self._clock.now_ns()
         for _ in range(calls):
             runner()
@@ -358,7 +377,8 @@ class _Session:
 
 
 def _levels(times_s: Array, ratios: Array, windows: int) -> Array:
-    """The lower decile of the ratios in each of so many windows of time; windows with fewer than four samples give none."""
+    """The lower decile of the ratios in each of so many windows of time; windows with fewer than four samples
+    give none."""
     if len(times_s) == 0:
         return np.empty(0)
     span = max(float(times_s.max() - times_s.min()), 1e-9)

@@ -1,8 +1,9 @@
 """How fast the device ran while a group was measured, from several copies of one sentinel operator.
 
-One copy does not tell: where its weights happen to lie in memory moves a single operator by some percent from process to
-process, while whole networks stay where they are. So each group opens the sentinel several times; their spread is the
-noise of the reading, and rows are scaled only where the speed moved by clearly more than that.
+One copy does not tell: where its weights happen to lie in memory moves a single operator by some percent from
+process to process, while whole networks stay where they are. So each group opens the sentinel several times;
+their spread is the noise of the reading, and rows are scaled only where the speed moved by clearly more than
+that.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ import numpy as np
 
 CLEARLY: Final = 2.5  # standard errors
 MOST_LOAD: Final = 2.0
-"""Runnable processes for each core above which latencies say more about the other programs than about the device."""
+"""Runnable processes for each core above which latencies say more about the other programs than about the
+device."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """sentinel_ms: median over the copies. error: its relative standard error; None where there were no copies."""
+    """sentinel_ms: median over the copies. error: its relative standard error; None where there were no
+    copies."""
 
     sentinel_ms: float
     error: float | None = None
@@ -37,7 +40,8 @@ class Speed:
 
 
 def factors(groups: Sequence[Speed], reference_ms: float | None = None) -> list[float]:
-    """What the latencies of each group are multiplied by to be those of the undisturbed device; 1 within the noise.
+    """What the latencies of each group are multiplied by to be those of the undisturbed device; 1 within the
+    noise.
 
     The device is undisturbed in the fastest group; reference_ms: or faster, where it was ever seen so.
     """
@@ -59,7 +63,8 @@ def factors(groups: Sequence[Speed], reference_ms: float | None = None) -> list[
 
 
 def spread(groups: Sequence[Speed]) -> float | None:
-    """Standard deviation of the log of the readings through a session beyond their noise: what another session may differ by.
+    """Standard deviation of the log of the readings through a session beyond their noise: what another
+    session may differ by.
 
     None for one group.
     """

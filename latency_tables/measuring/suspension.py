@@ -1,4 +1,5 @@
-"""How long this machine has been asleep: a suspended laptop or phone measures nothing, and wakes up cold and slow."""
+"""How long this machine has been asleep: a suspended laptop or phone measures nothing, and wakes up cold and
+slow."""
 
 from __future__ import annotations
 

@@ -1,1 +1,2 @@
-"""From rows to the latency of whole networks: calibration, the upper bound, refinement, transfer between devices."""
+"""From rows to the latency of whole networks: calibration, the upper bound, refinement, transfer between
+devices."""

@@ -1,10 +1,12 @@
 """How far above its prediction a network may be measured: from held-out ratios, and from how sessions differ.
 
-Within a session the bound is one-sided conformal (Vovk et al., "Algorithmic Learning in a Random World") or, where few
-networks make a whole table, Student's. Networks that are measured at another time are all faster or slower together, which
-no ratio of one session shows: that is a random effect on log(measured / predicted), its variance estimated by moments
-(DerSimonian and Laird, "Meta-analysis in clinical trials", 1986). With few sessions that estimate is poor, so the spread
-of the sentinel operator counts as if it had been seen in `ASSUMED_SESSIONS` more (unlike the paper).
+Within a session the bound is one-sided conformal (Vovk et al., "Algorithmic Learning in a Random World") or,
+where few networks make a whole table, Student's. Networks that are measured at another time are all faster or
+slower together, which
+no ratio of one session shows: that is a random effect on log(measured / predicted), its variance estimated by
+moments (DerSimonian and Laird, "Meta-analysis in clinical trials", 1986). With few sessions that estimate is
+poor, so the spread of the sentinel operator counts as if it had been seen in `ASSUMED_SESSIONS` more (unlike
+the paper).
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 ASSUMED_SESSIONS: Final = 3
-FARTHEST: Final = 0.2  # on a logarithm; a session farther off says that the device was busy, not how it drifts
+FARTHEST: Final = (
+    0.2  # on a logarithm; a session farther off says that the device was busy, not how it drifts
+)
 
 
 def networks_needed(confidence: float) -> int:
@@ -36,7 +40,8 @@ def conformal(logs: Array, confidence: float) -> float:
 
 
 def student(logs: Array, confidence: float) -> float:
-    """The larger of Student's bound on held-out log ratios and, where there are enough, of the conformal rank.
+    """The larger of Student's bound on held-out log ratios and, where there are enough, of the conformal
+    rank.
 
     A search that picks networks close under a budget is harder on a bound than random networks are.
     """
@@ -58,7 +63,8 @@ def student_quantile(probability: float, degrees: int) -> float:
 class Sessions:
     """How measured / predicted differs from session to session.
 
-    count: sessions seen. spread: estimated standard deviation of their log factor. degrees: of freedom of that estimate.
+    count: sessions seen. spread: estimated standard deviation of their log factor. degrees: of freedom of
+    that estimate.
     share: sum of the squared shares of the sessions in the fit, 1 when all networks are of one session.
     """
 
@@ -68,14 +74,17 @@ class Sessions:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.spread) and self.spread >= 0 and 0 <= self.share <= 1 and self.degrees >= 1):
+        if not (
+            math.isfinite(self.spread) and self.spread >= 0 and 0 <= self.share <= 1 and self.degrees >= 1
+        ):
             raise ValueError("not a spread between sessions")
 
     @classmethod
     def of(cls, logs: Array, labels: Sequence[str], assumed: float | None = None) -> Sessions:
         """From log(measured / predicted) of networks and the session of each.
 
-        assumed: standard deviation of the log of the sentinel's readings while the device was profiled; None: not known.
+        assumed: standard deviation of the log of the sentinel's readings while the device was profiled; None:
+        not known.
         """
         names = sorted(set(labels))
         if not names:
@@ -94,7 +103,11 @@ class Sessions:
         """How far the log factor of a new session may lie above that of the fit."""
         if self.spread == 0:
             return 0.0
-        return student_quantile(min(max(confidence, 0.5), 0.999), self.degrees) * self.spread * math.sqrt(1 + self.share)
+        return (
+            student_quantile(min(max(confidence, 0.5), 0.999), self.degrees)
+            * self.spread
+            * math.sqrt(1 + self.share)
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

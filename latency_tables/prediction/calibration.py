@@ -1,10 +1,10 @@
 """Calibration: from the sum of a table's rows to the latency of a whole network, with an upper bound.
 
-A network is not the sum of its blocks timed alone: blocks share caches and the runtime saves memory copies between
-them. On one device the difference is nearly affine, T = a + b * sum, so about 20 whole networks are enough to learn it.
-The fit is robust (bisquare weights after a least-absolute start), the error is always the held-out one, and the upper
-bound comes from the same held-out ratios (`latency_tables.prediction.bound`); leave-one-out ratios make it the
-jackknife, which is marginal over random networks (see docs/devices.md).
+A network is not the sum of its blocks timed alone: blocks share caches and the runtime saves memory copies
+between them. On one device the difference is nearly affine, T = a + b * sum, so about 20 whole networks are
+enough to learn it. The fit is robust (bisquare weights after a least-absolute start), the error is always the
+held-out one, and the upper bound comes from the same held-out ratios (`latency_tables.prediction.bound`);
+leave-one-out ratios make it the jackknife, which is marginal over random networks (see docs/devices.md).
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ class Calibration:
     """T = intercept_ms + slope * sum of a network's rows, per resolution where that was worth it.
 
     lines: resolution in pixels -> (intercept_ms, slope); other resolutions use the shared line.
-    networks: how many whole networks it was fitted to. error, worst: held-out mean and greatest |predicted / measured - 1|.
-    ratios: held-out measured / predicted, in the order of the networks; the upper bound rests on them, and on `sessions`.
+    networks: how many whole networks it was fitted to. error, worst: held-out mean and greatest |predicted /
+    measured - 1|.
+    ratios: held-out measured / predicted, in the order of the networks; the upper bound rests on them, and on
+    `sessions`.
     transferred: the networks made the whole table, so the bound is Student's and needs five of them.
     """
 
@@ -53,9 +55,20 @@ class Calibration:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lines", MappingProxyType(dict(sorted(self.lines.items()))))
-        numbers = (self.intercept_ms, self.slope, *self.ratios, *(v for line in self.lines.values() for v in line))
-        if not all(math.isfinite(v) for v in numbers) or self.slope <= 0 or any(line[1] <= 0 for line in self.lines.values()):
-            raise PoorCalibration("a calibration needs finite numbers and slopes above 0; measure whole networks again")
+        numbers = (
+            self.intercept_ms,
+            self.slope,
+            *self.ratios,
+            *(v for line in self.lines.values() for v in line),
+        )
+        if (
+            not all(math.isfinite(v) for v in numbers)
+            or self.slope <= 0
+            or any(line[1] <= 0 for line in self.lines.values())
+        ):
+            raise PoorCalibration(
+                "a calibration needs finite numbers and slopes above 0; measure whole networks again"
+            )
 
     @classmethod
     def fit(
@@ -65,7 +78,8 @@ class Calibration:
         resolutions: Sequence[int] | npt.NDArray[np.int64],
         max_error: float = MAX_ERROR,
     ) -> Calibration:
-        """Fit to whole networks: sum of their rows in ms, measured latency in ms, resolution in pixels of each.
+        """Fit to whole networks: sum of their rows in ms, measured latency in ms, resolution in pixels of
+        each.
 
         Without networks: the identity. Raises PoorCalibration where the held-out error is above `max_error`.
         """
@@ -75,22 +89,30 @@ class Calibration:
             raise ValueError("one sum, one latency and one resolution for each network")
         if len(sums) == 0:
             return cls()
-        if not (np.isfinite(sums).all() and np.isfinite(times).all() and (sums > 0).all() and (times > 0).all()):
-            raise PoorCalibration("sums and measured latencies must be finite and above 0 ms; remove the networks that are not")
+        if not (
+            np.isfinite(sums).all() and np.isfinite(times).all() and (sums > 0).all() and (times > 0).all()
+        ):
+            raise PoorCalibration(
+                "sums and measured latencies must be finite and above 0 ms; remove the networks that are not"
+            )
         fits = [_Fit.of(model, sums, times, sizes) for model in _models(sizes)]
         usable = [f for f in fits if f.usable]
         if not usable:
             raise PoorCalibration(
-                "latency does not grow with the table's sum; this table is not of this device, or of another context"
+                "latency does not grow with the table's sum; this table is not of this device, or of "
+                "another context"
             )
         best = _simplest_good(usable)
         if len(sums) > 2 and best.robust_error > max_error:
             raise PoorCalibration(
-                f"predictions are {best.robust_error:.0%} off on {len(sums)} whole networks held out, more than {max_error:.0%}: "
-                "the table is of another context or older than the networks, or the device's latency is not additive. "
+                f"predictions are {best.robust_error:.0%} off on {len(sums)} whole networks held out, more "
+                f"than {max_error:.0%}: "
+                "the table is of another context or older than the networks, or the device's latency is "
+                "not additive. "
                 "`bespoke profile` measures what is doubtful again; searches measure before they deliver."
             )
-        # Resolutions of which too few networks were measured: the best model's line for the rest, else the best single line.
+        # Resolutions of which too few networks were measured: the best model's line for the rest, else the
+        # best single line.
         single = [f for f in usable if not f.per_resolution]
         shared = best if best.covers_rest or not single else _simplest_good(single)
         errors = np.abs(1 / best.ratios - 1) if len(sums) > 1 else None
@@ -108,7 +130,9 @@ class Calibration:
         """(intercept in ms, slope) at that resolution in pixels."""
         return self.lines.get(int(resolution), (self.intercept_ms, self.slope))
 
-    def predict(self, sums: Sequence[float] | Array, resolutions: Sequence[int] | npt.NDArray[np.int64]) -> Array:
+    def predict(
+        self, sums: Sequence[float] | Array, resolutions: Sequence[int] | npt.NDArray[np.int64]
+    ) -> Array:
         """Predicted ms of networks from the sums of their rows and their resolutions in pixels."""
         lines = np.array([self.line(int(r)) for r in resolutions], dtype=np.float64).reshape(-1, 2)
         predicted: Array = lines[:, 0] + lines[:, 1] * np.asarray(sums, dtype=np.float64)
@@ -126,12 +150,15 @@ class Calibration:
         return replace(self, sessions=Sessions.of(logs, labels, assumed))
 
     def margin(self, confidence: float) -> float:
-        """What a prediction is multiplied by, so that this share of networks stays below. Raises TooFewNetworks."""
+        """What a prediction is multiplied by, so that this share of networks stays below. Raises
+        TooFewNetworks."""
         missing = self.missing_networks(confidence)
         if missing:
             raise TooFewNetworks(
-                f"an upper bound of {confidence:.0%} needs {self._networks_needed(confidence)} measured whole networks, "
-                f"{missing} more than there are; measure them (`bespoke profile`) or ask for less confidence.",
+                f"an upper bound of {confidence:.0%} needs {self._networks_needed(confidence)} measured "
+                "whole networks, "
+                f"{missing} more than there are; measure them (`bespoke profile`) or ask for less "
+                "confidence.",
                 missing,
             )
         logs = np.log(self.ratios)
@@ -139,7 +166,8 @@ class Calibration:
         return math.exp(math.hypot(max(0.0, within), self.sessions.reach(confidence)))
 
     def apply(self, dense: DenseTable, resolutions: Sequence[int]) -> DenseTable:
-        """The dense table of predicted ms; `resolutions` in pixels are those of the dense table's space, in order."""
+        """The dense table of predicted ms; `resolutions` in pixels are those of the dense table's space, in
+        order."""
         lines = [self.line(r) for r in resolutions]
         if len(lines) != dense.chain.resolutions:
             raise ValueError("name every resolution of the dense table")
@@ -216,7 +244,9 @@ class _Model:
             names.append(None)
         found = {}
         for index, name in enumerate(names):
-            intercept = weights[count + index] if self.own_intercept else weights[-1] if self.intercept else 0.0
+            intercept = (
+                weights[count + index] if self.own_intercept else weights[-1] if self.intercept else 0.0
+            )
             found[name] = (float(intercept), float(weights[index]))
         return found
 
@@ -250,11 +280,21 @@ class _Fit:
         design = model.design(sums, sizes)
         folds = min(len(sums), MAX_FOLDS)
         left_out = np.arange(len(sums)) % folds == np.arange(folds)[:, None]  # (folds, networks)
-        masks = np.vstack([np.ones(len(sums), dtype=bool), ~left_out]) if folds > 1 else np.ones((1, 1), dtype=bool)
+        masks = (
+            np.vstack([np.ones(len(sums), dtype=bool), ~left_out])
+            if folds > 1
+            else np.ones((1, 1), dtype=bool)
+        )
         weights = _robust(design, times, sums, masks)
-        held_out = np.einsum("nf,nf->n", design, weights[1 + np.arange(len(sums)) % folds]) if folds > 1 else design @ weights[0]
+        held_out = (
+            np.einsum("nf,nf->n", design, weights[1 + np.arange(len(sums)) % folds])
+            if folds > 1
+            else design @ weights[0]
+        )
         lines = model.lines(weights[0])
-        usable = bool(all(slope > 0 and intercept + slope * sums.min() / 2 > 0 for intercept, slope in lines.values()))
+        usable = bool(
+            all(slope > 0 and intercept + slope * sums.min() / 2 > 0 for intercept, slope in lines.values())
+        )
         usable = usable and bool((held_out > 0).all())
         ratios = times / held_out if usable else np.ones(len(sums))
         errors = np.sort(np.abs(1 / ratios - 1))
@@ -282,8 +322,8 @@ def _simplest_good(fits: Sequence[_Fit]) -> _Fit:
 def _robust(design: Array, times: Array, sums: Array, masks: npt.NDArray[np.bool_]) -> Array:
     """Robust least squares on relative residuals, one row of coefficients per mask; shape (masks, columns).
 
-    Residuals are divided by the predicted scale, not by the measured time: a measurement that is wrongly near 0 would
-    otherwise weigh more than all others.
+    Residuals are divided by the predicted scale, not by the measured time: a measurement that is wrongly near
+    0 would otherwise weigh more than all others.
     """
     scale = np.median(times / sums) * sums
     rows, target = design / scale[:, None], times / scale

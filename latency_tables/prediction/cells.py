@@ -1,4 +1,5 @@
-"""Between dense tables and plain vectors: which cells a network uses, which cells belong together, and back."""
+"""Between dense tables and plain vectors: which cells a network uses, which cells belong together, and
+back."""
 
 from __future__ import annotations
 
@@ -16,13 +17,16 @@ def cell_count(chain: Chain) -> int:
     """Number of cells of a dense table of this chain."""
     total, ins = chain.resolutions, 1
     for shape in chain.stages:
-        total += chain.resolutions * (ins * shape.widths * shape.blocks * max(shape.choices) + len(shape.depths))
+        total += chain.resolutions * (
+            ins * shape.widths * shape.blocks * max(shape.choices) + len(shape.depths)
+        )
         ins = shape.widths
     return total
 
 
 def cell_index(chain: Chain, genes: Genes) -> Genes:
-    """Which cells of a dense table each network adds up, shape of `genes`; cell 0 is a zero, the constant follows.
+    """Which cells of a dense table each network adds up, shape of `genes`; cell 0 is a zero, the constant
+    follows.
 
     Cells are numbered in the order constant, then every stage's blocks and depth, flattened.
     """
@@ -63,8 +67,11 @@ def cell_vector(table: DenseTable) -> Array:
     return np.where(np.isfinite(vector), vector, 0.0)
 
 
-def dense_from_cells(chain: Chain, cells: Array, offset: float = 0.0, like: DenseTable | None = None) -> DenseTable:
-    """The dense table of these cells; `offset` is added to every network. Cells that are infinite in `like` stay so."""
+def dense_from_cells(
+    chain: Chain, cells: Array, offset: float = 0.0, like: DenseTable | None = None
+) -> DenseTable:
+    """The dense table of these cells; `offset` is added to every network. Cells that are infinite in `like`
+    stay so."""
     constant, at = cells[: chain.resolutions] + offset, chain.resolutions
     blocks, depths, ins = [], [], 1
     for number, shape in enumerate(chain.stages):
@@ -81,8 +88,13 @@ def dense_from_cells(chain: Chain, cells: Array, offset: float = 0.0, like: Dens
 
 
 def cell_groups(chain: Chain) -> list[Labels]:
-    """Cells that tend to become dearer or cheaper together on another device: by choice, by stage, by resolution."""
-    choice, stage, resolution = [np.full(chain.resolutions, -1)], [np.full(chain.resolutions, -1)], [np.arange(chain.resolutions)]
+    """Cells that tend to become dearer or cheaper together on another device: by choice, by stage, by
+    resolution."""
+    choice, stage, resolution = (
+        [np.full(chain.resolutions, -1)],
+        [np.full(chain.resolutions, -1)],
+        [np.arange(chain.resolutions)],
+    )
     ins = 1
     for number, shape in enumerate(chain.stages):
         form = (chain.resolutions, ins, shape.widths, shape.blocks, max(shape.choices))

@@ -8,7 +8,8 @@ from latency_tables.dense import Array
 
 
 def nonnegative(gram: Array, moment: Array, sweeps: int = 200) -> Array:
-    """Minimise x'Gx / 2 - m'x over x >= 0 by an active-set method (Lawson and Hanson, 1974), on the normal equations.
+    """Minimise x'Gx / 2 - m'x over x >= 0 by an active-set method (Lawson and Hanson, 1974), on the normal
+    equations.
 
     gram: (n, n), positive definite; moment: (n,). Returns x of shape (n,).
     """

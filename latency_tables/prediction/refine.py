@@ -1,9 +1,11 @@
-"""A profiled table corrected by the device's own whole networks, where that predicts better than T = a + b * sum.
+"""A profiled table corrected by the device's own whole networks, where that predicts better than T = a + b *
+sum.
 
-Blocks timed alone are off by kind: one stage profits more from the cache than another, one kernel size from fewer copies.
-The table itself is the prior (one known device: this one), the whole networks are the probes, and
-`latency_tables.prediction.transfer` gives the posterior table. On ofa-mbv3 at 160 px with 20 networks the mean held-out error falls from 2.0 % to 1.4 %, the
-share within 5 % rises from 93 % to over 99 %. The plain line stays where the correction does not win on held-out networks.
+Blocks timed alone are off by kind: one stage profits more from the cache than another, one kernel size from
+fewer copies. The table itself is the prior (one known device: this one), the whole networks are the probes,
+and `latency_tables.prediction.transfer` gives the posterior table. On ofa-mbv3 at 160 px with 20 networks the
+mean held-out error falls from 2.0 % to 1.4 %, the share within 5 % rises from 93 % to over 99 %. The plain
+line stays where the correction does not win on held-out networks.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ def refine(
     resolutions: Sequence[int],
     measured_ms: Sequence[float] | Array,
 ) -> Refined:
-    """Calibrate a table to whole networks by a line or by corrected rows, whichever predicts held-out ones better.
+    """Calibrate a table to whole networks by a line or by corrected rows, whichever predicts held-out ones
+    better.
 
     networks: operators of each measured network; resolutions: of each in pixels; measured_ms: of each.
     Raises PoorCalibration where neither explains them, MissingLatency for operators the table lacks.
@@ -57,7 +60,9 @@ def refine(
     except PoorCalibration as error:
         refusal = error
     corrected = _corrected(table, networks, times) if len(networks) >= LEAST_NETWORKS else None
-    if corrected is not None and (line is None or _typical(corrected.calibration) < _CLEARLY * _typical(line)):
+    if corrected is not None and (
+        line is None or _typical(corrected.calibration) < _CLEARLY * _typical(line)
+    ):
         return corrected
     if line is None:
         raise refusal
@@ -76,7 +81,9 @@ def _corrected(table: LatencyTable, networks: Sequence[Sequence[Operator]], time
     own = np.array([table.rows[op].latency_ms for op in operators])
     uses = _uses(operators, networks)
     fit = transfer(Prior.of(own[:, None], uses, operator_groups(operators)), uses, times)
-    calibration = replace(fit.calibration(), transferred=False)  # measured rows: random networks, so the conformal bound
+    calibration = replace(
+        fit.calibration(), transferred=False
+    )  # measured rows: random networks, so the conformal bound
     if _typical(calibration) > MAX_ERROR:
         return None
     cells = np.maximum(fit.cells_ms, _LEAST_SHARE * own)
@@ -96,7 +103,8 @@ def _uses(operators: Sequence[Operator], networks: Sequence[Sequence[Operator]])
 
 
 def operator_groups(operators: Sequence[Operator]) -> list[Labels]:
-    """Operators that are dearer or cheaper together: of one kernel, one expansion, one size, one activation."""
+    """Operators that are dearer or cheaper together: of one kernel, one expansion, one size, one
+    activation."""
     keys: list[list[object]] = [
         [(op.family, op.kernel) for op in operators],
         [(op.family, round(op.mid_channels / op.in_channels, 1)) for op in operators],

@@ -1,11 +1,14 @@
-"""A table for a new device from 10 to 50 whole networks, given the tables of known devices. Closed form, no training.
+"""A table for a new device from 10 to 50 whole networks, given the tables of known devices. Closed form, no
+training.
 
-A latency is x . w: x says which cells of the additive table a network uses, w are the cells' latencies. The known
-devices give a Gaussian prior over w: their mean, how they differ from it, and how whole groups of cells (the same
-choice, the same stage) become dearer or cheaper together. The posterior given the measured networks is again an
-additive table. How much each part of the prior counts is averaged over a small grid by marginal likelihood (empirical
-Bayes). Which networks to measure is chosen by greedy reduction of the posterior
-variance. Unlike HELP (Lee et al., NeurIPS 2021) nothing is meta-trained, and the exact search runs on the result.
+A latency is x . w: x says which cells of the additive table a network uses, w are the cells' latencies. The
+known
+devices give a Gaussian prior over w: their mean, how they differ from it, and how whole groups of cells (the
+same choice, the same stage) become dearer or cheaper together. The posterior given the measured networks is
+again an additive table. How much each part of the prior counts is averaged over a small grid by marginal
+likelihood (empirical Bayes). Which networks to measure is chosen by greedy reduction of the posterior
+variance. Unlike HELP (Lee et al., NeurIPS 2021) nothing is meta-trained, and the exact search runs on the
+result.
 """
 
 from __future__ import annotations
@@ -41,8 +44,8 @@ class Prior:
     """What known devices say about any device's table, in units of its mean latency.
 
     centre: (cells,) mean use of each cell by the networks that `scale` and the tables refer to.
-    mean: (cells,) average table; factors: (cells, r) each, ways in which tables differ: by device, by group of cells,
-    by cell (that one is diagonal, (cells,)).
+    mean: (cells,) average table; factors: (cells, r) each, ways in which tables differ: by device, by group
+    of cells, by cell (that one is diagonal, (cells,)).
     """
 
     centre: Array
@@ -55,30 +58,38 @@ class Prior:
     def of(cls, tables: Array, uses: Array, groups: Sequence[Labels] = ()) -> Prior:
         """From tables of known devices (cells, devices) in ms and networks' use of cells (networks, cells).
 
-        groups: for each way of grouping, a label for each cell. Raises PoorCalibration without a usable device.
+        groups: for each way of grouping, a label for each cell. Raises PoorCalibration without a usable
+        device.
         """
         centre = uses.mean(axis=0)
         scale = centre @ tables
         if tables.shape[1] == 0 or not (np.isfinite(scale).all() and (scale > 0).all()):
-            raise PoorCalibration("no known device has a table for this space; profile this device by blocks (`bespoke profile`)")
+            raise PoorCalibration(
+                "no known device has a table for this space; profile this device by blocks (`bespoke "
+                "profile`)"
+            )
         relative = tables / scale
         mean = relative.mean(axis=1)
         parts = [np.where(labels[:, None] == np.unique(labels), mean[:, None], 0.0) for labels in groups]
         spread = (relative - mean[:, None]) / math.sqrt(relative.shape[1])
-        return cls(centre, mean, spread, np.hstack(parts) if parts else np.zeros((len(mean), 0)), np.abs(mean))
+        return cls(
+            centre, mean, spread, np.hstack(parts) if parts else np.zeros((len(mean), 0)), np.abs(mean)
+        )
 
     def projected(self, uses: Array) -> tuple[Array, list[Array]]:
-        """Prior mean of these networks (networks,), in units of the mean latency, and their coordinates in each factor."""
+        """Prior mean of these networks (networks,), in units of the mean latency, and their coordinates in
+        each factor."""
         off = uses - self.centre
         mean = off @ self.mean
         return 1 + mean, [off @ self.devices, off @ self.groups, off * self.cells, mean[:, None]]
 
 
 def choose_networks(prior: Prior, candidates: Array, networks: int, first: Sequence[int] = ()) -> list[int]:
-    """Which of the candidates (candidates, cells) to measure: greedy reduction of the summed posterior variance.
+    """Which of the candidates (candidates, cells) to measure: greedy reduction of the summed posterior
+    variance.
 
-    first: indices measured already. Returns `networks` new indices. On NAS-Bench-201 ten such networks are worth about
-    twenty random ones (docs/devices.md).
+    first: indices measured already. Returns `networks` new indices. On NAS-Bench-201 ten such networks are
+    worth about twenty random ones (docs/devices.md).
     """
     _, parts = prior.projected(candidates)
     devices, groups, cells, noise = _DESIGN
@@ -102,8 +113,10 @@ def choose_networks(prior: Prior, candidates: Array, networks: int, first: Seque
 class Transferred:
     """The table of a new device: additive cells and what is known about its error.
 
-    cells_ms: (cells,); offset_ms: what every network costs beyond its cells. ratios: held-out measured / predicted, in
-    the order of the networks. error: mean |predicted / measured - 1| held out. baseline: the same of the plain mean.
+    cells_ms: (cells,); offset_ms: what every network costs beyond its cells. ratios: held-out measured /
+    predicted, in
+    the order of the networks. error: mean |predicted / measured - 1| held out. baseline: the same of the
+    plain mean.
     cell_spread: (cells,) posterior standard deviation of each cell, relative to the mean latency.
     """
 
@@ -121,15 +134,18 @@ class Transferred:
 
     @property
     def helps(self) -> bool:
-        """Whether the known devices explain the new one: clearly better than predicting the mean, and not wildly off."""
+        """Whether the known devices explain the new one: clearly better than predicting the mean, and not
+        wildly off."""
         return self.error <= MAX_ERROR and (self.error <= 0.6 * self.baseline or self.error <= 0.03)
 
     def require_help(self) -> None:
         """Raises PoorCalibration where the known devices do not help."""
         if not self.helps:
             raise PoorCalibration(
-                f"the known devices do not explain this one: {self.error:.0%} off on held-out networks, {self.baseline:.0%} "
-                "by the plain mean. It is of another family; profile it by blocks (`bespoke profile` or `bespoke agent`)."
+                f"the known devices do not explain this one: {self.error:.0%} off on held-out networks, "
+                f"{self.baseline:.0%} "
+                "by the plain mean. It is of another family; profile it by blocks (`bespoke profile` or "
+                "`bespoke agent`)."
             )
 
     def predict(self, uses: Array) -> Array:
@@ -138,11 +154,13 @@ class Transferred:
         return predicted
 
     def margin(self, confidence: float) -> float:
-        """What predictions are multiplied by for a one-sided bound, from the held-out ratios. Raises TooFewNetworks."""
+        """What predictions are multiplied by for a one-sided bound, from the held-out ratios. Raises
+        TooFewNetworks."""
         return self.calibration().margin(confidence)
 
     def calibration(self) -> Calibration:
-        """The identity with this fit's held-out error, so that bounds are asked for in the same way as of a profiled table."""
+        """The identity with this fit's held-out error, so that bounds are asked for in the same way as of a
+        profiled table."""
         errors = np.abs(1 / self.ratios - 1)
         return Calibration(
             networks=self.networks,
@@ -156,13 +174,15 @@ class Transferred:
 def transfer(prior: Prior, uses: Array, measured_ms: Array) -> Transferred:
     """The posterior table given measured networks: use of cells (networks, cells) and latencies in ms.
 
-    Raises TooFewNetworks below five networks, PoorCalibration for latencies that are none. Ask `helps` of the result.
+    Raises TooFewNetworks below five networks, PoorCalibration for latencies that are none. Ask `helps` of the
+    result.
     """
     times = np.asarray(measured_ms, dtype=np.float64)
     if len(times) < LEAST_TRANSFERRED:
         missing = LEAST_TRANSFERRED - len(times)
         raise TooFewNetworks(
-            f"a transfer needs at least {LEAST_TRANSFERRED} measured networks, {missing} more than there are", missing
+            f"a transfer needs at least {LEAST_TRANSFERRED} measured networks, {missing} more than there are",
+            missing,
         )
     if not (np.isfinite(times).all() and (times > 0).all()):
         raise PoorCalibration("latencies must be finite and above 0 ms")
@@ -175,7 +195,9 @@ def transfer(prior: Prior, uses: Array, measured_ms: Array) -> Transferred:
     for _ in range(3):
         posterior = _Posterior.of(kernels, expected**2 * odd, target)
         surprise = np.abs(posterior.held_out) / posterior.held_out_spread
-        odd = np.where(surprise > _ANNOUNCED_ODD, odd * (surprise / 2) ** 2, odd)  # a wild measurement counts less
+        odd = np.where(
+            surprise > _ANNOUNCED_ODD, odd * (surprise / 2) ** 2, odd
+        )  # a wild measurement counts less
         if not (surprise > _ANNOUNCED_ODD).any():
             break
     cells, offset = _cells(prior, parts, posterior)
@@ -197,8 +219,10 @@ def transfer(prior: Prior, uses: Array, measured_ms: Array) -> Transferred:
 class _Posterior:
     """Averages over the grid of how much each part of the prior counts.
 
-    dual: (parts, networks) weights in the kernel expansion, times the part's weight; constant: of the free intercept.
-    held_out: measured - predicted without that network; held_out_spread: its standard deviation. weights: of the parts.
+    dual: (parts, networks) weights in the kernel expansion, times the part's weight; constant: of the free
+    intercept.
+    held_out: measured - predicted without that network; held_out_spread: its standard deviation. weights: of
+    the parts.
     """
 
     dual: Array
@@ -213,7 +237,9 @@ class _Posterior:
         grid = np.array(list(product(_DEVICES, _GROUPS, _CELLS, [_SCALE], _NOISE)))
         weights, level = grid[:, :-1], grid[:, -1]
         networks = len(target)
-        covariance = np.einsum("gc,cij->gij", weights, kernels) + 1.0  # a free intercept: variance 1 in units of the mean
+        covariance = (
+            np.einsum("gc,cij->gij", weights, kernels) + 1.0
+        )  # a free intercept: variance 1 in units of the mean
         covariance[:, np.arange(networks), np.arange(networks)] += level[:, None] * noise
         inverse = np.linalg.inv(covariance)
         dual = inverse @ target
@@ -237,7 +263,12 @@ class _Posterior:
 def _cells(prior: Prior, parts: Sequence[Array], posterior: _Posterior) -> tuple[Array, float]:
     """Posterior table in units of the mean latency, and its offset."""
     devices, groups, cells, scale = (part.T @ dual for part, dual in zip(parts, posterior.dual, strict=True))
-    table = prior.mean * (1 + float(scale[0])) + prior.devices @ devices + prior.groups @ groups + prior.cells * cells
+    table = (
+        prior.mean * (1 + float(scale[0]))
+        + prior.devices @ devices
+        + prior.groups @ groups
+        + prior.cells * cells
+    )
     return table, float(1 + posterior.constant - prior.centre @ table)
 
 

@@ -24,7 +24,11 @@ from service.cli.search import search
 from service.cli.serve import serve
 
 app = typer.Typer(
-    name="bespoke", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=True
+    name="bespoke",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=True,
 )
 
 _INTERRUPTED = 130
@@ -40,18 +44,23 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     url: Annotated[str | None, typer.Option(envvar="BESPOKE_URL", help="Address of the service.")] = None,
-    key: Annotated[str | None, typer.Option(envvar="BESPOKE_KEY", help="Key to ask it with.", show_envvar=True)] = None,
-    data_dir: Annotated[Path, typer.Option(envvar="BESPOKE_DATA_DIR", help="Data folder of a service on this machine.")] = Path(
-        "bespoke-data"
-    ),
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    key: Annotated[
+        str | None, typer.Option(envvar="BESPOKE_KEY", help="Key to ask it with.", show_envvar=True)
+    ] = None,
+    data_dir: Annotated[
+        Path, typer.Option(envvar="BESPOKE_DATA_DIR", help="Data folder of a service on this machine.")
+    ] = Path("bespoke-data"),
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Neural networks made to measure: name a device and a latency budget, get an ONNX network that keeps it.
 
     On one machine no address and no key are needed: they are read from the data folder of `bespoke serve`.
 
-    First steps: [cyan]bespoke demo[/] does everything once, in a folder. Then [cyan]bespoke serve[/] and, in another
-    terminal, [cyan]bespoke profile[/] and [cyan]bespoke search --device this-machine --budget-ms 0.5 -o model.onnx[/].
+    First steps: [cyan]bespoke demo[/] does everything once, in a folder. Then [cyan]bespoke serve[/] and, in
+    another terminal, [cyan]bespoke profile[/] and [cyan]bespoke search --device this-machine --budget-ms 0.5
+    -o model.onnx[/].
     """
     choose(Connection(url, key, data_dir))
 
@@ -86,7 +95,8 @@ def agent(context: typer.Context) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; the exit status: 0 done, 1 an error that was explained, 2 wrong usage, 130 interrupted."""
+    """Run one command; the exit status: 0 done, 1 an error that was explained, 2 wrong usage, 130
+    interrupted."""
     try:
         app(list(arguments), prog_name="bespoke")
     except SystemExit as end:  # typer's own way to end: it has shown wrong usage already
@@ -105,8 +115,12 @@ def run(arguments: Sequence[str]) -> int:
             errors.print(f"[bold red]error[/]: {posix.sentence(error.name)}")
             return 1
         errors.print(
-            f"[bold red]error[/]: this command needs {error.name}; install it with `pip install 'bespoke-nas\\[worker]'`"
+            f"[bold red]error[/]: this command needs {error.name}; install it with `pip install "
+            "'bespoke-nas\\[worker]'`"
         )
     except OSError as error:
-        errors.print(f"[bold red]error[/]: {escape(f'{error.filename}: {error.strerror}' if error.filename else str(error))}")
+        errors.print(
+            "[bold red]error[/]: "
+            f"{escape(f'{error.filename}: {error.strerror}' if error.filename else str(error))}"
+        )
     return 1

@@ -15,11 +15,15 @@ from service.cli.screen import as_json, grid, say
 if TYPE_CHECKING:
     from supernets.data.report import Report
 
-app = typer.Typer(no_args_is_help=True, help="Look at data sets: those of the service, and a folder or file to be.")
+app = typer.Typer(
+    no_args_is_help=True, help="Look at data sets: those of the service, and a folder or file to be."
+)
 
 
 @app.command("list")
-def list_datasets(json_out: Annotated[bool, typer.Option("--json", help="Print the data sets as JSON.")] = False) -> None:
+def list_datasets(
+    json_out: Annotated[bool, typer.Option("--json", help="Print the data sets as JSON.")] = False,
+) -> None:
     """Data sets that can be trained on, and what was under their names before.
 
     Examples:
@@ -50,7 +54,8 @@ def check(
     path: Annotated[Path, typer.Argument(help="Folder or file, as BESPOKE_DATASETS would name it.")],
     json_out: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Look through a folder or file before it is registered: classes, splits, what is left out, what is odd, what is refused.
+    """Look through a folder or file before it is registered: classes, splits, what is left out, what is odd,
+    what is refused.
 
     Nothing is written and no service is needed. Exit status 1 if the set would be refused.
 
@@ -77,7 +82,10 @@ def _show(report: Report) -> None:
     if report.splits:
         splits = ", ".join(f"{count} {split}" for split, count in report.splits.items())
         say(f"[bold]{escape(report.form or '')}[/], {len(report.classes)} classes: {splits}")
-        rows = [(escape(title), *(report.per_class[split][title] for split in report.splits)) for title in report.classes]
+        rows = [
+            (escape(title), *(report.per_class[split][title] for split in report.splits))
+            for title in report.classes
+        ]
         grid("", ("class", *(f">{split}" for split in report.splits)), rows)
     for side, (low, middle, high) in report.sizes.items():
         say(f"  {side:<7} {low} to {high} pixels, median {middle}")

@@ -50,14 +50,19 @@ class Shown:
 
 
 def demo(
-    data_dir: Annotated[Path, typer.Option(help="Folder for everything; kept, so that a second run is quick.")] = Path("demo"),
-    recipe: Annotated[str, typer.Option(help="Training recipe; standard takes three times as long.")] = "quick",
+    data_dir: Annotated[
+        Path, typer.Option(help="Folder for everything; kept, so that a second run is quick.")
+    ] = Path("demo"),
+    recipe: Annotated[
+        str, typer.Option(help="Training recipe; standard takes three times as long.")
+    ] = "quick",
 ) -> None:
-    """Show everything once: profile this machine, train a supernet on handwritten digits, deliver three networks.
+    """Show everything once: profile this machine, train a supernet on handwritten digits, deliver three
+    networks.
 
-    Starts the service on a free port with its data in a folder, measures this machine with the real agent, searches a
-    tight, a middle and a loose latency budget, runs the ONNX files on digits they have never seen and stops the service.
-    Exit status 0 only if every network, measured on this machine, keeps its budget.
+    Starts the service on a free port with its data in a folder, measures this machine with the real agent,
+    searches a tight, a middle and a loose latency budget, runs the ONNX files on digits they have never seen
+    and stops the service. Exit status 0 only if every network, measured on this machine, keeps its budget.
 
     Example: [cyan]bespoke demo[/]  about ten minutes on two cores; a minute the second time
     """
@@ -73,8 +78,13 @@ def demo(
     for item in shown:
         say(f"{item.label:6}  {item.file}")
     say(f"picture {picture}")
-    errors.print(f"[dim]{time.monotonic() - started:.0f} s in all. Look around: `bespoke serve --data-dir {data_dir}`, then[/]")
-    errors.print(f"[dim]`bespoke --data-dir {data_dir} open`: its pages, with this front under the cursor.[/]")
+    errors.print(
+        f"[dim]{time.monotonic() - started:.0f} s in all. Look around: `bespoke serve --data-dir "
+        f"{data_dir}`, then[/]"
+    )
+    errors.print(
+        f"[dim]`bespoke --data-dir {data_dir} open`: its pages, with this front under the cursor.[/]"
+    )
     if complaint := what_failed(shown, failures):
         raise DemoFailed(complaint)
 
@@ -89,11 +99,16 @@ def what_failed(shown: Sequence[Shown], failures: Sequence[dict[str, Any]]) -> s
         problems.append("a network did not keep its budget when it was measured")
     if not problems:
         return ""
-    return f"{'; '.join(problems)}, in {_TRIES} searches, each of which knew what the ones before had measured"
+    return (
+        f"{'; '.join(problems)}, in {_TRIES} searches, each of which knew what the ones before had measured"
+    )
 
 
-def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Shown], list[dict[str, Any]], list[dict[str, Any]]]:
-    """What was delivered, the front's points, and the budgets that no network kept, as the job's result says them."""
+def _walk(
+    service: BespokeClient, data_dir: Path, recipe: str
+) -> tuple[list[Shown], list[dict[str, Any]], list[dict[str, Any]]]:
+    """What was delivered, the front's points, and the budgets that no network kept, as the job's result says
+    them."""
     _step(1, f"the service runs at {service.url}, logs in {data_dir / 'logs'}")
     ensure_device(service, THIS_MACHINE, Setup())
     with LocalAgent(service, THIS_MACHINE) as agent:
@@ -107,13 +122,18 @@ def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Sho
         _step(4, "searching " + ", ".join(f"{label} {budget:g} ms" for label, budget in budgets.items()))
         cards, failures = _searched(service, supernet, budgets)
     _step(5, "running the ONNX files on digits that no training has seen")
-    return [_run(service, data_dir, label, cards[label]) for label in budgets if label in cards], points, failures
+    return (
+        [_run(service, data_dir, label, cards[label]) for label in budgets if label in cards],
+        points,
+        failures,
+    )
 
 
 def _searched(
     service: BespokeClient, supernet: str, budgets: dict[str, float]
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """(label -> card, targets that have no network); what broke its budget is searched again, knowing what was measured."""
+    """(label -> card, targets that have no network); what broke its budget is searched again, knowing what
+    was measured."""
     cards: dict[str, dict[str, Any]] = {}
     failures: list[dict[str, Any]] = []
     for attempt in range(_TRIES):
@@ -121,7 +141,9 @@ def _searched(
         if not wanted:
             break
         if attempt:
-            errors.print(f"searching again for {', '.join(wanted)}: what was measured corrects the predictions now")
+            errors.print(
+                f"searching again for {', '.join(wanted)}: what was measured corrects the predictions now"
+            )
         targets = [{"device": THIS_MACHINE, "budget": {"latency_ms": ms}} for ms in wanted.values()]
         try:
             done = follow(service, service.search({"supernet": supernet, "targets": targets}), "search")
@@ -129,7 +151,9 @@ def _searched(
             failures = [{"error": {"detail": str(failed)}}]
             continue
         failures = done.result["failures"]
-        by_budget = {card["budget_ms"]: card for card in (service.model(m["id"]) for m in done.result["models"])}
+        by_budget = {
+            card["budget_ms"]: card for card in (service.model(m["id"]) for m in done.result["models"])
+        }
         cards |= {label: by_budget[ms] for label, ms in wanted.items() if ms in by_budget}
     return cards, failures
 
@@ -202,7 +226,8 @@ def _print(shown: Sequence[Shown]) -> None:
             )
         )
     columns = (
-        "budget", ">ms", ">predicted ms", ">upper ms", ">measured ms", "budget", ">predicted acc.", ">measured acc.", ">size KiB",
+        "budget", ">ms", ">predicted ms", ">upper ms", ">measured ms", "budget",
+        ">predicted acc.", ">measured acc.", ">size KiB",
     )  # fmt: skip
     grid("networks from one supernet, on this machine", columns, rows)
 

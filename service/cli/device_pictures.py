@@ -26,7 +26,11 @@ def load_table(service: BespokeClient, device: str) -> LatencyTable:
 
 
 def draw_device(
-    file: Path, name: str, tables: Mapping[str, LatencyTable], networks: Sequence[Mapping[str, Any]], space_name: str
+    file: Path,
+    name: str,
+    tables: Mapping[str, LatencyTable],
+    networks: Sequence[Mapping[str, Any]],
+    space_name: str,
 ) -> None:
     """One panel for the networks, one for the table, one for a second device where there is one."""
     space = space_named(space_name)
@@ -36,12 +40,18 @@ def draw_device(
     _heat_map(axes[1], tables[name], space)
     for ax, other in zip(axes[2:], others, strict=True):
         _side_by_side(ax, name, tables[name], other, tables[other])
-    figure.suptitle(f"{name}: {', '.join(str(v) for v in tables[name].context.as_dict().values())}", color=INK, x=0.01, ha="left")
+    figure.suptitle(
+        f"{name}: {', '.join(str(v) for v in tables[name].context.as_dict().values())}",
+        color=INK,
+        x=0.01,
+        ha="left",
+    )
     save(figure, file)
 
 
 def _networks(ax: Axes, networks: Sequence[Mapping[str, Any]]) -> None:
-    """Measured over predicted latency of whole networks, with the line on which both are equal and the 10 % band."""
+    """Measured over predicted latency of whole networks, with the line on which both are equal and the 10 %
+    band."""
     ax.set_title("whole networks", loc="left", fontsize=10)
     ax.set_xlabel("predicted (ms)")
     ax.set_ylabel("measured (ms)")
@@ -49,7 +59,9 @@ def _networks(ax: Axes, networks: Sequence[Mapping[str, Any]]) -> None:
     if not known:
         ax.text(0.5, 0.5, "none measured yet", transform=ax.transAxes, ha="center", color=GREY)
         return
-    ends = np.array([min(n["predicted_ms"] for n in known) * 0.9, max(n["predicted_ms"] for n in known) * 1.1])
+    ends = np.array(
+        [min(n["predicted_ms"] for n in known) * 0.9, max(n["predicted_ms"] for n in known) * 1.1]
+    )
     ax.fill_between(ends, ends * 0.9, ends * 1.1, color=GREY, alpha=0.15, label="within 10 %")
     ax.plot(ends, ends, color=GREY, linewidth=1)
     for source, colour in (("agent", BLUE), ("probe", "#4fb286"), ("verify", ORANGE)):
@@ -58,7 +70,11 @@ def _networks(ax: Axes, networks: Sequence[Mapping[str, Any]]) -> None:
             points = [n["predicted_ms"] for n in chosen], [n["measured_ms"] for n in chosen]
             ax.plot(*points, "o", color=colour, markersize=5, alpha=0.8, label=_SOURCES[source])
     errors = [abs(n["measured_ms"] / n["predicted_ms"] - 1) for n in known]
-    ax.set_title(f"{len(known)} whole networks, mean difference {100 * float(np.mean(errors)):.1f} %", loc="left", fontsize=10)
+    ax.set_title(
+        f"{len(known)} whole networks, mean difference {100 * float(np.mean(errors)):.1f} %",
+        loc="left",
+        fontsize=10,
+    )
     ax.legend(frameon=False, loc="upper left")
 
 
@@ -66,12 +82,15 @@ _SOURCES = {"agent": "for calibration", "probe": "posted", "verify": "delivered"
 
 
 def _heat_map(ax: Axes, table: LatencyTable, space: Space) -> None:
-    """Median of every mbconv: one row for each block shape and resolution, one column for kernel x channels in the middle."""
+    """Median of every mbconv: one row for each block shape and resolution, one column for kernel x channels
+    in the middle."""
     cells: dict[tuple[int, int, int, int], dict[tuple[int, float], float]] = {}
     for op, measured in table.rows.items():
         if op.family == "mbconv":
             row = (op.in_height, op.in_channels, op.out_channels, op.stride)
-            cells.setdefault(row, {})[op.kernel, round(op.mid_channels / op.in_channels, 1)] = measured.latency_ms
+            cells.setdefault(row, {})[op.kernel, round(op.mid_channels / op.in_channels, 1)] = (
+                measured.latency_ms
+            )
     ax.grid(visible=False)
     if not cells:
         ax.text(0.5, 0.5, f"no blocks of {space.name}", transform=ax.transAxes, ha="center", color=GREY)
@@ -80,7 +99,9 @@ def _heat_map(ax: Axes, table: LatencyTable, space: Space) -> None:
     columns = sorted({column for row in cells.values() for column in row})
     values = np.array([[cells[row].get(column, np.nan) for column in columns] for row in rows])
     image = ax.imshow(1000 * values, cmap="viridis", aspect="auto")
-    ax.set_xticks(range(len(columns)), [f"{k}x{k} e{e:g}" for k, e in columns], rotation=60, ha="right", fontsize=7)
+    ax.set_xticks(
+        range(len(columns)), [f"{k}x{k} e{e:g}" for k, e in columns], rotation=60, ha="right", fontsize=7
+    )
     ax.set_yticks(range(len(rows)), [f"{h} px {c}→{o} /{s}" for h, c, o, s in rows], fontsize=7)
     ax.set_title("blocks by kernel and expand ratio (µs)", loc="left", fontsize=10)
     ax.figure.colorbar(image, ax=ax, shrink=0.8)
@@ -99,4 +120,6 @@ def _side_by_side(ax: Axes, name: str, table: LatencyTable, other: str, other_ta
     ends = np.array([first.min(), first.max()])
     ax.plot(ends, ratio * ends, color=GREY, linewidth=1)
     ax.plot(first, second, "o", color=BLUE, markersize=4, alpha=0.6)
-    ax.set_title(f"{len(shared)} operators, {other} takes {ratio:.2f} x as long (median)", loc="left", fontsize=10)
+    ax.set_title(
+        f"{len(shared)} operators, {other} takes {ratio:.2f} x as long (median)", loc="left", fontsize=10
+    )

@@ -38,7 +38,14 @@ def list_devices(json_out: JsonOut = False) -> None:
         as_json(devices)
         return
     rows = [
-        (d["name"], escape(_runtime(d)), len(d["tables"]), percent(d["prediction_error"]), _agent(d), escape(d["description"]))
+        (
+            d["name"],
+            escape(_runtime(d)),
+            len(d["tables"]),
+            percent(d["prediction_error"]),
+            _agent(d),
+            escape(d["description"]),
+        )
         for d in devices
     ]
     grid(
@@ -68,13 +75,27 @@ def show(name: Name, json_out: JsonOut = False) -> None:
         say(f"  networks  {escape(line)}")
     agent = device["agent"]
     if agent is not None:
-        say(f"  agent     {_agent(device)}, heard of {age(agent['seen_at'])}, {agent['open_tasks']} task(s) open")
+        say(
+            f"  agent     {_agent(device)}, heard of {age(agent['seen_at'])}, {agent['open_tasks']} "
+            "task(s) open"
+        )
     repeated = device["replication"]
     if repeated is not None:
         verdict = "reproducible" if repeated["reproducible"] else "[red]not reproducible[/]"
-        say(f"  repeated  newest two tables differ by {percent(repeated['median_difference'])} (median), {verdict}")
+        say(
+            f"  repeated  newest two tables differ by {percent(repeated['median_difference'])} (median), "
+            f"{verdict}"
+        )
     rows = [
-        (t["id"], t["version"], f"{t['rows']:,}", t["source"], _table_state(t), t["created_by"], age(t["created_at"]))
+        (
+            t["id"],
+            t["version"],
+            f"{t['rows']:,}",
+            t["source"],
+            _table_state(t),
+            t["created_by"],
+            age(t["created_at"]),
+        )
         for t in device["tables"]
     ]
     grid("", ("table", ">version", ">rows", "source", "state", "by", "when"), rows, "  no table yet")
@@ -87,10 +108,17 @@ def show(name: Name, json_out: JsonOut = False) -> None:
 def add(
     name: Name,
     context: Annotated[
-        Path | None, typer.Option(help="JSON file of the context; left out: that of this machine.", exists=True, dir_okay=False)
+        Path | None,
+        typer.Option(
+            help="JSON file of the context; left out: that of this machine.", exists=True, dir_okay=False
+        ),
     ] = None,
-    runtime: Annotated[str | None, typer.Option(help="Runtime: onnxruntime or openvino; any other one by tables alone.")] = None,
-    runtime_version: Annotated[str | None, typer.Option(help="Version of the runtime; left out: the one here.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="Runtime: onnxruntime or openvino; any other one by tables alone.")
+    ] = None,
+    runtime_version: Annotated[
+        str | None, typer.Option(help="Version of the runtime; left out: the one here.")
+    ] = None,
     provider: Annotated[str | None, typer.Option(help="What computes, such as CPUExecutionProvider.")] = None,
     provider_option: ProviderOptions = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the runtime.")] = None,
@@ -108,7 +136,8 @@ def add(
 
     [cyan]bespoke devices add here-ov --runtime openvino[/]  this machine with OpenVINO
 
-    [cyan]bespoke devices add server --runtime-version 1.31.1 --provider CUDAExecutionProvider --provider-option device_id=0[/]
+    [cyan]bespoke devices add server --runtime-version 1.31.1 --provider CUDAExecutionProvider
+    --provider-option device_id=0[/]
 
     [cyan]bespoke devices add pixel7 --runtime tflite --runtime-version 2.19 --provider xnnpack --threads 4[/]
     """
@@ -121,7 +150,9 @@ def add(
         "batch_size": batch_size,
     }
     known: dict[str, Any] = json.loads(context.read_text()) if context else {}
-    fields = completed(known | {k: v for k, v in given.items() if v is not None}, options_from(provider_option or ()))
+    fields = completed(
+        known | {k: v for k, v in given.items() if v is not None}, options_from(provider_option or ())
+    )
     with client() as service:
         service.add_device(name, fields, description)
     say(f"{name} is registered: {', '.join(f'{k} {v}' for k, v in fields.items())}")
@@ -133,7 +164,8 @@ def add(
 
 
 def completed(given: dict[str, Any], options: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """A whole context from what is known of it. Raises UnusableRuntime where this machine is meant and cannot do that."""
+    """A whole context from what is known of it. Raises UnusableRuntime where this machine is meant and cannot
+    do that."""
     default = Setup()
     runtime = RUNTIMES.get(given.get("runtime", default.runtime))
     if runtime is not None and "runtime_version" not in given:
@@ -161,7 +193,8 @@ def remove(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not a
 
 @app.command()
 def enrol(name: Name) -> None:
-    """Print the command that starts the measuring agent on the device. Its token works once, for a short time.
+    """Print the command that starts the measuring agent on the device. Its token works once, for a short
+    time.
 
     Example: [cyan]bespoke devices enrol pi5[/]
     """
@@ -172,10 +205,17 @@ def enrol(name: Name) -> None:
         url = service.url
     errors.print("On the device, with Python 3.11 or newer:")
     say(f"pip install 'bespoke-nas[{'agent,openvino' if context.runtime == 'openvino' else 'agent'}]'")
-    say(" ".join(["bespoke agent", f"--server {url}", f"--token {made['token']}", *map(shlex.quote, arguments)]))
+    say(
+        " ".join(
+            ["bespoke agent", f"--server {url}", f"--token {made['token']}", *map(shlex.quote, arguments)]
+        )
+    )
     errors.print(f"[dim]The token works once and ends {made.get('expires_at', 'soon')}.[/]")
     if "127.0.0.1" in url:
-        errors.print("[dim]Replace 127.0.0.1 by an address at which the device reaches this server (docs/operations.md).[/]")
+        errors.print(
+            "[dim]Replace 127.0.0.1 by an address at which the device reaches this server "
+            "(docs/operations.md).[/]"
+        )
 
 
 @app.command()
@@ -184,18 +224,28 @@ def probe(
     file: Annotated[
         Path | None,
         typer.Argument(
-            help="JSON file of measured networks: [{space, architecture, latency_ms}, ...].", exists=True, dir_okay=False
+            help="JSON file of measured networks: [{space, architecture, latency_ms}, ...].",
+            exists=True,
+            dir_okay=False,
         ),
     ] = None,
-    space: Annotated[str, typer.Option(help="Without a file: the space to pick networks from.")] = "digits-mbv3",
-    samples: Annotated[int, typer.Option(min=10, max=50, help="Without a file: how many networks to pick.")] = 20,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Without a file: where the picked networks go.")] = None,
-    forget: Annotated[str | None, typer.Option(help="Delete the networks of this session, which were measured wrongly.")] = None,
+    space: Annotated[
+        str, typer.Option(help="Without a file: the space to pick networks from.")
+    ] = "digits-mbv3",
+    samples: Annotated[
+        int, typer.Option(min=10, max=50, help="Without a file: how many networks to pick.")
+    ] = 20,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Without a file: where the picked networks go.")
+    ] = None,
+    forget: Annotated[
+        str | None, typer.Option(help="Delete the networks of this session, which were measured wrongly.")
+    ] = None,
 ) -> None:
     """Register a device from a few measured whole networks instead of a full table.
 
-    First without a file: the service picks the networks worth measuring. Fill in their latencies, then give the file:
-    the tables of the known devices are mixed so that they explain what was measured.
+    First without a file: the service picks the networks worth measuring. Fill in their latencies, then give
+    the file: the tables of the known devices are mixed so that they explain what was measured.
 
     Examples:
 
@@ -211,7 +261,11 @@ def probe(
         if file is None:
             picked = service.probe_plan(name, space, samples)
             text = json.dumps(
-                [{"space": i["space"], "architecture": i["architecture"], "latency_ms": None} for i in picked["items"]], indent=1
+                [
+                    {"space": i["space"], "architecture": i["architecture"], "latency_ms": None}
+                    for i in picked["items"]
+                ],
+                indent=1,
             )
             if output is None:
                 say(escape(text))
@@ -221,11 +275,17 @@ def probe(
             say(f"then `bespoke devices probe {name} {output}`")
             return
         made = service.probes(name, read_samples(file))
-    say(f"{name}: {made['accepted']} networks taken, by {made['method']}, held-out error {percent(made['error'])}")
+    say(
+        f"{name}: {made['accepted']} networks taken, by {made['method']}, held-out error "
+        f"{percent(made['error'])}"
+    )
     for item in made["calibration"]:
         say(f"  {escape(_calibration(item))}")
     if made["method"] == "refused":
-        say(f"  session {made['session']}; were they measured wrongly, `bespoke devices probe {name} --forget {made['session']}`")
+        say(
+            f"  session {made['session']}; were they measured wrongly, `bespoke devices probe {name} "
+            f"--forget {made['session']}`"
+        )
         raise NetworksDoNotFit(f"{name}: {made['warnings'][0]}")
     for warning in made["warnings"]:
         errors.print(f"[yellow]warning[/]: {escape(warning)}")
@@ -238,13 +298,20 @@ class NetworksDoNotFit(BespokeError):
 @app.command()
 def check(
     name: Name,
-    here: Annotated[bool, typer.Option("--here", help="The device is this machine: run the agent for it.")] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Where the table does not hold, measure what moved again.")] = False,
-    space: Annotated[str, typer.Option(help="With --repair: the space whose operators are measured again.")] = "digits-mbv3",
+    here: Annotated[
+        bool, typer.Option("--here", help="The device is this machine: run the agent for it.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Where the table does not hold, measure what moved again.")
+    ] = False,
+    space: Annotated[
+        str, typer.Option(help="With --repair: the space whose operators are measured again.")
+    ] = "digits-mbv3",
 ) -> None:
     """Re-measure a few operators and say whether the table still holds (a median change of at most 5 %).
 
-    The device's agent must be running; for this machine, `--here` runs it. Exit status 1 where the table does not hold.
+    The device's agent must be running; for this machine, `--here` runs it. Exit status 1 where the table does
+    not hold.
 
     Examples:
 
@@ -261,7 +328,8 @@ def check(
         moved = found["remeasure"]
         if not repair:
             raise TableMoved(
-                f"the table of {name} does not hold any more: {len(moved)} operators are to be measured again. "
+                f"the table of {name} does not hold any more: {len(moved)} operators are to be measured "
+                "again. "
                 f"Do so with `bespoke devices check {name} --repair{' --here' if here else ''}`."
             )
         follow(service, service.remeasure(name, space, moved), f"measure {name}")
@@ -283,10 +351,11 @@ def plot(
     other: Annotated[str | None, typer.Option(help="A second device, drawn beside the first.")] = None,
     space: Annotated[str, typer.Option(help="Space whose operators the heat map shows.")] = "digits-mbv3",
 ) -> None:
-    """Draw a device: predicted against measured networks, and its table by kernel, expand ratio and resolution.
+    """Draw a device: predicted against measured networks, and its table by kernel, expand ratio and
+    resolution.
 
-    With `--other` also the operators of two devices against each other: where they lie off the line, networks made for
-    one do not suit the other.
+    With `--other` also the operators of two devices against each other: where they lie off the line, networks
+    made for one do not suit the other.
 
     Example: [cyan]bespoke devices plot this-machine -o device.png --other pi5[/]
     """
@@ -303,8 +372,10 @@ def read_samples(file: Path) -> list[dict[str, Any]]:
     """The measured networks of a probe file. Raises InvalidTable that says how one looks."""
     if file.name.lower().endswith((".csv", ".csv.gz")):
         raise InvalidTable(
-            f"{file.name}: probes are JSON, a list of {{space, architecture, latency_ms}}. Rows of operators are read by "
-            "`bespoke tables import`; HAT's transformers by `bespoke tables convert --format hat`: no space here holds them"
+            f"{file.name}: probes are JSON, a list of {{space, architecture, latency_ms}}. Rows of "
+            "operators are read by "
+            "`bespoke tables import`; HAT's transformers by `bespoke tables convert --format hat`: no "
+            "space here holds them"
         )
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -312,19 +383,26 @@ def read_samples(file: Path) -> list[dict[str, Any]]:
         raise InvalidTable(f"{file.name} is not JSON") from None
     samples = data.get("samples") if isinstance(data, dict) else data
     if not isinstance(samples, list) or not all(isinstance(s, dict) for s in samples):
-        raise InvalidTable(f"{file.name}: probes are a list of objects with space, architecture and latency_ms")
+        raise InvalidTable(
+            f"{file.name}: probes are a list of objects with space, architecture and latency_ms"
+        )
     unmeasured = sum(s.get("latency_ms") is None for s in samples)
     if unmeasured:
-        raise InvalidTable(f"{file.name}: {unmeasured} of {len(samples)} networks have no latency_ms yet; measure them first")
+        raise InvalidTable(
+            f"{file.name}: {unmeasured} of {len(samples)} networks have no latency_ms yet; measure them first"
+        )
     return samples
 
 
 def nodes_line(device: dict[str, Any]) -> str | None:
-    """Nodes of measured networks by provider; those that fell back to another than the context's stand out."""
+    """Nodes of measured networks by provider; those that fell back to another than the context's stand
+    out."""
     nodes, provider = device.get("nodes_by_provider"), split_provider(device["context"]["provider"])[0]
     if not nodes:
         return None
-    text = ", ".join(f"{count:,} on {escape(name)}" for name, count in sorted(nodes.items(), key=lambda item: -item[1]))
+    text = ", ".join(
+        f"{count:,} on {escape(name)}" for name, count in sorted(nodes.items(), key=lambda item: -item[1])
+    )
     fallen = sum(count for name, count in nodes.items() if name != provider)
     return f"{text}; [yellow]{fallen / sum(nodes.values()):.0%} fell back[/]" if fallen else text
 
@@ -346,14 +424,19 @@ def export_file(
 
 @app.command("import")
 def import_file(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A file of `bespoke devices export`.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="A file of `bespoke devices export`.")
+    ],
     name: Annotated[str | None, typer.Option(help="Register it under another name.")] = None,
 ) -> None:
     """Register the device of a file with its tables and measured networks: all of it or nothing."""
     with client() as service:
         done = service.import_device(file.read_bytes(), name)
     held = json.loads(file.read_bytes())
-    say(f"{done['name']} is registered with {len(held['tables'])} table(s) and {len(held['networks'])} measured network(s)")
+    say(
+        f"{done['name']} is registered with {len(held['tables'])} table(s) and {len(held['networks'])} "
+        "measured network(s)"
+    )
 
 
 def _calibration(item: dict[str, Any]) -> str:
@@ -361,7 +444,10 @@ def _calibration(item: dict[str, Any]) -> str:
     if item["error"] is not None:
         parts.append(f"held-out error {percent(item['error'])} mean, {percent(item['worst'])} worst")
     if item["interval"] is not None:
-        parts.append(f"{percent(item['interval']['confidence'], 0)} stay below {item['interval']['factor']:.3f} x predicted")
+        parts.append(
+            f"{percent(item['interval']['confidence'], 0)} stay below {item['interval']['factor']:.3f} x "
+            "predicted"
+        )
     elif item["missing_networks"] and item["state"] != "refused":
         parts.append(f"a 95 % bound needs {item['missing_networks']} more")
     if item["reason"]:
@@ -372,7 +458,10 @@ def _calibration(item: dict[str, Any]) -> str:
 def _runtime(device: dict[str, Any]) -> str:
     c = device["context"]
     threads = f"{c['threads']} thread" + ("s" if c["threads"] != 1 else "")
-    return f"{c['runtime']} {c['runtime_version']}, {c['provider']}, {threads}, {c['precision']}, batch {c['batch_size']}"
+    return (
+        f"{c['runtime']} {c['runtime_version']}, {c['provider']}, {threads}, {c['precision']}, batch "
+        f"{c['batch_size']}"
+    )
 
 
 def _agent(device: dict[str, Any]) -> str:
@@ -384,5 +473,7 @@ def _table_state(table: dict[str, Any]) -> str:
     if table["accepted_at"]:
         by = f"accepted by {escape(str(table['accepted_by']))} {age(table['accepted_at'])}"
         return f"{by}, in use" if table["in_use"] else by
-    state = str(table["state"]) if table["state"] == "ready" else f"[yellow]{table['state'].replace('_', ' ')}[/]"
+    state = (
+        str(table["state"]) if table["state"] == "ready" else f"[yellow]{table['state'].replace('_', ' ')}[/]"
+    )
     return f"{state}, in use" if table["in_use"] else state

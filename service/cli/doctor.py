@@ -17,16 +17,19 @@ class NotWell(BespokeError):
 
 
 def doctor(
-    quick: Annotated[bool, typer.Option("--quick", help="Do not read every file; compare sizes only.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Do not read every file; compare sizes only.")
+    ] = False,
     sweep_hours: Annotated[
         float | None, typer.Option(min=1, help="Also remove unreferenced files older than this many hours.")
     ] = None,
     json_out: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Compare rows with files, hashes, states, events and the queue, in the database and folder of this machine.
+    """Compare rows with files, hashes, states, events and the queue, in the database and folder of this
+    machine.
 
-    It only reads, and may run beside a working service. Errors must never be there; orphans are what a crash may leave
-    and a sweep removes; warnings heal by themselves. Exit status 1 if there is an error.
+    It only reads, and may run beside a working service. Errors must never be there; orphans are what a crash
+    may leave and a sweep removes; warnings heal by themselves. Exit status 1 if there is an error.
 
     Examples:
 
@@ -40,7 +43,10 @@ def doctor(
 
     settings = read_settings(current().data_dir)
     if not settings.database_url and not (settings.data_dir / "bespoke.db").is_file():
-        raise NotWell(f"there is no service's data in {settings.data_dir}; name its folder: `bespoke --data-dir FOLDER doctor`")
+        raise NotWell(
+            f"there is no service's data in {settings.data_dir}; name its folder: `bespoke --data-dir "
+            "FOLDER doctor`"
+        )
     found = examine(settings, deep=not quick)
     removed = sweep(settings, older_than_s=3600 * sweep_hours) if sweep_hours is not None else []
     if json_out:
@@ -53,5 +59,6 @@ def doctor(
     wrong = sum(f.severity == ERROR for f in found)
     if wrong:
         raise NotWell(
-            f"{wrong} error(s) were found; stop the service, keep a copy of the folder, and restore what is named from a backup"
+            f"{wrong} error(s) were found; stop the service, keep a copy of the folder, and restore what "
+            "is named from a backup"
         )

@@ -1,6 +1,7 @@
 """The console script `bespoke`.
 
-`bespoke agent` must start on a device that has the `agent` extra alone, so nothing of the rest is imported for it.
+`bespoke agent` must start on a device that has the `agent` extra alone, so nothing of the rest is imported
+for it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def main() -> int:
 
 
 def _print_anything() -> None:
-    """A terminal that lacks a character of somebody's description shows `?` for it, instead of ending the command."""
+    """A terminal that lacks a character of somebody's description shows `?` for it, instead of ending the
+    command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -40,7 +42,8 @@ def _agent(arguments: list[str]) -> int:
         from latency_tables.agent import main as agent
     except ModuleNotFoundError as error:
         sys.stderr.write(
-            f"bespoke agent: {error.name} is not installed here. Install the agent with `pip install 'bespoke-nas[agent]'`.\n"
+            f"bespoke agent: {error.name} is not installed here. Install the agent with `pip install "
+            "'bespoke-nas[agent]'`.\n"
         )
         return 1
     return int(agent(arguments) or 0)

@@ -21,7 +21,9 @@ class NothingTrained(ClientError):
 
 def front(
     device: Annotated[str, typer.Option(help="Name of a registered device.")],
-    supernet: Annotated[str | None, typer.Option(help="Id of a supernet; left out: the newest one that is trained.")] = None,
+    supernet: Annotated[
+        str | None, typer.Option(help="Id of a supernet; left out: the newest one that is trained.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="PNG file to write.")] = None,
     rows: Annotated[int, typer.Option(min=2, help="How many points to print.")] = 12,
     json_out: Annotated[bool, typer.Option("--json", help="Print all points as JSON.")] = False,
@@ -62,7 +64,9 @@ def newest_supernet(service: BespokeClient) -> str:
     """Id of the newest trained supernet. Raises NothingTrained."""
     found = newest_trained(service)
     if found is None:
-        raise NothingTrained("no supernet is trained yet; train one with `bespoke supernets train digits-mbv3 digits`")
+        raise NothingTrained(
+            "no supernet is trained yet; train one with `bespoke supernets train digits-mbv3 digits`"
+        )
     return str(found["id"])
 
 
@@ -84,11 +88,18 @@ def _print(device: str, found: dict[str, Any], rows: int) -> None:
         )
         for p in chosen
     ]
-    grid(f"{device}: {len(points)} networks on the front, {proof}", (">latency ms", ">upper ms", ">accuracy", ">input"), table)
+    grid(
+        f"{device}: {len(points)} networks on the front, {proof}",
+        (">latency ms", ">upper ms", ">accuracy", ">input"),
+        table,
+    )
     low, high = found["reachable_ms"]["min"], found["reachable_ms"]["max"]
     say(f"The fastest network needs a budget of {milliseconds(low)} ms, the slowest {milliseconds(high)} ms.")
     if found["confidence"] is None:
-        say(f"[dim]No upper bound yet: {found['missing_networks']} more whole networks must be measured (`bespoke profile`).[/]")
+        say(
+            f"[dim]No upper bound yet: {found['missing_networks']} more whole networks must be measured "
+            "(`bespoke profile`).[/]"
+        )
 
 
 def spread(points: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:

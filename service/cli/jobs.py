@@ -22,12 +22,15 @@ JsonOut = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.
 @app.command("list")
 def list_jobs(
     state: Annotated[
-        str | None, typer.Option(help="Only queued, running, succeeded, failed, cancelled or quarantined ones.")
+        str | None,
+        typer.Option(help="Only queued, running, succeeded, failed, cancelled or quarantined ones."),
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Only search, supernet, profile or check jobs.")] = None,
     device: Annotated[str | None, typer.Option(help="Only jobs for this device.")] = None,
     supernet: Annotated[str | None, typer.Option(help="Only jobs with this supernet.")] = None,
-    text: Annotated[str | None, typer.Option(help="Only jobs with this in id, name, note or request.")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="Only jobs with this in id, name, note or request.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
     json_out: JsonOut = False,
 ) -> None:
@@ -41,7 +44,15 @@ def list_jobs(
         as_json([job.raw for job in jobs])
         return
     rows = [
-        (job.id, job.kind, state_text(job.state), _done(job), escape(job.step), age(job.raw.get("created_at")), _called(job))
+        (
+            job.id,
+            job.kind,
+            state_text(job.state),
+            _done(job),
+            escape(job.step),
+            age(job.raw.get("created_at")),
+            _called(job),
+        )
         for job in jobs
     ]
     grid(
@@ -62,14 +73,18 @@ def show(job_id: JobId, json_out: JsonOut = False) -> None:
         as_json({**job.raw, "events": events})
         return
     print_job(job)
-    rows = [(e.get("sequence"), e.get("at"), e.get("kind"), escape(_detail(e.get("data") or {}))) for e in events]
+    rows = [
+        (e.get("sequence"), e.get("at"), e.get("kind"), escape(_detail(e.get("data") or {}))) for e in events
+    ]
     grid("what happened", (">n", "at", "event", "detail"), rows)
 
 
 @app.command()
 def matrix(
     job_id: JobId,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="A .json or a .png file to write.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A .json or a .png file to write.")
+    ] = None,
     json_out: JsonOut = False,
 ) -> None:
     """Show what each network of a search would cost on every device of the job: why specialising pays.
@@ -98,7 +113,9 @@ def watch(job_id: JobId) -> None:
 @app.command()
 def name(
     job_id: JobId,
-    called: Annotated[str | None, typer.Option("--name", help="What to call it; empty takes the name away.")] = None,
+    called: Annotated[
+        str | None, typer.Option("--name", help="What to call it; empty takes the name away.")
+    ] = None,
     note: Annotated[str | None, typer.Option(help="One line about it; empty takes it away.")] = None,
     json_out: JsonOut = False,
 ) -> None:
@@ -114,7 +131,8 @@ def name(
 
 @app.command()
 def cancel(job_id: JobId) -> None:
-    """Ask a job to stop; it ends `cancelled` within seconds. A supernet that other jobs wait for goes on training."""
+    """Ask a job to stop; it ends `cancelled` within seconds. A supernet that other jobs wait for goes on
+    training."""
     with client() as service:
         job = service.cancel(job_id)
     say(f"{job.id}: asked to stop (now {job.state})")
@@ -146,4 +164,6 @@ def _detail(data: dict[str, object]) -> str:
     error = data.get("error")
     if isinstance(error, dict):
         return problem_text(error)
-    return ", ".join(f"{k} {v}" for k, v in data.items() if v is not None and not isinstance(v, dict | list))[:160]
+    return ", ".join(f"{k} {v}" for k, v in data.items() if v is not None and not isinstance(v, dict | list))[
+        :160
+    ]

@@ -25,7 +25,11 @@ def list_keys() -> None:
             ", ".join(k["scopes"]),
             age(k.get("created_at")),
             age(k.get("last_used_at")),
-            "[red]revoked[/]" if k.get("revoked_at") else "expires " + str(k["expires_at"]) if k.get("expires_at") else "valid",
+            "[red]revoked[/]"
+            if k.get("revoked_at")
+            else "expires " + str(k["expires_at"])
+            if k.get("expires_at")
+            else "valid",
         )
         for k in keys
     ]
@@ -40,7 +44,8 @@ def create(
 ) -> None:
     """Make a key. It is shown once, here; the service keeps only its SHA-256.
 
-    Example: [cyan]bespoke keys create ci --scope devices:read --scope jobs:write --scope models:read --expires-in-days 90[/]
+    Example: [cyan]bespoke keys create ci --scope devices:read --scope jobs:write --scope models:read
+    --expires-in-days 90[/]
     """
     with client() as service:
         made = service.create_key(name, scope, expires_in_days)
@@ -48,7 +53,9 @@ def create(
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="Id of the key, as `bespoke keys list` shows it.")]) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="Id of the key, as `bespoke keys list` shows it.")],
+) -> None:
     """Make a key invalid at once."""
     with client() as service:
         service.revoke_key(key_id)

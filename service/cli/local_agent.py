@@ -1,4 +1,5 @@
-"""The measuring agent on this machine, enrolled and run as a child process: the same agent as on any device."""
+"""The measuring agent on this machine, enrolled and run as a child process: the same agent as on any
+device."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class AgentStopped(BespokeError):
 
 
 class LocalAgent:
-    """An agent for one device, alive inside a `with`: it measures in the context that the device was registered with.
+    """An agent for one device, alive inside a `with`: it measures in the context that the device was
+    registered with.
 
     Its identity is new each time and is thrown away at the end.
     """
@@ -44,7 +46,13 @@ class LocalAgent:
         folder = Path(self._folder.name)
         self._log = (folder / "agent.log").open("wb")
         command = [sys.executable, "-m", "service.cli.tethered", "latency_tables.agent"]
-        command += ["--server", self._service.url, "--state-dir", str(folder / "state"), *agent_arguments(context)]
+        command += [
+            "--server",
+            self._service.url,
+            "--state-dir",
+            str(folder / "state"),
+            *agent_arguments(context),
+        ]
         # The token goes by the environment: a command line can be read by every user of the machine.
         self._process = subprocess.Popen(  # noqa: S603 (our own module)
             command,
@@ -56,7 +64,9 @@ class LocalAgent:
         )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._process is not None:
             self._stop(self._process)
         if self._log is not None:
@@ -67,13 +77,15 @@ class LocalAgent:
         """Raises AgentStopped, with its last words, where the agent has ended."""
         if self._process is not None and self._process.poll() is not None:
             raise AgentStopped(
-                f"the agent on this machine stopped with status {self._process.returncode}: {self.last_words()}. "
+                f"the agent on this machine stopped with status {self._process.returncode}: "
+                f"{self.last_words()}. "
                 "Start again: what was measured is kept."
             )
 
     def remark(self, job: Job) -> str:
-        """What the agent said last while its job waits for it, empty where the agent works. The service cannot know why an
-        agent that it does not hear of is silent; this machine does, and to start another one would not help."""
+        """What the agent said last while its job waits for it, empty where the agent works. The service
+        cannot know why an agent that it does not hear of is silent; this machine does, and to start another
+        one would not help."""
         if job.step != "measure" or "no agent is running" not in job.message:
             return ""
         return f"the agent of this command runs and said last: {self.last_words(1)}"
@@ -93,7 +105,8 @@ class LocalAgent:
     @staticmethod
     def _stop(process: subprocess.Popen[bytes]) -> None:
         if process.poll() is None:
-            # Windows knows no signal that asks a process to end; what the agent measured is on its disk at any time.
+            # Windows knows no signal that asks a process to end; what the agent measured is on its disk at
+            # any time.
             process.terminate() if os.name == "nt" else process.send_signal(signal.SIGINT)
             try:
                 process.wait(_STOP_S)
@@ -108,8 +121,8 @@ class LocalAgent:
 def ensure_device(service: BespokeClient, name: str, setup: Setup, description: str = "") -> bool:
     """Register this machine under that name if it is not; whether it was new.
 
-    Raises AgentStopped where the name belongs to a device of another context, UnusableRuntime where this machine has not
-    what the setup asks for.
+    Raises AgentStopped where the name belongs to a device of another context, UnusableRuntime where this
+    machine has not what the setup asks for.
     """
     context = this_context(setup).as_dict()
     try:
@@ -121,7 +134,9 @@ def ensure_device(service: BespokeClient, name: str, setup: Setup, description: 
         return True
     if known["context"] != context:
         there = known["context"]
-        differing = ", ".join(f"{k} {there.get(k)}, here {v}" for k, v in context.items() if there.get(k) != v)
+        differing = ", ".join(
+            f"{k} {there.get(k)}, here {v}" for k, v in context.items() if there.get(k) != v
+        )
         raise AgentStopped(
             f"{name} is registered with another context ({differing}); latencies of two contexts never mix. "
             "Profile this machine under another name: `bespoke profile --device NAME`."

@@ -36,7 +36,13 @@ def list_models(
         as_json(models)
         return
     rows = [
-        (m["id"], escape(m["device"] or "any"), milliseconds(m["budget_ms"]), m["sha256"][:12], age(m["created_at"]))
+        (
+            m["id"],
+            escape(m["device"] or "any"),
+            milliseconds(m["budget_ms"]),
+            m["sha256"][:12],
+            age(m["created_at"]),
+        )
         for m in models
     ]
     columns = ("model", "device", ">budget ms", "sha256", "created")
@@ -45,7 +51,8 @@ def list_models(
 
 @app.command()
 def show(
-    model_id: ModelId, json_out: Annotated[bool, typer.Option("--json", help="Print the whole model card as JSON.")] = False
+    model_id: ModelId,
+    json_out: Annotated[bool, typer.Option("--json", help="Print the whole model card as JSON.")] = False,
 ) -> None:
     """Show the model card: everything a person needs in order to trust the network."""
     with client() as service:
@@ -59,7 +66,9 @@ def show(
 @app.command()
 def name(
     model_id: ModelId,
-    called: Annotated[str | None, typer.Option("--name", help="What to call it; empty takes the name away.")] = None,
+    called: Annotated[
+        str | None, typer.Option("--name", help="What to call it; empty takes the name away.")
+    ] = None,
     note: Annotated[str | None, typer.Option(help="One line about it; empty takes it away.")] = None,
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
@@ -70,7 +79,9 @@ def name(
     given = {key: value or None for key, value in (("name", called), ("note", note)) if value is not None}
     with client() as service:
         named = service.name_model(model_id, **given)
-    as_json(named) if json_out else say(f"{named['id']}  {escape(named['name'] or '-')}  {escape(named['note'] or '')}")
+    as_json(named) if json_out else say(
+        f"{named['id']}  {escape(named['name'] or '-')}  {escape(named['note'] or '')}"
+    )
 
 
 @app.command()
@@ -122,22 +133,31 @@ def accuracy_cells(card: dict[str, Any]) -> tuple[str, str]:
 
 def print_card(card: dict[str, Any]) -> None:
     """The card in a few lines."""
-    latency, accuracy, search, file = (card.get(part) or {} for part in ("latency", "accuracy", "search", "file"))
+    latency, accuracy, search, file = (
+        card.get(part) or {} for part in ("latency", "accuracy", "search", "file")
+    )
     kept = latency.get("verified") or card["device"] is None
     if card["device"] is None:
         say(f"[bold]{card['id']}[/]  for any device, within its limits")
     for one in card.get("devices", [{**latency, "device": card["device"], "budget_ms": card["budget_ms"]}]):
         budget, predicted, upper, measured = latency_cells({"budget_ms": one["budget_ms"], "latency": one})
         say(f"[bold]{card['id']}[/]  for {escape(one['device'])}, budget {budget} ms")
-        say(f"  latency   predicted {predicted} ms, upper bound {upper} ms, measured {measured} ms ({_verdict(one)})")
+        say(
+            f"  latency   predicted {predicted} ms, upper bound {upper} ms, measured {measured} ms "
+            f"({_verdict(one)})"
+        )
         if upper == "-" and one.get("missing_networks"):
-            say(f"[dim]            no bound yet: {one['missing_networks']} more whole networks must be measured for one[/]")
+            say(
+                f"[dim]            no bound yet: {one['missing_networks']} more whole networks must be "
+                "measured for one[/]"
+            )
         if one.get("doubt"):
             say(f"[yellow]            predictions may be off: {escape(one['doubt'])}[/]")
     if card.get("left_out"):
         say(f"  left out  {escape(json.dumps(card['left_out']))}")
     say(
-        f"  accuracy  predicted {percent(accuracy.get('predicted'), 2)}, measured {percent(accuracy.get('measured'), 2)} "
+        f"  accuracy  predicted {percent(accuracy.get('predicted'), 2)}, measured "
+        f"{percent(accuracy.get('measured'), 2)} "
         f"on {accuracy.get('samples')} images of {accuracy.get('dataset')} ({accuracy.get('split')})"
     )
     table = (card.get("provenance") or {}).get("table")
@@ -159,11 +179,15 @@ def print_card(card: dict[str, Any]) -> None:
         say(f"  {limit['name']:<9} {limit['value']:,} of {limit['limit']:,}")
     say(f"  sha256    {file.get('sha256')}")
     if not kept:
-        say("[dim]  Not verified: run `bespoke profile --keep` (or an agent on the device), then search again.[/]")
+        say(
+            "[dim]  Not verified: run `bespoke profile --keep` (or an agent on the device), then search "
+            "again.[/]"
+        )
 
 
 def _table(table: dict[str, Any]) -> str:
-    """Which latency table the network rests on, who brought it and who found it true although it looked odd."""
+    """Which latency table the network rests on, who brought it and who found it true although it looked
+    odd."""
     text = f"version {table['version']}, {table['created_by'] or table['source']} {age(table['created_at'])}"
     if table.get("accepted_by") or table.get("accepted_at"):
         note = f": {table['accepted_note']}" if table.get("accepted_note") else ""
@@ -172,7 +196,8 @@ def _table(table: dict[str, Any]) -> str:
 
 
 def delivery_lines(card: dict[str, Any]) -> list[str]:
-    """What the file is for, how it is fed, and what should be doubted. Nothing of cards of earlier versions."""
+    """What the file is for, how it is fed, and what should be doubted. Nothing of cards of earlier
+    versions."""
     context, given, accuracy = (card.get(part) or {} for part in ("context", "input", "accuracy"))
     lines = []
     if context:
@@ -183,9 +208,13 @@ def delivery_lines(card: dict[str, Any]) -> list[str]:
     if given:
         shape = "x".join("N" if size is None else str(size) for size in given["shape"])
         steps = ", ".join(step["step"] for step in given["steps"])
-        lines.append(f"input     {given['dtype']} {given['layout']} {shape}, {given['channel_order']}: {steps}")
+        lines.append(
+            f"input     {given['dtype']} {given['layout']} {shape}, {given['channel_order']}: {steps}"
+        )
     lines += [f"[yellow]warning[/]   {escape(text)}" for text in accuracy.get("warnings") or []]
-    lines += [f"[yellow]remark[/]    {escape(text)}" for text in (card.get("file") or {}).get("remarks") or []]
+    lines += [
+        f"[yellow]remark[/]    {escape(text)}" for text in (card.get("file") or {}).get("remarks") or []
+    ]
     if card.get("state") == "suspect":
         lines.append(f"[red]suspect[/]   {escape(str(card['suspect_reason']))}")
     return lines
@@ -206,7 +235,10 @@ def _tuned(tuning: dict[str, Any]) -> str:
         return f"given up, delivered as it was cut out: {escape(str(tuning['failure']))}"
     before, after = (percent(tuning.get(key), 2) for key in ("validation_before", "validation"))
     kept = "" if tuning.get("kept") else ", so it is delivered as it was cut out"
-    return f"{tuning.get('epochs')} epochs in {tuning.get('seconds', 0):.0f} s: {before} to {after} on the validation split{kept}"
+    return (
+        f"{tuning.get('epochs')} epochs in {tuning.get('seconds', 0):.0f} s: {before} to {after} on the "
+        f"validation split{kept}"
+    )
 
 
 def _verdict(latency: dict[str, Any]) -> str:

@@ -14,7 +14,9 @@ from service.client import BespokeClient
 
 def open_page(
     only_print: Annotated[bool, typer.Option("--print", help="Print the address and open nothing.")] = False,
-    json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs; opens nothing.")] = False,
+    json_out: Annotated[
+        bool, typer.Option("--json", help="Print JSON, for programs; opens nothing.")
+    ] = False,
 ) -> None:
     """Open the web UI in a browser, logged in with your key.
 
@@ -33,5 +35,6 @@ def open_page(
 
 
 def login_address(service: BespokeClient) -> str:
-    """The UI's address with a token, which works once and for a minute. In the fragment, it reaches no log."""
+    """The UI's address with a token, which works once and for a minute. In the fragment, it reaches no
+    log."""
     return f"{service.url}/ui/#login={service.login_token()}"

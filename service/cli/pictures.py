@@ -46,8 +46,8 @@ def save(figure: Figure, file: Path) -> None:
 def draw_front(file: Path, title: str, points: Sequence[Point], models: Sequence[Mapping[str, Any]]) -> None:
     """The latency/accuracy front of one device, with the delivered networks (model cards) on it.
 
-    The front's accuracy is the predictor's; a delivered network is drawn where it was measured, in latency on the
-    device where an agent measured it and in accuracy on held-out data, with a line to what was predicted.
+    The front's accuracy is the predictor's; a delivered network is drawn where it was measured, in latency on
+    the device where an agent measured it and in accuracy on held-out data, with a line to what was predicted.
     """
     figure, (ax,) = new_figure()
     latency = [p["latency_ms"] for p in points]
@@ -56,7 +56,12 @@ def draw_front(file: Path, title: str, points: Sequence[Point], models: Sequence
     upper = [(p["upper_ms"], 100 * p["accuracy"]) for p in points if p.get("upper_ms") is not None]
     if upper:
         ax.step(
-            *zip(*upper, strict=True), where="post", color=BLUE, linewidth=1, linestyle=":", label="upper bound of the latency"
+            *zip(*upper, strict=True),
+            where="post",
+            color=BLUE,
+            linewidth=1,
+            linestyle=":",
+            label="upper bound of the latency",
         )
     for number, card in enumerate(models):
         _draw_model(ax, card, first=number == 0)
@@ -74,9 +79,16 @@ def _draw_model(ax: Axes, card: Mapping[str, Any], first: bool) -> None:
     measured_ms = latency.get("measured_ms") or latency["predicted_ms"]
     predicted, measured = 100 * accuracy["predicted"], 100 * accuracy.get("measured", accuracy["predicted"])
     ax.axvline(card["budget_ms"], color=GREY, linewidth=1, linestyle="--", label="budget" if first else None)
-    ax.plot([latency["predicted_ms"], measured_ms], [predicted, measured], color=ORANGE, linewidth=1, alpha=0.6)
     ax.plot(
-        latency["predicted_ms"], predicted, "o", color="white", markeredgecolor=ORANGE, label="as predicted" if first else None
+        [latency["predicted_ms"], measured_ms], [predicted, measured], color=ORANGE, linewidth=1, alpha=0.6
+    )
+    ax.plot(
+        latency["predicted_ms"],
+        predicted,
+        "o",
+        color="white",
+        markeredgecolor=ORANGE,
+        label="as predicted" if first else None,
     )
     ax.plot(
         measured_ms,
@@ -113,7 +125,16 @@ def draw_matrix(file: Path, devices: Sequence[str], networks: Sequence[Mapping[s
         for column, device in enumerate(devices):
             value = network["latency_ms"].get(device)
             own = device == network["device"]
-            ax.add_patch(Rectangle((column, row), 1, 1, facecolor=_kept(value, budgets[device]), edgecolor="white", linewidth=2))
+            ax.add_patch(
+                Rectangle(
+                    (column, row),
+                    1,
+                    1,
+                    facecolor=_kept(value, budgets[device]),
+                    edgecolor="white",
+                    linewidth=2,
+                )
+            )
             ax.text(
                 column + 0.5,
                 row + 0.5,
@@ -127,7 +148,11 @@ def draw_matrix(file: Path, devices: Sequence[str], networks: Sequence[Mapping[s
     ax.set_xlim(0, len(devices))
     ax.set_ylim(len(networks), 0)
     ax.xaxis.tick_top()
-    ax.set_xticks([n + 0.5 for n in range(len(devices))], [f"on {d}" for d in devices], rotation=0 if _short(devices) else 40)
+    ax.set_xticks(
+        [n + 0.5 for n in range(len(devices))],
+        [f"on {d}" for d in devices],
+        rotation=0 if _short(devices) else 40,
+    )
     for label in ax.get_xticklabels():
         label.set_horizontalalignment("center" if _short(devices) else "left")
     ax.set_yticks([n + 0.5 for n in range(len(networks))], [_made_for(n) for n in networks])
@@ -139,7 +164,9 @@ def draw_matrix(file: Path, devices: Sequence[str], networks: Sequence[Mapping[s
     if all(len(b) < 2 for b in budgets.values()):
         names = ("keeps the budget there", "", "breaks it")
     shown = [Patch(facecolor=c, label=n) for c, n in zip((KEPT, PARTLY, BROKEN), names, strict=True) if n]
-    figure.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, fontsize=8, labelcolor=INK)
+    figure.legend(
+        handles=shown, loc="outside lower center", ncols=3, frameon=False, fontsize=8, labelcolor=INK
+    )
     save(figure, file)
 
 

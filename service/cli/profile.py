@@ -24,18 +24,28 @@ THIS_MACHINE = "this-machine"
 def profile(
     device: Annotated[str, typer.Option(help="Name under which this machine is registered.")] = THIS_MACHINE,
     space: Annotated[str, typer.Option(help="Search space whose operators are measured.")] = "digits-mbv3",
-    resolution: Annotated[list[int] | None, typer.Option(help="Only this input size; give it several times.")] = None,
+    resolution: Annotated[
+        list[int] | None, typer.Option(help="Only this input size; give it several times.")
+    ] = None,
     runtime: Runtime = Setup.runtime,
     provider: Provider = None,
     provider_option: ProviderOptions = None,
     threads: Threads = 1,
     precision: Precision = Setup.precision,
     batch_size: BatchSize = 1,
-    networks: Annotated[int | None, typer.Option(min=0, max=500, help="Whole networks to measure for the calibration.")] = None,
+    networks: Annotated[
+        int | None, typer.Option(min=0, max=500, help="Whole networks to measure for the calibration.")
+    ] = None,
     elsewhere: Annotated[
-        bool, typer.Option("--elsewhere", help="The device is another machine, where an agent runs: queue the job and follow it.")
+        bool,
+        typer.Option(
+            "--elsewhere",
+            help="The device is another machine, where an agent runs: queue the job and follow it.",
+        ),
     ] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Stay and measure delivered networks, until Ctrl-C.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Stay and measure delivered networks, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Measure this machine: its operators one by one, then whole networks to calibrate their sum.
 
@@ -47,15 +57,20 @@ def profile(
 
     [cyan]bespoke profile --space ofa-mbv3 --resolution 160 --keep[/]  and verify what is delivered later
 
-    [cyan]bespoke profile --device this-machine-ov --runtime openvino[/]  the same machine, another runtime: another device
+    [cyan]bespoke profile --device this-machine-ov --runtime openvino[/]  the same machine, another runtime:
+    another device
 
-    [cyan]bespoke profile --device pi5 --elsewhere[/]  a device on which an agent runs: see [cyan]bespoke devices enrol[/]
+    [cyan]bespoke profile --device pi5 --elsewhere[/]  a device on which an agent runs: see [cyan]bespoke
+    devices enrol[/]
     """
     setup = Setup(runtime, provider, options_from(provider_option or ()), threads, precision, batch_size)
     with client() as service:
         if elsewhere:
             say_measured(service, device, measure(service, None, device, space, resolution, networks))
-            say(f"{device} is measured for {space}. Next: `bespoke front --device {device}` shows what can be reached.")
+            say(
+                f"{device} is measured for {space}. Next: `bespoke front --device {device}` shows what can "
+                "be reached."
+            )
             return
         if ensure_device(service, device, setup):
             errors.print(f"{escape(device)} is registered")
@@ -64,7 +79,10 @@ def profile(
             if keep:
                 errors.print("measured; staying to verify delivered networks. Ctrl-C ends it.")
                 agent.wait()
-    say(f"{device} is measured for {space}. Next: `bespoke front --device {device}` shows what can be reached.")
+    say(
+        f"{device} is measured for {space}. Next: `bespoke front --device {device}` shows what can be "
+        "reached."
+    )
 
 
 class TableInReview(BespokeError):
@@ -79,9 +97,11 @@ def measure(
     resolutions: Sequence[int] | None = None,
     networks: int | None = None,
 ) -> Job:
-    """Queue the profile job and follow it while the agent answers. Raises AgentStopped when the agent ends early.
+    """Queue the profile job and follow it while the agent answers. Raises AgentStopped when the agent ends
+    early.
 
-    A job that was interrupted is taken up again: the same wish on the same table has the same Idempotency-Key.
+    A job that was interrupted is taken up again: the same wish on the same table has the same
+    Idempotency-Key.
     """
 
     def alive(job: Job) -> None:
@@ -104,7 +124,8 @@ def measure(
 
 
 def _earlier(ask: Callable[[], Job]) -> Job | None:
-    """The job of that key; None where it ended badly, or where another version of the service understood the wish otherwise."""
+    """The job of that key; None where it ended badly, or where another version of the service understood the
+    wish otherwise."""
     try:
         job = ask()
     except ApiProblem as problem:
@@ -115,11 +136,14 @@ def _earlier(ask: Callable[[], Job]) -> Job | None:
 
 
 def say_measured(service: BespokeClient, device: str, job: Job) -> None:
-    """What the table is worth and where the time went. Raises TableInReview, before anything rests on the table."""
+    """What the table is worth and where the time went. Raises TableInReview, before anything rests on the
+    table."""
     result = job.result or {}
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in (result.get("seconds") or {}).items())
     seen = service.device(device)
-    found = [f"{entry['error']:.1%}" for entry in seen.get("calibration") or () if entry.get("error") is not None]
+    found = [
+        f"{entry['error']:.1%}" for entry in seen.get("calibration") or () if entry.get("error") is not None
+    ]
     parts = [
         f"{result.get('rows', 0)} rows and {result.get('networks', 0)} whole networks measured",
         *([f"predictions {found[0]} off on networks held out"] if found else []),
@@ -127,7 +151,9 @@ def say_measured(service: BespokeClient, device: str, job: Job) -> None:
     ]
     errors.print(escape("; ".join(parts)))
     if result.get("state") == "needs_review":
-        table: dict[str, Any] = next((t for t in seen["tables"] if t["id"] == result["table_id"]), {"version": "", "reasons": []})
+        table: dict[str, Any] = next(
+            (t for t in seen["tables"] if t["id"] == result["table_id"]), {"version": "", "reasons": []}
+        )
         reasons = "; ".join(r["message"] for r in table["reasons"] if r["severity"] == "review")
         raise TableInReview(
             f"the table of {device} is not used yet: {reasons}. If it is true as it stands: "

@@ -26,7 +26,9 @@ class PushFailed(BespokeError):
 
 def push(
     model_id: Annotated[str, typer.Argument(help="Id of the model, as `bespoke models list` shows it.")],
-    to: Annotated[str, typer.Option("--to", help="Kind of place: folder, or one that an installed package adds.")] = "folder",
+    to: Annotated[
+        str, typer.Option("--to", help="Kind of place: folder, or one that an installed package adds.")
+    ] = "folder",
     place: Annotated[str, typer.Option("--place", help="Where: for `folder` the folder to make.")] = "model",
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
@@ -97,11 +99,17 @@ def readme(card: dict[str, Any]) -> str:
     }
     # JSON is YAML, and needs no writer of its own.
     lines = ["---", *(f"{name}: {json.dumps(value)}" for name, value in head.items()), "---", ""]
-    lines += [f"# {card['id']}", "", f"Made for {card['device']} within {card['budget_ms']:g} ms: {verdict}.", ""]
+    lines += [
+        f"# {card['id']}",
+        "",
+        f"Made for {card['device']} within {card['budget_ms']:g} ms: {verdict}.",
+        "",
+    ]
     lines += ["| | |", "|---|---|"]
     facts = {
         "predicted latency": f"{latency['predicted_ms']:g} ms",
-        "accuracy": f"{100 * accuracy['measured']:.2f} % of {accuracy.get('samples')} samples ({accuracy.get('split')})",
+        "accuracy": f"{100 * accuracy['measured']:.2f} % of {accuracy.get('samples')} samples "
+        f"({accuracy.get('split')})",
         "parameters": f"{file.get('parameters', 0):,}",
         "multiply-adds": f"{file.get('macs', 0):,}",
         "SHA-256 of model.onnx": f"`{file['sha256']}`",
@@ -122,6 +130,10 @@ def readme(card: dict[str, Any]) -> str:
 
 
 def _result(accuracy: dict[str, Any]) -> dict[str, Any]:
-    dataset = {"name": accuracy.get("dataset"), "type": accuracy.get("dataset"), "split": accuracy.get("split")}
+    dataset = {
+        "name": accuracy.get("dataset"),
+        "type": accuracy.get("dataset"),
+        "split": accuracy.get("split"),
+    }
     metric = {"type": "accuracy", "value": accuracy.get("measured")}
     return {"task": {"type": "image-classification"}, "dataset": dataset, "metrics": [metric]}

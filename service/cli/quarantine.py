@@ -46,7 +46,9 @@ def _job(session: Session, job_id: str) -> Job:
 
     job = session.get(Job, job_id)
     if job is None:
-        raise JobConflict("there is no such job here; `bespoke quarantine list` shows those that wait for you")
+        raise JobConflict(
+            "there is no such job here; `bespoke quarantine list` shows those that wait for you"
+        )
     return job
 
 
@@ -59,11 +61,22 @@ def list_jobs() -> None:
     from service.jobs.transitions import JobState
 
     with _session() as session:
-        jobs = session.scalars(select(Job).where(Job.state == JobState.QUARANTINED).order_by(Job.ended_at)).all()
+        jobs = session.scalars(
+            select(Job).where(Job.state == JobState.QUARANTINED).order_by(Job.ended_at)
+        ).all()
     rows = []
     for job in jobs:
         problem, since = job.error or {}, None if job.ended_at is None else job.ended_at.isoformat()
-        rows.append((job.id, job.tenant_id, job.kind, escape(str(problem.get("step"))), problem.get("signal"), age(since)))
+        rows.append(
+            (
+                job.id,
+                job.tenant_id,
+                job.kind,
+                escape(str(problem.get("step"))),
+                problem.get("signal"),
+                age(since),
+            )
+        )
     grid("", ("job", "tenant", "kind", "last step", ">signal", "since"), rows, "No job is in quarantine.")
 
 

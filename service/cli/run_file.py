@@ -1,4 +1,5 @@
-"""`bespoke models run`: pictures through a delivered file, fed as the file itself says. No service is needed for a file."""
+"""`bespoke models run`: pictures through a delivered file, fed as the file itself says. No service is needed
+for a file."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ class RunFailed(BespokeError):
 
 
 def run(
-    model: Annotated[str, typer.Argument(help="An ONNX file, or the id of a model as `bespoke models list` shows it.")],
+    model: Annotated[
+        str, typer.Argument(help="An ONNX file, or the id of a model as `bespoke models list` shows it.")
+    ],
     pictures: Annotated[list[Path], typer.Argument(help="Pictures to name the class of.")],
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
@@ -48,7 +51,9 @@ def run_pictures(onnx: bytes, pictures: list[Path]) -> list[dict[str, Any]]:
         shares = reader.probabilities([_opened(path) for path in paths])
         for path, row in zip(paths, shares, strict=True):
             best = int(np.argmax(row))
-            found.append({"picture": str(path), "class": reader.classes[best], "probability": float(row[best])})
+            found.append(
+                {"picture": str(path), "class": reader.classes[best], "probability": float(row[best])}
+            )
     return found
 
 
@@ -70,7 +75,9 @@ def _session(onnx: bytes) -> Any:
     try:
         return onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's own errors have no common class of their own
-        raise RunFailed(f"ONNX Runtime {onnxruntime.__version__} does not open the file: {str(error)[:300]}") from error
+        raise RunFailed(
+            f"ONNX Runtime {onnxruntime.__version__} does not open the file: {str(error)[:300]}"
+        ) from error
 
 
 def _opened(path: Path) -> Any:

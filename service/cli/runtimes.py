@@ -12,10 +12,16 @@ from latency_tables.measurement import Context
 
 Runtime = Annotated[str, typer.Option(help="What runs the networks: onnxruntime or openvino.")]
 Provider = Annotated[
-    str | None, typer.Option(help="What the runtime computes with: CUDAExecutionProvider, say, or GPU or AUTO for openvino.")
+    str | None,
+    typer.Option(
+        help="What the runtime computes with: CUDAExecutionProvider, say, or GPU or AUTO for openvino."
+    ),
 ]
 ProviderOptions = Annotated[
-    list[str] | None, typer.Option("--provider-option", help="name=value of the provider, such as device_id=0; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "--provider-option", help="name=value of the provider, such as device_id=0; may be repeated."
+    ),
 ]
 Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime; part of the context.")]
 Precision = Annotated[str, typer.Option(help="Of the networks: float32 or float16.")]
@@ -30,7 +36,8 @@ def this_context(setup: Setup) -> Context:
 
 
 def agent_arguments(context: Context) -> list[str]:
-    """Arguments of `bespoke agent` that make it measure in that context. Raises UnusableRuntime where no agent can."""
+    """Arguments of `bespoke agent` that make it measure in that context. Raises UnusableRuntime where no
+    agent can."""
     setup, default = Setup.of_context(context), Setup()
     arguments: list[str] = []
     if setup.runtime != default.runtime:

@@ -41,7 +41,8 @@ def say(text: str) -> None:
 
 
 def grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "") -> None:
-    """A table; columns that begin with `>` are numbers and stand right. Without rows, `empty` says what to do."""
+    """A table; columns that begin with `>` are numbers and stand right. Without rows, `empty` says what to
+    do."""
     if not rows and empty:
         console.print(empty)
         return
@@ -50,9 +51,13 @@ def grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], e
     table = Table(header_style="bold")
     for number, column in enumerate(columns):
         justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-        table.add_column(column.removeprefix(">"), justify=justify, overflow="fold", no_wrap=number == 0)  # ids are copied
+        table.add_column(
+            column.removeprefix(">"), justify=justify, overflow="fold", no_wrap=number == 0
+        )  # ids are copied
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, str) else ("-" if cell is None else str(cell)) for cell in row))
+        table.add_row(
+            *(cell if isinstance(cell, str) else ("-" if cell is None else str(cell)) for cell in row)
+        )
     Console(highlight=False, width=None if console.is_terminal else _FILE_WIDTH).print(table)
 
 
@@ -115,8 +120,10 @@ def report(error: BespokeError) -> None:
 
 
 _HINTS: Final = {
-    401: "The key is not one of this server's: check --key or BESPOKE_KEY, or read owner.key in its data folder.",
-    403: "This key may not do that: ask the owner of the server for one with the scope (`bespoke keys create --scope ...`).",
+    401: "The key is not one of this server's: check --key or BESPOKE_KEY, or read owner.key in its data "
+    "folder.",
+    403: "This key may not do that: ask the owner of the server for one with the scope (`bespoke keys "
+    "create --scope ...`).",
     404: "List what is there: `bespoke devices list`, `bespoke supernets list`, `bespoke jobs list`.",
 }
 
@@ -148,17 +155,26 @@ class JobProgress(AbstractContextManager["JobProgress"]):
             self._task = self._progress.add_task(self._title, total=1.0, step="", eta="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live:
             self._progress.stop()
 
     def update(self, job: Job, remark: str = "") -> None:
-        """Show where the job is; a remark stands in the place of its message, and a new one is shown at once."""
-        step = " ".join(part for part in (job.step.replace("_", " "), remark or job.message) if part) or job.state
+        """Show where the job is; a remark stands in the place of its message, and a new one is shown at
+        once."""
+        step = (
+            " ".join(part for part in (job.step.replace("_", " "), remark or job.message) if part)
+            or job.state
+        )
         told, self._remark = self._remark, remark
         if self._task is not None:
             self._progress.update(
-                self._task, completed=job.fraction, step=escape(step if remark else step[:60]), eta=duration(job.eta_s)
+                self._task,
+                completed=job.fraction,
+                step=escape(step if remark else step[:60]),
+                eta=duration(job.eta_s),
             )
         elif (
             job.step != self._step
@@ -166,7 +182,9 @@ class JobProgress(AbstractContextManager["JobProgress"]):
             or job.fraction >= self._shown + _LINE_EVERY
             or time.monotonic() > self._at + _LINE_AFTER_S
         ):
-            errors.print(f"{escape(self._title)}: {100 * job.fraction:3.0f} % {escape(step)} {duration(job.eta_s)}")
+            errors.print(
+                f"{escape(self._title)}: {100 * job.fraction:3.0f} % {escape(step)} {duration(job.eta_s)}"
+            )
             self._step, self._shown, self._at = job.step, job.fraction, time.monotonic()
 
 

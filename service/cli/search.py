@@ -29,22 +29,27 @@ class Suspect(ClientError):
 
     def __init__(self, models: list[dict[str, Any]]) -> None:
         super().__init__(
-            f"not to be trusted: {', '.join(m['id'] for m in models)}. Accuracy on the test split lies far below the prediction; "
+            f"not to be trusted: {', '.join(m['id'] for m in models)}. Accuracy on the test split lies far "
+            "below the prediction; "
             "the card says by how much (`bespoke models show`)"
         )
 
 
 def search(
     device: Annotated[str | None, typer.Option(help="Name of a registered device.")] = None,
-    budget_ms: Annotated[float | None, typer.Option(help="Latency budget on that device, in milliseconds.")] = None,
+    budget_ms: Annotated[
+        float | None, typer.Option(help="Latency budget on that device, in milliseconds.")
+    ] = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DEVICE=MS", help="A device and its budget; several times. DEVICE=MS+DEVICE=MS: one network for all."
+            metavar="DEVICE=MS",
+            help="A device and its budget; several times. DEVICE=MS+DEVICE=MS: one network for all.",
         ),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A choice that may not be taken, such as kernel=7.")
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="A choice that may not be taken, such as kernel=7."),
     ] = None,
     resolution: Annotated[
         list[int] | None, typer.Option(min=1, help="The only input sizes that may be chosen, in pixels.")
@@ -52,35 +57,61 @@ def search(
     exclude_missing: Annotated[
         bool, typer.Option("--exclude-missing", help="Leave out what the device's table has no latency for.")
     ] = False,
-    size_bytes: Annotated[int | None, typer.Option(min=1, help="Largest ONNX file, in bytes; holds for every target.")] = None,
+    size_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Largest ONNX file, in bytes; holds for every target.")
+    ] = None,
     macs: Annotated[int | None, typer.Option(min=1, help="Most multiply-adds of one input.")] = None,
     memory_bytes: Annotated[
         int | None, typer.Option(min=1, help="Largest peak of the activations, in bytes, for one input.")
     ] = None,
     supernet: Annotated[
-        str | None, typer.Option(help="Id of a trained supernet; left out: that of --space and --dataset, else the newest one.")
+        str | None,
+        typer.Option(
+            help="Id of a trained supernet; left out: that of --space and --dataset, else the newest one."
+        ),
     ] = None,
-    space: Annotated[str | None, typer.Option(help="Search space; its supernet is trained first if there is none.")] = None,
+    space: Annotated[
+        str | None, typer.Option(help="Search space; its supernet is trained first if there is none.")
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="Data set to train on.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Training recipe, if it must be trained.")] = None,
     strategy: Annotated[
-        str, typer.Option(help="exact, evolution, random, or gradient, which trains for every target (see below).")
+        str,
+        typer.Option(
+            help="exact, evolution, random, or gradient, which trains for every target (see below)."
+        ),
     ] = "exact",
     gate_epochs: Annotated[
-        int | None, typer.Option(min=1, help="For gradient: epochs it searches for each target, instead of the recipe's.")
+        int | None,
+        typer.Option(
+            min=1, help="For gradient: epochs it searches for each target, instead of the recipe's."
+        ),
     ] = None,
     tune_epochs: Annotated[
-        int | None, typer.Option(min=1, help="Train the chosen network on for so many epochs before it is delivered (see below).")
+        int | None,
+        typer.Option(
+            min=1, help="Train the chosen network on for so many epochs before it is delivered (see below)."
+        ),
     ] = None,
     confidence: Annotated[
-        float | None, typer.Option(help="Share of networks that keep the budget when measured; needs measured networks.")
+        float | None,
+        typer.Option(help="Share of networks that keep the budget when measured; needs measured networks."),
     ] = None,
-    candidates: Annotated[int, typer.Option(min=1, help="Best distinct networks scored on the supernet.")] = 5,
-    verify: Annotated[bool, typer.Option(help="Measure the network on the device when an agent is there.")] = True,
+    candidates: Annotated[
+        int, typer.Option(min=1, help="Best distinct networks scored on the supernet.")
+    ] = 5,
+    verify: Annotated[
+        bool, typer.Option(help="Measure the network on the device when an agent is there.")
+    ] = True,
     measured_candidates: Annotated[
-        int, typer.Option(min=1, max=16, help="Candidates measured at a time; the best that keeps the budget is delivered.")
+        int,
+        typer.Option(
+            min=1, max=16, help="Candidates measured at a time; the best that keeps the budget is delivered."
+        ),
     ] = 3,
-    batch: Annotated[str, typer.Option(help="Batch size of the file: device (that of its context) or dynamic.")] = "device",
+    batch: Annotated[
+        str, typer.Option(help="Batch size of the file: device (that of its context) or dynamic.")
+    ] = "device",
     preprocessing: Annotated[
         str, typer.Option(help="separate, or embedded: the file takes bytes and normalises them itself.")
     ] = "separate",
@@ -89,7 +120,8 @@ def search(
         typer.Option(
             "-o",
             "--output",
-            help="ONNX file to write; with several targets, a folder, which gets matrix.json and matrix.png too.",
+            help="ONNX file to write; with several targets, a folder, which gets matrix.json and "
+            "matrix.png too.",
         ),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Queue the job, print its id and return.")] = False,
@@ -100,28 +132,34 @@ def search(
 
     [cyan]bespoke search --device this-machine --budget-ms 0.5 -o model.onnx[/]
 
-    [cyan]bespoke search --target pixel7=12 --target pi5=30 -o networks/[/]  one job, one supernet, many devices
+    [cyan]bespoke search --target pixel7=12 --target pi5=30 -o networks/[/]  one job, one supernet, many
+    devices
 
     [cyan]bespoke search --device pixel7 --budget-ms 12 --confidence 0.95 --strategy evolution[/]
 
-    [cyan]bespoke search --device board --budget-ms 20 --size-bytes 1000000 --memory-bytes 262144[/]  all of it at once
+    [cyan]bespoke search --device board --budget-ms 20 --size-bytes 1000000 --memory-bytes 262144[/]  all of
+    it at once
 
-    [cyan]bespoke search --size-bytes 250000 --memory-bytes 65536[/]  for a microcontroller: no device, no table
+    [cyan]bespoke search --size-bytes 250000 --memory-bytes 65536[/]  for a microcontroller: no device, no
+    table
 
     [cyan]bespoke search --target pixel7=12+pi5=30[/]  one network that keeps both budgets
 
     [cyan]bespoke search --device npu --budget-ms 3 --exclude kernel=7 --exclude squeeze_excite=true[/]
 
-    [cyan]bespoke search --device board --budget-ms 20 --tune-epochs 5[/]  minutes more, for the last points of accuracy
+    [cyan]bespoke search --device board --budget-ms 20 --tune-epochs 5[/]  minutes more, for the last points
+    of accuracy
 
     A budget that no network can meet is refused at once, with the range that can be reached;
     [cyan]bespoke front[/] shows that range.
 
-    The strategy exact solves in milliseconds and proves its answer. The strategy gradient (ProxylessNAS) trains the
-    supernet's weights together with the probability of every choice, for each target anew: one epoch to warm up and
-    one to search where the recipe was trial, 1 and 10 for quick, 2 and 30 for others. It takes minutes where exact takes none.
+    The strategy exact solves in milliseconds and proves its answer. The strategy gradient (ProxylessNAS)
+    trains the supernet's weights together with the probability of every choice, for each target anew: one
+    epoch to warm up and one to search where the recipe was trial, 1 and 10 for quick, 2 and 30 for others. It
+    takes minutes where exact takes none.
 
-    A network cut out of a supernet shares its weights with all others. With --tune-epochs the chosen one goes on training
+    A network cut out of a supernet shares its weights with all others. With --tune-epochs the chosen one goes
+    on training
     with its own, for every target: small networks gain most. Where it does not help on the
     validation split the network stays as it was, and the card says so.
     """
@@ -161,7 +199,8 @@ def search(
 def source_of(
     service: BespokeClient, supernet: str | None, space: str | None, dataset: str | None, recipe: str | None
 ) -> dict[str, str]:
-    """What the networks are cut from: as asked for, else the newest trained supernet, else the built-in digits."""
+    """What the networks are cut from: as asked for, else the newest trained supernet, else the built-in
+    digits."""
     if supernet is not None:
         return {"supernet": supernet}
     if (space, dataset, recipe) == (None, None, None):
@@ -187,7 +226,8 @@ def deliver(service: BespokeClient, models: list[dict[str, Any]], output: Path |
 
 
 def show_matrix(result: dict[str, Any], output: Path | None) -> None:
-    """What each network would cost on every device of the job; into the folder of the files too: why specialising pays."""
+    """What each network would cost on every device of the job; into the folder of the files too: why
+    specialising pays."""
     matrix = matrix_of(result)
     if len(matrix["devices"]) < 2 or not matrix["networks"]:
         return
@@ -201,7 +241,12 @@ def show_matrix(result: dict[str, Any], output: Path | None) -> None:
 def _file_name(card: dict[str, Any]) -> str:
     if card["device"] is None:
         return "limits.onnx"
-    return "+".join(f"{one['device']}-{milliseconds(one['budget_ms'])}ms" for one in card.get("devices") or [card]) + ".onnx"
+    return (
+        "+".join(
+            f"{one['device']}-{milliseconds(one['budget_ms'])}ms" for one in card.get("devices") or [card]
+        )
+        + ".onnx"
+    )
 
 
 def _name_of(failure: dict[str, Any]) -> str:
@@ -209,16 +254,21 @@ def _name_of(failure: dict[str, Any]) -> str:
     return str(failure.get("target") or f"{failure['device']} within {milliseconds(failure['budget_ms'])} ms")
 
 
-def _targets(device: str | None, budget_ms: float | None, targets: list[str], limits: dict[str, int]) -> list[dict[str, Any]]:
+def _targets(
+    device: str | None, budget_ms: float | None, targets: list[str], limits: dict[str, int]
+) -> list[dict[str, Any]]:
     """All targets as the API takes them. Raises a usage error that says how to write them."""
     wanted = [_target(text, limits) for text in targets]
     if (device is None) != (budget_ms is None):
-        raise typer.BadParameter("--device and --budget-ms belong together: --device this-machine --budget-ms 0.5")
+        raise typer.BadParameter(
+            "--device and --budget-ms belong together: --device this-machine --budget-ms 0.5"
+        )
     if device is not None and budget_ms is not None:
         wanted.insert(0, {"device": device, "budget": {"latency_ms": budget_ms, **limits}})
     if not wanted and not limits:
         raise typer.BadParameter(
-            "name at least one target: --device NAME --budget-ms MS, or --target NAME=MS, or limits alone: --size-bytes N"
+            "name at least one target: --device NAME --budget-ms MS, or --target NAME=MS, or limits alone: "
+            "--size-bytes N"
         )
     return wanted or [{"budget": limits}]
 
@@ -236,7 +286,10 @@ def _parse(text: str) -> tuple[str, float]:
     try:
         return name, float(budget.removesuffix("ms"))
     except ValueError:
-        hint = "a target is DEVICE=MS, such as pixel7=12.5, or several joined by + for one network that keeps all"
+        hint = (
+            "a target is DEVICE=MS, such as pixel7=12.5, or several joined by + for one network that "
+            "keeps all"
+        )
         raise typer.BadParameter(hint, param_hint="--target") from None
 
 
@@ -246,7 +299,9 @@ def _narrowed(exclude: list[str], resolutions: list[int], missing: bool) -> dict
     for text in exclude:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
-            raise typer.BadParameter("write NAME=VALUE, such as kernel=7 or squeeze_excite=true", param_hint="--exclude")
+            raise typer.BadParameter(
+                "write NAME=VALUE, such as kernel=7 or squeeze_excite=true", param_hint="--exclude"
+            )
         names.setdefault(name, []).append(_value(value))
     found = {"exclude": names, "resolutions": resolutions, "missing": "exclude" if missing else None}
     return {name: value for name, value in found.items() if value}

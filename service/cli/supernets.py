@@ -44,12 +44,15 @@ def list_supernets(json_out: JsonOut = False) -> None:
         for s in supernets
     ]
     columns = ("supernet", "state", "space", "data set", "recipe", ">largest", ">smallest", "created")
-    grid("", columns, rows, "No supernet is trained. Train one: `bespoke supernets train digits-mbv3 digits`.")
+    grid(
+        "", columns, rows, "No supernet is trained. Train one: `bespoke supernets train digits-mbv3 digits`."
+    )
 
 
 @app.command()
 def show(supernet_id: SupernetId, json_out: JsonOut = False) -> None:
-    """Show a supernet: how it was trained, its accuracies, how well its sub-networks' accuracy is predicted."""
+    """Show a supernet: how it was trained, its accuracies, how well its sub-networks' accuracy is
+    predicted."""
     with client() as service:
         supernet = service.supernet(supernet_id)
     if json_out:
@@ -62,7 +65,10 @@ def show(supernet_id: SupernetId, json_out: JsonOut = False) -> None:
     predictor = supernet["predictor"]
     if predictor:
         tau = predictor["kendall_tau"]
-        error = f"held-out error {percent(predictor['rmse'], 2)}, Kendall tau {'-' if tau is None else f'{tau:.2f}'}"
+        error = (
+            f"held-out error {percent(predictor['rmse'], 2)}, Kendall tau "
+            f"{'-' if tau is None else f'{tau:.2f}'}"
+        )
         say(f"  predictor  {predictor['name']}, {error}, from {predictor['networks']} sub-networks")
 
 
@@ -70,7 +76,9 @@ def show(supernet_id: SupernetId, json_out: JsonOut = False) -> None:
 def train(
     space: Annotated[str, typer.Argument(help="Search space, such as digits-mbv3.")],
     dataset: Annotated[str, typer.Argument(help="Data set, such as digits.")],
-    recipe: Annotated[str | None, typer.Option(help="quick, standard (where none is named) or progressive.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="quick, standard (where none is named) or progressive.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
     detach: Annotated[bool, typer.Option("--detach", help="Queue the job, print its id and return.")] = False,
 ) -> None:
@@ -94,30 +102,46 @@ def train(
 
 @app.command("import")
 def import_checkpoint(
-    file: Annotated[Path, typer.Argument(help="Checkpoint (.pth) as it was published.", exists=True, dir_okay=False)],
-    space: Annotated[str, typer.Option(help="Search space it was trained for, such as ofa-mbv3 or ofa-mbv3-w1.2.")],
+    file: Annotated[
+        Path, typer.Argument(help="Checkpoint (.pth) as it was published.", exists=True, dir_okay=False)
+    ],
+    space: Annotated[
+        str, typer.Option(help="Search space it was trained for, such as ofa-mbv3 or ofa-mbv3-w1.2.")
+    ],
     form: Annotated[str, typer.Option("--format", help="Form of the checkpoint.")] = "once-for-all",
-    dataset: Annotated[str, typer.Option(help="Data set to recalibrate and test delivered networks on.")] = "imagenet",
+    dataset: Annotated[
+        str, typer.Option(help="Data set to recalibrate and test delivered networks on.")
+    ] = "imagenet",
     classes: Annotated[
-        int | None, typer.Option(min=2, max=100_000, help="Classes of the file's head; left out: the space's own number.")
+        int | None,
+        typer.Option(
+            min=2, max=100_000, help="Classes of the file's head; left out: the space's own number."
+        ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="Which weights, where the file holds several: a name in it, or a word of one (`ema`).")
+        str | None,
+        typer.Option(
+            help="Which weights, where the file holds several: a name in it, or a word of one (`ema`)."
+        ),
     ] = None,
     scores: Annotated[
         Path | None,
-        typer.Option(help="Measured accuracies to register too (`supernets scores`).", exists=True, dir_okay=False),
+        typer.Option(
+            help="Measured accuracies to register too (`supernets scores`).", exists=True, dir_okay=False
+        ),
     ] = None,
 ) -> None:
     """Register a supernet that others trained, on the service's own machine.
 
-    Only tensors are read from the file; every key and shape is checked. What was read is said: which state dict of several, and
-    what all names began with (`module.`). Searches can use it once measured accuracies
+    Only tensors are read from the file; every key and shape is checked. What was read is said: which state
+    dict of several, and what all names began with (`module.`). Searches can use it once measured accuracies
     are registered, and deliver files where the operator has registered the data set (docs/add_a_dataset.md).
 
-    Example: [cyan]bespoke supernets import ofa_mbv3_d234_e346_k357_w1.0 --space ofa-mbv3 --scores top1.csv.gz[/]
+    Example: [cyan]bespoke supernets import ofa_mbv3_d234_e346_k357_w1.0 --space ofa-mbv3 --scores
+    top1.csv.gz[/]
 
-    Example: [cyan]bespoke supernets import flowers.pth --space ofa-mbv3 --classes 102 --dataset flowers --weights ema[/]
+    Example: [cyan]bespoke supernets import flowers.pth --space ofa-mbv3 --classes 102 --dataset flowers
+    --weights ema[/]
     """
     from service.local.importing import import_supernet, register_scores
 
@@ -126,7 +150,10 @@ def import_checkpoint(
     say(f"{made.supernet_id}: {made.space}, {made.parameters:,} parameters, imported")
     say(f"  {escape(file.name)}: {escape(made.read)}")
     if not made.dataset_known:
-        say(f"  the data set {escape(dataset)} is not registered here; files are delivered once it is (docs/add_a_dataset.md)")
+        say(
+            f"  the data set {escape(dataset)} is not registered here; files are delivered once it is "
+            "(docs/add_a_dataset.md)"
+        )
     if scores is not None:
         _say_scored(register_scores(settings, scores, made.supernet_id))
     elif not made.ready:
@@ -136,13 +163,17 @@ def import_checkpoint(
 @app.command("scores")
 def register_accuracies(
     file: Annotated[
-        Path, typer.Argument(help="CSV: depth,kernel,expand,resolution,top1_percent; may be .gz.", exists=True, dir_okay=False)
+        Path,
+        typer.Argument(
+            help="CSV: depth,kernel,expand,resolution,top1_percent; may be .gz.", exists=True, dir_okay=False
+        ),
     ],
     supernet: Annotated[str, typer.Option(help="Id of the supernet whose sub-networks were measured.")],
     networks: Annotated[int | None, typer.Option(min=10, help="Fit to that many rows only.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the choice of rows and of the folds.")] = 0,
 ) -> None:
-    """Register measured accuracies of sub-networks: the data of the accuracy predictor, so that nothing is evaluated.
+    """Register measured accuracies of sub-networks: the data of the accuracy predictor, so that nothing is
+    evaluated.
 
     Example: [cyan]bespoke supernets scores ofa_mbv3_imagenet_top1.csv.gz --supernet sup_5f...[/]
     """
@@ -154,30 +185,40 @@ def register_accuracies(
 @app.command()
 def report(
     supernet_id: SupernetId,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for report.json, report.md and report.png.")] = Path(
-        "report"
-    ),
-    networks: Annotated[int, typer.Option(min=1, max=20, help="Sub-networks to compare, spread over the front.")] = 5,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder for report.json, report.md and report.png.")
+    ] = Path("report"),
+    networks: Annotated[
+        int, typer.Option(min=1, max=20, help="Sub-networks to compare, spread over the front.")
+    ] = 5,
     without_shrinking: Annotated[
-        bool, typer.Option("--without-shrinking/--skip-shrinking", help="Also train with uniform sampling from the start.")
+        bool,
+        typer.Option(
+            "--without-shrinking/--skip-shrinking", help="Also train with uniform sampling from the start."
+        ),
     ] = True,
     tune_epochs: Annotated[
         int,
         typer.Option(
-            min=0, max=1000, help="Also train each sub-network on for that many epochs; networks alone get as many more."
+            min=0,
+            max=1000,
+            help="Also train each sub-network on for that many epochs; networks alone get as many more.",
         ),
     ] = 0,
 ) -> None:
-    """Is a sub-network as good as the same network trained alone? Trains them with the same steps and compares.
+    """Is a sub-network as good as the same network trained alone? Trains them with the same steps and
+    compares.
 
-    Also shows what progressive shrinking brings, how well accuracy is predicted, and what one more device costs.
-    Runs on the service's own machine and takes as long as training that many networks; interrupted, it goes on.
+    Also shows what progressive shrinking brings, how well accuracy is predicted, and what one more device
+    costs. Runs on the service's own machine and takes as long as training that many networks; interrupted, it
+    goes on.
 
     Examples:
 
     [cyan]bespoke supernets report sup_5f... -o report --networks 3[/]
 
-    [cyan]bespoke supernets report sup_5f... --tune-epochs 5[/]  what a short fine-tuning of each network brings
+    [cyan]bespoke supernets report sup_5f... --tune-epochs 5[/]  what a short fine-tuning of each network
+    brings
     """
     from service.local.reporting import report_supernet
 
@@ -205,7 +246,10 @@ def local_settings() -> Settings:
 def _say_scored(scored: Scored) -> None:
     tau = "-" if scored.kendall_tau is None else f"{scored.kendall_tau:.3f}"
     error = f"held-out error {percent(scored.rmse, 2)}, Kendall tau {tau}"
-    say(f"{scored.supernet_id}: accuracy predictor ({scored.predictor}) fitted to {scored.networks:,} networks, {error}")
+    say(
+        f"{scored.supernet_id}: accuracy predictor ({scored.predictor}) fitted to {scored.networks:,} "
+        f"networks, {error}"
+    )
 
 
 def _accuracy(supernet: dict[str, Any], which: str) -> Any:

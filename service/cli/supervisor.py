@@ -1,6 +1,7 @@
 """The API and a worker as child processes of one: started, watched, restarted, drained.
 
-The worker is restarted when it dies, after 1, 2, 4 … 30 seconds; a minute of life resets that. When the API dies
+The worker is restarted when it dies, after 1, 2, 4 … 30 seconds; a minute of life resets that. When the API
+dies
 the whole stack stops: something outside must decide what to do about it.
 """
 
@@ -80,7 +81,9 @@ class Stack:
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         running = running_at(self.data_dir)
         if running:
-            raise StackFailed(f"a server with this data folder already runs at {running}; use it, or stop it first")
+            raise StackFailed(
+                f"a server with this data folder already runs at {running}; use it, or stop it first"
+            )
         try:
             self._start_api()
             for worker in self._workers:
@@ -90,13 +93,17 @@ class Stack:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def tend(self) -> None:
         """Restart workers that died. Raises StackFailed when the API has."""
         if self._api.process is not None and self._api.process.poll() is not None:
-            raise StackFailed(f"the API stopped with status {self._api.process.returncode}{self._tail('service')}")
+            raise StackFailed(
+                f"the API stopped with status {self._api.process.returncode}{self._tail('service')}"
+            )
         for worker in self._workers:
             self._tend_worker(worker)
 
@@ -123,13 +130,16 @@ class Stack:
         deadline = time.monotonic() + _START_S
         while not (self._find_address() and _answers(self.url)):
             if process is not None and process.poll() is not None:
-                raise StackFailed(f"the API did not start (status {process.returncode}){self._tail('service')}")
+                raise StackFailed(
+                    f"the API did not start (status {process.returncode}){self._tail('service')}"
+                )
             if time.monotonic() > deadline:
                 raise StackFailed(f"the API did not answer within {_START_S:.0f} s{self._tail('service')}")
             time.sleep(0.1)
 
     def _find_address(self) -> bool:
-        """Whether this stack's own API has said where it is; a file that an earlier one left does not count."""
+        """Whether this stack's own API has said where it is; a file that an earlier one left does not
+        count."""
         process, found = self._api.process, _announced(self.address_file)
         if process is not None and found is not None and found[1] == process.pid:
             self.url = found[0]
@@ -146,7 +156,12 @@ class Stack:
         output = self._output(child.module)
         # A session of its own: Ctrl-C reaches the supervisor alone, which then drains its children.
         child.process = subprocess.Popen(  # noqa: S603 (our own modules)
-            command, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
         child.started, child.restart_at = time.monotonic(), None
 
@@ -174,9 +189,14 @@ class Stack:
         now = time.monotonic()
         if child.restart_at is None:
             child.deaths += 1
-            child.pause_s = 1.0 if now - child.started > _HEALTHY_S else min(child.pause_s * 2, _LONGEST_PAUSE_S)
+            child.pause_s = (
+                1.0 if now - child.started > _HEALTHY_S else min(child.pause_s * 2, _LONGEST_PAUSE_S)
+            )
             child.restart_at = now + child.pause_s
-            self.say(f"the worker stopped with status {process.returncode}; it starts again in {child.pause_s:.0f} s")
+            self.say(
+                f"the worker stopped with status {process.returncode}; it starts again in "
+                f"{child.pause_s:.0f} s"
+            )
         if now >= child.restart_at:
             if process.stdin is not None:
                 process.stdin.close()

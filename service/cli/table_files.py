@@ -46,9 +46,14 @@ def table_files(paths: Sequence[Path], form: str | None = None) -> list[TableFil
 
 
 def _of_folder(folder: Path) -> list[Path]:
-    files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".") and _ending(f) in ENDINGS)
+    files = sorted(
+        f for f in folder.iterdir() if f.is_file() and not f.name.startswith(".") and _ending(f) in ENDINGS
+    )
     if not files:
-        raise InvalidTable(f"{folder} holds no table: wanted are files that end in {', '.join(ENDINGS)}, packed as .gz or not")
+        raise InvalidTable(
+            f"{folder} holds no table: wanted are files that end in {', '.join(ENDINGS)}, packed as .gz or "
+            "not"
+        )
     return files
 
 
@@ -61,7 +66,8 @@ def _opened(file: Path, form: Format | None) -> TableFile:
     found = form or recognised(data)
     if found is None:
         raise InvalidTable(
-            f"{file.name} is in no form of a table that is recognised. A CSV begins with a line that holds `operator` and "
+            f"{file.name} is in no form of a table that is recognised. A CSV begins with a line that holds "
+            "`operator` and "
             f"`median_ms`; `bespoke tables convert --format` names the form of others: {', '.join(FORMATS)}"
         )
     return TableFile(file, data, found)
@@ -76,14 +82,19 @@ def unpacked(file: Path) -> bytes:
         with gzip.open(io.BytesIO(data)) as packed:
             content: bytes = packed.read(MOST_BYTES + 1)
     except (OSError, EOFError, zlib.error):
-        raise InvalidTable(f"{file.name} is not a gzip file, or a damaged one; unpack it, or fetch it again") from None
+        raise InvalidTable(
+            f"{file.name} is not a gzip file, or a damaged one; unpack it, or fetch it again"
+        ) from None
     if len(content) > MOST_BYTES:
         raise InvalidTable(f"{file.name} holds more than {MOST_BYTES} bytes when unpacked; a table has less")
     return content
 
 
-def read_tables(files: Sequence[TableFile], context: Context | None, unit: str, tell: Callable[[str], None]) -> LatencyTable:
-    """All files as one table; `tell` hears what was read otherwise than written. Raises InvalidTable that names the file."""
+def read_tables(
+    files: Sequence[TableFile], context: Context | None, unit: str, tell: Callable[[str], None]
+) -> LatencyTable:
+    """All files as one table; `tell` hears what was read otherwise than written. Raises InvalidTable that
+    names the file."""
     tables = []
     for file in files:
         notes: list[str] = []

@@ -26,10 +26,14 @@ _MEDIA: Final = {".json": "application/json", ".csv": "text/csv"}
 
 Device = Annotated[str, typer.Argument(help="Name of a registered device.")]
 Files = Annotated[
-    list[Path], typer.Argument(help="Tables: files, packed with gzip or not, or a folder of them.", exists=True, readable=True)
+    list[Path],
+    typer.Argument(
+        help="Tables: files, packed with gzip or not, or a folder of them.", exists=True, readable=True
+    ),
 ]
 Form = Annotated[
-    str | None, typer.Option("--format", help=f"One of {', '.join([*FORMATS, _HAT])}; left out: by what is in the file.")
+    str | None,
+    typer.Option("--format", help=f"One of {', '.join([*FORMATS, _HAT])}; left out: by what is in the file."),
 ]
 
 
@@ -43,7 +47,10 @@ class LatencyUnit(StrEnum):
 
 
 Unit = Annotated[
-    LatencyUnit, typer.Option("--unit", help="What the latencies are given in, where the names of the columns do not say.")
+    LatencyUnit,
+    typer.Option(
+        "--unit", help="What the latencies are given in, where the names of the columns do not say."
+    ),
 ]
 Version = Annotated[str, typer.Argument(help="Number or id of a version; `bespoke tables list` shows them.")]
 
@@ -58,9 +65,10 @@ def import_table(
 ) -> None:
     """Register a latency profile: the whole table or nothing. Wrong rows are named by their numbers.
 
-    What was imported last is in use, the same file again too. A CSV has the columns operator and median_ms, and may have
-    lower_quartile_ms, mad_ms, count and others; it takes the device's context. A JSON table carries its context, which must
-    be the device's. Tables of once-for-all and ProxylessNAS are recognised; several files, or a folder, make one table.
+    What was imported last is in use, the same file again too. A CSV has the columns operator and median_ms,
+    and may have lower_quartile_ms, mad_ms, count and others; it takes the device's context. A JSON table
+    carries its context, which must be the device's. Tables of once-for-all and ProxylessNAS are recognised;
+    several files, or a folder, make one table.
 
     Examples:
 
@@ -92,7 +100,9 @@ def _tell(warning: str) -> None:
 
 
 @app.command("list")
-def list_tables(device: Device, json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def list_tables(
+    device: Device, json_out: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
     """List the versions of a device's table: which is in use, who imported and who accepted it.
 
     Example: [cyan]bespoke tables list pixel7[/]
@@ -125,15 +135,21 @@ def use_table(device: Device, version: Version) -> None:
 def accept_table(
     device: Device,
     version: Version,
-    note: Annotated[str, typer.Option(help="Why it is true: kept with the table and shown on model cards.")] = "",
+    note: Annotated[
+        str, typer.Option(help="Why it is true: kept with the table and shown on model cards.")
+    ] = "",
 ) -> None:
-    """Say that a table which needs a review is true as it stands. It is put in use; who said so, and when, is kept.
+    """Say that a table which needs a review is true as it stands. It is put in use; who said so, and when, is
+    kept.
 
     Example: [cyan]bespoke tables accept npu 1 --note "squeeze-excite runs on its CPU"[/]
     """
     with client() as service:
         accepted = service.accept_table(device, version_id(service, device, version), note)
-    say(f"{escape(device)}: version {accepted['version']} is accepted by {escape(str(accepted['accepted_by']))} and in use")
+    say(
+        f"{escape(device)}: version {accepted['version']} is accepted by "
+        f"{escape(str(accepted['accepted_by']))} and in use"
+    )
 
 
 @app.command("delete")
@@ -155,7 +171,8 @@ def delete_table(
 
 
 def version_id(service: BespokeClient, device: str, version: str) -> str:
-    """Id of a version, given by its number or its id. Raises InvalidTable that lists the versions there are."""
+    """Id of a version, given by its number or its id. Raises InvalidTable that lists the versions there
+    are."""
     tables = service.tables(device)
     for table in tables:
         if version in (str(table["version"]), table["id"]):
@@ -185,7 +202,9 @@ def _who(table: dict[str, Any]) -> str:
 def export_table(
     device: Device,
     output: Annotated[Path, typer.Option("-o", "--output", help="A .json or .csv file to write.")],
-    table: Annotated[str | None, typer.Option(help="Number or id of the version; left out: the one in use.")] = None,
+    table: Annotated[
+        str | None, typer.Option(help="Number or id of the version; left out: the one in use.")
+    ] = None,
 ) -> None:
     """Write a table to a file that `tables import` reads back. The same table gives the same bytes.
 
@@ -206,14 +225,17 @@ def convert(
     form: Form = None,
     device: Annotated[str | None, typer.Option(help="Take the context of this registered device.")] = None,
     context: Annotated[
-        Path | None, typer.Option(help="JSON file of the context the latencies were measured in.", exists=True, dir_okay=False)
+        Path | None,
+        typer.Option(
+            help="JSON file of the context the latencies were measured in.", exists=True, dir_okay=False
+        ),
     ] = None,
     unit: Unit = LatencyUnit.ms,
 ) -> None:
     """Turn tables of other projects into one that `tables import` reads. Works without a service.
 
-    Several files, or a folder with a file for each resolution, make one table. A form that does not say in which context it
-    was measured needs --device or --context.
+    Several files, or a folder with a file for each resolution, make one table. A form that does not say in
+    which context it was measured needs --device or --context.
 
     Examples:
 
@@ -256,7 +278,8 @@ def media_type(file: Path) -> str:
         return _MEDIA[file.suffix.lower()]
     except KeyError:
         raise InvalidTable(
-            f"{file.name}: a table is a .json or a .csv file; tables of other projects are read by `bespoke tables convert`"
+            f"{file.name}: a table is a .json or a .csv file; tables of other projects are read by "
+            "`bespoke tables convert`"
         ) from None
 
 
@@ -265,8 +288,12 @@ def table_in_use(device: dict[str, Any]) -> str:
     if device.get("table_id"):
         return str(device["table_id"])
     if device.get("tables"):
-        raise InvalidTable(f"no table of {device.get('name')} is in use: see `bespoke tables list {device.get('name')}`")
-    raise InvalidTable(f"{device.get('name')} has no table yet; measure one (`bespoke profile`, `bespoke devices enrol`)")
+        raise InvalidTable(
+            f"no table of {device.get('name')} is in use: see `bespoke tables list {device.get('name')}`"
+        )
+    raise InvalidTable(
+        f"{device.get('name')} has no table yet; measure one (`bespoke profile`, `bespoke devices enrol`)"
+    )
 
 
 def coverage_text(covered: dict[str, Any]) -> str:

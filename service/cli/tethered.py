@@ -1,7 +1,7 @@
 """Run a module as a program that ends when its parent does: `python -m service.cli.tethered worker`.
 
-The parent holds the other end of standard input. When it dies, however it dies, the end of file arrives here and
-this process asks itself to stop. So a killed `bespoke serve` leaves nothing behind that holds the port.
+The parent holds the other end of standard input. When it dies, however it dies, the end of file arrives here
+and this process asks itself to stop. So a killed `bespoke serve` leaves nothing behind that holds the port.
 """
 
 from __future__ import annotations

@@ -16,8 +16,12 @@ from service.jobs.transitions import ACTIVE
 SENTINEL = TaskKind.SENTINEL
 
 
-def add_enrolment(session: Session, tenant_id: str, device_id: str, digest: bytes, expires_at: datetime) -> Enrolment:
-    row = Enrolment(id=new_id("enr"), tenant_id=tenant_id, device_id=device_id, digest=digest, expires_at=expires_at)
+def add_enrolment(
+    session: Session, tenant_id: str, device_id: str, digest: bytes, expires_at: datetime
+) -> Enrolment:
+    row = Enrolment(
+        id=new_id("enr"), tenant_id=tenant_id, device_id=device_id, digest=digest, expires_at=expires_at
+    )
     session.add(row)
     session.flush()
     return row
@@ -41,8 +45,11 @@ def open_session(
     fingerprint: str,
     expires_at: datetime,
 ) -> AgentSession:
-    """A new session; the device's earlier ones are closed, since two agents on one device disturb each other."""
-    earlier = update(AgentSession).where(AgentSession.device_id == enrolment.device_id, AgentSession.closed_at.is_(None))
+    """A new session; the device's earlier ones are closed, since two agents on one device disturb each
+    other."""
+    earlier = update(AgentSession).where(
+        AgentSession.device_id == enrolment.device_id, AgentSession.closed_at.is_(None)
+    )
     session.execute(earlier.values(closed_at=now(), closed_reason="superseded"))
     row = AgentSession(
         id=new_id("ses"),
@@ -73,7 +80,9 @@ def current_session(session: Session, device_id: str) -> AgentSession | None:
 
 def last_sessions(session: Session, device_ids: Sequence[str]) -> dict[str, AgentSession]:
     """Device id -> its newest session."""
-    query = select(AgentSession).where(AgentSession.device_id.in_(device_ids)).order_by(AgentSession.created_at)
+    query = (
+        select(AgentSession).where(AgentSession.device_id.in_(device_ids)).order_by(AgentSession.created_at)
+    )
     return {row.device_id: row for row in session.scalars(query)}
 
 
@@ -87,12 +96,15 @@ def close_session(session: Session, session_id: str, reason: str) -> None:
 
 
 def close_sessions_of(session: Session, device_id: str, reason: str) -> int:
-    statement = update(AgentSession).where(AgentSession.device_id == device_id, AgentSession.closed_at.is_(None))
+    statement = update(AgentSession).where(
+        AgentSession.device_id == device_id, AgentSession.closed_at.is_(None)
+    )
     return session.connection().execute(statement.values(closed_at=now(), closed_reason=reason)).rowcount
 
 
 def open_tasks(session: Session, device_id: str, limit: int) -> Sequence[MeasurementTask]:
-    """What the device is to measure next: open tasks of jobs that still run, verification first, then in order."""
+    """What the device is to measure next: open tasks of jobs that still run, verification first, then in
+    order."""
     query = (
         select(MeasurementTask)
         .join(Job, Job.id == MeasurementTask.job_id)
@@ -102,7 +114,11 @@ def open_tasks(session: Session, device_id: str, limit: int) -> Sequence[Measure
             MeasurementTask.kind != SENTINEL,
             Job.state.in_(ACTIVE),
         )
-        .order_by((MeasurementTask.kind == TaskKind.VERIFY).desc(), MeasurementTask.created_at, MeasurementTask.position)
+        .order_by(
+            (MeasurementTask.kind == TaskKind.VERIFY).desc(),
+            MeasurementTask.created_at,
+            MeasurementTask.position,
+        )
     )
     return session.scalars(query.limit(limit)).all()
 
@@ -130,7 +146,9 @@ def sentinel(session: Session, job_id: str) -> MeasurementTask | None:
 
 def has_file(session: Session, device_id: str, sha256: str) -> bool:
     """Whether a file belongs to a task of that device."""
-    query = select(MeasurementTask.id).where(MeasurementTask.device_id == device_id, MeasurementTask.sha256 == sha256)
+    query = select(MeasurementTask.id).where(
+        MeasurementTask.device_id == device_id, MeasurementTask.sha256 == sha256
+    )
     return session.scalar(query.limit(1)) is not None
 
 
@@ -141,7 +159,9 @@ def tasks_named(session: Session, device_id: str, ids: Sequence[str]) -> dict[st
 
 def answer_task(session: Session, task_id: str, session_id: str, result: dict[str, Any]) -> bool:
     """Store a measurement; False when the task is not open any more."""
-    statement = update(MeasurementTask).where(MeasurementTask.id == task_id, MeasurementTask.state == TaskState.OPEN)
+    statement = update(MeasurementTask).where(
+        MeasurementTask.id == task_id, MeasurementTask.state == TaskState.OPEN
+    )
     values = {"state": TaskState.DONE, "result": result, "session_id": session_id, "answered_at": now()}
     return session.connection().execute(statement.values(**values)).rowcount == 1
 
@@ -150,6 +170,8 @@ def post_of(session: Session, session_id: str, sequence: int) -> AgentPost | Non
     return session.get(AgentPost, (session_id, sequence))
 
 
-def add_post(session: Session, session_id: str, sequence: int, body_digest: str, answer: dict[str, Any]) -> None:
+def add_post(
+    session: Session, session_id: str, sequence: int, body_digest: str, answer: dict[str, Any]
+) -> None:
     session.add(AgentPost(session_id=session_id, sequence=sequence, body_digest=body_digest, answer=answer))
     session.flush()

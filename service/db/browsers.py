@@ -18,15 +18,26 @@ def add_link(session: Session, key_id: str, digest: bytes, expires_at: datetime)
 
 
 def spend_link(session: Session, digest: bytes) -> str | None:
-    """Id of the key that a link stands for, once and in time; else None. Of two at the same moment one gets it."""
-    usable = update(LoginLink).where(LoginLink.digest == digest, LoginLink.used_at.is_(None), LoginLink.expires_at > now())
-    return session.connection().execute(usable.values(used_at=now()).returning(LoginLink.key_id)).scalar_one_or_none()
+    """Id of the key that a link stands for, once and in time; else None. Of two at the same moment one gets
+    it."""
+    usable = update(LoginLink).where(
+        LoginLink.digest == digest, LoginLink.used_at.is_(None), LoginLink.expires_at > now()
+    )
+    return (
+        session.connection()
+        .execute(usable.values(used_at=now()).returning(LoginLink.key_id))
+        .scalar_one_or_none()
+    )
 
 
 def add(session: Session, key_id: str, cookie: bytes, proof: bytes, expires_at: datetime) -> BrowserSession:
     """A new session; ended ones of the key are forgotten."""
-    session.execute(delete(BrowserSession).where(BrowserSession.key_id == key_id, BrowserSession.expires_at < now()))
-    row = BrowserSession(id=new_id("bro"), key_id=key_id, cookie_digest=cookie, proof_digest=proof, expires_at=expires_at)
+    session.execute(
+        delete(BrowserSession).where(BrowserSession.key_id == key_id, BrowserSession.expires_at < now())
+    )
+    row = BrowserSession(
+        id=new_id("bro"), key_id=key_id, cookie_digest=cookie, proof_digest=proof, expires_at=expires_at
+    )
     session.add(row)
     session.flush()
     return row

@@ -47,7 +47,9 @@ def listed(session: Session, tenant_id: str, after: str | None, limit: int) -> S
 
 
 def add(session: Session, tenant_id: str, name: str, description: str, context: dict[str, Any]) -> Device:
-    row = Device(id=new_id("dev"), tenant_id=tenant_id, name=name, description=description, context=context, revision=1)
+    row = Device(
+        id=new_id("dev"), tenant_id=tenant_id, name=name, description=description, context=context, revision=1
+    )
     session.add(row)
     session.flush()
     tell(session, tenant_id, "device", name, {"registered": True})
@@ -61,8 +63,11 @@ def describe(session: Session, device_id: str, revision: int, description: str) 
     return session.connection().execute(statement.values(**values)).rowcount == 1
 
 
-def count_nodes(session: Session, device: Device, session_id: str, networks: Sequence[Mapping[str, int]]) -> None:
-    """Add to the nodes by provider that the device's page shows: those of the networks measured in the newest session."""
+def count_nodes(
+    session: Session, device: Device, session_id: str, networks: Sequence[Mapping[str, int]]
+) -> None:
+    """Add to the nodes by provider that the device's page shows: those of the networks measured in the newest
+    session."""
     if not networks:
         return
     known = device.environment or {}
@@ -92,7 +97,9 @@ def use(session: Session, device: Device) -> str | None:
     """Why a device cannot be deleted, or None: a delivered model or a job that has not ended needs it."""
     if session.scalar(select(Model.id).where(Model.device_id == device.id).limit(1)) is not None:
         return "a delivered model was made for it"
-    jobs = select(Job.request).where(Job.tenant_id == device.tenant_id, Job.state.in_(ACTIVE), Job.kind != JobKind.SUPERNET)
+    jobs = select(Job.request).where(
+        Job.tenant_id == device.tenant_id, Job.state.in_(ACTIVE), Job.kind != JobKind.SUPERNET
+    )
     for request in session.scalars(jobs):
         targets = [request.get("device_id"), *(pinned["device_id"] for pinned in pinned_by(request))]
         if device.id in targets:
@@ -102,7 +109,9 @@ def use(session: Session, device: Device) -> str | None:
 
 def pinned_by(request: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The devices and tables that a search is pinned to, those of its groups too."""
-    return [member for t in request.get("targets", []) for member in t.get("group", [t]) if "device_id" in member]
+    return [
+        member for t in request.get("targets", []) for member in t.get("group", [t]) if "device_id" in member
+    ]
 
 
 def remove(session: Session, device_id: str) -> None:

@@ -27,7 +27,11 @@ def refresh(session: Session, telemetry: Telemetry, settings: Settings) -> None:
     _models(session, telemetry)
     telemetry.workers.set(living_workers(session, settings))
     seen = now() - timedelta(seconds=settings.agent_present_s)
-    present = select(func.count()).select_from(AgentSession).where(AgentSession.closed_at.is_(None), AgentSession.seen_at > seen)
+    present = (
+        select(func.count())
+        .select_from(AgentSession)
+        .where(AgentSession.closed_at.is_(None), AgentSession.seen_at > seen)
+    )
     telemetry.agents.set(session.scalar(present) or 0)
 
 
@@ -46,16 +50,27 @@ def jobs_of(session: Session, tenant_id: str) -> dict[str, int]:
 
 
 def _jobs(session: Session, telemetry: Telemetry) -> None:
-    counts = {(k, s): n for k, s, n in session.execute(select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state))}
+    counts = {
+        (k, s): n
+        for k, s, n in session.execute(
+            select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)
+        )
+    }
     for kind in JobKind:
         for state in JobState:
             telemetry.jobs.labels(kind, state.value).set(counts.get((kind, state.value), 0))
-    oldest = session.scalar(select(Job.created_at).where(Job.state == JobState.QUEUED).order_by(Job.created_at).limit(1))
+    oldest = session.scalar(
+        select(Job.created_at).where(Job.state == JobState.QUEUED).order_by(Job.created_at).limit(1)
+    )
     telemetry.oldest_queued.set(0 if oldest is None else (now() - oldest).total_seconds())
-    started = select(Job.created_at, Job.started_at).where(Job.started_at > now() - _WINDOW).limit(_MOST_EVENTS)
+    started = (
+        select(Job.created_at, Job.started_at).where(Job.started_at > now() - _WINDOW).limit(_MOST_EVENTS)
+    )
     waits = [(begun - made).total_seconds() for made, begun in session.execute(started) if begun is not None]
     telemetry.wait_seconds.set(sum(waits) / len(waits) if waits else 0)
-    errors = session.scalars(select(Job.error).where(Job.state == JobState.FAILED).order_by(Job.created_at.desc()).limit(1000))
+    errors = session.scalars(
+        select(Job.error).where(Job.state == JobState.FAILED).order_by(Job.created_at.desc()).limit(1000)
+    )
     telemetry.failures.clear()
     for problem, number in Counter(str((e or {}).get("type", "unknown"))[:80] for e in errors).items():
         telemetry.failures.labels(problem).set(number)
@@ -65,7 +80,9 @@ def _steps(session: Session, telemetry: Telemetry) -> None:
     query = select(JobEvent.data).where(JobEvent.kind == "step_done", JobEvent.at > now() - _WINDOW)
     seconds: dict[str, list[float]] = defaultdict(list)
     for data in session.scalars(query.order_by(JobEvent.at.desc()).limit(_MOST_EVENTS)):
-        seconds[str(data.get("step", "unknown"))].append(float(data.get("seconds") or data.get("elapsed_s") or 0.0))
+        seconds[str(data.get("step", "unknown"))].append(
+            float(data.get("seconds") or data.get("elapsed_s") or 0.0)
+        )
     telemetry.step_seconds.clear()
     telemetry.step_count.clear()
     for step, values in seconds.items():

@@ -15,7 +15,9 @@ KEPT: Final = timedelta(hours=24)
 _DATA = Happening.data.type
 
 
-def tell(session: Session, tenant_id: str, kind: str, subject: str, data: dict[str, Any] | None = None) -> None:
+def tell(
+    session: Session, tenant_id: str, kind: str, subject: str, data: dict[str, Any] | None = None
+) -> None:
     """Write that something happened, in the caller's transaction. kind: as in `Happening`."""
     session.add(Happening(tenant_id=tenant_id, kind=kind, subject=subject[:64], data=data or {}))
 
@@ -23,7 +25,12 @@ def tell(session: Session, tenant_id: str, kind: str, subject: str, data: dict[s
 def tell_of_job(session: Session, job_id: str, event: str, data: dict[str, Any]) -> None:
     """The same for an event of a job, without asking whose it is: one statement."""
     kind = "progress" if event == "progress" else "job"
-    given = [literal(now(), Happening.at.type), literal(kind), literal(job_id), literal({"event": event, **data}, _DATA)]
+    given = [
+        literal(now(), Happening.at.type),
+        literal(kind),
+        literal(job_id),
+        literal({"event": event, **data}, _DATA),
+    ]
     columns = [Happening.tenant_id, Happening.at, Happening.kind, Happening.subject, Happening.data]
     rows = select(Job.tenant_id, *given).where(Job.id == job_id)
     session.connection().execute(insert(Happening).from_select(columns, rows))
@@ -43,7 +50,9 @@ def absent(session: Session, low: int, high: int) -> set[int]:
     return set(range(low, high + 1)) - set(found)
 
 
-def after(session: Session, position: int, late: Collection[int] = (), limit: int = 1000) -> Sequence[Happening]:
+def after(
+    session: Session, position: int, late: Collection[int] = (), limit: int = 1000
+) -> Sequence[Happening]:
     """Rows behind a position, and those of `late` that have come since, of all tenants."""
     query = select(Happening).where(or_(Happening.position > position, Happening.position.in_(late)))
     return session.scalars(query.order_by(Happening.position).limit(limit)).all()
@@ -56,6 +65,7 @@ def of_tenant(session: Session, tenant_id: str, position: int, limit: int) -> Se
 
 
 def forget(session: Session, kept: timedelta = KEPT) -> int:
-    """Delete what happened longer ago; how many rows. The newest stays, so that it is known where positions have got to."""
+    """Delete what happened longer ago; how many rows. The newest stays, so that it is known where positions
+    have got to."""
     old = delete(Happening).where(Happening.at < now() - kept, Happening.position < newest(session))
     return session.connection().execute(old).rowcount

@@ -1,4 +1,5 @@
-"""Queries about jobs, delivered models and answered requests. What changes a job's state is in `service.jobs.transitions`."""
+"""Queries about jobs, delivered models and answered requests. What changes a job's state is in
+`service.jobs.transitions`."""
 
 from __future__ import annotations
 
@@ -7,7 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Engine, Row, Text, bindparam, cast, delete, func, literal, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Row,
+    Text,
+    bindparam,
+    cast,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.orm import Session
 
 from service.db.models import Artifact, Device, IdempotencyKey, Job, MeasurementTask, Model, now
@@ -36,7 +50,9 @@ def shown(engine: Engine, asked: Sequence[tuple[str, str]]) -> list[Row[Any] | N
     Without the object-relational layer, and each committed state by itself.
     """
     with engine.connect() as connection:
-        return [connection.execute(_SHOWN, {"tenant": tenant, "job": job}).one_or_none() for tenant, job in asked]
+        return [
+            connection.execute(_SHOWN, {"tenant": tenant, "job": job}).one_or_none() for tenant, job in asked
+        ]
 
 
 @dataclass(frozen=True)
@@ -70,7 +86,9 @@ def containing(text: str, *columns: Any) -> ColumnElement[bool]:
     return or_(*(func.lower(column).contains(text.lower(), autoescape=True) for column in columns))
 
 
-def listed(session: Session, tenant_id: str, wanted: JobFilter, after: Cursor | None, limit: int) -> Sequence[Job]:
+def listed(
+    session: Session, tenant_id: str, wanted: JobFilter, after: Cursor | None, limit: int
+) -> Sequence[Job]:
     """Jobs, the newest first."""
     query = select(Job).where(Job.tenant_id == tenant_id, *wanted.conditions())
     if after is not None:
@@ -101,7 +119,9 @@ def answered(session: Session, tenant_id: str, key: str) -> IdempotencyKey | Non
     """What was answered under an Idempotency-Key in the last 24 hours."""
     row = session.get(IdempotencyKey, (tenant_id, key))
     if row is not None and now() - row.created_at > KEPT:
-        session.execute(delete(IdempotencyKey).where(IdempotencyKey.tenant_id == tenant_id, IdempotencyKey.key == key))
+        session.execute(
+            delete(IdempotencyKey).where(IdempotencyKey.tenant_id == tenant_id, IdempotencyKey.key == key)
+        )
         session.expunge(row)
         return None
     return row

@@ -19,20 +19,37 @@ def by_digest(session: Session, digest: bytes) -> ApiKey | None:
 
 
 def touch_seldom(session: Session, row: ApiKey) -> None:
-    """Note that a key was used, at most once a minute: a write for each request would cost more than the request."""
+    """Note that a key was used, at most once a minute: a write for each request would cost more than the
+    request."""
     if row.last_used_at is None or now() - row.last_used_at > _USED_EVERY:
         session.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=now()))
 
 
-def add(session: Session, tenant_id: str, name: str, digest: bytes, scopes: Sequence[str], expires_at: datetime | None) -> ApiKey:
-    row = ApiKey(id=new_id("key"), tenant_id=tenant_id, name=name, digest=digest, scopes=list(scopes), expires_at=expires_at)
+def add(
+    session: Session,
+    tenant_id: str,
+    name: str,
+    digest: bytes,
+    scopes: Sequence[str],
+    expires_at: datetime | None,
+) -> ApiKey:
+    row = ApiKey(
+        id=new_id("key"),
+        tenant_id=tenant_id,
+        name=name,
+        digest=digest,
+        scopes=list(scopes),
+        expires_at=expires_at,
+    )
     session.add(row)
     session.flush()
     return row
 
 
 def of_tenant(session: Session, tenant_id: str) -> Sequence[ApiKey]:
-    return session.scalars(select(ApiKey).where(ApiKey.tenant_id == tenant_id).order_by(ApiKey.created_at, ApiKey.id)).all()
+    return session.scalars(
+        select(ApiKey).where(ApiKey.tenant_id == tenant_id).order_by(ApiKey.created_at, ApiKey.id)
+    ).all()
 
 
 def get(session: Session, tenant_id: str, key_id: str) -> ApiKey | None:
@@ -42,7 +59,12 @@ def get(session: Session, tenant_id: str, key_id: str) -> ApiKey | None:
 def revoke(session: Session, tenant_id: str, key_id: str) -> bool:
     """Whether there was such a key; revoking twice changes nothing."""
     statement = update(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id)
-    return session.connection().execute(statement.values(revoked_at=func.coalesce(ApiKey.revoked_at, now()))).rowcount == 1
+    return (
+        session.connection()
+        .execute(statement.values(revoked_at=func.coalesce(ApiKey.revoked_at, now())))
+        .rowcount
+        == 1
+    )
 
 
 def add_tenant(session: Session, name: str) -> Tenant:

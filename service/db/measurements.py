@@ -17,15 +17,22 @@ from supernets.spaces.space import Space
 def networks(session: Session, device_id: str, space: str, classes: int) -> Sequence[NetworkMeasurement]:
     """Networks of a space measured on a device, the oldest first."""
     query = select(NetworkMeasurement).where(
-        NetworkMeasurement.device_id == device_id, NetworkMeasurement.space == space, NetworkMeasurement.classes == classes
+        NetworkMeasurement.device_id == device_id,
+        NetworkMeasurement.space == space,
+        NetworkMeasurement.classes == classes,
     )
     return session.scalars(query.order_by(NetworkMeasurement.created_at, NetworkMeasurement.id)).all()
 
 
 def spaces_measured(session: Session, device_id: str) -> list[SpaceRef]:
     """The spaces of which networks were measured on a device."""
-    query = select(NetworkMeasurement.space, NetworkMeasurement.classes).where(NetworkMeasurement.device_id == device_id)
-    return [SpaceRef(space, classes) for space, classes in session.execute(query.distinct().order_by("space", "classes"))]
+    query = select(NetworkMeasurement.space, NetworkMeasurement.classes).where(
+        NetworkMeasurement.device_id == device_id
+    )
+    return [
+        SpaceRef(space, classes)
+        for space, classes in session.execute(query.distinct().order_by("space", "classes"))
+    ]
 
 
 def add(
@@ -37,7 +44,8 @@ def add(
     source: str,
     together: str | None = None,
 ) -> NetworkMeasurement:
-    """Keep the latency of a whole network. source: `probe`, `agent` or `verify`; together: names the job or post it is of."""
+    """Keep the latency of a whole network. source: `probe`, `agent` or `verify`; together: names the job or
+    post it is of."""
     values: dict[str, Any] = space.to_json(architecture)
     row = NetworkMeasurement(
         id=new_id("net"),

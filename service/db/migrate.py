@@ -1,9 +1,10 @@
 """Migrations: run at start-up by whichever process comes first, API or worker.
 
-A lock keeps two processes from migrating at once. The job engine keeps its tables in the same database and migrates
-them itself; `ours` hides them from Alembic, which would otherwise want to drop them.
+A lock keeps two processes from migrating at once. The job engine keeps its tables in the same database and
+migrates them itself; `ours` hides them from Alembic, which would otherwise want to drop them.
 
-A new migration: `python -m service.db.migrate "what changes"` writes it against an empty database; read it before use.
+A new migration: `python -m service.db.migrate "what changes"` writes it against an empty database; read it
+before use.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def _locked(engine: Engine) -> Iterator[Connection]:
     with Path(f"{engine.url.database}.migrating").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with engine.begin() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")  # else the driver commits every change of a table by itself
+            connection.exec_driver_sql(
+                "BEGIN IMMEDIATE"
+            )  # else the driver commits every change of a table by itself
             yield connection
 
 

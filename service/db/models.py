@@ -41,7 +41,11 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return None if value is None else (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC))
+        return (
+            None
+            if value is None
+            else (value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC))
+        )
 
 
 def now() -> datetime:
@@ -97,7 +101,8 @@ class Device(Base):
 class Table(Base):
     """One immutable version of a device's latency table. Its rows are `TableRow`.
 
-    Of a device's ready versions the one with the highest `precedence` is in use: the one imported, chosen or accepted last.
+    Of a device's ready versions the one with the highest `precedence` is in use: the one imported, chosen or
+    accepted last.
     """
 
     __tablename__ = "latency_tables"
@@ -117,7 +122,9 @@ class Table(Base):
     provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)  # session, environment, sentinel, fit
     precedence: Mapped[int] = mapped_column(Integer, server_default="0")
     created_at: Mapped[datetime] = mapped_column(default=now)
-    created_by: Mapped[str | None] = mapped_column(String(64))  # name of the key; null where an agent measured it
+    created_by: Mapped[str | None] = mapped_column(
+        String(64)
+    )  # name of the key; null where an agent measured it
     used_at: Mapped[datetime | None] = mapped_column()  # when it was put in use last, and by whose key
     used_by: Mapped[str | None] = mapped_column(String(64))
     accepted_at: Mapped[datetime | None] = mapped_column()  # that somebody has looked at it and found it true
@@ -150,7 +157,9 @@ class Measured:
 
 class TableRow(Measured, Base):
     __tablename__ = "latency_rows"
-    table_id: Mapped[str] = mapped_column(ForeignKey("latency_tables.id", ondelete="CASCADE"), primary_key=True)
+    table_id: Mapped[str] = mapped_column(
+        ForeignKey("latency_tables.id", ondelete="CASCADE"), primary_key=True
+    )
     operator: Mapped[str] = mapped_column(String(200), primary_key=True)
 
 
@@ -171,7 +180,8 @@ class NetworkMeasurement(Measured, Base):
 
 
 class Supernet(Base):
-    """A trained supernet; `digest` is the hash of all that went into it, so it is trained once for all jobs."""
+    """A trained supernet; `digest` is the hash of all that went into it, so it is trained once for all
+    jobs."""
 
     __tablename__ = "supernets"
     __table_args__ = (UniqueConstraint("tenant_id", "digest"),)
@@ -180,19 +190,24 @@ class Supernet(Base):
     digest: Mapped[str] = mapped_column(String(64))
     space: Mapped[str] = mapped_column(String(64))
     dataset: Mapped[str] = mapped_column(String(64))
-    dataset_fingerprint: Mapped[str | None] = mapped_column(String(64))  # null: built in, or older than fingerprints
+    dataset_fingerprint: Mapped[str | None] = mapped_column(
+        String(64)
+    )  # null: built in, or older than fingerprints
     recipe: Mapped[str] = mapped_column(String(64))
     seed: Mapped[int] = mapped_column(BigInteger)
     classes: Mapped[int] = mapped_column(Integer)
     weights_sha256: Mapped[str | None] = mapped_column(String(64))  # artifact; null while it trains
     predictor: Mapped[dict[str, Any] | None] = mapped_column()  # AccuracyPredictor.to_json
-    summary: Mapped[dict[str, Any] | None] = mapped_column()  # accuracies of the largest and smallest, history
+    summary: Mapped[dict[str, Any] | None] = (
+        mapped_column()
+    )  # accuracies of the largest and smallest, history
     created_at: Mapped[datetime] = mapped_column(default=now)
     ready_at: Mapped[datetime | None] = mapped_column()
 
 
 class Job(Base):
-    """A job. Only `service.jobs.transitions.move` writes `state`; `cancel_asked_at` is a field, not a state."""
+    """A job. Only `service.jobs.transitions.move` writes `state`; `cancel_asked_at` is a field, not a
+    state."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -231,14 +246,17 @@ class JobEvent(Base):
 
 
 class Happening(Base):
-    """One thing that happened in a tenant, for `GET /v1/events`; written in the transaction that made it happen.
+    """One thing that happened in a tenant, for `GET /v1/events`; written in the transaction that made it
+    happen.
 
     Positions grow but may have gaps, and on PostgreSQL a lower one may be committed after a higher one.
     """
 
     __tablename__ = "happenings"
     __table_args__ = ({"sqlite_autoincrement": True},)
-    position: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    position: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
     tenant_id: Mapped[str] = mapped_column(String(40))
     at: Mapped[datetime] = mapped_column(default=now, index=True)
     kind: Mapped[str] = mapped_column(String(16))  # job | progress | table | device | model | supernet
@@ -257,7 +275,8 @@ class LoginLink(Base):
 
 
 class BrowserSession(Base):
-    """A browser that acts for a key: the cookie and the proof are worthless without each other; SHA-256 of both is kept."""
+    """A browser that acts for a key: the cookie and the proof are worthless without each other; SHA-256 of
+    both is kept."""
 
     __tablename__ = "browser_sessions"
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -286,7 +305,9 @@ class Model(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
-    device_id: Mapped[str | None] = mapped_column(ForeignKey("devices.id"), index=True)  # null: for limits alone
+    device_id: Mapped[str | None] = mapped_column(
+        ForeignKey("devices.id"), index=True
+    )  # null: for limits alone
     supernet_id: Mapped[str] = mapped_column(ForeignKey("supernets.id"), index=True)
     table_id: Mapped[str | None] = mapped_column(ForeignKey("latency_tables.id"), index=True)
     budget_ms: Mapped[float | None] = mapped_column(Float(53))
@@ -303,7 +324,9 @@ class Artifact(Base):
     __tablename__ = "artifacts"
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
-    kind: Mapped[str] = mapped_column(String(32))  # onnx_model | onnx_benchmark | supernet | subnetwork | report
+    kind: Mapped[str] = mapped_column(
+        String(32)
+    )  # onnx_model | onnx_benchmark | supernet | subnetwork | report
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -364,7 +387,9 @@ class AgentPost(Base):
     """An answered post of an agent: posts are idempotent on (session, sequence)."""
 
     __tablename__ = "agent_posts"
-    session_id: Mapped[str] = mapped_column(ForeignKey("agent_sessions.id", ondelete="CASCADE"), primary_key=True)
+    session_id: Mapped[str] = mapped_column(
+        ForeignKey("agent_sessions.id", ondelete="CASCADE"), primary_key=True
+    )
     sequence: Mapped[int] = mapped_column(Integer, primary_key=True)
     body_digest: Mapped[str] = mapped_column(String(64))
     answer: Mapped[dict[str, Any]] = mapped_column()

@@ -44,16 +44,24 @@ def _on_connect(connection: Any, _record: object) -> None:
 def create_db_engine(url: str) -> Engine:
     """An engine for a SQLAlchemy URL (`sqlite:///FILE` or `postgresql+psycopg://…`)."""
     if url.startswith("sqlite"):
-        return create_engine(url, pool_size=KEPT_OPEN, connect_args={"timeout": 10, "check_same_thread": False})
+        return create_engine(
+            url, pool_size=KEPT_OPEN, connect_args={"timeout": 10, "check_same_thread": False}
+        )
     engine = create_engine(
-        url, pool_pre_ping=True, pool_size=10, max_overflow=10, pool_timeout=5, connect_args={"connect_timeout": 5}
+        url,
+        pool_pre_ping=True,
+        pool_size=10,
+        max_overflow=10,
+        pool_timeout=5,
+        connect_args={"connect_timeout": 5},
     )
     event.listen(engine, "connect", _prepare_postgresql)
     return engine
 
 
 def _prepare_postgresql(connection: Any, _record: object) -> None:
-    """A host that is lost in the middle of a transaction must not keep its locks until TCP gives up, which takes hours."""
+    """A host that is lost in the middle of a transaction must not keep its locks until TCP gives up, which
+    takes hours."""
     connection.execute(f"SET idle_in_transaction_session_timeout = '{LONGEST_PAUSE_S}s'")
     connection.commit()
 

@@ -1,4 +1,5 @@
-"""Every state and kind that a row may have, one sentence each. The job's state is `service.jobs.transitions.JobState`.
+"""Every state and kind that a row may have, one sentence each. The job's state is
+`service.jobs.transitions.JobState`.
 
 Their values stand in databases and answers: a new one may be added, none may be renamed.
 """

@@ -21,7 +21,9 @@ def get(session: Session, tenant_id: str, supernet_id: str) -> Supernet | None:
     return session.scalar(select(Supernet).where(Supernet.tenant_id == tenant_id, Supernet.id == supernet_id))
 
 
-def listed(session: Session, tenant_id: str, after: tuple[datetime, str] | None, limit: int) -> Sequence[Supernet]:
+def listed(
+    session: Session, tenant_id: str, after: tuple[datetime, str] | None, limit: int
+) -> Sequence[Supernet]:
     """Supernets, the newest first."""
     query = select(Supernet).where(Supernet.tenant_id == tenant_id)
     if after is not None:
@@ -31,7 +33,11 @@ def listed(session: Session, tenant_id: str, after: tuple[datetime, str] | None,
 
 def history(session: Session, tenant_id: str, supernet_id: str) -> list[tuple[datetime, dict[str, Any]]]:
     """(time, data) of the progress of the job that trained it which holds numbers, in order."""
-    wanted = (Job.tenant_id == tenant_id, Job.request["supernet_id"].as_string() == supernet_id, Job.kind == JobKind.SUPERNET)
+    wanted = (
+        Job.tenant_id == tenant_id,
+        Job.request["supernet_id"].as_string() == supernet_id,
+        Job.kind == JobKind.SUPERNET,
+    )
     trained = session.scalar(select(Job.id).where(*wanted).order_by(Job.created_at.desc()).limit(1))
     query = select(JobEvent.at, JobEvent.data).where(JobEvent.job_id == trained, JobEvent.kind == "progress")
     found = session.execute(query.order_by(JobEvent.sequence)).all()
@@ -80,5 +86,7 @@ def find_or_add(
     known = session.scalar(wanted)
     if known is not None:
         return known
-    session.execute(insert(Supernet).values(**values).on_conflict_do_nothing(index_elements=["tenant_id", "digest"]))
+    session.execute(
+        insert(Supernet).values(**values).on_conflict_do_nothing(index_elements=["tenant_id", "digest"])
+    )
     return session.scalars(wanted).one()

@@ -52,7 +52,8 @@ def put_in_use(session: Session, table: Table, by: str | None) -> None:
 
 
 def facts(table: Table) -> dict[str, Any]:
-    """What a model card says of the table it rests on: who brought it, who accepted it, what was found odd. Plain values."""
+    """What a model card says of the table it rests on: who brought it, who accepted it, what was found odd.
+    Plain values."""
     times = {"created_at": table.created_at, "used_at": table.used_at, "accepted_at": table.accepted_at}
     return {
         "id": table.id,
@@ -68,14 +69,16 @@ def facts(table: Table) -> dict[str, Any]:
 
 
 def accept(session: Session, table: Table, by: str | None, note: str) -> None:
-    """Somebody has looked at the table and found it true: it may be used, and is. What was found odd stays on it."""
+    """Somebody has looked at the table and found it true: it may be used, and is. What was found odd stays on
+    it."""
     table.state = READY
     table.accepted_at, table.accepted_by, table.accepted_note = now(), by, note or None
     put_in_use(session, table, by)
 
 
 def doubt(session: Session, table: Table, findings: Sequence[Finding]) -> None:
-    """Add findings to a table that were made after it was stored. One of severity `review` takes it out of use."""
+    """Add findings to a table that were made after it was stored. One of severity `review` takes it out of
+    use."""
     known = [reason for reason in table.reasons if reason["kind"] not in {f.kind for f in findings}]
     table.reasons = [*_reasons(findings), *known][:_MOST_REASONS]
     if needs_review(findings):
@@ -93,7 +96,9 @@ def _reasons(findings: Sequence[Finding]) -> list[dict[str, str | None]]:
 
 def load(session: Session, table_id: str) -> LatencyTable:
     """The immutable table of that id. Raises NoTable."""
-    context = session.scalar(select(Device.context).join(Table, Table.device_id == Device.id).where(Table.id == table_id))
+    context = session.scalar(
+        select(Device.context).join(Table, Table.device_id == Device.id).where(Table.id == table_id)
+    )
     if context is None:
         raise NoTable("this latency table is gone; list what there is with GET /v1/devices/{name}/tables")
     return LatencyTable(Context(**context), rows_of(session, table_id))
@@ -109,18 +114,23 @@ def publish(
     provenance: dict[str, Any] | None = None,
     by: str | None = None,
 ) -> str:
-    """A new version of the device's table; its id. With findings of severity `review` nobody uses it silently.
+    """A new version of the device's table; its id. With findings of severity `review` nobody uses it
+    silently.
 
     by: name of the key that brought it; None where an agent measured it.
     """
     state = NEEDS_REVIEW if needs_review(findings) else READY
     reasons = _reasons(findings)
-    return add(session, device, table, source=source, state=state, reasons=reasons, provenance=provenance, by=by).id
+    return add(
+        session, device, table, source=source, state=state, reasons=reasons, provenance=provenance, by=by
+    ).id
 
 
 def versions(session: Session, device_id: str, limit: int = 50) -> Sequence[Table]:
     """Versions of a device's table, the newest first."""
-    return session.scalars(select(Table).where(Table.device_id == device_id).order_by(Table.version.desc()).limit(limit)).all()
+    return session.scalars(
+        select(Table).where(Table.device_id == device_id).order_by(Table.version.desc()).limit(limit)
+    ).all()
 
 
 def by_precedence(session: Session, device_id: str, limit: int = 50) -> Sequence[Table]:
@@ -132,7 +142,9 @@ def by_precedence(session: Session, device_id: str, limit: int = 50) -> Sequence
 def of_devices(session: Session, device_ids: Sequence[str]) -> dict[str, list[Table]]:
     """Device id -> its tables, the newest first."""
     found: dict[str, list[Table]] = {device_id: [] for device_id in device_ids}
-    for row in session.scalars(select(Table).where(Table.device_id.in_(device_ids)).order_by(Table.version.desc())):
+    for row in session.scalars(
+        select(Table).where(Table.device_id.in_(device_ids)).order_by(Table.version.desc())
+    ):
         found[row.device_id].append(row)
     return found
 
@@ -163,7 +175,8 @@ def add(
     provenance: dict[str, Any] | None = None,
     by: str | None = None,
 ) -> Table:
-    """A new immutable version of the device's table, all of it or nothing; it goes before those that were there."""
+    """A new immutable version of the device's table, all of it or nothing; it goes before those that were
+    there."""
     at = now()
     row = Table(
         id=new_id("tab"),
@@ -184,10 +197,18 @@ def add(
     )
     session.add(row)
     session.flush()
-    values = [{"table_id": row.id, "operator": operator.text, **m.to_json()} for operator, m in table.rows.items()]
+    values = [
+        {"table_id": row.id, "operator": operator.text, **m.to_json()} for operator, m in table.rows.items()
+    ]
     for start in range(0, len(values), _BATCH):
         session.execute(insert(TableRow), values[start : start + _BATCH])
-    tell(session, device.tenant_id, "table", device.name, {"table_id": row.id, "version": row.version, "state": state})
+    tell(
+        session,
+        device.tenant_id,
+        "table",
+        device.name,
+        {"table_id": row.id, "version": row.version, "state": state},
+    )
     return row
 
 
@@ -195,7 +216,9 @@ def use(session: Session, table_id: str) -> str | None:
     """Why a table cannot be deleted, or None: a delivered model or a running job rests on it."""
     if session.scalar(select(Model.id).where(Model.table_id == table_id).limit(1)) is not None:
         return "a delivered model rests on it"
-    for request in session.scalars(select(Job.request).where(Job.state.in_(ACTIVE), Job.kind == JobKind.SEARCH)):
+    for request in session.scalars(
+        select(Job.request).where(Job.state.in_(ACTIVE), Job.kind == JobKind.SEARCH)
+    ):
         if any(pinned["table_id"] == table_id for pinned in pinned_by(request)):
             return "a job that has not ended uses it"
     return None

@@ -1,4 +1,5 @@
-"""What of the search spaces a latency table covers, what it lacks, and what one table covers that another does not."""
+"""What of the search spaces a latency table covers, what it lacks, and what one table covers that another
+does not."""
 
 from __future__ import annotations
 
@@ -25,8 +26,9 @@ class Lack:
 
     def __str__(self) -> str:
         named, more = ", ".join(self.missing[:NAMED]), len(self.missing) - NAMED
-        return f"{of(self.space)} at {self.resolution} px lacks {len(self.missing)} of {self.needed} operators: {named}" + (
-            f" and {more} more" if more > 0 else ""
+        return (
+            f"{of(self.space)} at {self.resolution} px lacks {len(self.missing)} of {self.needed} "
+            f"operators: {named}" + (f" and {more} more" if more > 0 else "")
         )
 
 
@@ -42,7 +44,8 @@ def lack_at(table: LatencyTable, space: Space, resolution: int) -> Lack:
 
 
 def nearest_lack(table: LatencyTable, spaces: Iterable[Space]) -> Lack | None:
-    """Where least is missing for a space that the table holds some of; None where it holds nothing of any, or all of one."""
+    """Where least is missing for a space that the table holds some of; None where it holds nothing of any, or
+    all of one."""
     lacks = [lack_at(table, space, resolution) for space in spaces for resolution in space.resolutions]
     begun = [lack for lack in lacks if len(lack.missing) < lack.needed]
     found = min(begun, key=lambda lack: (len(lack.missing) / lack.needed, len(lack.missing)), default=None)

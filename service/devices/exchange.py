@@ -1,7 +1,9 @@
-"""A device as one file, out of one service and into another: all of it or nothing, checked like anything that is posted.
+"""A device as one file, out of one service and into another: all of it or nothing, checked like anything that
+is posted.
 
-The file holds no id, no tenant and no key. What it says of itself is not believed: rows are read and reviewed again, and
-what an agent measured elsewhere comes in as registered (`upload`, `probe`), since this service did not watch it.
+The file holds no id, no tenant and no key. What it says of itself is not believed: rows are read and reviewed
+again, and what an agent measured elsewhere comes in as registered (`upload`, `probe`), since this service did
+not watch it.
 """
 
 from __future__ import annotations
@@ -84,7 +86,9 @@ def write_device(session: Session, device: Device, most_bytes: int) -> bytes:
         ],
     }
     document["sha256"] = hashlib.sha256(canonical(document)).hexdigest()
-    content = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    content = (
+        json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    )
     if len(content) > most_bytes:
         raise _too_large(most_bytes)
     return content
@@ -93,8 +97,8 @@ def write_device(session: Session, device: Device, most_bytes: int) -> bytes:
 def _too_large(most_bytes: int) -> Problem:
     return Problem(
         "payload_too_large",
-        f"the file would be larger than {most_bytes} bytes and could not be read back; delete versions of the table that "
-        "nothing uses, or raise BESPOKE_MAX_TABLE_BYTES",
+        f"the file would be larger than {most_bytes} bytes and could not be read back; delete versions of "
+        "the table that nothing uses, or raise BESPOKE_MAX_TABLE_BYTES",
     )
 
 
@@ -121,7 +125,11 @@ def read_device(data: bytes) -> Checked:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise invalid("/format", "format", "this is no device file; `bespoke devices export` writes one")
     if document.get("version") != VERSION:
-        raise invalid("/version", "version", f"this service reads version {VERSION} of device files; export it again from there")
+        raise invalid(
+            "/version",
+            "version",
+            f"this service reads version {VERSION} of device files; export it again from there",
+        )
     if document.get("sha256") != hashlib.sha256(canonical(document)).hexdigest():
         raise invalid("/sha256", "damaged", "the file is damaged or was changed by hand; export it again")
     try:
@@ -136,15 +144,28 @@ def _read_table(file: DeviceFile, index: int) -> tuple[TableInFile, LatencyTable
     try:
         table = LatencyTable(file.context.context(), rows_from(given.rows))
     except InvalidTable as reason:
-        rows = [error(f"{place}/rows/{number - 1}", "row", f"row {number}: {text}") for number, text in reason.rows]
-        raise Problem("invalid_table", str(reason), errors=rows or [error(place, "rows", str(reason))]) from None
+        rows = [
+            error(f"{place}/rows/{number - 1}", "row", f"row {number}: {text}")
+            for number, text in reason.rows
+        ]
+        raise Problem(
+            "invalid_table", str(reason), errors=rows or [error(place, "rows", str(reason))]
+        ) from None
     if table.digest != given.digest:
-        raise invalid(f"{place}/digest", "damaged", "the rows are not those of the digest; export the device again")
+        raise invalid(
+            f"{place}/digest", "damaged", "the rows are not those of the digest; export the device again"
+        )
     if (given.source == TRANSFER) != (given.calibration is not None):
-        raise invalid(f"{place}/calibration", "calibration", "a transferred table has its calibration, and no other has one")
+        raise invalid(
+            f"{place}/calibration",
+            "calibration",
+            "a transferred table has its calibration, and no other has one",
+        )
     findings = [*trust.review_table(table), *check_units(table)]
     if TableState(given.state) is TableState.NEEDS_REVIEW and not trust.needs_review(findings):
-        findings.append(trust.Finding("imported", "review", "it needed a review in the service it was exported from"))
+        findings.append(
+            trust.Finding("imported", "review", "it needed a review in the service it was exported from")
+        )
     return given, table, findings
 
 
@@ -164,8 +185,11 @@ def _read_networks(file: DeviceFile) -> tuple[tuple[Space, Architecture, Measure
     return tuple(found)
 
 
-def store_device(session: Session, tenant_id: str, checked: Checked, name: str | None, by: str | None = None) -> Device:
-    """The device of a file in the caller's transaction, under another name if given; `by` is the name of the caller's key."""
+def store_device(
+    session: Session, tenant_id: str, checked: Checked, name: str | None, by: str | None = None
+) -> Device:
+    """The device of a file in the caller's transaction, under another name if given; `by` is the name of the
+    caller's key."""
     file = checked.file
     context = file.context.context().as_dict()
     device = device_rows.add(session, tenant_id, name or file.name, file.description, context)
@@ -174,7 +198,9 @@ def store_device(session: Session, tenant_id: str, checked: Checked, name: str |
         if given.calibration is not None:
             provenance["calibration"] = given.calibration.model_dump()
         source = TRANSFER if given.source == TRANSFER else "upload"
-        table_rows.publish(session, device, table, source=source, findings=findings, provenance=provenance, by=by)
+        table_rows.publish(
+            session, device, table, source=source, findings=findings, provenance=provenance, by=by
+        )
     for space, architecture, measurement, number in checked.networks:
         together = None if number is None else f"{file.sha256}/{number}"
         measurement_rows.add(session, device, space, architecture, measurement, NetworkSource.PROBE, together)

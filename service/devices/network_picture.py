@@ -18,15 +18,20 @@ from supernets.spaces.lowering import blocks_of, stage_sizes
 from supernets.spaces.space import Space
 
 
-def picture(session: Session, prices: PriceBook, device: Device, space: Space, architecture: Architecture) -> NetworkPicture:
+def picture(
+    session: Session, prices: PriceBook, device: Device, space: Space, architecture: Architecture
+) -> NetworkPicture:
     """The blocks of a network; without milliseconds where the device has no table for them."""
     pricing, table = _priced(session, prices, device, space)
     rows = [
-        _block(space, architecture, stage, block, operators, table) for stage, block, operators in blocks_of(space, architecture)
+        _block(space, architecture, stage, block, operators, table)
+        for stage, block, operators in blocks_of(space, architecture)
     ]
     known = [row.ms for row in rows if row.ms is not None]
     total = sum(known) if len(known) == len(rows) else None
-    shared = [row if total is None else row.model_copy(update={"share": (row.ms or 0.0) / total}) for row in rows]
+    shared = [
+        row if total is None else row.model_copy(update={"share": (row.ms or 0.0) / total}) for row in rows
+    ]
     covered = pricing is not None and architecture.resolution in pricing.space.resolutions
     predicted, upper = _held(pricing, architecture) if covered and pricing is not None else (None, None)
     return NetworkPicture(
@@ -44,7 +49,9 @@ def picture(session: Session, prices: PriceBook, device: Device, space: Space, a
     )
 
 
-def _priced(session: Session, prices: PriceBook, device: Device, space: Space) -> tuple[Pricing | None, LatencyTable | None]:
+def _priced(
+    session: Session, prices: PriceBook, device: Device, space: Space
+) -> tuple[Pricing | None, LatencyTable | None]:
     try:
         pricing = prices.load(session, device, space)
     except (NoTable, PoorCalibration):
@@ -60,7 +67,12 @@ def _held(pricing: Pricing, architecture: Architecture) -> tuple[float, float | 
 
 
 def _block(
-    space: Space, architecture: Architecture, index: int, block: int, operators: Sequence[Operator], table: LatencyTable | None
+    space: Space,
+    architecture: Architecture,
+    index: int,
+    block: int,
+    operators: Sequence[Operator],
+    table: LatencyTable | None,
 ) -> BlockView:
     stage, chosen = space.stages[index], architecture.stages[index]
     choice = chosen.blocks[block]

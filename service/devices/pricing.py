@@ -1,8 +1,8 @@
 """From rows of a latency table to predicted latencies of every network of a space on one device.
 
-Rows -> dense table -> calibration from the device's whole networks -> predicted ms and, where enough networks were
-measured, an upper bound in ms. The API answers fronts and reachable ranges from it, the worker searches with it, so
-both hold a budget against the same numbers. No web framework here; numpy only.
+Rows -> dense table -> calibration from the device's whole networks -> predicted ms and, where enough networks
+were measured, an upper bound in ms. The API answers fronts and reachable ranges from it, the worker searches
+with it, so both hold a budget against the same numbers. No web framework here; numpy only.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ class Pricing:
     """Latencies in ms of every network of `space` (its covered resolutions only) on a device, by one table.
 
     sums: of the table's rows. predicted: calibrated. upper: bound of `confidence`, None where too few whole
-    networks were measured and no confidence was asked for. doubt: why predictions may be off, None where they were confirmed
+    networks were measured and no confidence was asked for. doubt: why predictions may be off, None where they
+    were confirmed
     or nothing was measured. lacking: operators that the table lacks; what needs them may not be chosen.
     table_facts: who imported and who accepted the table, and when.
     """
@@ -86,12 +87,15 @@ class Pricing:
     def within(self, resolutions: Sequence[int] | None, exclude: Exclusions) -> Pricing:
         """The same for fewer resolutions (None: all) and without the networks that make an excluded choice.
 
-        Raises NoTable where the table prices none of the resolutions, InvalidSearch and InfeasibleBudget as `excluded` does.
+        Raises NoTable where the table prices none of the resolutions, InvalidSearch and InfeasibleBudget as
+        `excluded` does.
         """
         kept = [r for r in self.space.resolutions if resolutions is None or r in resolutions]
         if not kept:
             have = ", ".join(map(str, self.space.resolutions))
-            raise NoTable(f"the device's table prices {self.space.name} at {have} px only; ask for one of these")
+            raise NoTable(
+                f"the device's table prices {self.space.name} at {have} px only; ask for one of these"
+            )
         space = self.space.at(kept)
         mask = excluded(space, exclude) if exclude else None
 
@@ -121,8 +125,8 @@ class Pricing:
 class Fit:
     """A calibration with what it rests on. refused: why the table may not be used for predictions, or None.
 
-    corrected: sums of the rows corrected by whole networks, to which the calibration then applies; None: of the rows as
-    they were measured.
+    corrected: sums of the rows corrected by whole networks, to which the calibration then applies; None: of
+    the rows as they were measured.
     """
 
     calibration: Calibration
@@ -155,9 +159,13 @@ def networks_of(space: Space, rows: Sequence[NetworkMeasurement]) -> list[tuple[
 
 
 def across_sessions(
-    fit: Calibration, rows: Sequence[NetworkMeasurement], held_out_ms: Mapping[str, float], assumed: float | None
+    fit: Calibration,
+    rows: Sequence[NetworkMeasurement],
+    held_out_ms: Mapping[str, float],
+    assumed: float | None,
 ) -> Calibration:
-    """The fit with a bound that holds from session to session, from every measurement of the networks it rests on.
+    """The fit with a bound that holds from session to session, from every measurement of the networks it
+    rests on.
 
     held_out_ms: prediction by the architecture's digest, without that network where it took part in the fit.
     """
@@ -171,16 +179,22 @@ def across_sessions(
 
 
 def calibrate(space: Space, table: LatencyTable, networks: Sequence[tuple[Architecture, float]]) -> Refined:
-    """Calibrate a table to measured networks of the space, correcting its rows where that pays. Raises PoorCalibration."""
+    """Calibrate a table to measured networks of the space, correcting its rows where that pays. Raises
+    PoorCalibration."""
     lowered = [lower(space, architecture) for architecture, _ in networks]
-    return refine(table, lowered, [a.resolution for a, _ in networks], [latency_ms for _, latency_ms in networks])
+    return refine(
+        table, lowered, [a.resolution for a, _ in networks], [latency_ms for _, latency_ms in networks]
+    )
 
 
 def at_resolutions(dense: DenseTable, space: Space, kept: Space) -> DenseTable:
     """A dense table of `space` for the fewer resolutions of `kept`."""
     indices = [space.resolutions.index(r) for r in kept.resolutions]
     return DenseTable(
-        kept.chain, dense.constant[indices], tuple(b[indices] for b in dense.blocks), tuple(d[indices] for d in dense.depth)
+        kept.chain,
+        dense.constant[indices],
+        tuple(b[indices] for b in dense.blocks),
+        tuple(d[indices] for d in dense.depth),
     )
 
 
@@ -188,7 +202,8 @@ def at_resolutions(dense: DenseTable, space: Space, kept: Space) -> DenseTable:
 class PriceBook:
     """Prices, remembered: everything here follows from immutable rows, so nothing is ever stale. Thread-safe.
 
-    ignored_session: whose networks count for nothing. A job ignores its own, so that it solves the same when taken up again.
+    ignored_session: whose networks count for nothing. A job ignores its own, so that it solves the same when
+    taken up again.
     """
 
     most: int = 64
@@ -228,8 +243,11 @@ class PriceBook:
         key = ("coverage", table.id, *_key(space))
         return self._remember(key, lambda: covered_resolutions(space, self.table(session, table, device)))
 
-    def partial_sums(self, session: Session, table: Table, device: Device, space: Space) -> tuple[Space, DenseTable]:
-        """(space at the resolutions of which some network is priced, sums, infinite where rows are lacking). Raises NoTable."""
+    def partial_sums(
+        self, session: Session, table: Table, device: Device, space: Space
+    ) -> tuple[Space, DenseTable]:
+        """(space at the resolutions of which some network is priced, sums, infinite where rows are lacking).
+        Raises NoTable."""
         held = self.table(session, table, device)
         key = ("possible", table.id, *_key(space))
         sizes = self._remember(key, lambda: possible_resolutions(space, held))
@@ -248,7 +266,8 @@ class PriceBook:
         return here, self._remember(key, lambda: dense_latency(here, self.table(session, table, device)))
 
     def energy(self, session: Session, table: Table, device: Device, space: Space) -> DenseTable:
-        """Energy in mJ of every network of `space`, all of whose resolutions the table must cover. Raises NoEnergy."""
+        """Energy in mJ of every network of `space`, all of whose resolutions the table must cover. Raises
+        NoEnergy."""
         key = ("energy", table.id, *_key(space))
         return self._remember(key, lambda: dense_energy(space, self.table(session, table, device)))
 
@@ -259,7 +278,9 @@ class PriceBook:
         """
         here, sums = (self.partial_sums if partial else self.sums)(session, table, device, space)
         measured = measurement_rows.networks(session, device.id, space.name, space.classes)
-        rows = [row for row in measured if self.ignored_session is None or row.session != self.ignored_session]
+        rows = [
+            row for row in measured if self.ignored_session is None or row.session != self.ignored_session
+        ]
         last = max((row.created_at for row in rows), default=None)
 
         def make() -> Fit:
@@ -272,7 +293,9 @@ class PriceBook:
             try:
                 if given is not None:
                     calibration = Calibration.from_json(given)
-                    genes = np.array([here.genes(a) for a, _ in networks], dtype=np.int64).reshape(-1, here.chain.genes)
+                    genes = np.array([here.genes(a) for a, _ in networks], dtype=np.int64).reshape(
+                        -1, here.chain.genes
+                    )
                     predicted = calibration.apply(sums, here.resolutions).price(genes)
                     held_out = {a.digest: float(ms) for (a, _), ms in zip(networks, predicted, strict=True)}
                     later = [row for row in rows if row.created_at > table.created_at]
@@ -299,30 +322,56 @@ class PriceBook:
     ) -> Pricing:
         """Prices of a space on a device, by its newest usable table or by a pinned one.
 
-        partial: networks that need rows which the table lacks have an infinite price, instead of NoTable. Where measured
-        networks do not fit the table, its prices carry that `doubt` and no bound. Raises NoTable, TooFewNetworks, and
-        PoorCalibration where a bound was asked for that cannot be had.
+        partial: networks that need rows which the table lacks have an infinite price, instead of NoTable.
+        Where measured networks do not fit the table, its prices carry that `doubt` and no bound. Raises
+        NoTable, TooFewNetworks, and PoorCalibration where a bound was asked for that cannot be had.
         """
         table = self.choose_table(session, device, space, table_id, partial)
         here, sums = (self.partial_sums if partial else self.sums)(session, table, device, space)
         fit = self.fit(session, table, device, space, partial)
         if fit.refused is not None and confidence is not None:
             raise PoorCalibration(fit.refused)
-        key = ("pricing", table.id, *_key(space), partial, fit.measured_at, fit.calibration.networks, fit.refused)
+        key = (
+            "pricing",
+            table.id,
+            *_key(space),
+            partial,
+            fit.measured_at,
+            fit.calibration.networks,
+            fit.refused,
+        )
 
         def make() -> Pricing:
-            predicted = fit.calibration.apply(sums if fit.corrected is None else fit.corrected, here.resolutions)
+            predicted = fit.calibration.apply(
+                sums if fit.corrected is None else fit.corrected, here.resolutions
+            )
             needed = set().union(*(needed_operators(here, r) for r in here.resolutions)) if partial else set()
             missing = tuple(sorted(op.text for op in needed - self.table(session, table, device).rows.keys()))
-            return Pricing(here, table.id, sums, fit.calibration, predicted, None, None, doubt=fit.refused, lacking=missing)
+            return Pricing(
+                here,
+                table.id,
+                sums,
+                fit.calibration,
+                predicted,
+                None,
+                None,
+                doubt=fit.refused,
+                lacking=missing,
+            )
 
         # The facts are read each time: a table may have been accepted since it was priced.
         return replace(self._remember(key, make), table_facts=table_rows.facts(table)).at(confidence)
 
     def choose_table(
-        self, session: Session, device: Device, space: Space, table_id: str | None = None, partial: bool = False
+        self,
+        session: Session,
+        device: Device,
+        space: Space,
+        table_id: str | None = None,
+        partial: bool = False,
     ) -> Table:
-        """The pinned table, else the one that goes first of the ready ones that cover the space. Raises NoTable.
+        """The pinned table, else the one that goes first of the ready ones that cover the space. Raises
+        NoTable.
 
         partial: the one in use, whatever it lacks, as long as some network can be priced.
         """
@@ -338,8 +387,10 @@ class PriceBook:
         doubtful = next((t for t in candidates if t.state != table_rows.READY), None)
         if doubtful is not None and self.coverage(session, doubtful, device, space):
             raise NoTable(
-                f"the device's latency table needs a review before it is used; see the `reasons` of version {doubtful.version} "
-                f"and register a corrected one, or, if it is true, `bespoke tables accept {device.name} {doubtful.version}`"
+                "the device's latency table needs a review before it is used; see the `reasons` of "
+                f"version {doubtful.version} "
+                f"and register a corrected one, or, if it is true, `bespoke tables accept {device.name} "
+                f"{doubtful.version}`"
             )
         used = next((t for t in candidates if t.state == table_rows.READY), None)
         raise no_table(space, None if used is None else self.table(session, used, device))
@@ -354,9 +405,19 @@ class PriceBook:
         return self._remember(("score", supernet.id, supernet.ready_at), make)
 
     def front(self, supernet: Supernet, pricing: Pricing) -> Front:
-        """The exact front of predicted latency and accuracy. A bound is a multiple of it, so it is the bound's front too."""
+        """The exact front of predicted latency and accuracy. A bound is a multiple of it, so it is the
+        bound's front too."""
         c = pricing.calibration
-        key = ("front", supernet.id, supernet.ready_at, pricing.table_id, c.networks, c.slope, c.intercept_ms, c.error)
+        key = (
+            "front",
+            supernet.id,
+            supernet.ready_at,
+            pricing.table_id,
+            c.networks,
+            c.slope,
+            c.intercept_ms,
+            c.error,
+        )
 
         def make() -> Front:
             predictor, dense = self.predictor(supernet)
@@ -367,7 +428,8 @@ class PriceBook:
 
 
 def rough(space: Space, sums: DenseTable, networks: Sequence[tuple[Architecture, float]]) -> Calibration:
-    """Where no line fits: the median of measured / sum, so that prices are right in the middle. Without error and bound."""
+    """Where no line fits: the median of measured / sum, so that prices are right in the middle. Without error
+    and bound."""
     genes = np.array([space.genes(a) for a, _ in networks], dtype=np.int64).reshape(-1, space.chain.genes)
     ratios = np.array([ms for _, ms in networks]) / sums.price(genes)
     ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
@@ -380,23 +442,33 @@ def _key(space: Space) -> tuple[Hashable, ...]:
 
 
 def no_table(space: Space, table: LatencyTable | None = None) -> NoTable:
-    """What to say where no table of a device holds every operator of any resolution of a space; `table` is the one in use."""
+    """What to say where no table of a device holds every operator of any resolution of a space; `table` is
+    the one in use."""
     nearest = None if table is None else nearest_lack(table, [space])
     if nearest is not None:
         return NoTable(
-            f"no latency table of the device covers {space.name} at any resolution. Nearest: {nearest}. Measure them "
-            "(`bespoke profile`, or POST /v1/devices/{name}/profiles) or add them to the table (`bespoke tables import --add`)",
+            f"no latency table of the device covers {space.name} at any resolution. Nearest: {nearest}. "
+            "Measure them "
+            "(`bespoke profile`, or POST /v1/devices/{name}/profiles) or add them to the table (`bespoke "
+            "tables import --add`)",
             nearest.missing,
         )
     count = len(all_operators(space, space.resolutions[0]))
     return NoTable(
-        f"no latency table of the device holds any of the {count} operators of {space.name} with {space.classes} classes; "
+        f"no latency table of the device holds any of the {count} operators of {space.name} with "
+        f"{space.classes} classes; "
         "measure them (`bespoke profile`, or POST /v1/devices/{name}/profiles) or register a table"
     )
 
 
 def load_pricing(
-    session: Session, device: Device, space: Space, *, table_id: str | None = None, confidence: float | None = None
+    session: Session,
+    device: Device,
+    space: Space,
+    *,
+    table_id: str | None = None,
+    confidence: float | None = None,
 ) -> Pricing:
-    """`PriceBook.load` without remembering, for the worker. Raises NoTable, PoorCalibration, TooFewNetworks."""
+    """`PriceBook.load` without remembering, for the worker. Raises NoTable, PoorCalibration,
+    TooFewNetworks."""
     return PriceBook().load(session, device, space, table_id=table_id, confidence=confidence)

@@ -1,6 +1,8 @@
-"""A latency profile from a file or a post becomes a version of the device's table, and the answer says what that means.
+"""A latency profile from a file or a post becomes a version of the device's table, and the answer says what
+that means.
 
-What was imported last is what is in use, the same bytes again too; where that cannot be, the answer says which version is
+What was imported last is what is in use, the same bytes again too; where that cannot be, the answer says
+which version is
 and why. Nothing is lost without a word: spaces that are not covered any more are named.
 """
 
@@ -34,7 +36,8 @@ MOST_DEVICES: Final = 50
 
 @dataclass(frozen=True, eq=False)
 class Incoming:
-    """A table on its way in. notes: what was read otherwise than written. base_id: of the table it was added to.
+    """A table on its way in. notes: what was read otherwise than written. base_id: of the table it was added
+    to.
 
     replaced: rows of that table which others took the place of.
     """
@@ -45,8 +48,11 @@ class Incoming:
     replaced: int = 0
 
 
-def added_to_table_in_use(session: Session, prices: PriceBook, device: Device, incoming: Incoming) -> Incoming:
-    """The rows of the table in use with those that come in; of an operator that both have, the incoming row counts."""
+def added_to_table_in_use(
+    session: Session, prices: PriceBook, device: Device, incoming: Incoming
+) -> Incoming:
+    """The rows of the table in use with those that come in; of an operator that both have, the incoming row
+    counts."""
     base, given = table_rows.in_use(session, device.id), incoming.table
     if base is None:
         alone = "there is no table in use to add to; this one stands alone"
@@ -57,7 +63,9 @@ def added_to_table_in_use(session: Session, prices: PriceBook, device: Device, i
     return replace(incoming, table=merged, base_id=base.id, replaced=replaced)
 
 
-def register(session: Session, services: Services, device: Device, incoming: Incoming, by: str | None) -> TableCreated:
+def register(
+    session: Session, services: Services, device: Device, incoming: Incoming, by: str | None
+) -> TableCreated:
     """Store the table, or put the version of the same rows in use again. Raises Problem `conflict`.
 
     by: the name of the caller's key.
@@ -86,19 +94,34 @@ def register(session: Session, services: Services, device: Device, incoming: Inc
     )
 
 
-def _published(session: Session, services: Services, device: Device, table: LatencyTable, by: str | None) -> Table:
+def _published(
+    session: Session, services: Services, device: Device, table: LatencyTable, by: str | None
+) -> Table:
     findings = [*trust.review_table(table), *check_scale_of(session, services.prices, device, table)]
     table_id = table_rows.publish(session, device, table, source="upload", findings=findings, by=by)
     return session.get_one(Table, table_id)
 
 
-def check_scale_of(session: Session, prices: PriceBook, device: Device, table: LatencyTable) -> list[trust.Finding]:
-    """Units and scale: against the device's table in use, the tenant's other devices, and networks measured on the device."""
+def check_scale_of(
+    session: Session, prices: PriceBook, device: Device, table: LatencyTable
+) -> list[trust.Finding]:
+    """Units and scale: against the device's table in use, the tenant's other devices, and networks measured
+    on the device."""
     base = table_rows.in_use(session, device.id)
-    earlier = None if base is None else scale.Earlier(f"version {base.version}", prices.table(session, base, device))
+    earlier = (
+        None
+        if base is None
+        else scale.Earlier(f"version {base.version}", prices.table(session, base, device))
+    )
     others = device_rows.listed(session, device.tenant_id, None, MOST_DEVICES)
-    rates = {o.name: prices.rate(session, o) for o in others if o.id != device.id and alike(o.context, device.context)}
-    found = scale.check_units(table, earlier, {name: rate for name, rate in rates.items() if rate is not None})
+    rates = {
+        o.name: prices.rate(session, o)
+        for o in others
+        if o.id != device.id and alike(o.context, device.context)
+    }
+    found = scale.check_units(
+        table, earlier, {name: rate for name, rate in rates.items() if rate is not None}
+    )
     return found or check_networks_of(session, device, table)
 
 
@@ -108,7 +131,8 @@ def alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
 
 
 def check_networks_of(session: Session, device: Device, table: LatencyTable) -> list[trust.Finding]:
-    """The sums of a table's rows against whole networks that were measured on the device, of every space it covers."""
+    """The sums of a table's rows against whole networks that were measured on the device, of every space it
+    covers."""
     for name, classes in measurement_rows.spaces_measured(session, device.id):
         if name not in SPACES:
             continue
@@ -134,7 +158,9 @@ def explanation(device: Device, row: Table, used: Table | None, again: bool = Fa
     )
 
 
-def coverage_notes(session: Session, prices: PriceBook, device: Device, row: Table, before: Table | None) -> list[str]:
+def coverage_notes(
+    session: Session, prices: PriceBook, device: Device, row: Table, before: Table | None
+) -> list[str]:
     """What the table does not cover: nothing at all, or less than the one that was in use before it."""
     spaces = spaces_of_interest(session, device)
 
@@ -146,7 +172,10 @@ def coverage_notes(session: Session, prices: PriceBook, device: Device, row: Tab
     notes += _energy_note(prices.table(session, row, device))
     if before is None or before.id == row.id or row.state != table_rows.READY:
         return notes
-    return notes + [_lost_note(space, sizes, row, before, now[space]) for space, sizes in lost(sizes_of(before), now).items()]
+    return notes + [
+        _lost_note(space, sizes, row, before, now[space])
+        for space, sizes in lost(sizes_of(before), now).items()
+    ]
 
 
 def covers_nothing(table: LatencyTable, spaces: Sequence[Space]) -> str:
@@ -159,12 +188,21 @@ def covers_nothing(table: LatencyTable, spaces: Sequence[Space]) -> str:
 def _energy_note(table: LatencyTable) -> list[str]:
     """Energies of some rows alone are of no use for a network that needs the others."""
     known = sum(m.energy_mj is not None for m in table.rows.values())
-    return [] if known in (0, len(table.rows)) else [f"energy_mj is known of {known} of {len(table.rows)} rows only"]
+    return (
+        []
+        if known in (0, len(table.rows))
+        else [f"energy_mj is known of {known} of {len(table.rows)} rows only"]
+    )
 
 
 def _lost_note(space: Space, sizes: Sequence[int], row: Table, before: Table, kept: Sequence[int]) -> str:
-    then = f"only {pixels(kept)} can be searched now" if kept else f"{space.name} goes on with version {before.version}"
+    then = (
+        f"only {pixels(kept)} can be searched now"
+        if kept
+        else f"{space.name} goes on with version {before.version}"
+    )
     return (
-        f"version {row.version} does not cover {of(space)} at {pixels(sizes)}, which version {before.version} does: {then}. "
+        f"version {row.version} does not cover {of(space)} at {pixels(sizes)}, which version "
+        f"{before.version} does: {then}. "
         "Import with --add (?mode=add) to keep the rows of both"
     )

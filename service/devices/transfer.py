@@ -1,8 +1,8 @@
 """A latency table for a new device from a few whole networks and the tables of the tenant's known devices.
 
-`latency_tables.prediction.transfer` does the mathematics on cells; here the cells are the operators of a space, so the result is
-an ordinary table and everything that works on tables works on it. What every network costs beyond its operators goes
-into the calibration, and so does the held-out error.
+`latency_tables.prediction.transfer` does the mathematics on cells; here the cells are the operators of a
+space, so the result is an ordinary table and everything that works on tables works on it. What every network
+costs beyond its operators goes into the calibration, and so does the held-out error.
 """
 
 from __future__ import annotations
@@ -57,8 +57,11 @@ def uses_of(space: Space, operators: Sequence[Operator], architectures: Sequence
     return found
 
 
-def known_devices(session: Session, prices: PriceBook, device: Device, space: Space, others: Sequence[Device]) -> Known | None:
-    """The prior from other devices whose own, measured tables cover the whole of `space`; None without any."""
+def known_devices(
+    session: Session, prices: PriceBook, device: Device, space: Space, others: Sequence[Device]
+) -> Known | None:
+    """The prior from other devices whose own, measured tables cover the whole of `space`; None without
+    any."""
     operators = tuple(sorted({op for r in space.resolutions for op in all_operators(space, r)}))
     names, columns = [], []
     for other in others:
@@ -87,7 +90,8 @@ def _own_table(session: Session, prices: PriceBook, device: Device, space: Space
 
 
 def groups_of(operators: Sequence[Operator]) -> list[Labels]:
-    """Operators that may become dearer together: of one kernel, of one expansion, of one size, of one activation."""
+    """Operators that may become dearer together: of one kernel, of one expansion, of one size, of one
+    activation."""
 
     def labels(keys: list[tuple[Any, ...]]) -> Labels:
         numbers = {key: i for i, key in enumerate(sorted(set(keys)))}
@@ -104,7 +108,8 @@ def groups_of(operators: Sequence[Operator]) -> list[Labels]:
 def transferred_table(
     known: Known, device: Device, networks: Sequence[tuple[Architecture, float]]
 ) -> tuple[LatencyTable, Calibration, dict[str, Any]]:
-    """(table, calibration, provenance) for the device. Raises PoorCalibration where the known devices do not help."""
+    """(table, calibration, provenance) for the device. Raises PoorCalibration where the known devices do not
+    help."""
     uses = known.uses([architecture for architecture, _ in networks])
     result = transfer(known.prior, uses, np.array([latency_ms for _, latency_ms in networks]))
     result.require_help()
@@ -130,7 +135,9 @@ def _provenance(known: Known, result: Transferred, calibration: Calibration) -> 
     }
 
 
-def planned_networks(known: Known, measured: Sequence[Architecture], count: int, seed: int) -> list[Architecture]:
+def planned_networks(
+    known: Known, measured: Sequence[Architecture], count: int, seed: int
+) -> list[Architecture]:
     """The networks from which most is learnt about the device, given what was measured already."""
     genes = known.space.chain.sample(np.random.default_rng(seed), _CANDIDATES)
     done = {architecture.digest for architecture in measured}

@@ -47,7 +47,9 @@ def device_view(session: Session, services: Services, device: Device) -> DeviceV
     return device_views(session, services, [device])[0]
 
 
-def _view(session: Session, services: Services, device: Device, tables: list[Table], agent: AgentSession | None) -> DeviceView:
+def _view(
+    session: Session, services: Services, device: Device, tables: list[Table], agent: AgentSession | None
+) -> DeviceView:
     used = max((t for t in tables if t.state == table_rows.READY), key=lambda t: t.precedence, default=None)
     used_id = None if used is None else used.id
     covered = [] if used is None else coverage(session, services.prices, used, device)
@@ -104,13 +106,19 @@ def finding_view(reason: dict[str, str | None]) -> FindingView:
 
 
 def coverage(session: Session, prices: PriceBook, table: Table, device: Device) -> list[Coverage]:
-    """Spaces that the table covers at some resolution: with their own number of classes, and with those measured."""
+    """Spaces that the table covers at some resolution: with their own number of classes, and with those
+    measured."""
     found = []
     for space in spaces_of_interest(session, device):
         resolutions = prices.coverage(session, table, device, space)
         if resolutions:
             found.append(
-                Coverage(space=space.name, classes=space.classes, resolutions=list(resolutions), of=list(space.resolutions))
+                Coverage(
+                    space=space.name,
+                    classes=space.classes,
+                    resolutions=list(resolutions),
+                    of=list(space.resolutions),
+                )
             )
     return found
 
@@ -142,7 +150,8 @@ def calibration_views(session: Session, prices: PriceBook, device: Device) -> li
 
 
 def calibration_view(space: Space, fit: Fit, measured: int = 0) -> CalibrationView:
-    """measured: whole networks of the space that were measured, which a refused calibration does not rest on."""
+    """measured: whole networks of the space that were measured, which a refused calibration does not rest
+    on."""
     c = fit.calibration
     state = "refused" if fit.refused else "fitted" if c.networks else "none"
     return CalibrationView(
@@ -170,7 +179,9 @@ def interval_of(calibration: Calibration) -> Interval | None:
     return Interval(confidence=DEFAULT_CONFIDENCE, factor=calibration.margin(DEFAULT_CONFIDENCE))
 
 
-def _replication(session: Session, prices: PriceBook, device: Device, tables: list[Table]) -> Replication | None:
+def _replication(
+    session: Session, prices: PriceBook, device: Device, tables: list[Table]
+) -> Replication | None:
     """The two newest tables that the device's own agent filled, next to each other."""
     measured = [t for t in tables if t.source == "agent"][:2]
     if len(measured) < 2:

@@ -1,1 +1,2 @@
-"""Between the socket and the routes: gateway, guard, keys, limits, problems, event streams, files of the UI."""
+"""Between the socket and the routes: gateway, guard, keys, limits, problems, event streams, files of the
+UI."""

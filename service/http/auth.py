@@ -1,8 +1,8 @@
 """Keys, scopes and identities.
 
-A secret is `bespoke_<kind>_` + 43 characters (256 random bits) + 6 characters of checksum. The database holds its
-SHA-256 only; a fast hash is right for random secrets of that length. The checksum refuses typing errors and noise
-before the database is asked.
+A secret is `bespoke_<kind>_` + 43 characters (256 random bits) + 6 characters of checksum. The database holds
+its SHA-256 only; a fast hash is right for random secrets of that length. The checksum refuses typing errors
+and noise before the database is asked.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def digest_of(secret: str) -> bytes:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks. `session_id` and `device_id` are an agent's; `closed` says why its session is over; `name`: of the key.
+    """Who asks. `session_id` and `device_id` are an agent's; `closed` says why its session is over; `name`:
+    of the key.
 
     `browser_id` is the session of a browser that acts for the key.
     """
@@ -93,8 +94,9 @@ class Identity:
 
 @dataclass
 class Authenticator:
-    """Turns a presented secret into an identity. What it found is remembered for one second, so that a revoked key
-    stops within one second on every process; `forget` makes that at once on this one. Thread-safe."""
+    """Turns a presented secret into an identity. What it found is remembered for one second, so that a
+    revoked key stops within one second on every process; `forget` makes that at once on this one.
+    Thread-safe."""
 
     sessions: sessionmaker[Session]
     clock: Callable[[], float] = time.monotonic

@@ -1,8 +1,9 @@
-"""Browser sessions: a person who has shown a key, or a one-time link, goes on with two halves that are worthless alone.
+"""Browser sessions: a person who has shown a key, or a one-time link, goes on with two halves that are
+worthless alone.
 
-One half is a cookie that scripts cannot read; cookies are not kept apart by port, so other servers on this host get
-it. The other is a proof in the page's storage, which is kept apart by port, sent in a header of our own that no other
-origin can send. The key itself is never kept in the browser.
+One half is a cookie that scripts cannot read; cookies are not kept apart by port, so other servers on this
+host get it. The other is a proof in the page's storage, which is kept apart by port, sent in a header of our
+own that no other origin can send. The key itself is never kept in the browser.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Halves:
 
 
 def cookie_name(settings: Settings, request: Request) -> str:
-    """`__Host-bespoke` behind TLS; else with the port in it, since servers on one host share their cookies."""
+    """`__Host-bespoke` behind TLS; else with the port in it, since servers on one host share their
+    cookies."""
     if settings.tls_proxy:
         return "__Host-bespoke"
     server = request.scope.get("server")
@@ -75,7 +77,11 @@ def same_origin(request: Request) -> bool:
     if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
         return False
     origin = request.headers.get("origin")
-    return request.method in _SAFE or origin is None or urlsplit(origin).netloc == request.headers.get("host", "")
+    return (
+        request.method in _SAFE
+        or origin is None
+        or urlsplit(origin).netloc == request.headers.get("host", "")
+    )
 
 
 def open_link(session: Session, key_id: str) -> str:
@@ -86,7 +92,8 @@ def open_link(session: Session, key_id: str) -> str:
 
 
 def key_of_link(session: Session, token: str) -> ApiKey | None:
-    """The key that a token stands for, which is spent by asking; None for one that is used, late or unknown."""
+    """The key that a token stands for, which is spent by asking; None for one that is used, late or
+    unknown."""
     key_id = rows.spend_link(session, digest_of(token))
     row = None if key_id is None else session.get(ApiKey, key_id)
     return row if row is not None and valid(row) else None

@@ -1,7 +1,7 @@
 """Long JSON answers to reads are sent compressed where the caller takes it.
 
-Reads alone: what a write answers may hold a secret, and the length of a compressed secret tells about it. Files are
-left as they are, since their ETag and digest are those of the bytes.
+Reads alone: what a write answers may hold a secret, and the length of a compressed secret tells about it.
+Files are left as they are, since their ETag and digest are those of the bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What the routes share, built once when the API starts, and the small things every route takes from a request."""
+"""What the routes share, built once when the API starts, and the small things every route takes from a
+request."""
 
 from __future__ import annotations
 
@@ -80,7 +81,12 @@ def decode_cursor(cursor: str | None) -> tuple[datetime, str] | None:
         moment = datetime.fromisoformat(at)
     except (ValueError, binascii.Error):
         raise invalid("query/after", "cursor", "not a cursor; take `next` of the page before") from None
-    if moment.tzinfo is None or not row_id.isascii() or not row_id.isprintable() or encode_cursor(moment, row_id) != cursor:
+    if (
+        moment.tzinfo is None
+        or not row_id.isascii()
+        or not row_id.isprintable()
+        or encode_cursor(moment, row_id) != cursor
+    ):
         raise invalid("query/after", "cursor", "not a cursor; take `next` of the page before")
     return moment, row_id
 

@@ -1,8 +1,8 @@
 """Which error becomes which answer: every error leaves as `application/problem+json` (RFC 9457).
 
-Problem (HTTPException) is what the service raises itself, with a code of `service.http.problems.PROBLEMS`. Domain errors
-are translated by `problem_of`, by the same table. A problem never holds what the caller sent, and is
-under 4 KiB whatever happened.
+Problem (HTTPException) is what the service raises itself, with a code of `service.http.problems.PROBLEMS`.
+Domain errors are translated by `problem_of`, by the same table. A problem never holds what the caller sent,
+and is under 4 KiB whatever happened.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ MEDIA_TYPE: Final = "application/problem+json"
 MOST_BYTES: Final = 4000
 MOST_DETAIL: Final = 1200  # five operators in full
 MOST_ERRORS: Final = 20
-_STATUS_CODES: Final = {404: "not_found", 405: "method_not_allowed", 400: "malformed_body", 413: "payload_too_large"}
+_STATUS_CODES: Final = {
+    404: "not_found",
+    405: "method_not_allowed",
+    400: "malformed_body",
+    413: "payload_too_large",
+}
 
 
 class Problem(HTTPException):
@@ -100,7 +105,8 @@ def infeasible(e: domain.InfeasibleBudget, target: int = 0) -> Problem:
 
 
 def _of_ours(e: BespokeError) -> Problem:
-    """Any other error of ours: what `service.http.problems` says of it; what it does not know is not for the caller."""
+    """Any other error of ours: what `service.http.problems` says of it; what it does not know is not for the
+    caller."""
     kind = problems.kind_of(type(e))
     if kind.answered_as == "internal":
         return Problem("internal", _INTERNAL)
@@ -141,7 +147,9 @@ def _database(e: Exception) -> Problem:
 
 
 def _conflict(e: IntegrityError) -> Problem:
-    return Problem("conflict", "something else was written at the same moment; read the present state and try again")
+    return Problem(
+        "conflict", "something else was written at the same moment; read the present state and try again"
+    )
 
 
 _TRANSLATIONS: Final[tuple[tuple[type[Exception], Callable[[Any], Problem]], ...]] = (
@@ -168,7 +176,9 @@ def register_names(names: Sequence[str]) -> None:
 def validation_problem(found: Sequence[Any]) -> Problem:
     """A 422 from pydantic's errors, without inputs and without keys that are the caller's."""
     errors = [error(_pointer(e["loc"]), _code(e["type"]), _message(e)) for e in found[:MOST_ERRORS]]
-    detail = f"{len(found)} thing(s) are wrong; first, {errors[0]['pointer'] or 'the body'}: {errors[0]['detail']}"
+    detail = (
+        f"{len(found)} thing(s) are wrong; first, {errors[0]['pointer'] or 'the body'}: {errors[0]['detail']}"
+    )
     return Problem("validation", detail, errors=errors)
 
 
@@ -178,7 +188,9 @@ def _pointer(location: Sequence[int | str]) -> str:
     for part in rest:
         if isinstance(part, int) or part in _KNOWN_NAMES:
             parts.append(str(part))
-        elif "[" not in part and not part.startswith("function-"):  # pydantic's own words for a branch of a union
+        elif "[" not in part and not part.startswith(
+            "function-"
+        ):  # pydantic's own words for a branch of a union
             break
     path = "".join(f"/{p}" for p in parts)
     return path if place == "body" else f"{place}{path}"
@@ -186,7 +198,9 @@ def _pointer(location: Sequence[int | str]) -> str:
 
 def _code(kind: str) -> str:
     # "literal_error": what v1 has always said where a value must be one of a list.
-    return {"missing": "required", "extra_forbidden": "unknown_field", "enum": "literal_error"}.get(kind, kind)
+    return {"missing": "required", "extra_forbidden": "unknown_field", "enum": "literal_error"}.get(
+        kind, kind
+    )
 
 
 def _message(e: Mapping[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""Answers that go on for as long as a job: server-sent events that count against quotas and end with their key."""
+"""Answers that go on for as long as a job: server-sent events that count against quotas and end with their
+key."""
 
 from __future__ import annotations
 
@@ -27,13 +28,15 @@ Read = Callable[[int], Awaitable[tuple[list[EventView], bool]]]
 
 
 class EventStream(EventSourceResponse):
-    """A stream that holds a place for as long as it is open. Refused like any request where there is no place."""
+    """A stream that holds a place for as long as it is open. Refused like any request where there is no
+    place."""
 
     def __init__(self, content: AsyncIterator[bytes], place: AbstractContextManager[None]) -> None:
         super().__init__(content)
         self._place = place
 
-    # Here and not in the route: a route returns when its stream begins, and a stream that never begins must hold nothing.
+    # Here and not in the route: a route returns when its stream begins, and a stream that never begins must
+    # hold nothing.
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._place:
             await super().__call__(scope, receive, send)
@@ -44,7 +47,8 @@ async def job_events(
 ) -> AsyncIterator[bytes]:
     """Events from number `after` on as they come, until the job has ended or the key may no longer read it.
 
-    read: (events after a number, at most MOST_EVENTS, whether the job has ended). A comment now and then keeps the line open.
+    read: (events after a number, at most MOST_EVENTS, whether the job has ended). A comment now and then
+    keeps the line open.
     """
     pinged = admitted = time.monotonic()
     while True:

@@ -1,4 +1,5 @@
-"""The outermost layer: request ids, host names, security headers, one log line and one count for each request."""
+"""The outermost layer: request ids, host names, security headers, one log line and one count for each
+request."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; "
+    "base-uri 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
@@ -55,7 +57,9 @@ class Gateway:
             headers["Strict-Transport-Security"] = "max-age=31536000"
         headers["X-Request-Id"] = request_id
         location = headers.get("location", "")
-        if self._prefix and location.startswith("/"):  # routes know their own paths; a caller needs the gateway's
+        if self._prefix and location.startswith(
+            "/"
+        ):  # routes know their own paths; a caller needs the gateway's
             headers["Location"] = self._prefix + location
 
 
@@ -77,7 +81,9 @@ class _Exchange:
         with structlog.contextvars.bound_contextvars(request_id=self.request_id):
             try:
                 if not self.gateway.host_is_ours(self.headers):
-                    await self._refuse(Problem("bad_host", "set BESPOKE_ALLOWED_HOSTS if this is the service's name"))
+                    await self._refuse(
+                        Problem("bad_host", "set BESPOKE_ALLOWED_HOSTS if this is the service's name")
+                    )
                 else:
                     await self.gateway.app(self.scope, self.receive, self.send)
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller gets a problem and the log the reason

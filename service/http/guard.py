@@ -1,7 +1,7 @@
 """The gate before every route: who asks, may they, how often, and what do they send.
 
-A route says with `needs(...)` which scope it wants; one without that fails when it is made, so nothing is open by
-oversight. Keys are checked before a body is read, and a body is counted while it comes in.
+A route says with `needs(...)` which scope it wants; one without that fails when it is made, so nothing is
+open by oversight. Keys are checked before a body is read, and a body is counted while it comes in.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ class GuardedRoute(APIRoute):
         return identity
 
     def _check_path(self, request: Request) -> None:
-        """PostgreSQL refuses NUL in text, so nothing has such a name; it must not reach a query that others share."""
+        """PostgreSQL refuses NUL in text, so nothing has such a name; it must not reach a query that others
+        share."""
         if any("\x00" in str(value) for value in request.path_params.values()):
             raise not_found("name or id")
 
@@ -97,11 +98,21 @@ class GuardedRoute(APIRoute):
         names = [name for name, _ in request.query_params.multi_items()]
         if set(names) - self._parameters:
             known = f"; known are {', '.join(sorted(self._parameters))}" if self._parameters else ""
-            raise Problem("validation", f"an unknown query parameter{known}", errors=[error("query", "unknown_field", "unknown")])
+            raise Problem(
+                "validation",
+                f"an unknown query parameter{known}",
+                errors=[error("query", "unknown_field", "unknown")],
+            )
         if len(names) != len(set(names)):
-            raise Problem("validation", "a query parameter twice", errors=[error("query", "duplicate", "given twice")])
+            raise Problem(
+                "validation", "a query parameter twice", errors=[error("query", "duplicate", "given twice")]
+            )
         if any("\x00" in value or "\ufffd" in value for value in request.query_params.values()):
-            raise Problem("validation", "a query parameter is not text", errors=[error("query", "text", "not UTF-8, or NUL")])
+            raise Problem(
+                "validation",
+                "a query parameter is not text",
+                errors=[error("query", "text", "not UTF-8, or NUL")],
+            )
 
     async def _with_body(self, request: Request, services: Services) -> Request:
         if self.body_kind is None:
@@ -122,7 +133,11 @@ class GuardedRoute(APIRoute):
         name, _, parameters = request.headers.get("content-type", "").partition(";")
         charset = parameters.strip().lower().replace('"', "")
         if name.strip().lower() not in types or charset not in ("", "charset=utf-8", "header=present"):
-            raise Problem("unsupported_media_type", f"the body must be {' or '.join(types)}, in UTF-8", accepted=list(types))
+            raise Problem(
+                "unsupported_media_type",
+                f"the body must be {' or '.join(types)}, in UTF-8",
+                accepted=list(types),
+            )
 
     def _limit(self, services: Services) -> int:
         settings = services.settings
@@ -139,7 +154,9 @@ async def identify(request: Request, services: Services) -> Identity:
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     secret = secret.strip()
     if not secret or scheme.lower() != "bearer":
-        raise unauthenticated("send `Authorization: Bearer KEY`; the owner key lies in the server's data folder")
+        raise unauthenticated(
+            "send `Authorization: Bearer KEY`; the owner key lies in the server's data folder"
+        )
     known, identity = services.authenticator.remembered(secret)
     if not known:
         identity = await run_sync(services.authenticator.look_up, secret)
@@ -164,8 +181,11 @@ def unauthenticated(detail: str) -> Problem:
 
 
 async def read_body(request: Request, limit_bytes: int, deadline_s: float) -> bytes:
-    """The whole body. Raises Problem `payload_too_large` at the first byte too many, `read_timeout` when it trickles."""
-    too_large = Problem("payload_too_large", f"at most {limit_bytes} bytes are taken here", limit_bytes=limit_bytes)
+    """The whole body. Raises Problem `payload_too_large` at the first byte too many, `read_timeout` when it
+    trickles."""
+    too_large = Problem(
+        "payload_too_large", f"at most {limit_bytes} bytes are taken here", limit_bytes=limit_bytes
+    )
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > limit_bytes:
         raise too_large
@@ -178,7 +198,12 @@ async def read_body(request: Request, limit_bytes: int, deadline_s: float) -> by
                     raise too_large
                 parts.append(part)
                 # A large body may take longer, but not longer than a slow line would need.
-                scope.deadline = anyio.current_time() - (time.monotonic() - started) + deadline_s + size / _SLOWEST_BYTES_PER_S
+                scope.deadline = (
+                    anyio.current_time()
+                    - (time.monotonic() - started)
+                    + deadline_s
+                    + size / _SLOWEST_BYTES_PER_S
+                )
     except TimeoutError:
         raise Problem("read_timeout", "the body came too slowly") from None
     except ClientDisconnect:

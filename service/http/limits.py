@@ -1,4 +1,5 @@
-"""Rate limits: token buckets in memory, one table per process. Time comes from a clock that can be replaced."""
+"""Rate limits: token buckets in memory, one table per process. Time comes from a clock that can be
+replaced."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ class Concurrency:
     def slot(self, name: str) -> Iterator[None]:
         """One slot for the time of a request. Raises Problem `rate_limited` when there is none."""
         if self._running[name] >= self.most:
-            raise Problem("rate_limited", f"at most {self.most} {self.what} at once", headers={"Retry-After": "1"})
+            raise Problem(
+                "rate_limited", f"at most {self.most} {self.what} at once", headers={"Retry-After": "1"}
+            )
         self._running[name] += 1
         try:
             yield
@@ -125,5 +128,11 @@ def published(settings: Settings) -> dict[str, int | float]:
         "enrolment_ttl_s",
         "agent_session_ttl_s",
     )
-    fixed = {"max_table_rows": 1_000_000, "max_targets": 64, "max_budget_ms": 1e6, "max_page": 200, "max_json_depth": 32}
+    fixed = {
+        "max_table_rows": 1_000_000,
+        "max_targets": 64,
+        "max_budget_ms": 1e6,
+        "max_page": 200,
+        "max_json_depth": 32,
+    }
     return {**{name: getattr(settings, name) for name in names}, **fixed}

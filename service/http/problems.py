@@ -1,7 +1,9 @@
-"""The one table of what can go wrong: code -> HTTP status and title, for the API's answers and for `error` of a job.
+"""The one table of what can go wrong: code -> HTTP status and title, for the API's answers and for `error` of
+a job.
 
-A problem document (RFC 9457) has `type`, the code's URN; `code`; `title`, `status`, `detail`, and further members. ERRORS
-says which error of ours has which code and which members. No web framework here: the worker loads this.
+A problem document (RFC 9457) has `type`, the code's URN; `code`; `title`, `status`, `detail`, and further
+members. ERRORS says which error of ours has which code and which members. No web framework here: the worker
+loads this.
 """
 
 from __future__ import annotations
@@ -92,8 +94,8 @@ _OLD_URN: Final = "urn:bespoke:"  # of jobs that failed before 0.2: words joined
 class Kind:
     """What a problem document says of an error.
 
-    members: further members of the document. detail: instead of the error's own message. answered_as: the code in the API's
-    answers, where the contract v1 has a wider one.
+    members: further members of the document. detail: instead of the error's own message. answered_as: the
+    code in the API's answers, where the contract v1 has a wider one.
     """
 
     code: str
@@ -129,7 +131,9 @@ ERRORS: Final[dict[type[BespokeError], Kind]] = {
     domain.InvalidTraining: Kind("invalid_training"),
     domain.InvalidPredictor: Kind("invalid_predictor"),
     domain.InvalidCheckpoint: Kind("invalid_checkpoint"),
-    domain.TrainingDiverged: Kind("training_diverged", lambda e: {"phase": e.phase, "epoch": e.epoch, "step": e.step}),
+    domain.TrainingDiverged: Kind(
+        "training_diverged", lambda e: {"phase": e.phase, "epoch": e.epoch, "step": e.step}
+    ),
     domain.ExportFailed: Kind("export_failed"),
     domain.UnservableContext: Kind("unservable_context"),
     domain.JobEnded: Kind("job_ended", lambda e: {"state": e.state}),
@@ -159,7 +163,10 @@ def document(code: str, detail: str, **members: Any) -> dict[str, Any]:
 
 
 def with_code(problem: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored problem with its `code`: jobs that failed before 0.2 have it only in the `type`, which stays as it was."""
+    """A stored problem with its `code`: jobs that failed before 0.2 have it only in the `type`, which stays
+    as it was."""
     named = str(problem.get("type", ""))
-    code = named.removeprefix(_URN) if named.startswith(_URN) else named.removeprefix(_OLD_URN).replace("-", "_")
+    code = (
+        named.removeprefix(_URN) if named.startswith(_URN) else named.removeprefix(_OLD_URN).replace("-", "_")
+    )
     return {"code": code if code in PROBLEMS else "internal", **problem}

@@ -1,4 +1,5 @@
-"""Uvicorn's HTTP/1.1 with a deadline for the headers of a request; without one, a slow client holds its connection for ever."""
+"""Uvicorn's HTTP/1.1 with a deadline for the headers of a request; without one, a slow client holds its
+connection for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The API with uvicorn: what `python -m service` runs. Settings come from the environment (`service.settings`)."""
+"""The API with uvicorn: what `python -m service` runs. Settings come from the environment
+(`service.settings`)."""
 
 from __future__ import annotations
 
@@ -54,7 +55,8 @@ def main() -> int:
         lifespan="on",
     )
     server = uvicorn.Server(config)
-    # uvicorn raises the signal again when it has shut down; by default that would end the process before the cleaning up.
+    # uvicorn raises the signal again when it has shut down; by default that would end the process before the
+    # cleaning up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     place = settings.data_dir / "server.json"
     _announce(place, settings.host, listener.getsockname()[1])
@@ -76,16 +78,20 @@ def _allow_files(connections: int) -> None:
 
 
 def _bind(settings: Settings) -> socket.socket:
-    """The listening socket, bound before anything else so that port 0 gets its number. Raises UnsafeSettings."""
+    """The listening socket, bound before anything else so that port 0 gets its number. Raises
+    UnsafeSettings."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # With its protocol named, asyncio sets TCP_NODELAY; without, every answer waits 40 ms for a delayed acknowledgement.
+    # With its protocol named, asyncio sets TCP_NODELAY; without, every answer waits 40 ms for a delayed
+    # acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))
     except OSError as error:
         listener.close()
-        raise UnsafeSettings(f"{settings.host}:{settings.port} cannot be bound ({error.strerror}); set BESPOKE_PORT") from None
+        raise UnsafeSettings(
+            f"{settings.host}:{settings.port} cannot be bound ({error.strerror}); set BESPOKE_PORT"
+        ) from None
     listener.set_inheritable(True)
     return listener
 
@@ -95,7 +101,9 @@ def _announce(place: Path, host: str, port: int) -> None:
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a wildcard is no address to go to
     name = f"[{reached}]" if ":" in reached else reached
     partial = place.with_name(f".{place.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps({"url": f"http://{name}:{port}", "pid": os.getpid()}) + "\n", encoding="utf-8")
+    partial.write_text(
+        json.dumps({"url": f"http://{name}:{port}", "pid": os.getpid()}) + "\n", encoding="utf-8"
+    )
     partial.replace(place)
     log().info("listening", url=f"http://{name}:{port}")
 

@@ -1,4 +1,5 @@
-"""JSON as the contract has it: UTF-8 without a mark, finite numbers, no key twice, no lone surrogate, no NUL, not deep."""
+"""JSON as the contract has it: UTF-8 without a mark, finite numbers, no key twice, no lone surrogate, no NUL,
+not deep."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def loads(data: bytes) -> Any:
         text = data.decode("utf-8")
         if text.startswith("\ufeff"):
             raise _Refused("the body begins with a byte-order mark; send plain UTF-8")
-        value = json.loads(text, parse_constant=_constant, parse_float=_float, parse_int=_int, object_pairs_hook=_pairs)
+        value = json.loads(
+            text, parse_constant=_constant, parse_float=_float, parse_int=_int, object_pairs_hook=_pairs
+        )
         _check(value, escapes="\\u" in text)
     except UnicodeDecodeError:
         raise Problem("malformed_body", "the body is not UTF-8") from None

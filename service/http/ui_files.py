@@ -1,4 +1,5 @@
-"""The files of the web UI: read into memory once, named by the hash of them all; no path from a request touches the disk."""
+"""The files of the web UI: read into memory once, named by the hash of them all; no path from a request
+touches the disk."""
 
 from __future__ import annotations
 
@@ -19,8 +20,10 @@ _TYPES: Final = {
 }
 SHELL: Final = "index.html"
 POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src "
+    "'self'; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+    "trusted-types 'none'"
 )
 
 
@@ -35,7 +38,8 @@ class UiFile:
 
 @dataclass(frozen=True)
 class UiFiles:
-    """Everything that the browser gets. digest: of all files, so that each of their addresses stands for its content."""
+    """Everything that the browser gets. digest: of all files, so that each of their addresses stands for its
+    content."""
 
     digest: str
     shell: bytes
@@ -51,7 +55,10 @@ def ui_files() -> UiFiles:
     modules = [name for name in found if name.endswith(".js")]
     preload = "\n".join(f'<link rel="modulepreload" href="{digest}/{name}">' for name in modules)
     shell = found.pop(SHELL).decode().replace("DIGEST", digest).replace("PRELOAD", preload)
-    served = {name: UiFile(data, gzip.compress(data, 9, mtime=0), _TYPES[_end(name)]) for name, data in found.items()}
+    served = {
+        name: UiFile(data, gzip.compress(data, 9, mtime=0), _TYPES[_end(name)])
+        for name, data in found.items()
+    }
     return UiFiles(digest, shell.encode(), served)
 
 

@@ -1,7 +1,9 @@
-"""Small reads that are asked for all the time, gathered: those that come while one is under way are answered together.
+"""Small reads that are asked for all the time, gathered: those that come while one is under way are answered
+together.
 
-A hop to a thread costs more than the query behind it, and threads by the dozen wait in line for the interpreter's lock.
-So one thread answers whatever has come since it last looked; where nobody waits, a read begins at once.
+A hop to a thread costs more than the query behind it, and threads by the dozen wait in line for the
+interpreter's lock. So one thread answers whatever has come since it last looked; where nobody waits, a read
+begins at once.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ _MOST: Final = 64
 
 
 class Gathered(Generic[Asked, Found]):
-    """Answers one question at a time through `read`, which takes several and answers them in order, in a thread.
+    """Answers one question at a time through `read`, which takes several and answers them in order, in a
+    thread.
 
     Used from one event loop. A `read` that raises fails all who were in it, and nobody else.
     """

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Final
 
 from dbos import DBOS, DBOSClient, EnqueueOptions
-from dbos._serialization import DBOSPortableJSON  # not exported; tests/service/test_job_queue.py holds it in place
+from dbos._serialization import (
+    DBOSPortableJSON,
+)  # not exported; tests/service/test_job_queue.py holds it in place
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
@@ -75,8 +77,11 @@ class JobQueue:
         self._client.destroy()
 
     def _rank(self, session: Session, job: Job) -> int:
-        """Priority first; within it, a tenant's n-th active job stands behind every other tenant's first n - 1."""
+        """Priority first; within it, a tenant's n-th active job stands behind every other tenant's first n -
+        1."""
         ahead = session.scalar(
-            select(func.count()).select_from(Job).where(Job.tenant_id == job.tenant_id, Job.state.in_(ACTIVE), Job.id != job.id)
+            select(func.count())
+            .select_from(Job)
+            .where(Job.tenant_id == job.tenant_id, Job.state.in_(ACTIVE), Job.id != job.id)
         )
         return max(job.priority, 1) * _RANKS + min(ahead or 0, _RANKS - 1)

@@ -37,7 +37,8 @@ def request_digest(method: str, path: str, body: Any) -> str:
 
 @contextmanager
 def one_writer(engine: Engine) -> Iterator[None]:
-    """Let this process's writers to SQLite wait in line: left to its own polling, SQLite makes the unlucky wait for seconds.
+    """Let this process's writers to SQLite wait in line: left to its own polling, SQLite makes the unlucky
+    wait for seconds.
 
     Raises Problem `db_busy` after ten seconds in line.
     """
@@ -61,7 +62,10 @@ def check_key(key: str | None) -> None:
 def check_quota(session: Session, tenant_id: str, settings: Settings) -> None:
     """Raises Problem `quota` or `queue_full`."""
     if job_rows.count_active(session, tenant_id) >= settings.max_active_jobs:
-        detail = f"at most {settings.max_active_jobs} jobs may be queued or running; wait for one to end, or cancel one"
+        detail = (
+            f"at most {settings.max_active_jobs} jobs may be queued or running; wait for one to end, "
+            "or cancel one"
+        )
         raise Problem("quota", detail, headers=_RETRY)
     if job_rows.count_active(session) >= settings.max_active_jobs_in_all:
         raise Problem("queue_full", "try again later", headers=_RETRY)
@@ -75,8 +79,11 @@ def submit(services: Services, session: Session, tenant_id: str, kind: str, requ
     return job
 
 
-def once(services: Services, caller: Identity, key: str | None, digest: str, action: Callable[[Session], Job]) -> Job:
-    """Do `action` in a transaction, once for each Idempotency-Key: the same key gives the same job for 24 hours.
+def once(
+    services: Services, caller: Identity, key: str | None, digest: str, action: Callable[[Session], Job]
+) -> Job:
+    """Do `action` in a transaction, once for each Idempotency-Key: the same key gives the same job for 24
+    hours.
 
     Raises Problem `key_reused` where the key came with another request before.
     """

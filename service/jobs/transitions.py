@@ -42,12 +42,20 @@ TRANSITIONS: Final[dict[JobState, tuple[JobState, ...]]] = {
 }
 
 
-def create_job(session: Session, *, tenant_id: str, kind: str, request: dict[str, Any], priority: int = 10) -> Job:
+def create_job(
+    session: Session, *, tenant_id: str, kind: str, request: dict[str, Any], priority: int = 10
+) -> Job:
     """A queued job with its first event. Hand it over with `JobQueue.submit` in the same transaction."""
     if kind not in tuple(JobKind):
         raise ValueError(f"unknown kind of job; known are {', '.join(JobKind)}")
     job = Job(
-        id=new_id("job"), tenant_id=tenant_id, kind=kind, state=JobState.QUEUED, request=request, priority=priority, attempts=0
+        id=new_id("job"),
+        tenant_id=tenant_id,
+        kind=kind,
+        state=JobState.QUEUED,
+        request=request,
+        priority=priority,
+        attempts=0,
     )
     session.add(job)
     session.flush()
@@ -86,10 +94,15 @@ def move(
     if attempt is not None:
         statement = statement.where(Job.attempts == attempt)
     if session.connection().execute(statement.values(**changes)).rowcount != 1:
-        raise JobConflict(f"job {job_id} is not {' or '.join(from_states)}, or another worker has it; it was not moved to {to}")
+        raise JobConflict(
+            f"job {job_id} is not {' or '.join(from_states)}, or another worker has it; it was not moved "
+            f"to {to}"
+        )
     if to in ENDED:
         # Nobody waits for these any more; an agent must not spend time on them.
-        waiting = update(MeasurementTask).where(MeasurementTask.job_id == job_id, MeasurementTask.state == TaskState.OPEN)
+        waiting = update(MeasurementTask).where(
+            MeasurementTask.job_id == job_id, MeasurementTask.state == TaskState.OPEN
+        )
         session.execute(waiting.values(state=TaskState.DROPPED))
     _forget(session, job_id)
     detail = dict(data or {})
@@ -127,10 +140,18 @@ def record_progress(
         raise JobConflict(f"job {job_id} is not running, or another worker has it")
     _forget(session, job_id)
     if event:
-        add_event(session, job_id, "progress", progress if metrics is None else {**progress, "metrics": metrics}, locked=True)
+        add_event(
+            session,
+            job_id,
+            "progress",
+            progress if metrics is None else {**progress, "metrics": metrics},
+            locked=True,
+        )
 
 
-def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | None = None, *, locked: bool = False) -> int:
+def add_event(
+    session: Session, job_id: str, kind: str, data: dict[str, Any] | None = None, *, locked: bool = False
+) -> int:
     """Append an event; its sequence number. Numbers of a job are 1, 2, 3, … in order of commit.
 
     locked: this transaction has written the job's row already.
@@ -138,11 +159,20 @@ def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | N
     if not locked:  # the job (PostgreSQL) or the file (SQLite), so that no two events take one number
         session.connection().execute(update(Job).where(Job.id == job_id).values(attempts=Job.attempts))
     tell_of_job(session, job_id, kind, data or {})
-    given = [literal(job_id), literal(now(), JobEvent.at.type), literal(kind), literal(data or {}, JobEvent.data.type)]
+    given = [
+        literal(job_id),
+        literal(now(), JobEvent.at.type),
+        literal(kind),
+        literal(data or {}, JobEvent.data.type),
+    ]
     number = func.coalesce(func.max(JobEvent.sequence), 0) + 1
     row = select(number, *given).where(JobEvent.job_id == job_id)
     columns = [JobEvent.sequence, JobEvent.job_id, JobEvent.at, JobEvent.kind, JobEvent.data]
-    return session.connection().execute(insert(JobEvent).from_select(columns, row).returning(JobEvent.sequence)).scalar_one()
+    return (
+        session.connection()
+        .execute(insert(JobEvent).from_select(columns, row).returning(JobEvent.sequence))
+        .scalar_one()
+    )
 
 
 def ask_cancel(session: Session, job: Job) -> None:
@@ -167,7 +197,8 @@ def ask_cancel(session: Session, job: Job) -> None:
 
 
 def requeue(session: Session, job: Job) -> None:
-    """Give a quarantined job three more crashes; `JobQueue.submit` it in the same transaction. Raises JobConflict."""
+    """Give a quarantined job three more crashes; `JobQueue.submit` it in the same transaction. Raises
+    JobConflict."""
     anew = {"ended_at": None, "error": None, "worker_id": None, "progress": None, "cancel_asked_at": None}
     data = {"reason": "requeued by an operator"}
     move(session, job.id, JobState.QUEUED, from_states=(JobState.QUARANTINED,), data=data, values=anew)
@@ -176,9 +207,13 @@ def requeue(session: Session, job: Job) -> None:
 
 def crashes(session: Session, job_id: str) -> int:
     """How often the job has crashed since it was last in quarantine."""
-    quarantined = select(func.max(JobEvent.sequence)).where(JobEvent.job_id == job_id, JobEvent.kind == JobState.QUARANTINED)
+    quarantined = select(func.max(JobEvent.sequence)).where(
+        JobEvent.job_id == job_id, JobEvent.kind == JobState.QUARANTINED
+    )
     since = session.scalar(quarantined) or 0
-    counted = select(func.count()).where(JobEvent.job_id == job_id, JobEvent.kind == "crashed", JobEvent.sequence > since)
+    counted = select(func.count()).where(
+        JobEvent.job_id == job_id, JobEvent.kind == "crashed", JobEvent.sequence > since
+    )
     return session.scalar(counted) or 0
 
 

@@ -1,7 +1,8 @@
 """Is everything as it should be? Rows against files, hashes, states, events, foreign keys, the queue.
 
-`doctor` only reads. A finding of kind `error` must never be there; `orphan` is what a crash may leave (a temporary or
-unreferenced file) and a sweep removes; `warning` is what heals by itself, e.g. a remembered step whose file is gone.
+`doctor` only reads. A finding of kind `error` must never be there; `orphan` is what a crash may leave (a
+temporary or unreferenced file) and a sweep removes; `warning` is what heals by itself, e.g. a remembered step
+whose file is gone.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def doctor(settings: Settings, *, deep: bool = True) -> list[Finding]:
 def sweep(settings: Settings, *, older_than_s: float) -> list[str]:
     """Remove temporary and unreferenced files older than that; their names. Safe beside a running service.
 
-    What an unfinished upload or step wrote is younger than `older_than_s`: choose it longer than the longest step.
+    What an unfinished upload or step wrote is younger than `older_than_s`: choose it longer than the longest
+    step.
     """
     store = ArtifactStore(settings.data_dir / "artifacts")
     engine = create_db_engine(settings.resolved_database_url)
@@ -115,7 +117,9 @@ def named_files(result: object) -> list[str]:
 def _examine(session: Session, store: ArtifactStore, settings: Settings, deep: bool) -> Iterator[Finding]:
     missing = sorted(set(Base.metadata.tables) - set(inspect(session.get_bind()).get_table_names()))
     if missing:
-        yield Finding(ERROR, "schema", "database", f"tables are missing: {', '.join(missing)}; start the service once")
+        yield Finding(
+            ERROR, "schema", "database", f"tables are missing: {', '.join(missing)}; start the service once"
+        )
         return
     damage = list(_database(session))
     yield from damage
@@ -140,7 +144,9 @@ def _database(session: Session) -> Iterator[Finding]:
             if line != "ok":
                 yield Finding(ERROR, "integrity", "database", f"{line}; restore a backup")
         for name, row, parent, _ in session.execute(text("PRAGMA foreign_key_check")):
-            yield Finding(ERROR, "foreign_key", f"{name}[{row}]", f"names a row of {parent} that is not there")
+            yield Finding(
+                ERROR, "foreign_key", f"{name}[{row}]", f"names a row of {parent} that is not there"
+            )
     except DatabaseError as error:
         yield _unreadable(error)
 
@@ -155,9 +161,19 @@ def _files(session: Session, store: ArtifactStore, deep: bool) -> Iterator[Findi
         try:
             size = store.verify(sha256) if deep else store.path(sha256).stat().st_size
         except (ArtifactMissing, FileNotFoundError):
-            yield Finding(ERROR, "file_missing", sha256[:12], "the row is there, the file is not; restore it from a backup")
+            yield Finding(
+                ERROR,
+                "file_missing",
+                sha256[:12],
+                "the row is there, the file is not; restore it from a backup",
+            )
         except ArtifactCorrupt:
-            yield Finding(ERROR, "file_corrupt", sha256[:12], "its bytes are not those of its SHA-256; restore it from a backup")
+            yield Finding(
+                ERROR,
+                "file_corrupt",
+                sha256[:12],
+                "its bytes are not those of its SHA-256; restore it from a backup",
+            )
         else:
             if size != size_bytes:
                 yield Finding(ERROR, "file_size", sha256[:12], f"has {size} bytes, its row says {size_bytes}")
@@ -178,7 +194,9 @@ def _whole(store: ArtifactStore, sha256: str) -> bool:
 
 
 def _jobs(session: Session) -> Iterator[Finding]:
-    rows = select(Job.id, Job.state, Job.attempts, Job.started_at, Job.ended_at, Job.error, Job.result, Job.worker_id)
+    rows = select(
+        Job.id, Job.state, Job.attempts, Job.started_at, Job.ended_at, Job.error, Job.result, Job.worker_id
+    )
     for job_id, state, attempts, started, ended, error, result, worker in session.execute(
         rows.execution_options(yield_per=_PAGE)
     ):
@@ -202,14 +220,18 @@ def _jobs(session: Session) -> Iterator[Finding]:
 
 def _events(session: Session) -> Iterator[Finding]:
     """Sequence numbers 1, 2, 3, …; legal moves only; ended once; the last state event is the job's state."""
-    counts = select(JobEvent.job_id, func.count(), func.min(JobEvent.sequence), func.max(JobEvent.sequence)).group_by(
-        JobEvent.job_id
-    )
+    counts = select(
+        JobEvent.job_id, func.count(), func.min(JobEvent.sequence), func.max(JobEvent.sequence)
+    ).group_by(JobEvent.job_id)
     for job_id, count, first, last in session.execute(counts):
         if first != 1 or last != count:
             yield Finding(ERROR, "event_gap", job_id, f"{count} events are numbered {first} to {last}")
     moves: dict[str, list[str]] = {}
-    rows = select(JobEvent.job_id, JobEvent.kind).where(JobEvent.kind.in_(_STATES)).order_by(JobEvent.job_id, JobEvent.sequence)
+    rows = (
+        select(JobEvent.job_id, JobEvent.kind)
+        .where(JobEvent.kind.in_(_STATES))
+        .order_by(JobEvent.job_id, JobEvent.sequence)
+    )
     for job_id, kind in session.execute(rows.execution_options(yield_per=_PAGE)):
         moves.setdefault(job_id, []).append(kind)
     for job_id, state in session.execute(select(Job.id, Job.state)):
@@ -227,20 +249,33 @@ def _queue(session: Session, settings: Settings) -> Iterator[Finding]:
     """Every job that has not ended is known to the job engine; one that runs has a worker that lives."""
     schema = "dbos" if session.get_bind().dialect.name == "postgresql" else None
     workflows = table("workflow_status", column("workflow_uuid"), column("status"), schema=schema)
-    active = session.execute(select(Job.id, Job.workflow_id, Job.state, Job.worker_id).where(Job.state.in_(ACTIVE))).all()
+    active = session.execute(
+        select(Job.id, Job.workflow_id, Job.state, Job.worker_id).where(Job.state.in_(ACTIVE))
+    ).all()
     statuses = dict(session.execute(select(workflows.c.workflow_uuid, workflows.c.status)).all())
     limit = now() - timedelta(seconds=3 * settings.dead_after_s)
     silent = set(session.scalars(select(Worker.id).where(Worker.dead_at.is_(None), Worker.seen_at < limit)))
     for job_id, workflow, state, worker in active:
         status = statuses.get(workflow or "")
         if status not in UNDER_WAY and session.scalar(select(Job.state).where(Job.id == job_id)) in ACTIVE:
-            yield Finding(ERROR, "job_lost", job_id, f"is {state}, but the queue has its workflow as {status}")
+            yield Finding(
+                ERROR, "job_lost", job_id, f"is {state}, but the queue has its workflow as {status}"
+            )
         if state == JobState.RUNNING and worker in silent:
-            yield Finding(WARNING, "worker_silent", job_id, "its worker has been silent for long and no other worker runs")
+            yield Finding(
+                WARNING,
+                "worker_silent",
+                job_id,
+                "its worker has been silent for long and no other worker runs",
+            )
 
 
 def _tables(session: Session) -> Iterator[Finding]:
-    counts = select(Table.id, Table.rows, func.count(TableRow.operator)).outerjoin(TableRow).group_by(Table.id, Table.rows)
+    counts = (
+        select(Table.id, Table.rows, func.count(TableRow.operator))
+        .outerjoin(TableRow)
+        .group_by(Table.id, Table.rows)
+    )
     for table_id, said, there in session.execute(counts):
         if said != there:
             yield Finding(ERROR, "table_rows", table_id, f"has {there} rows, it was registered with {said}")
@@ -248,17 +283,26 @@ def _tables(session: Session) -> Iterator[Finding]:
 
 def _results(session: Session, store: ArtifactStore) -> Iterator[Finding]:
     files = set(session.scalars(select(Artifact.sha256)))
-    for supernet, ready, sha256 in session.execute(select(Supernet.id, Supernet.ready_at, Supernet.weights_sha256)):
+    for supernet, ready, sha256 in session.execute(
+        select(Supernet.id, Supernet.ready_at, Supernet.weights_sha256)
+    ):
         if ready is not None and sha256 not in files:
             yield Finding(ERROR, "supernet_weights", supernet, "is ready, and its weights are not registered")
-    for digest, step, result in session.execute(select(StepResult.digest, StepResult.step, StepResult.result)):
+    for digest, step, result in session.execute(
+        select(StepResult.digest, StepResult.step, StepResult.result)
+    ):
         for sha256 in named_files(result):
             if not store.path(sha256).is_file():
                 yield Finding(
-                    WARNING, "step_file", f"{step} {digest[:12]}", "a file of it is gone; the step is done anew when needed"
+                    WARNING,
+                    "step_file",
+                    f"{step} {digest[:12]}",
+                    "a file of it is gone; the step is done anew when needed",
                 )
     states = dict(session.execute(select(Job.id, Job.state)).all())
-    for model, job_id, sha256, card in session.execute(select(Model.id, Model.job_id, Model.onnx_sha256, Model.card)):
+    for model, job_id, sha256, card in session.execute(
+        select(Model.id, Model.job_id, Model.onnx_sha256, Model.card)
+    ):
         if states.get(job_id) != JobState.SUCCEEDED:
             yield Finding(ERROR, "model_job", model, f"was published by a job that is {states.get(job_id)}")
         if (card.get("file") or {}).get("sha256", sha256) != sha256:
@@ -268,7 +312,9 @@ def _results(session: Session, store: ArtifactStore) -> Iterator[Finding]:
     ):
         for wanted in (result or {}).get("models", []):
             if session.get(Model, wanted["id"]) is None:
-                yield Finding(ERROR, "job_model", job_id, f"its result names model {wanted['id']}, which is not there")
+                yield Finding(
+                    ERROR, "job_model", job_id, f"its result names model {wanted['id']}, which is not there"
+                )
 
 
 def _tenants(session: Session) -> Iterator[Finding]:
@@ -283,9 +329,18 @@ def _tenants(session: Session) -> Iterator[Finding]:
     )
     for child, reference, parent in pairs:
         mine, theirs = child.__table__, parent.__table__
-        crossed = select(mine.c.id).join(theirs, mine.c[reference] == theirs.c.id).where(mine.c.tenant_id != theirs.c.tenant_id)
+        crossed = (
+            select(mine.c.id)
+            .join(theirs, mine.c[reference] == theirs.c.id)
+            .where(mine.c.tenant_id != theirs.c.tenant_id)
+        )
         for (row,) in session.execute(crossed):
-            yield Finding(ERROR, "tenant", f"{child.__tablename__}[{row}]", f"belongs to another tenant than its {reference}")
+            yield Finding(
+                ERROR,
+                "tenant",
+                f"{child.__tablename__}[{row}]",
+                f"belongs to another tenant than its {reference}",
+            )
 
 
 def _secrets(session: Session) -> Iterator[Finding]:

@@ -1,7 +1,9 @@
-"""Supernets and accuracies that others made, put beside our own. For the command line on the service's machine only.
+"""Supernets and accuracies that others made, put beside our own. For the command line on the service's
+machine only.
 
-A published checkpoint is a pickled file: it is read weights-only, checked key by key and shape by shape, and stored as
-safetensors. An imported supernet is ready for searches when measured accuracies of its sub-networks are registered too.
+A published checkpoint is a pickled file: it is read weights-only, checked key by key and shape by shape, and
+stored as safetensors. An imported supernet is ready for searches when measured accuracies of its sub-networks
+are registered too.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class NoSuchSupernet(InvalidPredictor):
 
 @dataclass(frozen=True)
 class Imported:
-    """What was registered. ready: whether searches can use it already. read: what of the file; dataset_known: to this machine."""
+    """What was registered. ready: whether searches can use it already. read: what of the file; dataset_known:
+    to this machine."""
 
     supernet_id: str
     space: str
@@ -52,7 +55,8 @@ class Imported:
 
 @dataclass(frozen=True)
 class Scored:
-    """The accuracy predictor that was fitted, by the name of what ranks networks best; rmse in share of right answers."""
+    """The accuracy predictor that was fitted, by the name of what ranks networks best; rmse in share of right
+    answers."""
 
     supernet_id: str
     networks: int
@@ -73,8 +77,9 @@ def import_supernet(
 ) -> Imported:
     """Register a checkpoint as a supernet of the owner.
 
-    classes: of the file's head, None for the space's own number. weights: which state dict of the file, where it holds several.
-    Raises UnknownSpace, InvalidCheckpoint, also for a head that is not for the data set; InvalidDataset.
+    classes: of the file's head, None for the space's own number. weights: which state dict of the file, where
+    it holds several. Raises UnknownSpace, InvalidCheckpoint, also for a head that is not for the data set;
+    InvalidDataset.
     """
     from safetensors.torch import save  # noqa: PLC0415 - torch is loaded by this command alone
 
@@ -90,7 +95,9 @@ def import_supernet(
     parameters = sum(p.numel() for p in network.parameters())
     store = ArtifactStore(settings.data_dir / "artifacts")
     sha256, size_bytes = store.put(data)
-    fingerprint = known(settings, dataset).fingerprint if dataset in settings.datasets else None  # of what tests will be on
+    fingerprint = (
+        known(settings, dataset).fingerprint if dataset in settings.datasets else None
+    )  # of what tests will be on
 
     def add(session: Session) -> Imported:
         register(session, sha256, size_bytes, "supernet")
@@ -107,14 +114,20 @@ def import_supernet(
         )
         row.weights_sha256 = sha256
         row.dataset_fingerprint = fingerprint
-        row.summary = {"source": format_name, "file": file.name, "read": published.read, **(row.summary or {})}
+        row.summary = {
+            "source": format_name,
+            "file": file.name,
+            "read": published.read,
+            **(row.summary or {}),
+        }
         return Imported(row.id, space.name, parameters, row.ready_at is not None, published.read, registered)
 
     return _in_transaction(settings, add)
 
 
 def _check_dataset(settings: Settings, space: Space, name: str) -> bool:
-    """Whether the data set is known here. Raises InvalidCheckpoint where it is and the network is not one for it."""
+    """Whether the data set is known here. Raises InvalidCheckpoint where it is and the network is not one for
+    it."""
     try:
         found = known(settings, name)
     except UnknownDataset:
@@ -123,16 +136,21 @@ def _check_dataset(settings: Settings, space: Space, name: str) -> bool:
     fits = found.classes == space.classes and space.in_channels in (found.channels, *found.also)
     if None not in theirs and not fits:
         raise InvalidCheckpoint(
-            f"{space.name} takes {ours[0]} channel(s) and tells {ours[1]} classes apart, data set {name!r} has {theirs[0]} and "
-            f"{theirs[1]}: name the data set that the file was trained for with --dataset, its head's classes with --classes"
+            f"{space.name} takes {ours[0]} channel(s) and tells {ours[1]} classes apart, data set {name!r} "
+            f"has {theirs[0]} and "
+            f"{theirs[1]}: name the data set that the file was trained for with --dataset, its head's "
+            "classes with --classes"
         )
     return True
 
 
-def register_scores(settings: Settings, file: Path, supernet_id: str, networks: int | None = None, seed: int = 0) -> Scored:
+def register_scores(
+    settings: Settings, file: Path, supernet_id: str, networks: int | None = None, seed: int = 0
+) -> Scored:
     """Fit the supernet's accuracy predictor to measured accuracies and make it ready.
 
-    networks: fit to that many rows, drawn with the seed; None: to all. Raises NoSuchSupernet, InvalidPredictor.
+    networks: fit to that many rows, drawn with the seed; None: to all. Raises NoSuchSupernet,
+    InvalidPredictor.
     """
 
     space = _in_transaction(settings, lambda session: _space_of(_named(session, supernet_id)))
@@ -142,7 +160,9 @@ def register_scores(settings: Settings, file: Path, supernet_id: str, networks: 
         genes, percents = genes[chosen], percents[chosen]
     predictor = AccuracyPredictor.fit(space, genes, percents / 100, seed=seed)
     refinement = refine(predictor, seed=seed)  # takes seconds, and so no transaction is open
-    _in_transaction(settings, lambda session: _store(_named(session, supernet_id), space, predictor, refinement))
+    _in_transaction(
+        settings, lambda session: _store(_named(session, supernet_id), space, predictor, refinement)
+    )
     error = summary(refinement or predictor)
     return Scored(supernet_id, len(genes), error["rmse"], error["kendall_tau"], error["name"])
 
@@ -167,7 +187,12 @@ def _store(row: Supernet, space: Space, predictor: AccuracyPredictor, refinement
         for (name, architecture), value in zip(extremes.items(), predicted, strict=True)
     }
     row.predictor = to_json(predictor, refinement)
-    row.summary = {**(row.summary or {}), **described, "split": "as measured by others", "scored_networks": len(predictor.genes)}
+    row.summary = {
+        **(row.summary or {}),
+        **described,
+        "split": "as measured by others",
+        "scored_networks": len(predictor.genes),
+    }
     row.ready_at = now()
 
 

@@ -1,4 +1,5 @@
-"""Controls of a trained supernet, on the service's own machine: its sub-networks against the same networks trained alone."""
+"""Controls of a trained supernet, on the service's own machine: its sub-networks against the same networks
+trained alone."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def report_supernet(
 ) -> tuple[list[Path], str]:
     """Train, compare, write report.json, report.md and report.png; the files and the report as Markdown.
 
-    Checkpoints stay in the data folder, so an interrupted report goes on. Raises NoSuchSupernet, UnknownRecipe.
+    Checkpoints stay in the data folder, so an interrupted report goes on. Raises NoSuchSupernet,
+    UnknownRecipe.
     """
     from supernets.data.catalog import load_for  # noqa: PLC0415
     from supernets.experiments.controls import run_controls  # noqa: PLC0415 - torch is loaded by this command alone
@@ -41,7 +43,9 @@ def report_supernet(
     finally:
         engine.dispose()
     if row is None or row.weights_sha256 is None:
-        raise NoSuchSupernet("there is no such trained supernet; `bespoke supernets list` shows those that are there")
+        raise NoSuchSupernet(
+            "there is no such trained supernet; `bespoke supernets list` shows those that are there"
+        )
     space = space_named(row.space).with_classes(row.classes)
     store = ArtifactStore(settings.data_dir / "artifacts")
     found = run_controls(

@@ -44,11 +44,19 @@ _SLACK_S: Final = 2.0
 def enrol(body: EnrolIn, request: Request, services: Service) -> Enrolled:
     """Spend a one-time token: an identity for one device and one session."""
     fingerprint = body.environment.get("fingerprint")
-    if not isinstance(fingerprint, str) or not 8 <= len(fingerprint) <= 64 or set(fingerprint) - set("0123456789abcdef"):
+    if (
+        not isinstance(fingerprint, str)
+        or not 8 <= len(fingerprint) <= 64
+        or set(fingerprint) - set("0123456789abcdef")
+    ):
         raise invalid("/environment/fingerprint", "fingerprint", "8 to 64 hexadecimal digits are needed")
     secret = new_secret("agent")
     with services.sessions.begin() as session:
-        token = agent_rows.enrolment_by_digest(session, digest_of(body.token)) if kind_of(body.token) == "enrol" else None
+        token = (
+            agent_rows.enrolment_by_digest(session, digest_of(body.token))
+            if kind_of(body.token) == "enrol"
+            else None
+        )
         if token is None or token.expires_at <= now():
             services.limiter.count_bad_key(request.client.host if request.client else "")
             raise unauthenticated("the token is unknown or has expired; ask for a new one")
@@ -56,7 +64,9 @@ def enrol(body: EnrolIn, request: Request, services: Service) -> Enrolled:
         if device is None:
             raise not_found("device")
         _check_context(Context(**device.context), body.context.context())
-        row = _redeem(session, token, secret, body.environment, fingerprint, services.settings.agent_session_ttl_s)
+        row = _redeem(
+            session, token, secret, body.environment, fingerprint, services.settings.agent_session_ttl_s
+        )
         device_rows.set_environment(session, device.id, body.environment)
     services.authenticator.forget()
     return Enrolled(device=device.name, session_id=row.id, agent_key=secret, expires_at=row.expires_at)
@@ -68,15 +78,23 @@ def _check_context(wanted: Context, measured: Context) -> None:
     if fields:
         values = wanted.as_dict()
         detail = (
-            f"the agent measures in another context than the device's: {', '.join(fields)} differ. Start the agent with the "
+            f"the agent measures in another context than the device's: {', '.join(fields)} differ. Start "
+            "the agent with the "
             "options that `bespoke devices enrol` prints, or register a device of the agent's context"
         )
-        errors = [error(f"/context/{name}", "context_mismatch", f"the device has {values[name]}") for name in fields]
+        errors = [
+            error(f"/context/{name}", "context_mismatch", f"the device has {values[name]}") for name in fields
+        ]
         raise Problem("context_mismatch", detail, errors=errors)
 
 
 def _redeem(
-    session: Session, token: Enrolment, secret: str, environment: dict[str, Any], fingerprint: str, ttl_s: float
+    session: Session,
+    token: Enrolment,
+    secret: str,
+    environment: dict[str, Any],
+    fingerprint: str,
+    ttl_s: float,
 ) -> AgentSession:
     """Of several redemptions at once exactly one gets a session."""
     if not agent_rows.use_enrolment(session, token.id):
@@ -92,7 +110,9 @@ def _session_of(session: Session, caller: Identity) -> tuple[AgentSession, Devic
     if row is None or device is None:
         raise not_found("session")
     if row.closed_at is not None or row.expires_at <= now():
-        raise Problem("session_closed", f"the session is over ({row.closed_reason or 'expired'}); enrol the agent again")
+        raise Problem(
+            "session_closed", f"the session is over ({row.closed_reason or 'expired'}); enrol the agent again"
+        )
     return row, device
 
 
@@ -110,7 +130,9 @@ def tasks(services: Service, caller: Caller, limit: Whole = 50) -> TaskList:
     return TaskList(
         session_id=row.id,
         context=device.context,
-        sentinel=None if sentinel is None else FileView(sha256=sentinel.sha256, size_bytes=sentinel.size_bytes),
+        sentinel=None
+        if sentinel is None
+        else FileView(sha256=sentinel.sha256, size_bytes=sentinel.size_bytes),
         items=[_task_view(t) for t in items],
         remaining=remaining,
         poll_s=POLL_S,
@@ -141,7 +163,9 @@ def file(sha256: Sha256, services: Service, caller: Caller) -> Response:
         _, device = _session_of(session, caller)
         if not agent_rows.has_file(session, device.id, sha256):
             raise not_found("file")
-    return Response(services.store.read(sha256), media_type="application/onnx", headers={"ETag": f'"{sha256}"'})
+    return Response(
+        services.store.read(sha256), media_type="application/onnx", headers={"ETag": f'"{sha256}"'}
+    )
 
 
 @router.post("/v1/agent/measurements", openapi_extra=needs(AGENT_SCOPE, AGENT_POST))
@@ -153,7 +177,11 @@ def measurements(body: MeasurementsIn, services: Service, caller: Caller) -> Acc
         with services.sessions.begin() as session:
             row, device = _session_of(session, caller)
             if body.session_id != row.id:
-                raise Problem("wrong_task", "the session is not this agent's", errors=[error("/session_id", "wrong_task", "")])
+                raise Problem(
+                    "wrong_task",
+                    "the session is not this agent's",
+                    errors=[error("/session_id", "wrong_task", "")],
+                )
             known = agent_rows.post_of(session, row.id, body.sequence)
             if known is not None:
                 return _again(known.body_digest, digest, known.answer)
@@ -174,7 +202,9 @@ def measurements(body: MeasurementsIn, services: Service, caller: Caller) -> Acc
         return _again(known.body_digest, digest, known.answer)
     if changed:
         services.authenticator.forget()
-        raise Problem("device_changed", "processor, governor, threads or versions changed; enrol the agent again")
+        raise Problem(
+            "device_changed", "processor, governor, threads or versions changed; enrol the agent again"
+        )
     return Accepted(**answer)
 
 
@@ -195,17 +225,29 @@ def _accept(session: Session, row: AgentSession, device: Device, body: Measureme
     for item in body.items:
         result = item.model_dump(exclude={"task_id", "nonce", "sha256"})
         if not agent_rows.answer_task(session, item.task_id, row.id, result):
-            raise Problem("wrong_task", "a task has been answered or withdrawn meanwhile; ask for the tasks again")
+            raise Problem(
+                "wrong_task", "a task has been answered or withdrawn meanwhile; ask for the tasks again"
+            )
     device_rows.count_nodes(session, device, row.id, [item.nodes for item in body.items if item.nodes])
 
 
 def _check(pointer: str, item: MeasurementIn, task: MeasurementTask | None) -> None:
     if task is None or task.kind == agent_rows.SENTINEL:
-        raise Problem("wrong_task", "not a task of this device", errors=[error(f"{pointer}/task_id", "wrong_task", "unknown")])
+        raise Problem(
+            "wrong_task",
+            "not a task of this device",
+            errors=[error(f"{pointer}/task_id", "wrong_task", "unknown")],
+        )
     if item.nonce != task.nonce:
-        raise Problem("nonce", "ask for the tasks again", errors=[error(f"{pointer}/nonce", "nonce", "not the task's")])
+        raise Problem(
+            "nonce", "ask for the tasks again", errors=[error(f"{pointer}/nonce", "nonce", "not the task's")]
+        )
     if item.sha256 != task.sha256:
-        raise Problem("wrong_task", "not the task's file", errors=[error(f"{pointer}/sha256", "sha256", "not the task's")])
+        raise Problem(
+            "wrong_task",
+            "not the task's file",
+            errors=[error(f"{pointer}/sha256", "sha256", "not the task's")],
+        )
     try:
         item.measurement()
     except InvalidMeasurement as reason:
@@ -215,6 +257,8 @@ def _check(pointer: str, item: MeasurementIn, task: MeasurementTask | None) -> N
 def _check_durations(row: AgentSession, body: MeasurementsIn) -> None:
     """What was measured cannot have taken longer than the session has lasted, by the service's own clock."""
     lasted_s = (now() - row.created_at).total_seconds() + _SLACK_S
-    spent_s = sum((item.lower_quartile_ms or item.median_ms) * (item.count or 1) / 2 for item in body.items) / 1e3
+    spent_s = (
+        sum((item.lower_quartile_ms or item.median_ms) * (item.count or 1) / 2 for item in body.items) / 1e3
+    )
     if spent_s > lasted_s:
         raise Problem("implausible", "the measurements would have taken longer than the session has lasted")

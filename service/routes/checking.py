@@ -1,4 +1,5 @@
-"""Does what is known of a device still hold: check jobs, and its measured networks beside their predictions."""
+"""Does what is known of a device still hold: check jobs, and its measured networks beside their
+predictions."""
 
 from __future__ import annotations
 
@@ -32,7 +33,12 @@ router = APIRouter(route_class=GuardedRoute, tags=["measuring"])
 
 @router.post("/v1/devices/{name}/checks", status_code=202, openapi_extra=needs("devices:write", JSON))
 def check(
-    name: str, body: CheckIn, services: Service, caller: Caller, response: Response, idempotency_key: IdempotencyKey = None
+    name: str,
+    body: CheckIn,
+    services: Service,
+    caller: Caller,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """Queue the re-measuring of a few operators; the result says whether the table still holds."""
 
@@ -61,9 +67,17 @@ def networks(name: str, services: Service, caller: Caller) -> NetworkList:
     return NetworkList(items=items)
 
 
-@router.delete("/v1/devices/{name}/networks", status_code=204, response_class=Response, openapi_extra=needs("devices:write"))
-def forget(name: str, services: Service, caller: Caller, session_name: Annotated[Short, Query(alias="session")]) -> Response:
-    """Delete the whole networks of one session or post, where they were measured wrongly; `GET` shows the sessions."""
+@router.delete(
+    "/v1/devices/{name}/networks",
+    status_code=204,
+    response_class=Response,
+    openapi_extra=needs("devices:write"),
+)
+def forget(
+    name: str, services: Service, caller: Caller, session_name: Annotated[Short, Query(alias="session")]
+) -> Response:
+    """Delete the whole networks of one session or post, where they were measured wrongly; `GET` shows the
+    sessions."""
     with services.sessions.begin() as session:
         device = device_of(session, caller.tenant_id, name)
         if not measurement_rows.remove(session, device.id, session_name):
@@ -82,7 +96,11 @@ def _views(
 
 
 def _view(
-    row: NetworkMeasurement, space: Space, covered: Space | None, predicted: DenseTable | None, upper: DenseTable | None
+    row: NetworkMeasurement,
+    space: Space,
+    covered: Space | None,
+    predicted: DenseTable | None,
+    upper: DenseTable | None,
 ) -> NetworkView:
     architecture = space.from_json(row.architecture)
     known = covered is not None and architecture.resolution in covered.resolutions

@@ -32,7 +32,8 @@ def device_of(session: Session, tenant_id: str, name: str) -> Device:
 
 @router.post("/v1/devices", status_code=201, openapi_extra=needs("devices:write", JSON))
 def register(body: DeviceIn, services: Service, caller: Caller, response: Response) -> DeviceView:
-    """Register a device and the one context its latencies are valid in; refused where nothing could be measured in it."""
+    """Register a device and the one context its latencies are valid in; refused where nothing could be
+    measured in it."""
     refuse_unservable(body.context.context())
     try:
         with services.sessions.begin() as session:
@@ -77,7 +78,9 @@ def describe(
         device = device_of(session, caller.tenant_id, name)
         if if_match is None:
             raise Problem("precondition_required", "send the ETag you read as If-Match")
-        if if_match != _etag(device.revision) or not device_rows.describe(session, device.id, device.revision, body.description):
+        if if_match != _etag(device.revision) or not device_rows.describe(
+            session, device.id, device.revision, body.description
+        ):
             raise Problem("precondition_failed", "read the device again and repeat the change")
         session.refresh(device)
         view = device_view(session, services, device)
@@ -85,7 +88,9 @@ def describe(
     return view
 
 
-@router.delete("/v1/devices/{name}", status_code=204, response_class=Response, openapi_extra=needs("devices:write"))
+@router.delete(
+    "/v1/devices/{name}", status_code=204, response_class=Response, openapi_extra=needs("devices:write")
+)
 def remove(name: str, services: Service, caller: Caller) -> Response:
     """Delete a device with its tables and measurements; refused while a model or a job needs it."""
     with services.sessions.begin() as session:

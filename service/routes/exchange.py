@@ -42,7 +42,9 @@ _one_at_a_time = anyio.CapacityLimiter(1)  # tens of megabytes of rows take much
 def export(name: str, services: Service, caller: Caller) -> Response:
     """The device with all its tables and measured networks as one JSON file, byte-stable."""
     with services.sessions() as session:
-        content = write_device(session, device_of(session, caller.tenant_id, name), services.settings.max_table_bytes)
+        content = write_device(
+            session, device_of(session, caller.tenant_id, name), services.settings.max_table_bytes
+        )
     headers = {"X-Content-SHA256": hashlib.sha256(content).hexdigest()}
     return Response(content, media_type="application/json", headers=headers)
 
@@ -56,7 +58,8 @@ def export(name: str, services: Service, caller: Caller) -> Response:
 async def import_(
     request: Request, services: Service, caller: Caller, response: Response, name: Name | None = None
 ) -> DeviceView:
-    """Register the device of a file with its tables and networks, all or nothing; `name` gives it another name."""
+    """Register the device of a file with its tables and networks, all or nothing; `name` gives it another
+    name."""
     data = await request.body()
     view = await run_sync(_import, services, caller, data, name, limiter=_one_at_a_time)
     response.headers["Location"] = f"/v1/devices/{view.name}"
@@ -71,4 +74,6 @@ def _import(services: Services, caller: Identity, data: bytes, name: str | None)
             device = store_device(session, caller.tenant_id, checked, name, caller.name)
             return device_view(session, services, device)
     except IntegrityError:
-        raise Problem("already_exists", "a device of that name is registered; import it under another name") from None
+        raise Problem(
+            "already_exists", "a device of that name is registered; import it under another name"
+        ) from None

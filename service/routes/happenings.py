@@ -48,12 +48,15 @@ async def happenings(
     accept: Annotated[str, Header(max_length=1000)] = "*/*",
     last_event_id: Annotated[str | None, Header(max_length=20)] = None,
 ) -> Response:
-    """What happened in the tenant in the last day, in order; with `Accept: text/event-stream` as it happens."""
+    """What happened in the tenant in the last day, in order; with `Accept: text/event-stream` as it
+    happens."""
     if MEDIA_TYPE not in accept:
         missed, _ = await services.bulletin.backlog(caller.tenant_id, after or 0)
         items = [_view(told) for told in missed[:_PAGE] if _SCOPES[told.kind] in caller.scopes]
         more = missed[_PAGE - 1].position if len(missed) > _PAGE else None
-        return Response(HappeningList(items=items, next=more).model_dump_json(), media_type="application/json")
+        return Response(
+            HappeningList(items=items, next=more).model_dump_json(), media_type="application/json"
+        )
     if last_event_id and last_event_id.isascii() and last_event_id.isdigit():
         after = int(last_event_id)
 
@@ -108,4 +111,6 @@ def _event(caller: Identity, told: Told) -> bytes:
 
 
 def _view(told: Told) -> HappeningView:
-    return HappeningView(position=told.position, at=told.at, kind=told.kind, subject=told.subject, data=told.data)
+    return HappeningView(
+        position=told.position, at=told.at, kind=told.kind, subject=told.subject, data=told.data
+    )

@@ -27,7 +27,9 @@ def healthz() -> Health:
     return Health(status="ok", version=version("bespoke-nas"))
 
 
-@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}}, openapi_extra=needs(PUBLIC))
+@router.get(
+    "/readyz", response_model=Readiness, responses={503: {"model": Readiness}}, openapi_extra=needs(PUBLIC)
+)
 def readyz(services: Service) -> Response:
     """Whether database and artifact store can be reached."""
     checks = ready_checks(services.sessions, services.store)
@@ -41,7 +43,9 @@ def status(services: Service, caller: Caller) -> Status:
     """Whether anybody works: living workers, and the tenant's jobs by state."""
     with services.sessions() as session:
         workers = figures.living_workers(session, services.settings)
-        return Status(workers=workers, jobs=figures.jobs_of(session, caller.tenant_id), version=version("bespoke-nas"))
+        return Status(
+            workers=workers, jobs=figures.jobs_of(session, caller.tenant_id), version=version("bespoke-nas")
+        )
 
 
 @router.get("/openapi.json", openapi_extra=needs(PUBLIC))
@@ -57,11 +61,20 @@ def docs(request: Request) -> HTMLResponse:
     rows = []
     for path, operations in request.app.openapi()["paths"].items():
         for method, operation in operations.items():
-            call, text = f"{method.upper()} {path}", operation.get("description") or operation.get("summary", "")
+            call, text = (
+                f"{method.upper()} {path}",
+                operation.get("description") or operation.get("summary", ""),
+            )
             cells = (f"<code>{escape(call)}</code>", escape(text), escape(operation.get("x-scope", "")))
             rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    style = "body{font:16px sans-serif;margin:2em}td,th{padding:.3em 1em .3em 0;text-align:left;vertical-align:top}"
-    head = f"<!doctype html><html lang=en><meta charset=utf-8><title>bespoke</title><style>{style}</style><h1>bespoke</h1>"
+    style = (
+        "body{font:16px sans-serif;margin:2em}td,th{padding:.3em 1em .3em "
+        "0;text-align:left;vertical-align:top}"
+    )
+    head = (
+        "<!doctype html><html lang=en><meta "
+        f"charset=utf-8><title>bespoke</title><style>{style}</style><h1>bespoke</h1>"
+    )
     note = (
         f"<p>The machine-readable contract is <code>{request.app.root_path}/openapi.json</code>. "
         "A key goes into <code>Authorization: Bearer</code>.</p>"
@@ -75,4 +88,6 @@ def metrics(services: Service, caller: Caller) -> Response:
     """Figures of this process and of the whole database, for Prometheus."""
     with services.sessions() as session:
         figures.refresh(session, services.telemetry, services.settings)
-    return Response(generate_latest(services.telemetry.registry), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(
+        generate_latest(services.telemetry.registry), media_type="text/plain; version=0.0.4; charset=utf-8"
+    )

@@ -52,7 +52,9 @@ def job_view(job: Job | Row[Any]) -> JobView:
         result=job.result,
         name=job.name,
         note=job.note,
-        remarks=list((getattr(job, "request", None) or {}).get("remarks", [])),  # rows of polls come without the request
+        remarks=list(
+            (getattr(job, "request", None) or {}).get("remarks", [])
+        ),  # rows of polls come without the request
     )
 
 
@@ -85,7 +87,10 @@ def listed(
     with services.sessions() as session:
         found = list(job_rows.listed(session, caller.tenant_id, wanted, cursor, limit + 1))
     rows, more = page(found, limit)
-    return JobList(items=[job_view(r) for r in rows], next=encode_cursor(rows[-1].created_at, rows[-1].id) if more else None)
+    return JobList(
+        items=[job_view(r) for r in rows],
+        next=encode_cursor(rows[-1].created_at, rows[-1].id) if more else None,
+    )
 
 
 @router.get("/v1/jobs/{job_id}", response_model=JobView, openapi_extra=needs("jobs:read"))
@@ -95,7 +100,9 @@ async def one(job_id: str, services: Service, caller: Caller) -> Response:
     if row is None:
         raise not_found("job")
     view = job_view(row)
-    return Response(view.model_dump_json(), media_type="application/json")  # polled often: validated once is enough
+    return Response(
+        view.model_dump_json(), media_type="application/json"
+    )  # polled often: validated once is enough
 
 
 @router.get("/v1/jobs/{job_id}/request", openapi_extra=needs("jobs:read"))

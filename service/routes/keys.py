@@ -16,7 +16,16 @@ from service.http.auth import SCOPES, TENANT_SCOPES, create_key
 from service.http.dependencies import Caller, Service
 from service.http.errors import Problem, invalid, not_found
 from service.http.guard import JSON, GuardedRoute, needs
-from service.schemas.keys import KeyCreated, KeyIn, KeyList, KeyView, TenantCreated, TenantIn, TenantList, TenantView
+from service.schemas.keys import (
+    KeyCreated,
+    KeyIn,
+    KeyList,
+    KeyView,
+    TenantCreated,
+    TenantIn,
+    TenantList,
+    TenantView,
+)
 
 router = APIRouter(route_class=GuardedRoute, tags=["keys"])
 
@@ -29,7 +38,9 @@ def create(body: KeyIn, services: Service, caller: Caller) -> KeyCreated:
         raise invalid("/scopes", "unknown_scope", f"known scopes are {', '.join(SCOPES)}")
     if not scopes <= caller.scopes:
         lacking = sorted(scopes - caller.scopes)
-        raise Problem("insufficient_scope", f"the key that asks lacks {', '.join(lacking)} itself", scope=lacking[0])
+        raise Problem(
+            "insufficient_scope", f"the key that asks lacks {', '.join(lacking)} itself", scope=lacking[0]
+        )
     expires_in = None if body.expires_in_days is None else timedelta(days=body.expires_in_days)
     with services.sessions.begin() as session:
         row, secret = create_key(session, caller.tenant_id, body.name, scopes, expires_in)
@@ -45,7 +56,9 @@ def listed(services: Service, caller: Caller) -> KeyList:
         return KeyList(items=[KeyView(**_fields(row), sessions=browsers.get(row.id, 0)) for row in rows])
 
 
-@router.delete("/v1/keys/{key_id}", status_code=204, response_class=Response, openapi_extra=needs("keys:write"))
+@router.delete(
+    "/v1/keys/{key_id}", status_code=204, response_class=Response, openapi_extra=needs("keys:write")
+)
 def revoke(key_id: str, services: Service, caller: Caller) -> Response:
     """Revoke a key: it stops within a second, for good."""
     with services.sessions.begin() as session:

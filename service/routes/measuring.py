@@ -1,4 +1,5 @@
-"""Measuring a device: tokens for agents, profile jobs, whole networks as probes, and which of them to measure."""
+"""Measuring a device: tokens for agents, profile jobs, whole networks as probes, and which of them to
+measure."""
 
 from __future__ import annotations
 
@@ -10,7 +11,14 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.errors import InvalidArchitecture, InvalidOperator, NoTable, PoorCalibration, TooFewNetworks, UnknownSpace
+from latency_tables.errors import (
+    InvalidArchitecture,
+    InvalidOperator,
+    NoTable,
+    PoorCalibration,
+    TooFewNetworks,
+    UnknownSpace,
+)
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks
@@ -35,7 +43,15 @@ from service.jobs.submission import once, request_digest, submit
 from service.routes.devices import device_of
 from service.routes.jobs import job_view
 from service.routes.supernets import IdempotencyKey
-from service.schemas.devices import EnrolmentView, Probe, ProbePlan, ProbePlanItem, ProbesCreated, ProbesIn, ProfileIn
+from service.schemas.devices import (
+    EnrolmentView,
+    Probe,
+    ProbePlan,
+    ProbePlanItem,
+    ProbesCreated,
+    ProbesIn,
+    ProfileIn,
+)
 from service.schemas.jobs import JobView
 from service.schemas.strict import Name, Whole
 from supernets.spaces.architecture import Architecture
@@ -47,10 +63,12 @@ router = APIRouter(route_class=GuardedRoute, tags=["measuring"])
 MOST_PLANNED: Final = 200
 MOST_SOURCES: Final = 100
 _KEPT: Final = (
-    "The networks are kept: predictions on this device say so, without a bound, until another table or other networks fit."
+    "The networks are kept: predictions on this device say so, without a bound, until another "
+    "table or other networks fit."
 )
 _NOBODY: Final = (
-    "no other device yet has a measured table for this space at these resolutions; the networks are kept for calibration. "
+    "no other device yet has a measured table for this space at these resolutions; the networks are kept "
+    "for calibration. "
     "Profile this device by blocks (`bespoke profile` or `bespoke agent`)."
 )
 
@@ -60,7 +78,9 @@ def space_at(pointer: str, name: str, classes: int | None = None) -> Space:
     try:
         return space_of(name, classes)
     except UnknownSpace as unknown:
-        raise Problem("unknown_space", str(unknown), errors=[error(pointer, "unknown_space", str(unknown))]) from None
+        raise Problem(
+            "unknown_space", str(unknown), errors=[error(pointer, "unknown_space", str(unknown))]
+        ) from None
 
 
 @router.post("/v1/devices/{name}/enrolments", status_code=201, openapi_extra=needs("devices:write", NOTHING))
@@ -74,7 +94,9 @@ def enrol(name: str, services: Service, caller: Caller) -> EnrolmentView:
     return EnrolmentView(token=token, expires_at=expires_at)
 
 
-@router.delete("/v1/devices/{name}/agent", status_code=204, response_class=Response, openapi_extra=needs("devices:write"))
+@router.delete(
+    "/v1/devices/{name}/agent", status_code=204, response_class=Response, openapi_extra=needs("devices:write")
+)
 def revoke_agent(name: str, services: Service, caller: Caller) -> Response:
     """Close the session of the device's agent: its key stops within a second."""
     with services.sessions.begin() as session:
@@ -96,11 +118,15 @@ def profile(
     """Queue the measuring of what the device's table lacks for a space; the device's agent does it."""
     classes = body.classes if body.dataset is None else known(services.settings, body.dataset).classes
     if body.dataset is not None and body.classes not in (None, classes):
-        raise invalid("/classes", "classes", "the data set has another number of classes; leave `classes` out")
+        raise invalid(
+            "/classes", "classes", "the data set has another number of classes; leave `classes` out"
+        )
     space = space_at("/space", body.space, classes)
     resolutions = list(space.resolutions) if body.resolutions is None else sorted(set(body.resolutions))
     if not set(resolutions) <= set(space.resolutions):
-        raise invalid("/resolutions", "resolution", f"the space has the resolutions {list(space.resolutions)}")
+        raise invalid(
+            "/resolutions", "resolution", f"the space has the resolutions {list(space.resolutions)}"
+        )
 
     def action(session: Session) -> Job:
         device = device_of(session, caller.tenant_id, name)
@@ -142,7 +168,13 @@ def probes(name: str, body: ProbesIn, services: Service, caller: Caller) -> Prob
         device, together = device_of(session, caller.tenant_id, name), new_id("post")
         for (_, architecture), sample in zip(read, body.samples, strict=True):
             measurement_rows.add(
-                session, device, space, architecture, Measurement(sample.latency_ms), NetworkSource.PROBE, together
+                session,
+                device,
+                space,
+                architecture,
+                Measurement(sample.latency_ms),
+                NetworkSource.PROBE,
+                together,
             )
         return _fitted(session, services, device, space, len(read)).model_copy(update={"session": together})
 
@@ -158,8 +190,11 @@ def _read(index: int, sample: Probe) -> tuple[Space, Architecture]:
         raise invalid(f"/samples/{index}/architecture", "architecture", detail) from None
 
 
-def _fitted(session: Session, services: Services, device: Device, space: Space, accepted: int) -> ProbesCreated:
-    """What the device's networks say: about its own table, else about a mix of the tables of known devices."""
+def _fitted(
+    session: Session, services: Services, device: Device, space: Space, accepted: int
+) -> ProbesCreated:
+    """What the device's networks say: about its own table, else about a mix of the tables of known
+    devices."""
     try:
         table = services.prices.choose_table(session, device, space)
     except NoTable:
@@ -174,9 +209,13 @@ def _fitted(session: Session, services: Services, device: Device, space: Space, 
     contradictions = check_networks(priced, measured_ms)
     if contradictions:
         _refuse_strange(session, services, device, table, here, networks)
-        # The networks are like some device, so it is the table that is doubted; they are kept to judge the next one by.
+        # The networks are like some device, so it is the table that is doubted; they are kept to judge the
+        # next one by.
         table_rows.doubt(session, table, contradictions)
-        reason = f"{contradictions[0].message}. Version {table.version} of the table needs a review and is not used"
+        reason = (
+            f"{contradictions[0].message}. Version {table.version} of the table needs a review and is "
+            "not used"
+        )
         return _created(accepted, "refused", table.id, space, Fit(Calibration(), now(), reason), [reason])
     warnings = [finding.message for finding in check_scale(priced, measured_ms)]
     if fit.refused is not None:
@@ -192,17 +231,21 @@ def _refuse_strange(
     space: Space,
     networks: list[tuple[Architecture, float]],
 ) -> None:
-    """Raises Problem `implausible` where the networks are unlike every known device and the table they contradict is not."""
+    """Raises Problem `implausible` where the networks are unlike every known device and the table they
+    contradict is not."""
     macs = [float(sum(op.macs for op in lower(space, architecture))) for architecture, _ in networks]
     batch_size = int(device.context["batch_size"])
     strange = unlike_known(macs, [latency_ms for _, latency_ms in networks], batch_size)
     if strange is not None and not check_units(services.prices.table(session, table, device)):
         raise Problem(
-            "implausible", f"of the networks: {strange}. `latency_ms` is in milliseconds; nothing of this post was kept"
+            "implausible",
+            f"of the networks: {strange}. `latency_ms` is in milliseconds; nothing of this post was kept",
         )
 
 
-def _transferred(session: Session, services: Services, device: Device, space: Space, accepted: int) -> ProbesCreated:
+def _transferred(
+    session: Session, services: Services, device: Device, space: Space, accepted: int
+) -> ProbesCreated:
     """A table from the known devices, or why there is none; the probes are kept either way."""
     rows = measurement_rows.networks(session, device.id, space.name, space.classes)
     networks = networks_of(space, rows)
@@ -223,7 +266,9 @@ def _known(session: Session, services: Services, device: Device, space: Space) -
     return known_devices(session, services.prices, device, space, others)
 
 
-def _created(accepted: int, method: str, table_id: str | None, space: Space, fit: Fit, warnings: list[str]) -> ProbesCreated:
+def _created(
+    accepted: int, method: str, table_id: str | None, space: Space, fit: Fit, warnings: list[str]
+) -> ProbesCreated:
     calibration = fit.calibration
     return ProbesCreated(
         accepted=accepted,
@@ -240,7 +285,12 @@ def _created(accepted: int, method: str, table_id: str | None, space: Space, fit
 
 @router.get("/v1/devices/{name}/probe-plan", openapi_extra=needs("devices:read"))
 def probe_plan(
-    name: str, services: Service, caller: Caller, space: Name, count: Whole = 20, resolution: Whole | None = None
+    name: str,
+    services: Service,
+    caller: Caller,
+    space: Name,
+    count: Whole = 20,
+    resolution: Whole | None = None,
 ) -> ProbePlan:
     """Which whole networks to measure on the device; what was measured is not planned again.
 
@@ -251,16 +301,23 @@ def probe_plan(
     wanted = space_at("query/space", space)
     if resolution is not None:
         if resolution not in wanted.resolutions:
-            raise invalid("query/resolution", "resolution", f"the space has the resolutions {list(wanted.resolutions)}")
+            raise invalid(
+                "query/resolution", "resolution", f"the space has the resolutions {list(wanted.resolutions)}"
+            )
         wanted = wanted.at([resolution])
     with services.sessions() as session:
         device = device_of(session, caller.tenant_id, name)
         here, planned = _planned(session, services, device, wanted, count)
-    items = [ProbePlanItem(space=here.name, architecture=here.to_json(a), architecture_digest=a.digest) for a in planned]
+    items = [
+        ProbePlanItem(space=here.name, architecture=here.to_json(a), architecture_digest=a.digest)
+        for a in planned
+    ]
     return ProbePlan(items=items)
 
 
-def _planned(session: Session, services: Services, device: Device, space: Space, count: int) -> tuple[Space, list[Architecture]]:
+def _planned(
+    session: Session, services: Services, device: Device, space: Space, count: int
+) -> tuple[Space, list[Architecture]]:
     """(space at the resolutions planned for, networks)."""
     rows = measurement_rows.networks(session, device.id, space.name, space.classes)
     seed = int(device.id[-8:], 16) + len(rows)

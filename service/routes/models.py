@@ -55,7 +55,9 @@ def listed(
     with services.sessions() as session:
         rows, more = page(list(job_rows.models(session, caller.tenant_id, wanted, cursor, limit + 1)), limit)
     items = [_summary(m, name) for m, name in rows]
-    return ModelList(items=items, next=encode_cursor(rows[-1][0].created_at, rows[-1][0].id) if more else None)
+    return ModelList(
+        items=items, next=encode_cursor(rows[-1][0].created_at, rows[-1][0].id) if more else None
+    )
 
 
 def _summary(m: Model, device: str | None) -> ModelSummary:
@@ -91,7 +93,9 @@ def name_it(model_id: str, body: Naming, services: Service, caller: Caller) -> M
         return ModelNamed(id=found.id, name=found.name, note=found.note)
 
 
-@router.delete("/v1/models/{model_id}", status_code=204, response_class=Response, openapi_extra=needs("jobs:write"))
+@router.delete(
+    "/v1/models/{model_id}", status_code=204, response_class=Response, openapi_extra=needs("jobs:write")
+)
 def remove(model_id: str, services: Service, caller: Caller) -> Response:
     """Delete a delivered network with its card; the file goes too where no other model has it."""
     with services.sessions.begin() as session:
@@ -110,13 +114,22 @@ def card(model_id: str, services: Service, caller: Caller) -> dict[str, Any]:
 
 @router.get("/v1/models/{model_id}/network", openapi_extra=needs("models:read"))
 def network(model_id: str, services: Service, caller: Caller, device: Name | None = None) -> NetworkPicture:
-    """The network block by block with its milliseconds in its device's table, or in that of another device."""
+    """The network block by block with its milliseconds in its device's table, or in that of another
+    device."""
     with services.sessions() as session:
         found = model_of(session, caller.tenant_id, model_id)
         supernet = session.get_one(Supernet, found.supernet_id)
         if device is None and found.device_id is None:
-            raise invalid("query/device", "device", "this model was made for limits alone; name a device to see its latencies")
-        target = session.get_one(Device, found.device_id) if device is None else device_of(session, caller.tenant_id, device)
+            raise invalid(
+                "query/device",
+                "device",
+                "this model was made for limits alone; name a device to see its latencies",
+            )
+        target = (
+            session.get_one(Device, found.device_id)
+            if device is None
+            else device_of(session, caller.tenant_id, device)
+        )
         space = space_of(supernet.space, supernet.classes)
         return picture(session, services.prices, target, space, space.from_json(found.card["architecture"]))
 
@@ -124,7 +137,11 @@ def network(model_id: str, services: Service, caller: Caller, device: Name | Non
 @router.get(
     "/v1/models/{model_id}/onnx",
     response_class=Response,
-    responses={200: {"content": {ONNX: {}}}, 206: {"content": {ONNX: {}}}, 304: {"description": "not modified"}},
+    responses={
+        200: {"content": {ONNX: {}}},
+        206: {"content": {ONNX: {}}},
+        304: {"description": "not modified"},
+    },
     openapi_extra=needs("models:read"),
 )
 def onnx(
@@ -140,7 +157,12 @@ def onnx(
         sha256 = model_of(session, caller.tenant_id, model_id).onnx_sha256
     etag = f'"{sha256}"'
     digest = base64.b64encode(bytes.fromhex(sha256)).decode()
-    headers = {"ETag": etag, "Repr-Digest": f"sha-256=:{digest}:", "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
+    headers = {
+        "ETag": etag,
+        "Repr-Digest": f"sha-256=:{digest}:",
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+    }
     if if_none_match is not None and _matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)
     try:
@@ -171,6 +193,8 @@ def _part(data: bytes, wanted: str, headers: dict[str, str]) -> Response:
     else:
         first, last = int(match[1]), min(int(match[2] or size - 1), size - 1)
     if first >= size or first > last:
-        raise Problem("range_not_satisfiable", "the file is shorter", headers={"Content-Range": f"bytes */{size}"})
+        raise Problem(
+            "range_not_satisfiable", "the file is shorter", headers={"Content-Range": f"bytes */{size}"}
+        )
     headers["Content-Range"] = f"bytes {first}-{last}/{size}"
     return Response(data[first : last + 1], 206, headers, ONNX)

@@ -10,7 +10,14 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.errors import BespokeError, InfeasibleBudget, InvalidDataset, InvalidSearch, NoTable, UnknownDataset
+from latency_tables.errors import (
+    BespokeError,
+    InfeasibleBudget,
+    InvalidDataset,
+    InvalidSearch,
+    NoTable,
+    UnknownDataset,
+)
 from service.datasets import check_trained_on
 from service.db import devices as device_rows
 from service.db import supernets as supernet_rows
@@ -37,15 +44,21 @@ router = APIRouter(route_class=GuardedRoute, tags=["searches"])
 PATH: Final = "/v1/searches"
 LATENCY: Final = "latency_ms"
 WITHOUT_DATA: Final = (
-    "the data set of this supernet is not registered here: the strategy gradient trains on it, and exact, evolution and random "
-    "need it to score, recalibrate and test what they deliver. Register it (BESPOKE_DATASETS); until then the front is what "
+    "the data set of this supernet is not registered here: the strategy gradient trains on it, and exact, "
+    "evolution and random "
+    "need it to score, recalibrate and test what they deliver. Register it (BESPOKE_DATASETS); until then "
+    "the front is what "
     "can be had from registered accuracies alone (GET /v1/supernets/{id}/front, the strategy exact)"
 )
 
 
 @router.post(PATH, status_code=202, openapi_extra=needs("jobs:write", JSON))
 def search(
-    body: SearchIn, services: Service, caller: Caller, response: Response, idempotency_key: IdempotencyKey = None
+    body: SearchIn,
+    services: Service,
+    caller: Caller,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """Queue a search. An unreachable budget is refused at once, with the range that can be reached."""
     if body.strategy not in STRATEGIES:
@@ -76,7 +89,13 @@ def search(
 def _supernet(session: Session, services: Services, tenant_id: str, body: SearchIn) -> Supernet:
     if body.supernet is None:
         return wanted_supernet(
-            session, services, tenant_id, space=str(body.space), dataset=str(body.dataset), recipe=body.recipe, seed=body.seed
+            session,
+            services,
+            tenant_id,
+            space=str(body.space),
+            dataset=str(body.dataset),
+            recipe=body.recipe,
+            seed=body.seed,
         )
     found = supernet_rows.get(session, tenant_id, body.supernet)
     if found is None:
@@ -85,13 +104,19 @@ def _supernet(session: Session, services: Services, tenant_id: str, body: Search
     try:
         check_trained_on(services.settings, found)
     except InvalidDataset as changed:
-        raise Problem("invalid_dataset", str(changed), errors=[error("/supernet", "invalid_dataset", str(changed))]) from None
+        raise Problem(
+            "invalid_dataset", str(changed), errors=[error("/supernet", "invalid_dataset", str(changed))]
+        ) from None
     except UnknownDataset:
-        raise Problem("unknown_dataset", WITHOUT_DATA, errors=[error("/supernet", "unknown_dataset", WITHOUT_DATA)]) from None
+        raise Problem(
+            "unknown_dataset", WITHOUT_DATA, errors=[error("/supernet", "unknown_dataset", WITHOUT_DATA)]
+        ) from None
     return found
 
 
-def _targets(session: Session, services: Services, tenant_id: str, body: SearchIn, supernet: Supernet) -> list[dict[str, Any]]:
+def _targets(
+    session: Session, services: Services, tenant_id: str, body: SearchIn, supernet: Supernet
+) -> list[dict[str, Any]]:
     """The targets with their tables pinned. Raises Problem that says which target cannot be."""
     devices = device_rows.all_named(session, tenant_id, [m.device for t in body.targets for m in t.members()])
     space = space_of(supernet.space, supernet.classes)
@@ -108,7 +133,9 @@ def _targets(session: Session, services: Services, tenant_id: str, body: SearchI
                 partial = target.missing == "exclude"
                 contexts.append(context_of(device))
                 delivery_of(contexts[-1])
-                pricing = services.prices.load(session, device, space, confidence=body.confidence, partial=partial)
+                pricing = services.prices.load(
+                    session, device, space, confidence=body.confidence, partial=partial
+                )
             with _blaming(f"/targets/{index}/exclude"):
                 _known_resolutions(space, target)
                 priced.append(pricing.within(target.resolutions, target.exclusions()))
@@ -156,7 +183,8 @@ def _known_resolutions(space: Space, target: Target) -> None:
 
 
 def _check_reachable(index: int, target: Target, space: Space, priced: list[Pricing]) -> None:
-    """Refuses what no network can keep: each limit alone, the others within the peak memory, and any two together."""
+    """Refuses what no network can keep: each limit alone, the others within the peak memory, and any two
+    together."""
     try:
         with _blaming(f"/targets/{index}/exclude"):
             _known_resolutions(space, target)
@@ -169,7 +197,9 @@ def _check_reachable(index: int, target: Target, space: Space, priced: list[Pric
             if latency_ms < low:
                 raise InfeasibleBudget(_too_fast(member, pricing, low, high), low, high)
             name = LATENCY if target.group is None else f"{LATENCY} on {member.device}"
-            constraints.append(Constraint(name, at_resolutions(pricing.held, pricing.space, shared), latency_ms))
+            constraints.append(
+                Constraint(name, at_resolutions(pricing.held, pricing.space, shared), latency_ms)
+            )
         check_limits(shared, constraints, target.limits(), mask)
     except InfeasibleBudget as reason:
         raise infeasible(reason, index) from None
@@ -180,13 +210,16 @@ def _shared(space: Space, target: Target, priced: list[Pricing]) -> Space:
     allowed = [r for r in space.resolutions if target.resolutions is None or r in target.resolutions]
     kept = [r for r in allowed if all(r in pricing.space.resolutions for pricing in priced)]
     if not kept:
-        raise NoTable(f"the tables of these devices have no resolution of {space.name} in common that may be chosen")
+        raise NoTable(
+            f"the tables of these devices have no resolution of {space.name} in common that may be chosen"
+        )
     return space.at(kept)
 
 
 def _too_fast(member: Member, pricing: Pricing, low: float, high: float) -> str:
     bound = "" if pricing.confidence is None else f" with {pricing.confidence:.0%} confidence"
     return (
-        f"no network of {pricing.space.name} is that fast on {member.device}{bound}: budgets from {low:.4g} ms on can be "
+        f"no network of {pricing.space.name} is that fast on {member.device}{bound}: budgets from "
+        f"{low:.4g} ms on can be "
         f"kept, and the slowest network takes {high:.4g} ms"
     )

@@ -57,9 +57,15 @@ async def _by_key(request: Request, services: Services) -> Identity:
     return identity
 
 
-def _opened(services: Services, token: str | None, identity: Identity | None) -> tuple[Opened | None, dict[str, Any] | None]:
+def _opened(
+    services: Services, token: str | None, identity: Identity | None
+) -> tuple[Opened | None, dict[str, Any] | None]:
     with services.sessions.begin() as session:
-        key = browsers.key_of_link(session, token or "") if identity is None else session.get(ApiKey, identity.id)
+        key = (
+            browsers.key_of_link(session, token or "")
+            if identity is None
+            else session.get(ApiKey, identity.id)
+        )
         if key is None:
             return None, None
         opened = browsers.open_session(session, key)
@@ -97,7 +103,9 @@ def current(services: Service, caller: Caller) -> SessionView:
         return SessionView(**_view(session, key, key.expires_at if browser is None else browser.expires_at))
 
 
-@router.delete("/v1/sessions/current", status_code=204, response_class=Response, openapi_extra=needs("catalog:read"))
+@router.delete(
+    "/v1/sessions/current", status_code=204, response_class=Response, openapi_extra=needs("catalog:read")
+)
 def log_out(request: Request, services: Service, caller: Caller) -> Response:
     """End the browser's session; its cookie and storage are cleared."""
     if caller.browser_id is None:
@@ -106,5 +114,7 @@ def log_out(request: Request, services: Service, caller: Caller) -> Response:
         browser_rows.end(session, caller.browser_id)
     services.authenticator.forget()
     answer = Response(status_code=204, headers={"Clear-Site-Data": '"storage"'})
-    answer.delete_cookie(browsers.cookie_name(services.settings, request), path="/", httponly=True, samesite="strict")
+    answer.delete_cookie(
+        browsers.cookie_name(services.settings, request), path="/", httponly=True, samesite="strict"
+    )
     return answer

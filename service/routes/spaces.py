@@ -61,7 +61,9 @@ def operators(name: str, resolution: Whole | None = None, classes: Whole | None 
     except UnknownSpace:
         raise not_found("search space") from None
     if resolution is not None and resolution not in wanted.resolutions:
-        raise invalid("query/resolution", "resolution", f"the space has the resolutions {list(wanted.resolutions)}")
+        raise invalid(
+            "query/resolution", "resolution", f"the space has the resolutions {list(wanted.resolutions)}"
+        )
     sizes = wanted.resolutions if resolution is None else (resolution,)
     found = sorted({op for size in sizes for op in all_operators(wanted, size)})
     return OperatorList(items=[_operator_view(op) for op in found])
@@ -69,7 +71,8 @@ def operators(name: str, resolution: Whole | None = None, classes: Whole | None 
 
 @router.get("/v1/datasets", openapi_extra=needs("catalog:read"))
 def datasets(services: Service, caller: Caller) -> DatasetList:
-    """Data sets the operator has registered with what was known under their names before, and the built-in ones."""
+    """Data sets the operator has registered with what was known under their names before, and the built-in
+    ones."""
     found = listed(services.settings)
     with services.sessions() as session:
         trained = {d.name: of_dataset(session, caller.tenant_id, d.name) for d in found if d.form or d.fault}
@@ -104,7 +107,12 @@ def _dataset_view(found: Known, trained: Sequence[Supernet]) -> DatasetView:
 @router.get("/v1/limits", openapi_extra=needs("catalog:read"))
 def limits(services: Service) -> Limits:
     """The bounds of everything, the strategies, recipes and scopes."""
-    return Limits(limits=published(services.settings), strategies=sorted(STRATEGIES), recipes=sorted(RECIPES), scopes=SCOPES)
+    return Limits(
+        limits=published(services.settings),
+        strategies=sorted(STRATEGIES),
+        recipes=sorted(RECIPES),
+        scopes=SCOPES,
+    )
 
 
 @lru_cache(maxsize=64)
@@ -137,7 +145,9 @@ def _space_view(name: str) -> SpaceView:
 def _choices(found: Space) -> dict[str, list[float]]:
     """Every value of the elastic dimensions, over all stages."""
     elastic = [stage for stage in found.stages if stage.elastic]
-    blocks = [choice for stage in elastic for options in stage.choices for choice in options if not choice.zero]
+    blocks = [
+        choice for stage in elastic for options in stage.choices for choice in options if not choice.zero
+    ]
     return {
         "resolution": [float(r) for r in found.resolutions],
         "kernel": sorted({float(c.kernel) for c in blocks}),

@@ -63,11 +63,14 @@ def supernet_of(session: Session, tenant_id: str, supernet_id: str) -> Supernet:
 def wanted_supernet(
     session: Session, services: Services, tenant_id: str, *, space: str, dataset: str, recipe: str, seed: int
 ) -> Supernet:
-    """The row of the supernet of these inputs, made if there is none. Raises Problem for unknown names or a bad match."""
+    """The row of the supernet of these inputs, made if there is none. Raises Problem for unknown names or a
+    bad match."""
     try:
         found = space_named(space)
     except UnknownSpace as unknown:
-        raise Problem("unknown_space", str(unknown), errors=[error("/space", "unknown_space", str(unknown))]) from None
+        raise Problem(
+            "unknown_space", str(unknown), errors=[error("/space", "unknown_space", str(unknown))]
+        ) from None
     try:
         chosen = recipe_named(recipe)
     except UnknownRecipe as unknown:
@@ -76,12 +79,19 @@ def wanted_supernet(
     if data.classes is None:
         raise Problem("unknown_dataset", "the operator's data set is not there; ask who runs the service")
     if found.in_channels not in (data.channels, *data.also):
-        raise invalid("/dataset", "channels", f"the space takes {found.in_channels} channel(s), the data set has {data.channels}")
+        raise invalid(
+            "/dataset",
+            "channels",
+            f"the space takes {found.in_channels} channel(s), the data set has {data.channels}",
+        )
     inputs = {
         "space": space,
         "dataset": dataset,
         "classes": data.classes,
-        "recipe": {**chosen.of_weights(), "description": ""},  # what follows a training makes no other supernet
+        "recipe": {
+            **chosen.of_weights(),
+            "description": "",
+        },  # what follows a training makes no other supernet
         "seed": seed,
         **({} if data.fingerprint is None else {"fingerprint": data.fingerprint}),
     }
@@ -99,14 +109,21 @@ def wanted_supernet(
 
 
 def remarks_on(session: Session, tenant_id: str, row: Supernet) -> list[str]:
-    """What to say to who asked for that supernet: whether its data set is another one than under that name before."""
-    said = remark_on_change(row.dataset, row.dataset_fingerprint, supernet_rows.of_dataset(session, tenant_id, row.dataset))
+    """What to say to who asked for that supernet: whether its data set is another one than under that name
+    before."""
+    said = remark_on_change(
+        row.dataset, row.dataset_fingerprint, supernet_rows.of_dataset(session, tenant_id, row.dataset)
+    )
     return [] if said is None else [said]
 
 
 @router.post("/v1/supernets", status_code=202, openapi_extra=needs("jobs:write", JSON))
 def train(
-    body: SupernetIn, services: Service, caller: Caller, response: Response, idempotency_key: IdempotencyKey = None
+    body: SupernetIn,
+    services: Service,
+    caller: Caller,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobView:
     """Train a supernet, or get the job that trained it from the same inputs."""
 
@@ -116,7 +133,9 @@ def train(
         request = {"supernet_id": row.id, "remarks": remarks_on(session, caller.tenant_id, row)}
         return under_way or submit(services, session, caller.tenant_id, JobKind.SUPERNET, request)
 
-    job = once(services, caller, idempotency_key, request_digest("POST", "/v1/supernets", body.model_dump()), action)
+    job = once(
+        services, caller, idempotency_key, request_digest("POST", "/v1/supernets", body.model_dump()), action
+    )
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return job_view(job)
 
@@ -133,12 +152,17 @@ def listed(services: Service, caller: Caller, after: str | None = None, limit: P
 
 @router.get("/v1/supernets/{supernet_id}", openapi_extra=needs("jobs:read"))
 def one(supernet_id: str, services: Service, caller: Caller) -> SupernetView:
-    """A supernet with the accuracy of its largest and smallest sub-network and its predictor's held-out error."""
+    """A supernet with the accuracy of its largest and smallest sub-network and its predictor's held-out
+    error."""
     with services.sessions() as session:
         return _view(session, supernet_of(session, caller.tenant_id, supernet_id))
 
 
-@router.get("/v1/supernets/{supernet_id}/front", response_model=FrontView | FrontColumns, openapi_extra=needs("jobs:read"))
+@router.get(
+    "/v1/supernets/{supernet_id}/front",
+    response_model=FrontView | FrontColumns,
+    openapi_extra=needs("jobs:read"),
+)
 def front(
     supernet_id: str,
     services: Service,
@@ -147,7 +171,8 @@ def front(
     confidence: float | None = None,
     form: Literal["points", "columns"] = "points",
 ) -> Response:
-    """The whole latency/accuracy front on a device, solved while you wait; `form=columns` is a tenth of the size."""
+    """The whole latency/accuracy front on a device, solved while you wait; `form=columns` is a tenth of the
+    size."""
     if confidence is not None and not 0 < confidence < 1:
         raise invalid("query/confidence", "range", "confidence must lie between 0 and 1")
     with services.sessions() as session:
@@ -176,13 +201,18 @@ def front(
     if form == "columns":
         view = _columns(solved, pricing, shared)
     else:
-        view = FrontView(**shared, resolutions=list(pricing.space.resolutions), points=_points(solved, pricing))
+        view = FrontView(
+            **shared, resolutions=list(pricing.space.resolutions), points=_points(solved, pricing)
+        )
     return Response(view.model_dump_json(), media_type="application/json")
 
 
 @router.get("/v1/supernets/{supernet_id}/network", openapi_extra=needs("jobs:read"))
-def network(supernet_id: str, services: Service, caller: Caller, device: Name, genes: GeneText) -> NetworkPicture:
-    """A network of the front block by block: kernel, width, expansion, and its milliseconds in the device's table."""
+def network(
+    supernet_id: str, services: Service, caller: Caller, device: Name, genes: GeneText
+) -> NetworkPicture:
+    """A network of the front block by block: kernel, width, expansion, and its milliseconds in the device's
+    table."""
     with services.sessions() as session:
         supernet = supernet_of(session, caller.tenant_id, supernet_id)
         target = device_of(session, caller.tenant_id, device)
@@ -203,7 +233,11 @@ def history(supernet_id: str, services: Service, caller: Caller) -> History:
         row = supernet_of(session, caller.tenant_id, supernet_id)
         reports = supernet_rows.history(session, caller.tenant_id, row.id)
     items = [
-        HistoryPoint(at=at, fraction=data["fraction"], **{k: data["metrics"][k] for k in ("phase", "epoch", "epochs", "loss")})
+        HistoryPoint(
+            at=at,
+            fraction=data["fraction"],
+            **{k: data["metrics"][k] for k in ("phase", "epoch", "epochs", "loss")},
+        )
         for at, data in reports
     ]
     return History(items=items)
@@ -229,11 +263,14 @@ def predictor(supernet_id: str, services: Service, caller: Caller) -> PredictorP
 
 
 def _columns(solved: Front, pricing: Pricing, shared: dict[str, Any]) -> FrontColumns:
-    """Latencies with six digits, more than any measurement has, rounded up: who budgets for them gets the network."""
+    """Latencies with six digits, more than any measurement has, rounded up: who budgets for them gets the
+    network."""
 
     def short(values: Any) -> list[float]:
         steps = [10.0 ** (math.floor(math.log10(value)) - 5) for value in values]
-        return [float(f"{math.ceil(v / step - 1e-9) * step:.6g}") for v, step in zip(values, steps, strict=True)]
+        return [
+            float(f"{math.ceil(v / step - 1e-9) * step:.6g}") for v, step in zip(values, steps, strict=True)
+        ]
 
     return FrontColumns(
         **shared,
@@ -248,7 +285,11 @@ def _columns(solved: Front, pricing: Pricing, shared: dict[str, Any]) -> FrontCo
 
 def _points(solved: Front, pricing: Pricing) -> list[FrontPoint]:
     """Both columns ascend; an accuracy is shown within [0, 1], where the additive model may step out."""
-    uppers = [None] * len(solved) if pricing.upper is None else [float(u) for u in pricing.upper.price(solved.genes)]
+    uppers = (
+        [None] * len(solved)
+        if pricing.upper is None
+        else [float(u) for u in pricing.upper.price(solved.genes)]
+    )
     space = pricing.space
     return [
         FrontPoint(

@@ -1,4 +1,5 @@
-"""Latency tables of a device: register the whole table or nothing, list, read back, choose, accept, delete."""
+"""Latency tables of a device: register the whole table or nothing, list, read back, choose, accept,
+delete."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ from service.schemas.devices import AcceptIn, TableCreated, TableList, TableView
 router = APIRouter(route_class=GuardedRoute, tags=["devices"])
 Mode = Literal["replace", "add"]
 Unit = Literal["ms", "us", "ns", "s"]
-OVER_HTTP: Final[dict[str, Format]] = {f.media_type: f for f in FORMATS.values() if f.over_http and f.media_type}
+OVER_HTTP: Final[dict[str, Format]] = {
+    f.media_type: f for f in FORMATS.values() if f.over_http and f.media_type
+}
 WRITERS: Final = {media_type: f.write for media_type, f in OVER_HTTP.items() if f.write}
 _BODIES: Final[dict[str, Any]] = {
     "requestBody": {
@@ -42,7 +45,9 @@ _BODIES: Final[dict[str, Any]] = {
         },
     }
 }
-_TEXTS: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {media_type: {} for media_type in OVER_HTTP}}}
+_TEXTS: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": {media_type: {} for media_type in OVER_HTTP}}
+}
 _one_at_a_time = anyio.CapacityLimiter(2)  # a table of a million rows takes much memory while it is read
 
 
@@ -55,9 +60,11 @@ _one_at_a_time = anyio.CapacityLimiter(2)  # a table of a million rows takes muc
 async def register(
     name: str, request: Request, services: Service, caller: Caller, mode: Mode = "replace", unit: Unit = "ms"
 ) -> TableCreated:
-    """Register a latency profile, JSON or CSV: the whole table or nothing; `mode=add` adds its rows to the table in use.
+    """Register a latency profile, JSON or CSV: the whole table or nothing; `mode=add` adds its rows to the
+    table in use.
 
-    `unit` is what its latencies are given in, where the names of the columns do not say: `ms`, `us`, `ns` or `s`.
+    `unit` is what its latencies are given in, where the names of the columns do not say: `ms`, `us`, `ns` or
+    `s`.
     """
     data = await request.body()
     media_type = request.headers["content-type"].partition(";")[0].strip().lower()
@@ -65,7 +72,9 @@ async def register(
     return await run_sync(_register, services, caller, name, data, form, mode, unit, limiter=_one_at_a_time)
 
 
-def _register(services: Services, caller: Identity, name: str, data: bytes, form: Format, mode: str, unit: str) -> TableCreated:
+def _register(
+    services: Services, caller: Identity, name: str, data: bytes, form: Format, mode: str, unit: str
+) -> TableCreated:
     with services.sessions() as session:
         context = table_rows.context_of(device_of(session, caller.tenant_id, name))
     notes: list[str] = []
@@ -76,7 +85,9 @@ def _register(services: Services, caller: Identity, name: str, data: bytes, form
             device = device_of(session, caller.tenant_id, name)
             incoming = added_to_table_in_use(session, services.prices, device, incoming)
     with services.sessions.begin() as session:
-        return register_table(session, services, device_of(session, caller.tenant_id, name), incoming, caller.name)
+        return register_table(
+            session, services, device_of(session, caller.tenant_id, name), incoming, caller.name
+        )
 
 
 def read_table(data: bytes, form: Format, context: Context, unit: str, notes: list[str]) -> LatencyTable:
@@ -84,7 +95,9 @@ def read_table(data: bytes, form: Format, context: Context, unit: str, notes: li
     try:
         return form.read(data, context, unit, notes)
     except ContextMismatch as mismatch:
-        raise Problem("context_mismatch", str(mismatch), errors=[error("/context", "context_mismatch", str(mismatch))]) from None
+        raise Problem(
+            "context_mismatch", str(mismatch), errors=[error("/context", "context_mismatch", str(mismatch))]
+        ) from None
 
 
 @router.get("/v1/devices/{name}/tables", openapi_extra=needs("devices:read"))
@@ -126,7 +139,10 @@ def one(
 
 
 @router.delete(
-    "/v1/devices/{name}/tables/{table_id}", status_code=204, response_class=Response, openapi_extra=needs("devices:write")
+    "/v1/devices/{name}/tables/{table_id}",
+    status_code=204,
+    response_class=Response,
+    openapi_extra=needs("devices:write"),
 )
 def remove(name: str, table_id: str, services: Service, caller: Caller) -> Response:
     """Delete a version of the table; refused while a model or a job rests on it."""
@@ -146,14 +162,18 @@ def use(name: str, table_id: str, services: Service, caller: Caller) -> TableVie
     with services.sessions.begin() as session:
         row = _table_of(session, device_of(session, caller.tenant_id, name), table_id)
         if row.state != table_rows.READY:
-            raise Problem("conflict", f"version {row.version} needs a review: see its `reasons`, and accept it if it is true")
+            raise Problem(
+                "conflict",
+                f"version {row.version} needs a review: see its `reasons`, and accept it if it is true",
+            )
         table_rows.put_in_use(session, row, caller.name)
         return table_view(row, row.id)
 
 
 @router.post("/v1/devices/{name}/tables/{table_id}/accept", openapi_extra=needs("devices:write", JSON))
 def accept(name: str, table_id: str, body: AcceptIn, services: Service, caller: Caller) -> TableView:
-    """Say that a version which needs a review is true as it stands: it is put in use, and who said so is kept."""
+    """Say that a version which needs a review is true as it stands: it is put in use, and who said so is
+    kept."""
     with services.sessions.begin() as session:
         row = _table_of(session, device_of(session, caller.tenant_id, name), table_id)
         table_rows.accept(session, row, caller.name, body.note)

@@ -54,8 +54,9 @@ class TaskList(Answer):
 class MeasurementIn(MeasuredIn):
     """One measured task, in ms over `count` samples.
 
-    group: tasks of one number were measured together; sentinel_ms, sentinel_error (relative), load (runnable processes a
-    core), transfer_s and measuring_s are those of the group. reference_ms: the fastest that the sentinel was ever seen.
+    group: tasks of one number were measured together; sentinel_ms, sentinel_error (relative), load (runnable
+    processes a core), transfer_s and measuring_s are those of the group. reference_ms: the fastest that the
+    sentinel was ever seen.
     nodes: of the network, by the provider that computed them.
     """
 

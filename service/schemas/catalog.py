@@ -62,7 +62,8 @@ class OperatorList(Answer):
 
 
 class DatasetVersion(Answer):
-    """What had the name of a data set when supernets were trained on it; fingerprint: null where it was not known then."""
+    """What had the name of a data set when supernets were trained on it; fingerprint: null where it was not
+    known then."""
 
     fingerprint: str | None
     current: bool
@@ -71,10 +72,13 @@ class DatasetVersion(Answer):
 
 
 class DatasetView(Answer):
-    """A data set that can be named in a request; `classes`, `channels` and `size` where they are known without loading it.
+    """A data set that can be named in a request; `classes`, `channels` and `size` where they are known
+    without loading it.
 
-    size: null too where pictures are kept at the largest resolution of the space. class_names: in the order of a network's
-    outputs. fault: why it cannot be used. versions: what it is now and what it was when supernets were trained on it.
+    size: null too where pictures are kept at the largest resolution of the space. class_names: in the order
+    of a network's
+    outputs. fault: why it cannot be used. versions: what it is now and what it was when supernets were
+    trained on it.
     """
 
     name: str

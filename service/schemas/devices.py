@@ -47,7 +47,8 @@ class ContextView(Answer):
 
 
 class Coverage(Answer):
-    """Resolutions of a search space for which a table holds every operator; `of` are all that the space has."""
+    """Resolutions of a search space for which a table holds every operator; `of` are all that the space
+    has."""
 
     space: str
     classes: int
@@ -65,9 +66,11 @@ class FindingView(Answer):
 
 
 class TableView(Answer):
-    """One immutable version of a device's table. state: `ready`, or `needs_review` and not used. reasons: what was found.
+    """One immutable version of a device's table. state: `ready`, or `needs_review` and not used. reasons:
+    what was found.
 
-    in_use: fronts and searches rest on it, wherever it covers their space. created_by, used_by, accepted_by: names of keys;
+    in_use: fronts and searches rest on it, wherever it covers their space. created_by, used_by, accepted_by:
+    names of keys;
     used_at: when it was imported, chosen or accepted last.
     """
 
@@ -104,8 +107,8 @@ class TableInUse(Answer):
 class TableCreated(Answer):
     """What an import gave. explanation: which version is in use, and why where that is not this one.
 
-    replaced: rows of the table in use that an import with `mode=add` put others in place of. warnings: also what was read
-    otherwise than written, and which spaces are not covered any more.
+    replaced: rows of the table in use that an import with `mode=add` put others in place of. warnings: also
+    what was read otherwise than written, and which spaces are not covered any more.
     """
 
     id: str
@@ -135,9 +138,11 @@ class Interval(Answer):
 class CalibrationView(Answer):
     """How whole networks of a space relate to the sum of their operators on this device.
 
-    state: `none` (no network was measured), `fitted`, or `refused` with its reason. error, worst: held-out, relative.
-    missing_networks: how many more a 95 % bound needs. sessions: in which the networks were measured; session_spread: standard
-    deviation of the log of measured / predicted from one session to another, which the interval allows for.
+    state: `none` (no network was measured), `fitted`, or `refused` with its reason. error, worst: held-out,
+    relative.
+    missing_networks: how many more a 95 % bound needs. sessions: in which the networks were measured;
+    session_spread: standard deviation of the log of measured / predicted from one session to another, which
+    the interval allows for.
     """
 
     space: str
@@ -224,8 +229,9 @@ class ProbesIn(Strict):
 class ProbesCreated(Answer):
     """What the probes gave: the fitted table, its held-out error and interval.
 
-    method: `calibration` of the device's own table, `transfer` from the tables of known devices, `refused` where the networks
-    do not fit the table (they are kept, and the calibration is `refused` with its reason), or `none` with the reason among the
+    method: `calibration` of the device's own table, `transfer` from the tables of known devices, `refused`
+    where the networks do not fit the table (they are kept, and the calibration is `refused` with its reason),
+    or `none` with the reason among the
     warnings. session: names this post; its networks can be deleted by it.
     """
 
@@ -257,15 +263,20 @@ class ProbePlan(Answer):
 class ProfileIn(Strict):
     """Measure what the device's table lacks for a space.
 
-    networks: whole networks for the calibration. remeasure: operators to measure again though the table has them.
+    networks: whole networks for the calibration. remeasure: operators to measure again though the table has
+    them.
     """
 
     space: Name
     dataset: Name | None = None
     classes: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    resolutions: Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=1, max_length=64)] | None = None
+    resolutions: (
+        Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=1, max_length=64)] | None
+    ) = None
     networks: Annotated[int, Field(ge=0, le=500)] = 24
-    remeasure: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=5000)] = Field(default_factory=list)
+    remeasure: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=5000)] = Field(
+        default_factory=list
+    )
 
 
 class CheckIn(Strict):
@@ -275,7 +286,8 @@ class CheckIn(Strict):
 
 
 class NetworkView(Answer):
-    """A whole network as it was measured; predicted_ms by the device's table now, null where that does not cover it."""
+    """A whole network as it was measured; predicted_ms by the device's table now, null where that does not
+    cover it."""
 
     space: str
     classes: int

@@ -30,7 +30,9 @@ class CalibrationIn(Strict):
 
     intercept_ms: Finite
     slope: Annotated[float, Field(gt=0, le=1e9)]
-    lines: Annotated[dict[Resolution, Annotated[list[Finite], Field(min_length=2, max_length=2)]], Field(max_length=64)]
+    lines: Annotated[
+        dict[Resolution, Annotated[list[Finite], Field(min_length=2, max_length=2)]], Field(max_length=64)
+    ]
     networks: Annotated[int, Field(ge=0, le=10**6)]
     error: Share | None
     worst: Share | None
@@ -59,7 +61,8 @@ class NetworkInFile(MeasuredIn):
 
 
 class DeviceFile(Strict):
-    """The file. tables, networks: the oldest first, every one. sha256: of everything else as canonical JSON."""
+    """The file. tables, networks: the oldest first, every one. sha256: of everything else as canonical
+    JSON."""
 
     format: Literal["bespoke-device"]
     version: Literal[1]

@@ -1,4 +1,5 @@
-"""The front in columns: what a page or a notebook draws, a tenth of the size of the same with whole architectures."""
+"""The front in columns: what a page or a notebook draws, a tenth of the size of the same with whole
+architectures."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ ALPHABET: Final = string.digits + string.ascii_letters
 
 
 def legend(space: Space) -> dict[str, Any]:
-    """What the genes mean: resolutions, and for each stage its widths, depths and the choices of each block."""
+    """What the genes mean: resolutions, and for each stage its widths, depths and the choices of each
+    block."""
     return {
         "space": space.name,
         "resolutions": list(space.resolutions),

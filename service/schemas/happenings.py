@@ -8,9 +8,11 @@ from service.schemas.strict import Answer, Time
 
 
 class HappeningView(Answer):
-    """One thing that happened. subject: id, or the device's name. position: null where it is not kept (an agent came or went).
+    """One thing that happened. subject: id, or the device's name. position: null where it is not kept (an
+    agent came or went).
 
-    kind: `job` and `progress` (`data.event` says which event), `device`, `table`, `agent`, `model`, `supernet`.
+    kind: `job` and `progress` (`data.event` says which event), `device`, `table`, `agent`, `model`,
+    `supernet`.
     """
 
     position: int | None

@@ -8,7 +8,8 @@ from service.schemas.strict import Answer
 
 
 class BlockView(Answer):
-    """One block. ms: sum of its rows in the device's table; share: of all rows; null where the table lacks one.
+    """One block. ms: sum of its rows in the device's table; share: of all rows; null where the table lacks
+    one.
 
     operators: keys of those rows. macs: multiply-adds of one input.
     """
@@ -35,7 +36,8 @@ class BlockView(Answer):
 class NetworkPicture(Answer):
     """The blocks of a network in order, priced by a device's table.
 
-    rows_ms: sum of the table's rows. predicted_ms, upper_ms: after calibration with whole networks; null without it.
+    rows_ms: sum of the table's rows. predicted_ms, upper_ms: after calibration with whole networks; null
+    without it.
     """
 
     space: str

@@ -27,7 +27,8 @@ Epochs = Annotated[int, Field(ge=1, le=1000)]
 class Budget(Strict):
     """What a network may take at most, all of it at once.
 
-    size_bytes: the ONNX file. macs: multiply-adds of one input. memory_bytes: peak of the activations, batch 1.
+    size_bytes: the ONNX file. macs: multiply-adds of one input. memory_bytes: peak of the activations, batch
+    1.
     """
 
     latency_ms: LatencyMs | None = None
@@ -56,7 +57,8 @@ class Member(Strict):
     def _timed(self) -> Self:
         if self.budget.latency_ms is None:
             raise ValueError(
-                "a device needs latency_ms in its budget; for limits on size, memory and macs alone leave the device out"
+                "a device needs latency_ms in its budget; for limits on size, memory and macs alone leave "
+                "the device out"
             )
         return self
 
@@ -66,10 +68,11 @@ ChoiceValue = bool | int | float | Annotated[str, StringConstraints(min_length=1
 
 
 class Target(Strict):
-    """What one network is wanted for: a device with its budget, a group of devices whose budgets it all keeps, or limits alone.
+    """What one network is wanted for: a device with its budget, a group of devices whose budgets it all
+    keeps, or limits alone.
 
-    exclude: choices that may not be taken, by name. resolutions: the only ones that may be chosen. missing: what the table
-    lacks is an error (`refuse`) or may not be chosen (`exclude`).
+    exclude: choices that may not be taken, by name. resolutions: the only ones that may be chosen. missing:
+    what the table lacks is an error (`refuse`) or may not be chosen (`exclude`).
     """
 
     device: Name | None = None
@@ -82,7 +85,9 @@ class Target(Strict):
         ]
         | None
     ) = None
-    resolutions: Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1, max_length=64)] | None = None
+    resolutions: (
+        Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1, max_length=64)] | None
+    ) = None
     missing: Literal["refuse", "exclude"] = "refuse"
 
     @model_validator(mode="after")
@@ -90,18 +95,21 @@ class Target(Strict):
         if self.group is not None:
             if self.device is not None or (self.budget is not None and self.budget.latency_ms is not None):
                 raise ValueError(
-                    "a group names its devices and their latencies itself; its own budget holds size_bytes, macs and memory_bytes"
+                    "a group names its devices and their latencies itself; its own budget holds "
+                    "size_bytes, macs and memory_bytes"
                 )
             if len({member.device for member in self.group}) < len(self.group):
                 raise ValueError("a group names each device once")
         elif self.device is not None:
             if self.budget is None or self.budget.latency_ms is None:
                 raise ValueError(
-                    "a device needs a budget with latency_ms; for limits on size, memory and macs alone leave the device out"
+                    "a device needs a budget with latency_ms; for limits on size, memory and macs alone "
+                    "leave the device out"
                 )
         elif self.budget is None or not self.budget.limits():
             raise ValueError(
-                "name a device with its budget, a group of them, or a budget of size_bytes, macs or memory_bytes alone"
+                "name a device with its budget, a group of them, or a budget of size_bytes, macs or "
+                "memory_bytes alone"
             )
         elif self.budget.latency_ms is not None:
             raise ValueError("latency_ms is the latency on a device: name the device")
@@ -123,18 +131,23 @@ class Target(Strict):
 
     def exclusions(self) -> dict[str, list[bool | int | float | str]]:
         """`exclude` with a list for every name."""
-        return {name: value if isinstance(value, list) else [value] for name, value in (self.exclude or {}).items()}
+        return {
+            name: value if isinstance(value, list) else [value]
+            for name, value in (self.exclude or {}).items()
+        }
 
 
 class SearchIn(Strict):
     """One job, one or many targets. Name a supernet, or a space and a data set.
 
-    gate_epochs: for strategy gradient, how many epochs it searches for each target, instead of those of the recipe.
-    tune_epochs: how many epochs the chosen network is fine-tuned before it is delivered; left out: as it is cut out.
-    measured_candidates: of the candidates, how many are measured at a time where an agent is on the device; the best that
-    keeps the budget when measured is delivered.
-    batch: of the file, that of the device's context or left open. preprocessing: `embedded` puts the normalisation into the
-    file, which then takes bytes.
+    gate_epochs: for strategy gradient, how many epochs it searches for each target, instead of those of the
+    recipe.
+    tune_epochs: how many epochs the chosen network is fine-tuned before it is delivered; left out: as it is
+    cut out.
+    measured_candidates: of the candidates, how many are measured at a time where an agent is on the device;
+    the best that keeps the budget when measured is delivered.
+    batch: of the file, that of the device's context or left open. preprocessing: `embedded` puts the
+    normalisation into the file, which then takes bytes.
     """
 
     supernet: Id | None = None
@@ -172,9 +185,11 @@ class Scored(Answer):
 
 
 class PredictorView(Answer):
-    """The accuracy predictor that ranks networks in searches, with its held-out error; rmse in share of right answers.
+    """The accuracy predictor that ranks networks in searches, with its held-out error; rmse in share of right
+    answers.
 
-    name: `additive`, or the refinement of it that won held out: `pairs` (of stages) or `mlp`. networks: scored ones;
+    name: `additive`, or the refinement of it that won held out: `pairs` (of stages) or `mlp`. networks:
+    scored ones;
     held_out_networks: those of them drawn at random, on which it was judged.
     """
 
@@ -215,11 +230,12 @@ class FrontPoint(Answer):
 
 
 class FrontColumns(Answer):
-    """The front in columns, a fraction of the size. genes: a text for each network, one character for each gene.
+    """The front in columns, a fraction of the size. genes: a text for each network, one character for each
+    gene.
 
-    The first gene is the index of the resolution; then come those of each elastic stage of `legend`: width, depth and
-    the choice of each block, as indices into its lists. A character is the index in `alphabet`. Blocks beyond the depth
-    count for nothing.
+    The first gene is the index of the resolution; then come those of each elastic stage of `legend`: width,
+    depth and the choice of each block, as indices into its lists. A character is the index in `alphabet`.
+    Blocks beyond the depth count for nothing.
     """
 
     optimal: bool
@@ -251,7 +267,8 @@ class HistoryPoint(Answer):
 
 
 class History(Answer):
-    """How the training of a supernet went, in order; empty for one that was imported or trained by an older version."""
+    """How the training of a supernet went, in order; empty for one that was imported or trained by an older
+    version."""
 
     items: list[HistoryPoint]
     next: None = None
@@ -268,7 +285,8 @@ class PredictorPairs(Answer):
 
 
 class FrontView(Answer):
-    """The whole latency/accuracy front, ascending in both. confidence: of `upper_ms`. doubt: why latencies may be off."""
+    """The whole latency/accuracy front, ascending in both. confidence: of `upper_ms`. doubt: why latencies
+    may be off."""
 
     optimal: bool
     device: str

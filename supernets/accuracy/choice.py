@@ -1,7 +1,7 @@
 """Which sub-networks to score: some at random, then in rounds those that tell most about all the others.
 
-Greedy reduction of the summed posterior variance over a pool (Cohn, "Neural network exploration using optimal experiment
-design", 1996), in closed form for the additive predictor.
+Greedy reduction of the summed posterior variance over a pool (Cohn, "Neural network exploration using optimal
+experiment design", 1996), in closed form for the additive predictor.
 """
 
 from __future__ import annotations
@@ -33,10 +33,12 @@ def score_in_rounds(
     pool: Genes | None = None,
     seed: int = 0,
 ) -> AccuracyPredictor:
-    """An accuracy predictor from about so many distinct networks, fewer where there are fewer; none is evaluated twice.
+    """An accuracy predictor from about so many distinct networks, fewer where there are fewer; none is
+    evaluated twice.
 
-    A quarter is drawn at random and alone is held out in turn. Then come the largest and smallest network of every
-    resolution (`extremes`), then rounds of what tells most. pool: canonical genes to take networks from; None: the space.
+    A quarter is drawn at random and alone is held out in turn. Then come the largest and smallest network of
+    every resolution (`extremes`), then rounds of what tells most. pool: canonical genes to take networks
+    from; None: the space.
     """
     picks = (space.largest, space.smallest) if extremes else ()
     ends = np.array([space.genes(pick(r)) for r in space.resolutions for pick in picks], dtype=np.int64)
@@ -55,7 +57,8 @@ def score_in_rounds(
 
 
 def draw(space: Space, networks: int, generator: np.random.Generator, pool: Genes | None = None) -> Genes:
-    """Distinct random networks of the space or of a pool, canonical genes (networks, genes); fewer where there are fewer."""
+    """Distinct random networks of the space or of a pool, canonical genes (networks, genes); fewer where
+    there are fewer."""
     if pool is not None:
         return np.asarray(generator.permutation(pool)[:networks], dtype=np.int64)
     found: dict[bytes, Genes] = {}
@@ -79,7 +82,9 @@ def choose_next(
     space = predictor.space
     found = space.chain.sample(generator, max(sampled, 2 * networks)) if pool is None else pool
     candidates = generator.permutation(_without(np.unique(found, axis=0), predictor.genes))
-    return np.asarray(candidates[most_telling(predictor.belief, cells(space.chain, candidates), networks)], dtype=np.int64)
+    return np.asarray(
+        candidates[most_telling(predictor.belief, cells(space.chain, candidates), networks)], dtype=np.int64
+    )
 
 
 def _without(genes: Genes, known: Genes) -> Genes:

@@ -1,9 +1,11 @@
-"""Accuracy predictor: additive Bayesian ridge on the one-hot choices of a sub-network, under a saturating link.
+"""Accuracy predictor: additive Bayesian ridge on the one-hot choices of a sub-network, under a saturating
+link.
 
 Once-for-All (Cai et al., ICLR 2020) predicts accuracy with a perceptron of 372,801 weights from 16,000 scored
-sub-networks. What adds up over choices is not the accuracy but how near it comes to a ceiling, -log(ceiling - accuracy):
-the better a network is, the less one more good choice brings. With that link a linear model with a hierarchical prior
-needs some two hundred scored networks, says how sure it is, and gives the exact solver an additive score.
+sub-networks. What adds up over choices is not the accuracy but how near it comes to a ceiling, -log(ceiling -
+accuracy): the better a network is, the less one more good choice brings. With that link a linear model with a
+hierarchical prior needs some two hundred scored networks, says how sure it is, and gives the exact solver an
+additive score.
 """
 
 from __future__ import annotations
@@ -17,13 +19,27 @@ import numpy as np
 
 from latency_tables.dense import Array, DenseTable, Genes
 from latency_tables.errors import InvalidPredictor, TooFewNetworks
-from supernets.accuracy.prior import Posterior, cell_offsets, cells, learn_variances, posterior, prior_loadings
+from supernets.accuracy.prior import (
+    Posterior,
+    cell_offsets,
+    cells,
+    learn_variances,
+    posterior,
+    prior_loadings,
+)
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 
 MINIMUM_NETWORKS = 10
-CEILINGS = (0.3, 0.6, 1.0, 1.5, 2.5, 5.0)  # tried above the best accuracy seen, in standard deviations; or none
+CEILINGS = (
+    0.3,
+    0.6,
+    1.0,
+    1.5,
+    2.5,
+    5.0,
+)  # tried above the best accuracy seen, in standard deviations; or none
 MARGIN = 2.0  # in log likelihood: what the link has to gain before it is used
 FORM = "additive-ridge-1"
 
@@ -65,10 +81,12 @@ def rmse(predicted: Array, measured: Array) -> float:
 class AccuracyPredictor:
     """Accuracy of every sub-network of a space, additive over its choices.
 
-    genes (networks, genes) and accuracies (networks,) are the scored sub-networks; ceiling (None: accuracy itself is
-    additive) and variances are what was learnt from them; all else follows. Accuracies keep the unit they were given in.
-    drawn: so many of the first networks are a random sample and stand for all others in the held-out error (0: all are);
-    those chosen because they tell most lie further out than a random one, and would overstate it.
+    genes (networks, genes) and accuracies (networks,) are the scored sub-networks; ceiling (None: accuracy
+    itself is additive) and variances are what was learnt from them; all else follows. Accuracies keep the
+    unit they were given in.
+    drawn: so many of the first networks are a random sample and stand for all others in the held-out error
+    (0: all are); those chosen because they tell most lie further out than a random one, and would overstate
+    it.
     """
 
     space: Space
@@ -105,14 +123,17 @@ class AccuracyPredictor:
     def belief(self) -> Posterior:
         """What is known about every cell of the space."""
         targets = to_score(self.accuracies, self.ceiling)
-        return posterior(cells(self.space.chain, self.genes), targets, prior_loadings(self.space), self.variances)
+        return posterior(
+            cells(self.space.chain, self.genes), targets, prior_loadings(self.space), self.variances
+        )
 
     def predict(self, genes: Genes) -> Array:
         """Expected accuracy of each network, shape (networks,)."""
         return self.accuracy_of(self.belief.predict(cells(self.space.chain, genes)))
 
     def deviation(self, genes: Genes) -> Array:
-        """Standard deviation of a measured accuracy around `predict`, shape (networks,); first order in the link."""
+        """Standard deviation of a measured accuracy around `predict`, shape (networks,); first order in the
+        link."""
         features = cells(self.space.chain, genes)
         slope = 1.0 if self.ceiling is None else np.exp(-self.belief.predict(features))
         return np.asarray(slope * np.sqrt(self.belief.variance(features)))
@@ -122,7 +143,8 @@ class AccuracyPredictor:
         return scores if self.ceiling is None else self.ceiling - np.exp(-scores)
 
     def cross_validate(self, folds: int, seed: int = 0) -> HeldOut:
-        """Held-out error; every fold learns its own variances, started from those of all the data. The ceiling is shared."""
+        """Held-out error; every fold learns its own variances, started from those of all the data. The
+        ceiling is shared."""
         return self.judge(self._own_fit(), folds, seed)
 
     def pairs(self, folds: int = 5, seed: int = 0) -> tuple[Array, Array]:
@@ -140,12 +162,16 @@ class AccuracyPredictor:
         return fit
 
     def judge(self, fit: Callable[[Array, Array], Predict], folds: int, seed: int = 0) -> HeldOut:
-        """Held-out error of any way to fit scores (networks,) to features (networks, cells), on the networks drawn at random."""
+        """Held-out error of any way to fit scores (networks,) to features (networks, cells), on the networks
+        drawn at random."""
         predicted, measured, folds = self.held_out_pairs(fit, folds, seed)
         return HeldOut.of(predicted, measured, folds)
 
-    def held_out_pairs(self, fit: Callable[[Array, Array], Predict], folds: int, seed: int = 0) -> tuple[Array, Array, int]:
-        """(predicted, measured, folds) on the networks drawn at random, each predicted by a fit that had not seen it."""
+    def held_out_pairs(
+        self, fit: Callable[[Array, Array], Predict], folds: int, seed: int = 0
+    ) -> tuple[Array, Array, int]:
+        """(predicted, measured, folds) on the networks drawn at random, each predicted by a fit that had not
+        seen it."""
         judged = self.drawn or len(self.genes)
         folds = min(folds, judged)
         features = cells(self.space.chain, self.genes)
@@ -159,7 +185,8 @@ class AccuracyPredictor:
         return predicted[:judged], self.accuracies[:judged], folds
 
     def dense(self) -> DenseTable:
-        """The additive score of the whole space, for the exact solver; `accuracy_of` makes accuracies of it."""
+        """The additive score of the whole space, for the exact solver; `accuracy_of` makes accuracies of
+        it."""
         chain, belief, offsets = self.space.chain, self.belief, cell_offsets(self.space.chain)
         base = belief.mean - float(belief.centre @ belief.weights)
         blocks, depths, before = [], [], 1
@@ -199,7 +226,10 @@ class AccuracyPredictor:
                 raise InvalidPredictor(f"an accuracy predictor of form {FORM!r} was wanted; fit it again")
             base = space_named(data["space"]) if space is None else space
             space = base.at(data["resolutions"]).with_classes(data["classes"])
-            genes, values = np.array(data["genes"], dtype=np.int64), np.array(data["accuracies"], dtype=np.float64)
+            genes, values = (
+                np.array(data["genes"], dtype=np.int64),
+                np.array(data["accuracies"], dtype=np.float64),
+            )
             variances = {name: float(data["variances"][name]) for name in (*prior_loadings(space), "noise")}
             ceiling = None if data.get("ceiling") is None else float(data["ceiling"])
             held_out = None if data["held_out"] is None else HeldOut(**data["held_out"])
@@ -217,7 +247,9 @@ class AccuracyPredictor:
 def as_genes(space: Space, architectures: Sequence[Architecture] | Genes) -> Genes:
     """Canonical genes, shape (networks, genes). Raises InvalidPredictor, InvalidArchitecture."""
     if not isinstance(architectures, np.ndarray):
-        return np.array([space.genes(a) for a in architectures], dtype=np.int64).reshape(-1, space.chain.genes)
+        return np.array([space.genes(a) for a in architectures], dtype=np.int64).reshape(
+            -1, space.chain.genes
+        )
     if architectures.ndim != 2 or architectures.shape[1] != space.chain.genes:
         raise InvalidPredictor(f"genes of {space.name} have {space.chain.genes} columns")
     if (architectures < 0).any() or (architectures >= space.chain.gene_sizes).any():
@@ -230,7 +262,9 @@ def to_score(accuracies: Array, ceiling: float | None) -> Array:
     return accuracies if ceiling is None else -np.log(ceiling - accuracies)
 
 
-def _learn(features: Array, values: Array, loadings: Mapping[str, Array]) -> tuple[dict[str, float], float | None]:
+def _learn(
+    features: Array, values: Array, loadings: Mapping[str, Array]
+) -> tuple[dict[str, float], float | None]:
     """(variances, ceiling) that make the accuracies most likely; a ceiling must earn its place."""
     best, ceiling = learn_variances(features, values, loadings), None
     if np.ptp(values) == 0:
@@ -256,4 +290,6 @@ def _check(genes: Genes, values: Array) -> None:
         raise InvalidPredictor("one finite accuracy per sub-network is needed")
     if len(genes) < MINIMUM_NETWORKS:
         missing = MINIMUM_NETWORKS - len(genes)
-        raise TooFewNetworks(f"an accuracy predictor needs {MINIMUM_NETWORKS} scored sub-networks; {missing} more", missing)
+        raise TooFewNetworks(
+            f"an accuracy predictor needs {MINIMUM_NETWORKS} scored sub-networks; {missing} more", missing
+        )

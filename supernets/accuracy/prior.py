@@ -25,7 +25,8 @@ def cell_offsets(chain: Chain) -> Genes:
 
 
 def cells(chain: Chain, genes: Genes) -> Array:
-    """Which cells each network has, as zeros and ones; shape (networks, cells). Genes need not be canonical."""
+    """Which cells each network has, as zeros and ones; shape (networks, cells). Genes need not be
+    canonical."""
     found = np.zeros((len(genes), int(chain.gene_sizes.sum())))
     rows, columns = np.nonzero(chain.active(genes))
     found[rows, (cell_offsets(chain) + genes)[rows, columns]] = 1.0
@@ -114,7 +115,8 @@ def _free_cells(chain: Chain) -> Genes:
 class Posterior:
     """Belief about the cells after the data: value = mean + (cells - centre) . weights.
 
-    weights (cells,), covariance (cells, cells), centre (cells,); noise: variance of what the cells do not explain.
+    weights (cells,), covariance (cells, cells), centre (cells,); noise: variance of what the cells do not
+    explain.
     """
 
     mean: float
@@ -171,7 +173,8 @@ def _reduce(features: Array, targets: Array, loadings: Sequence[Array]) -> _Redu
 def learn_variances(
     features: Array, targets: Array, loadings: Mapping[str, Array], start: Mapping[str, float] | None = None
 ) -> tuple[dict[str, float], float]:
-    """(variance of every group and of the noise, key `noise`, that make the data most likely; negative log likelihood)."""
+    """(variance of every group and of the noise, key `noise`, that make the data most likely; negative log
+    likelihood)."""
     reduced = _reduce(features, targets, list(loadings.values()))
     scale = max(float(np.var(targets)), 1e-12)
     sizes = np.maximum(np.einsum("gii->g", reduced.kernels) / len(targets), 1e-12)
@@ -189,11 +192,18 @@ def learn_variances(
     return dict(zip((*loadings, "noise"), np.exp(found.x).tolist(), strict=True)), float(found.fun)
 
 
-def posterior(features: Array, targets: Array, loadings: Mapping[str, Array], variances: Mapping[str, float]) -> Posterior:
+def posterior(
+    features: Array, targets: Array, loadings: Mapping[str, Array], variances: Mapping[str, float]
+) -> Posterior:
     """Closed-form posterior of the cells for given variances."""
-    prior = sum((variances[name] * (part @ part.T) for name, part in loadings.items()), np.zeros((features.shape[1],) * 2))
+    prior = sum(
+        (variances[name] * (part @ part.T) for name, part in loadings.items()),
+        np.zeros((features.shape[1],) * 2),
+    )
     centre, mean, noise = features.mean(axis=0), float(targets.mean()), variances["noise"]
     cross = (features - centre) @ prior  # (networks, cells)
     covariance = cross @ (features - centre).T + noise * np.eye(len(targets))
     solved = np.linalg.solve(covariance, np.column_stack([targets - mean, cross]))
-    return Posterior(mean, centre, cross.T @ solved[:, 0], prior - cross.T @ solved[:, 1:], noise, len(targets))
+    return Posterior(
+        mean, centre, cross.T @ solved[:, 0], prior - cross.T @ solved[:, 1:], noise, len(targets)
+    )

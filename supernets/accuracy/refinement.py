@@ -1,8 +1,9 @@
 """Terms beyond the additive predictor, used only where they predict networks held out better.
 
-`pairs`: a Gaussian process whose covariance has, beside the additive one, products of every two stages' covariances, so
-that what one stage brings may depend on another. `mlp`: a small perceptron on the same cells (once-for-all's has 372,801
-weights). Neither is additive: the exact solver uses `AccuracyPredictor.dense`, and `Problem.evaluate` ranks with these.
+`pairs`: a Gaussian process whose covariance has, beside the additive one, products of every two stages'
+covariances, so that what one stage brings may depend on another. `mlp`: a small perceptron on the same cells
+(once-for-all's has 372,801 weights). Neither is additive: the exact solver uses `AccuracyPredictor.dense`,
+and `Problem.evaluate` ranks with these.
 """
 
 from __future__ import annotations
@@ -64,14 +65,17 @@ class Refinement:
 
 @dataclass(frozen=True, eq=False)
 class RefinedScore:
-    """`Problem.evaluate` for a space at some resolutions of the refinement's own: genes (networks, genes) -> (networks,)."""
+    """`Problem.evaluate` for a space at some resolutions of the refinement's own: genes (networks, genes) ->
+    (networks,)."""
 
     refinement: Refinement
     resolutions: tuple[int, ...]
 
     def __call__(self, genes: Genes) -> Array:
         own = np.array(genes)
-        own[:, 0] = np.array([self.refinement.space.resolutions.index(r) for r in self.resolutions])[genes[:, 0]]
+        own[:, 0] = np.array([self.refinement.space.resolutions.index(r) for r in self.resolutions])[
+            genes[:, 0]
+        ]
         return self.refinement.scores(own)
 
 
@@ -85,7 +89,9 @@ def refine(predictor: AccuracyPredictor, *, folds: int = 5, seed: int = 0) -> Re
     def judged(fit: Callable[[Array, Array], Model]) -> HeldOut:
         return predictor.judge(lambda x, y: fit(x, y).predict, folds, seed)
 
-    additive = predictor.judge(lambda x, y: posterior(x, y, loadings, predictor.variances).predict, folds, seed)
+    additive = predictor.judge(
+        lambda x, y: posterior(x, y, loadings, predictor.variances).predict, folds, seed
+    )
     fits: dict[str, Callable[[Array, Array], Model]] = {"pairs": lambda x, y: StagePairs.fit(predictor, x, y)}
     if find_spec("sklearn") is not None:  # a worker has it; the service, which registers scores, need not
         fits["mlp"] = lambda x, y: Perceptron.fit(x, y, seed)
@@ -97,7 +103,8 @@ def refine(predictor: AccuracyPredictor, *, folds: int = 5, seed: int = 0) -> Re
 
 
 def to_json(predictor: AccuracyPredictor, refinement: Refinement | None) -> dict[str, Any]:
-    """Both as plain values: the additive predictor's form with one more key, so that either can be read alone."""
+    """Both as plain values: the additive predictor's form with one more key, so that either can be read
+    alone."""
     if refinement is None:
         return predictor.to_json()
     refined = {
@@ -110,8 +117,11 @@ def to_json(predictor: AccuracyPredictor, refinement: Refinement | None) -> dict
     return {**predictor.to_json(), "refinement": refined}
 
 
-def from_json(data: Mapping[str, Any], space: Space | None = None) -> tuple[AccuracyPredictor, Refinement | None]:
-    """Read `to_json`'s form, and that of predictors from before there were refinements. Raises InvalidPredictor."""
+def from_json(
+    data: Mapping[str, Any], space: Space | None = None
+) -> tuple[AccuracyPredictor, Refinement | None]:
+    """Read `to_json`'s form, and that of predictors from before there were refinements. Raises
+    InvalidPredictor."""
     predictor = AccuracyPredictor.from_json(data, space)
     kept = data.get("refinement")
     if kept is None:
@@ -122,12 +132,15 @@ def from_json(data: Mapping[str, Any], space: Space | None = None) -> tuple[Accu
         model: Model = _READ[kept["name"]](predictor, kept["model"])
         held_out, additive = HeldOut(**kept["held_out"]), HeldOut(**kept["additive"])
     except (LookupError, TypeError, ValueError) as error:
-        raise InvalidPredictor(f"not a refinement of an accuracy predictor ({error}); fit it again") from error
+        raise InvalidPredictor(
+            f"not a refinement of an accuracy predictor ({error}); fit it again"
+        ) from error
     return predictor, Refinement(kept["name"], held_out, additive, predictor, model)
 
 
 def summary(used: AccuracyPredictor | Refinement) -> dict[str, Any]:
-    """Which predictor ranks networks and its error held out, in the unit of the accuracies; None where none was kept."""
+    """Which predictor ranks networks and its error held out, in the unit of the accuracies; None where none
+    was kept."""
     name, predictor = (used.name, used.predictor) if isinstance(used, Refinement) else ("additive", used)
     held_out = used.held_out
     return {
@@ -157,7 +170,8 @@ def _stages_of(predictor: AccuracyPredictor) -> Genes:
 class StagePairs:
     """Additive plus pair terms: a Gaussian process in closed form, given by its data and two variances.
 
-    features (n, cells), targets (n,); weight: variance of the pair terms; noise: variance of what they do not explain.
+    features (n, cells), targets (n,); weight: variance of the pair terms; noise: variance of what they do not
+    explain.
     """
 
     predictor: AccuracyPredictor
@@ -226,7 +240,9 @@ class StagePairs:
         each = [away[:, p] @ self._prior[np.ix_(p, p)] @ self._away[:, p].T for p in self._parts]
         total = sum(each, np.zeros((len(away), len(self._away))))
         # Sum over pairs of products, without the loop over pairs.
-        return away @ self._prior @ self._away.T, (total**2 - sum((k**2 for k in each), np.zeros_like(total))) / 2
+        return away @ self._prior @ self._away.T, (
+            total**2 - sum((k**2 for k in each), np.zeros_like(total))
+        ) / 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,10 +260,18 @@ class Perceptron:
 
         mean, scale = float(targets.mean()), max(float(targets.std()), 1e-12)
         network = MLPRegressor(
-            hidden_layer_sizes=(64, 64), alpha=1.0, solver="lbfgs", max_iter=400, random_state=seed, max_fun=10**6, tol=1e-3
+            hidden_layer_sizes=(64, 64),
+            alpha=1.0,
+            solver="lbfgs",
+            max_iter=400,
+            random_state=seed,
+            max_fun=10**6,
+            tol=1e-3,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # stopped early is fine: it is judged held out
+            warnings.simplefilter(
+                "ignore", ConvergenceWarning
+            )  # stopped early is fine: it is judged held out
             network.fit(features, (targets - mean) / scale)
         # Rounded as they are stored, so that a predictor read back says the same.
         layers = zip(network.coefs_, network.intercepts_, strict=True)
@@ -291,4 +315,6 @@ def _packed(values: Array) -> dict[str, Any]:
 
 
 def _unpacked(data: Mapping[str, Any]) -> Array:
-    return np.frombuffer(base64.b64decode(data["data"]), dtype="<f4").reshape(data["shape"]).astype(np.float64)
+    return (
+        np.frombuffer(base64.b64decode(data["data"]), dtype="<f4").reshape(data["shape"]).astype(np.float64)
+    )

@@ -21,8 +21,8 @@ _COLUMNS = ("depth", "kernel", "expand", "resolution", "top1_percent")
 def read_scores(space: Space, path: str | Path) -> tuple[Genes, Array]:
     """(genes, top-1 in percent) of every row; `.gz` is unpacked.
 
-    Columns depth (one number a stage), kernel and expand (one a block, unused ones included), space separated,
-    resolution and top1_percent. Raises InvalidPredictor that names the row.
+    Columns depth (one number a stage), kernel and expand (one a block, unused ones included), space
+    separated, resolution and top1_percent. Raises InvalidPredictor that names the row.
     """
     source = Path(path)
     opened = gzip.open if source.suffix == ".gz" else open
@@ -56,6 +56,8 @@ def parse_scores(space: Space, rows: Iterable[Mapping[str, str | None]]) -> tupl
 
 
 def _architecture(space: Space, row: Mapping[str, str | None]) -> Architecture:
-    depths, kernels, expands = ([float(text) for text in (row[column] or "").split()] for column in ("depth", "kernel", "expand"))
+    depths, kernels, expands = (
+        [float(text) for text in (row[column] or "").split()] for column in ("depth", "kernel", "expand")
+    )
     whole = [[int(value) for value in values] for values in (depths, kernels)]
     return architecture_from_lists(space, whole[0], whole[1], expands, int(row["resolution"] or ""))

@@ -1,4 +1,5 @@
-"""Every data set by name: built in, or registered by the operator. No torch here: the service lists this catalog."""
+"""Every data set by name: built in, or registered by the operator. No torch here: the service lists this
+catalog."""
 
 from __future__ import annotations
 
@@ -20,17 +21,21 @@ __all__ = ["DATASETS", "Dataset", "DatasetInfo", "load_dataset", "load_digits", 
 
 
 def load_digits(folder: Path | None = None) -> Dataset:
-    """Scikit-learn's 1,797 handwritten digits, 8 x 8, values 0 to 16: 1,077 to train, 360 to validate, 360 to test."""
+    """Scikit-learn's 1,797 handwritten digits, 8 x 8, values 0 to 16: 1,077 to train, 360 to validate, 360 to
+    test."""
     from sklearn.datasets import load_digits as load  # noqa: PLC0415 - a second to import, and workers only
 
     images, labels = load(return_X_y=True)
     pixels = images.reshape(-1, 1, 8, 8).astype(np.uint8)
-    return split_three("digits", tuple("0123456789"), pixels, labels.astype(np.int64), validation=360, test=360, bins=9)
+    return split_three(
+        "digits", tuple("0123456789"), pixels, labels.astype(np.int64), validation=360, test=360, bins=9
+    )
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What the catalog says about a data set before it is loaded. `load` gets a folder for files it may keep."""
+    """What the catalog says about a data set before it is loaded. `load` gets a folder for files it may
+    keep."""
 
     name: str
     description: str
@@ -43,9 +48,16 @@ class DatasetInfo:
 DATASETS: dict[str, DatasetInfo] = {
     info.name: info
     for info in (
-        DatasetInfo("digits", "1,797 handwritten digits (UCI, scikit-learn), 8 x 8 pixels", 10, 1, 8, load_digits),
         DatasetInfo(
-            "glyphs", "Letters and digits rendered in many fonts, with clutter and noise", len(CHARACTERS), 3, SIZE, load_glyphs
+            "digits", "1,797 handwritten digits (UCI, scikit-learn), 8 x 8 pixels", 10, 1, 8, load_digits
+        ),
+        DatasetInfo(
+            "glyphs",
+            "Letters and digits rendered in many fonts, with clutter and noise",
+            len(CHARACTERS),
+            3,
+            SIZE,
+            load_glyphs,
         ),
     )
 }
@@ -61,8 +73,9 @@ def load_dataset(
 ) -> Dataset:
     """The data set of that name: built in, or registered by the operator (name -> path, from the settings).
 
-    folder: where rendered data sets and converted pictures are kept between runs. size: side at which pictures of a folder
-    are kept, the largest resolution of the space; channels: what the space takes. Raises UnknownDataset, InvalidDataset.
+    folder: where rendered data sets and converted pictures are kept between runs. size: side at which
+    pictures of a folder are kept, the largest resolution of the space; channels: what the space takes. Raises
+    UnknownDataset, InvalidDataset.
     """
     known = sorted({*DATASETS, *(registered or {})})
     if name in (registered or {}):
@@ -81,7 +94,8 @@ def load_for(
     *,
     fingerprint: str | None = None,
 ) -> Dataset:
-    """The data set as a space needs it. Raises UnknownDataset, InvalidDataset, also where it is not that of the fingerprint."""
+    """The data set as a space needs it. Raises UnknownDataset, InvalidDataset, also where it is not that of
+    the fingerprint."""
     if fingerprint is not None and name in (registered or {}):
         check_unchanged(name, Path((registered or {})[name]), fingerprint, folder)
     return load_dataset(name, folder, registered, size=max(space.resolutions), channels=space.in_channels)

@@ -1,7 +1,9 @@
-"""What a registered data set is, as one hash: contents, classes and order. A changed set under the same name is another set.
+"""What a registered data set is, as one hash: contents, classes and order. A changed set under the same name
+is another set.
 
-Contents are hashed in whole, once: what was hashed is known again by size, times and inode of each file, so that a
-set that nobody touched costs a look at its folder. The times include the one of the inode, which no program sets back.
+Contents are hashed in whole, once: what was hashed is known again by size, times and inode of each file, so
+that a set that nobody touched costs a look at its folder. The times include the one of the inode, which no
+program sets back.
 """
 
 from __future__ import annotations
@@ -61,8 +63,12 @@ def facts_of(name: str, path: Path, folder: Path | None = None) -> Facts:
             classes = form.classes(name, path)
             hashes = _hashes(files, stamps, kept.get("files", {}))
             text = json.dumps([VERSION, form.name, classes, [[inside, hashes[inside]] for inside in files]])
-            found = Facts(hashlib.sha256(text.encode()).hexdigest(), form.name, classes, form.shape(name, path), stamp)
-            _write(folder, name, {"facts": asdict(found), "files": {i: [*stamps[i], hashes[i]] for i in files}})
+            found = Facts(
+                hashlib.sha256(text.encode()).hexdigest(), form.name, classes, form.shape(name, path), stamp
+            )
+            _write(
+                folder, name, {"facts": asdict(found), "files": {i: [*stamps[i], hashes[i]] for i in files}}
+            )
     except OSError as error:
         raise unreadable(name, error) from error
     _known[name, str(path)] = found
@@ -74,7 +80,8 @@ def check_unchanged(name: str, path: Path, fingerprint: str, folder: Path | None
     found = facts_of(name, path, folder).fingerprint
     if found != fingerprint:
         raise InvalidDataset(
-            f"data set {name!r} has changed since this was asked for (fingerprint {found[:12]}, it was {fingerprint[:12]}); ask "
+            f"data set {name!r} has changed since this was asked for (fingerprint {found[:12]}, it was "
+            f"{fingerprint[:12]}); ask "
             "again to use what is there now, or put the files back"
         )
 
@@ -84,7 +91,9 @@ def _stamp(path: Path) -> Stamp:
     return [held.st_size, held.st_mtime_ns, held.st_ctime_ns, held.st_ino]
 
 
-def _hashes(files: Mapping[str, Path], stamps: Mapping[str, Stamp], kept: Mapping[str, list[Any]]) -> dict[str, str]:
+def _hashes(
+    files: Mapping[str, Path], stamps: Mapping[str, Stamp], kept: Mapping[str, list[Any]]
+) -> dict[str, str]:
     """SHA-256 of every file, of those only that are not known by their stamp."""
     found = {}
     for inside, path in files.items():

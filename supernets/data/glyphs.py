@@ -1,7 +1,7 @@
 """The `glyphs` data set: 62 characters at 32 pixels, rendered from the fonts that matplotlib ships.
 
-Seeded, so every machine that has the same fonts renders the same images. Geometry, colours, contrast, clutter, blur and
-noise are random. Validation and test have fonts of their own that training never sees.
+Seeded, so every machine that has the same fonts renders the same images. Geometry, colours, contrast,
+clutter, blur and noise are random. Validation and test have fonts of their own that training never sees.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ _CANVAS = 96
 
 
 def load_glyphs(folder: Path | None = None) -> Dataset:
-    """Render the data set, or read what an earlier run rendered into `folder`. Raises InvalidDataset without the fonts."""
+    """Render the data set, or read what an earlier run rendered into `folder`. Raises InvalidDataset without
+    the fonts."""
     cached = None if folder is None else folder / f"glyphs-{_digest()}.npz"
     arrays = _read(cached) if cached is not None else None
     if arrays is None:
@@ -63,7 +64,10 @@ def load_glyphs(folder: Path | None = None) -> Dataset:
 
 def _digest() -> str:
     """Names the rendering: another version, other fonts or sizes have another file."""
-    fonts = {path: hashlib.sha256((_font_folder() / f"{path}.ttf").read_bytes()).hexdigest() for path in _all_fonts()}
+    fonts = {
+        path: hashlib.sha256((_font_folder() / f"{path}.ttf").read_bytes()).hexdigest()
+        for path in _all_fonts()
+    }
     return hashlib.sha256(repr((_VERSION, SIZE, PER_CLASS, FONTS, fonts)).encode()).hexdigest()[:16]
 
 
@@ -77,7 +81,9 @@ def _font_folder() -> Path:
     folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
     missing = [font for font in _all_fonts() if not (folder / f"{font}.ttf").is_file()]
     if missing:
-        raise InvalidDataset(f"this matplotlib lacks the fonts {', '.join(missing)}; install the pinned one (constraints.txt)")
+        raise InvalidDataset(
+            f"this matplotlib lacks the fonts {', '.join(missing)}; install the pinned one (constraints.txt)"
+        )
     return folder
 
 
@@ -127,9 +133,18 @@ def _glyph(character: str, fonts: list[FreeTypeFont], generator: np.random.Gener
     ink = _mask(character, fonts[generator.integers(len(fonts))], generator, reach=0.1)
     away = generator.uniform(0, 2 * np.pi)
     other = CHARACTERS[generator.integers(len(CHARACTERS))]
-    neighbour = _mask(other, fonts[generator.integers(len(fonts))], generator, 0.1, 0.75 * np.array([np.cos(away), np.sin(away)]))
+    neighbour = _mask(
+        other,
+        fonts[generator.integers(len(fonts))],
+        generator,
+        0.1,
+        0.75 * np.array([np.cos(away), np.sin(away)]),
+    )
     paper, pen, blot = _colours(generator)
-    slope = generator.normal(0, 20, size=(3, 2, 1, 1)) * np.stack(np.meshgrid(*[np.linspace(-1, 1, SIZE)] * 2))[None]
+    slope = (
+        generator.normal(0, 20, size=(3, 2, 1, 1))
+        * np.stack(np.meshgrid(*[np.linspace(-1, 1, SIZE)] * 2))[None]
+    )
     picture = paper[:, None, None] + slope.sum(axis=1)
     picture = picture + neighbour * (blot - paper)[:, None, None]
     picture = picture + ink * (pen[:, None, None] - picture)
@@ -145,7 +160,9 @@ def _colours(generator: np.random.Generator) -> list[Any]:
     return [paper, pen, paper + generator.uniform(0.2, 0.8) * (pen - paper)]
 
 
-def _mask(character: str, font: FreeTypeFont, generator: np.random.Generator, reach: float, offset: Any = (0.0, 0.0)) -> Any:
+def _mask(
+    character: str, font: FreeTypeFont, generator: np.random.Generator, reach: float, offset: Any = (0.0, 0.0)
+) -> Any:
     """Ink of a character in [0, 1], (32, 32): random size, turn, shear, stretch, place and blur.
 
     offset: of its centre, in sides of the picture.
@@ -155,7 +172,11 @@ def _mask(character: str, font: FreeTypeFont, generator: np.random.Generator, re
     canvas = Image.new("L", (_CANVAS, _CANVAS))
     ImageDraw.Draw(canvas).text((_CANVAS / 2, _CANVAS / 2), character, fill=255, font=font, anchor="mm")
     scale = generator.uniform(1.7, 2.9)  # canvas pixels per picture pixel
-    angle, shear, stretch = generator.uniform(-0.3, 0.3), generator.uniform(-0.25, 0.25), np.exp(generator.uniform(-0.2, 0.2))
+    angle, shear, stretch = (
+        generator.uniform(-0.3, 0.3),
+        generator.uniform(-0.25, 0.25),
+        np.exp(generator.uniform(-0.2, 0.2)),
+    )
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = scale * turn @ np.array([[stretch, shear], [0, 1 / stretch]])
     centre = SIZE * (0.5 + np.asarray(offset) + generator.uniform(-reach, reach, size=2))
@@ -164,4 +185,7 @@ def _mask(character: str, font: FreeTypeFont, generator: np.random.Generator, re
     picture = canvas.filter(ImageFilter.GaussianBlur(0.45 * scale)).transform(
         (SIZE, SIZE), Image.Transform.AFFINE, tuple(float(t) for t in terms), Image.Resampling.BILINEAR
     )
-    return np.asarray(picture.filter(ImageFilter.GaussianBlur(generator.uniform(0, 0.8))), dtype=np.float64) / 255
+    return (
+        np.asarray(picture.filter(ImageFilter.GaussianBlur(generator.uniform(0, 0.8))), dtype=np.float64)
+        / 255
+    )

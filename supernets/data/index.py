@@ -1,4 +1,5 @@
-"""What lies in a folder of pictures, found without opening one: classes, splits, files, and what is left out and why."""
+"""What lies in a folder of pictures, found without opening one: classes, splits, files, and what is left out
+and why."""
 
 from __future__ import annotations
 
@@ -25,10 +26,28 @@ SPLIT_NAMES: Final = {
     "testing": "test",
 }
 _COMPANIONS: Final = frozenset(
-    {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "$recycle.bin", "__pycache__", "lost+found"}
+    {
+        "__macosx",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",
+        "@eadir",
+        "$recycle.bin",
+        "__pycache__",
+        "lost+found",
+    }
     | {"system volume information"}
 )
-_NO_PICTURES: Final = {"PDF", "MPEG", "HDF5", "GRIB", "BUFR", "WMF", "EPS"}  # Pillow names them but does not read them alone
+_NO_PICTURES: Final = {
+    "PDF",
+    "MPEG",
+    "HDF5",
+    "GRIB",
+    "BUFR",
+    "WMF",
+    "EPS",
+}  # Pillow names them but does not read them alone
 _EXAMPLES: Final = 3
 HIDDEN: Final = "hidden, or a companion file of another system"
 OUTSIDE: Final = "outside any class folder"
@@ -36,7 +55,8 @@ OUTSIDE: Final = "outside any class folder"
 
 @dataclass(frozen=True)
 class Skipped:
-    """Files that were left out for one reason, those in folders left out among them; examples are names inside the data set."""
+    """Files that were left out for one reason, those in folders left out among them; examples are names
+    inside the data set."""
 
     reason: str
     count: int
@@ -62,7 +82,8 @@ class Leftovers:
 
 @dataclass(frozen=True)
 class Files:
-    """Pictures of one split: paths below the index's root and the label of each, classes in order and names sorted."""
+    """Pictures of one split: paths below the index's root and the label of each, classes in order and names
+    sorted."""
 
     names: tuple[str, ...]
     labels: Labels
@@ -77,7 +98,8 @@ class Files:
 
 @dataclass(frozen=True)
 class FolderIndex:
-    """A folder of pictures. splits: by the names of `SPLITS`, or one entry "pool" where the folder has no splits.
+    """A folder of pictures. splits: by the names of `SPLITS`, or one entry "pool" where the folder has no
+    splits.
 
     nested: pictures that lie in folders inside their class's folder.
     """
@@ -101,25 +123,35 @@ def picture_endings() -> frozenset[str]:
 
     Image.init()
     return frozenset(
-        ending for ending, form in Image.registered_extensions().items() if form in Image.OPEN and form not in _NO_PICTURES
+        ending
+        for ending, form in Image.registered_extensions().items()
+        if form in Image.OPEN and form not in _NO_PICTURES
     )
 
 
 def looks_like_folders(folder: Path) -> bool:
-    """Whether there is a folder with pictures in folders: what `index_folder` may index or refuse with a reason."""
+    """Whether there is a folder with pictures in folders: what `index_folder` may index or refuse with a
+    reason."""
     if not folder.is_dir():
         return False
     endings = picture_endings()
-    return any(Path(name).suffix.lower() in endings for name, _ in _walk(folder, "", Leftovers(), set()) if "/" in name)
+    return any(
+        Path(name).suffix.lower() in endings
+        for name, _ in _walk(folder, "", Leftovers(), set())
+        if "/" in name
+    )
 
 
 def index_folder(name: str, folder: Path) -> FolderIndex:
-    """Index a folder: one folder per class, at the top or inside train, test and val. Raises InvalidDataset that says why."""
+    """Index a folder: one folder per class, at the top or inside train, test and val. Raises InvalidDataset
+    that says why."""
     root, leftovers = _root(folder), Leftovers()
     top = _folders(root, "", leftovers)
     by_split = {SPLIT_NAMES[one.lower()]: one for one in top if one.lower() in SPLIT_NAMES}
     if by_split and len(by_split) == len(top) and "train" not in by_split:
-        raise InvalidDataset(f"data set {name!r}: there is {_shown(sorted(by_split.values()))} but no train folder; add it")
+        raise InvalidDataset(
+            f"data set {name!r}: there is {_shown(sorted(by_split.values()))} but no train folder; add it"
+        )
     if "train" not in by_split:
         classes = tuple(top)
         _loose_files(root, "", leftovers)
@@ -130,7 +162,8 @@ def index_folder(name: str, folder: Path) -> FolderIndex:
             leftovers.add("beside the splits train, validation and test", other)
         if "test" not in by_split:
             raise InvalidDataset(
-                f"data set {name!r}: there is a train folder but no test folder; add one, or put the folders of the classes "
+                f"data set {name!r}: there is a train folder but no test folder; add one, or put the "
+                "folders of the classes "
                 "side by side and the splits are made here"
             )
         classes = tuple(_folders(root, by_split["train"], leftovers))
@@ -142,7 +175,9 @@ def index_folder(name: str, folder: Path) -> FolderIndex:
             nested += inside
     if len(classes) < 2:
         only = f"one class only, {classes[0]!r}" if classes else "no class"
-        raise InvalidDataset(f"data set {name!r}: {only}; a classifier needs a folder for each of two classes or more")
+        raise InvalidDataset(
+            f"data set {name!r}: {only}; a classifier needs a folder for each of two classes or more"
+        )
     return FolderIndex(root, classes, found, leftovers.listed(), nested)
 
 
@@ -194,12 +229,19 @@ def _check_classes(name: str, root: Path, split: str, classes: tuple[str, ...]) 
     found = set(_folders(root, split, Leftovers()))
     lost, unknown = sorted(set(classes) - found), sorted(found - set(classes))
     if lost:
-        raise InvalidDataset(f"data set {name!r}: class {_shown(lost)} has no folder in {split}; add pictures of it")
+        raise InvalidDataset(
+            f"data set {name!r}: class {_shown(lost)} has no folder in {split}; add pictures of it"
+        )
     if unknown:
-        raise InvalidDataset(f"data set {name!r}: class {_shown(unknown)} of {split} is not in train; add it there or remove it")
+        raise InvalidDataset(
+            f"data set {name!r}: class {_shown(unknown)} of {split} is not in train; add it there or "
+            "remove it"
+        )
 
 
-def _files(name: str, root: Path, inside: str, classes: tuple[str, ...], leftovers: Leftovers) -> tuple[Files, int]:
+def _files(
+    name: str, root: Path, inside: str, classes: tuple[str, ...], leftovers: Leftovers
+) -> tuple[Files, int]:
     """(the pictures of all classes, how many of them lie deeper than their class's folder)."""
     endings, nested = picture_endings(), 0
     names: list[str] = []
@@ -230,8 +272,11 @@ def _files(name: str, root: Path, inside: str, classes: tuple[str, ...], leftove
     return Files(tuple(names), np.array(labels, dtype=np.int64)), nested
 
 
-def _walk(root: Path, inside: str, leftovers: Leftovers, seen: set[tuple[int, int]]) -> Iterator[tuple[str, int]]:
-    """(path below root, bytes) of every file that is not hidden; a folder linked into itself is walked once."""
+def _walk(
+    root: Path, inside: str, leftovers: Leftovers, seen: set[tuple[int, int]]
+) -> Iterator[tuple[str, int]]:
+    """(path below root, bytes) of every file that is not hidden; a folder linked into itself is walked
+    once."""
     here = (root / inside).stat()
     if (here.st_dev, here.st_ino) in seen:
         return

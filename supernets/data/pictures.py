@@ -1,7 +1,8 @@
 """Pictures of a folder as an array of bytes whose rows are converted when they are asked for.
 
-A folder may hold more than memory does: 200,000 pictures of 224 pixels are 28 GiB. Converted pictures are kept in a file
-beside the other work files, with a checksum each, so that a picture is converted once for all epochs, jobs and processes.
+A folder may hold more than memory does: 200,000 pictures of 224 pixels are 28 GiB. Converted pictures are
+kept in a file beside the other work files, with a checksum each, so that a picture is converted once for all
+epochs, jobs and processes.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ _FREE_SHARE = 0.5  # of the disk's free space, at most, for a file of converted 
 
 
 class PictureFiles:
-    """All pictures of a data set, by number. folder: where converted ones are kept; None: they are converted each time.
+    """All pictures of a data set, by number. folder: where converted ones are kept; None: they are converted
+    each time.
 
-    stamps: what changes when a file does. The file of converted pictures is known by them, by the names and by the steps.
+    stamps: what changes when a file does. The file of converted pictures is known by them, by the names and
+    by the steps.
     """
 
     def __init__(
@@ -49,7 +52,11 @@ class PictureFiles:
         resize = next(one for one in steps if isinstance(one, Resize))
         self.shape = (channels, resize.height, resize.width)
         self._record = int(np.prod(self.shape))
-        self._kept = None if folder is None else _Kept.opened(folder, name, self._key(stamps), len(names), self._record)
+        self._kept = (
+            None
+            if folder is None
+            else _Kept.opened(folder, name, self._key(stamps), len(names), self._record)
+        )
 
     def _key(self, stamps: str) -> str:
         found = hashlib.sha256(repr((self.steps, stamps)).encode())
@@ -58,7 +65,8 @@ class PictureFiles:
         return found.hexdigest()[:24]
 
     def read(self, numbers: npt.NDArray[np.int64]) -> Bytes:
-        """Kept pictures (n, C, H, W) of those numbers. Raises InvalidDataset that names a picture that cannot be read."""
+        """Kept pictures (n, C, H, W) of those numbers. Raises InvalidDataset that names a picture that cannot
+        be read."""
         out = np.empty((len(numbers), self._record), dtype=np.uint8)
         missing = [place for place, number in enumerate(numbers) if not self._find(int(number), out[place])]
         if missing:
@@ -79,7 +87,9 @@ class PictureFiles:
             for place in missing:
                 one(place)
             return
-        with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:  # Pillow decodes outside the GIL
+        with ThreadPoolExecutor(
+            max_workers=min(8, os.cpu_count() or 1)
+        ) as threads:  # Pillow decodes outside the GIL
             for _ in threads.map(one, missing):
                 pass
 
@@ -125,9 +135,18 @@ def read_picture(root: Path, name: str, steps: tuple[PictureStep, ...]) -> Bytes
         with Image.open(path) as opened:
             if min(opened.size) < LEAST_SIDE:
                 width, height = opened.size
-                raise InvalidDataset(f"image {name} is {width} x {height}; {LEAST_SIDE} x {LEAST_SIDE} is the least")
+                raise InvalidDataset(
+                    f"image {name} is {width} x {height}; {LEAST_SIDE} x {LEAST_SIDE} is the least"
+                )
             return keep(opened, steps)
-    except (OSError, ValueError, SyntaxError, EOFError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+    ) as error:
         if isinstance(error, InvalidDataset):
             raise
         reason = str(error).replace(str(path), path.name)
@@ -135,14 +154,16 @@ def read_picture(root: Path, name: str, steps: tuple[PictureStep, ...]) -> Bytes
 
 
 class _Kept:
-    """A file of converted pictures and one of their checksums; several processes may fill it at once, with the same bytes."""
+    """A file of converted pictures and one of their checksums; several processes may fill it at once, with
+    the same bytes."""
 
     def __init__(self, descriptor: int, checksums: int, record: int) -> None:
         self._descriptor, self._checksums, self._record = descriptor, checksums, record
 
     @classmethod
     def opened(cls, folder: Path, name: str, key: str, count: int, record: int) -> _Kept | None:
-        """The file of that key, those of the same name and record size with other keys removed; None on a disk too full."""
+        """The file of that key, those of the same name and record size with other keys removed; None on a
+        disk too full."""
         folder.mkdir(parents=True, exist_ok=True)
         start = f"pictures-{name}-{record}-"
         path = folder / f"{start}{key}.bytes"
@@ -160,7 +181,9 @@ class _Kept:
         checksum = os.pread(self._checksums, _CHECKSUM, number * _CHECKSUM)
         if len(checksum) < _CHECKSUM or not any(checksum):
             return False
-        found = os.pread(self._descriptor, self._record, number * self._record)  # no memory map: its pages would count as ours
+        found = os.pread(
+            self._descriptor, self._record, number * self._record
+        )  # no memory map: its pages would count as ours
         if len(found) != self._record:
             return False
         row[:] = np.frombuffer(found, dtype=np.uint8)

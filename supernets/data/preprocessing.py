@@ -1,9 +1,10 @@
-"""What happens between a photographer's file and a network's input: one definition for training, evaluation and consumers.
+"""What happens between a photographer's file and a network's input: one definition for training, evaluation
+and consumers.
 
-A preprocessing is a list of steps from `supernets.data.steps.STEPS`. The first ones take a Pillow picture and end in the
-*kept* picture, bytes of shape (C, H, W), which data sets keep and a network with its normalisation inside takes as input.
-The others are plain arithmetic on those bytes and end in float32 (C, height, width). No torch here: NumPy and Pillow
-reproduce every step.
+A preprocessing is a list of steps from `supernets.data.steps.STEPS`. The first ones take a Pillow picture and
+end in the *kept* picture, bytes of shape (C, H, W), which data sets keep and a network with its normalisation
+inside takes as input. The others are plain arithmetic on those bytes and end in float32 (C, height, width).
+No torch here: NumPy and Pillow reproduce every step.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ Chosen = TypeVar("Chosen", bound=Step)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The steps from a picture to a network's input, in order. Raises InvalidPreprocessing for steps that do not fit together."""
+    """The steps from a picture to a network's input, in order. Raises InvalidPreprocessing for steps that do
+    not fit together."""
 
     steps: tuple[Step, ...]
 
@@ -56,7 +58,9 @@ class Preprocessing:
             if names.count(needed) != 1:
                 raise InvalidPreprocessing(f"exactly one step {needed!r} is needed")
         if len(self._step(Normalise).mean) != self.channels:
-            raise InvalidPreprocessing(f"normalise: {self.channels} channel(s), {len(self._step(Normalise).mean)} mean(s)")
+            raise InvalidPreprocessing(
+                f"normalise: {self.channels} channel(s), {len(self._step(Normalise).mean)} mean(s)"
+            )
 
     @property
     def channel_order(self) -> str:
@@ -88,7 +92,8 @@ class Preprocessing:
         return self._step(Normalise).deviation
 
     def apply(self, picture: Picture | npt.NDArray[Any]) -> Floats:
-        """The network's input, float32 (C, height, width), of an opened picture or an array (H, W) or (H, W, C).
+        """The network's input, float32 (C, height, width), of an opened picture or an array (H, W) or (H, W,
+        C).
 
         Raises InvalidPreprocessing for an array that is no picture.
         """
@@ -124,7 +129,9 @@ class Preprocessing:
         """Read `to_json`'s form. Raises InvalidPreprocessing."""
         try:
             if data["version"] != VERSION:
-                raise InvalidPreprocessing(f"preprocessing of version {data['version']!r}; this program reads {VERSION}")
+                raise InvalidPreprocessing(
+                    f"preprocessing of version {data['version']!r}; this program reads {VERSION}"
+                )
             return cls(tuple(_read(one) for one in data["steps"]))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, InvalidPreprocessing):
@@ -135,8 +142,11 @@ class Preprocessing:
         return next(one for one in self.steps if isinstance(one, kind))
 
 
-def picture_steps(channels: int, height: int, width: int, depth: Depth | None = None) -> tuple[PictureStep, ...]:
-    """The steps from a file to the kept picture of that size; the centre square is cut where the size is a square's.
+def picture_steps(
+    channels: int, height: int, width: int, depth: Depth | None = None
+) -> tuple[PictureStep, ...]:
+    """The steps from a file to the kept picture of that size; the centre square is cut where the size is a
+    square's.
 
     Raises InvalidPreprocessing for another number of channels than 1 or 3.
     """
@@ -159,14 +169,19 @@ def _opened(array: npt.NDArray[Any]) -> Picture:
     from PIL import Image  # noqa: PLC0415
 
     flat = array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array
-    deep = {"u2": np.uint16, "i4": np.int32, "f4": np.float32, "f8": np.float32}.get(f"{flat.dtype.kind}{flat.dtype.itemsize}")
-    if flat.size and ((flat.dtype == np.uint8 and flat.ndim in (2, 3)) or (deep is not None and flat.ndim == 2)):
+    deep = {"u2": np.uint16, "i4": np.int32, "f4": np.float32, "f8": np.float32}.get(
+        f"{flat.dtype.kind}{flat.dtype.itemsize}"
+    )
+    if flat.size and (
+        (flat.dtype == np.uint8 and flat.ndim in (2, 3)) or (deep is not None and flat.ndim == 2)
+    ):
         try:
             return Image.fromarray(np.ascontiguousarray(flat, dtype=deep or np.uint8))
         except (TypeError, ValueError):
             pass
     raise InvalidPreprocessing(
-        f"an array of {array.dtype} with shape {array.shape} is no picture; wanted bytes (H, W) or (H, W, 3), or (H, W) of "
+        f"an array of {array.dtype} with shape {array.shape} is no picture; wanted bytes (H, W) or (H, W, "
+        "3), or (H, W) of "
         "16-bit whole numbers or floats"
     )
 
@@ -176,7 +191,11 @@ def _read(data: Mapping[str, Any]) -> Step:
     if name not in STEPS:
         raise InvalidPreprocessing(f"unknown step {name!r}; this program knows {', '.join(STEPS)}")
     kind = STEPS[name]
-    own = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items() if key != "step"}
+    own = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in data.items()
+        if key != "step"
+    }
     unknown = set(own) - {field.name for field in fields(kind)}
     if unknown:
         raise InvalidPreprocessing(f"step {name!r} has no {', '.join(sorted(unknown))}")

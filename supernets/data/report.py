@@ -1,4 +1,5 @@
-"""What is in a data set, before anything is trained on it: classes, splits, what is left out, what is odd, why it is refused."""
+"""What is in a data set, before anything is trained on it: classes, splits, what is left out, what is odd,
+why it is refused."""
 
 from __future__ import annotations
 
@@ -20,16 +21,19 @@ from supernets.data.pictures import LEAST_SIDE
 from supernets.data.splits import SPLITS, stratified
 
 RARE: Final = 20  # samples of a class in the whole set
-MOST_DECODED: Final = 5000  # pictures; of more only the heads are read, and a torn picture is found when it is converted
+MOST_DECODED: Final = (
+    5000  # pictures; of more only the heads are read, and a torn picture is found when it is converted
+)
 _SHOWN: Final = 3
 
 
 @dataclass(frozen=True)
 class Report:
-    """splits: samples of each. sizes: smallest, median and largest side lengths of pictures. modes: pictures by Pillow mode.
+    """splits: samples of each. sizes: smallest, median and largest side lengths of pictures. modes: pictures
+    by Pillow mode.
 
-    duplicates: copies of a picture in several splits, or within the pool that splits are made from. refused: why it cannot
-    be trained on, None where it can.
+    duplicates: copies of a picture in several splits, or within the pool that splits are made from. refused:
+    why it cannot be trained on, None where it can.
     """
 
     name: str
@@ -63,7 +67,10 @@ def check_dataset(name: str, path: Path) -> Report:
 
 def _check_arrays(name: str, form: str, path: Path) -> Report:
     dataset = load_registered(name, path, Wanted())
-    counts = {split: np.bincount(dataset.split(split).labels, minlength=len(dataset.classes)).tolist() for split in SPLITS}
+    counts = {
+        split: np.bincount(dataset.split(split).labels, minlength=len(dataset.classes)).tolist()
+        for split in SPLITS
+    }
     owners: dict[bytes, set[str]] = {}
     for split in SPLITS:
         for image in dataset.split(split).images[:]:
@@ -94,7 +101,11 @@ def _check_folder(name: str, path: Path) -> Report:
             folders.load(name, path, Wanted(size=LEAST_SIDE)).check_values()
         except InvalidDataset as error:
             refused = str(error)
-    nested = [f"{index.nested} picture(s) in folders inside a class's folder are taken as that class"] if index.nested else []
+    nested = (
+        [f"{index.nested} picture(s) in folders inside a class's folder are taken as that class"]
+        if index.nested
+        else []
+    )
     return Report(
         name,
         folders.FORM.name,
@@ -135,11 +146,22 @@ class _Heads:
                     if self.decode:
                         opened.load()
                     if min(opened.size) < LEAST_SIDE:
-                        self._bad.append((name, f"is {opened.width} x {opened.height}; {LEAST_SIDE} x {LEAST_SIDE} is the least"))
+                        self._bad.append(
+                            (
+                                name,
+                                (
+                                    f"is {opened.width} x {opened.height}; {LEAST_SIDE} x {LEAST_SIDE} is "
+                                    "the "
+                                    "least"
+                                ),
+                            )
+                        )
                     self.modes[opened.mode] += 1
                     self._sides.append(opened.size)
             except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-                self._bad.append((name, f"cannot be read: {str(error).replace(str(self.root / name), Path(name).name)}"))
+                self._bad.append(
+                    (name, f"cannot be read: {str(error).replace(str(self.root / name), Path(name).name)}")
+                )
 
     def fault(self, name: str) -> str | None:
         """Why the set is refused: pictures that cannot be read."""
@@ -152,13 +174,19 @@ class _Heads:
     def sizes(self) -> dict[str, list[int]]:
         """Smallest, median and largest of widths and heights."""
         sides = {"width": [w for w, _ in self._sides], "height": [h for _, h in self._sides]}
-        return {side: [min(found), sorted(found)[len(found) // 2], max(found)] for side, found in sides.items() if found}
+        return {
+            side: [min(found), sorted(found)[len(found) // 2], max(found)]
+            for side, found in sides.items()
+            if found
+        }
 
     def remarks(self) -> list[str]:
         """Modes that are mixed in one set are often an accident."""
         grey = sum(count for mode, count in self.modes.items() if mode[0] in "1LIF")
         colour = sum(self.modes.values()) - grey
-        return [f"{grey} grey and {colour} colour pictures: all are taken as colour"] if grey and colour else []
+        return (
+            [f"{grey} grey and {colour} colour pictures: all are taken as colour"] if grey and colour else []
+        )
 
 
 def _lacking(name: str, classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> str | None:
@@ -166,7 +194,9 @@ def _lacking(name: str, classes: Sequence[str], counts: Mapping[str, Sequence[in
         missing = [title for title, count in zip(classes, found, strict=True) if count == 0]
         if missing:
             shown = ", ".join(missing[:5])
-            return f"data set {name!r}: the {split} split lacks {len(missing)} class(es): {shown}; add samples"
+            return (
+                f"data set {name!r}: the {split} split lacks {len(missing)} class(es): {shown}; add samples"
+            )
     return None
 
 
@@ -190,7 +220,8 @@ def _cut(train: Files, classes: int) -> list[int]:
 
 
 def _copies(index: FolderIndex) -> int:
-    """Pictures of one split, byte for byte, that are in another one too; within a pool: more than once. Same sizes first."""
+    """Pictures of one split, byte for byte, that are in another one too; within a pool: more than once. Same
+    sizes first."""
     by_size: dict[int, list[tuple[str, str]]] = {}
     for split, files in index.splits.items():
         for name in files.names:
@@ -202,7 +233,10 @@ def _copies(index: FolderIndex) -> int:
             for split, name in alike:
                 with (index.root / name).open("rb") as file:
                     owners.setdefault(hashlib.file_digest(file, "sha256").hexdigest(), []).append(split)
-            found += sum(len(set(splits)) > 1 or (splits[0] == "pool" and len(splits) > 1) for splits in owners.values())
+            found += sum(
+                len(set(splits)) > 1 or (splits[0] == "pool" and len(splits) > 1)
+                for splits in owners.values()
+            )
     return found
 
 
@@ -213,7 +247,10 @@ def _per_class(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> d
 def _rare(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> list[str]:
     totals = np.sum([counts[split] for split in SPLITS], axis=0)
     return [
-        f"class {title!r} has {total} sample(s), {counts['test'][label]} of them to test: under {RARE}, its accuracy is a guess"
+        (
+            f"class {title!r} has {total} sample(s), {counts['test'][label]} of them to test: under {RARE}, "
+            "its accuracy is a guess"
+        )
         for label, (title, total) in enumerate(zip(classes, totals.tolist(), strict=True))
         if total < RARE
     ]

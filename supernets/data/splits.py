@@ -1,7 +1,8 @@
 """Data sets as bytes, with splits that never leak.
 
-Training sees `train`, predictors and searches see `validation`, model cards report `test`. Splits depend on the
-data set alone, never on the seed of a training, so that no supernet has ever seen another one's test samples.
+Training sees `train`, predictors and searches see `validation`, model cards report `test`. Splits depend on
+the data set alone, never on the seed of a training, so that no supernet has ever seen another one's test
+samples.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Split:
 class Dataset:
     """A data set: names of its classes in the order of the labels, and its three splits.
 
-    pictures: the steps from a file to an image of the splits; None where the images are the pictures themselves.
+    pictures: the steps from a file to an image of the splits; None where the images are the pictures
+    themselves.
     """
 
     name: str
@@ -66,16 +68,23 @@ class Dataset:
             if missing:
                 shown = ", ".join(self.classes[c] for c in missing[:5])
                 raise InvalidDataset(
-                    f"data set {self.name!r}: the {name} split lacks {len(missing)} class(es): {shown}; add samples"
+                    f"data set {self.name!r}: the {name} split lacks {len(missing)} class(es): {shown}; "
+                    "add samples"
                 )
             if split.labels.min() < 0 or split.labels.max() >= len(self.classes):
                 raise InvalidDataset(
-                    f"data set {self.name!r}: a label of the {name} split is outside 0 to {len(self.classes) - 1}"
+                    f"data set {self.name!r}: a label of the {name} split is outside 0 to "
+                    f"{len(self.classes) - 1}"
                 )
             if split.images.shape[1:] != self.train.images.shape[1:]:
-                raise InvalidDataset(f"data set {self.name!r}: images of the {name} split have another size than those of train")
+                raise InvalidDataset(
+                    f"data set {self.name!r}: images of the {name} split have another size than those of "
+                    "train"
+                )
         if len(self.classes) < 2:
-            raise InvalidDataset(f"data set {self.name!r}: one class only; a classifier needs samples of two classes or more")
+            raise InvalidDataset(
+                f"data set {self.name!r}: one class only; a classifier needs samples of two classes or more"
+            )
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -98,7 +107,8 @@ class Dataset:
 
     @cached_property
     def deviation(self) -> Floats:
-        """Standard deviation of each channel over the train split, raw values, shape (C,). Raises InvalidDataset for 0."""
+        """Standard deviation of each channel over the train split, raw values, shape (C,). Raises
+        InvalidDataset for 0."""
         return self._moments[1]
 
     def check_values(self) -> None:
@@ -120,7 +130,8 @@ class Dataset:
         if deviation.min() <= 0:
             flat = int(deviation.argmin())
             raise InvalidDataset(
-                f"data set {self.name!r}: every pixel of channel {flat + 1} of {self.channels} is {mean[flat]:g} in all training "
+                f"data set {self.name!r}: every pixel of channel {flat + 1} of {self.channels} is "
+                f"{mean[flat]:g} in all training "
                 "images, so there is nothing to learn from; see how the pictures were written"
             )
         return mean.astype(np.float32), deviation.astype(np.float32)
@@ -142,11 +153,14 @@ class Dataset:
         return Preprocessing((*pictures, normalise, Interpolate(resolution, resolution)))
 
     def inputs(self, name: str, resolution: int, rows: npt.NDArray[np.int64] | None = None) -> Floats:
-        """What a network of that resolution gets: images of a split, (N, C, resolution, resolution); of those rows only."""
+        """What a network of that resolution gets: images of a split, (N, C, resolution, resolution); of those
+        rows only."""
         images = self.split(name).images
         return self.preprocessing(resolution).finish(images[:] if rows is None else images[rows])
 
-    def batches(self, name: str, resolution: int, most_bytes: int = BATCH_BYTES) -> Iterator[tuple[Floats, Labels]]:
+    def batches(
+        self, name: str, resolution: int, most_bytes: int = BATCH_BYTES
+    ) -> Iterator[tuple[Floats, Labels]]:
         """(inputs, labels) of a whole split in order, never more than that many bytes of inputs at once."""
         split, each = self.split(name), 4 * self.channels * resolution**2
         size = max(1, most_bytes // each)
@@ -175,16 +189,20 @@ def stratified(labels: Labels, sizes: tuple[int, ...], seed: int) -> list[Labels
         shares = size * np.array([len(pool) for pool in pools]) / len(labels)
         counts = np.floor(shares).astype(np.int64)
         counts[np.argsort(counts - shares, kind="stable")[: size - counts.sum()]] += 1
-        parts.append(np.sort(np.concatenate([p[t : t + n] for p, t, n in zip(pools, taken, counts, strict=True)])))
+        parts.append(
+            np.sort(np.concatenate([p[t : t + n] for p, t, n in zip(pools, taken, counts, strict=True)]))
+        )
         taken += counts
     parts.append(np.sort(np.concatenate([p[t:] for p, t in zip(pools, taken, strict=True)])))
     return parts
 
 
 def difficulty(images: npt.NDArray[np.uint8], labels: Labels, bins: int) -> Labels:
-    """Bin of each sample inside its class, 0 the hardest: how much nearer its own class's mean is than another's.
+    """Bin of each sample inside its class, 0 the hardest: how much nearer its own class's mean is than
+    another's.
 
-    Splits that are alike in this too predict each other better: validation accuracy is then what the test shows.
+    Splits that are alike in this too predict each other better: validation accuracy is then what the test
+    shows.
     """
     flat = images.reshape(len(images), -1).astype(np.float64)
     means = np.stack([flat[labels == c].mean(axis=0) for c in range(labels.max() + 1)])
@@ -195,7 +213,9 @@ def difficulty(images: npt.NDArray[np.uint8], labels: Labels, bins: int) -> Labe
     found = np.zeros(len(labels), dtype=np.int64)
     for c in np.unique(labels):
         members = np.flatnonzero(labels == c)
-        found[members[np.argsort(margin[members], kind="stable")]] = np.arange(len(members)) * bins // len(members)
+        found[members[np.argsort(margin[members], kind="stable")]] = (
+            np.arange(len(members)) * bins // len(members)
+        )
     return found
 
 
@@ -206,9 +226,17 @@ def three_parts(labels: Labels, validation: int, test: int, seed: int = 0) -> li
 
 
 def split_three(
-    name: str, classes: tuple[str, ...], images: Images, labels: Labels, validation: int, test: int, seed: int = 0, bins: int = 1
+    name: str,
+    classes: tuple[str, ...],
+    images: Images,
+    labels: Labels,
+    validation: int,
+    test: int,
+    seed: int = 0,
+    bins: int = 1,
 ) -> Dataset:
-    """A data set from one pool of samples, every class and every one of `bins` degrees of difficulty in proportion."""
+    """A data set from one pool of samples, every class and every one of `bins` degrees of difficulty in
+    proportion."""
     strata = labels * bins + (difficulty(np.asarray(images[:]), labels, bins) if bins > 1 else 0)
     pool = Split(images, labels)
     train, valid, tested = (pool.take(rows) for rows in three_parts(strata, validation, test, seed))

@@ -1,4 +1,5 @@
-"""The steps that a preprocessing is made of: each says exactly what it does, so that NumPy and Pillow can do it anywhere.
+"""The steps that a preprocessing is made of: each says exactly what it does, so that NumPy and Pillow can do
+it anywhere.
 
 Steps on pictures take and give a Pillow picture; steps on arrays take and give (..., C, H, W).
 """
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 Floats = npt.NDArray[np.float32]
-MODES: Final = {1: "L", 3: "RGB"}  # number of channels -> Pillow's mode; the order is that of the mode's letters
+MODES: Final = {
+    1: "L",
+    3: "RGB",
+}  # number of channels -> Pillow's mode; the order is that of the mode's letters
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,11 @@ class Orient:
 
 @dataclass(frozen=True)
 class Depth:
-    """Bring pictures of more than 8 bits to bytes: (low, high) becomes (0, 255), what lies outside is clipped.
+    """Bring pictures of more than 8 bits to bytes: (low, high) becomes (0, 255), what lies outside is
+    clipped.
 
-    integers: range of 16- and 32-bit pictures (modes I;16, I). floats: range of mode F. Other pictures stay as they are.
+    integers: range of 16- and 32-bit pictures (modes I;16, I). floats: range of mode F. Other pictures stay
+    as they are.
     """
 
     integers: tuple[float, float] = (0.0, 65535.0)
@@ -67,7 +73,9 @@ class Flatten:
     step: ClassVar[str] = "flatten"
 
     def __call__(self, picture: Picture) -> Picture:
-        if not (picture.mode in ("La", "RGBa") or "A" in picture.getbands() or "transparency" in picture.info):
+        if not (
+            picture.mode in ("La", "RGBa") or "A" in picture.getbands() or "transparency" in picture.info
+        ):
             return picture
         from PIL import Image  # noqa: PLC0415
 
@@ -100,12 +108,15 @@ class CentreSquare:
     def __call__(self, picture: Picture) -> Picture:
         side = min(picture.size)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        return picture if picture.width == picture.height else picture.crop((left, top, left + side, top + side))
+        return (
+            picture if picture.width == picture.height else picture.crop((left, top, left + side, top + side))
+        )
 
 
 @dataclass(frozen=True)
 class Resize:
-    """Resize to height x width with Pillow's BILINEAR, which averages where it shrinks; bytes in, bytes out."""
+    """Resize to height x width with Pillow's BILINEAR, which averages where it shrinks; bytes in, bytes
+    out."""
 
     height: int
     width: int
@@ -131,7 +142,9 @@ class Normalise:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.deviation) or not np.isfinite([*self.mean, *self.deviation]).all():
-            raise InvalidPreprocessing("normalise: mean and deviation are finite, one of each for every channel")
+            raise InvalidPreprocessing(
+                "normalise: mean and deviation are finite, one of each for every channel"
+            )
         if min(self.deviation) <= 0:
             raise InvalidPreprocessing("normalise: a deviation is greater than 0")
 
@@ -145,8 +158,8 @@ class Normalise:
 class Interpolate:
     """Bilinear to height x width in float32, pixel centres at half pixels, no averaging where it shrinks.
 
-    The same as `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)` and ONNX `Resize` (linear,
-    half_pixel): networks are trained at several resolutions on what this makes of one kept picture.
+    The same as `torch.nn.functional.interpolate(mode="bilinear", align_corners=False)` and ONNX `Resize`
+    (linear, half_pixel): networks are trained at several resolutions on what this makes of one kept picture.
     """
 
     height: int
@@ -159,7 +172,10 @@ class Interpolate:
     def __call__(self, values: npt.NDArray[Any]) -> Floats:
         if values.shape[-2:] == (self.height, self.width):
             return np.ascontiguousarray(values, dtype=np.float32)
-        rows, columns = interpolation(values.shape[-2], self.height), interpolation(values.shape[-1], self.width)
+        rows, columns = (
+            interpolation(values.shape[-2], self.height),
+            interpolation(values.shape[-1], self.width),
+        )
         return np.ascontiguousarray(rows @ values.astype(np.float32) @ columns.T, dtype=np.float32)
 
 
@@ -167,7 +183,8 @@ PictureStep = Orient | Depth | Flatten | Convert | CentreSquare | Resize
 ArrayStep = Normalise | Interpolate
 Step = PictureStep | ArrayStep
 STEPS: Final[dict[str, type[Step]]] = {
-    kind.step: kind for kind in (Orient, Depth, Flatten, Convert, CentreSquare, Resize, Normalise, Interpolate)
+    kind.step: kind
+    for kind in (Orient, Depth, Flatten, Convert, CentreSquare, Resize, Normalise, Interpolate)
 }
 
 
@@ -180,7 +197,9 @@ def is_deep(mode: str) -> bool:
 def interpolation(before: int, after: int) -> Floats:
     """Matrix (after, before) of `Interpolate` along one axis; every row sums to 1."""
     centres = (np.arange(after) + 0.5) * before / after - 0.5
-    columns = [np.interp(centres, np.arange(before), unit) for unit in np.eye(before)]  # holds the edges' values outside
+    columns = [
+        np.interp(centres, np.arange(before), unit) for unit in np.eye(before)
+    ]  # holds the edges' values outside
     return np.stack(columns, axis=1).astype(np.float32)
 
 

@@ -1,7 +1,8 @@
-"""What is delivered for which context: one catalog of the runtimes that open our files. No torch here: the service asks it too.
+"""What is delivered for which context: one catalog of the runtimes that open our files. No torch here: the
+service asks it too.
 
-Files are ONNX. Which opset and which IR version a runtime opens is a property of its version; a file for an old runtime is
-written in the words of its time (`supernets.delivery.passes`).
+Files are ONNX. Which opset and which IR version a runtime opens is a property of its version; a file for an
+old runtime is written in the words of its time (`supernets.delivery.passes`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _VERSION: Final = re.compile(r"v?(\d{1,5})(?:\.(\d{1,5}))?", re.ASCII)
 
 @dataclass(frozen=True)
 class Reader:
-    """A runtime that opens ONNX. since: (major, minor) with the greatest opset and IR version from then on, the oldest first."""
+    """A runtime that opens ONNX. since: (major, minor) with the greatest opset and IR version from then on,
+    the oldest first."""
 
     runtime: str
     since: tuple[tuple[tuple[int, int], int, int], ...]
@@ -50,16 +52,22 @@ READERS: Final[dict[str, Reader]] = {
                 ((1, 17), 20, 9),
                 ((1, 18), 20, 10),
             ),
-            "ONNX Runtime's table of compatible ONNX versions, the lower where its editions differ; tried: 1.15 to 1.18, 1.31",
+            (
+                "ONNX Runtime's table of compatible ONNX versions, the lower where its editions differ; "
+                "tried: "
+                "1.15 to 1.18, 1.31"
+            ),
         ),
     )
 }
-"""Of a runtime that is not here it is not known what its versions open: it is delivered today's form, and its card says so."""
+"""Of a runtime that is not here it is not known what its versions open: it is delivered today's form, and its
+card says so."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """The form of a file. batch_size: None leaves it open. preprocessing: `embedded` takes bytes and normalises inside."""
+    """The form of a file. batch_size: None leaves it open. preprocessing: `embedded` takes bytes and
+    normalises inside."""
 
     opset: int = OPSET
     ir_version: int = IR_VERSION
@@ -77,15 +85,20 @@ class Delivery:
         return cls() if data is None else cls(**data)
 
     def asked(self, batch: str, preprocessing: str) -> Delivery:
-        """The same with the options of a search: batch `dynamic` or `device`, preprocessing `embedded` or `separate`."""
-        return replace(self, batch_size=None if batch == "dynamic" else self.batch_size, preprocessing=preprocessing)
+        """The same with the options of a search: batch `dynamic` or `device`, preprocessing `embedded` or
+        `separate`."""
+        return replace(
+            self, batch_size=None if batch == "dynamic" else self.batch_size, preprocessing=preprocessing
+        )
 
 
 def delivery_of(context: Context) -> Delivery:
-    """The form of files for that context. Raises UnservableContext, with the reason, where none can be delivered."""
+    """The form of files for that context. Raises UnservableContext, with the reason, where none can be
+    delivered."""
     if context.precision not in PRECISIONS:
         raise UnservableContext(
-            f"networks are delivered in {' or '.join(PRECISIONS)}, not in {context.precision[:64]}: latencies measured in that "
+            f"networks are delivered in {' or '.join(PRECISIONS)}, not in {context.precision[:64]}: "
+            "latencies measured in that "
             "precision would be those of another file"
         )
     reader = READERS.get(context.runtime)
@@ -100,7 +113,8 @@ def remark(context: Context) -> str | None:
     if context.runtime in READERS:
         return None
     return (
-        f"files are ONNX, opset {OPSET}, IR version {IR_VERSION}; whether {context.runtime[:64]} {context.runtime_version[:64]} "
+        f"files are ONNX, opset {OPSET}, IR version {IR_VERSION}; whether {context.runtime[:64]} "
+        f"{context.runtime_version[:64]} "
         "opens or converts those is not known here: try one before you rely on it"
     )
 
@@ -119,7 +133,9 @@ def common_delivery(contexts: Sequence[Context]) -> Delivery:
     found = [delivery_of(context) for context in contexts]
     if len({(one.precision, one.batch_size) for one in found}) > 1:
         told = ", ".join(sorted({f"{one.precision} with batch {one.batch_size}" for one in found}))
-        raise UnservableContext(f"one file cannot serve devices of different precision or batch size ({told}); search for each")
+        raise UnservableContext(
+            f"one file cannot serve devices of different precision or batch size ({told}); search for each"
+        )
     return replace(found[0], opset=min(d.opset for d in found), ir_version=min(d.ir_version for d in found))
 
 
@@ -128,7 +144,8 @@ def _opened_by(reader: Reader, version: str) -> tuple[int, int]:
     match = _VERSION.match(version)
     if match is None:
         raise UnservableContext(
-            f"the version of {reader.runtime} says which ONNX opset it opens, and {version[:64]!r} is no version; "
+            f"the version of {reader.runtime} says which ONNX opset it opens, and {version[:64]!r} is no "
+            "version; "
             "give it as 1.16 or 1.16.3"
         )
     known = (int(match[1]), int(match[2] or 0))
@@ -136,6 +153,7 @@ def _opened_by(reader: Reader, version: str) -> tuple[int, int]:
     if not fitting:
         oldest = ".".join(map(str, reader.since[0][0]))
         raise UnservableContext(
-            f"files for {reader.runtime} {version[:64]} cannot be written; they can from {oldest} on (opset {OLDEST_OPSET})"
+            f"files for {reader.runtime} {version[:64]} cannot be written; they can from {oldest} on "
+            f"(opset {OLDEST_OPSET})"
         )
     return fitting[-1]

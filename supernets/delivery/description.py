@@ -1,7 +1,8 @@
-"""What a file says of itself, so that anybody can feed it: in the ONNX file's metadata and on its card, in the same words.
+"""What a file says of itself, so that anybody can feed it: in the ONNX file's metadata and on its card, in
+the same words.
 
-`metadata_props` of the file: `input` (JSON object: name, layout, dtype, shape, channel order, what `preprocessing` makes of a
-picture) and `classes` (JSON list of names in the order of the outputs).
+`metadata_props` of the file: `input` (JSON object: name, layout, dtype, shape, channel order, what
+`preprocessing` makes of a picture) and `classes` (JSON list of names in the order of the outputs).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ CLASSES_KEY: Final = "classes"
 
 
 def described_input(name: str, preprocessing: Preprocessing, delivery: Delivery) -> dict[str, Any]:
-    """The input of a file. `preprocessing.steps` are what is left to the caller; `inside` what the graph does itself."""
+    """The input of a file. `preprocessing.steps` are what is left to the caller; `inside` what the graph does
+    itself."""
     embedded = delivery.preprocessing == EMBEDDED
     whole = preprocessing.to_json()
     steps = whole.pop("steps")
@@ -45,21 +47,26 @@ def describe(model: Any, described: Mapping[str, Any], classes: Sequence[str]) -
     shape = ["N" if size is None else str(size) for size in described["shape"]]
     model.doc_string = (
         f"Input {described['name']}: {described['dtype']} {described['layout']} ({', '.join(shape)}), "
-        f"{described['channel_order']}. What to do to a picture is in metadata_props['{INPUT_KEY}'], the names of the "
+        f"{described['channel_order']}. What to do to a picture is in metadata_props['{INPUT_KEY}'], the "
+        "names of the "
         f"{len(classes)} classes in metadata_props['{CLASSES_KEY}'], both as JSON."
     )
 
 
 def description_of(found: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """(input, classes) as a file's metadata tell them. Raises InvalidPreprocessing where they tell nothing."""
+    """(input, classes) as a file's metadata tell them. Raises InvalidPreprocessing where they tell
+    nothing."""
     try:
         return json.loads(found[INPUT_KEY]), json.loads(found[CLASSES_KEY])
     except (KeyError, ValueError) as error:
         raise InvalidPreprocessing(
-            "the file does not say how it is fed; it is not from this program, or from a version before 'input' was written"
+            "the file does not say how it is fed; it is not from this program, or from a version before "
+            "'input' was written"
         ) from error
 
 
 def preprocessing_of(described: Mapping[str, Any]) -> Preprocessing:
     """The whole preprocessing, the graph's own part included. Raises InvalidPreprocessing."""
-    return Preprocessing.from_json({"version": described.get("version"), "steps": [*described["steps"], *described["inside"]]})
+    return Preprocessing.from_json(
+        {"version": described.get("version"), "steps": [*described["steps"], *described["inside"]]}
+    )

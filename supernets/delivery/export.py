@@ -1,9 +1,11 @@
-"""ONNX files: of delivered networks, of the operators a latency table measures, and of networks to calibrate it with.
+"""ONNX files: of delivered networks, of the operators a latency table measures, and of networks to calibrate
+it with.
 
-All three come out of the same call to `torch.onnx.export`, so what is timed block by block is what is delivered. One
-export costs about a second however small the graph, so many operators go through one export and its graph is split;
-a network of known operators is joined from their graphs. Names in a graph follow from its structure alone: a graph
-that was split off or joined has the bytes of one exported by itself (tests/supernets/test_export.py).
+All three come out of the same call to `torch.onnx.export`, so what is timed block by block is what is
+delivered. One export costs about a second however small the graph, so many operators go through one export
+and its graph is split; a network of known operators is joined from their graphs. Names in a graph follow from
+its structure alone: a graph that was split off or joined has the bytes of one exported by itself
+(tests/supernets/test_export.py).
 """
 
 from __future__ import annotations
@@ -50,18 +52,25 @@ Progress = Callable[[int, int], None]
 
 
 def export_onnx(network: nn.Module, input_shape: Sequence[int], *, batch_size: int | None = 1) -> bytes:
-    """The network as an ONNX file: evaluation mode, batch-norm folded, input `input`, output `output`, float32.
+    """The network as an ONNX file: evaluation mode, batch-norm folded, input `input`, output `output`,
+    float32.
 
-    input_shape: (C, H, W). batch_size: None leaves it open. Raises ExportFailed when the file would not stand alone.
+    input_shape: (C, H, W). batch_size: None leaves it open. Raises ExportFailed when the file would not stand
+    alone.
     """
     model = _export([fold_batch_norm(network).cpu()], [tuple(input_shape)], batch_size)
     return _finished(_canonical(model, 0))
 
 
 def export_delivered(
-    network: nn.Module, input_shape: Sequence[int], delivery: Delivery, preprocessing: Preprocessing, classes: Sequence[str]
+    network: nn.Module,
+    input_shape: Sequence[int],
+    delivery: Delivery,
+    preprocessing: Preprocessing,
+    classes: Sequence[str],
 ) -> bytes:
-    """The network in the form of a delivery, with the description of its input and classes in it. Raises ExportFailed."""
+    """The network in the form of a delivery, with the description of its input and classes in it. Raises
+    ExportFailed."""
     model = _canonical(_export([fold_batch_norm(network).cpu()], [tuple(input_shape)], 1), 0)
     formed = _canonical(in_form(model, delivery, preprocessing), 0)
     describe(formed, described_input(INPUT, preprocessing, delivery), classes)
@@ -78,14 +87,19 @@ def export_operators(
 ) -> dict[Operator, bytes]:
     """One ONNX file per operator with settled random weights: the micro-benchmarks of a latency table.
 
-    The weights depend on the operator and the seed only. batch_size: of the table's context. progress: called with
-    (done, all). delivery: the form that networks of that context are delivered in, instead of batch_size.
+    The weights depend on the operator and the seed only. batch_size: of the table's context. progress: called
+    with (done, all). delivery: the form that networks of that context are delivered in, instead of
+    batch_size.
     """
     wanted = list(dict.fromkeys(operators))
     files: dict[Operator, bytes] = {}
     for chunk in _chunks(wanted):
         models = _operator_models(chunk, seed, batch_size if delivery is None else 1)
-        formed = models if delivery in (None, Delivery()) else [_canonical(in_form(model, delivery), 0) for model in models]
+        formed = (
+            models
+            if delivery in (None, Delivery())
+            else [_canonical(in_form(model, delivery), 0) for model in models]
+        )
         files.update((op, _finished(model)) for op, model in zip(chunk, formed, strict=True))
         if progress is not None:
             progress(len(files), len(wanted))
@@ -97,27 +111,39 @@ def export_network(space: Space, architecture: Architecture, seed: int = 0, *, b
     return export_networks(space, [architecture], seed, batch_size=batch_size)[0]
 
 
-def export_networks(space: Space, architectures: Sequence[Architecture], seed: int = 0, *, batch_size: int = 1) -> list[bytes]:
-    """Whole networks with settled random weights, joined from the graphs of their operators: for calibration."""
+def export_networks(
+    space: Space, architectures: Sequence[Architecture], seed: int = 0, *, batch_size: int = 1
+) -> list[bytes]:
+    """Whole networks with settled random weights, joined from the graphs of their operators: for
+    calibration."""
     plans = [lower(space, architecture) for architecture in architectures]
     wanted = list(dict.fromkeys(op for plan in plans for op in plan))
     models: dict[Operator, Model] = {}
     for chunk in _chunks(wanted):
-        models.update(zip(chunk, _operator_models(chunk, seed, batch_size, space.batch_norm_eps), strict=True))
+        models.update(
+            zip(chunk, _operator_models(chunk, seed, batch_size, space.batch_norm_eps), strict=True)
+        )
     return [_finished(_joined([models[op] for op in plan])) for plan in plans]
 
 
-def join_networks(space: Space, architectures: Sequence[Architecture], files: Mapping[Operator, bytes]) -> list[bytes]:
-    """`export_networks` from the files of `export_operators`, without exporting anything again. KeyError when one lacks."""
+def join_networks(
+    space: Space, architectures: Sequence[Architecture], files: Mapping[Operator, bytes]
+) -> list[bytes]:
+    """`export_networks` from the files of `export_operators`, without exporting anything again. KeyError when
+    one lacks."""
     models = {op: onnx.load_model_from_string(data) for op, data in files.items()}
-    return [_finished(_joined([models[op] for op in lower(space, architecture)])) for architecture in architectures]
+    return [
+        _finished(_joined([models[op] for op in lower(space, architecture)]))
+        for architecture in architectures
+    ]
 
 
 @dataclass(frozen=True)
 class Parity:
     """Of a network and its file over random inputs: largest absolute difference, largest absolute logit.
 
-    Sums err in proportion to what is summed, so the limit is a share of the largest logit where that exceeds 1.
+    Sums err in proportion to what is summed, so the limit is a share of the largest logit where that exceeds
+    1.
     tolerance: that share; it belongs to the precision of the file.
     """
 
@@ -139,9 +165,11 @@ def parity(
     generator: torch.Generator | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> Parity:
-    """Torch against ONNX Runtime (one thread) over random inputs, a batch at a time; infinite where either is not finite.
+    """Torch against ONNX Runtime (one thread) over random inputs, a batch at a time; infinite where either is
+    not finite.
 
-    Inputs are normal, or pictures of noise like the data where the file takes bytes; then `preprocessing` leads to the network's.
+    Inputs are normal, or pictures of noise like the data where the file takes bytes; then `preprocessing`
+    leads to the network's.
     """
     session = onnx_session(onnx_file)
     given = session.get_inputs()[0]
@@ -167,7 +195,8 @@ def parity(
 
 
 def _pictures(noise: Any, preprocessing: Preprocessing) -> Any:
-    """Kept pictures (N, C, H, W) with about the mean and deviation of the data: what lies far outside tells nothing of them."""
+    """Kept pictures (N, C, H, W) with about the mean and deviation of the data: what lies far outside tells
+    nothing of them."""
     mean, deviation = (np.reshape(v, (-1, 1, 1)) for v in (preprocessing.mean, preprocessing.deviation))
     return np.clip(np.rint(noise * deviation + mean), 0, 255).astype(np.uint8)
 
@@ -184,7 +213,8 @@ def onnx_session(onnx_file: bytes) -> Any:
 
 
 def settled_operator(op: Operator, seed: int = 0, eps: float = 1e-5) -> nn.Module:
-    """The operator with random weights fit for timing: outputs of about unit size, so neither denormals nor infinities.
+    """The operator with random weights fit for timing: outputs of about unit size, so neither denormals nor
+    infinities.
 
     No bias is zero, because the exporter drops biases that are and a trained network has none.
     """
@@ -200,7 +230,9 @@ def settled_operator(op: Operator, seed: int = 0, eps: float = 1e-5) -> nn.Modul
             norm.momentum = None  # the statistics of this one batch, not a moving average
         if norms:
             samples = -(-_VALUES_PER_CHANNEL // (op.out_height * op.out_width))
-            module.train()(torch.randn(samples, op.in_channels, op.in_height, op.in_width, generator=generator))
+            module.train()(
+                torch.randn(samples, op.in_channels, op.in_height, op.in_width, generator=generator)
+            )
     return module.eval()
 
 
@@ -209,7 +241,9 @@ def _chunks(operators: Sequence[Operator]) -> Iterator[list[Operator]]:
     chunk: list[Operator] = []
     parameters = 0
     for op in operators:
-        if chunk and (len(chunk) == _OPERATORS_PER_EXPORT or parameters + op.parameters > _PARAMETERS_PER_EXPORT):
+        if chunk and (
+            len(chunk) == _OPERATORS_PER_EXPORT or parameters + op.parameters > _PARAMETERS_PER_EXPORT
+        ):
             yield chunk
             chunk, parameters = [], 0
         chunk.append(op)
@@ -218,9 +252,14 @@ def _chunks(operators: Sequence[Operator]) -> Iterator[list[Operator]]:
         yield chunk
 
 
-def _operator_models(operators: Sequence[Operator], seed: int, batch_size: int, eps: float = 1e-5) -> list[Model]:
+def _operator_models(
+    operators: Sequence[Operator], seed: int, batch_size: int, eps: float = 1e-5
+) -> list[Model]:
     """Built directly: the same bytes as by way of `_export`, in a thirtieth of the time."""
-    return [operator_model(fold_batch_norm(settled_operator(op, seed, eps)), *_shapes(op, batch_size), OPSET) for op in operators]
+    return [
+        operator_model(fold_batch_norm(settled_operator(op, seed, eps)), *_shapes(op, batch_size), OPSET)
+        for op in operators
+    ]
 
 
 def _shapes(op: Operator, batch_size: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -261,7 +300,8 @@ def _export(modules: Sequence[nn.Module], shapes: Sequence[tuple[int, ...]], bat
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter reports missing optional packages and deprecations inside torch: nothing a user can act on."""
+    """The exporter reports missing optional packages and deprecations inside torch: nothing a user can act
+    on."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -274,7 +314,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _canonical(model: Model, index: int) -> Model:
-    """The part of the graph between input and output `index`, its names made from its structure, nothing else kept."""
+    """The part of the graph between input and output `index`, its names made from its structure, nothing else
+    kept."""
     graph = model.graph
     nodes = _needed(graph, graph.output[index].name)
     constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -285,7 +326,8 @@ def _canonical(model: Model, index: int) -> Model:
         inputs = []
         for position, name in enumerate(node.input):
             if name in constants:
-                # A copy per use: the exporter shares equal small constants, which would tie a graph to its neighbours.
+                # A copy per use: the exporter shares equal small constants, which would tie a graph to its
+                # neighbours.
                 tensor = onnx.TensorProto()
                 tensor.CopyFrom(constants[name])
                 tensor.name = f"{label}.{('input', 'weight', 'bias')[position] if position < 3 else position}"
@@ -298,7 +340,9 @@ def _canonical(model: Model, index: int) -> Model:
         made.append(_node(node, label, inputs, outputs))
     last = names[graph.output[index].name]
     made[-1].output[:] = [OUTPUT if name == last else name for name in made[-1].output]
-    return _model(model, made, _value(graph.input[index], INPUT), _value(graph.output[index], OUTPUT), weights)
+    return _model(
+        model, made, _value(graph.input[index], INPUT), _value(graph.output[index], OUTPUT), weights
+    )
 
 
 def _needed(graph: Any, output: str) -> list[Any]:
@@ -362,9 +406,13 @@ def _joined(models: Sequence[Model]) -> Model:
 
 def _finished(model: Model) -> bytes:
     """Checked bytes. Raises ExportFailed for a graph that needs more than standard ONNX in one file."""
-    foreign = sorted({node.domain for node in model.graph.node} | {entry.domain for entry in model.opset_import})
+    foreign = sorted(
+        {node.domain for node in model.graph.node} | {entry.domain for entry in model.opset_import}
+    )
     if foreign != [""] or model.functions:
-        raise ExportFailed(f"the graph uses more than standard operators (domains {foreign}); build it from known operators")
+        raise ExportFailed(
+            f"the graph uses more than standard operators (domains {foreign}); build it from known operators"
+        )
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise ExportFailed("the weights do not fit one file; choose a smaller network")
     onnx.checker.check_model(model, full_check=True)

@@ -1,4 +1,5 @@
-"""Pictures through a delivered file, as its own metadata say. NumPy, Pillow and an opened session: no torch."""
+"""Pictures through a delivered file, as its own metadata say. NumPy, Pillow and an opened session: no
+torch."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ given, names = (json.loads(session.get_modelmeta().custom_metadata_map[key]) for
 do = {step["step"]: step for step in given["steps"]}
 """
 _GRID: Final = """\
-grid = lambda n, m: np.float32([np.interp((np.arange(m) + 0.5) * n / m - 0.5, range(n), row) for row in np.eye(n)]).T
+grid = lambda n, m: np.float32([np.interp((np.r_[:m] + 0.5) * n / m - 0.5, range(n), r) for r in np.eye(n)]).T
 """
 _OPEN: Final = """\
 for path in sys.argv[2:]:
@@ -40,18 +41,19 @@ _RESIZE: Final = """\
 _ARITHMETIC: Final = """\
     x = (np.atleast_3d(seen) - np.float32(do["normalise"]["mean"])) / np.float32(do["normalise"]["deviation"])
     rows, columns = (grid(size, wanted) for size, wanted in zip(x.shape, given["shape"][2:]))
-    x = (rows @ x.transpose(2, 0, 1) @ columns.T).astype(given["dtype"])
+    x = (rows @ x.transpose(2, 0, 1) @ columns.T).astype(given["dtype"])[None]
 """
 _BYTES: Final = """\
-    x = np.atleast_3d(seen).transpose(2, 0, 1)
+    x = np.atleast_3d(seen).transpose(2, 0, 1)[None]
 """
 _RUN: Final = """\
-    print(path, names[session.run(None, {given["name"]: np.stack([x] * (given["shape"][0] or 1))})[0][0].argmax()])
+    print(path, names[session.run(None, {given["name"]: x.repeat(given["shape"][0] or 1, 0)})[0][0].argmax()])
 """
 
 
 def snippet(described: Mapping[str, Any]) -> str:
-    """A script that names the class of pictures (8 bits, opaque) by a file's own metadata: SCRIPT MODEL.onnx PICTURE..."""
+    """A script that names the class of pictures (8 bits, opaque) by a file's own metadata: SCRIPT MODEL.onnx
+    PICTURE..."""
     steps = {one["step"] for one in described["steps"]}
     crop = _CROP if "centre_square" in steps else ""
     if "normalise" not in steps:

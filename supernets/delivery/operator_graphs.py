@@ -1,9 +1,10 @@
-"""ONNX graphs of operators, built node by node from their modules: what `torch.onnx.export` makes of them, byte for byte.
+"""ONNX graphs of operators, built node by node from their modules: what `torch.onnx.export` makes of them,
+byte for byte.
 
-The exporter needs a quarter of a second for each operator, most of it for what an operator has none of (functions,
-decompositions, shape inference over a traced program). A table of some hundred operators is made here in the time of
-one such export. That both make the same bytes is a test over every kind of operator, so that what is timed stays what
-is delivered.
+The exporter needs a quarter of a second for each operator, most of it for what an operator has none of
+(functions, decompositions, shape inference over a traced program). A table of some hundred operators is made
+here in the time of one such export. That both make the same bytes is a test over every kind of operator, so
+that what is timed stays what is delivered.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _PLACES: Final = ("input", "weight", "bias")
 Part = TypeVar("Part", bound=nn.Module)
 
 
-def operator_model(module: nn.Module, input_shape: Sequence[int], output_shape: Sequence[int], opset: int) -> Any:
+def operator_model(
+    module: nn.Module, input_shape: Sequence[int], output_shape: Sequence[int], opset: int
+) -> Any:
     """The onnx.ModelProto of an operator's module, batch-norm folded. Shapes with the batch.
 
     Raises KeyError for a module of a kind that is not known here.
@@ -41,7 +44,9 @@ def operator_model(module: nn.Module, input_shape: Sequence[int], output_shape: 
         [helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, list(output_shape))],
         graph.weights,
     )
-    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="pytorch", producer_version=torch.__version__)
+    model = onnx.ModelProto(
+        ir_version=IR_VERSION, producer_name="pytorch", producer_version=torch.__version__
+    )
     model.opset_import.append(helper.make_opsetid("", opset))
     model.graph.CopyFrom(made)
     return model
@@ -63,7 +68,9 @@ class _Graph:
                 names.append(given)
                 continue
             name = f"{label}.{_PLACES[position] if position < len(_PLACES) else position}"
-            self.weights.append(numpy_helper.from_array(np.ascontiguousarray(given).reshape(given.shape), name))
+            self.weights.append(
+                numpy_helper.from_array(np.ascontiguousarray(given).reshape(given.shape), name)
+            )
             names.append(name)
         made = onnx.NodeProto(op_type=kind, name=label, domain="")
         made.input.extend(names)
@@ -109,7 +116,9 @@ def _squeeze_excite(g: _Graph, part: SqueezeExcite, x: str) -> str:
 
 
 def _mbconv(g: _Graph, part: MBConv, x: str) -> str:
-    y = g.module(part.project, g.module(part.squeeze_excite, g.module(part.depthwise, g.module(part.expand, x))))
+    y = g.module(
+        part.project, g.module(part.squeeze_excite, g.module(part.depthwise, g.module(part.expand, x)))
+    )
     return g.add("Add", [x, y]) if part.residual else y
 
 
@@ -139,7 +148,11 @@ def _pair(value: int | tuple[int, int]) -> list[int]:
 
 
 def _max_pool(g: _Graph, part: nn.MaxPool2d, x: str) -> str:
-    window = {"kernel_shape": _pair(part.kernel_size), "strides": _pair(part.stride), "pads": _pair(part.padding) * 2}
+    window = {
+        "kernel_shape": _pair(part.kernel_size),
+        "strides": _pair(part.stride),
+        "pads": _pair(part.padding) * 2,
+    }
     return g.add("MaxPool", [x], auto_pad="NOTSET", ceil_mode=0, dilations=[1, 1], storage_order=0, **window)
 
 

@@ -1,7 +1,9 @@
-"""From the ONNX file that torch exports to the one that a context asks for: opset, precision, batch size, preprocessing.
+"""From the ONNX file that torch exports to the one that a context asks for: opset, precision, batch size,
+preprocessing.
 
-Every pass keeps what is computed; `supernets.delivery.export.parity` holds the result against torch. Sources: ONNX's operator
-changelog. Of the operators that our networks use, only ReduceMean and HardSwish changed between opset 11 and 20.
+Every pass keeps what is computed; `supernets.delivery.export.parity` holds the result against torch. Sources:
+ONNX's operator changelog. Of the operators that our networks use, only ReduceMean and HardSwish changed
+between opset 11 and 20.
 """
 
 from __future__ import annotations
@@ -21,13 +23,28 @@ from supernets.delivery.catalog import EMBEDDED, OLDEST_OPSET, Delivery
 Model = Any  # onnx.ModelProto; the package has no types
 _FREE_BATCH: Final = "batch"
 _UNCHANGED: Final = frozenset(
-    ["Add", "AveragePool", "Cast", "Clip", "Conv", "Div", "Gemm", "HardSigmoid", "MatMul", "MaxPool", "Mul", "Relu", "Sub"]
+    [
+        "Add",
+        "AveragePool",
+        "Cast",
+        "Clip",
+        "Conv",
+        "Div",
+        "Gemm",
+        "HardSigmoid",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "Relu",
+        "Sub",
+    ]
 )
 """Operators whose meaning and form, as our networks use them, are the same in every opset from 11 to 20."""
 
 
 def in_form(model: Model, delivery: Delivery, preprocessing: Preprocessing | None = None) -> Model:
-    """A copy in the form of that delivery. preprocessing: what an embedding one puts in front. Raises ExportFailed."""
+    """A copy in the form of that delivery. preprocessing: what an embedding one puts in front. Raises
+    ExportFailed."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
     if delivery == Delivery():
@@ -60,10 +77,14 @@ def _at_opset(model: Model, opset: int) -> None:
 
 
 def _rewritten(node: Any, opset: int, constants: dict[str, Any]) -> Iterable[Any]:
-    """The node in the words of an older opset. Raises ExportFailed for an operator that may not have existed in it."""
+    """The node in the words of an older opset. Raises ExportFailed for an operator that may not have existed
+    in it."""
     rule = _RULES.get(node.op_type)
     if opset < OLDEST_OPSET or (rule is None and node.op_type not in _UNCHANGED):
-        raise ExportFailed(f"{node.op_type} is not known to mean the same in opset {opset}; use a device with a newer runtime")
+        raise ExportFailed(
+            f"{node.op_type} is not known to mean the same in opset {opset}; use a device with a newer "
+            "runtime"
+        )
     return [node] if rule is None or opset >= rule[0] else rule[1](node, constants)
 
 
@@ -71,7 +92,9 @@ def _reduce_mean(node: Any, constants: dict[str, Any]) -> list[Any]:
     """Before 18 the axes were an attribute."""
     keepdims = next((a.i for a in node.attribute if a.name == "keepdims"), 1)
     axes = numpy_helper.to_array(constants[node.input[1]]).tolist()
-    return [helper.make_node("ReduceMean", [node.input[0]], node.output, node.name, axes=axes, keepdims=keepdims)]
+    return [
+        helper.make_node("ReduceMean", [node.input[0]], node.output, node.name, axes=axes, keepdims=keepdims)
+    ]
 
 
 def _hard_swish(node: Any, constants: dict[str, Any]) -> list[Any]:
@@ -97,7 +120,9 @@ def _in_float16(model: Model) -> None:
             with np.errstate(over="ignore"):
                 half = numpy_helper.to_array(tensor).astype(np.float16)
             if not np.isfinite(half).all():
-                raise ExportFailed("a weight lies beyond what float16 can hold; use a device that computes in float32")
+                raise ExportFailed(
+                    "a weight lies beyond what float16 can hold; use a device that computes in float32"
+                )
             tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = TensorProto.FLOAT16
@@ -114,7 +139,9 @@ def _embed(model: Model, preprocessing: Preprocessing, precision: str) -> None:
 
     def step(operator: str, output: str, constant: Any, first: bool = False) -> None:
         nonlocal last
-        weights.append(numpy_helper.from_array(np.ascontiguousarray(constant, dtype=np.float32), f"{output}.constant"))
+        weights.append(
+            numpy_helper.from_array(np.ascontiguousarray(constant, dtype=np.float32), f"{output}.constant")
+        )
         inputs = [weights[-1].name, last] if first else [last, weights[-1].name]
         nodes.append(helper.make_node(operator, inputs, [output], output))
         last = output
@@ -124,7 +151,8 @@ def _embed(model: Model, preprocessing: Preprocessing, precision: str) -> None:
             step("Sub", f"centred_{number}", np.reshape(one.mean, channels))
             step("Div", f"normalised_{number}", np.reshape(one.deviation, channels))
         elif isinstance(one, Interpolate) and (height, width) != (one.height, one.width):
-            # Two products with the interpolation's own matrices: Resize rounds its sizes differently from opset to opset.
+            # Two products with the interpolation's own matrices: Resize rounds its sizes differently from
+            # opset to opset.
             step("MatMul", f"rows_{number}", interpolation(height, one.height), first=True)
             step("MatMul", f"columns_{number}", interpolation(width, one.width).T)
             height, width = one.height, one.width

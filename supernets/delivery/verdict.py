@@ -1,4 +1,5 @@
-"""Whether a delivered file does on the test split what was predicted of it; the last guard for whatever else went wrong."""
+"""Whether a delivered file does on the test split what was predicted of it; the last guard for whatever else
+went wrong."""
 
 from __future__ import annotations
 
@@ -10,14 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 RARE: Final = 20
-"""Below so many test samples a class's recall says little: one sample more or less moves it by over 5 points."""
+"""Below so many test samples a class's recall says little: one sample more or less moves it by over 5
+points."""
 _DEVIATIONS: Final = 4.0
 """Of predictor and test split together, one-sided: a sound network is called suspect about once in 30,000."""
 _LEAST_ERROR: Final = 0.01
 GOOD, SUSPECT = "good", "suspect"
 
 
-def by_class(found: npt.NDArray[Any], labels: npt.NDArray[Any], classes: Sequence[str]) -> list[dict[str, Any]]:
+def by_class(
+    found: npt.NDArray[Any], labels: npt.NDArray[Any], classes: Sequence[str]
+) -> list[dict[str, Any]]:
     """Name, samples and recall of each class, in the order of the outputs."""
     return [
         {
@@ -40,25 +44,40 @@ def warnings_of(classes: Sequence[dict[str, Any]]) -> list[str]:
     rare = [one for one in classes if one["samples"] < RARE]
     if not rare:
         return []
-    shown = ", ".join(f"{one['name']} ({one['samples']})" for one in rare[:5]) + (", ..." if len(rare) > 5 else "")
-    return [f"{len(rare)} class(es) have fewer than {RARE} test samples: {shown}; their recall is little more than a guess"]
+    shown = ", ".join(f"{one['name']} ({one['samples']})" for one in rare[:5]) + (
+        ", ..." if len(rare) > 5 else ""
+    )
+    return [
+        (
+            f"{len(rare)} class(es) have fewer than {RARE} test samples: {shown}; their recall is little "
+            "more "
+            "than a guess"
+        )
+    ]
 
 
-def suspicion(predicted: float, validation: float, measured: float | None, samples: int | None, rmse: float | None) -> str | None:
+def suspicion(
+    predicted: float, validation: float, measured: float | None, samples: int | None, rmse: float | None
+) -> str | None:
     """Why a file is not delivered as good; None where it is as good as was said, within the errors.
 
-    predicted, validation, measured: shares in [0, 1]. rmse: of the predictor on networks held out. The validation accuracy is
-    what its own weights did, so the less hopeful of the two counts: an optimistic predictor is no fault of the file.
+    predicted, validation, measured: shares in [0, 1]. rmse: of the predictor on networks held out. The
+    validation accuracy is what its own weights did, so the less hopeful of the two counts: an optimistic
+    predictor is no fault of the file.
     """
     if measured is None or not samples:
         return None
     promised = min(max(min(predicted, validation), 0.0), 1.0)
-    by_chance = max(promised * (1 - promised), 0.25 / samples) / samples  # never 0: 100 % of few samples promises little
+    by_chance = (
+        max(promised * (1 - promised), 0.25 / samples) / samples
+    )  # never 0: 100 % of few samples promises little
     # Validation accuracy is itself counted on a sample of about that size, and the best of many was taken.
     allowed = _DEVIATIONS * math.sqrt(2 * by_chance + max(rmse or 0.0, _LEAST_ERROR) ** 2)
     if measured >= promised - allowed:
         return None
     return (
-        f"measured {measured:.2%} on {samples} test samples, {promised:.2%} was predicted and both errors together explain "
-        f"{allowed:.1%} at most; check that the data are those that the supernet was trained on, then train it again"
+        f"measured {measured:.2%} on {samples} test samples, {promised:.2%} was predicted and both errors "
+        "together explain "
+        f"{allowed:.1%} at most; check that the data are those that the supernet was trained on, then "
+        "train it again"
     )

@@ -1,7 +1,7 @@
 """Controls: is a sub-network as good as the same network trained alone, and does progressive shrinking pay?
 
-Once-for-All (Cai et al., ICLR 2020) claims both; the published code tests neither on one's own data. Everything here trains
-with the same number of steps, batches and augmentation as the supernet.
+Once-for-All (Cai et al., ICLR 2020) claims both; the published code tests neither on one's own data.
+Everything here trains with the same number of steps, batches and augmentation as the supernet.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ from supernets.training.tuning import alone, tuned
 
 @dataclass(frozen=True)
 class Compared:
-    """One network, trained in several ways. Accuracies on the test split, in [0, 1]; None where it was not asked for.
+    """One network, trained in several ways. Accuracies on the test split, in [0, 1]; None where it was not
+    asked for.
 
-    described: the architecture as its space writes it. tuned: the sub-network of the supernet, trained on for some epochs.
+    described: the architecture as its space writes it. tuned: the sub-network of the supernet, trained on for
+    some epochs.
     """
 
     architecture: Architecture
@@ -52,9 +54,12 @@ class Compared:
 class Controls:
     """What a run of controls found.
 
-    steps: of the supernet; networks alone have those of tune_epochs on top, so that they are equal to tuned sub-networks.
-    predictor: held-out error on validation, in [0, 1]. target_seconds: exact front of one more target, predictor given.
-    supernet_seconds: of training the supernet (None where it was given), score_seconds: of the predictor's data.
+    steps: of the supernet; networks alone have those of tune_epochs on top, so that they are equal to tuned
+    sub-networks.
+    predictor: held-out error on validation, in [0, 1]. target_seconds: exact front of one more target,
+    predictor given.
+    supernet_seconds: of training the supernet (None where it was given), score_seconds: of the predictor's
+    data.
     """
 
     space: str
@@ -72,7 +77,8 @@ class Controls:
 
     @property
     def loss_points(self) -> float:
-        """Mean of stand-alone minus sub-network accuracy, in points; positive where the supernet costs accuracy."""
+        """Mean of stand-alone minus sub-network accuracy, in points; positive where the supernet costs
+        accuracy."""
         return 100 * float(np.mean([c.alone - c.supernet for c in self.networks]))
 
     @property
@@ -83,7 +89,8 @@ class Controls:
 
     @property
     def shrinking_gain_points(self) -> float | None:
-        """Mean of the recipe minus uniform sampling from the start, in points; None where it was not asked for."""
+        """Mean of the recipe minus uniform sampling from the start, in points; None where it was not asked
+        for."""
         gains = [c.supernet - c.without_shrinking for c in self.networks if c.without_shrinking is not None]
         return 100 * float(np.mean(gains)) if gains else None
 
@@ -96,13 +103,22 @@ def alone_recipe(recipe: Recipe, more_epochs: int = 0) -> Recipe:
 
 
 def unshrunk_recipe(recipe: Recipe) -> Recipe:
-    """Uniform sampling of everything from the first step: as many steps and, as near as whole numbers go, sub-networks."""
+    """Uniform sampling of everything from the first step: as many steps and, as near as whole numbers go,
+    sub-networks."""
     networks = round(sum(p.epochs * p.networks for p in recipe.phases) / recipe.epochs)
-    phase = Phase("uniform", recipe.epochs, recipe.highest_rate, warmup_epochs=min(2, recipe.epochs), networks=max(1, networks))
+    phase = Phase(
+        "uniform",
+        recipe.epochs,
+        recipe.highest_rate,
+        warmup_epochs=min(2, recipe.epochs),
+        networks=max(1, networks),
+    )
     return replace(recipe, name=f"{recipe.name}, without shrinking", phases=(phase,))
 
 
-def train_quietly(space: Space, dataset: Dataset, recipe: Recipe, seed: int, folder: Path, device: str) -> tuple[Supernet, float]:
+def train_quietly(
+    space: Space, dataset: Dataset, recipe: Recipe, seed: int, folder: Path, device: str
+) -> tuple[Supernet, float]:
     """(trained supernet, seconds); goes on where an earlier run in `folder` stopped."""
     digest = f"{space.name} {dataset.name} {recipe.to_json()} {seed}"
     trainer = Trainer(space, dataset, recipe, seed, device=device, inputs_digest=digest)
@@ -110,14 +126,19 @@ def train_quietly(space: Space, dataset: Dataset, recipe: Recipe, seed: int, fol
     return trainer.supernet.eval(), trainer.seconds
 
 
-def budget_networks(space: Space, predictor: AccuracyPredictor, networks: int) -> tuple[list[Architecture], float]:
-    """(best networks at budgets spread evenly over the front in log MACs, smallest first; seconds to solve the front)."""
+def budget_networks(
+    space: Space, predictor: AccuracyPredictor, networks: int
+) -> tuple[list[Architecture], float]:
+    """(best networks at budgets spread evenly over the front in log MACs, smallest first; seconds to solve
+    the front)."""
     macs = dense_from(space, lambda operator: float(operator.macs))
     start = time.perf_counter()
     solved: Front = front(predictor.dense(), macs)
     seconds = time.perf_counter() - start
     budgets = np.geomspace(solved.costs[0], solved.costs[-1], networks)
-    chosen = dict.fromkeys(int(np.searchsorted(solved.costs, budget * (1 + 1e-9), side="right")) - 1 for budget in budgets)
+    chosen = dict.fromkeys(
+        int(np.searchsorted(solved.costs, budget * (1 + 1e-9), side="right")) - 1 for budget in budgets
+    )
     return [space.architecture(solved.genes[index]) for index in chosen], seconds
 
 
@@ -136,10 +157,12 @@ def run_controls(
     device: str = "cpu",
     progress: Callable[[str], None] = lambda message: None,
 ) -> Controls:
-    """Train, compare, report. `networks`: which, or how many budgets; `supernet`: one already trained by this recipe.
+    """Train, compare, report. `networks`: which, or how many budgets; `supernet`: one already trained by this
+    recipe.
 
-    tune_epochs: sub-networks are also trained on for that many epochs, and networks alone for as many more than the supernet.
-    Checkpoints go to `folder`, so an interrupted run goes on. Raises InvalidTraining when no network is asked for.
+    tune_epochs: sub-networks are also trained on for that many epochs, and networks alone for as many more
+    than the supernet. Checkpoints go to `folder`, so an interrupted run goes on. Raises InvalidTraining when
+    no network is asked for.
     """
     if (networks if isinstance(networks, int) else len(networks)) < 1:
         raise InvalidTraining("ask for at least one sub-network")
@@ -158,11 +181,20 @@ def run_controls(
     control: Supernet | None = None
     if without_shrinking:
         progress("training without shrinking")
-        control, _ = train_quietly(space, dataset, unshrunk_recipe(recipe), seed, folder / "without_shrinking", device)
+        control, _ = train_quietly(
+            space, dataset, unshrunk_recipe(recipe), seed, folder / "without_shrinking", device
+        )
     rows = []
     for number, architecture in enumerate(chosen, 1):
-        progress(f"training network {number} of {len(chosen)} alone{' and on from the supernet' if tune_epochs else ''}")
-        rows.append(_compare(architecture, supernet, control, predictor, dataset, recipe, seed, folder, device, tune_epochs))
+        progress(
+            f"training network {number} of {len(chosen)} "
+            f"alone{' and on from the supernet' if tune_epochs else ''}"
+        )
+        rows.append(
+            _compare(
+                architecture, supernet, control, predictor, dataset, recipe, seed, folder, device, tune_epochs
+            )
+        )
     held_out = predictor.held_out or predictor.cross_validate(5)
     steps = recipe.epochs * max(1, len(dataset.train) // recipe.batch_size)
     return Controls(
@@ -195,10 +227,14 @@ def _compare(
 ) -> Compared:
     space, whole = supernet.space, alone_recipe(recipe, tune_epochs)
     place = folder / architecture.digest[:16]
-    own, seconds = train_quietly(alone(space, architecture), dataset, whole, seed, place / f"alone-{whole.epochs}", device)
+    own, seconds = train_quietly(
+        alone(space, architecture), dataset, whole, seed, place / f"alone-{whole.epochs}", device
+    )
     trained_on: tuple[Supernet, float] | None = None
     if tune_epochs:
-        trained_on = tuned(supernet, architecture, dataset, recipe, tune_epochs, seed, place / f"tuned-{tune_epochs}", device)
+        trained_on = tuned(
+            supernet, architecture, dataset, recipe, tune_epochs, seed, place / f"tuned-{tune_epochs}", device
+        )
 
     def test(network: Supernet) -> float:
         return float(Evaluator(network, dataset, "test").accuracies([architecture])[0])

@@ -23,7 +23,11 @@ def as_json(found: Controls) -> dict[str, Any]:
         "tune_epochs": found.tune_epochs,
         "tuned_loss_points": found.tuned_loss_points,
         "shrinking_gain_points": found.shrinking_gain_points,
-        "predictor": {"rmse": found.predictor.rmse, "kendall_tau": found.predictor.kendall_tau, "networks": found.scored},
+        "predictor": {
+            "rmse": found.predictor.rmse,
+            "kendall_tau": found.predictor.kendall_tau,
+            "networks": found.scored,
+        },
         "seconds": {
             "supernet": found.supernet_seconds,
             "scoring": found.score_seconds,
@@ -61,25 +65,37 @@ def as_markdown(found: Controls) -> str:
     """One page: what was found, then the table."""
     data = as_json(found)
     seconds, gain = data["seconds"], data["shrinking_gain_points"]
-    shown = {key: name for key, name in _COLUMNS.items() if all(row[key] is not None for row in data["networks"])}
+    shown = {
+        key: name for key, name in _COLUMNS.items() if all(row[key] is not None for row in data["networks"])
+    }
     lines = [
         f"# Controls: {found.space} on {found.dataset}, recipe {found.recipe}, seed {found.seed}",
         "",
         f"Accuracies are those of the test split. {_steps(found)}",
         "",
-        f"- sub-networks against the same networks trained alone: {-data['loss_points']:+.2f} points on average",
+        (
+            f"- sub-networks against the same networks trained alone: {-data['loss_points']:+.2f} points on "
+            "average"
+        ),
         *_tuned(found),
-        f"- the recipe against uniform sampling from the start: {'not run' if gain is None else f'{gain:+.2f} points'}",
-        f"- accuracy predictor, held out on {found.scored} scored sub-networks: RMSE {100 * found.predictor.rmse:.2f} points, "
-        f"Kendall tau {found.predictor.kendall_tau:.2f}",
-        f"- one more target device: {seconds['one_more_target']:.3f} s of search; training one network for it alone: "
-        f"{seconds['one_network_alone']:.0f} s",
+        (
+            "- the recipe against uniform sampling from the start: "
+            f"{'not run' if gain is None else f'{gain:+.2f} points'}"
+        ),
+        f"- accuracy predictor, held out on {found.scored} scored sub-networks: RMSE "
+        f"{100 * found.predictor.rmse:.2f} points, Kendall tau {found.predictor.kendall_tau:.2f}",
+        f"- one more target device: {seconds['one_more_target']:.3f} s of search; training one network for "
+        f"it alone: {seconds['one_network_alone']:.0f} s",
         "",
         "| " + " | ".join(["million MACs", "px", *(f"{shown[key]} %" for key in shown)]) + " |",
         "|" + "---:|" * (2 + len(shown)),
     ]
     for row in data["networks"]:
-        cells = [f"{row['macs'] / 1e6:.2f}", str(row["resolution"]), *(f"{100 * row[key]:.2f}" for key in shown)]
+        cells = [
+            f"{row['macs'] / 1e6:.2f}",
+            str(row["resolution"]),
+            *(f"{100 * row[key]:.2f}" for key in shown),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -98,7 +114,9 @@ def _tuned(found: Controls) -> list[str]:
     if found.tuned_loss_points is None:
         return []
     seconds = sum(c.tuned_seconds or 0.0 for c in found.networks) / len(found.networks)
-    return [f"- the same after fine-tuning: {-found.tuned_loss_points:+.2f} points, {seconds:.0f} s a network"]
+    return [
+        f"- the same after fine-tuning: {-found.tuned_loss_points:+.2f} points, {seconds:.0f} s a network"
+    ]
 
 
 def as_picture(data: Mapping[str, Any], path: Path) -> None:

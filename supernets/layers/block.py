@@ -1,8 +1,9 @@
 """Elastic blocks: one set of weights for every choice of a block.
 
-Each block is called with the operator it shall be (`forward(x, operator)`) and gives the weights of that operator as a
-state for `subnet.build_operator` (`state(operator)`). Nothing is remembered between calls. Source: Once-for-All
-(Cai et al., ICLR 2020); blocks with one set of weights per choice are ProxylessNAS's (ICLR 2019).
+Each block is called with the operator it shall be (`forward(x, operator)`) and gives the weights of that
+operator as a state for `subnet.build_operator` (`state(operator)`). Nothing is remembered between calls.
+Source: Once-for-All (Cai et al., ICLR 2020); blocks with one set of weights per choice are ProxylessNAS's
+(ICLR 2019).
 """
 
 from __future__ import annotations
@@ -70,7 +71,12 @@ class ElasticConvBlock(ElasticBlock):
         super().__init__()
         op = extent.operator
         self.unit = ElasticConvUnit(
-            extent.in_channels, extent.out_channels, extent.kernels, stride=op.stride, activation=op.activation, eps=eps
+            extent.in_channels,
+            extent.out_channels,
+            extent.kernels,
+            stride=op.stride,
+            activation=op.activation,
+            eps=eps,
         )
 
     def forward(self, x: Tensor, op: Operator) -> Tensor:
@@ -117,8 +123,12 @@ class ElasticMBConv(ElasticBlock):
         op, mid = extent.operator, extent.mid_channels
         act = op.activation
         self.residual = op.residual
-        self.expand = ElasticConvUnit(extent.in_channels, mid, activation=act, eps=eps) if extent.expansion else None
-        self.depthwise = ElasticConvUnit(mid, mid, extent.kernels, stride=op.stride, depthwise=True, activation=act, eps=eps)
+        self.expand = (
+            ElasticConvUnit(extent.in_channels, mid, activation=act, eps=eps) if extent.expansion else None
+        )
+        self.depthwise = ElasticConvUnit(
+            mid, mid, extent.kernels, stride=op.stride, depthwise=True, activation=act, eps=eps
+        )
         self.squeeze_excite = ElasticSqueezeExcite(mid) if op.squeeze_excite else None
         self.project = ElasticConvUnit(mid, extent.out_channels, eps=eps)
 
@@ -210,7 +220,8 @@ class ElasticHead(ElasticBlock):
 
 
 class SeparatePaths(ElasticBlock):
-    """A block whose choices have weights of their own (ProxylessNAS): one plain operator each, by `path_name`."""
+    """A block whose choices have weights of their own (ProxylessNAS): one plain operator each, by
+    `path_name`."""
 
     def __init__(self, operators: Sequence[Operator], eps: float) -> None:
         super().__init__()
@@ -249,7 +260,9 @@ def initialise_elastic(block: nn.Module, generator: torch.Generator | None) -> N
             part.conv.initialise(generator)
         elif isinstance(part, nn.Conv2d | nn.Linear):
             fan_out = (
-                math.prod(part.weight.shape[2:]) * part.weight.shape[0] // (part.groups if isinstance(part, nn.Conv2d) else 1)
+                math.prod(part.weight.shape[2:])
+                * part.weight.shape[0]
+                // (part.groups if isinstance(part, nn.Conv2d) else 1)
             )
             bound = 1 / math.sqrt(part.weight.shape[1])
             if isinstance(part, nn.Linear):
@@ -264,8 +277,9 @@ def initialise_elastic(block: nn.Module, generator: torch.Generator | None) -> N
 def start_as_identity(network: nn.Module) -> None:
     """Zero the last batch-norm scale of every residual branch, so that a block begins as the identity.
 
-    A deep network learns from the first steps instead of staying at chance for hundreds (Goyal et al., 2017, section 5.1).
-    Not part of a network's random weights: a branch of zeros would be measured, and compared, as nothing.
+    A deep network learns from the first steps instead of staying at chance for hundreds (Goyal et al., 2017,
+    section 5.1). Not part of a network's random weights: a branch of zeros would be measured, and compared,
+    as nothing.
     """
     for part in network.modules():
         if isinstance(part, ElasticMBConv | ElasticBottleneck | MBConv | Bottleneck) and part.residual:

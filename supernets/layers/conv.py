@@ -1,7 +1,8 @@
 """Elastic convolutions: the first channels of the largest weight, and small kernels made from large ones.
 
-Source: Once-for-All (Cai et al., ICLR 2020). A 5x5 kernel is the centre of the 7x7 times a learned 25x25 matrix, the
-3x3 the centre of that 5x5 times a 9x9 matrix; the matrices are shared over channels and start as the identity.
+Source: Once-for-All (Cai et al., ICLR 2020). A 5x5 kernel is the centre of the 7x7 times a learned 25x25
+matrix, the 3x3 the centre of that 5x5 times a 9x9 matrix; the matrices are shared over channels and start as
+the identity.
 """
 
 from __future__ import annotations
@@ -28,16 +29,27 @@ class ElasticConv(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernels: Sequence[int] = (1,), *, stride: int = 1, depthwise: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernels: Sequence[int] = (1,),
+        *,
+        stride: int = 1,
+        depthwise: bool = False,
     ) -> None:
         super().__init__()
         self.kernels = tuple(sorted(set(kernels), reverse=True))
         self.stride = stride
         self.depthwise = depthwise
         largest = self.kernels[0]
-        self.weight = nn.Parameter(torch.empty(out_channels, 1 if depthwise else in_channels, largest, largest))
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, 1 if depthwise else in_channels, largest, largest)
+        )
         self.transforms = nn.ParameterDict(
-            {f"{big}to{small}": nn.Parameter(torch.eye(small * small)) for big, small in pairwise(self.kernels)}
+            {
+                f"{big}to{small}": nn.Parameter(torch.eye(small * small))
+                for big, small in pairwise(self.kernels)
+            }
         )
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
@@ -55,7 +67,9 @@ class ElasticConv(nn.Module):
                 break
             edge = (big - small) // 2
             centre = weight[:, :, edge : edge + small, edge : edge + small].flatten(2)
-            weight = F.linear(centre, self.transforms[f"{big}to{small}"]).reshape(*centre.shape[:2], small, small)
+            weight = F.linear(centre, self.transforms[f"{big}to{small}"]).reshape(
+                *centre.shape[:2], small, small
+            )
         return weight
 
     def forward(self, x: Tensor, out_channels: int, kernel: int) -> Tensor:

@@ -1,9 +1,9 @@
 """Depthwise convolution on a CPU whose weight gradient does not fall off oneDNN's fast path.
 
-oneDNN has a kernel for the weight gradient of depthwise convolutions in channels-last order, but only of kernels at most
-three columns wide; wider ones run as grouped convolutions padded to 16 x 16 channels, several times slower than the
-forward pass. The gradient of a 5x5 or 7x7 kernel is therefore put together from strips of three columns: the columns at
-an offset d see the input moved by d pixels. Same sums in another order.
+oneDNN has a kernel for the weight gradient of depthwise convolutions in channels-last order, but only of
+kernels at most three columns wide; wider ones run as grouped convolutions padded to 16 x 16 channels, several
+times slower than the forward pass. The gradient of a 5x5 or 7x7 kernel is therefore put together from strips
+of three columns: the columns at an offset d see the input moved by d pixels. Same sums in another order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def wants_strips(x: Tensor, weight: Tensor) -> bool:
 
 
 def strip_convolution(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Depthwise convolution of x (B, C, H, W) with weight (C, 1, K, K), K odd, stride 1 or 2, padded by K // 2."""
+    """Depthwise convolution of x (B, C, H, W) with weight (C, 1, K, K), K odd, stride 1 or 2, padded by K //
+    2."""
     y: Tensor = _StripConvolution.apply(x, weight, stride)  # type: ignore[no-untyped-call]
     return y
 
@@ -54,7 +55,11 @@ class _StripConvolution(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         edge = weight.shape[-1] // 2
-        of_input = _gradients(gradient, x, weight, ctx.stride, (edge, edge), of_weight=False) if ctx.needs_input_grad[0] else None
+        of_input = (
+            _gradients(gradient, x, weight, ctx.stride, (edge, edge), of_weight=False)
+            if ctx.needs_input_grad[0]
+            else None
+        )
         return of_input, weight_gradient(gradient, x, weight.shape[-1], ctx.stride), None
 
 
@@ -81,7 +86,8 @@ def weight_gradient(gradient: Tensor, x: Tensor, kernel: int, stride: int) -> Te
 
 
 def _overlap(x: Tensor, gradient: Tensor, shift: int, stride: int) -> tuple[Tensor, Tensor]:
-    """Columns of the input and of the output's gradient that meet when the input is moved by `shift` pixels."""
+    """Columns of the input and of the output's gradient that meet when the input is moved by `shift`
+    pixels."""
     if shift == 0:
         return x, gradient
     if shift < 0:
@@ -89,7 +95,9 @@ def _overlap(x: Tensor, gradient: Tensor, shift: int, stride: int) -> tuple[Tens
     return x[..., shift:], gradient[..., : -shift // stride]
 
 
-def _gradients(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], *, of_weight: bool) -> Tensor:
+def _gradients(
+    gradient: Tensor, x: Tensor, weight: Tensor, stride: int, padding: tuple[int, int], *, of_weight: bool
+) -> Tensor:
     """Gradient of a depthwise convolution: of its weight or of its input."""
     wanted = [not of_weight, of_weight, False]
     found = torch.ops.aten.convolution_backward(

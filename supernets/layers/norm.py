@@ -1,7 +1,7 @@
 """Batch-norm of which any leading channels can be used (Once-for-All's dynamic batch-norm).
 
-Training mixes the statistics of many widths, so the running statistics are wrong for every sub-network until they are
-recalibrated on the cut-out network.
+Training mixes the statistics of many widths, so the running statistics are wrong for every sub-network until
+they are recalibrated on the cut-out network.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class ElasticBatchNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         c = x.shape[1]
         mean, var = self.running_mean[:c], self.running_var[:c]
-        return F.batch_norm(x, mean, var, self.weight[:c], self.bias[:c], self.training, self.momentum, self.eps)
+        return F.batch_norm(
+            x, mean, var, self.weight[:c], self.bias[:c], self.training, self.momentum, self.eps
+        )
 
     def state(self, prefix: str, channels: int) -> dict[str, Tensor]:
         """State of the plain batch-norm over the first channels, keys with `prefix`."""

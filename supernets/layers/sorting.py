@@ -1,8 +1,9 @@
 """Channel sorting: the most important channels come first, so that narrow sub-networks keep them.
 
-Source: Once-for-All (Cai et al., ICLR 2020), `re_organize_middle_weights`: the importance of a mid channel is the L1 norm
-of the weights that read it in the projection. Where narrower networks were trained already, channels are sorted inside
-the bands between the supported widths, so that those networks keep theirs. The largest network computes the same.
+Source: Once-for-All (Cai et al., ICLR 2020), `re_organize_middle_weights`: the importance of a mid channel is
+the L1 norm of the weights that read it in the projection. Where narrower networks were trained already,
+channels are sorted inside the bands between the supported widths, so that those networks keep theirs. The
+largest network computes the same.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from supernets.training.sampling import allowed_values
 
 @torch.no_grad()
 def sort_channels(supernet: Supernet, before: Phase) -> None:
-    """Sort the mid channels of every block inside the bands of the widths that `before`, the phase that ended, trained."""
+    """Sort the mid channels of every block inside the bands of the widths that `before`, the phase that
+    ended, trained."""
     supported = supported_mids(supernet, before)
     for name, block in supernet.blocks.items():
         if isinstance(block, ElasticMBConv):
@@ -46,9 +48,12 @@ def supported_mids(supernet: Supernet, phase: Phase) -> dict[str, list[int]]:
         kept = {options[int(c)].expand for c in values[column + 2 + block] if not options[int(c)].zero}
         mids = sorted({op.mid_channels for op in operators})
         expands = sorted({c.expand for c in options if not c.zero})
-        # Mid channels ascend with the expand ratio; where widths are elastic too, every width's mids stay supported.
+        # Mid channels ascend with the expand ratio; where widths are elastic too, every width's mids stay
+        # supported.
         found[block_name(space, stage, block)] = (
-            [mid for mid, expand in zip(mids, expands, strict=True) if expand in kept] if len(mids) == len(expands) else mids
+            [mid for mid, expand in zip(mids, expands, strict=True) if expand in kept]
+            if len(mids) == len(expands)
+            else mids
         )
     return found
 
@@ -59,7 +64,8 @@ def importance(weight: Tensor) -> Tensor:
 
 
 def banded_order(scores: Tensor, bands: list[int]) -> Tensor:
-    """Channel indices by descending score inside each band; bands end at the given sizes and at the last channel."""
+    """Channel indices by descending score inside each band; bands end at the given sizes and at the last
+    channel."""
     order, start = [], 0
     for end in sorted({*bands, len(scores)}):
         order.append(start + torch.argsort(scores[start:end], descending=True, stable=True))

@@ -1,6 +1,7 @@
 """Peak activation memory: a maximum over operators, not a sum, so it restricts what may be chosen.
 
-A network keeps the limit exactly when each of its operators does; forbidding the others keeps every solver exact.
+A network keeps the limit exactly when each of its operators does; forbidding the others keeps every solver
+exact.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from supernets.spaces.space import Space
 
 
 def peak_activation_bytes(op: Operator, bytes_per_value: int = 4) -> int:
-    """Largest memory of tensors alive at once within an operator, batch 1: what it reads, writes, and its shortcut."""
+    """Largest memory of tensors alive at once within an operator, batch 1: what it reads, writes, and its
+    shortcut."""
     inside, outside = op.in_height * op.in_width, op.out_height * op.out_width
     given, made = inside * op.in_channels, outside * op.out_channels
     kept = given if op.residual else 0
@@ -43,14 +45,16 @@ def within_activation(space: Space, problem: Problem, limit_bytes: float) -> Pro
     peaks = dense_from(space, peak_activation_bytes, max)
     score = _forbid_above(problem.score, peaks, limit_bytes, -np.inf)
     constraints = tuple(
-        Constraint(c.name, _forbid_above(c.table, peaks, limit_bytes, np.inf), c.limit) for c in problem.constraints
+        Constraint(c.name, _forbid_above(c.table, peaks, limit_bytes, np.inf), c.limit)
+        for c in problem.constraints
     )
     try:
         bounds(_forbid_above(peaks, peaks, limit_bytes, np.inf))
     except InfeasibleBudget:
         least, largest = peak_range(peaks)
         raise InfeasibleBudget(
-            f"no network has a peak activation <= {limit_bytes:g} bytes; from {least:g} to {largest:g} can be reached: "
+            f"no network has a peak activation <= {limit_bytes:g} bytes; from {least:g} to {largest:g} can "
+            "be reached: "
             "raise the limit, or allow smaller resolutions",
             least,
             largest,
@@ -60,7 +64,8 @@ def within_activation(space: Space, problem: Problem, limit_bytes: float) -> Pro
 
 
 def peak_range(peaks: DenseTable) -> tuple[float, float]:
-    """Least and largest peak of any network, bytes; peaks: `dense_from(space, peak_activation_bytes, max)`."""
+    """Least and largest peak of any network, bytes; peaks:
+    `dense_from(space, peak_activation_bytes, max)`."""
     values = np.unique(np.concatenate([b[np.isfinite(b)] for b in peaks.blocks]))
 
     def possible(limit: float) -> bool:

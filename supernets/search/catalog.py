@@ -33,7 +33,8 @@ STRATEGIES: dict[str, Strategy] = {
 
 
 def solve(problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
-    """Answer a problem from its scores alone. Raises UnknownStrategy, or InfeasibleBudget with the reachable range.
+    """Answer a problem from its scores alone. Raises UnknownStrategy, or InfeasibleBudget with the reachable
+    range.
 
     A search job does more for `gradient`: it trains (`gate_job`), and chooses from what was trained.
     """

@@ -1,8 +1,9 @@
 """Evolution for scores that are not additive: a perceptron, measured accuracies.
 
-Once-for-All (Cai et al., 2020) mutates until a child fits the budget and scores it again each generation. Here children
-fit by construction, a network is never scored twice (canonical genes), the first population holds the exact solution of
-the additive surrogate, and nothing that belongs to the Pareto front found so far is ever lost.
+Once-for-All (Cai et al., 2020) mutates until a child fits the budget and scores it again each generation.
+Here children fit by construction, a network is never scored twice (canonical genes), the first population
+holds the exact solution of the additive surrogate, and nothing that belongs to the Pareto front found so far
+is ever lost.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from supernets.search.problem import Problem, SearchResult, ranked
 
 @dataclass(frozen=True)
 class Settings:
-    """population: networks kept and children born in each generation. mutation: share of genes redrawn in a mutant.
+    """population: networks kept and children born in each generation. mutation: share of genes redrawn in a
+    mutant.
 
-    crossover: share of children with two parents. elite: share of parents taken from the best by score, the others
+    crossover: share of children with two parents. elite: share of parents taken from the best by score, the
+    others
     come from the Pareto front. exact_start: begin with the solution of the additive surrogate.
     """
 
@@ -46,7 +49,8 @@ EVALUATED = Settings(population=64, generations=12)  # each score may be a real 
 
 @dataclass(frozen=True, eq=False)
 class Evolved:
-    """What an evolution found: the answer, the archive (score against the first constraint) and how many were scored."""
+    """What an evolution found: the answer, the archive (score against the first constraint) and how many were
+    scored."""
 
     result: SearchResult
     archive: Front
@@ -67,7 +71,9 @@ def evolve(problem: Problem, generator: np.random.Generator, settings: Settings 
     candidates = ranked(problem, population.genes, population.scores)
     best = population.surrogate_best
     gap = max(0.0, best - candidates[0].score) if problem.additive else None
-    result = SearchResult("evolution", candidates, gap == 0.0 and problem.candidates == 1, gap, population.scored)
+    result = SearchResult(
+        "evolution", candidates, gap == 0.0 and problem.candidates == 1, gap, population.scored
+    )
     return Evolved(result, front)
 
 
@@ -82,15 +88,21 @@ class _Population:
         self.genes: Genes = np.empty((0, self.chain.genes), dtype=np.int64)
         self.scores: Array = np.empty(0)
         self.costs: Array = np.empty((0, len(problem.constraints)))
-        self.best = self.on_front = np.empty(0, dtype=np.int64)  # indices: best by score, and the Pareto front
+        self.best = self.on_front = np.empty(
+            0, dtype=np.int64
+        )  # indices: best by score, and the Pareto front
         self.scored = 0
         surrogate = exact.solve(
-            replace(problem, evaluate=None, candidates=max(1, min(problem.candidates, settings.population // 2)))
+            replace(
+                problem, evaluate=None, candidates=max(1, min(problem.candidates, settings.population // 2))
+            )
         )
         self.surrogate_best = surrogate.candidates[0].score
         seeds = np.array([c.genes for c in surrogate.candidates])
         random = self.repair.sample(generator, settings.population, seeds[:1])
-        self._add(np.concatenate([seeds, self._surrogate_front(), random]) if settings.exact_start else random)
+        self._add(
+            np.concatenate([seeds, self._surrogate_front(), random]) if settings.exact_start else random
+        )
 
     def _surrogate_front(self) -> Genes:
         """Some networks of the surrogate's exact front within the limit, evenly spread."""
@@ -100,7 +112,11 @@ class _Population:
         found = exact.front(self.problem.score, constraint.table)
         within = np.flatnonzero(constraint.holds(found.costs))
         take = min(len(within), self.settings.population // 2)
-        return found.genes[within[np.linspace(0, len(within) - 1, take).astype(np.int64)]] if take else self.genes
+        return (
+            found.genes[within[np.linspace(0, len(within) - 1, take).astype(np.int64)]]
+            if take
+            else self.genes
+        )
 
     def _add(self, genes: Genes) -> None:
         """Score what is new, then keep the best and the front. genes: canonical, within the limits."""
@@ -121,7 +137,9 @@ class _Population:
         self._select()
 
     def _select(self) -> None:
-        best = np.argsort(-self.scores, kind="stable")[: max(self.settings.population, self.problem.candidates)]
+        best = np.argsort(-self.scores, kind="stable")[
+            : max(self.settings.population, self.problem.candidates)
+        ]
         front = self._front_indices()
         kept = np.union1d(best, front)
         self.genes, self.scores, self.costs = self.genes[kept], self.scores[kept], self.costs[kept]

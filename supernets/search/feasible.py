@@ -1,8 +1,8 @@
 """Networks within limits by construction: sampling and repair without ever rejecting.
 
-A random sub-network meets 1.2x the least latency once in 4,000 to 70,000 draws, so drawing until one fits never ends.
-Here a network is written gene by gene; a gene is only changed where the cheapest completion would break a limit, and then
-to a value drawn uniformly among those that can still be completed.
+A random sub-network meets 1.2x the least latency once in 4,000 to 70,000 draws, so drawing until one fits
+never ends. Here a network is written gene by gene; a gene is only changed where the cheapest completion would
+break a limit, and then to a value drawn uniformly among those that can still be completed.
 """
 
 from __future__ import annotations
@@ -34,11 +34,14 @@ class CheapestCompletions:
 
     @cached_property
     def stages(self) -> tuple[Array, ...]:
-        """Per stage (resolutions, widths in, widths out, depths, blocks + 1): the rest of the chain after so many blocks."""
+        """Per stage (resolutions, widths in, widths out, depths, blocks + 1): the rest of the chain after so
+        many blocks."""
         table = self.constraint.table
         after: Array = np.zeros((table.chain.resolutions, table.chain.stages[-1].widths))
         found: list[Array] = []
-        for shape, blocks, depth in reversed(list(zip(table.chain.stages, table.blocks, table.depth, strict=True))):
+        for shape, blocks, depth in reversed(
+            list(zip(table.chain.stages, table.blocks, table.depth, strict=True))
+        ):
             least = np.stack([blocks[..., b, :n].min(axis=-1) for b, n in enumerate(shape.choices)], axis=-1)
             rest = np.zeros((*least.shape[:3], len(shape.depths), shape.blocks + 1))
             for index, deep in enumerate(shape.depths):
@@ -58,8 +61,8 @@ class CheapestCompletions:
 class Repair:
     """Brings networks within the limits of a problem, gene by gene.
 
-    With one limit the result always keeps it, provided that any network does. With several limits a gene keeps each of
-    them on its own; `toward` then finishes the job.
+    With one limit the result always keeps it, provided that any network does. With several limits a gene
+    keeps each of them on its own; `toward` then finishes the job.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -72,14 +75,17 @@ class Repair:
             return self.chain.canonical(genes)
         rows = genes.copy()
         walk = _Walk(rows, self.completions, generator)
-        walk.decide(0, [np.broadcast_to(c.whole, (len(rows), self.chain.resolutions)) for c in self.completions])
+        walk.decide(
+            0, [np.broadcast_to(c.whole, (len(rows), self.chain.resolutions)) for c in self.completions]
+        )
         walk.pay([c.constraint.table.constant[rows[:, 0]] for c in self.completions])
         for stage in range(len(self.chain.stages)):
             walk.stage(stage)
         return self.chain.canonical(rows)
 
     def toward(self, genes: Genes, anchors: Genes, generator: np.random.Generator) -> Genes:
-        """Take over genes of networks that keep every limit, in random order, until each network keeps them too."""
+        """Take over genes of networks that keep every limit, in random order, until each network keeps them
+        too."""
         rows = genes.copy()
         broken = np.flatnonzero(~self.problem.feasible(self.problem.costs(rows)))
         order = np.argsort(generator.random((len(broken), self.chain.genes)), axis=1)
@@ -94,14 +100,18 @@ class Repair:
 
     def sample(self, generator: np.random.Generator, networks: int, anchors: Genes) -> Genes:
         """Random networks within every limit; anchors: one or more networks that keep them, (A, genes)."""
-        rows = self.walk(generator.integers(0, self.chain.gene_sizes, size=(networks, self.chain.genes)), generator)
+        rows = self.walk(
+            generator.integers(0, self.chain.gene_sizes, size=(networks, self.chain.genes)), generator
+        )
         return self.toward(rows, anchors[generator.integers(0, len(anchors), size=networks)], generator)
 
 
 class _Walk:
     """One pass over the genes of many networks, first to last; `rows` is changed in place."""
 
-    def __init__(self, rows: Genes, completions: Sequence[CheapestCompletions], generator: np.random.Generator) -> None:
+    def __init__(
+        self, rows: Genes, completions: Sequence[CheapestCompletions], generator: np.random.Generator
+    ) -> None:
         self.rows, self.completions, self.generator = rows, completions, generator
         self.spent = np.zeros((len(completions), len(rows)))
         self.limits = np.array([c.limit for c in completions])
@@ -112,13 +122,16 @@ class _Walk:
             self.spent[k, here] += price
 
     def decide(self, column: int, totals: Sequence[Array], here: Rows = slice(None)) -> Genes:
-        """Keep a gene where its cheapest total keeps every limit, else draw one that does. totals: (networks, values) each."""
+        """Keep a gene where its cheapest total keeps every limit, else draw one that does. totals: (networks,
+        values) each."""
         values = self.rows[here, column]
         fits = np.all([t <= limit for t, limit in zip(totals, self.limits, strict=True)], axis=0)
         broken = np.flatnonzero(~fits[np.arange(len(values)), values] & fits.any(axis=1))
         if len(broken):
             values = values.copy()
-            values[broken] = np.argmax(self.generator.random((len(broken), fits.shape[1])) * fits[broken], axis=1)
+            values[broken] = np.argmax(
+                self.generator.random((len(broken), fits.shape[1])) * fits[broken], axis=1
+            )
             self.rows[here, column] = values
         return values
 
@@ -129,16 +142,23 @@ class _Walk:
         column, shape = self._columns(stage)
         r, read = self.rows[:, 0], self.read
         width = self.decide(
-            column, [x[..., 0].min(axis=-1)[r, read] + s[:, None] for x, s in zip(rests, self.spent, strict=True)]
+            column,
+            [x[..., 0].min(axis=-1)[r, read] + s[:, None] for x, s in zip(rests, self.spent, strict=True)],
         )
-        deep = self.decide(column + 1, [x[r, read, width, :, 0] + s[:, None] for x, s in zip(rests, self.spent, strict=True)])
+        deep = self.decide(
+            column + 1, [x[r, read, width, :, 0] + s[:, None] for x, s in zip(rests, self.spent, strict=True)]
+        )
         depth = np.asarray(shape.depths)[deep]
         for block, choices in enumerate(shape.choices):
             here = np.flatnonzero(block < depth)
             state = (r[here], read[here], width[here])
             prices = [table.blocks[stage][(*state, block)][:, :choices] for table in tables]
-            open_ = [x[(*state, deep[here], block + 1)] + s[here] for x, s in zip(rests, self.spent, strict=True)]
-            chosen = self.decide(column + 2 + block, [p + o[:, None] for p, o in zip(prices, open_, strict=True)], here)
+            open_ = [
+                x[(*state, deep[here], block + 1)] + s[here] for x, s in zip(rests, self.spent, strict=True)
+            ]
+            chosen = self.decide(
+                column + 2 + block, [p + o[:, None] for p, o in zip(prices, open_, strict=True)], here
+            )
             self.pay([p[np.arange(len(here)), chosen] for p in prices], here)
         self.pay([table.depth[stage][r, deep] for table in tables])
         self.read = width

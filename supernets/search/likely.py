@@ -1,5 +1,6 @@
-"""The most probable networks within every limit, given a probability for every choice. No torch: what a search by
-gradients found is a table of log-probabilities, and choosing from it is exact search over an additive score.
+"""The most probable networks within every limit, given a probability for every choice. No torch: what a
+search by gradients found is a table of log-probabilities, and choosing from it is exact search over an
+additive score.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from supernets.search.problem import Problem, SearchResult, ranked
 
 
 def log_table(chain: Chain, logs: Array) -> DenseTable:
-    """Log-probability of every network as an additive score; logs (genes, most values), minus infinity where there is none.
+    """Log-probability of every network as an additive score; logs (genes, most values), minus infinity where
+    there is none.
 
     Stages of depth 0 do not count their width.
     """
@@ -32,10 +34,13 @@ def log_table(chain: Chain, logs: Array) -> DenseTable:
 
 
 def most_probable(problem: Problem, logs: Array, evaluations: int = 0) -> SearchResult:
-    """The most probable distinct networks within every limit, ranked by the score. Raises InfeasibleBudget, SearchUnfinished."""
+    """The most probable distinct networks within every limit, ranked by the score. Raises InfeasibleBudget,
+    SearchUnfinished."""
     try:
         likely = exact.solve(replace(problem, score=log_table(problem.chain, logs), evaluate=None))
     except SearchUnfinished as error:
-        raise SearchUnfinished(str(error)) from None  # its bound is of a probability, not of the problem's score
+        raise SearchUnfinished(
+            str(error)
+        ) from None  # its bound is of a probability, not of the problem's score
     candidates = ranked(problem, np.array([c.genes for c in likely.candidates]))
     return SearchResult("gradient", candidates, False, None, evaluations)

@@ -1,6 +1,7 @@
 """Limits besides latency that hold on every device: size, MACs and peak activation memory of a network.
 
-Size and MACs add up over operators and become constraints; peak memory is a maximum and forbids choices (`activation`).
+Size and MACs add up over operators and become constraints; peak memory is a maximum and forbids choices
+(`activation`).
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ LIMITS = (*ADDITIVE, MEMORY)
 
 @lru_cache(maxsize=64)
 def cost_table(space: Space, name: str) -> DenseTable:
-    """The cost of every network of the space: float32 weights in bytes, MACs, or (to be combined by max) peak bytes."""
-    return dense_from(space, peak_activation_bytes, max) if name == MEMORY else dense_from(space, ADDITIVE[name])
+    """The cost of every network of the space: float32 weights in bytes, MACs, or (to be combined by max) peak
+    bytes."""
+    return (
+        dense_from(space, peak_activation_bytes, max) if name == MEMORY else dense_from(space, ADDITIVE[name])
+    )
 
 
 @lru_cache(maxsize=64)
@@ -52,10 +56,13 @@ def costs_of(space: Space, architecture: Architecture) -> dict[str, int]:
     return {**sums, MEMORY: max(peak_activation_bytes(op) for op in operators)}
 
 
-def limited(space: Space, problem: Problem, limits: Mapping[str, float], file_overhead_bytes: float = 0.0) -> Problem:
+def limited(
+    space: Space, problem: Problem, limits: Mapping[str, float], file_overhead_bytes: float = 0.0
+) -> Problem:
     """The problem with further limits by name, after its own constraints.
 
-    file_overhead_bytes: what a file holds besides weights, counted with the size. Raises InfeasibleBudget naming the
+    file_overhead_bytes: what a file holds besides weights, counted with the size. Raises InfeasibleBudget
+    naming the
     constraint and the range it can reach: alone, or for the problem's own constraints with the memory kept.
     """
     constraints = []
@@ -75,16 +82,23 @@ def limited(space: Space, problem: Problem, limits: Mapping[str, float], file_ov
     for constraint in kept.constraints:
         low, high = bounds(constraint.table)
         if constraint.limit < low:
-            raise unreachable(constraint.name, constraint.limit, low, high, f" within {MEMORY} <= {limits[MEMORY]:.12g}")
+            raise unreachable(
+                constraint.name, constraint.limit, low, high, f" within {MEMORY} <= {limits[MEMORY]:.12g}"
+            )
     return kept
 
 
 def check_limits(
-    space: Space, constraints: Sequence[Constraint], limits: Mapping[str, float], mask: DenseTable | None = None
+    space: Space,
+    constraints: Sequence[Constraint],
+    limits: Mapping[str, float],
+    mask: DenseTable | None = None,
 ) -> None:
-    """Refuses what no network of the space can keep: each limit alone, the others within the peak memory, and any two together.
+    """Refuses what no network of the space can keep: each limit alone, the others within the peak memory, and
+    any two together.
 
-    constraints: further ones; mask: choices that may not be taken. Raises InfeasibleBudget. Milliseconds: nothing is solved.
+    constraints: further ones; mask: choices that may not be taken. Raises InfeasibleBudget. Milliseconds:
+    nothing is solved.
     """
     anything = dense_from(space, lambda op: 0.0)
     problem = limited(space, Problem(space.chain, anything, tuple(constraints)), limits)
@@ -94,7 +108,8 @@ def check_limits(
 def unreachable(name: str, limit: float, low: float, high: float, others: str = "") -> InfeasibleBudget:
     """The error that names the constraint and what it can reach."""
     return InfeasibleBudget(
-        f"no network keeps {name} <= {limit:.12g}{others}; from {low:.12g} to {high:.12g} can be reached: raise the limit",
+        f"no network keeps {name} <= {limit:.12g}{others}; from {low:.12g} to {high:.12g} can be reached: "
+        "raise the limit",
         low,
         high,
         name,

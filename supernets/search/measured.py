@@ -1,9 +1,11 @@
-"""Choice by measurement: which networks to measure next under a latency budget, and which of the measured to deliver.
+"""Choice by measurement: which networks to measure next under a latency budget, and which of the measured to
+deliver.
 
-A bound learnt from few networks leaves up to a fifth of a budget unused. Measuring the best few that keep the budget by
-prediction costs seconds and tells which of them keep it. A reading has an error of its own, so a network counts as within
-the budget when it lies below by `SURE` standard errors; one that lies closer is measured again until it is settled or was
-read `MOST_READINGS` times. Predictions are held against the budget over what networks near it were seen to take.
+A bound learnt from few networks leaves up to a fifth of a budget unused. Measuring the best few that keep the
+budget by prediction costs seconds and tells which of them keep it. A reading has an error of its own, so a
+network counts as within the budget when it lies below by `SURE` standard errors; one that lies closer is
+measured again until it is settled or was read `MOST_READINGS` times. Predictions are held against the budget
+over what networks near it were seen to take.
 """
 
 from __future__ import annotations
@@ -20,12 +22,14 @@ Key = TypeVar("Key")
 
 SURE: Final = 2.3
 LIKELY: Final = 1.0
-"""Standard errors below the budget at which a network is still taken where the sure ones leave much of it unused."""
+"""Standard errors below the budget at which a network is still taken where the sure ones leave much of it
+unused."""
 BATCHES: Final = (1, 2, 4)
 """How many readings of a network are asked for at a time; the later ones only while it is not settled."""
 MOST_READINGS: Final = sum(BATCHES)
 ENOUGH: Final = 0.95
-"""Share of the budget that a chosen network must use, or others are measured while that can make it better."""
+"""Share of the budget that a chosen network must use, or others are measured while that can make it
+better."""
 ROUNDS: Final = 8
 UNKNOWN: Final = 0.02
 """Relative standard error of a reading whose source does not tell its own."""
@@ -47,7 +51,12 @@ class Reading:
     uncertainty: float = UNKNOWN
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.ms) and self.ms > 0 and math.isfinite(self.uncertainty) and self.uncertainty >= 0):
+        if not (
+            math.isfinite(self.ms)
+            and self.ms > 0
+            and math.isfinite(self.uncertainty)
+            and self.uncertainty >= 0
+        ):
             raise ValueError("a reading is a latency above 0 ms with an uncertainty that is not negative")
 
 
@@ -81,7 +90,8 @@ class Latency:
 
 @dataclass(frozen=True)
 class Measured(Generic[Key]):
-    """A network that was measured. quality: higher is better (accuracy). predicted_ms, latencies: of each budget's device."""
+    """A network that was measured. quality: higher is better (accuracy). predicted_ms, latencies: of each
+    budget's device."""
 
     key: Key
     predicted_ms: tuple[float, ...]
@@ -109,7 +119,8 @@ class Choice(Generic[Key]):
     found: list[Measured[Key]] = field(default_factory=list)
 
     def limits_ms(self) -> tuple[float, ...]:
-        """What predictions of the next networks to be measured must keep, so that they settle just below the budgets."""
+        """What predictions of the next networks to be measured must keep, so that they settle just below the
+        budgets."""
         limits = []
         for i, (budget, level) in enumerate(zip(self.budgets_ms, self.levels, strict=True)):
             ratios = [m.latencies[i].ms / m.predicted_ms[i] for m in self.found] or [level]
@@ -129,8 +140,8 @@ class Choice(Generic[Key]):
     def chosen(self) -> Measured[Key] | None:
         """What to deliver once no more are measured; None where every network broke a budget.
 
-        The best that surely keeps all; where that one leaves much of the budget unused, a better one that likely keeps them;
-        where there is neither, the one that lies farthest below in standard errors.
+        The best that surely keeps all; where that one leaves much of the budget unused, a better one that
+        likely keeps them; where there is neither, the one that lies farthest below in standard errors.
         """
         best = self.best()
         if best is not None and self.enough():
@@ -150,9 +161,11 @@ Readings = list[list[Reading]]
 def settle(
     networks: int, measure: Callable[[list[int], int], list[Readings]], budgets_ms: Sequence[float]
 ) -> list[tuple[Latency, ...] | None]:
-    """The latencies of each of `networks`, those too close to a budget measured again. None where somebody did not answer.
+    """The latencies of each of `networks`, those too close to a budget measured again. None where somebody
+    did not answer.
 
-    measure: (indices, how many times) -> the readings of each network by budget; fewer than asked for where nobody answers.
+    measure: (indices, how many times) -> the readings of each network by budget; fewer than asked for where
+    nobody answers.
     """
     readings: list[Readings] = [[[] for _ in budgets_ms] for _ in range(networks)]
     open_ = list(range(networks))
@@ -169,6 +182,7 @@ def settle(
 
 
 def _unclear(readings: Readings, budgets_ms: Sequence[float]) -> bool:
-    """Whether measuring the network again may tell more: none of its budgets is surely broken and one is close."""
+    """Whether measuring the network again may tell more: none of its budgets is surely broken and one is
+    close."""
     verdicts = [Latency.of(r).verdict(b) for r, b in zip(readings, budgets_ms, strict=True) if r]
     return Verdict.BROKEN not in verdicts and Verdict.UNCLEAR in verdicts

@@ -1,4 +1,5 @@
-"""Search problems and their answers as JSON, on the way to a child and back. Arrays travel as base64 of their bytes."""
+"""Search problems and their answers as JSON, on the way to a child and back. Arrays travel as base64 of their
+bytes."""
 
 from __future__ import annotations
 
@@ -17,11 +18,16 @@ from supernets.search.problem import Candidate, Constraint, Problem, SearchResul
 
 def packed_problem(problem: Problem) -> dict[str, Any]:
     """A problem whose score is additive or that of a stored predictor; `unpacked_problem` reads it back."""
-    stages = [{"widths": s.widths, "depths": list(s.depths), "choices": list(s.choices)} for s in problem.chain.stages]
+    stages = [
+        {"widths": s.widths, "depths": list(s.depths), "choices": list(s.choices)}
+        for s in problem.chain.stages
+    ]
     return {
         "chain": {"resolutions": problem.chain.resolutions, "stages": stages},
         "score": _packed_table(problem.score),
-        "constraints": [{"name": c.name, "limit": c.limit, "table": _packed_table(c.table)} for c in problem.constraints],
+        "constraints": [
+            {"name": c.name, "limit": c.limit, "table": _packed_table(c.table)} for c in problem.constraints
+        ],
         "candidates": problem.candidates,
         "evaluate": None if problem.evaluate is None else _packed_evaluate(problem.evaluate),
         "costly": problem.costly,
@@ -43,16 +49,29 @@ def _unpacked_evaluate(data: dict[str, Any]) -> RefinedScore:
 
 
 def unpacked_problem(data: dict[str, Any]) -> Problem:
-    stages = tuple(StageShape(s["widths"], tuple(s["depths"]), tuple(s["choices"])) for s in data["chain"]["stages"])
+    stages = tuple(
+        StageShape(s["widths"], tuple(s["depths"]), tuple(s["choices"])) for s in data["chain"]["stages"]
+    )
     chain = Chain(data["chain"]["resolutions"], stages)
-    constraints = tuple(Constraint(c["name"], _unpacked_table(chain, c["table"]), c["limit"]) for c in data["constraints"])
+    constraints = tuple(
+        Constraint(c["name"], _unpacked_table(chain, c["table"]), c["limit"]) for c in data["constraints"]
+    )
     evaluate = None if data["evaluate"] is None else _unpacked_evaluate(data["evaluate"])
-    return Problem(chain, _unpacked_table(chain, data["score"]), constraints, data["candidates"], evaluate, data["costly"])
+    return Problem(
+        chain,
+        _unpacked_table(chain, data["score"]),
+        constraints,
+        data["candidates"],
+        evaluate,
+        data["costly"],
+    )
 
 
 def packed_result(result: SearchResult) -> dict[str, Any]:
     """The answer; `unpacked_result` reads it back."""
-    candidates = [{"genes": c.genes.tolist(), "score": c.score, "costs": list(c.costs)} for c in result.candidates]
+    candidates = [
+        {"genes": c.genes.tolist(), "score": c.score, "costs": list(c.costs)} for c in result.candidates
+    ]
     return {
         "strategy": result.strategy,
         "candidates": candidates,
@@ -63,7 +82,10 @@ def packed_result(result: SearchResult) -> dict[str, Any]:
 
 
 def unpacked_result(data: dict[str, Any]) -> SearchResult:
-    candidates = tuple(Candidate(np.array(c["genes"], dtype=np.int64), c["score"], tuple(c["costs"])) for c in data["candidates"])
+    candidates = tuple(
+        Candidate(np.array(c["genes"], dtype=np.int64), c["score"], tuple(c["costs"]))
+        for c in data["candidates"]
+    )
     return SearchResult(data["strategy"], candidates, data["optimal"], data["gap"], data["evaluations"])
 
 
@@ -81,7 +103,10 @@ def _unpacked_table(chain: Chain, data: dict[str, Any]) -> DenseTable:
 
 
 def _packed(array: Array) -> dict[str, Any]:
-    return {"shape": list(array.shape), "data": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()}
+    return {
+        "shape": list(array.shape),
+        "data": base64.b64encode(np.ascontiguousarray(array).tobytes()).decode(),
+    }
 
 
 def _unpacked(data: dict[str, Any]) -> Array:

@@ -14,7 +14,8 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Front:
-    """Networks none of which is beaten: costs (P,) and scores (P,), both strictly ascending; genes (P, G), canonical."""
+    """Networks none of which is beaten: costs (P,) and scores (P,), both strictly ascending; genes (P, G),
+    canonical."""
 
     costs: Array
     scores: Array

@@ -40,9 +40,10 @@ class Constraint:
 class Problem:
     """Find the `candidates` best networks of a chain within all constraints.
 
-    score: higher is better; a score of minus infinity forbids a choice. evaluate: (networks, genes) -> (networks,), a
-    score that is not additive; `score` is then its surrogate, from which the searches start. costly: whether a value of
-    `evaluate` takes an evaluation of the supernet, so that few are asked for, and not just the price of a table.
+    score: higher is better; a score of minus infinity forbids a choice. evaluate: (networks, genes) ->
+    (networks,), a score that is not additive; `score` is then its surrogate, from which the searches start.
+    costly: whether a value of `evaluate` takes an evaluation of the supernet, so that few are asked for, and
+    not just the price of a table.
     """
 
     chain: Chain
@@ -70,7 +71,11 @@ class Problem:
 
     def scores(self, genes: Genes) -> Array:
         """What is to be maximised, shape (networks,)."""
-        return self.score.price(genes) if self.evaluate is None else np.asarray(self.evaluate(genes), dtype=np.float64)
+        return (
+            self.score.price(genes)
+            if self.evaluate is None
+            else np.asarray(self.evaluate(genes), dtype=np.float64)
+        )
 
     def costs(self, genes: Genes) -> Array:
         """(networks, constraints)"""
@@ -87,7 +92,8 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One network: canonical genes (genes,), its score and its cost under every constraint, in their order."""
+    """One network: canonical genes (genes,), its score and its cost under every constraint, in their
+    order."""
 
     genes: Genes
     score: float
@@ -98,8 +104,9 @@ class Candidate:
 class SearchResult:
     """Distinct networks within all limits, best first.
 
-    optimal: proven that no set of so many networks scores higher. gap: no network scores more than the first one plus
-    this, in the unit of the score; None where nothing is proven (scores that are not additive, random search).
+    optimal: proven that no set of so many networks scores higher. gap: no network scores more than the first
+    one plus this, in the unit of the score; None where nothing is proven (scores that are not additive,
+    random search).
     evaluations: networks whose score was computed one by one.
     """
 
@@ -111,7 +118,8 @@ class SearchResult:
 
 
 def ranked(problem: Problem, genes: Genes, scores: Array | None = None) -> tuple[Candidate, ...]:
-    """The best distinct networks among `genes` that keep every limit; ties by genes, so the order is reproducible."""
+    """The best distinct networks among `genes` that keep every limit; ties by genes, so the order is
+    reproducible."""
     rows, first = np.unique(problem.chain.canonical(genes), axis=0, return_index=True)
     costs = problem.costs(rows)
     values = problem.scores(rows) if scores is None else scores[first]

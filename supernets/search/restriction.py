@@ -1,7 +1,8 @@
-"""Choices that may not be taken: excluded by name, or because a table lacks their latency. Every solver stays exact.
+"""Choices that may not be taken: excluded by name, or because a table lacks their latency. Every solver stays
+exact.
 
-A restriction is a dense table of zeros with infinity where a choice is forbidden; added to a problem, it takes the networks
-that make such a choice out of the search.
+A restriction is a dense table of zeros with infinity where a choice is forbidden; added to a problem, it
+takes the networks that make such a choice out of the search.
 """
 
 from __future__ import annotations
@@ -50,9 +51,11 @@ def named_values(space: Space) -> dict[str, list[Value]]:
 
 
 def excluded(space: Space, exclude: Mapping[str, Sequence[Value]]) -> DenseTable:
-    """The restriction that forbids every block with one of these values, by name; `STAGE.NAME` for one stage alone.
+    """The restriction that forbids every block with one of these values, by name; `STAGE.NAME` for one stage
+    alone.
 
-    Raises InvalidSearch for a name or value that the space does not have, InfeasibleBudget where no network is left.
+    Raises InvalidSearch for a name or value that the space does not have, InfeasibleBudget where no network
+    is left.
     """
     wanted = {name: list(values) for name, values in exclude.items()}
     used: set[tuple[str, int]] = set()
@@ -68,14 +71,21 @@ def excluded(space: Space, exclude: Mapping[str, Sequence[Value]]) -> DenseTable
                     own = values_of(stage, width, choice)
                     for name, position, value in _of_stage(wanted, stage.name):
                         # True == 1 in Python, but `"kernel": [true]` names no kernel.
-                        if name in own and isinstance(own[name], bool) == isinstance(value, bool) and own[name] == value:
+                        if (
+                            name in own
+                            and isinstance(own[name], bool) == isinstance(value, bool)
+                            and own[name] == value
+                        ):
                             mask.blocks[index][:, :, o, block, c] = np.inf
                             used.add(position)
     if used != {(name, i) for name, values in wanted.items() for i in range(len(values))}:
-        known = "; ".join(f"{name}: {', '.join(_shown(v) for v in values)}" for name, values in named_values(space).items())
+        known = "; ".join(
+            f"{name}: {', '.join(_shown(v) for v in values)}" for name, values in named_values(space).items()
+        )
         stages = ", ".join(stage.name for stage in space.stages)
         raise InvalidSearch(
-            f"exclude names a choice that {space.name} does not have. It has {known}. A name may be one stage's own, such as "
+            f"exclude names a choice that {space.name} does not have. It has {known}. A name may be one "
+            "stage's own, such as "
             f"`{space.stages[1].name}.kernel`; stages are {stages}"
         )
     _some_left(space, mask)
@@ -88,7 +98,9 @@ def lacking(table: DenseTable) -> DenseTable:
     def forbidden(values: Array) -> Array:
         return np.where(np.isfinite(values), 0.0, np.inf)
 
-    return table_of(table, forbidden(table.constant), map(forbidden, table.blocks), map(forbidden, table.depth))
+    return table_of(
+        table, forbidden(table.constant), map(forbidden, table.blocks), map(forbidden, table.depth)
+    )
 
 
 def possible_resolutions(space: Space, table: LatencyTable) -> tuple[int, ...]:
@@ -104,7 +116,8 @@ def possible_resolutions(space: Space, table: LatencyTable) -> tuple[int, ...]:
 
 
 def restricted(problem: Problem, mask: DenseTable) -> Problem:
-    """The problem without the networks that make a forbidden choice. Raises InfeasibleBudget naming what they cannot keep."""
+    """The problem without the networks that make a forbidden choice. Raises InfeasibleBudget naming what they
+    cannot keep."""
 
     def possible(score: Array, forbidden: Array) -> Array:
         return np.where(np.isinf(forbidden), -np.inf, score)
@@ -120,7 +133,8 @@ def restricted(problem: Problem, mask: DenseTable) -> Problem:
         low, high = bounds(constraint.table)
         if constraint.limit < low:
             raise InfeasibleBudget(
-                f"no network that may be chosen keeps {constraint.name} <= {constraint.limit:.12g}; from {low:.12g} to "
+                f"no network that may be chosen keeps {constraint.name} <= {constraint.limit:.12g}; from "
+                f"{low:.12g} to "
                 f"{high:.12g} can be reached: raise the limit or exclude less",
                 low,
                 high,
@@ -139,7 +153,9 @@ def added(one: DenseTable, other: DenseTable) -> DenseTable:
     )
 
 
-def table_of(like: DenseTable, constant: Array, blocks: Iterator[Array], depth: Iterator[Array]) -> DenseTable:
+def table_of(
+    like: DenseTable, constant: Array, blocks: Iterator[Array], depth: Iterator[Array]
+) -> DenseTable:
     return DenseTable(like.chain, constant, tuple(blocks), tuple(depth))
 
 
@@ -149,7 +165,9 @@ def _nothing(space: Space) -> DenseTable:
     return table_of(empty, empty.constant, (np.zeros_like(b) for b in empty.blocks), iter(empty.depth))
 
 
-def _of_stage(wanted: Mapping[str, Sequence[Value]], stage: str) -> Iterator[tuple[str, tuple[str, int], Value]]:
+def _of_stage(
+    wanted: Mapping[str, Sequence[Value]], stage: str
+) -> Iterator[tuple[str, tuple[str, int], Value]]:
     """(name, where it stands in the request, value) of all that holds for a stage."""
     for key, values in wanted.items():
         owner, _, name = key.rpartition(".")
@@ -169,7 +187,8 @@ def _some_left(space: Space, mask: DenseTable) -> None:
         ]
         where = f": stage {', '.join(blocked)} has no other choice" if blocked else ""
         raise InfeasibleBudget(
-            f"with what is excluded no network of {space.name} is left{where}; exclude less, or from one stage "
+            f"with what is excluded no network of {space.name} is left{where}; exclude less, or from one "
+            "stage "
             f"alone (`{space.stages[1].name}.kernel`)",
             error.minimum,
             error.maximum,
@@ -182,4 +201,10 @@ def _always(blocks: Array, stage: Stage, block: int) -> bool:
 
 
 def _shown(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )

@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 
 
 class SpaceRef(NamedTuple):
-    """Which networks an architecture is one of: a search space by name, with the number of classes of its head."""
+    """Which networks an architecture is one of: a search space by name, with the number of classes of its
+    head."""
 
     name: str
     classes: int
@@ -24,7 +25,8 @@ class Choice:
     """What one block may be.
 
     expand: mid channels over input channels (inverted bottleneck) or over output channels (bottleneck).
-    zero: the block is left out (ProxylessNAS's Zero); only where a residual connection would carry the input on.
+    zero: the block is left out (ProxylessNAS's Zero); only where a residual connection would carry the input
+    on.
     """
 
     kernel: int

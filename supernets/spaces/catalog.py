@@ -1,4 +1,5 @@
-"""Every search space by name: the built-in ones and those of installed distributions. See `docs/add_a_space.md`."""
+"""Every search space by name: the built-in ones and those of installed distributions. See
+`docs/add_a_space.md`."""
 
 from __future__ import annotations
 
@@ -18,13 +19,17 @@ RESNET_WIDTHS: Final = (0.65, 0.8, 1.0)  # width multipliers of `ofa-resnet50`
 _OFA = "Once-for-All (Cai et al., ICLR 2020)"
 
 
-def kernel_expand(kernels: Sequence[int], expands: Sequence[float], blocks: int) -> tuple[tuple[Choice, ...], ...]:
+def kernel_expand(
+    kernels: Sequence[int], expands: Sequence[float], blocks: int
+) -> tuple[tuple[Choice, ...], ...]:
     """The same kernel x expand choices for every block of a stage."""
     options = tuple(Choice(k, e) for k, e in product(kernels, expands))
     return (options,) * blocks
 
 
-def _mbv3(name: str, description: str, resolutions: tuple[int, ...], width: float, source: str = _OFA) -> Space:
+def _mbv3(
+    name: str, description: str, resolutions: tuple[int, ...], width: float, source: str = _OFA
+) -> Space:
     """MobileNetV3 with elastic depth, kernel size and expand ratio (once-for-all, `ofa_mbv3`)."""
     rows = (
         (24, 2, "relu", False),
@@ -52,7 +57,9 @@ def _mbv3(name: str, description: str, resolutions: tuple[int, ...], width: floa
             )
         )
     stages.append(Stage("final", "conv", (make_divisible(960 * width),), activation="hswish", residual=False))
-    stages.append(Stage("head", "head", (1000,), activation="hswish", feature_channels=make_divisible(1280 * width)))
+    stages.append(
+        Stage("head", "head", (1000,), activation="hswish", feature_channels=make_divisible(1280 * width))
+    )
     return Space(name, description, resolutions, 3, 1000, tuple(stages), source)
 
 
@@ -64,7 +71,8 @@ def _small_mbv3(
     rows: Sequence[tuple[int, int, str, bool]],
     final: tuple[int, int],
 ) -> Space:
-    """A MobileNetV3-like space for small pictures, trainable on two cores: stem at full size, three stages of 1 to 3 blocks."""
+    """A MobileNetV3-like space for small pictures, trainable on two cores: stem at full size, three stages of
+    1 to 3 blocks."""
     stages = [Stage("stem", "conv", (16,), choices=((Choice(3),),), activation="hswish", residual=False)]
     for number, (width, stride, activation, squeeze_excite) in enumerate(rows, 1):
         stages.append(
@@ -84,7 +92,14 @@ def _small_mbv3(
     return Space(name, description, resolutions, channels, 10, tuple(stages), _OFA + ", scaled down")
 
 
-_PROXYLESS_ROWS: Final = ((24, 2, 4), (40, 2, 4), (80, 2, 4), (96, 1, 4), (192, 2, 4), (320, 1, 1))  # channels, stride, blocks
+_PROXYLESS_ROWS: Final = (
+    (24, 2, 4),
+    (40, 2, 4),
+    (80, 2, 4),
+    (96, 1, 4),
+    (192, 2, 4),
+    (320, 1, 1),
+)  # channels, stride, blocks
 _PROXYLESS_EPS: Final = 1e-3
 
 
@@ -101,11 +116,21 @@ def _mobilenet_v2(
         Stage("final", "conv", (edges[2],), activation="relu6", residual=False),
         Stage("head", "head", (1000,), activation="none"),
     ]
-    return Space(name, description, resolutions, 3, 1000, (*front, *stages, *back), source, batch_norm_eps=_PROXYLESS_EPS)
+    return Space(
+        name,
+        description,
+        resolutions,
+        3,
+        1000,
+        (*front, *stages, *back),
+        source,
+        batch_norm_eps=_PROXYLESS_EPS,
+    )
 
 
 def _ofa_proxyless() -> Space:
-    """Once-for-all over ProxylessNAS's widths times 1.3; the last stage is always one block (`ofa_proxyless`)."""
+    """Once-for-all over ProxylessNAS's widths times 1.3; the last stage is always one block
+    (`ofa_proxyless`)."""
     stages = [
         Stage(
             f"stage{number}",
@@ -118,11 +143,14 @@ def _ofa_proxyless() -> Space:
         )
         for number, (channels, stride, blocks) in enumerate(_PROXYLESS_ROWS, 1)
     ]
-    return _mobilenet_v2("ofa-proxyless", "ProxylessNAS widths x 1.3, ImageNet sizes", _OFA_RESOLUTIONS, 1.3, stages, _OFA)
+    return _mobilenet_v2(
+        "ofa-proxyless", "ProxylessNAS widths x 1.3, ImageNet sizes", _OFA_RESOLUTIONS, 1.3, stages, _OFA
+    )
 
 
 def _proxyless() -> Space:
-    """ProxylessNAS: six operators of their own weights per block, and Zero where the input may pass unchanged."""
+    """ProxylessNAS: six operators of their own weights per block, and Zero where the input may pass
+    unchanged."""
     operators = tuple(Choice(kernel, expand) for expand, kernel in product((3, 6), (3, 5, 7)))
     stages = [
         Stage(
@@ -142,9 +170,11 @@ def _proxyless() -> Space:
 
 
 def _ofa_resnet50() -> Space:
-    """ResNet50-D with elastic depth, expand ratio and width of every stage and of the stem (once-for-all, `ofa_resnet50`).
+    """ResNet50-D with elastic depth, expand ratio and width of every stage and of the stem (once-for-all,
+    `ofa_resnet50`).
 
-    Published multipliers 0.65 and 0.8 both give 24 channels inside the stem, so it has two distinct widths there.
+    Published multipliers 0.65 and 0.8 both give 24 channels inside the stem, so it has two distinct widths
+    there.
     """
     stem_out = tuple(make_divisible(64 * width) for width in RESNET_WIDTHS)
     stem_in = tuple(sorted({make_divisible(channels // 2) for channels in stem_out}))
@@ -152,7 +182,9 @@ def _ofa_resnet50() -> Space:
         Stage("stem", "conv", stem_in, depths=(1, 2), choices=((Choice(3),),) * 2, stride=2),
         Stage("stem_out", "conv", stem_out, choices=((Choice(3),),), residual=False, pooled=True),
     ]
-    for number, (channels, stride, least) in enumerate(((256, 1, 2), (512, 2, 2), (1024, 2, 4), (2048, 2, 2)), 1):
+    for number, (channels, stride, least) in enumerate(
+        ((256, 1, 2), (512, 2, 2), (1024, 2, 4), (2048, 2, 2)), 1
+    ):
         stages.append(
             Stage(
                 f"stage{number}",
@@ -165,7 +197,9 @@ def _ofa_resnet50() -> Space:
         )
     stages.append(Stage("head", "head", (1000,), activation="none"))
     sizes = (128, 144, 160, 176, 192, 224, 240, 256)
-    return Space("ofa-resnet50", "ResNet50-D, elastic width, ImageNet sizes", sizes, 3, 1000, tuple(stages), _OFA)
+    return Space(
+        "ofa-resnet50", "ResNet50-D, elastic width, ImageNet sizes", sizes, 3, 1000, tuple(stages), _OFA
+    )
 
 
 _OFA_RESOLUTIONS = tuple(range(128, 225, 4))
@@ -181,11 +215,14 @@ def register_space(space: Space) -> Space:
 
 
 def register_installed_spaces() -> None:
-    """Add the spaces that installed distributions offer as entry points `bespoke.spaces` (see `docs/add_a_space.md`)."""
+    """Add the spaces that installed distributions offer as entry points `bespoke.spaces` (see
+    `docs/add_a_space.md`)."""
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         space = entry.load()
         if not isinstance(space, Space):
-            raise TypeError(f"entry point {entry.value!r} of group {ENTRY_POINT_GROUP} is not a Space; let it name one")
+            raise TypeError(
+                f"entry point {entry.value!r} of group {ENTRY_POINT_GROUP} is not a Space; let it name one"
+            )
         register_space(space)
 
 
@@ -204,7 +241,8 @@ def space_at(ref: SpaceRef) -> Space:
 
 
 def ref_in(architecture: Mapping[str, Any]) -> SpaceRef | None:
-    """Which space the JSON of an architecture says it is of; None where it is of a version that did not say its classes.
+    """Which space the JSON of an architecture says it is of; None where it is of a version that did not say
+    its classes.
 
     Raises InvalidArchitecture.
     """

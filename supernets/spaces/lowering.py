@@ -15,7 +15,9 @@ from supernets.spaces.architecture import Architecture, Choice
 from supernets.spaces.space import Space, Stage
 
 
-def block_operators(stage: Stage, block: int, in_size: int, in_channels: int, width: int, choice: Choice) -> tuple[Operator, ...]:
+def block_operators(
+    stage: Stage, block: int, in_size: int, in_channels: int, width: int, choice: Choice
+) -> tuple[Operator, ...]:
     """Operators of one block; `in_size` in pixels, `in_channels` of its own input. Empty for Zero."""
     if choice.zero:
         return ()
@@ -23,7 +25,9 @@ def block_operators(stage: Stage, block: int, in_size: int, in_channels: int, wi
     same = stride == 1 and in_channels == width
     mid = groups = 0
     if stage.family == "mbconv":
-        mid = groups = in_channels if choice.expand == 1 else make_divisible(round(in_channels * choice.expand), 8)
+        mid = groups = (
+            in_channels if choice.expand == 1 else make_divisible(round(in_channels * choice.expand), 8)
+        )
     elif stage.family == "bottleneck":
         mid, groups = make_divisible(round(width * choice.expand), 8), 1
     elif stage.family == "head":
@@ -87,7 +91,8 @@ def all_operators(space: Space, resolution: int) -> list[Operator]:
 
 
 def block_choices(space: Space) -> dict[tuple[int, int], list[Operator]]:
-    """(stage, block) -> every operator a block may be at one resolution (not the max-pool after it), in order.
+    """(stage, block) -> every operator a block may be at one resolution (not the max-pool after it), in
+    order.
 
     A block that can only be left out (ProxylessNAS's Zero) has none and is not among them.
     """
@@ -111,11 +116,18 @@ def _cells(space: Space, resolution: int) -> Iterator[_Cell]:
                 for block, options in enumerate(stage.choices):
                     size, channels = (sizes[index], before) if block == 0 else (after, width)
                     for c, choice in enumerate(options):
-                        yield index, (i, o, block), c, block_operators(stage, block, size, channels, width, choice)
+                        yield (
+                            index,
+                            (i, o, block),
+                            c,
+                            block_operators(stage, block, size, channels, width, choice),
+                        )
         widths_in = stage.widths
 
 
-def dense_from(space: Space, value: Callable[[Operator], float], combine: Callable[[list[float]], float] = sum) -> DenseTable:
+def dense_from(
+    space: Space, value: Callable[[Operator], float], combine: Callable[[list[float]], float] = sum
+) -> DenseTable:
     """The dense table of any quantity that adds up over operators, e.g. `lambda op: op.macs`.
 
     combine: what the operators of one block make together (0 for none of them).
@@ -124,17 +136,22 @@ def dense_from(space: Space, value: Callable[[Operator], float], combine: Callab
     blocks = []
     before = 1
     for shape in chain.stages:
-        blocks.append(np.full((chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices)), np.inf))
+        blocks.append(
+            np.full((chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices)), np.inf)
+        )
         before = shape.widths
     for r, resolution in enumerate(space.resolutions):
         for index, (i, o, block), choice, operators in _cells(space, resolution):
-            blocks[index][r, i, o, block, choice] = combine([value(op) for op in operators]) if operators else 0.0
+            blocks[index][r, i, o, block, choice] = (
+                combine([value(op) for op in operators]) if operators else 0.0
+            )
     depth = tuple(np.zeros((chain.resolutions, len(shape.depths))) for shape in chain.stages)
     return DenseTable(chain, np.zeros(chain.resolutions), tuple(blocks), depth)
 
 
 def dense_latency(space: Space, table: LatencyTable) -> DenseTable:
-    """Latencies of the table in ms over the whole space. Raises MissingLatency naming every key the table lacks.
+    """Latencies of the table in ms over the whole space. Raises MissingLatency naming every key the table
+    lacks.
 
     Take `space.at(resolutions)` first when the table covers some resolutions only.
     """
@@ -154,7 +171,8 @@ def dense_latency(space: Space, table: LatencyTable) -> DenseTable:
 
 
 def known_latency(space: Space, table: LatencyTable) -> DenseTable:
-    """Latencies of the table in ms, infinite where it lacks an operator: networks that need it may not be chosen."""
+    """Latencies of the table in ms, infinite where it lacks an operator: networks that need it may not be
+    chosen."""
 
     def latency(operator: Operator) -> float:
         row = table.rows.get(operator)
@@ -175,7 +193,8 @@ def covered_resolutions(space: Space, table: LatencyTable) -> tuple[int, ...]:
 
 
 def dense_energy(space: Space, table: LatencyTable) -> DenseTable:
-    """Energy in mJ of one run over the whole space, as sums of the table's rows. Raises NoEnergy naming rows without any."""
+    """Energy in mJ of one run over the whole space, as sums of the table's rows. Raises NoEnergy naming rows
+    without any."""
     needed = [needed_operators(space, resolution) for resolution in space.resolutions]
     energies = {op: m.energy_mj for op, m in table.rows.items() if m.energy_mj is not None}
     missing = sorted({op.text for operators in needed for op in operators if op not in energies})

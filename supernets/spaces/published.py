@@ -1,7 +1,9 @@
-"""Architectures the way the published code and its data sets write them: lists of depths, kernel sizes, expand ratios.
+"""Architectures the way the published code and its data sets write them: lists of depths, kernel sizes,
+expand ratios.
 
-Once-for-all writes `d` per stage and `ks`, `e` per block, blocks that are not active included. For ResNet50-D, `d`
-counts blocks beyond the least of each stage and begins with the stem (2 keeps its skippable convolution), and `w`
+Once-for-all writes `d` per stage and `ks`, `e` per block, blocks that are not active included. For
+ResNet50-D, `d` counts blocks beyond the least of each stage and begins with the stem (2 keeps its skippable
+convolution), and `w`
 holds indices of width multipliers: inside the stem, after the stem, then per stage.
 """
 
@@ -18,7 +20,8 @@ from supernets.spaces.space import Space, Stage
 
 @dataclass(frozen=True)
 class Lists:
-    """depth: per stage. kernel, expand: per block, stage by stage. width: ResNet50-D only, indices of multipliers."""
+    """depth: per stage. kernel, expand: per block, stage by stage. width: ResNet50-D only, indices of
+    multipliers."""
 
     depth: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -47,8 +50,12 @@ def architecture_from_lists(
             f"{space.name} wants {len(searched) + resnet} depths and {blocks} kernel sizes and expand ratios "
             f"(inactive blocks included), not {len(depth)}, {len(kernel)} and {len(expand)}"
         )
-    if len(width) != (len(searched) + 2 if resnet else 0) or any(not 0 <= w < len(RESNET_WIDTHS) for w in width):
-        raise InvalidArchitecture(f"{space.name} wants {len(searched) + 2 if resnet else 0} width indices from 0 to 2")
+    if len(width) != (len(searched) + 2 if resnet else 0) or any(
+        not 0 <= w < len(RESNET_WIDTHS) for w in width
+    ):
+        raise InvalidArchitecture(
+            f"{space.name} wants {len(searched) + 2 if resnet else 0} width indices from 0 to 2"
+        )
     given = iter(zip(kernel, expand, strict=True))
     depths = iter(depth[1:] if resnet else depth)
     stages = []
@@ -87,10 +94,13 @@ def lists_of(space: Space, architecture: Architecture) -> Lists:
 
 
 def searched_stages(space: Space) -> tuple[Stage, ...]:
-    """The stages the published lists speak of. Raises InvalidArchitecture for a space they cannot describe."""
+    """The stages the published lists speak of. Raises InvalidArchitecture for a space they cannot
+    describe."""
     found = tuple(stage for stage in space.stages if any(len(options) > 1 for options in stage.choices))
     if not found or any(choice.zero for stage in found for options in stage.choices for choice in options):
-        raise InvalidArchitecture(f"{space.name} cannot be written as lists of depths, kernel sizes and expand ratios")
+        raise InvalidArchitecture(
+            f"{space.name} cannot be written as lists of depths, kernel sizes and expand ratios"
+        )
     return found
 
 
@@ -108,17 +118,28 @@ def _chosen(stage: Stage, blocks: Sequence[tuple[int, float]], depth: int) -> tu
     chosen = tuple(Choice(kernel, expand) for kernel, expand in blocks)
     for options, choice in zip(stage.choices, chosen, strict=False):
         if choice not in options:
-            raise InvalidArchitecture(f"stage {stage.name}: a block must be one of {[c.as_dict() for c in options]}")
+            raise InvalidArchitecture(
+                f"stage {stage.name}: a block must be one of {[c.as_dict() for c in options]}"
+            )
     return chosen
 
 
-def _with_widths(space: Space, stages: Sequence[StageChoice], stem_depth: int, width: Sequence[int]) -> list[StageChoice]:
-    """Widths of ResNet50-D by multiplier; the two multipliers that round to one width inside the stem are one choice."""
+def _with_widths(
+    space: Space, stages: Sequence[StageChoice], stem_depth: int, width: Sequence[int]
+) -> list[StageChoice]:
+    """Widths of ResNet50-D by multiplier; the two multipliers that round to one width inside the stem are one
+    choice."""
     stem, rest = space.stages[0], space.stages[1:-1]
     if stem_depth not in (0, 1, 2):
-        raise InvalidArchitecture("the depth of the stem must be 0, 1 or 2; 2 keeps its skippable convolution")
+        raise InvalidArchitecture(
+            "the depth of the stem must be 0, 1 or 2; 2 keeps its skippable convolution"
+        )
     inside = StageChoice(
-        stem.widths[-1 if width[0] == 2 else 0], tuple(c[0] for c in stem.choices[: 2 if stem_depth == 2 else 1])
+        stem.widths[-1 if width[0] == 2 else 0],
+        tuple(c[0] for c in stem.choices[: 2 if stem_depth == 2 else 1]),
     )
-    after = [StageChoice(stage.widths[w], chosen.blocks) for stage, chosen, w in zip(rest, stages[1:-1], width[1:], strict=True)]
+    after = [
+        StageChoice(stage.widths[w], chosen.blocks)
+        for stage, chosen, w in zip(rest, stages[1:-1], width[1:], strict=True)
+    ]
     return [inside, *after, stages[-1]]

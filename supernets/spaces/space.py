@@ -23,7 +23,8 @@ class Stage:
     choices: for every block (as many as the largest depth) what it may be.
     stride: of the first block. residual: whether blocks that keep shape and stride 1 add their input.
     feature_channels: of the feature layer in a `head`, 0 for none. pooled: a 3x3 stride-2 max-pool follows.
-    shared: whether the choices of a block share one set of weights (once-for-all) or have their own (ProxylessNAS).
+    shared: whether the choices of a block share one set of weights (once-for-all) or have their own
+    (ProxylessNAS).
     """
 
     name: str
@@ -40,8 +41,14 @@ class Stage:
     shared: bool = True
 
     def __post_init__(self) -> None:
-        if len(self.choices) != self.depths[-1] or list(self.depths) != sorted(set(self.depths)) or self.depths[0] < 1:
-            raise ValueError(f"stage {self.name}: depths must ascend from 1 on and choices must name every block")
+        if (
+            len(self.choices) != self.depths[-1]
+            or list(self.depths) != sorted(set(self.depths))
+            or self.depths[0] < 1
+        ):
+            raise ValueError(
+                f"stage {self.name}: depths must ascend from 1 on and choices must name every block"
+            )
         if list(self.widths) != sorted(set(self.widths)):
             raise ValueError(f"stage {self.name}: widths must ascend")
 
@@ -83,7 +90,10 @@ class Space:
             for number, options in enumerate(stage.choices):
                 passes = number > 0 or (stage.stride == 1 and before == stage.widths and len(before) == 1)
                 if any(choice.zero for choice in options) and not (passes and stage.residual):
-                    raise ValueError(f"stage {stage.name}: Zero needs a block of stride 1 that keeps the number of channels")
+                    raise ValueError(
+                        f"stage {stage.name}: Zero needs a block of stride 1 that keeps the number of "
+                        "channels"
+                    )
             before = stage.widths
 
     @cached_property
@@ -126,14 +136,17 @@ class Space:
             return (not choice.zero, choice.expand, choice.kernel)
 
         stages = tuple(
-            StageChoice(pick(s.widths), tuple(pick(c, key=size) for c in s.choices[: pick(s.depths)])) for s in self.stages
+            StageChoice(pick(s.widths), tuple(pick(c, key=size) for c in s.choices[: pick(s.depths)]))
+            for s in self.stages
         )
         return Architecture(self.name, resolution, stages)
 
     def architecture(self, genes: Sequence[int] | Genes) -> Architecture:
         """The architecture of one row of genes (see `Chain`). Raises InvalidArchitecture."""
         row = [int(g) for g in genes]
-        if len(row) != self.chain.genes or any(not 0 <= g < n for g, n in zip(row, self.chain.gene_sizes, strict=True)):
+        if len(row) != self.chain.genes or any(
+            not 0 <= g < n for g, n in zip(row, self.chain.gene_sizes, strict=True)
+        ):
             raise InvalidArchitecture(f"not a row of genes of {self.name}")
         stages = []
         for column, stage in zip(self.chain.offsets, self.stages, strict=True):
@@ -143,9 +156,12 @@ class Space:
         return Architecture(self.name, self.resolutions[row[0]], tuple(stages))
 
     def genes(self, architecture: Architecture) -> Genes:
-        """Canonical genes of an architecture, shape (genes,). Raises InvalidArchitecture when it is not in this space."""
+        """Canonical genes of an architecture, shape (genes,). Raises InvalidArchitecture when it is not in
+        this space."""
         if architecture.space != self.name:
-            raise InvalidArchitecture(f"an architecture of space {architecture.space!r} was given to space {self.name!r}")
+            raise InvalidArchitecture(
+                f"an architecture of space {architecture.space!r} was given to space {self.name!r}"
+            )
         if architecture.resolution not in self.resolutions:
             raise InvalidArchitecture(f"resolution must be one of {list(self.resolutions)}")
         if len(architecture.stages) != len(self.stages):
@@ -154,12 +170,15 @@ class Space:
         for stage, chosen in zip(self.stages, architecture.stages, strict=True):
             if chosen.width not in stage.widths or chosen.depth not in stage.depths:
                 raise InvalidArchitecture(
-                    f"stage {stage.name}: width must be one of {list(stage.widths)}, number of blocks one of {list(stage.depths)}"
+                    f"stage {stage.name}: width must be one of {list(stage.widths)}, number of blocks one "
+                    f"of {list(stage.depths)}"
                 )
             row += [stage.widths.index(chosen.width), stage.depths.index(chosen.depth)]
             for options, choice in zip(stage.choices, chosen.blocks, strict=False):
                 if choice not in options:
-                    raise InvalidArchitecture(f"stage {stage.name}: a block must be one of {[c.as_dict() for c in options]}")
+                    raise InvalidArchitecture(
+                        f"stage {stage.name}: a block must be one of {[c.as_dict() for c in options]}"
+                    )
                 row.append(options.index(choice))
             row += [0] * (len(stage.choices) - chosen.depth)
         return np.array(row, dtype=np.int64)
@@ -172,19 +191,29 @@ class Space:
             for stage, chosen in zip(self.stages, architecture.stages, strict=True)
             if stage.elastic
         ]
-        return {"space": self.name, "classes": self.classes, "resolution": architecture.resolution, "stages": stages}
+        return {
+            "space": self.name,
+            "classes": self.classes,
+            "resolution": architecture.resolution,
+            "stages": stages,
+        }
 
     def from_json(self, data: Mapping[str, Any]) -> Architecture:
         """Read `to_json`'s form. Raises InvalidArchitecture that says which stage is wrong.
 
-        Without `classes`, as versions before 0.2 wrote it, it is taken to be of as many classes as this space.
+        Without `classes`, as versions before 0.2 wrote it, it is taken to be of as many classes as this
+        space.
         """
         elastic = [stage for stage in self.stages if stage.elastic]
         if data.get("classes", self.classes) != self.classes:
-            raise InvalidArchitecture(f"an architecture of other classes was given; {self.name} has {self.classes} here")
+            raise InvalidArchitecture(
+                f"an architecture of other classes was given; {self.name} has {self.classes} here"
+            )
         given = data.get("stages")
         if data.get("space") != self.name or not isinstance(given, list) or len(given) != len(elastic):
-            raise InvalidArchitecture(f"wanted space {self.name!r} and its stages {[s.name for s in elastic]}, in that order")
+            raise InvalidArchitecture(
+                f"wanted space {self.name!r} and its stages {[s.name for s in elastic]}, in that order"
+            )
         resolution = data.get("resolution")
         if type(resolution) is not int:
             raise InvalidArchitecture(f"resolution must be one of {list(self.resolutions)}")
@@ -202,7 +231,8 @@ class Space:
 
 def _stage_from_json(stage: Stage, data: Any) -> StageChoice:
     wrong = InvalidArchitecture(
-        f'stage {stage.name}: wanted {{"name", "width", "blocks": [{{"kernel", "expand"}} or {{"zero": true}}]}}'
+        f"stage {stage.name}: wanted "
+        f'{{"name", "width", "blocks": [{{"kernel", "expand"}} or {{"zero": true}}]}}'
     )
     if not isinstance(data, dict) or set(data) != {"name", "width", "blocks"} or data["name"] != stage.name:
         raise wrong

@@ -1,8 +1,9 @@
 """`python -m supernets.training SPEC.json`: the child process that trains.
 
-One JSON object per line on standard output: `progress` (phase, epoch, epochs, fraction, eta_s, message), then `result` or
-`error`. It ends when its parent does: at the end of standard input, or when the parent's heartbeat (any byte) stays out
-for longer than the specification allows. After SIGTERM the step under way is finished
+One JSON object per line on standard output: `progress` (phase, epoch, epochs, fraction, eta_s, message), then
+`result` or
+`error`. It ends when its parent does: at the end of standard input, or when the parent's heartbeat (any byte)
+stays out for longer than the specification allows. After SIGTERM the step under way is finished
 and a checkpoint written, so that nothing is lost. Exit codes: 0 trained, 1 error,
 2 wrong specification, 143 terminated.
 """
@@ -62,7 +63,8 @@ def _orphaned(parent: int) -> bool:
 
 
 class Ending:
-    """What SIGTERM does: while steps are taken, the training stops after one of them with a checkpoint; before, at once."""
+    """What SIGTERM does: while steps are taken, the training stops after one of them with a checkpoint;
+    before, at once."""
 
     def __init__(self) -> None:
         self._asked = self._stepping = False
@@ -82,7 +84,9 @@ class Ending:
 def _watch(job: Job, rank: int) -> None:
     threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
     if rank == 0 and not sys.stdin.closed and not sys.stdin.isatty():
-        threading.Thread(target=watch_pipe, args=(sys.stdin.fileno(), job.heartbeat_timeout_s), daemon=True).start()
+        threading.Thread(
+            target=watch_pipe, args=(sys.stdin.fileno(), job.heartbeat_timeout_s), daemon=True
+        ).start()
 
 
 def _read(arguments: list[str]) -> Job:
@@ -115,12 +119,18 @@ def main(arguments: list[str]) -> int:
         torch.set_num_threads(job.threads)
     try:
         parallel.join(job.device)
-        description = train(job, lambda progress: say("progress", **vars(progress)) if rank == 0 else None, ending.stopping)
+        description = train(
+            job, lambda progress: say("progress", **vars(progress)) if rank == 0 else None, ending.stopping
+        )
         parallel.wait_for_all()
     except TrainingStopped:
         return TERMINATED
     except BespokeError as error:
-        where = {"phase": error.phase, "epoch": error.epoch, "step": error.step} if isinstance(error, TrainingDiverged) else {}
+        where = (
+            {"phase": error.phase, "epoch": error.epoch, "step": error.step}
+            if isinstance(error, TrainingDiverged)
+            else {}
+        )
         say("error", type=type(error).__name__, message=str(error), **where)
         return 1
     finally:

@@ -1,4 +1,5 @@
-"""Augmentation and resizing on the training device: one affine resampling does geometry and resolution at once."""
+"""Augmentation and resizing on the training device: one affine resampling does geometry and resolution at
+once."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ def augmented(images: Tensor, resolution: int, settings: Augmentation, generator
         spread = _uniform((len(images), 2, 1, 1), images, generator)
         images = images * (1 + settings.contrast * spread[:, :1]) + settings.brightness * spread[:, 1:]
     if settings.noise:
-        images = images + settings.noise * torch.randn(images.shape, device=images.device, generator=generator)
+        images = images + settings.noise * torch.randn(
+            images.shape, device=images.device, generator=generator
+        )
     return _cut(images, settings.cutout, generator) if settings.cutout else images
 
 
@@ -45,7 +48,8 @@ def _moved(images: Tensor, resolution: int, settings: Augmentation, generator: t
     cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
     shift = 2 * settings.shift * drawn[:, 2:4]
     theta = torch.stack(
-        [torch.stack([cos * mirror, -sin, shift[:, 0]], 1), torch.stack([sin * mirror, cos, shift[:, 1]], 1)], dim=1
+        [torch.stack([cos * mirror, -sin, shift[:, 0]], 1), torch.stack([sin * mirror, cos, shift[:, 1]], 1)],
+        dim=1,
     )
     grid = F.affine_grid(theta, [batch, channels, resolution, resolution], align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)

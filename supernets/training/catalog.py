@@ -15,8 +15,11 @@ _GENTLE = Augmentation(shift=0.08, rotate=8, scale=0.1, contrast=0.1, brightness
 
 
 def _sandwich(name: str, description: str, epochs: int, **after: Any) -> Recipe:
-    """Sandwich rule with in-place distillation (Yu and Huang, "Universally slimmable networks", ICCV 2019)."""
-    phase = Phase("sandwich", epochs, 1.5e-2, warmup_epochs=2, networks=4, sampling="sandwich", teacher="largest")
+    """Sandwich rule with in-place distillation (Yu and Huang, "Universally slimmable networks", ICCV
+    2019)."""
+    phase = Phase(
+        "sandwich", epochs, 1.5e-2, warmup_epochs=2, networks=4, sampling="sandwich", teacher="largest"
+    )
     return Recipe(
         name,
         description,
@@ -32,10 +35,11 @@ def _sandwich(name: str, description: str, epochs: int, **after: Any) -> Recipe:
 
 
 def _progressive(name: str, description: str, scale: float) -> Recipe:
-    """Once-for-All's phases (Cai et al., ICLR 2020) with its 1, 2 and 4 sub-networks per step and its order of epochs.
+    """Once-for-All's phases (Cai et al., ICLR 2020) with its 1, 2 and 4 sub-networks per step and its order
+    of epochs.
 
-    Depth and width phases draw by the sandwich rule and learn from the largest network of the step: with the published
-    uniform draws and frozen teacher the smallest network stayed points behind (docs/decisions.md).
+    Depth and width phases draw by the sandwich rule and learn from the largest network of the step: with the
+    published uniform draws and frozen teacher the smallest network stayed points behind (docs/decisions.md).
     """
 
     def phase(title: str, epochs: float, rate: float, networks: int, *free: int | None) -> Phase:
@@ -79,16 +83,29 @@ def _progressive(name: str, description: str, scale: float) -> Recipe:
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        _sandwich("trial", "Four epochs of the sandwich rule: shows that everything works, not how well", 4, **_TRIAL),
-        _sandwich("quick", "Sandwich rule, about a minute for digits-mbv3 on two cores: for trials and tests", 24, **_QUICK),
-        _sandwich("standard", "Sandwich rule with distillation from the largest network, minutes on two cores", 80),
+        _sandwich(
+            "trial",
+            "Four epochs of the sandwich rule: shows that everything works, not how well",
+            4,
+            **_TRIAL,
+        ),
+        _sandwich(
+            "quick",
+            "Sandwich rule, about a minute for digits-mbv3 on two cores: for trials and tests",
+            24,
+            **_QUICK,
+        ),
+        _sandwich(
+            "standard", "Sandwich rule with distillation from the largest network, minutes on two cores", 80
+        ),
         _progressive("progressive", "Progressive shrinking: full, kernel, depth 1-2, width 1-2", 1.0),
     )
 }
 
 
 def recipe_to_follow(name: str) -> Recipe:
-    """The recipe of what is trained on from a supernet: its own; `standard` for an imported one. Raises UnknownRecipe."""
+    """The recipe of what is trained on from a supernet: its own; `standard` for an imported one. Raises
+    UnknownRecipe."""
     return recipe_named("standard" if name == IMPORTED else name)
 
 

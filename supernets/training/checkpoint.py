@@ -1,7 +1,8 @@
 """Checkpoints that survive a kill at any moment: safetensors and JSON, never pickle.
 
-A checkpoint is a folder: files are written into `attempt-N/`, flushed to disk, and the folder is renamed in one
-step. Reading checks the SHA-256 of every file, of the state too, and falls back to the checkpoint before when one is damaged.
+A checkpoint is a folder: files are written into `attempt-N/`, flushed to disk, and the folder is renamed in
+one step. Reading checks the SHA-256 of every file, of the state too, and falls back to the checkpoint before
+when one is damaged.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def attempt_folder(folder: Path) -> Path:
     A frozen process that wakes up later only loses its own folder: it never writes into another one's.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = [int(p.name.split("-", 1)[1]) for p in folder.glob("attempt-*") if p.name.split("-", 1)[1].isdigit()]
+    numbers = [
+        int(p.name.split("-", 1)[1]) for p in folder.glob("attempt-*") if p.name.split("-", 1)[1].isdigit()
+    ]
     for number in numbers:
         shutil.rmtree(folder / f"attempt-{number}", ignore_errors=True)
     number = max([0, *numbers, _last_attempt(folder)]) + 1
@@ -58,7 +61,9 @@ def _last_attempt(folder: Path) -> int:
         return 0
 
 
-def save_checkpoint(attempt: Path, name: str, tensors: Mapping[str, Tensors], state: Mapping[str, Any]) -> Path:
+def save_checkpoint(
+    attempt: Path, name: str, tensors: Mapping[str, Tensors], state: Mapping[str, Any]
+) -> Path:
     """Write the folder `name` next to `attempt`, whole or not at all, and drop all but the last two.
 
     Raises InvalidCheckpoint when the attempt was swept away by a newer process.
@@ -100,7 +105,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def read_folder(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """(tensors, state) of one checkpoint. Raises InvalidCheckpoint when a file is missing or not what was written."""
+    """(tensors, state) of one checkpoint. Raises InvalidCheckpoint when a file is missing or not what was
+    written."""
     try:
         written = (path / "state.json").read_bytes()
         state = json.loads(written)
@@ -117,7 +123,9 @@ def read_folder(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any
     return tensors, state
 
 
-def publish(attempt: Path, name: str, tensors: Tensors | None = None, data: Mapping[str, Any] | None = None) -> str:
+def publish(
+    attempt: Path, name: str, tensors: Tensors | None = None, data: Mapping[str, Any] | None = None
+) -> str:
     """Write a result file next to `attempt` in one step, over an older one; gives its SHA-256."""
     staged = attempt / name
     if tensors is not None:

@@ -1,9 +1,10 @@
 """Accuracy of many sub-networks of a supernet, each with recalibrated batch-norm.
 
-Networks are walked like a tree of their blocks: two networks that begin with the same blocks share the work up to the
-first difference. Calibration and evaluation samples go through each block together: first the calibration batch,
-which sets the statistics, then the samples that are counted. The numbers are those of cutting the network out,
-`recalibrate` and counting. Nothing is evaluated twice: results are kept by the digest of the architecture.
+Networks are walked like a tree of their blocks: two networks that begin with the same blocks share the work
+up to the first difference. Calibration and evaluation samples go through each block together: first the
+calibration batch, which sets the statistics, then the samples that are counted. The numbers are those of
+cutting the network out, `recalibrate` and counting. Nothing is evaluated twice: results are kept by the
+digest of the architecture.
 """
 
 from __future__ import annotations
@@ -28,15 +29,20 @@ from supernets.training.batchnorm import CALIBRATION_SAMPLES, calibration_inputs
 
 Cache = MutableMapping[str, float]  # digest of an architecture -> accuracy in [0, 1]
 _Step = tuple[str, Operator]
-Statistics = dict[tuple[int | _Step, ...], list[tuple[Tensor, Tensor]]]  # resolution and steps -> (mean, variance) of the last
+Statistics = dict[
+    tuple[int | _Step, ...], list[tuple[Tensor, Tensor]]
+]  # resolution and steps -> (mean, variance) of the last
 PART_BYTES = 256 * 2**20  # of inputs that go through the networks together
 
 
 class Evaluator:
-    """Accuracy on one split. Keeps the calibration batch of every resolution in memory; samples go through in parts.
+    """Accuracy on one split. Keeps the calibration batch of every resolution in memory; samples go through in
+    parts.
 
-    calibration: training samples for the batch-norm statistics. limit: samples of the split, all of them by default.
-    cache: results by architecture digest, shared with whoever owns it; it must belong to this supernet and split.
+    calibration: training samples for the batch-norm statistics. limit: samples of the split, all of them by
+    default.
+    cache: results by architecture digest, shared with whoever owns it; it must belong to this supernet and
+    split.
     """
 
     def __init__(
@@ -59,10 +65,14 @@ class Evaluator:
         self.rows = evenly_spread(size, size if limit is None else limit)
         self._labels = torch.from_numpy(dataset.split(split).labels).to(self.device)
 
-    def accuracies(self, architectures: Sequence[Architecture], progress: Callable[[int, int], None] | None = None) -> Array:
+    def accuracies(
+        self, architectures: Sequence[Architecture], progress: Callable[[int, int], None] | None = None
+    ) -> Array:
         """Share of right answers of each network, shape (networks,). progress: called with (done, of)."""
         wanted = {a.digest: a for a in architectures if a.digest not in self.cache}
-        ordered = sorted(wanted.values(), key=lambda a: (a.resolution, [str(step) for step in self.supernet.plan(a)]))
+        ordered = sorted(
+            wanted.values(), key=lambda a: (a.resolution, [str(step) for step in self.supernet.plan(a)])
+        )
         done = 0
         for resolution, group in groupby(ordered, key=lambda a: a.resolution):
             networks = list(group)
@@ -74,9 +84,15 @@ class Evaluator:
         return np.array([self.cache[a.digest] for a in architectures])
 
     def _shares(
-        self, networks: Sequence[Architecture], resolution: int, done: int, of: int, progress: Callable[[int, int], None] | None
+        self,
+        networks: Sequence[Architecture],
+        resolution: int,
+        done: int,
+        of: int,
+        progress: Callable[[int, int], None] | None,
     ) -> list[float]:
-        """Share of right answers of each network, over the samples part by part: all of them may not fit into memory."""
+        """Share of right answers of each network, over the samples part by part: all of them may not fit into
+        memory."""
         parts, right = self._parts(resolution), [0] * len(networks)
         statistics: Statistics | None = {} if len(parts) > 1 else None
         for number, rows in enumerate(parts):
@@ -94,7 +110,9 @@ class Evaluator:
     def calibration_batch(self, resolution: int) -> Tensor:
         """Training samples for the batch-norm statistics, (n, C, resolution, resolution), channels last."""
         if resolution not in self._calibrations:
-            self._calibrations[resolution] = self._placed(calibration_inputs(self.dataset, resolution, self.calibration))
+            self._calibrations[resolution] = self._placed(
+                calibration_inputs(self.dataset, resolution, self.calibration)
+            )
         return self._calibrations[resolution]
 
     def samples(self, resolution: int, rows: npt.NDArray[np.int64]) -> Tensor:
@@ -128,7 +146,9 @@ def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
 class _Walk:
     """Depth-first walk over networks in sorted order: activations of the path to the current network."""
 
-    def __init__(self, evaluator: Evaluator, rows: npt.NDArray[np.int64], statistics: Statistics | None = None) -> None:
+    def __init__(
+        self, evaluator: Evaluator, rows: npt.NDArray[np.int64], statistics: Statistics | None = None
+    ) -> None:
         self.evaluator, self.rows, self.statistics = evaluator, rows, statistics
         self.resolution = 0
         self.path: list[tuple[_Step, Tensor, Tensor]] = []
@@ -154,7 +174,8 @@ class _Walk:
         return self.evaluator.correct(samples, self.rows)
 
     def _through(self, step: _Step, calibration: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Both batches through one block; only the samples where an earlier walk has left the statistics of this path."""
+        """Both batches through one block; only the samples where an earlier walk has left the statistics of
+        this path."""
         layer = self.evaluator.layer(step)
         path: tuple[int | _Step, ...] = (self.resolution, *(one[0] for one in self.path), step)
         if self.statistics is not None and path in self.statistics:
@@ -163,7 +184,9 @@ class _Walk:
             return calibration, layer(samples)
         found = _through(layer, calibration, samples)
         if self.statistics is not None:
-            self.statistics[path] = [(_copy(norm.running_mean), _copy(norm.running_var)) for norm in _norms(layer)]
+            self.statistics[path] = [
+                (_copy(norm.running_mean), _copy(norm.running_var)) for norm in _norms(layer)
+            ]
         return found
 
 
@@ -173,7 +196,8 @@ def _copy(values: Tensor | None) -> Tensor:
 
 
 def _through(layer: nn.Module, calibration: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Both batches through one block; its batch-norms take their statistics from the calibration batch alone."""
+    """Both batches through one block; its batch-norms take their statistics from the calibration batch
+    alone."""
     norms = _norms(layer)
     for norm in norms:
         norm.reset_running_stats()
@@ -198,8 +222,11 @@ def evaluate(
 
 
 @torch.no_grad()
-def plain_accuracy(network: PlainNetwork, dataset: Dataset, split: str, *, calibration: int = CALIBRATION_SAMPLES) -> float:
-    """Accuracy of a plain network; its batch-norm is recalibrated first (and stays so) unless it is folded."""
+def plain_accuracy(
+    network: PlainNetwork, dataset: Dataset, split: str, *, calibration: int = CALIBRATION_SAMPLES
+) -> float:
+    """Accuracy of a plain network; its batch-norm is recalibrated first (and stays so) unless it is
+    folded."""
     resolution = network.input_shape[1]
     device = next(network.parameters()).device
     if _norms(network):

@@ -1,4 +1,5 @@
-"""Images of a split as a training takes them: kept as bytes, normalised one batch at a time on the training device."""
+"""Images of a split as a training takes them: kept as bytes, normalised one batch at a time on the training
+device."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from supernets.data.splits import Dataset, Split
 class NormalisedImages:
     """Indexing with rows gives normalised images, float32 (n, C, H, W) on the device.
 
-    Arrays lie on the device as bytes, a quarter of the room of floats; pictures of a large folder are converted batch by batch.
+    Arrays lie on the device as bytes, a quarter of the room of floats; pictures of a large folder are
+    converted batch by batch.
     """
 
     def __init__(self, dataset: Dataset, split: Split, device: torch.device) -> None:

@@ -30,9 +30,11 @@ DESCRIPTION = "supernet.json"
 class Job:
     """What to train and where.
 
-    recipe: by name, or written out as `Recipe.to_json` has it. out_dir: checkpoints and result. data_dir: files kept between
-    jobs. registered: the operator's data sets, name -> path. heartbeat_timeout_s: end when the parent was silent that long;
-    None looks for the end of its pipe only. fingerprint: of the operator's data set, which is refused where it has changed.
+    recipe: by name, or written out as `Recipe.to_json` has it. out_dir: checkpoints and result. data_dir:
+    files kept between
+    jobs. registered: the operator's data sets, name -> path. heartbeat_timeout_s: end when the parent was
+    silent that long; None looks for the end of its pipe only. fingerprint: of the operator's data set, which
+    is refused where it has changed.
     """
 
     space: str
@@ -62,13 +64,17 @@ class Job:
     def load_dataset(self) -> Dataset:
         """The data set itself, as the space needs it. Raises UnknownSpace, UnknownDataset, InvalidDataset."""
         folder = None if self.data_dir is None else Path(self.data_dir)
-        return load_for(space_named(self.space), self.dataset, folder, self.registered, fingerprint=self.fingerprint)
+        return load_for(
+            space_named(self.space), self.dataset, folder, self.registered, fingerprint=self.fingerprint
+        )
 
     @property
     def digest(self) -> str:
         """SHA-256 of what the weights depend on: equal digests, same supernet."""
         inputs = [self.space, self.dataset, self.load_recipe().of_weights(), self.seed]
-        inputs += [self.fingerprint] if self.fingerprint is not None else []  # without: as before there were fingerprints
+        inputs += (
+            [self.fingerprint] if self.fingerprint is not None else []
+        )  # without: as before there were fingerprints
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
@@ -77,10 +83,11 @@ def train(
     report: Callable[[Progress], None] = lambda progress: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Train a supernet, or go on where a checkpoint stands; gives the description that is written to supernet.json.
+    """Train a supernet, or go on where a checkpoint stands; gives the description that is written to
+    supernet.json.
 
-    Raises TrainingStopped once `stopping` is true, with a checkpoint written; UnknownSpace, UnknownDataset, UnknownRecipe,
-    InvalidTraining, InvalidCheckpoint, TrainingDiverged.
+    Raises TrainingStopped once `stopping` is true, with a checkpoint written; UnknownSpace, UnknownDataset,
+    UnknownRecipe, InvalidTraining, InvalidCheckpoint, TrainingDiverged.
     """
     from supernets.training.checkpoint import publish  # noqa: PLC0415 - torch only where it trains
     from supernets.training.loop import Trainer  # noqa: PLC0415
@@ -118,7 +125,8 @@ def describe(job: Job, space: Space, steps: int, seconds: float) -> dict[str, An
 
 
 def read_description(folder: Path) -> dict[str, Any] | None:
-    """supernet.json of a finished training, None where there is none or its weights are missing or damaged."""
+    """supernet.json of a finished training, None where there is none or its weights are missing or
+    damaged."""
     try:
         description: dict[str, Any] = json.loads((folder / DESCRIPTION).read_bytes())
         whole = sha256_of(folder / WEIGHTS) == description["sha256"]
@@ -128,7 +136,8 @@ def read_description(folder: Path) -> dict[str, Any] | None:
 
 
 def load_supernet(weights: Path | bytes, space: Space) -> Supernet:
-    """A trained supernet in evaluation mode; `space` with the classes it was trained for. Raises InvalidCheckpoint."""
+    """A trained supernet in evaluation mode; `space` with the classes it was trained for. Raises
+    InvalidCheckpoint."""
     from safetensors import SafetensorError  # noqa: PLC0415 - torch only where it trains
     from safetensors.torch import load, load_file  # noqa: PLC0415
 
@@ -139,5 +148,7 @@ def load_supernet(weights: Path | bytes, space: Space) -> Supernet:
         tensors = load(weights) if isinstance(weights, bytes) else load_file(weights)
         supernet.load_state_dict(tensors)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise InvalidCheckpoint(f"these are not weights of space {space.name!r} with {space.classes} classes: {error}") from error
+        raise InvalidCheckpoint(
+            f"these are not weights of space {space.name!r} with {space.classes} classes: {error}"
+        ) from error
     return supernet.eval()

@@ -1,7 +1,7 @@
 """The training loop: phases, steps, checkpoints after every epoch and when told to stop.
 
-Everything random follows from (seed, step) or (seed, epoch), so a training that was interrupted and resumed gives the
-same weights as one that was not, and no state of a random generator needs saving.
+Everything random follows from (seed, step) or (seed, epoch), so a training that was interrupted and resumed
+gives the same weights as one that was not, and no state of a random generator needs saving.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from supernets.training.sampling import step_networks
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands. epoch: of the phase, from 1; fraction: of the whole training; eta_s: seconds left."""
+    """Where a training stands. epoch: of the phase, from 1; fraction: of the whole training; eta_s: seconds
+    left."""
 
     phase: str
     epoch: int
@@ -47,7 +48,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training goes on: index of the phase and of its epoch, steps before that epoch, batches done of it."""
+    """Where a training goes on: index of the phase and of its epoch, steps before that epoch, batches done of
+    it."""
 
     phase: int = 0
     epoch: int = 0
@@ -66,11 +68,19 @@ def _never() -> bool:
 class Trainer:
     """Trains one supernet. `run` may be called once; `supernet` holds the result afterwards.
 
-    device: "cpu" or "cuda". inputs_digest: names the training, so that a checkpoint of another one is refused.
+    device: "cpu" or "cuda". inputs_digest: names the training, so that a checkpoint of another one is
+    refused.
     """
 
     def __init__(
-        self, space: Space, dataset: Dataset, recipe: Recipe, seed: int, *, device: str = "cpu", inputs_digest: str = ""
+        self,
+        space: Space,
+        dataset: Dataset,
+        recipe: Recipe,
+        seed: int,
+        *,
+        device: str = "cpu",
+        inputs_digest: str = "",
     ) -> None:
         _check(space, dataset, recipe, device)
         self.space, self.dataset, self.recipe, self.seed = space, dataset, recipe, seed
@@ -95,7 +105,8 @@ class Trainer:
         return supernet.to(memory_format=torch.channels_last) if self.recipe.channels_last else supernet  # type: ignore[call-overload]
 
     def _data(self) -> tuple[NormalisedImages, Tensor]:
-        """The training split in its stored resolution, normalised batch by batch, and its labels on the device."""
+        """The training split in its stored resolution, normalised batch by batch, and its labels on the
+        device."""
         images = NormalisedImages(self.dataset, self.dataset.train, self.device)
         return images, torch.from_numpy(self.dataset.train.labels).to(self.device)
 
@@ -103,14 +114,18 @@ class Trainer:
         """A fresh optimiser; weight decay for the weights of convolutions and linear layers only."""
         decayed = [p for p in self.supernet.parameters() if p.ndim > 1]
         others = [p for p in self.supernet.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": self.recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [
+            {"params": decayed, "weight_decay": self.recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
         if self.recipe.optimiser == "adamw":
             return torch.optim.AdamW(groups, lr=phase.learning_rate)
         return torch.optim.SGD(groups, lr=phase.learning_rate, momentum=0.9, nesterov=True)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of one epoch; a last batch that is not full is left out, unless it is the only one."""
+        """Optimiser steps of one epoch; a last batch that is not full is left out, unless it is the only
+        one."""
         return max(1, len(self.labels) // self.recipe.batch_size)
 
     def run(
@@ -121,8 +136,9 @@ class Trainer:
     ) -> None:
         """Train to the end, from the newest whole checkpoint in `folder`.
 
-        stopping: asked after each step; once true, a checkpoint is written and TrainingStopped raised. Raises besides
-        TrainingDiverged (the checkpoint before is kept), InvalidCheckpoint for a folder of another training.
+        stopping: asked after each step; once true, a checkpoint is written and TrainingStopped raised. Raises
+        besides TrainingDiverged (the checkpoint before is kept), InvalidCheckpoint for a folder of another
+        training.
         """
         self._stopping = stopping
         self._resume(folder)
@@ -175,14 +191,18 @@ class Trainer:
             yield torch.from_numpy(share).to(self.device)
 
     def _epoch(self, phase: Phase, clock: _Clock, report: Callable[[Progress], None]) -> float:
-        """One epoch, or what is left of it, or as much of it as there is time for; the mean loss of its steps."""
+        """One epoch, or what is left of it, or as much of it as there is time for; the mean loss of its
+        steps."""
         epoch, first = self.position.epoch, self.position.batch
         total = 0.0
         for index, batch in enumerate(self._batches([self.seed, self.position.phase, epoch]), first):
             step = self.position.step + index
-            # Dropout. Seeded in each step: a training that goes on in the middle of an epoch must draw the same.
+            # Dropout. Seeded in each step: a training that goes on in the middle of an epoch must draw the
+            # same.
             torch.manual_seed(_mixed(self.seed, step, self.rank, 1))
-            loss = self.step(phase, batch, step, rate(phase, epoch * self.steps_per_epoch + index, self.steps_per_epoch))
+            loss = self.step(
+                phase, batch, step, rate(phase, epoch * self.steps_per_epoch + index, self.steps_per_epoch)
+            )
             if not math.isfinite(loss):
                 raise TrainingDiverged(phase.name, epoch + 1, index + 1)
             total += loss
@@ -265,13 +285,17 @@ class Trainer:
         if found is None:
             return
         if found.state["inputs"] != self.inputs_digest:
-            raise InvalidCheckpoint(f"{folder.name} holds checkpoints of another training; give this one a folder of its own")
+            raise InvalidCheckpoint(
+                f"{folder.name} holds checkpoints of another training; give this one a folder of its own"
+            )
         self.position = Position(**found.state["position"])
         self.seconds = float(found.state["seconds"])
         try:
             self.supernet.load_state_dict(found.tensors["supernet"])
         except (RuntimeError, KeyError) as error:
-            raise InvalidCheckpoint(f"the checkpoint is not one of space {self.space.name!r}: {error}") from error
+            raise InvalidCheckpoint(
+                f"the checkpoint is not one of space {self.space.name!r}: {error}"
+            ) from error
         if "teacher" in found.tensors:
             self.teacher = self._frozen(found.tensors["teacher"])
         if self.position.phase < len(self.recipe.phases):
@@ -307,7 +331,9 @@ class _Clock:
         each = (self.said - self.start) / max(1, self.done - self.before)
         message = f"{phase.name}: epoch {epoch} of {phase.epochs}, step {step}, loss {loss:.3f}"
         left = each * (self.total - self.done)
-        return Progress(phase.name, epoch, phase.epochs, self.done / self.total, round(left, 1), loss, message)
+        return Progress(
+            phase.name, epoch, phase.epochs, self.done / self.total, round(left, 1), loss, message
+        )
 
 
 def rate(phase: Phase, step: int, steps_per_epoch: int) -> float:
@@ -322,7 +348,11 @@ def rate(phase: Phase, step: int, steps_per_epoch: int) -> float:
 def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's state as flat tensors: "parameter number/name"."""
     state = optimiser.state_dict()["state"]
-    return {f"{index}/{name}": torch.as_tensor(value) for index, values in state.items() for name, value in values.items()}
+    return {
+        f"{index}/{name}": torch.as_tensor(value)
+        for index, values in state.items()
+        for name, value in values.items()
+    }
 
 
 def load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -347,8 +377,11 @@ def _check(space: Space, dataset: Dataset, recipe: Recipe, device: str) -> None:
     if dataset.channels != space.in_channels or len(dataset.classes) != space.classes:
         raise InvalidTraining(
             f"space {space.name!r} takes {space.in_channels} channel(s) and {space.classes} classes, "
-            f"data set {dataset.name!r} has {dataset.channels} and {len(dataset.classes)}; choose another space"
+            f"data set {dataset.name!r} has {dataset.channels} and {len(dataset.classes)}; choose another "
+            "space"
         )
     size, processes = recipe.batch_size, rank_and_size()[1]
     if size % processes or size // processes < 2:
-        raise InvalidTraining(f"a batch of {size} cannot be shared by {processes} processes; choose a multiple of them")
+        raise InvalidTraining(
+            f"a batch of {size} cannot be shared by {processes} processes; choose a multiple of them"
+        )

@@ -12,7 +12,13 @@ def soft_cross_entropy(logits: Tensor, teacher_logits: Tensor) -> Tensor:
 
 
 def network_loss(
-    logits: Tensor, labels: Tensor, teacher_logits: Tensor | None, *, smoothing: float, distillation: float, soft_only: bool
+    logits: Tensor,
+    labels: Tensor,
+    teacher_logits: Tensor | None,
+    *,
+    smoothing: float,
+    distillation: float,
+    soft_only: bool,
 ) -> Tensor:
     """Loss of one sub-network: labels, plus `distillation` x soft targets where there is a teacher.
 

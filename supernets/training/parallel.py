@@ -1,7 +1,8 @@
 """One process or many: the same code, gradients in one flat buffer with one all-reduce per step.
 
-PyTorch's own data-parallel wrapper fails on sub-networks that skip blocks. Here every parameter's gradient is a view of
-one buffer that starts at zero, so a block that no sub-network used has gradient zero on every process.
+PyTorch's own data-parallel wrapper fails on sub-networks that skip blocks. Here every parameter's gradient is
+a view of one buffer that starts at zero, so a block that no sub-network used has gradient zero on every
+process.
 Source of the pattern: one process per device under `python -m torch.distributed.run`.
 """
 
@@ -21,7 +22,9 @@ class FlatGradients:
     def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
         self.parameters = list(parameters)
         first = self.parameters[0]
-        self.buffer = torch.zeros(sum(p.numel() for p in self.parameters), dtype=first.dtype, device=first.device)
+        self.buffer = torch.zeros(
+            sum(p.numel() for p in self.parameters), dtype=first.dtype, device=first.device
+        )
         at = 0
         for parameter in self.parameters:
             size = parameter.numel()
@@ -72,7 +75,8 @@ def agreed(loss: Tensor, stopping: bool) -> tuple[float, bool]:
 
 
 def average_statistics(network: nn.Module) -> None:
-    """Mean of the running batch-norm statistics over all processes, which each saw their own share of the batches.
+    """Mean of the running batch-norm statistics over all processes, which each saw their own share of the
+    batches.
 
     Nothing in training reads them and every cut-out network gets new ones; so all processes hold one network.
     """
@@ -81,7 +85,9 @@ def average_statistics(network: nn.Module) -> None:
         flat = torch.cat([buffer.flatten() for buffer in running])
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
-        for buffer, mean in zip(running, torch.split(flat, [buffer.numel() for buffer in running]), strict=True):
+        for buffer, mean in zip(
+            running, torch.split(flat, [buffer.numel() for buffer in running]), strict=True
+        ):
             buffer.copy_(mean.view_as(buffer))
 
 

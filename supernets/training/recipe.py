@@ -19,8 +19,10 @@ _AFTER_TRAINING = ("scored_networks", "gate_epochs")
 class Augmentation:
     """Random changes of the training images, on the training device.
 
-    shift: largest move as a share of the side. rotate: largest angle in degrees. scale: largest change of size as a share.
-    contrast, brightness: largest change as a share of the contrast. noise: deviation in units of the data's own.
+    shift: largest move as a share of the side. rotate: largest angle in degrees. scale: largest change of
+    size as a share.
+    contrast, brightness: largest change as a share of the contrast. noise: deviation in units of the data's
+    own.
     flip: mirrored left to right half of the time. cutout: side of the square that is blanked, as a share.
     """
 
@@ -38,10 +40,13 @@ class Augmentation:
 class Phase:
     """One phase of a recipe.
 
-    networks: sub-networks whose gradients are summed in one step. kernels, depths, expands, widths: how many of the largest
-    values may be drawn, None for all. sampling: `uniform`, or `sandwich` (largest, smallest, the others uniform).
-    teacher: soft targets from the `largest` network of the same step, or the network `frozen` at the end of the first phase.
-    sort_channels: order channels by importance before the phase starts. learning_rate: peak, reached after the warm-up.
+    networks: sub-networks whose gradients are summed in one step. kernels, depths, expands, widths: how many
+    of the largest values may be drawn, None for all. sampling: `uniform`, or `sandwich` (largest, smallest,
+    the others uniform).
+    teacher: soft targets from the `largest` network of the same step, or the network `frozen` at the end of
+    the first phase.
+    sort_channels: order channels by importance before the phase starts. learning_rate: peak, reached after
+    the warm-up.
     """
 
     name: str
@@ -58,26 +63,38 @@ class Phase:
     sort_channels: bool = False
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or not 0 <= self.warmup_epochs <= self.epochs or self.networks < 1 or not self.learning_rate > 0:
+        if (
+            self.epochs < 1
+            or not 0 <= self.warmup_epochs <= self.epochs
+            or self.networks < 1
+            or not self.learning_rate > 0
+        ):
             raise InvalidTraining(f"phase {self.name!r}: epochs, networks and learning rate must be positive")
         if self.sampling not in SAMPLINGS or self.teacher not in TEACHERS:
-            raise InvalidTraining(f"phase {self.name!r}: sampling is one of {SAMPLINGS}, teacher one of {TEACHERS}")
+            raise InvalidTraining(
+                f"phase {self.name!r}: sampling is one of {SAMPLINGS}, teacher one of {TEACHERS}"
+            )
         if self.sampling == "sandwich" and self.networks < 2:
-            raise InvalidTraining(f"phase {self.name!r}: the sandwich rule needs the largest and the smallest network")
+            raise InvalidTraining(
+                f"phase {self.name!r}: the sandwich rule needs the largest and the smallest network"
+            )
         if self.teacher == "largest" and self.sampling != "sandwich":
-            raise InvalidTraining(f"phase {self.name!r}: only the sandwich rule trains the largest network in every step")
+            raise InvalidTraining(
+                f"phase {self.name!r}: only the sandwich rule trains the largest network in every step"
+            )
 
 
 @dataclass(frozen=True)
 class Recipe:
     """A whole training.
 
-    batch_size: samples of one step over all processes. distillation: weight of the soft targets next to 1 for the labels.
+    batch_size: samples of one step over all processes. distillation: weight of the soft targets next to 1 for
+    the labels.
     soft_only: networks with a teacher learn from it alone (the sandwich rule's in-place distillation).
     clip_norm: largest norm of the gradients, 0 for no limit.
     bf16: autocast of the forward pass. channels_last: memory format of weights and activations.
-    scored_networks: sub-networks that are evaluated after the training, for the accuracy predictor. gate_epochs: (warm-up,
-    search) of a gate training from such a supernet. The weights depend on neither.
+    scored_networks: sub-networks that are evaluated after the training, for the accuracy predictor.
+    gate_epochs: (warm-up, search) of a gate training from such a supernet. The weights depend on neither.
     """
 
     name: str
@@ -100,14 +117,18 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.phases or self.batch_size < 2 or self.optimiser not in OPTIMISERS:
             raise InvalidTraining(
-                f"recipe {self.name!r}: phases, a batch of 2 or more and an optimiser of {OPTIMISERS} are needed"
+                f"recipe {self.name!r}: phases, a batch of 2 or more and an optimiser of {OPTIMISERS} are "
+                "needed"
             )
         if self.scored_networks < MIN_SCORED or len(self.gate_epochs) != 2 or min(self.gate_epochs) < 1:
             raise InvalidTraining(
-                f"recipe {self.name!r}: at least {MIN_SCORED} scored networks and one epoch of each gate phase are needed"
+                f"recipe {self.name!r}: at least {MIN_SCORED} scored networks and one epoch of each gate "
+                "phase are needed"
             )
         if self.phases[0].teacher == "frozen":
-            raise InvalidTraining(f"recipe {self.name!r}: the first phase has no network to freeze as its teacher")
+            raise InvalidTraining(
+                f"recipe {self.name!r}: the first phase has no network to freeze as its teacher"
+            )
 
     @property
     def epochs(self) -> int:
@@ -121,7 +142,11 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
-        return {**asdict(self), "phases": [asdict(phase) for phase in self.phases], "gate_epochs": list(self.gate_epochs)}
+        return {
+            **asdict(self),
+            "phases": [asdict(phase) for phase in self.phases],
+            "gate_epochs": list(self.gate_epochs),
+        }
 
     def of_weights(self) -> dict[str, Any]:
         """The part of `to_json` that the trained weights depend on."""

@@ -27,7 +27,8 @@ def _last(count: int, kept: int | None) -> Genes:
 
 
 def _allowed_choices(stage: Stage, block: int, phase: Phase) -> Genes:
-    """Choices of a block whose kernel and expand ratio are among the largest allowed; Zero counts as a depth."""
+    """Choices of a block whose kernel and expand ratio are among the largest allowed; Zero counts as a
+    depth."""
     options = stage.choices[block]
     kernels = sorted({c.kernel for c in options if not c.zero})
     expands = sorted({c.expand for c in options if not c.zero})
@@ -42,7 +43,8 @@ def _allowed_choices(stage: Stage, block: int, phase: Phase) -> Genes:
 
 
 def step_networks(space: Space, phase: Phase, seed: int, step: int) -> list[Architecture]:
-    """The sub-networks of a step, all at one resolution drawn for the step; the largest comes first in a sandwich."""
+    """The sub-networks of a step, all at one resolution drawn for the step; the largest comes first in a
+    sandwich."""
     generator = np.random.default_rng([seed, step])
     values = allowed_values(space, phase)
     resolution = int(generator.choice(values[0]))
@@ -62,6 +64,8 @@ def smallest_of(space: Space, phase: Phase, resolution: int) -> Architecture:
     for stage in space.stages:
         width = stage.widths[_last(len(stage.widths), phase.widths)[0]]
         depth = stage.depths[_last(len(stage.depths), phase.depths)[0]]
-        choices = tuple(tuple(stage.choices[b][c] for c in _allowed_choices(stage, b, phase)) for b in range(depth))
+        choices = tuple(
+            tuple(stage.choices[b][c] for c in _allowed_choices(stage, b, phase)) for b in range(depth)
+        )
         stages.append(replace(stage, widths=(width,), depths=(depth,), choices=choices))
     return replace(space, stages=tuple(stages)).smallest(resolution)

@@ -1,7 +1,7 @@
 """One network of a supernet, trained on from the weights it has there.
 
-Once-for-All (Cai et al., ICLR 2020) offers it for whom the sub-network as it is cut out is not accurate enough: a few epochs
-of one network, instead of all epochs of training it alone.
+Once-for-All (Cai et al., ICLR 2020) offers it for whom the sub-network as it is cut out is not accurate
+enough: a few epochs of one network, instead of all epochs of training it alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from supernets.training.recipe import Phase, Recipe
 def alone(space: Space, architecture: Architecture) -> Space:
     """The space that holds this one network only."""
     stages = tuple(
-        replace(stage, widths=(chosen.width,), depths=(chosen.depth,), choices=tuple((c,) for c in chosen.blocks))
+        replace(
+            stage, widths=(chosen.width,), depths=(chosen.depth,), choices=tuple((c,) for c in chosen.blocks)
+        )
         for stage, chosen in zip(space.stages, architecture.stages, strict=True)
     )
     return replace(space, resolutions=(architecture.resolution,), stages=stages)
@@ -34,8 +36,8 @@ def alone(space: Space, architecture: Architecture) -> Space:
 def tune_recipe(recipe: Recipe, epochs: int) -> Recipe:
     """That many epochs of one network at the recipe's highest learning rate, labels only.
 
-    The whole rate: with a fifth or half of it networks were less accurate on validation (docs/controls.md). Raises
-    InvalidTraining for less than one epoch.
+    The whole rate: with a fifth or half of it networks were less accurate on validation (docs/controls.md).
+    Raises InvalidTraining for less than one epoch.
     """
     phase = Phase("tune", epochs, recipe.highest_rate, warmup_epochs=1 if epochs > 1 else 0)
     return replace(recipe, name=f"{recipe.name}, tuned", phases=(phase,))
@@ -43,7 +45,8 @@ def tune_recipe(recipe: Recipe, epochs: int) -> Recipe:
 
 @torch.no_grad()
 def specialised(supernet: Supernet, architecture: Architecture) -> Supernet:
-    """The supernet of `alone(space, architecture)` with the weights that this network has in the given one."""
+    """The supernet of `alone(space, architecture)` with the weights that this network has in the given
+    one."""
     own = Supernet(alone(supernet.space, architecture))
     for name, operator in supernet.plan(architecture):
         if name:
@@ -64,8 +67,9 @@ def tuned(
 ) -> tuple[Supernet, float]:
     """(the network after `epochs` of training on, as a supernet of itself alone; seconds).
 
-    Goes on where an earlier run in `folder` stopped, from the same weights. Its batch-norm statistics have to be recalibrated,
-    as those of any sub-network. Raises InvalidTraining, InvalidCheckpoint (other weights, another training), TrainingDiverged.
+    Goes on where an earlier run in `folder` stopped, from the same weights. Its batch-norm statistics have to
+    be recalibrated, as those of any sub-network. Raises InvalidTraining, InvalidCheckpoint (other weights,
+    another training), TrainingDiverged.
     """
     if epochs < 1:
         raise InvalidTraining("fine-tuning takes at least one epoch")

@@ -23,9 +23,15 @@ PROGRAMS = [
 
 
 def threads(module: str, **asked: str) -> str:
-    clean = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")}
+    clean = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OMP_WAIT_POLICY")
+    }
     command = [sys.executable, "-c", PROBE.format(module=module)]
-    return subprocess.run(command, env={**clean, **asked}, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        command, env={**clean, **asked}, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @pytest.mark.parametrize("module", [*PROGRAMS, "benchmarks.accuracy_predictor"])

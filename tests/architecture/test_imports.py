@@ -1,4 +1,5 @@
-"""What may know what, over every module: imports in fresh interpreters, and the import contracts of pyproject.toml."""
+"""What may know what, over every module: imports in fresh interpreters, and the import contracts of
+pyproject.toml."""
 
 from __future__ import annotations
 
@@ -47,7 +48,10 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "search.architecture_updates",
     "search.distribution",
 )
-LOCAL = ("service.local.importing", "service.local.reporting")  # commands that an operator runs on the machine itself
+LOCAL = (
+    "service.local.importing",
+    "service.local.reporting",
+)  # commands that an operator runs on the machine itself
 
 
 def modules_of(package: str, but: Sequence[str] = ()) -> list[str]:
@@ -89,7 +93,21 @@ CLI = modules_of("service.cli")
 @pytest.mark.parametrize(
     ("modules", "never"),
     [
-        (AGENT, ("service", "supernets", "worker", "yaml", "torch", "sklearn", "scipy", "onnx", "matplotlib", *WEB)),
+        (
+            AGENT,
+            (
+                "service",
+                "supernets",
+                "worker",
+                "yaml",
+                "torch",
+                "sklearn",
+                "scipy",
+                "onnx",
+                "matplotlib",
+                *WEB,
+            ),
+        ),
         (TABLES, ("service", "supernets", "worker", *HEAVY, *WEB)),
         (NO_TORCH, ("service", "worker", "torch", "onnx", "onnxscript", *WEB)),
         (SUPERNETS, ("service", "worker", *WEB)),
@@ -98,15 +116,22 @@ CLI = modules_of("service.cli")
     ],
     ids=["agent", "latency_tables", "supernets without torch", "supernets", "service", "command line"],
 )
-def test_no_module_of_a_room_loads_what_the_room_must_not_know(modules: list[str], never: tuple[str, ...]) -> None:
+def test_no_module_of_a_room_loads_what_the_room_must_not_know(
+    modules: list[str], never: tuple[str, ...]
+) -> None:
     found, _ = loaded(tuple(modules))
     assert set(modules) <= found, "every module was imported"
     assert not roots(found) & set(never)
 
 
 def test_every_module_is_looked_at() -> None:
-    """Nothing is left out by a package that the walk misses; the list of modules with torch names only what is there."""
-    for package, found in (("latency_tables", TABLES), ("supernets", SUPERNETS), ("service", [*API, *CLI, *LOCAL])):
+    """Nothing is left out by a package that the walk misses; the list of modules with torch names only what
+    is there."""
+    for package, found in (
+        ("latency_tables", TABLES),
+        ("supernets", SUPERNETS),
+        ("service", [*API, *CLI, *LOCAL]),
+    ):
         files = {p.relative_to(ROOT).with_suffix("") for p in (ROOT / package).rglob("*.py")}
         wanted = {".".join(f.parts[:-1] if f.name == "__init__" else f.parts) for f in files}
         assert wanted - set(RUNS) == set(found)
@@ -127,13 +152,15 @@ def test_the_import_contracts_are_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "forbidden"), [("worker", "service"), ("service.local.importing", "torch"), ("supernets.training", "torch")]
+    ("source", "forbidden"),
+    [("worker", "service"), ("service.local.importing", "torch"), ("supernets.training", "torch")],
 )
 def test_a_broken_contract_is_found(tmp_path: Path, source: str, forbidden: str) -> None:
     settings = tomllib.loads(PYPROJECT.read_text())["tool"]["importlinter"]
     config = tmp_path / "contracts.toml"
     config.write_text(
-        f"[tool.importlinter]\nroot_packages = {settings['root_packages']}\ninclude_external_packages = true\n"
+        f"[tool.importlinter]\nroot_packages = {settings['root_packages']}\ninclude_external_packages = "
+        "true\n"
         f'[[tool.importlinter.contracts]]\nname = "wrong"\ntype = "forbidden"\n'
         f'source_modules = ["{source}"]\nforbidden_modules = ["{forbidden}"]\n'
     )
@@ -148,7 +175,10 @@ def test_the_api_loads_nothing_heavy(module: str) -> None:
 
 
 def test_the_application_with_its_contract_is_small() -> None:
-    then = "from service.app import create_app; from service.settings import Settings; create_app(Settings()).openapi()"
+    then = (
+        "from service.app import create_app; from service.settings import Settings; "
+        "create_app(Settings()).openapi()"
+    )
     modules, resident_mib = loaded(("service.app",), then)
     assert not modules & set(HEAVY)
     assert resident_mib < 150

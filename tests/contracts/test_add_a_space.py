@@ -29,11 +29,16 @@ def installed(tmp_path: Path) -> dict[str, str]:
 
 
 def run(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment, cwd=ROOT
+    )
 
 
 def test_documented_space_goes_all_the_way(installed: dict[str, str]) -> None:
-    found = run(["-c", f"from supernets.spaces.catalog import space_named\nTINY = space_named('tiny-mbv2')\n{USE}"], installed)
+    found = run(
+        ["-c", f"from supernets.spaces.catalog import space_named\nTINY = space_named('tiny-mbv2')\n{USE}"],
+        installed,
+    )
     assert found.returncode == 0, found.stderr
     count, _, file = found.stdout.splitlines()
     assert count.startswith(f"{2 * 2 * (4 + 4**2) * 3} sub-networks")

@@ -49,7 +49,9 @@ def test_the_nodes_of_a_network_are_counted_by_provider(runtime):
 def test_more_threads_than_one_can_be_asked_for(runtime, threads):
     network = opened(runtime, threads=threads)
     network.run()
-    assert not (threads > 1 and network.in_calling_thread), "the processor time of one thread is not that of the network"
+    assert not (threads > 1 and network.in_calling_thread), (
+        "the processor time of one thread is not that of the network"
+    )
 
 
 def test_an_input_of_another_shape_is_refused(runtime):
@@ -78,9 +80,13 @@ def test_an_option_that_the_provider_does_not_have_is_refused_by_name(runtime):
 def test_the_context_names_what_was_used(runtime, precision, batch_size):
     wish = Setup(runtime.name, precision=precision, batch_size=batch_size, threads=2)
     seen = found(wish)
-    assert seen.context == Context(runtime.name, runtime.version(), CPU[runtime.name], 2, precision, batch_size)
+    assert seen.context == Context(
+        runtime.name, runtime.version(), CPU[runtime.name], 2, precision, batch_size
+    )
     assert seen.nodes.keys() == {CPU[runtime.name]}
-    assert found(seen.setup).context == seen.context, "the choices made are a wish that gives the same context"
+    assert found(seen.setup).context == seen.context, (
+        "the choices made are a wish that gives the same context"
+    )
 
 
 def test_inputs_are_of_the_files_own_type(runtime):
@@ -90,7 +96,10 @@ def test_inputs_are_of_the_files_own_type(runtime):
 
 def test_a_network_that_takes_pixels_is_measured_in_the_precision_of_its_context(runtime):
     graph = helper.make_graph(
-        [helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT), helper.make_node("Relu", ["h"], ["y"])],
+        [
+            helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT),
+            helper.make_node("Relu", ["h"], ["y"]),
+        ],
         "g",
         [helper.make_tensor_value_info("x", TensorProto.UINT8, (1, 3, 8, 8))],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 3, 8, 8))],
@@ -145,7 +154,10 @@ def test_openvino_computes_in_the_precision_of_the_context_and_not_in_a_narrower
     model = openvino.Core().read_model(convolution())
     for precision, told in (("float32", "float32"), ("float16", "float16")):
         compiled = module._compiled(openvino.Core(), model, "CPU", Setup("openvino", precision=precision))
-        assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() in (told, {"float32": "f32", "float16": "f16"}[told])
+        assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() in (
+            told,
+            {"float32": "f32", "float16": "f16"}[told],
+        )
 
 
 def test_openvino_does_not_phone_home():
@@ -163,7 +175,9 @@ def test_what_openvino_chooses_by_itself_is_named():
 
 
 def test_options_are_part_of_the_context_and_come_back():
-    wish = Setup("openvino", "CPU", options_from(["ENABLE_HYPER_THREADING=NO", "EXECUTION_MODE_HINT=ACCURACY"]))
+    wish = Setup(
+        "openvino", "CPU", options_from(["ENABLE_HYPER_THREADING=NO", "EXECUTION_MODE_HINT=ACCURACY"])
+    )
     context = found(wish).context
     assert context.provider == "CPU(ENABLE_HYPER_THREADING=NO;EXECUTION_MODE_HINT=ACCURACY)"
     assert Setup.of_context(context) == wish
@@ -176,7 +190,9 @@ def test_a_provider_text_of_another_form_is_refused(text):
 
 def test_the_small_network_is_valid_onnx():
     for precision in PRECISIONS:
-        onnx.checker.check_model(onnx.load_from_string(small_network((2, 8, 8, 8), precision)), full_check=True)
+        onnx.checker.check_model(
+            onnx.load_from_string(small_network((2, 8, 8, 8), precision)), full_check=True
+        )
 
 
 def bytes_of_integers():
@@ -186,7 +202,9 @@ def bytes_of_integers():
         [helper.make_tensor_value_info("x", TensorProto.INT64, (1, 4))],
         [helper.make_tensor_value_info("y", TensorProto.INT64, (1, 4))],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10
+    ).SerializeToString()
 
 
 def test_an_unknown_runtime_is_refused_with_those_there_are():

@@ -1,4 +1,5 @@
-"""Every form of file that some runtime version is delivered: it opens, computes the network, and says how it is fed."""
+"""Every form of file that some runtime version is delivered: it opens, computes the network, and says how it
+is fed."""
 
 import numpy as np
 import onnx
@@ -11,7 +12,14 @@ from latency_tables.operators import Operator
 from supernets.data.catalog import load_digits
 from supernets.delivery.catalog import READERS, Delivery, common_delivery, delivery_of
 from supernets.delivery.description import description_of, preprocessing_of
-from supernets.delivery.export import export_delivered, export_operators, join_networks, onnx_session, parity, random_network
+from supernets.delivery.export import (
+    export_delivered,
+    export_operators,
+    join_networks,
+    onnx_session,
+    parity,
+    random_network,
+)
 from supernets.delivery.passes import in_form
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import lower
@@ -20,7 +28,14 @@ from tests.supernets.test_operator_graphs import one_of_each
 SPACE = SPACES["digits-mbv3"]
 LARGEST = SPACE.largest(12)
 BASE = Context("onnxruntime", "1.31", "CPUExecutionProvider", 1, "float32", 1)
-FORMS = sorted({(opset, ir) for reader in READERS.values() for _, opset, ir in reader.since if opset in (12, 13, 17, 19, 20)})
+FORMS = sorted(
+    {
+        (opset, ir)
+        for reader in READERS.values()
+        for _, opset, ir in reader.since
+        if opset in (12, 13, 17, 19, 20)
+    }
+)
 DELIVERIES = [
     *(Delivery(opset, ir) for opset, ir in FORMS),
     Delivery(11, 7),
@@ -50,7 +65,10 @@ def test_a_file_in_that_form_computes_the_network_and_says_how_it_is_fed(deliver
     given = session.get_inputs()[0]
     said, classes = description_of(session.get_modelmeta().custom_metadata_map)
     assert [size if isinstance(size, int) else None for size in given.shape] == said["shape"]
-    assert given.type == {"float32": "tensor(float)", "float16": "tensor(float16)", "uint8": "tensor(uint8)"}[said["dtype"]]
+    assert (
+        given.type
+        == {"float32": "tensor(float)", "float16": "tensor(float16)", "uint8": "tensor(uint8)"}[said["dtype"]]
+    )
     assert said["name"] == given.name and classes == list(digits.class_names)
     assert preprocessing_of(said) == preprocessing
 

@@ -103,7 +103,11 @@ def test_several_limits_are_kept_at_once(strategy, chain, seed, share):
         return
     result = solve(problem, strategy, np.random.default_rng(seed))
     rows = np.array([c.genes for c in result.candidates])
-    assert len(rows) and problem.feasible(problem.costs(rows)).all() and len(np.unique(rows, axis=0)) == len(rows)
+    assert (
+        len(rows)
+        and problem.feasible(problem.costs(rows)).all()
+        and len(np.unique(rows, axis=0)) == len(rows)
+    )
     assert result.candidates[0].score <= best[0].score + 1e-7
 
 
@@ -131,4 +135,6 @@ def test_an_unknown_strategy():
 
 
 def chains_example():
-    return Chain(2, (StageShape(1, (1,), (1,)), StageShape(2, (2, 3), (3, 3, 3)), StageShape(2, (1, 2, 3), (4, 4, 4))))
+    return Chain(
+        2, (StageShape(1, (1,), (1,)), StageShape(2, (2, 3), (3, 3, 3)), StageShape(2, (1, 2, 3), (4, 4, 4)))
+    )

@@ -1,7 +1,7 @@
 """One contract for every search space of the catalog; a new space inherits these tests by being in it.
 
-Small spaces go through everything. The large ones run, cut out and export one network at their least resolution; what
-takes longer is marked slow.
+Small spaces go through everything. The large ones run, cut out and export one network at their least
+resolution; what takes longer is marked slow.
 """
 
 from __future__ import annotations
@@ -117,7 +117,9 @@ def test_mutants_are_networks_of_the_space(name: str, seed: int) -> None:
     space, generator = SPACES[name], np.random.default_rng(seed)
     genes = space.chain.sample(generator, 8)
     flipped = generator.random(genes.shape) < 0.2
-    mutants = space.chain.canonical(np.where(flipped, generator.integers(0, space.chain.gene_sizes, size=genes.shape), genes))
+    mutants = space.chain.canonical(
+        np.where(flipped, generator.integers(0, space.chain.gene_sizes, size=genes.shape), genes)
+    )
     for row in mutants:
         architecture = space.architecture(row)
         assert (space.genes(architecture) == row).all()
@@ -178,7 +180,10 @@ def test_operators_follow_each_other(name: str) -> None:
     for architecture in [space.largest(), space.smallest(), *draw(space, 1, 20)]:
         operators = lower(space, architecture)
         first, last = operators[0], operators[-1]
-        assert (first.in_channels, first.in_height, first.in_width) == (space.in_channels, *[architecture.resolution] * 2)
+        assert (first.in_channels, first.in_height, first.in_width) == (
+            space.in_channels,
+            *[architecture.resolution] * 2,
+        )
         assert (last.family, last.out_channels) == ("head", space.classes)
         for before, after in zip(operators, operators[1:], strict=False):
             assert (after.in_channels, after.in_height) == (before.out_channels, before.out_height)
@@ -190,7 +195,11 @@ def test_every_operator_of_a_network_is_in_the_list_to_measure(name: str) -> Non
     space = SPACES[name]
     for resolution in (space.resolutions[0], space.resolutions[-1]):
         listed = set(all_operators(space, resolution))
-        for architecture in [*draw(space.at((resolution,)), 2, 30), space.largest(resolution), space.smallest(resolution)]:
+        for architecture in [
+            *draw(space.at((resolution,)), 2, 30),
+            space.largest(resolution),
+            space.smallest(resolution),
+        ]:
             assert listed.issuperset(lower(space, architecture))
         assert len(stage_sizes(space, resolution)) == len(space.stages)
 

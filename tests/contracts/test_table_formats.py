@@ -57,7 +57,18 @@ def test_round_trip_and_byte_stability(name, table):
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
 @pytest.mark.parametrize(
-    "data", [b"", b"\x00", b"\xff\xfe\x00", b"[" * 100_000, b'"', b"{}", b"a,b\n1,2\n", b"null", b'{"context":1,"rows":1}']
+    "data",
+    [
+        b"",
+        b"\x00",
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'"',
+        b"{}",
+        b"a,b\n1,2\n",
+        b"null",
+        b'{"context":1,"rows":1}',
+    ],
 )
 def test_rubbish_is_an_invalid_table(name, data):
     with pytest.raises(InvalidTable):
@@ -180,7 +191,15 @@ def test_csv_required_columns_only(header):
 
 
 @pytest.mark.parametrize(
-    "header", ["operator", "operator,mean_ms", "operator,median_ms,operator", "operator;latency_ms;count", "median_ms", ""]
+    "header",
+    [
+        "operator",
+        "operator,mean_ms",
+        "operator,median_ms,operator",
+        "operator;latency_ms;count",
+        "median_ms",
+        "",
+    ],
 )
 def test_csv_wrong_header(header):
     with pytest.raises(InvalidTable, match="first line"):
@@ -196,7 +215,26 @@ def test_a_csv_without_our_columns_says_what_it_saw():
 
 
 @pytest.mark.parametrize(
-    "cell", ["", "nan", "NaN", "#N/A", "inf", "1e999", "-1", "1_0", "0x1", "1,5", "\uff11", "=1+1", "true", "0", "1e7", ".", "+"]
+    "cell",
+    [
+        "",
+        "nan",
+        "NaN",
+        "#N/A",
+        "inf",
+        "1e999",
+        "-1",
+        "1_0",
+        "0x1",
+        "1,5",
+        "\uff11",
+        "=1+1",
+        "true",
+        "0",
+        "1e7",
+        ".",
+        "+",
+    ],
 )
 def test_csv_wrong_numbers(cell):
     with pytest.raises(InvalidTable) as caught:
@@ -208,7 +246,13 @@ ROWS = {op.text: f"{0.011 + 0.001 * n:.3f}" for n, op in enumerate(OPERATORS[:20
 PLAIN = "operator,median_ms\n" + "".join(f"{text},{value}\n" for text, value in ROWS.items())
 
 
-def spelt(separator=",", value=str, end="\n", header=("operator", "median_ms"), row=lambda text, value: (text, value)):
+def spelt(
+    separator=",",
+    value=str,
+    end="\n",
+    header=("operator", "median_ms"),
+    row=lambda text, value: (text, value),
+):
     """The plain table as another tool would write it."""
     lines = [separator.join(header), *(separator.join(row(text, value(v))) for text, v in ROWS.items())]
     return end.join(lines) + end
@@ -224,10 +268,14 @@ AS_TOOLS_WRITE_IT = {
     "a plus before each number": spelt(value=lambda v: "+" + v),
     "a point at the end": spelt(value=lambda v: f"{float(v) * 1000:.0f}.e-3"),
     "scientific notation": spelt(value=lambda v: f"{float(v):.3E}"),
-    "whole counts as floats": spelt(header=("operator", "median_ms", "count"), row=lambda t, v: (t, v, "90.0")),
+    "whole counts as floats": spelt(
+        header=("operator", "median_ms", "count"), row=lambda t, v: (t, v, "90.0")
+    ),
     "an index column of pandas": spelt(header=("", "operator", "median_ms"), row=lambda t, v: ("7", t, v)),
     "columns in another order": spelt(header=("median_ms", "operator"), row=lambda t, v: (v, t)),
-    "further columns": spelt(header=("device", "operator", "median_ms", "date"), row=lambda t, v: ("pi", t, v, "1.1.")),
+    "further columns": spelt(
+        header=("device", "operator", "median_ms", "date"), row=lambda t, v: ("pi", t, v, "1.1.")
+    ),
     "capital letters in the header": spelt(header=("Operator", "Median_ms")),
     "comment lines": "# board, 3 May\n" + PLAIN.replace("\n", "\n# noisy\n", 3) + '# end, with a "quote"\n',
     "everything quoted": spelt(header=('"operator"', '"median_ms"'), row=lambda t, v: (f'"{t}"', f'"{v}"')),
@@ -243,17 +291,25 @@ AS_TOOLS_WRITE_IT = {
     "tabs": spelt("\t"),
     "tabs and decimal commas": spelt("\t", value=lambda v: v.replace(".", ",")),
     "bars": spelt("|"),
-    "microseconds in the name of the column": spelt(header=("operator", "median_us"), value=lambda v: f"{float(v) * 1000:.0f}"),
-    "seconds in the name of the column": spelt(header=("operator", "median_s"), value=lambda v: f"{float(v) / 1000:.6f}"),
+    "microseconds in the name of the column": spelt(
+        header=("operator", "median_us"), value=lambda v: f"{float(v) * 1000:.0f}"
+    ),
+    "seconds in the name of the column": spelt(
+        header=("operator", "median_s"), value=lambda v: f"{float(v) / 1000:.6f}"
+    ),
 }
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1"])
 @pytest.mark.parametrize("name", sorted(AS_TOOLS_WRITE_IT))
 def test_a_csv_is_read_as_peoples_tools_write_it(name, encoding):
-    comment = "# Größe: 8 px\n" if encoding == "latin-1" and not AS_TOOLS_WRITE_IT[name].startswith("sep") else ""
+    comment = (
+        "# Größe: 8 px\n" if encoding == "latin-1" and not AS_TOOLS_WRITE_IT[name].startswith("sep") else ""
+    )
     notes = []
-    table = csv_rows.read((comment + AS_TOOLS_WRITE_IT[name]).encode(encoding, "ignore"), CONTEXT, notes=notes)
+    table = csv_rows.read(
+        (comment + AS_TOOLS_WRITE_IT[name]).encode(encoding, "ignore"), CONTEXT, notes=notes
+    )
     assert {op.text: m.median_ms for op, m in table.rows.items()} == pytest.approx(
         {t: float(v) for t, v in ROWS.items()}, rel=1e-12
     )
@@ -263,7 +319,9 @@ def test_a_csv_is_read_as_peoples_tools_write_it(name, encoding):
 def test_what_was_read_otherwise_is_said():
     notes = []
     header, row = ("", "operator", "median_ms", "who"), lambda t, v: ("1", t, v, "me")
-    csv_rows.read(spelt(";", value=lambda v: v.replace(".", ","), header=header, row=row), CONTEXT, notes=notes)
+    csv_rows.read(
+        spelt(";", value=lambda v: v.replace(".", ","), header=header, row=row), CONTEXT, notes=notes
+    )
     assert any("a semicolon" in n for n in notes) and any("decimal commas" in n for n in notes)
     assert any("ignored: one without a name, who" in n for n in notes)
     nothing = []
@@ -285,7 +343,9 @@ def test_a_line_that_could_mean_two_things_is_refused_with_its_row(line, says):
     text = f"operator,median_ms\n{other},1.0\n\n" + line.format(text=TEXT, other=other) + "\n"
     with pytest.raises(InvalidTable, match=says) as caught:
         csv_rows.read(text, CONTEXT)
-    assert [number for number, _ in caught.value.rows] == [3] and "line 4" in str(caught.value), "empty lines are counted"
+    assert [number for number, _ in caught.value.rows] == [3] and "line 4" in str(caught.value), (
+        "empty lines are counted"
+    )
 
 
 @pytest.mark.parametrize("cell", ["0", "-1", "nan", "inf", "1e10", "much"])
@@ -312,7 +372,10 @@ def test_thousands_are_not_taken_for_decimals():
 @pytest.mark.parametrize(("unit", "factor"), [("us", 1e3), ("ns", 1e6), ("s", 1e-3)])
 def test_a_unit_that_is_said_is_read_in_every_form(unit, factor):
     wanted = {OPERATORS[1].text: 0.25, TEXT: 1.5}
-    rows = [{"operator": t, "median_ms": v * factor, "mad_ms": 0.01 * factor, "count": 9} for t, v in wanted.items()]
+    rows = [
+        {"operator": t, "median_ms": v * factor, "mad_ms": 0.01 * factor, "count": 9}
+        for t, v in wanted.items()
+    ]
     found = [native_json.read(document(*rows), unit=unit)]
     lines = [f"{r['operator']},{r['median_ms']!r},{r['mad_ms']!r},{r['count']}" for r in rows]
     found.append(csv_rows.read("operator,median_ms,mad_ms,count\n" + "\n".join(lines), CONTEXT, unit))
@@ -335,8 +398,13 @@ def test_what_we_write_is_recognised(name):
 
 
 def test_other_forms_are_recognised_by_what_is_in_them():
-    ofa = b'{"expanded_conv-input:8x8x16-output:8x8x16-expand:64-kernel:3-stride:1-idskip:1-se:0-hs:1": {"mean": 1.0}}'
-    proxyless = b"expanded_conv-input:8x8x16-output:8x8x16-expand:3-kernel:3-stride:1-idskip:1:\n  mean: 1.0\n"
+    ofa = (
+        b'{"expanded_conv-input:8x8x16-output:8x8x16-expand:64-kernel:3-stride:1-idskip:1-se:0-hs:1": '
+        b'{"mean": 1.0}}'
+    )
+    proxyless = (
+        b"expanded_conv-input:8x8x16-output:8x8x16-expand:3-kernel:3-stride:1-idskip:1:\n  mean: 1.0\n"
+    )
     assert recognised(ofa) is FORMATS["once-for-all"] and recognised(proxyless) is FORMATS["proxylessnas"]
     assert recognised(spelt(";").encode("utf-16")) is FORMATS["csv"]
     for other in (b"", b"\x00\x01", b"PK\x03\x04", b"import os\n", b"a,b\n1,2\n"):
@@ -344,7 +412,10 @@ def test_other_forms_are_recognised_by_what_is_in_them():
 
 
 def test_a_foreign_table_in_our_json_route_says_how_to_convert_it():
-    data = b'{"expanded_conv-input:8x8x16-output:8x8x16-expand:64-kernel:3-stride:1-idskip:1-se:0-hs:1": {"mean": 1.0}}'
+    data = (
+        b'{"expanded_conv-input:8x8x16-output:8x8x16-expand:64-kernel:3-stride:1-idskip:1-se:0-hs:1": '
+        b'{"mean": 1.0}}'
+    )
     with pytest.raises(InvalidTable, match="tables convert"):
         native_json.read(data, CONTEXT)
 
@@ -357,7 +428,9 @@ def test_csv_needs_a_context_and_closed_quotes():
 
 
 def test_csv_cells_never_start_a_formula():
-    table = LatencyTable(CONTEXT, {op: Measurement(1e-7 * (i + 1), None, 1e-9, 3) for i, op in enumerate(OPERATORS)})
+    table = LatencyTable(
+        CONTEXT, {op: Measurement(1e-7 * (i + 1), None, 1e-9, 3) for i, op in enumerate(OPERATORS)}
+    )
     cells = [cell for line in csv_rows.write(table).decode().splitlines() for cell in line.split(",") if cell]
     assert not any(cell[0] in "=+-@\t\r" for cell in cells)
 

@@ -1,7 +1,8 @@
-"""A device: the agent in another process and its own environment, killed and started again, up to a verified network.
+"""A device: the agent in another process and its own environment, killed and started again, up to a verified
+network.
 
-The long form installs the `agent` extra, and nothing else, into a clean environment; the short form profiles with this
-environment's agent and ends there.
+The long form installs the `agent` extra, and nothing else, into a clean environment; the short form profiles
+with this environment's agent and ends there.
 """
 
 from __future__ import annotations
@@ -42,13 +43,16 @@ BARE = {k: v for k, v in os.environ.items() if not k.startswith(("BESPOKE_", "PY
 
 
 def run(*command: object, cwd: Path) -> str:
-    done = subprocess.run([*map(str, command)], cwd=cwd, env=BARE, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        [*map(str, command)], cwd=cwd, env=BARE, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
 class Board:
-    """A machine with an agent on it: commands to start one, a state folder that outlives them, one log for each life."""
+    """A machine with an agent on it: commands to start one, a state folder that outlives them, one log for
+    each life."""
 
     def __init__(self, folder: Path, python: Path, command: list[str]) -> None:
         self.folder, self.python, self.command = folder, python, command
@@ -59,16 +63,28 @@ class Board:
         """The context an agent of this environment measures in."""
         code = (
             "import json; from latency_tables.agent.runtimes.probe import found; "
-            "from latency_tables.agent.runtimes.setup import Setup; print(json.dumps(found(Setup()).context.as_dict()))"
+            "from latency_tables.agent.runtimes.setup import Setup; "
+            "print(json.dumps(found(Setup()).context.as_dict()))"
         )
         found: dict[str, object] = json.loads(run(self.python, "-c", code, cwd=self.folder))
         return found
 
     def start(self, url: str, token: str | None = None) -> None:
-        options = ["--server", url, "--state-dir", str(self.folder / "state"), "--group", str(GROUP), "--session-s", "2"]
+        options = [
+            "--server",
+            url,
+            "--state-dir",
+            str(self.folder / "state"),
+            "--group",
+            str(GROUP),
+            "--session-s",
+            "2",
+        ]
         options += [] if token is None else ["--token", token]
         with (self.folder / f"agent-{len(self.lives)}.log").open("wb") as log:
-            self.lives.append(subprocess.Popen([*self.command, *options], cwd=self.folder, env=BARE, stderr=log, stdout=log))
+            self.lives.append(
+                subprocess.Popen([*self.command, *options], cwd=self.folder, env=BARE, stderr=log, stdout=log)
+            )
 
     def works(self, _job: object = None) -> None:
         """Fails at once, with its last words, where the agent has ended by itself."""
@@ -81,7 +97,9 @@ class Board:
         children = (Path("/proc") / str(agent.pid) / "task" / str(agent.pid) / "children").read_text().split()
         agent.send_signal(signal.SIGKILL)
         agent.wait()
-        assert eventually(lambda: not [c for c in children if alive(c)], 10), "the measuring child outlived its agent"
+        assert eventually(lambda: not [c for c in children if alive(c)], 10), (
+            "the measuring child outlived its agent"
+        )
 
     def log(self, life: int = -1) -> str:
         return (self.folder / f"agent-{range(len(self.lives))[life]}.log").read_text(errors="replace")
@@ -119,13 +137,18 @@ class Records:
         return {t.id: (t.answered_at, t.session_id) for t in tasks if t.state == "done"}
 
     def accepted(self) -> int:
-        """Answers taken over all posts: more than the tasks there are means that something was measured twice."""
+        """Answers taken over all posts: more than the tasks there are means that something was measured
+        twice."""
         with Session(self.engine) as session:
             return sum(int(post.answer["accepted"]) for post in session.scalars(select(AgentPost)))
 
     def verified(self) -> list[float]:
         with Session(self.engine) as session:
-            return list(session.scalars(select(NetworkMeasurement.median_ms).where(NetworkMeasurement.source == "verify")))
+            return list(
+                session.scalars(
+                    select(NetworkMeasurement.median_ms).where(NetworkMeasurement.source == "verify")
+                )
+            )
 
 
 @pytest.fixture
@@ -148,13 +171,17 @@ def profiled_through_kills(board: Board, service: BespokeClient, stack: Stack, k
         time.sleep(0.3)  # into the middle of the next group
         board.kill()
         now = records.answered()
-        assert kept.items() <= now.items() and len(now) < len(NEEDED) + NETWORKS, f"killed too late, in life {life}"
+        assert kept.items() <= now.items() and len(now) < len(NEEDED) + NETWORKS, (
+            f"killed too late, in life {life}"
+        )
         assert service.device("board")["tables"] == [], "a table is published whole or not at all"
         kept = now
         board.start(stack.url)  # without a token
     service.wait(job.id, board.works, poll_s=0.2)
     assert kept.items() <= records.answered().items()
-    given = len(records.tasks("operator", "network"))  # what did not settle in these short sessions is a task again
+    given = len(
+        records.tasks("operator", "network")
+    )  # what did not settle in these short sessions is a task again
     assert records.accepted() == given >= len(NEEDED) + NETWORKS, "what was posted is not measured again"
     totals = [int(n) for n in re.findall(r"measured \d+ of (\d+)", board.log())]
     assert totals and max(totals) <= given - len(kept), board.log()
@@ -174,7 +201,10 @@ def test_a_killed_agent_goes_on_where_it_was(stack: Stack, tmp_path: Path) -> No
     """The short form: this environment's agent, killed once."""
     command = [sys.executable, "-m", "latency_tables.agent"]
     access = find_access(stack.url, data_dir=stack.data_dir)
-    with Board(tmp_path / "board", Path(sys.executable), command) as board, BespokeClient.from_access(access) as service:
+    with (
+        Board(tmp_path / "board", Path(sys.executable), command) as board,
+        BespokeClient.from_access(access) as service,
+    ):
         profiled_through_kills(board, service, stack, kills=1)
 
 
@@ -183,11 +213,21 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` of a clean environment that holds the `agent` extra of this checkout."""
     folder = tmp_path_factory.mktemp("device")
     source = folder / "source"  # a copy: pip leaves a build folder behind
-    skipped = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info", "tests", "benchmarks", "docs", "shared")
+    skipped = shutil.ignore_patterns(
+        ".*", "__pycache__", "build", "*.egg-info", "tests", "benchmarks", "docs", "shared"
+    )
     shutil.copytree(ROOT, source, ignore=skipped)
     run(sys.executable, "-m", "venv", folder / "env", cwd=folder)
     tool = folder / "env" / "bin"
-    run(tool / "pip", "install", "--disable-pip-version-check", "-c", ROOT / "constraints.txt", f"{source}[agent]", cwd=folder)
+    run(
+        tool / "pip",
+        "install",
+        "--disable-pip-version-check",
+        "-c",
+        ROOT / "constraints.txt",
+        f"{source}[agent]",
+        cwd=folder,
+    )
     shutil.rmtree(source)
     return tool
 
@@ -202,7 +242,9 @@ def test_the_agent_extra_brings_nothing_else(installed: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = {name: {normal(r) for r in wanted} for name, wanted in project["optional-dependencies"].items()}
     folder = installed.parent
-    listed = json.loads(run(installed / "pip", "list", "--format", "json", "--disable-pip-version-check", cwd=folder))
+    listed = json.loads(
+        run(installed / "pip", "list", "--format", "json", "--disable-pip-version-check", cwd=folder)
+    )
     found = {normal(item["name"]) for item in listed}
     assert extras["agent"] | {"numpy", "bespoke-nas"} <= found
     others = set().union(*extras.values()) - extras["agent"] - {"bespoke-nas"}
@@ -215,17 +257,28 @@ def test_the_agent_extra_brings_nothing_else(installed: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_from_a_clean_environment_to_a_verified_network(installed: Path, stack: Stack, tmp_path: Path) -> None:
+def test_from_a_clean_environment_to_a_verified_network(
+    installed: Path, stack: Stack, tmp_path: Path
+) -> None:
     command = [str(installed / "bespoke"), "agent"]
     access = find_access(stack.url, data_dir=stack.data_dir)
-    with Board(tmp_path / "board", installed / "python", command) as board, BespokeClient.from_access(access) as service:
+    with (
+        Board(tmp_path / "board", installed / "python", command) as board,
+        BespokeClient.from_access(access) as service,
+    ):
         training = service.train_supernet(SPACE.name, "digits", "trial", 0)
         records = profiled_through_kills(board, service, stack, kills=2)
         trained = service.wait(training.id)
         supernet = trained_id(trained.result)
         points = service.front(supernet, "board")["points"]
-        budget_ms = 2 * max(p["latency_ms"] for p in points)  # what a busy machine takes longer is not the question here
-        request = {"supernet": supernet, "targets": [{"device": "board", "budget": {"latency_ms": budget_ms}}], "verify": True}
+        budget_ms = 2 * max(
+            p["latency_ms"] for p in points
+        )  # what a busy machine takes longer is not the question here
+        request = {
+            "supernet": supernet,
+            "targets": [{"device": "board", "budget": {"latency_ms": budget_ms}}],
+            "verify": True,
+        }
         done = service.wait(service.search(request).id, board.works)
         (model,) = done.result["models"]
         latency = service.model(model["id"])["latency"]
@@ -234,4 +287,6 @@ def test_from_a_clean_environment_to_a_verified_network(installed: Path, stack: 
         (session,) = {session for _, session in records.answered().values()}
         asked = records.tasks("verify")
         assert asked and all(t.state == "done" and t.session_id == session for t in asked)
-        service.download_model(model["id"], tmp_path / "board.onnx")  # checked against the SHA-256 of its card
+        service.download_model(
+            model["id"], tmp_path / "board.onnx"
+        )  # checked against the SHA-256 of its card

@@ -1,6 +1,8 @@
-"""F4: a device session that dies after every operator k in turn ends with one complete table; none is published before.
+"""F4: a device session that dies after every operator k in turn ends with one complete table; none is
+published before.
 
-The agent's loop, the service and the profile job are the real ones, in one process; only the latencies are made up.
+The agent's loop, the service and the profile job are the real ones, in one process; only the latencies are
+made up.
 """
 
 from __future__ import annotations
@@ -54,7 +56,8 @@ def reading(operator: Operator) -> Reading:
 
 
 class Line(httpx.BaseTransport):
-    """The way to the service. With `deadly` = k the agent dies after the service took post k and before it is told so."""
+    """The way to the service. With `deadly` = k the agent dies after the service took post k and before it is
+    told so."""
 
     def __init__(self, api: Api, deadly: int | None) -> None:
         self._inner, self._deadly, self._posts = api.client._transport, deadly, 0
@@ -78,7 +81,8 @@ class Device:
         self.job_id = str(api.post(f"/v1/devices/{name}/profiles", wish).json()["id"])
 
     def order(self, run: JobRun) -> dict[str, Operator]:
-        """Tasks for every operator, as the profile job writes them when it has exported; all share one small file."""
+        """Tasks for every operator, as the profile job writes them when it has exported; all share one small
+        file."""
         sha256, size_bytes = self.api.services.store.put(GRAPH)
         wanted = [Wanted("operator", sha256, size_bytes, (1, 3, 8, 8), op.text) for op in OPERATORS]
         sentinel = Wanted("sentinel", sha256, size_bytes, (1, 3, 8, 8), OPERATORS[0].text)
@@ -86,9 +90,14 @@ class Device:
         return dict(zip(ids[1:], OPERATORS, strict=True))
 
     def live(
-        self, tasks: dict[str, Operator], measured: list[str], die_after: int | None = None, deadly: int | None = None
+        self,
+        tasks: dict[str, Operator],
+        measured: list[str],
+        die_after: int | None = None,
+        deadly: int | None = None,
     ) -> None:
-        """One life of the agent, operator by operator; it dies while it measures the next after `die_after` of them."""
+        """One life of the agent, operator by operator; it dies while it measures the next after `die_after`
+        of them."""
 
         def measure(job, progress):
             (task,) = set(job.networks) - {"sentinel"}
@@ -112,7 +121,9 @@ class Device:
 def api(tmp_path: Path, migrated_sqlite: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setattr(worker.measuring, "POLL_S", 0.05)
     with open_api(
-        Settings(data_dir=tmp_path / "data", database_url=migrated_sqlite, log_level="error", rate_burst=10**6)
+        Settings(
+            data_dir=tmp_path / "data", database_url=migrated_sqlite, log_level="error", rate_burst=10**6
+        )
     ) as made:
         yield made
 
@@ -127,7 +138,9 @@ def workplace(api: Api) -> Iterator[WorkerContext]:
 def begun(workplace: WorkerContext, job_id: str) -> JobRun:
     """The job as a worker has it that took it."""
     values = {"attempts": 1, "worker_id": "one"}
-    workplace.transaction(lambda s: move(s, job_id, JobState.RUNNING, from_states=(JobState.QUEUED,), values=values))
+    workplace.transaction(
+        lambda s: move(s, job_id, JobState.RUNNING, from_states=(JobState.QUEUED,), values=values)
+    )
     return JobRun(workplace, job_id, 1)
 
 
@@ -149,7 +162,9 @@ def killed_after(k: int, api: Api, workplace: WorkerContext, folder: Path, *, un
     assert result["rows"] == len(OPERATORS) and result["state"] == "ready"
     (table,) = api.get(f"/v1/devices/{device.name}").json()["tables"]
     rows = api.get(f"/v1/devices/{device.name}/tables/{table['id']}").json()["rows"]
-    assert {r["operator"]: r["median_ms"] for r in rows} == {op.text: pytest.approx(latency_ms(op)) for op in OPERATORS}
+    assert {r["operator"]: r["median_ms"] for r in rows} == {
+        op.text: pytest.approx(latency_ms(op)) for op in OPERATORS
+    }
     with api.services.sessions() as session:
         answered = select(MeasurementTask.session_id).where(MeasurementTask.job_id == device.job_id)
         (session_id,) = set(session.scalars(answered)) - {None}
@@ -168,12 +183,16 @@ def test_f4_killed_after_some_operators(api: Api, workplace: WorkerContext, tmp_
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("untold", [False, True])
-def test_f4_killed_after_every_operator_in_turn(api: Api, workplace: WorkerContext, tmp_path: Path, untold: bool) -> None:
+def test_f4_killed_after_every_operator_in_turn(
+    api: Api, workplace: WorkerContext, tmp_path: Path, untold: bool
+) -> None:
     for k in range(1 if untold else 0, len(OPERATORS) + untold):
         killed_after(k, api, workplace, tmp_path / f"agent-{k}", untold=untold)
 
 
-def test_f4_an_agent_that_never_comes_back_leaves_no_table(api: Api, workplace: WorkerContext, tmp_path: Path) -> None:
+def test_f4_an_agent_that_never_comes_back_leaves_no_table(
+    api: Api, workplace: WorkerContext, tmp_path: Path
+) -> None:
     device = Device(api, "board", tmp_path / "agent")
     run = begun(workplace, device.job_id)
     tasks = device.order(run)

@@ -21,7 +21,10 @@ from service.settings import Settings
 
 
 def points(uppers: bool) -> list[dict[str, float | None]]:
-    return [{"latency_ms": 1.0 + n, "upper_ms": 1.1 * (1.0 + n) if uppers else None, "accuracy": 0.9 + n / 100} for n in range(9)]
+    return [
+        {"latency_ms": 1.0 + n, "upper_ms": 1.1 * (1.0 + n) if uppers else None, "accuracy": 0.9 + n / 100}
+        for n in range(9)
+    ]
 
 
 @pytest.mark.parametrize("uppers", [True, False])
@@ -37,15 +40,22 @@ def card(budget_ms: float, measured_ms: float | None, verified: bool) -> dict[st
 
 
 @pytest.mark.parametrize(
-    ("measured_ms", "verified", "kept"), [(0.9, True, True), (1.0, True, True), (1.01, True, False), (None, False, False)]
+    ("measured_ms", "verified", "kept"),
+    [(0.9, True, True), (1.0, True, True), (1.01, True, False), (None, False, False)],
 )
-def test_a_budget_is_kept_only_by_a_measured_network(measured_ms: float | None, verified: bool, kept: bool) -> None:
+def test_a_budget_is_kept_only_by_a_measured_network(
+    measured_ms: float | None, verified: bool, kept: bool
+) -> None:
     assert Shown("tight", card(1.0, measured_ms, verified), Path("x"), 0.97).kept is kept
 
 
 def test_the_demo_says_which_budget_failed_and_why() -> None:
     kept, broken = (Shown("loose", card(1.0, ms, True), Path("x"), 0.97) for ms in (0.9, 1.1))
-    failure = {"device": "this-machine", "budget_ms": 0.03, "error": {"detail": "2 networks were measured and none kept 0.03 ms"}}
+    failure = {
+        "device": "this-machine",
+        "budget_ms": 0.03,
+        "error": {"detail": "2 networks were measured and none kept 0.03 ms"},
+    }
     assert what_failed([kept], []) == ""
     assert "none kept 0.03 ms, in 3 searches" in what_failed([kept], [failure])
     assert "did not keep its budget" in what_failed([kept, broken], [])
@@ -59,7 +69,16 @@ def test_the_shown_points_include_both_ends() -> None:
 
 def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("BESPOKE_")}
-    command = [sys.executable, "-m", "service.cli.entry", "demo", "--data-dir", str(folder), "--recipe", "quick"]
+    command = [
+        sys.executable,
+        "-m",
+        "service.cli.entry",
+        "demo",
+        "--data-dir",
+        str(folder),
+        "--recipe",
+        "quick",
+    ]
     return subprocess.run(command, env=clean, capture_output=True, text=True, check=False, timeout=1500)
 
 
@@ -68,7 +87,9 @@ def counts(settings: Settings) -> dict[str, int]:
     engine = create_db_engine(settings.resolved_database_url)
     try:
         with Session(engine) as session:
-            operators = select(func.count()).select_from(MeasurementTask).where(MeasurementTask.kind == "operator")
+            operators = (
+                select(func.count()).select_from(MeasurementTask).where(MeasurementTask.kind == "operator")
+            )
             trained = select(func.count()).select_from(StepResult).where(StepResult.step == "train_supernet")
             return {
                 "operators": session.scalar(operators) or 0,
@@ -86,7 +107,9 @@ def test_the_demo_delivers_and_a_second_run_repeats_nothing(tmp_path: Path) -> N
     folder = tmp_path / "demo"
     first = run_demo(folder)
     assert first.returncode in (0, 1), first.stdout + first.stderr
-    if first.returncode == 1:  # a busy machine may be slower when it verifies than when it was profiled; only that
+    if (
+        first.returncode == 1
+    ):  # a busy machine may be slower when it verifies than when it was profiled; only that
         assert "did not keep its budget" in first.stderr or "none kept" in first.stderr, first.stderr
     settings = Settings(data_dir=folder)
     after_first = counts(settings)

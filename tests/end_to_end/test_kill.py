@@ -1,4 +1,5 @@
-"""`kill -9` of a worker in the middle of training: the job succeeds, and no finished epoch is trained again."""
+"""`kill -9` of a worker in the middle of training: the job succeeds, and no finished epoch is trained
+again."""
 
 import re
 import signal
@@ -44,7 +45,11 @@ def test_a_killed_worker_loses_no_epoch(installation):
 
 def steps_told(events):
     """(epoch, step) of every report of the training."""
-    found = (re.search(r"epoch (\d+) of \d+, step (\d+)", e.get("message", "")) for e in events if e["kind"] == "progress")
+    found = (
+        re.search(r"epoch (\d+) of \d+, step (\d+)", e.get("message", ""))
+        for e in events
+        if e["kind"] == "progress"
+    )
     return [(int(match.group(1)), int(match.group(2))) for match in found if match]
 
 

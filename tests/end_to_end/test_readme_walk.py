@@ -21,7 +21,9 @@ TOOLS = ("sh", "curl", "sha256sum", "grep", "cut")
 
 def walk() -> str:
     """Every shell block of the walk, in order, as one script."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8").split("## The same with curl")[1].split("\n## ")[0]
+    text = (
+        (ROOT / "README.md").read_text(encoding="utf-8").split("## The same with curl")[1].split("\n## ")[0]
+    )
     blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
     assert len(blocks) >= 5
     return "set -e\n" + "\n".join(blocks)
@@ -33,7 +35,9 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         yield running
 
 
-@pytest.mark.skipif(not all(shutil.which(tool) for tool in TOOLS), reason=f"the walk needs {', '.join(TOOLS)}")
+@pytest.mark.skipif(
+    not all(shutil.which(tool) for tool in TOOLS), reason=f"the walk needs {', '.join(TOOLS)}"
+)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_curl_walk_works_as_printed(stack: Stack, tmp_path: Path) -> None:
@@ -42,11 +46,19 @@ def test_the_curl_walk_works_as_printed(stack: Stack, tmp_path: Path) -> None:
     script = walk()
     environment = {**os.environ, "BESPOKE_URL": stack.url, "BESPOKE_DATA_DIR": str(stack.data_dir)}
     done = subprocess.run(
-        ["sh", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=850
+        ["sh", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=850,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip().endswith("board.onnx is delivered")
-    session = onnxruntime.InferenceSession((folder / "board.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        (folder / "board.onnx").read_bytes(), providers=["CPUExecutionProvider"]
+    )
     assert session.get_inputs()[0].shape[1] == 1
 
 
@@ -54,5 +66,12 @@ def test_the_walk_is_plain_shell() -> None:
     """The short form: the text parses, and names the calls of the contract."""
     done = subprocess.run(["sh", "-n"], input=walk(), text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    for call in ("/v1/devices", "/tables", "/v1/supernets", "/front?device=board", "/v1/searches", "/v1/models/$MODEL/onnx"):
+    for call in (
+        "/v1/devices",
+        "/tables",
+        "/v1/supernets",
+        "/front?device=board",
+        "/v1/searches",
+        "/v1/models/$MODEL/onnx",
+    ):
         assert call in walk()

@@ -1,4 +1,5 @@
-"""From a profile to delivered networks through the real worker: one job, two devices, two budgets. The agent is simulated."""
+"""From a profile to delivered networks through the real worker: one job, two devices, two budgets. The agent
+is simulated."""
 
 import numpy as np
 import onnxruntime
@@ -70,7 +71,8 @@ def test_one_job_many_targets(installation):
         check_matrix(job, tables)
 
         lone = search(installation, supernet_id, targets[:1])
-        # What was measured since corrects the table, so it may choose other networks; the rest was done before.
+        # What was measured since corrects the table, so it may choose other networks; the rest was done
+        # before.
         assert installation.events(lone.id, "step_reused"), "work that was done before is not done again"
         assert lone.result["models"][0]["id"] != job.result["models"][0]["id"]
 
@@ -82,7 +84,10 @@ def test_one_job_many_targets(installation):
         check_limits(installation, supernet_id, targets[1], slow.result["models"][0]["id"])
 
         impossible = search(installation, supernet_id, [(*targets[0][:3], 0.0001)])
-        assert impossible.state == "failed" and impossible.error["type"] == "urn:bespoke:problem:infeasible_budget"
+        assert (
+            impossible.state == "failed"
+            and impossible.error["type"] == "urn:bespoke:problem:infeasible_budget"
+        )
         assert 0 < impossible.error["reachable_ms"]["min"] < impossible.error["reachable_ms"]["max"]
 
 
@@ -97,25 +102,44 @@ def test_one_job_for_a_group_for_limits_alone_and_for_a_table_with_gaps(tmp_path
             for name, device_id in ids.items():
                 kept = [op for op in needed if name != "gaps" or op.kernel != 7]
                 table = LatencyTable(context, {op: Measurement(0.9 * operator_ms(op)) for op in kept})
-                tables[name] = publish(session, session.get(Device, device_id), table, source="upload", findings=[])
-        pinned = {n: {"device": n, "device_id": i, "table_id": tables[n], "budget": {"latency_ms": 0.1}} for n, i in ids.items()}
+                tables[name] = publish(
+                    session, session.get(Device, device_id), table, source="upload", findings=[]
+                )
+        pinned = {
+            n: {"device": n, "device_id": i, "table_id": tables[n], "budget": {"latency_ms": 0.1}}
+            for n, i in ids.items()
+        }
         pinned["second"]["budget"] = {"latency_ms": 0.12}
         low, high = reachable(SPACE, "size_bytes")
         limits = {"size_bytes": int((low + high) / 2), "memory_bytes": 30_000}
-        targets = [{"group": [pinned["first"], pinned["second"]]}, {"budget": limits}, {**pinned["gaps"], "missing": "exclude"}]
+        targets = [
+            {"group": [pinned["first"], pinned["second"]]},
+            {"budget": limits},
+            {**pinned["gaps"], "missing": "exclude"},
+        ]
         installation.start_worker()
         with SimulatedAgent(installation, [ids["first"], ids["second"]]):
-            asked = {"supernet_id": supernet_id, "strategy": "exact", "candidates": 3, "verify": True, "targets": targets}
+            asked = {
+                "supernet_id": supernet_id,
+                "strategy": "exact",
+                "candidates": 3,
+                "verify": True,
+                "targets": targets,
+            }
             job = installation.wait(installation.submit("search", asked), 600)
         assert job.state == "succeeded", job.error
         assert job.result["failures"] == []
         together, alone, partial = (card_of(installation, entry["id"]) for entry in job.result["models"])
 
-    assert [d["device"] for d in together["devices"]] == ["first", "second"] and together["latency"]["verified"]
+    assert [d["device"] for d in together["devices"]] == ["first", "second"] and together["latency"][
+        "verified"
+    ]
     assert all(d["measured_ms"] <= d["budget_ms"] for d in together["devices"])
     assert {line["device"] for line in together["search"]["measured"]} == {"first", "second"}
 
-    assert alone["device"] is None and alone["budget_ms"] is None and alone["latency"]["chosen_by"] == "limits"
+    assert (
+        alone["device"] is None and alone["budget_ms"] is None and alone["latency"]["chosen_by"] == "limits"
+    )
     assert [c["name"] for c in alone["constraints"]] == list(limits) and all(
         c["value"] <= c["limit"] for c in alone["constraints"]
     )
@@ -124,13 +148,18 @@ def test_one_job_for_a_group_for_limits_alone_and_for_a_table_with_gaps(tmp_path
     assert partial["latency"]["measured_ms"] is None and partial["latency"]["chosen_by"] == "prediction"
     assert partial["latency"]["bound"] is None and partial["latency"]["missing_networks"] == 19
     (missing,) = partial["left_out"]["missing"]
-    assert missing["device"] == "gaps" and missing["operators"] == len([op for op in needed if op.kernel == 7])
+    assert missing["device"] == "gaps" and missing["operators"] == len(
+        [op for op in needed if op.kernel == 7]
+    )
     assert len(missing["first"]) == 5
-    assert all(block.get("kernel") != 7 for stage in partial["architecture"]["stages"] for block in stage["blocks"])
+    assert all(
+        block.get("kernel") != 7 for stage in partial["architecture"]["stages"] for block in stage["blocks"]
+    )
 
 
 def test_a_check_measures_networks_again_and_the_calibration_knows_the_session(installation):
-    """Of a data set with other classes than the space's own: they must not be kept as networks of ten classes."""
+    """Of a data set with other classes than the space's own: they must not be kept as networks of ten
+    classes."""
     device_id = register(installation, "board")
     installation.start_worker()
     with SimulatedAgent(installation, [device_id]):
@@ -139,7 +168,9 @@ def test_a_check_measures_networks_again_and_the_calibration_knows_the_session(i
         found = installation.wait(checked, 600).result
     assert found["holds"] and found["operators"] == 6 and found["networks"] == 4
     with installation.sessions() as session:
-        rows = session.scalars(select(NetworkMeasurement).where(NetworkMeasurement.device_id == device_id)).all()
+        rows = session.scalars(
+            select(NetworkMeasurement).where(NetworkMeasurement.device_id == device_id)
+        ).all()
         assert sorted(row.session for row in rows) == sorted([profiled] * 20 + [checked] * 4)
         assert {row.classes for row in rows} == {62}
         provenance = session.get(Table, done["table_id"]).provenance
@@ -150,9 +181,14 @@ def test_a_check_measures_networks_again_and_the_calibration_knows_the_session(i
 
 
 def check_limits(installation, supernet_id, target, free_id):
-    """Size, MACs and memory below those of the network that latency alone allowed; then limits that contradict each other."""
+    """Size, MACs and memory below those of the network that latency alone allowed; then limits that
+    contradict each other."""
     free = card_of(installation, free_id)["file"]
-    limits = {"size_bytes": int(free["size_bytes"] * 0.8), "macs": int(free["macs"] * 0.9), "memory_bytes": 10**6}
+    limits = {
+        "size_bytes": int(free["size_bytes"] * 0.8),
+        "macs": int(free["macs"] * 0.9),
+        "memory_bytes": 10**6,
+    }
     job = search(installation, supernet_id, [target], limits=limits, verify=False)
     assert job.state == "succeeded", job.error
     card = card_of(installation, job.result["models"][0]["id"])
@@ -183,7 +219,11 @@ def check_models(installation, job):
         own = [line for line in measured if line["architecture"] == card["architecture"]]
         assert own and all(line["accuracy_validation"] <= own[0]["accuracy_validation"] for line in kept)
         used = card["search"]["predictor"]
-        assert used == job.result["predictor"] and used["held_out_networks"] >= 10 and -1 <= used["kendall_tau"] <= 1
+        assert (
+            used == job.result["predictor"]
+            and used["held_out_networks"] >= 10
+            and -1 <= used["kendall_tau"] <= 1
+        )
         assert 0 <= card["accuracy"]["predicted"] <= 1 and card["accuracy"]["samples"] == 360
         data = installation.store.read(card["file"]["sha256"])
         assert len(data) == card["file"]["size_bytes"] and card["file"]["parity_max_abs_error"] <= 1e-4
@@ -192,7 +232,9 @@ def check_models(installation, job):
         (logits,) = network.run(None, {network.get_inputs()[0].name: np.zeros(shape, dtype=np.float32)})
         assert logits.shape == (1, 10)
     with installation.sessions() as session:
-        verified = session.scalars(select(NetworkMeasurement).where(NetworkMeasurement.source == "verify")).all()
+        verified = session.scalars(
+            select(NetworkMeasurement).where(NetworkMeasurement.source == "verify")
+        ).all()
         assert verified and len({(v.device_id, v.architecture_digest) for v in verified}) == len(verified)
         assert {t.state for t in session.scalars(select(Table))} == {"ready"}
 

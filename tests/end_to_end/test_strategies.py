@@ -1,4 +1,5 @@
-"""Every strategy through the real worker, for several devices and budgets in one job; what a job trains survives its worker."""
+"""Every strategy through the real worker, for several devices and budgets in one job; what a job trains
+survives its worker."""
 
 import json
 import re
@@ -89,8 +90,16 @@ def test_several_devices_and_budgets_in_one_job(installation, tmp_path):
 def test_gradient_trains_for_each_target_and_survives_its_worker(installation, tmp_path):
     supernet_id, targets = installation.supernet("trial"), targets_of(installation)
     worker = installation.start_worker()
-    wished = {"supernet_id": supernet_id, "strategy": "gradient", "candidates": 2, "verify": False, "gate_epochs": 2}
-    wished["targets"] = [{"device": d, "device_id": i, "table_id": t, "budget": {"latency_ms": b}} for d, i, t, b in targets]
+    wished = {
+        "supernet_id": supernet_id,
+        "strategy": "gradient",
+        "candidates": 2,
+        "verify": False,
+        "gate_epochs": 2,
+    }
+    wished["targets"] = [
+        {"device": d, "device_id": i, "table_id": t, "budget": {"latency_ms": b}} for d, i, t, b in targets
+    ]
     job_id = installation.submit("search", wished)
 
     def said():
@@ -102,13 +111,19 @@ def test_gradient_trains_for_each_target_and_survives_its_worker(installation, t
     assert job.attempts == 2
     again = said()[before:]
     assert not any("target 1 of 4" in message for message in again), "a finished target is not trained again"
-    assert not any("target 2 of 4" in message and "warm-up epoch 1" in message for message in again), "it goes on in the middle"
+    assert not any("target 2 of 4" in message and "warm-up epoch 1" in message for message in again), (
+        "it goes on in the middle"
+    )
     assert all(re.match(r"target \d of 4, (phone|board) within [\d.]+ ms: ", message) for message in again)
     done = Counter(e["step"] for e in installation.events(job_id, "step_done"))
     assert done["train_gates"] == 4
 
-    same = search(installation, supernet_id, targets, strategy="gradient", candidates=2, verify=False, gate_epochs=2)
-    assert all(e["step"] != "train_gates" for e in installation.events(same.id, "step_done")), "nothing is trained twice"
+    same = search(
+        installation, supernet_id, targets, strategy="gradient", candidates=2, verify=False, gate_epochs=2
+    )
+    assert all(e["step"] != "train_gates" for e in installation.events(same.id, "step_done")), (
+        "nothing is trained twice"
+    )
     models = [card_of(installation, m["id"])["architecture"] for m in same.result["models"]]
     assert models == [card_of(installation, m["id"])["architecture"] for m in job.result["models"]]
 
@@ -120,15 +135,25 @@ def test_fine_tuning_survives_its_worker_is_measured_and_makes_nothing_worse(ins
     as_cut_out = card_of(installation, plain["id"])
     assert as_cut_out["tuning"] is None
 
-    wished = {"supernet_id": supernet_id, "strategy": "exact", "candidates": 1, "verify": True, "tune_epochs": 12}
-    wished["targets"] = [{"device": d, "device_id": i, "table_id": t, "budget": {"latency_ms": b}} for d, i, t, b in targets]
+    wished = {
+        "supernet_id": supernet_id,
+        "strategy": "exact",
+        "candidates": 1,
+        "verify": True,
+        "tune_epochs": 12,
+    }
+    wished["targets"] = [
+        {"device": d, "device_id": i, "table_id": t, "budget": {"latency_ms": b}} for d, i, t, b in targets
+    ]
     with SimulatedAgent(installation, [t[1] for t in targets]) as agent:
         job_id = installation.submit("search", wished)
 
         def said():
             return [e["message"] for e in installation.events(job_id, "progress") if e["step"] == "fine_tune"]
 
-        before = killed_when(installation, worker, said, lambda m: "target 1 of 2" in m and "epoch 3 of 12" in m)
+        before = killed_when(
+            installation, worker, said, lambda m: "target 1 of 2" in m and "epoch 3 of 12" in m
+        )
         job = installation.wait(job_id, 900)
     assert job.state == "succeeded" and job.attempts == 2, job.error
     again = said()[before:]
@@ -137,31 +162,48 @@ def test_fine_tuning_survives_its_worker_is_measured_and_makes_nothing_worse(ins
     cards = [card_of(installation, m["id"]) for m in job.result["models"]]
     for card in cards:
         tuning = card["tuning"]
-        assert tuning["epochs"] == 12 and tuning["kept"] and tuning["validation"] > tuning["validation_before"]
+        assert (
+            tuning["epochs"] == 12 and tuning["kept"] and tuning["validation"] > tuning["validation_before"]
+        )
         assert card["accuracy"]["validation"] == tuning["validation"] and card["latency"]["verified"]
-    assert agent.answered.count("verify") == 4, "the file that is delivered is the one that was measured, not its forerunner"
+    assert agent.answered.count("verify") == 4, (
+        "the file that is delivered is the one that was measured, not its forerunner"
+    )
     first = cards[0]
-    assert first["architecture"] == as_cut_out["architecture"] and first["file"]["sha256"] != as_cut_out["file"]["sha256"]
+    assert (
+        first["architecture"] == as_cut_out["architecture"]
+        and first["file"]["sha256"] != as_cut_out["file"]["sha256"]
+    )
     assert first["tuning"]["validation_before"] == as_cut_out["accuracy"]["validation"]
-    assert first["accuracy"]["measured"] > as_cut_out["accuracy"]["measured"], "a supernet of four epochs leaves much to learn"
+    assert first["accuracy"]["measured"] > as_cut_out["accuracy"]["measured"], (
+        "a supernet of four epochs leaves much to learn"
+    )
     told = [e["kept"] for e in installation.events(job_id, "fine_tuned")]
     assert told == [True, True]
-    assert max(Counter(e["digest"] for e in installation.events(job_id, "step_done")).values()) == 1, "nothing is done twice"
+    assert max(Counter(e["digest"] for e in installation.events(job_id, "step_done")).values()) == 1, (
+        "nothing is done twice"
+    )
 
     # What was measured since corrects the table, so another network may be the best.
     (plain,) = search(installation, supernet_id, targets[:1], candidates=1, verify=False).result["models"]
     as_cut_out = card_of(installation, plain["id"])
     spoil(installation, supernet_id, as_cut_out, epochs=5)
-    (kept,) = search(installation, supernet_id, targets[:1], candidates=1, verify=False, tune_epochs=5).result["models"]
+    (kept,) = search(
+        installation, supernet_id, targets[:1], candidates=1, verify=False, tune_epochs=5
+    ).result["models"]
     card = card_of(installation, kept["id"])
     assert not card["tuning"]["kept"] and card["tuning"]["validation"] < card["tuning"]["validation_before"]
-    assert card["file"]["sha256"] == as_cut_out["file"]["sha256"] and card["accuracy"] == as_cut_out["accuracy"]
+    assert (
+        card["file"]["sha256"] == as_cut_out["file"]["sha256"] and card["accuracy"] == as_cut_out["accuracy"]
+    )
 
 
 def spoil(installation, supernet_id, card, epochs):
     """Remember a fine-tuning of that network that has unlearned everything: random weights."""
     space = space_named("digits-mbv3")
-    weights, size_bytes = installation.store.put(save(Supernet(alone(space, space.from_json(card["architecture"]))).state_dict()))
+    weights, size_bytes = installation.store.put(
+        save(Supernet(alone(space, space.from_json(card["architecture"]))).state_dict())
+    )
     inputs = {
         "space": space.name, "classes": 10, "dataset": "digits", "weights_sha256": card["provenance"]["weights_sha256"],
         "architecture": card["architecture"], "recipe": "trial", "seed": 0, "epochs": epochs,

@@ -1,4 +1,5 @@
-"""One machine, two runtimes: two devices with two tables, one search for both, and each network's latency on either."""
+"""One machine, two runtimes: two devices with two tables, one search for both, and each network's latency on
+either."""
 
 from __future__ import annotations
 

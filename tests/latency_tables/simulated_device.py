@@ -1,4 +1,5 @@
-"""A device that is arithmetic: true latencies, noise, outliers, cold calls, neighbours, throttling, and a virtual clock."""
+"""A device that is arithmetic: true latencies, noise, outliers, cold calls, neighbours, throttling, and a
+virtual clock."""
 
 from __future__ import annotations
 
@@ -8,9 +9,12 @@ import numpy as np
 
 
 class VirtualClock:
-    """Time passes only when something runs. others: elapsed seconds -> processes that want to run too, None: not told."""
+    """Time passes only when something runs. others: elapsed seconds -> processes that want to run too, None:
+    not told."""
 
-    def __init__(self, resolution_ns: float = 1.0, others: Callable[[float], int | None] = lambda seconds: 0) -> None:
+    def __init__(
+        self, resolution_ns: float = 1.0, others: Callable[[float], int | None] = lambda seconds: 0
+    ) -> None:
         self.resolution_ns = resolution_ns
         self.elapsed_ns = 0.0
         self._others = others
@@ -25,8 +29,10 @@ class VirtualClock:
 class SimulatedDevice:
     """Runs operators of known latency in ms.
 
-    noise: standard deviation of each call (log-normal). outliers: share of calls that take 2 to 10 times as long.
-    cold: first calls of every operator that take 5 times as long. preempted: share of calls in which another process has
+    noise: standard deviation of each call (log-normal). outliers: share of calls that take 2 to 10 times as
+    long.
+    cold: first calls of every operator that take 5 times as long. preempted: share of calls in which another
+    process has
     the processor for 3 ms. speed: elapsed seconds -> factor on latencies.
     """
 

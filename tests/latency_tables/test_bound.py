@@ -1,4 +1,5 @@
-"""The bound from session to session, on simulated devices whose speed differs from one session to the next."""
+"""The bound from session to session, on simulated devices whose speed differs from one session to the
+next."""
 
 from functools import cache
 
@@ -15,7 +16,9 @@ TRIES = 60
 def simulated_session(generator, drift, networks):
     """(sums, measured) in one session of a simulated device, all its networks slower or faster together."""
     sums = generator.uniform(3, 12, networks)
-    return sums, 0.8 * sums * np.exp(drift * generator.standard_normal() + NOISE * generator.standard_normal(networks))
+    return sums, 0.8 * sums * np.exp(
+        drift * generator.standard_normal() + NOISE * generator.standard_normal(networks)
+    )
 
 
 @cache
@@ -27,9 +30,11 @@ def simulated_profile(seed, drift):
 
 
 def coverage(drift, verified, sentinel):
-    """(share below the bound in further sessions, the same by one session's ratios, mean growth of the margin).
+    """(share below the bound in further sessions, the same by one session's ratios, mean growth of the
+    margin).
 
-    verified: sessions of two networks each that are known besides the profile's; sentinel: spread seen while profiling.
+    verified: sessions of two networks each that are known besides the profile's; sentinel: spread seen while
+    profiling.
     """
     held, alone, growth = [], [], []
     for seed in range(TRIES):
@@ -42,7 +47,9 @@ def coverage(drift, verified, sentinel):
             labels += [f"verified{number}"] * 2
         across = fit.across(np.array(logs), labels, sentinel)
         later = [simulated_session(generator, drift, 10) for _ in range(5)]
-        ratios = np.concatenate([measured / fit.predict(known, np.full(10, 160)) for known, measured in later])
+        ratios = np.concatenate(
+            [measured / fit.predict(known, np.full(10, 160)) for known, measured in later]
+        )
         held.append((ratios <= across.margin(0.95)).mean())
         alone.append((ratios <= fit.margin(0.95)).mean())
         growth.append(across.margin(0.95) / fit.margin(0.95))
@@ -50,7 +57,8 @@ def coverage(drift, verified, sentinel):
 
 
 @pytest.mark.parametrize(
-    ("verified", "sentinel"), [(0, 0.03), (2, 0.03), (2, 0.02), (5, None), (10, 0.03), (10, 0.005), (20, None)]
+    ("verified", "sentinel"),
+    [(0, 0.03), (2, 0.03), (2, 0.02), (5, None), (10, 0.03), (10, 0.005), (20, None)],
 )
 def test_where_sessions_differ_the_bound_holds_and_that_of_one_session_does_not(verified, sentinel):
     held, alone, _ = coverage(0.03, verified, sentinel)
@@ -84,7 +92,8 @@ def test_one_wild_measurement_does_not_make_a_session():
 
 
 def test_sessions_of_single_networks_count_as_differing():
-    """Where every session is one network, nobody can tell the session from the network: all of it is allowed for."""
+    """Where every session is one network, nobody can tell the session from the network: all of it is allowed
+    for."""
     found = Sessions.of(np.array([-0.03, 0.0, 0.03]), ["a", "b", "c"])
     assert found.spread == pytest.approx(0.03)
 
@@ -95,7 +104,9 @@ def test_without_networks_and_with_one_session_nothing_is_known():
     assert Sessions.of(np.array([0.01, -0.01]), ["a", "a"], assumed=0.02).reach(0.95) > 0.02
 
 
-@pytest.mark.parametrize("values", [(1, -0.1, 1, 1.0), (1, float("nan"), 1, 1.0), (1, 0.1, 0, 1.0), (1, 0.1, 1, 1.5)])
+@pytest.mark.parametrize(
+    "values", [(1, -0.1, 1, 1.0), (1, float("nan"), 1, 1.0), (1, 0.1, 0, 1.0), (1, 0.1, 1, 1.5)]
+)
 def test_a_spread_that_is_none_is_refused(values):
     with pytest.raises(ValueError, match="spread"):
         Sessions(*values)
@@ -105,7 +116,10 @@ def test_a_transferred_table_has_students_bound():
     logs = np.array([-0.02, 0.01, 0.03, -0.01, 0.02, 0.0])
     few = Calibration(networks=6, ratios=tuple(np.exp(logs)), transferred=True)
     assert few.margin(0.95) == pytest.approx(np.exp(student(logs, 0.95)))
-    assert few.missing_networks(0.95) == 0 and Calibration(networks=6, ratios=few.ratios).missing_networks(0.95) == 13
+    assert (
+        few.missing_networks(0.95) == 0
+        and Calibration(networks=6, ratios=few.ratios).missing_networks(0.95) == 13
+    )
     many = np.tile(logs, 4)
     assert student(many, 0.95) >= conformal(many, 0.95)
     assert Calibration.from_json(few.to_json()) == few

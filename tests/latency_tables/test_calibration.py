@@ -58,7 +58,10 @@ def test_resolutions_get_lines_of_their_own_only_where_that_helps():
     assert set(fit.lines) == {128, 160, 192, 224} and fit.error < 0.015
     together = Calibration.fit(sums, 0.8 * sums * noise, sizes)
     assert not together.lines
-    assert fit.line(176) == (fit.intercept_ms, fit.slope)  # a resolution without networks uses the shared line
+    assert fit.line(176) == (
+        fit.intercept_ms,
+        fit.slope,
+    )  # a resolution without networks uses the shared line
 
 
 def test_refuses_a_table_of_another_device():
@@ -118,7 +121,9 @@ def test_json_round_trip(count, seed):
     assert Calibration.from_json(json.loads(json.dumps(fit.to_json(), allow_nan=False))) == fit
 
 
-@pytest.mark.parametrize("data", [{}, {"intercept_ms": "x"}, {**Calibration().to_json(), "lines": {"a": [1]}}])
+@pytest.mark.parametrize(
+    "data", [{}, {"intercept_ms": "x"}, {**Calibration().to_json(), "lines": {"a": [1]}}]
+)
 def test_refuses_other_json(data):
     with pytest.raises(InvalidTable):
         Calibration.from_json(data)

@@ -23,7 +23,9 @@ def chains(draw: st.DrawFn, most_stages: int = 4) -> Chain:
 def random_table(chain: Chain, generator: np.random.Generator) -> DenseTable:
     blocks, depth, before = [], [], 1
     for shape in chain.stages:
-        blocks.append(generator.random((chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices))))
+        blocks.append(
+            generator.random((chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices)))
+        )
         depth.append(generator.random((chain.resolutions, len(shape.depths))))
         before = shape.widths
     return DenseTable(chain, generator.random(chain.resolutions), tuple(blocks), tuple(depth))
@@ -33,7 +35,9 @@ def slow_sum(table: DenseTable, row: np.ndarray) -> float:
     """The definition, one number after the other."""
     resolution, width_in = int(row[0]), 0
     total = table.constant[resolution]
-    for column, shape, blocks, depth in zip(table.chain.offsets, table.chain.stages, table.blocks, table.depth, strict=True):
+    for column, shape, blocks, depth in zip(
+        table.chain.offsets, table.chain.stages, table.blocks, table.depth, strict=True
+    ):
         width, deep = int(row[column]), int(row[column + 1])
         total += depth[resolution, deep]
         for block in range(shape.depths[deep]):
@@ -54,12 +58,16 @@ def test_price_equals_the_slow_sum(chain, seed):
 
 def test_a_price_does_not_depend_on_company_or_memory_order():
     """Solvers compare prices of one network that were computed in different batches."""
-    chain = Chain(3, (StageShape(2, (1, 3), (3, 2, 3)), StageShape(3, (2,), (4, 4)), StageShape(1, (1,), (1,))))
+    chain = Chain(
+        3, (StageShape(2, (1, 3), (3, 2, 3)), StageShape(3, (2,), (4, 4)), StageShape(1, (1,), (1,)))
+    )
     generator = np.random.default_rng(0)
     table, genes = random_table(chain, generator), chain.sample(generator, 20_001)
     prices = table.price(genes)
     assert np.array_equal(prices, table.price(np.asfortranarray(genes)))
-    assert prices[[0, 9_000, 20_000]].tolist() == [float(table.price(genes[i : i + 1])[0]) for i in (0, 9_000, 20_000)]
+    assert prices[[0, 9_000, 20_000]].tolist() == [
+        float(table.price(genes[i : i + 1])[0]) for i in (0, 9_000, 20_000)
+    ]
     assert len(table.price(genes[:0])) == 0
 
 

@@ -1,4 +1,5 @@
-"""Tables of once-for-all, ProxylessNAS and HAT: what each writes into `expand`, safe reading, exact lines, round trips."""
+"""Tables of once-for-all, ProxylessNAS and HAT: what each writes into `expand`, safe reading, exact lines,
+round trips."""
 
 import gzip
 from pathlib import Path
@@ -60,7 +61,9 @@ def test_proxylessnas_covers_its_space_with_ratios():
     table = proxylessnas.read(yaml_of(rows, "var").encode(), CONTEXT)
     assert covered_resolutions(space_named("proxyless"), table) == (224,)
     assert all(
-        op.mid_channels in (op.in_channels, 3 * op.in_channels, 6 * op.in_channels) for op in table.rows if op.family == "mbconv"
+        op.mid_channels in (op.in_channels, 3 * op.in_channels, 6 * op.in_channels)
+        for op in table.rows
+        if op.family == "mbconv"
     )
 
 
@@ -73,7 +76,10 @@ def test_json_of_the_same_form():
 
 
 def test_the_classic_mistake_is_refused_both_ways():
-    ofa, proxyless = yaml_of(rows_of("ofa-mbv3", 160, ratio=False)), yaml_of(rows_of("proxyless", 224, ratio=True), "var")
+    ofa, proxyless = (
+        yaml_of(rows_of("ofa-mbv3", 160, ratio=False)),
+        yaml_of(rows_of("proxyless", 224, ratio=True), "var"),
+    )
     with pytest.raises(InvalidTable, match="ProxylessNAS"):
         once_for_all.read(proxyless, CONTEXT)
     with pytest.raises(InvalidTable, match="once-for-all"):
@@ -168,7 +174,14 @@ GOOD = "640,6,1194.6,4.6,640,3,1877.3,4.0,5.3,2.0,9.9,236.7,0.1,12.7"
 
 @pytest.mark.parametrize(
     "row",
-    ["", "1,2", GOOD.replace("9.9", "nan"), GOOD.replace("9.9", "=1"), GOOD.replace("9.9", "0"), GOOD.replace("9.9", "1e999")],
+    [
+        "",
+        "1,2",
+        GOOD.replace("9.9", "nan"),
+        GOOD.replace("9.9", "=1"),
+        GOOD.replace("9.9", "0"),
+        GOOD.replace("9.9", "1e999"),
+    ],
 )
 def test_hat_wrong_rows_are_numbered(row):
     with pytest.raises(InvalidTable) as caught:

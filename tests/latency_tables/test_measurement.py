@@ -1,4 +1,5 @@
-"""Measurements: the order of their statistics, scaling, forms; tables of earlier versions keep their bytes."""
+"""Measurements: the order of their statistics, scaling, forms; tables of earlier versions keep their
+bytes."""
 
 import pytest
 

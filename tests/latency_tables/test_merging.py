@@ -23,7 +23,11 @@ def table(**rows):
 
 def test_rows_of_all_files_are_there_and_shared_ones_are_their_median():
     whole, notes = merged([table(_1=1.0, _2=2.0), table(_2=2.2, _3=3.0)])
-    assert {op.in_height: m.median_ms for op, m in whole.rows.items()} == {1: 1.0, 2: pytest.approx(2.1), 3: 3.0}
+    assert {op.in_height: m.median_ms for op, m in whole.rows.items()} == {
+        1: 1.0,
+        2: pytest.approx(2.1),
+        3: 3.0,
+    }
     assert whole.rows[conv(2)].count == 18
     assert notes == ["1 operators are in several files; the median of their latencies is kept"]
     same, nothing = merged([table(_1=1.0), table(_2=2.0)])

@@ -76,10 +76,14 @@ def test_damaged_text_is_refused(old, new):
 
 
 def test_counts_of_a_known_block():
-    operator = Operator.parse("mbconv/in=8x8x16/out=16/kernel=3/stride=1/mid=64/residual=1/se=1/act=relu/groups=64")
+    operator = Operator.parse(
+        "mbconv/in=8x8x16/out=16/kernel=3/stride=1/mid=64/residual=1/se=1/act=relu/groups=64"
+    )
     hidden = 16
     assert operator.macs == 64 * (16 * 64 + 64 * 9 + 64 * 16) + 2 * 64 * hidden
-    assert operator.parameters == (16 * 64 + 64) + (64 * 9 + 64) + (2 * 64 * hidden + hidden + 64) + (64 * 16 + 16)
+    assert operator.parameters == (16 * 64 + 64) + (64 * 9 + 64) + (2 * 64 * hidden + hidden + 64) + (
+        64 * 16 + 16
+    )
 
 
 @given(st.floats(1, 1e5))

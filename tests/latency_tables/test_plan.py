@@ -53,7 +53,10 @@ def test_chosen_resolutions_and_nothing_twice():
 def test_networks_look_like_random_ones_on_average():
     """Equally likely strata: the mean price is that of random networks, so a conformal bound carries over."""
     means = [DENSE.price(calibration_networks(DENSE, np.random.default_rng(s), 24)).mean() for s in range(20)]
-    assert abs(np.mean(means) / DENSE.price(SPACE.chain.sample(np.random.default_rng(99), 20_000)).mean() - 1) < 0.02
+    assert (
+        abs(np.mean(means) / DENSE.price(SPACE.chain.sample(np.random.default_rng(99), 20_000)).mean() - 1)
+        < 0.02
+    )
 
 
 def test_check_operators_cover_fast_and_slow():

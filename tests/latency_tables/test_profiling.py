@@ -1,10 +1,18 @@
-"""The protocol on a device whose true latencies are known: neighbours, throttling, both, and clocks that misbehave."""
+"""The protocol on a device whose true latencies are known: neighbours, throttling, both, and clocks that
+misbehave."""
 
 import numpy as np
 import pytest
 
 from latency_tables.errors import InvalidMeasurement
-from latency_tables.measuring.profiling import MonotonicClock, Settings, measure, repeat_error, summarise, undisturbed_ms
+from latency_tables.measuring.profiling import (
+    MonotonicClock,
+    Settings,
+    measure,
+    repeat_error,
+    summarise,
+    undisturbed_ms,
+)
 from tests.latency_tables.simulated_device import SimulatedDevice, VirtualClock
 
 TRUE_MS = {f"op{i}": float(v) for i, v in enumerate(np.geomspace(0.05, 8, 12))}
@@ -32,7 +40,9 @@ def spells(lasting, every, factor=1.6, start=0.0):
 def test_without_noise_it_is_exact():
     readings = run(SimulatedDevice(TRUE_MS))
     assert errors(readings).max() < 1e-5
-    assert all(r.measurement.count >= 40 and r.measurement.mad_ms < 1e-5 and r.flags == () for r in readings.values())
+    assert all(
+        r.measurement.count >= 40 and r.measurement.mad_ms < 1e-5 and r.flags == () for r in readings.values()
+    )
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["seen", "unseen"])
@@ -47,13 +57,21 @@ def test_spells_of_neighbours_do_not_move_the_undisturbed_latency_and_are_no_thr
 
 def test_a_session_that_begins_in_a_spell_goes_on_until_the_neighbour_has_left():
     slow = spells(20, 1e9)
-    readings = run(SimulatedDevice(TRUE_MS, noise=0.01, speed=slow, clock=VirtualClock(others=lambda s: int(slow(s) > 1))))
+    readings = run(
+        SimulatedDevice(
+            TRUE_MS, noise=0.01, speed=slow, clock=VirtualClock(others=lambda s: int(slow(s) > 1))
+        )
+    )
     assert errors(readings).max() < 0.03
 
 
 def test_typical_latencies_stand_beside_the_undisturbed_one():
     slow = spells(2, 4)
-    readings = run(SimulatedDevice(TRUE_MS, noise=0.01, speed=slow, clock=VirtualClock(others=lambda s: int(slow(s) > 1))))
+    readings = run(
+        SimulatedDevice(
+            TRUE_MS, noise=0.01, speed=slow, clock=VirtualClock(others=lambda s: int(slow(s) > 1))
+        )
+    )
     for name, true in TRUE_MS.items():
         m = readings[name].measurement
         assert m.p90_ms == pytest.approx(1.6 * true, rel=0.05) and m.p95_ms >= m.p90_ms
@@ -62,10 +80,14 @@ def test_typical_latencies_stand_beside_the_undisturbed_one():
 def test_a_spell_of_a_whole_session_takes_the_session_to_its_limit_and_earlier_sessions_tell_it():
     clock = VirtualClock(others=lambda s: 1)
     device = SimulatedDevice(TRUE_MS, noise=0.01, speed=lambda s: 1.6, clock=clock)
-    readings = measure(device.runners(), Settings(**QUICK), clock, np.random.default_rng(0), "op11", TRUE_MS["op11"])
+    readings = measure(
+        device.runners(), Settings(**QUICK), clock, np.random.default_rng(0), "op11", TRUE_MS["op11"]
+    )
     assert 29 < clock.elapsed_ns / 1e9 < 45
     assert "throttled" not in flags(readings)
-    assert readings["op0"].sentinel_ms / TRUE_MS["op11"] == pytest.approx(1.6, rel=0.03)  # what the service corrects by
+    assert readings["op0"].sentinel_ms / TRUE_MS["op11"] == pytest.approx(
+        1.6, rel=0.03
+    )  # what the service corrects by
 
 
 def test_a_device_that_slows_down_for_good_is_measured_as_it_stays_and_says_so():
@@ -78,7 +100,9 @@ def test_a_device_that_slows_down_for_good_is_measured_as_it_stays_and_says_so()
 def test_a_device_that_slows_down_beside_neighbours_that_come_and_go_is_told_from_them():
     slow = spells(6, 10, start=1.5)
     clock = VirtualClock(others=lambda s: int(slow(s) > 1))
-    device = SimulatedDevice(TRUE_MS, noise=0.01, speed=lambda s: slow(s) * (1.25 if s > 3 else 1.0), clock=clock)
+    device = SimulatedDevice(
+        TRUE_MS, noise=0.01, speed=lambda s: slow(s) * (1.25 if s > 3 else 1.0), clock=clock
+    )
     readings = run(device, rounds=120)
     assert errors(readings, {name: 1.25 * v for name, v in TRUE_MS.items()}).max() < 0.03
     assert all("throttled" in r.flags for r in readings.values())
@@ -91,7 +115,10 @@ def test_no_false_alarm_of_throttling_at_3_percent_noise():
 
 
 def test_noise_widens_the_uncertainty_and_rows_that_never_settle_are_flagged():
-    quiet, loud = run(SimulatedDevice(TRUE_MS, noise=0.01)), SimulatedDevice({f"op{i}": 2.0 + i for i in range(6)}, noise=0.5)
+    quiet, loud = (
+        run(SimulatedDevice(TRUE_MS, noise=0.01)),
+        SimulatedDevice({f"op{i}": 2.0 + i for i in range(6)}, noise=0.5),
+    )
     noisy = run(loud)
     assert max(r.measurement.uncertainty for r in quiet.values()) < 0.02
     assert max(r.measurement.uncertainty for r in noisy.values()) > 0.02
@@ -117,14 +144,17 @@ def test_slow_networks_have_their_rounds_beyond_the_limit_and_no_more():
 
 
 def test_samples_are_long_against_the_timer():
-    device = SimulatedDevice({"tiny": 0.001, "large": 3.0}, clock=VirtualClock(resolution_ns=1e6))  # a 1 ms timer
+    device = SimulatedDevice(
+        {"tiny": 0.001, "large": 3.0}, clock=VirtualClock(resolution_ns=1e6)
+    )  # a 1 ms timer
     readings = run(device, burst_ms=0.1)
     assert abs(readings["tiny"].measurement.latency_ms / 0.001 - 1) < 0.15
     assert abs(readings["large"].measurement.latency_ms / 3.0 - 1) < 0.05
 
 
 def test_a_clock_that_jumps_forward_costs_no_measurement():
-    """A device that slept in the middle of a session: one sample is wild, the session ends, what was measured stands."""
+    """A device that slept in the middle of a session: one sample is wild, the session ends, what was measured
+    stands."""
     device = SimulatedDevice(TRUE_MS, noise=0.01)
     runners = device.runners()
     asleep = iter([3600e9])
@@ -164,7 +194,9 @@ def test_every_round_visits_everything_in_an_order_of_its_own_and_progress_ends_
     runners = {name: lambda name=name: (order.append(name), device.run(name)) for name in "abcdefgh"}
     settings = Settings(warm_up_calls=0, burst_ms=0.1, burst_calls=1, least_s=0.0)
     measure(runners, settings, device.clock, np.random.default_rng(0), progress=seen.append)
-    visits = order[3 * 8 :][::2]  # three calls of each to find how many make a sample; then an untimed and a timed one
+    visits = order[3 * 8 :][
+        ::2
+    ]  # three calls of each to find how many make a sample; then an untimed and a timed one
     rounds = ["".join(visits[i : i + 8]) for i in range(0, len(visits), 8)]
     assert all(sorted(r) == list("abcdefgh") for r in rounds) and len(set(rounds)) > 20
     assert seen == sorted(seen) and seen[-1] == 1.0

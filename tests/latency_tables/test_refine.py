@@ -1,4 +1,5 @@
-"""Tables corrected by whole networks: better where blocks are off by kind, untouched where a line is enough."""
+"""Tables corrected by whole networks: better where blocks are off by kind, untouched where a line is
+enough."""
 
 import numpy as np
 import pytest
@@ -32,19 +33,27 @@ def truth(by_kind):
 
     def latency(op):
         own = alone(op)
-        return own * factors.get(op.kernel, 1.0) * stages.get(op.out_channels, 1.0) if op.family == "mbconv" else own * 0.9
+        return (
+            own * factors.get(op.kernel, 1.0) * stages.get(op.out_channels, 1.0)
+            if op.family == "mbconv"
+            else own * 0.9
+        )
 
     return dense_from(SPACE, latency)
 
 
 def measured(dense, networks, seed, noise=0.01):
     genes = SPACE.chain.sample(np.random.default_rng(seed), networks)
-    return genes, dense.price(genes) * np.exp(noise * np.random.default_rng(seed + 1).standard_normal(networks))
+    return genes, dense.price(genes) * np.exp(
+        noise * np.random.default_rng(seed + 1).standard_normal(networks)
+    )
 
 
 def fitted(genes, times):
     architectures = [SPACE.architecture(row) for row in genes]
-    return refine(TABLE, [lower(SPACE, a) for a in architectures], [a.resolution for a in architectures], times)
+    return refine(
+        TABLE, [lower(SPACE, a) for a in architectures], [a.resolution for a in architectures], times
+    )
 
 
 def predicted(found):
@@ -83,7 +92,9 @@ def test_the_bound_from_the_corrected_table_holds():
         real = truth(by_kind=True)
         genes, times = measured(real, 24, seed, noise=0.03)
         found = fitted(genes, times)
-        upper = found.calibration.margin(0.95) * predicted(found).price(SPACE.chain.sample(np.random.default_rng(7), 300))
+        upper = found.calibration.margin(0.95) * predicted(found).price(
+            SPACE.chain.sample(np.random.default_rng(7), 300)
+        )
         others, later = measured(real, 300, 7, noise=0.03)
         held.append((later <= upper).mean())
     assert np.mean(held) > 0.93

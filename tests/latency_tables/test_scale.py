@@ -14,7 +14,9 @@ OPERATORS = [op for r in (8, 12, 16) for op in all_operators(space_named("digits
 
 
 def table(macs_per_ms, factor=1.0, operators=OPERATORS):
-    return LatencyTable(CONTEXT, {op: Measurement(factor * (0.002 + op.macs / macs_per_ms)) for op in operators})
+    return LatencyTable(
+        CONTEXT, {op: Measurement(factor * (0.002 + op.macs / macs_per_ms)) for op in operators}
+    )
 
 
 @pytest.mark.parametrize(("factor", "unit"), [(1e3, "us"), (1e6, "ns"), (1e-3, "s")])
@@ -30,7 +32,9 @@ def test_another_unit_is_found_on_a_device_like_any_published_one(device, factor
 def test_a_table_unlike_the_one_in_use_is_looked_at_and_the_factor_named(factor):
     (finding,) = check_units(table(2e6, factor), Earlier("version 3", table(2e6)))
     assert finding.severity == "review" and "version 3" in finding.message
-    assert {1e3: "1,000", 1e-3: "1/1,000", 1e6: "1,000,000", 25.0: "25", 1 / 25.0: "1/25"}[factor] in finding.message
+    assert {1e3: "1,000", 1e-3: "1/1,000", 1e6: "1,000,000", 25.0: "25", 1 / 25.0: "1/25"}[
+        factor
+    ] in finding.message
 
 
 def test_a_device_that_became_a_few_times_slower_is_a_warning_and_less_is_nothing():

@@ -1,4 +1,5 @@
-"""Groups of one session brought to one speed, on a simulated device; the noise of the sentinel itself changes nothing."""
+"""Groups of one session brought to one speed, on a simulated device; the noise of the sentinel itself changes
+nothing."""
 
 import numpy as np
 import pytest
@@ -11,11 +12,22 @@ COPIES = ["sentinel#0", "sentinel#1", "sentinel#2", "sentinel#3"]
 
 
 def simulated_group(seed, speed, where=0.0):
-    """One group on a simulated device. where: spread of the copies of the sentinel by where they lie in memory."""
+    """One group on a simulated device. where: spread of the copies of the sentinel by where they lie in
+    memory."""
     generator = np.random.default_rng(seed)
-    latencies = {name: 0.3 * float(np.exp(where * generator.standard_normal())) for name in ("sentinel", *COPIES)}
+    latencies = {
+        name: 0.3 * float(np.exp(where * generator.standard_normal())) for name in ("sentinel", *COPIES)
+    }
     device = SimulatedDevice({**latencies, "row": 2.0}, seed=seed, noise=0.01, speed=lambda seconds: speed)
-    found = measure(device.runners(), Settings(rounds=16, least_s=0.0), device.clock, generator, "sentinel", None, copies=COPIES)
+    found = measure(
+        device.runners(),
+        Settings(rounds=16, least_s=0.0),
+        device.clock,
+        generator,
+        "sentinel",
+        None,
+        copies=COPIES,
+    )
     return Speed(found["row"].sentinel_ms, found["row"].sentinel_error), found["row"].measurement
 
 
@@ -54,7 +66,13 @@ def test_a_copy_that_is_slow_by_where_it_lies_does_not_throttle_the_group():
     latencies = {"sentinel": 0.36, **dict.fromkeys(COPIES, 0.3), "row": 2.0}
     device = SimulatedDevice(latencies, noise=0.01)
     found = measure(
-        device.runners(), Settings(least_s=0.0), device.clock, np.random.default_rng(0), "sentinel", 0.3, copies=COPIES
+        device.runners(),
+        Settings(least_s=0.0),
+        device.clock,
+        np.random.default_rng(0),
+        "sentinel",
+        0.3,
+        copies=COPIES,
     )
     assert found["row"].flags == ()
     assert found["row"].sentinel_ms == pytest.approx(0.3, rel=0.02)

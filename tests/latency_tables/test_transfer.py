@@ -1,4 +1,5 @@
-"""New devices from few networks: on made-up devices of one family, on a foreign one, and on the public measurements."""
+"""New devices from few networks: on made-up devices of one family, on a foreign one, and on the public
+measurements."""
 
 from pathlib import Path
 
@@ -26,13 +27,16 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def device(seed, whim=0.1):
-    """A made-up device: rates for matrix and depthwise work, memory and overhead, and its own whims by operator."""
+    """A made-up device: rates for matrix and depthwise work, memory and overhead, and its own whims by
+    operator."""
     generator = np.random.default_rng(seed)
     rates = np.exp(0.5 * generator.standard_normal(4))
     own = {}
 
     def latency(op):
-        depthwise = op.out_height * op.out_width * op.mid_channels * op.kernel**2 if op.family == "mbconv" else 0
+        depthwise = (
+            op.out_height * op.out_width * op.mid_channels * op.kernel**2 if op.family == "mbconv" else 0
+        )
         work = (0.01, (op.macs - depthwise) / 2e7, depthwise / 5e6, op.bytes_moved / 4e7)
         own.setdefault(op, np.exp(whim * generator.standard_normal()))
         return float(np.dot(rates, work)) * own[op]
@@ -97,7 +101,10 @@ def test_chosen_networks_beat_random_ones(family):
     designed, random = [], []
     for seed in range(100, 112):
         new = device(seed)
-        for index, into in ((chosen, designed), (np.random.default_rng(seed).choice(500, 8, replace=False), random)):
+        for index, into in (
+            (chosen, designed),
+            (np.random.default_rng(seed).choice(500, 8, replace=False), random),
+        ):
             fit = transfer(prior, uses[index], measured(new, genes[index]))
             into.append(np.abs(fit.predict(cell_uses(SPACE.chain, others)) / new.price(others) - 1).mean())
     assert np.mean(designed) < np.mean(random)
@@ -118,7 +125,9 @@ def test_a_wild_measurement_does_little_harm(family):
     times = measured(new, genes[:20])
     times[3] *= 8
     others = genes[100:]
-    error = np.abs(transfer(prior, uses, times).predict(cell_uses(SPACE.chain, others)) / new.price(others) - 1).mean()
+    error = np.abs(
+        transfer(prior, uses, times).predict(cell_uses(SPACE.chain, others)) / new.price(others) - 1
+    ).mean()
     assert error < 0.08
 
 
@@ -128,7 +137,9 @@ def test_bound_holds(family):
     for seed in range(100, 130):
         new = device(seed)
         index = np.random.default_rng(seed).choice(500, 20, replace=False)
-        fit = transfer(prior, cell_uses(SPACE.chain, genes[index]), measured(new, genes[index], noise=0.03, seed=seed))
+        fit = transfer(
+            prior, cell_uses(SPACE.chain, genes[index]), measured(new, genes[index], noise=0.03, seed=seed)
+        )
         others = SPACE.chain.sample(np.random.default_rng(seed), 300)
         upper = fit.margin(0.95) * fit.predict(cell_uses(SPACE.chain, others))
         held.append((measured(new, others, noise=0.03, seed=seed + 1) <= upper).mean())
@@ -140,7 +151,9 @@ def test_bound_holds(family):
 def test_says_when_the_known_devices_do_not_help(family):
     prior, genes = family
     noise = np.exp(0.5 * np.random.default_rng(0).standard_normal(20))
-    fit = transfer(prior, cell_uses(SPACE.chain, genes[:20]), 3.0 * noise)  # has nothing to do with the networks
+    fit = transfer(
+        prior, cell_uses(SPACE.chain, genes[:20]), 3.0 * noise
+    )  # has nothing to do with the networks
     assert not fit.helps
     with pytest.raises(PoorCalibration, match="by blocks"):
         fit.require_help()
@@ -180,12 +193,15 @@ class TestCells:
     def test_every_cell_has_a_label_in_every_group(self):
         groups = cell_groups(SPACE.chain)
         assert len(groups) == 3 and all(g.shape == (cell_count(SPACE.chain),) for g in groups)
-        assert cell_index(SPACE.chain, SPACE.chain.sample(np.random.default_rng(0), 500)).max() <= cell_count(SPACE.chain)
+        assert cell_index(SPACE.chain, SPACE.chain.sample(np.random.default_rng(0), 500)).max() <= cell_count(
+            SPACE.chain
+        )
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the public measurements (../shared/data) are not here")
 def test_public_devices_that_were_never_seen():
-    """NAS-Bench-201 with HELP's nine source devices: HELP, a meta-learned network, reaches 0.932 with 10 networks."""
+    """NAS-Bench-201 with HELP's nine source devices: HELP, a meta-learned network, reaches 0.932 with 10
+    networks."""
     from benchmarks.latency_files import read
     from benchmarks.new_device import device as score
 
@@ -193,7 +209,10 @@ def test_public_devices_that_were_never_seen():
     sources = ["1080ti_1", "1080ti_32", "1080ti_256", "silver_4114", "silver_4210r", "samsung_a50", "pixel3"]
     sources += ["essential_ph_1", "samsung_s7"]
     for samples, least in ((10, 0.95), (20, 0.96)):
-        found = [score(data, sources, target, samples, 2, 0)["design"] for target in ("gold_6240", "titan_rtx_1", "2080ti_256")]
+        found = [
+            score(data, sources, target, samples, 2, 0)["design"]
+            for target in ("gold_6240", "titan_rtx_1", "2080ti_256")
+        ]
         assert np.mean([f["spearman"] for f in found]) > least
         assert np.mean([f["coverage"] for f in found]) > 0.9
         assert np.mean([f["fit_ms"] for f in found]) < 500  # 5 ms on an idle core

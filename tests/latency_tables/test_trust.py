@@ -18,17 +18,26 @@ SPACES = {"ofa-mbv3": (160,), "digits-mbv3": (8, 12, 16)}
 
 
 def truth(space, seed=0):
-    """Latencies of a made-up processor: overhead, matrix and depthwise rates, memory, and 15 % of its own whims."""
+    """Latencies of a made-up processor: overhead, matrix and depthwise rates, memory, and 15 % of its own
+    whims."""
     generator = np.random.default_rng(seed)
     operators = sorted({op for r in SPACES[space] for op in all_operators(space_named(space), r)})
     found = {}
     for op in operators:
         dense, depthwise, moved = work(op)
-        found[op] = (0.004 + dense / 2.5e7 + depthwise / 4e6 + moved / 4e7) * float(np.exp(0.15 * generator.standard_normal()))
+        found[op] = (0.004 + dense / 2.5e7 + depthwise / 4e6 + moved / 4e7) * float(
+            np.exp(0.15 * generator.standard_normal())
+        )
     return found
 
 
-def measured(values, seed=0, noise=0.02, settings=Settings(rounds=8, least_s=0.0, limit_s=0.1, burst_ms=0.0), factor=1.0):  # noqa: B008
+def measured(
+    values,
+    seed=0,
+    noise=0.02,
+    settings=Settings(rounds=8, least_s=0.0, limit_s=0.1, burst_ms=0.0),
+    factor=1.0,
+):  # noqa: B008
     """The table that the protocol gives on the simulated device."""
     device = SimulatedDevice({op.text: ms * factor for op, ms in values.items()}, seed=seed, noise=noise)
     readings = measure(device.runners(), settings, device.clock, np.random.default_rng(seed))
@@ -45,7 +54,10 @@ def honest(request):
 def test_an_honest_table_passes(space, seed):
     values = truth(space, seed)
     generator = np.random.default_rng(seed)
-    rows = {op: Measurement(ms * float(np.exp(0.02 * generator.standard_normal())), None, 1e-4, 30) for op, ms in values.items()}
+    rows = {
+        op: Measurement(ms * float(np.exp(0.02 * generator.standard_normal())), None, 1e-4, 30)
+        for op, ms in values.items()
+    }
     findings = trust.review_table(LatencyTable(CONTEXT, rows))
     assert not trust.needs_review(findings), findings
 
@@ -69,12 +81,19 @@ def test_f9_one_entry_near_zero_is_caught(honest):
         assert caught(poison(honest, [op], 1e-3), [op]) == 1
 
 
-@pytest.mark.parametrize(("share", "factor", "least"), [(0.05, 1e-3, 1.0), (0.05, 0.1, 0.85), (0.3, 0.1, 0.75)])
+@pytest.mark.parametrize(
+    ("share", "factor", "least"), [(0.05, 1e-3, 1.0), (0.05, 0.1, 0.85), (0.3, 0.1, 0.75)]
+)
 def test_f9_many_poisoned_entries_are_caught(honest, share, factor, least):
     operators = list(honest.rows)
-    chosen = [operators[i] for i in np.random.default_rng(0).choice(len(operators), int(share * len(operators)), replace=False)]
+    chosen = [
+        operators[i]
+        for i in np.random.default_rng(0).choice(len(operators), int(share * len(operators)), replace=False)
+    ]
     poisoned = poison(honest, chosen, factor)
-    assert trust.needs_review(trust.review_table(poisoned)), "the table is kept back, whichever rows are named"
+    assert trust.needs_review(trust.review_table(poisoned)), (
+        "the table is kept back, whichever rows are named"
+    )
     assert caught(poisoned, chosen) >= least
     innocent = [op for op in operators if op not in set(chosen)]
     assert caught(poisoned, innocent) <= 0.05
@@ -91,7 +110,9 @@ ODD_DEVICES = {
     "kernel 3 has a fast path of its own": lambda op, ms: ms * (0.15 if op.kernel == 3 else 1),
     "hswish runs on the processor": lambda op, ms: ms + 0.4 * (op.activation == "hswish"),
     "twice as slow from 32 channels on": lambda op, ms: ms * (1.9 if channels(op) >= 32 else 1),
-    "five times as fast at multiples of 32 channels": lambda op, ms: ms * (0.2 if channels(op) % 32 == 0 else 1),
+    "five times as fast at multiples of 32 channels": lambda op, ms: (
+        ms * (0.2 if channels(op) % 32 == 0 else 1)
+    ),
     "channels are computed by 64": lambda op, ms: ms * (-(-channels(op) // 64) * 64) / channels(op),
     "few channels are slower than many": lambda op, ms: ms * (6 if channels(op) < 64 else 1),
     "large images do not fit its memory": lambda op, ms: ms * (4 if op.in_height >= 40 else 1),
@@ -105,10 +126,14 @@ ODD_DEVICES = {
 @pytest.mark.parametrize("space", sorted(SPACES))
 @pytest.mark.parametrize("name", sorted(ODD_DEVICES))
 def test_a_true_table_of_an_odd_device_may_be_used(name, space, seed):
-    """Rows are compared inside their kind: what a whole kind shares is information, not a reason to block the table."""
+    """Rows are compared inside their kind: what a whole kind shares is information, not a reason to block the
+    table."""
     generator = np.random.default_rng(seed)
     whims = np.exp(0.02 * generator.standard_normal(10_000))
-    rows = {op: Measurement(ODD_DEVICES[name](op, ms) * w) for (op, ms), w in zip(truth(space, seed).items(), whims)}
+    rows = {
+        op: Measurement(ODD_DEVICES[name](op, ms) * w)
+        for (op, ms), w in zip(truth(space, seed).items(), whims)
+    }
     findings = trust.review_table(LatencyTable(CONTEXT, rows))
     assert not trust.needs_review(findings), [f for f in findings if f.severity == "review"]
 
@@ -121,11 +146,14 @@ def test_an_odd_kind_is_named_once_and_a_wrong_row_of_it_is_still_found(name):
     assert 1 <= len(kinds) <= 6 and any("squeeze-excite" in m or "kernel 7" in m for m in kinds)
     for op in list(rows)[::12]:
         wrong = dict(rows) | {op: Measurement(rows[op].median_ms * 1e-2)}
-        assert op.text in {f.operator for f in trust.review_table(LatencyTable(CONTEXT, wrong)) if f.severity == "review"}
+        assert op.text in {
+            f.operator for f in trust.review_table(LatencyTable(CONTEXT, wrong)) if f.severity == "review"
+        }
 
 
 def test_the_npu_of_the_public_case_may_be_used_with_its_squeeze_excite_named():
-    """A table of 0.02 ms + work, and 0.6 ms more for every block with squeeze-excite (coremltools#657, tpu#556)."""
+    """A table of 0.02 ms + work, and 0.6 ms more for every block with squeeze-excite (coremltools#657,
+    tpu#556)."""
     rows = {}
     for resolution in (8, 12, 16):
         for op in all_operators(space_named("digits-mbv3"), resolution):
@@ -146,14 +174,20 @@ def test_f7_identical_repeats_and_identical_rows(honest):
 
 def test_f7_not_monotone(honest):
     ordered = sorted(honest.rows, key=lambda op: (trust._without(op, "kernel"), op.kernel))
-    pair = next((a, b) for a, b in zip(ordered, ordered[1:]) if trust._without(a, "kernel") == trust._without(b, "kernel"))
+    pair = next(
+        (a, b)
+        for a, b in zip(ordered, ordered[1:])
+        if trust._without(a, "kernel") == trust._without(b, "kernel")
+    )
     rows = dict(honest.rows) | {pair[1]: Measurement(0.4 * honest.rows[pair[0]].median_ms)}
     assert pair[1].text in {f.operator for f in trust.not_monotone(LatencyTable(CONTEXT, rows))}
 
 
 def networks(table, values, space, count, seed):
     chosen = space.chain.sample(np.random.default_rng(seed), count)
-    real = dense_latency(space, LatencyTable(CONTEXT, {op: Measurement(ms) for op, ms in values.items()})).price(chosen)
+    real = dense_latency(
+        space, LatencyTable(CONTEXT, {op: Measurement(ms) for op, ms in values.items()})
+    ).price(chosen)
     noise = np.exp(0.02 * np.random.default_rng(seed + 1).standard_normal(count))
     return dense_latency(space, table).price(chosen), 0.85 * real * noise
 
@@ -170,7 +204,8 @@ def test_f8_a_known_ratio_makes_the_gate_narrow():
     space, values = space_named("digits-mbv3"), truth("digits-mbv3")
     for factor, wrong in ((0.7, True), (1.0, False), (1.1, False), (1.5, True)):
         found = [
-            trust.check_scale(*networks(measured(values, factor=factor), values, space, 8, s), expected=0.85) for s in range(10)
+            trust.check_scale(*networks(measured(values, factor=factor), values, space, 8, s), expected=0.85)
+            for s in range(10)
         ]
         assert all(bool(f) == wrong for f in found)
     assert trust.check_scale([], []) == []
@@ -204,7 +239,9 @@ def test_f11_replication(honest):
     assert same.holds and same.change < 0.03 and same.kendall_tau > 0.95 and same.operators == len(values)
     slower = trust.replication(honest, measured(values, seed=5, factor=1.1))
     assert not slower.holds and slower.change == pytest.approx(0.1, abs=0.03)
-    other = trust.replication(honest, LatencyTable(CONTEXT, dict(zip(honest.rows, reversed(list(honest.rows.values()))))))
+    other = trust.replication(
+        honest, LatencyTable(CONTEXT, dict(zip(honest.rows, reversed(list(honest.rows.values())))))
+    )
     assert not other.holds
     assert not trust.replication(honest, LatencyTable(CONTEXT, {})).holds
 

@@ -1,7 +1,9 @@
-"""How `service_0ecf99f.db` was made: the real API and worker of commit 0ecf99f, and an agent that computes its timings.
+"""How `service_0ecf99f.db` was made: the real API and worker of commit 0ecf99f, and an agent that computes
+its timings.
 
-Kept for the next recording, not run by the tests. In a checkout of the commit to record, with this file copied to it:
-`PYTHONPATH=. python -m tests.recorded.make_database FOLDER`; FOLDER/data then holds the database and the artifacts.
+Kept for the next recording, not run by the tests. In a checkout of the commit to record, with this file
+copied to it: `PYTHONPATH=. python -m tests.recorded.make_database FOLDER`; FOLDER/data then holds the
+database and the artifacts.
 """
 
 from __future__ import annotations
@@ -54,13 +56,16 @@ class Caller:
 
 
 class Agent(threading.Thread):
-    """Enrols over HTTP and answers every task; what a delivered network takes is looked up in the database."""
+    """Enrols over HTTP and answers every task; what a delivered network takes is looked up in the
+    database."""
 
     def __init__(self, caller: Caller, device: str, database: Path) -> None:
         super().__init__(daemon=True)
         token = caller.post(f"/v1/devices/{device}/enrolments")["token"]
         environment = {"fingerprint": "ab" * 32, "cpu_model": "a board that computes its timings", "cores": 4}
-        self.me = caller.post("/v1/agent/enrol", {"token": token, "context": CONTEXT, "environment": environment})
+        self.me = caller.post(
+            "/v1/agent/enrol", {"token": token, "context": CONTEXT, "environment": environment}
+        )
         headers = {"Authorization": f"Bearer {self.me['agent_key']}"}
         self.http = httpx.Client(base_url=caller.http.base_url, headers=headers, timeout=60)
         self.sessions = session_factory(create_db_engine(f"sqlite:///{database}"))
@@ -117,11 +122,17 @@ def fill(caller: Caller, database: Path) -> None:
     caller.post("/v1/devices/phone/tables", {"context": CONTEXT, "rows": rows})
     networks = SPACE.at(RESOLUTIONS[:1]).sample(np.random.default_rng(1), 5)
     samples = [
-        {"space": SPACE.name, "architecture": SPACE.to_json(a), "latency_ms": 2 * sum(operator_ms(op) for op in lower(SPACE, a))}
+        {
+            "space": SPACE.name,
+            "architecture": SPACE.to_json(a),
+            "latency_ms": 2 * sum(operator_ms(op) for op in lower(SPACE, a)),
+        }
         for a in networks
     ]
     caller.post("/v1/devices/phone/probes", {"samples": samples})
-    supernet = caller.job("/v1/supernets", {"space": SPACE.name, "dataset": "digits", "recipe": "quick"})["result"]["supernet_id"]
+    supernet = caller.job("/v1/supernets", {"space": SPACE.name, "dataset": "digits", "recipe": "quick"})[
+        "result"
+    ]["supernet_id"]
     agent = Agent(caller, "board", database)
     agent.start()
     profile = {"space": SPACE.name, "dataset": "digits", "resolutions": RESOLUTIONS, "networks": 24}

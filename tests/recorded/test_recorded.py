@@ -1,4 +1,5 @@
-"""What was made at commit 0ecf99f still opens and still says the same: a database, texts and digests, HTTP answers."""
+"""What was made at commit 0ecf99f still opens and still says the same: a database, texts and digests, HTTP
+answers."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 def test_the_recorded_database_is_migrated_to_the_declared_schema(tmp_path: Path) -> None:
     engine = create_db_engine(unpack(tmp_path / "old.db"))
     with sqlite3.connect(tmp_path / "old.db") as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
         before = {name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for name in tables}
     assert before["latency_rows"] > 100 and before["models"] == 1 and before["measurement_tasks"] > 100
     migrate.upgrade(engine)
@@ -55,7 +58,10 @@ def test_the_doctor_finds_nothing_wrong_but_the_files_that_were_not_kept(old: Ap
 
 
 def test_every_list_shows_what_was_there(old: Api) -> None:
-    counts = {name: len(old.get(f"/v1/{name}").json()["items"]) for name in ("devices", "supernets", "jobs", "models")}
+    counts = {
+        name: len(old.get(f"/v1/{name}").json()["items"])
+        for name in ("devices", "supernets", "jobs", "models")
+    }
     assert counts == {"devices": 2, "supernets": 2, "jobs": 6, "models": 1}
 
 
@@ -83,7 +89,8 @@ def test_old_architectures_resolve_to_the_digests_they_were_stored_under(old: Ap
 
 
 def test_the_recorded_device_and_supernet_are_searched(old: Api) -> None:
-    """The whole front of the old device is solved from the old table, calibration and predictor; it holds the old model."""
+    """The whole front of the old device is solved from the old table, calibration and predictor; it holds the
+    old model."""
     prices = PriceBook()
     with old.services.sessions() as session:
         model = session.scalars(select(Model)).one()
@@ -96,8 +103,13 @@ def test_the_recorded_device_and_supernet_are_searched(old: Api) -> None:
     space = pricing.space
     chosen = space.from_json(model.card["architecture"])
     upper_ms = float(pricing.held.price(space.genes(chosen)[None])[0])
-    assert upper_ms == pytest.approx(model.card["latency"]["upper_ms"], rel=0.02), "it was measured, and counts since"
-    body = {"supernet": supernet.id, "targets": [{"device": device.name, "budget": {"latency_ms": model.budget_ms}}]}
+    assert upper_ms == pytest.approx(model.card["latency"]["upper_ms"], rel=0.02), (
+        "it was measured, and counts since"
+    )
+    body = {
+        "supernet": supernet.id,
+        "targets": [{"device": device.name, "budget": {"latency_ms": model.budget_ms}}],
+    }
     assert old.post("/v1/searches", body).status_code == 202
 
 
@@ -117,7 +129,10 @@ def test_a_changed_answer_would_be_seen() -> None:
     same = {**recorded, "b": [1.0, "x", 2], "more": 1, "id": "other", "detail": "better"}
     assert list(differences(recorded, same)) == []
     assert list(differences(recorded, {**same, "a": True})) == ["/a: True, it was 1"]
-    assert list(differences(recorded, {**same, "b": [1.1]})) == ["/b: 1 items, there were 2", "/b/0: 1.1, it was 1.0"]
+    assert list(differences(recorded, {**same, "b": [1.1]})) == [
+        "/b: 1 items, there were 2",
+        "/b/0: 1.1, it was 1.0",
+    ]
     assert list(differences(recorded, {k: v for k, v in same.items() if k != "c"})) == ["/c is gone"]
 
 

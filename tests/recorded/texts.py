@@ -1,4 +1,5 @@
-"""Texts and digests that tables and databases everywhere rest on, for every built-in space: they may never change.
+"""Texts and digests that tables and databases everywhere rest on, for every built-in space: they may never
+change.
 
 `python -m tests.recorded.texts` records them, in a checkout of the commit to record.
 """
@@ -21,7 +22,15 @@ from supernets.spaces.lowering import all_operators, lower
 from supernets.spaces.space import Space
 
 RECORDED = Path(__file__).parent / "texts_0ecf99f.json.gz"
-BUILT_IN = ("digits-mbv3", "cifar-mbv3", "ofa-mbv3", "ofa-mbv3-w1.2", "ofa-proxyless", "ofa-resnet50", "proxyless")
+BUILT_IN = (
+    "digits-mbv3",
+    "cifar-mbv3",
+    "ofa-mbv3",
+    "ofa-mbv3-w1.2",
+    "ofa-proxyless",
+    "ofa-resnet50",
+    "proxyless",
+)
 CONTEXT = Context("onnxruntime", "1.31", "CPUExecutionProvider", 1, "float32", 1)
 
 
@@ -29,13 +38,24 @@ def texts_of(space: Space) -> dict[str, Any]:
     """Operators, a table of them with its digest, and architectures with their digests and lowered forms."""
     resolution = space.resolutions[0]
     operators = sorted(all_operators(space, resolution))
-    table = LatencyTable(CONTEXT, {op: Measurement(0.002 + op.macs * 1e-7, 0.001, 0.0001, 90) for op in operators})
+    table = LatencyTable(
+        CONTEXT, {op: Measurement(0.002 + op.macs * 1e-7, 0.001, 0.0001, 90) for op in operators}
+    )
     networks = [space.smallest(), space.largest(), *space.sample(np.random.default_rng(0), 2)]
     return {
-        "operators": [len(operators), _sha256(op.text for op in operators), operators[0].text, operators[-1].text],
+        "operators": [
+            len(operators),
+            _sha256(op.text for op in operators),
+            operators[0].text,
+            operators[-1].text,
+        ],
         "work": _sha256(f"{op.macs} {op.parameters} {op.bytes_moved}" for op in operators),
         "table_digest": table.digest,
-        "formats": {n: hashlib.sha256(f.write(table)).hexdigest() for n, f in sorted(FORMATS.items()) if f.write is not None},
+        "formats": {
+            n: hashlib.sha256(f.write(table)).hexdigest()
+            for n, f in sorted(FORMATS.items())
+            if f.write is not None
+        },
         "architectures": [
             {
                 "digest": a.digest,

@@ -1,7 +1,9 @@
-"""A walk through the HTTP contract over the recorded database: what was asked, and what commit 0ecf99f answered.
+"""A walk through the HTTP contract over the recorded database: what was asked, and what commit 0ecf99f
+answered.
 
-`python -m tests.recorded.walk` records it, in a checkout of the commit to record with this folder copied to it. The walk is
-recorded twice, each on its own copy of the database: a value that differs between the two (a new id, a time) is `VARIES`.
+`python -m tests.recorded.walk` records it, in a checkout of the commit to record with this folder copied to
+it. The walk is recorded twice, each on its own copy of the database: a value that differs between the two (a
+new id, a time) is `VARIES`.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def recorded_api(folder: Path) -> Iterator[Api]:
     """The API over a copy of the recorded database; its artifacts are not there."""
     data = folder / "data"
     data.mkdir(mode=0o700)
-    with open_api(Settings(data_dir=data, database_url=unpack(folder / "recorded.db"), log_level="error")) as api:
+    with open_api(
+        Settings(data_dir=data, database_url=unpack(folder / "recorded.db"), log_level="error")
+    ) as api:
         yield api
 
 
@@ -66,10 +70,28 @@ def questions(api: Api) -> Iterator[dict[str, Any]]:
     yield {"method": "PUT", "path": "/v1/devices/phone", "body": {}}
 
 
-def _pages(supernets: list[str], jobs: list[str], models: list[str], tables: dict[str, list[str]], trained: str) -> Iterator[str]:
-    lists = ("spaces", "datasets", "limits", "devices", "supernets", "jobs", "models", "keys", "tenants", "nothing")
+def _pages(
+    supernets: list[str], jobs: list[str], models: list[str], tables: dict[str, list[str]], trained: str
+) -> Iterator[str]:
+    lists = (
+        "spaces",
+        "datasets",
+        "limits",
+        "devices",
+        "supernets",
+        "jobs",
+        "models",
+        "keys",
+        "tenants",
+        "nothing",
+    )
     yield from (f"/v1/{name}" for name in lists)
-    yield from ("/healthz", "/v1/spaces/digits-mbv3", "/v1/spaces/nowhere", "/v1/jobs?state=failed&kind=search")
+    yield from (
+        "/healthz",
+        "/v1/spaces/digits-mbv3",
+        "/v1/spaces/nowhere",
+        "/v1/jobs?state=failed&kind=search",
+    )
     yield from ("/v1/jobs?state=lost", "/v1/devices/nobody", "/v1/models/model_0", "/v1/jobs/job_0")
     for resolution in (8, 9):
         yield f"/v1/spaces/digits-mbv3/operators?resolution={resolution}"
@@ -104,7 +126,10 @@ def _posts(trained: str) -> Iterator[tuple[str, Any]]:
     yield "/v1/devices", {"name": "board", "context": CONTEXT}
     yield "/v1/devices", {"name": "third", "description": "new", "context": CONTEXT}
     yield "/v1/devices", {"name": "No", "context": CONTEXT, "more": 1}
-    yield "/v1/devices/phone/probes", {"samples": [{"space": "digits-mbv3", "architecture": {}, "latency_ms": 1}]}
+    yield (
+        "/v1/devices/phone/probes",
+        {"samples": [{"space": "digits-mbv3", "architecture": {}, "latency_ms": 1}]},
+    )
     yield "/v1/devices/phone/enrolments", None
     yield "/v1/devices/phone/profiles", {"space": "digits-mbv3", "dataset": "digits", "resolutions": [8]}
     yield "/v1/devices/third/checks", {}
@@ -116,7 +141,9 @@ def ask(api: Api, question: dict[str, Any]) -> dict[str, Any]:
     headers, text = dict(question.get("headers", {})), question.get("text")
     options = {} if text is None else {"content": text}
     key = question.get("key", "own")
-    answer = api.call(question["method"], question["path"], question.get("body"), key=key, headers=headers, **options)
+    answer = api.call(
+        question["method"], question["path"], question.get("body"), key=key, headers=headers, **options
+    )
     kind = answer.headers.get("content-type", "").split(";")[0]
     body = answer.json() if kind.endswith("json") else answer.text
     return {"status": answer.status_code, "type": kind, "body": body}

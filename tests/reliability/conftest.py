@@ -78,7 +78,8 @@ def both_labs(make_lab: Callable[..., Lab], lab_database: str) -> Lab:
 
 @pytest.fixture(scope="module")
 def shared_api(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Api]:
-    """A server in-process, shared by the tests of a module; without limits of rate that many wrong calls would meet."""
+    """A server in-process, shared by the tests of a module; without limits of rate that many wrong calls
+    would meet."""
     folder = tmp_path_factory.mktemp("api")
     (folder / "data").mkdir(mode=0o700)
     shutil.copyfile(sqlite_template, folder / "data" / "bespoke.db")
@@ -114,5 +115,7 @@ def live(make_live: Callable[..., LiveApi]) -> LiveApi:
 
 def commit() -> str:
     """What to check out in order to replay a failure."""
-    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     return done.stdout.strip() or "unknown"

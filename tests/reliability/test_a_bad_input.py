@@ -1,7 +1,9 @@
-"""Group A: whatever is sent, the answer is a problem of 4xx, nothing is stored, nothing is opened, nothing is echoed.
+"""Group A: whatever is sent, the answer is a problem of 4xx, nothing is stored, nothing is opened, nothing is
+echoed.
 
 The corpus is bytes as an attacker would send them (machinery/corpus.py). The cases of single fields are in
-tests/service/test_bad_input.py; here every route meets the whole corpus, and a live server is watched from outside.
+tests/service/test_bad_input.py; here every route meets the whole corpus, and a live server is watched from
+outside.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ REFUSED = (400, 404, 409, 413, 415, 422, 428, 412)
 def counts(api: Api) -> dict[str, int]:
     with api.services.sessions() as session:
         return {
-            name: session.scalar(select(func.count()).select_from(table)) or 0 for name, table in Base.metadata.tables.items()
+            name: session.scalar(select(func.count()).select_from(table)) or 0
+            for name, table in Base.metadata.tables.items()
         }
 
 
@@ -65,7 +68,11 @@ def refused(answer: Any, *statuses: int) -> None:
 
 def rows_with(value: str) -> bytes:
     row = json.dumps({**table_rows()[0], "median_ms": "VALUE"})
-    return json.dumps({"context": CONTEXT, "rows": ["ROW"]}).replace('"ROW"', row.replace('"VALUE"', value)).encode()
+    return (
+        json.dumps({"context": CONTEXT, "rows": ["ROW"]})
+        .replace('"ROW"', row.replace('"VALUE"', value))
+        .encode()
+    )
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
@@ -76,12 +83,15 @@ def test_a01_latency_that_is_no_number(api: Api, value: str) -> None:
 def test_a02_bodies_that_are_not_json_or_not_objects_on_every_route(api: Api) -> None:
     for call in bodies(api):
         for name, body in {**corpus.NOT_JSON, **corpus.NOT_AN_OBJECT}.items():
-            # `{}` is a good request where every field may be left out: such a call goes to a device that is not there
+            # `{}` is a good request where every field may be left out: such a call goes to a device that is
+            # not there
             if name == "empty_object" and call.template == "/v1/sessions":
                 continue  # everything in it may be left out, and it names no device
             device = "nobody" if name == "empty_object" else "phone"
             answer = api.call(call.method, call.path(name=device), content=body, headers=JSON)
-            assert answer.status_code in REFUSED + (401,), f"{call.method} {call.template} {name}: {answer.status_code}"
+            assert answer.status_code in REFUSED + (401,), (
+                f"{call.method} {call.template} {name}: {answer.status_code}"
+            )
             assert answer.headers["content-type"] == "application/problem+json"
 
 
@@ -89,7 +99,9 @@ def test_a02_bodies_that_are_not_json_or_not_objects_on_every_route(api: Api) ->
 def test_a03_latencies_and_budgets_out_of_bounds(api: Api, value: str) -> None:
     text = json.dumps(search_request(api_supernet(api), 777.0)).replace("777.0", value)
     if value != "5e-324":
-        refused(api.call("POST", "/v1/devices/phone/tables", content=rows_with(value), headers=JSON), 400, 422)
+        refused(
+            api.call("POST", "/v1/devices/phone/tables", content=rows_with(value), headers=JSON), 400, 422
+        )
     refused(api.call("POST", "/v1/searches", content=text.encode(), headers=JSON), 400, 422)
 
 
@@ -106,11 +118,15 @@ def test_a03_unknown_and_doubled_fields(api: Api) -> None:
 
 
 def test_a04_values_a_thousand_times_too_large_or_small_are_not_used_silently(shared_api: Api) -> None:
-    """Units are in the field's name, so a unit cannot be given; implausible tables are kept for review and not selected."""
+    """Units are in the field's name, so a unit cannot be given; implausible tables are kept for review and
+    not selected."""
     api = shared_api
     api.add_device("a04")
     assert (
-        api.post("/v1/devices/a04/tables", {"context": CONTEXT, "rows": [{**table_rows()[0], "unit": "us"}]}).status_code == 422
+        api.post(
+            "/v1/devices/a04/tables", {"context": CONTEXT, "rows": [{**table_rows()[0], "unit": "us"}]}
+        ).status_code
+        == 422
     )
     tiny = [{"operator": row["operator"], "median_ms": row["median_ms"] * 1e-6} for row in table_rows()]
     answer = api.post("/v1/devices/a04/tables", {"context": CONTEXT, "rows": tiny})
@@ -140,7 +156,13 @@ def test_a05_csv_of_a_million_rows_is_refused_with_flat_memory(live: LiveApi) ->
 @pytest.mark.parametrize("name", sorted(corpus.disguises()))
 def test_a06_formats_that_carry_code_are_refused_honest_or_disguised(api: Api, name: str) -> None:
     body = corpus.disguises()[name]
-    for media_type in ("application/x-yaml", "application/octet-stream", "application/zip", "application/x-pickle", ""):
+    for media_type in (
+        "application/x-yaml",
+        "application/octet-stream",
+        "application/zip",
+        "application/x-pickle",
+        "",
+    ):
         headers = {"Content-Type": media_type} if media_type else {}
         refused(api.call("POST", "/v1/devices/phone/tables", content=body, headers=headers), 415)
     for headers in (JSON, CSV):
@@ -148,7 +170,8 @@ def test_a06_formats_that_carry_code_are_refused_honest_or_disguised(api: Api, n
 
 
 def test_a06_no_loader_that_runs_code_exists_in_the_product() -> None:
-    """R13. torch.load is used with weights_only=True, by the command line alone, for published checkpoints."""
+    """R13. torch.load is used with weights_only=True, by the command line alone, for published
+    checkpoints."""
     banned = (
         "pickle.load",
         "allow_pickle=True",
@@ -165,9 +188,13 @@ def test_a06_no_loader_that_runs_code_exists_in_the_product() -> None:
             text = file.read_text()
             for word in banned:
                 lines = [
-                    line for line in text.splitlines() if word in line and f".{word}" not in line and "model.eval" not in line
+                    line
+                    for line in text.splitlines()
+                    if word in line and f".{word}" not in line and "model.eval" not in line
                 ]
-                assert not [line for line in lines if not line.strip().startswith(("#", '"'))], f"{file}: {word}"
+                assert not [line for line in lines if not line.strip().startswith(("#", '"'))], (
+                    f"{file}: {word}"
+                )
             for line in text.splitlines():
                 if "torch.load(" in line:
                     assert "weights_only=True" in line, f"{file}: {line}"
@@ -179,13 +206,21 @@ def test_a07_body_over_the_limit_is_cut_off_at_the_limit(make_live: Callable[...
     before = live.rss_bytes()
     for path, limit in (("/v1/devices", 2**20), ("/v1/devices/phone/tables", 1_000_000)):
         said = live.raw(
-            live.request_bytes("POST", path, b"{", "Content-Type: application/json", f"Content-Length: {limit + 1}"), wait_s=5
+            live.request_bytes(
+                "POST", path, b"{", "Content-Type: application/json", f"Content-Length: {limit + 1}"
+            ),
+            wait_s=5,
         )
         assert status_of(said) == 413
         assert b"onnection: close" in said
         chunk = b"%x\r\n" % 65536 + b" " * 65536 + b"\r\n"
-        head = live.request_bytes("POST", path, b"", "Content-Type: application/json", "Transfer-Encoding: chunked")
-        assert status_of(live.raw(head + chunk * 200, wait_s=5)) in (413, 0)  # 0: the connection was closed under the sender
+        head = live.request_bytes(
+            "POST", path, b"", "Content-Type: application/json", "Transfer-Encoding: chunked"
+        )
+        assert status_of(live.raw(head + chunk * 200, wait_s=5)) in (
+            413,
+            0,
+        )  # 0: the connection was closed under the sender
         said = live.raw(
             live.request_bytes(
                 "POST",
@@ -209,13 +244,27 @@ def test_a08_multipart_is_refused_and_no_file_name_is_used(api: Api, tmp_path: P
         body = f"--b\r\n{part.format(name)}--b--\r\n".encode()
         refused(
             api.call(
-                "POST", "/v1/devices/phone/tables", content=body, headers={"Content-Type": "multipart/form-data; boundary=b"}
+                "POST",
+                "/v1/devices/phone/tables",
+                content=body,
+                headers={"Content-Type": "multipart/form-data; boundary=b"},
             ),
             415,
         )
-    many = b"".join(b'--b\r\nContent-Disposition: form-data; name="f%d"\r\n\r\n1\r\n' % n for n in range(1001)) + b"--b--"
+    many = (
+        b"".join(b'--b\r\nContent-Disposition: form-data; name="f%d"\r\n\r\n1\r\n' % n for n in range(1001))
+        + b"--b--"
+    )
     for boundary in ("; boundary=b", "", "; boundary=" + "b" * 5000, "; boundary=%00"):
-        refused(api.call("POST", "/v1/searches", content=many, headers={"Content-Type": f"multipart/form-data{boundary}"}), 415)
+        refused(
+            api.call(
+                "POST",
+                "/v1/searches",
+                content=many,
+                headers={"Content-Type": f"multipart/form-data{boundary}"},
+            ),
+            415,
+        )
 
 
 @pytest.mark.parametrize(
@@ -247,14 +296,26 @@ def test_a10_data_set_is_a_name_never_a_place(api: Api) -> None:
             refused(api.post("/v1/supernets", {"space": "digits-mbv3", "dataset": name, **recipe}), 400, 422)
 
 
-@pytest.mark.skipif(not Path("/usr/bin/strace").exists(), reason="no strace here; test_a10_data_set_is_a_name stands in")
+@pytest.mark.skipif(
+    not Path("/usr/bin/strace").exists(), reason="no strace here; test_a10_data_set_is_a_name stands in"
+)
 def test_a10_no_file_outside_is_opened(make_live: Callable[..., LiveApi], tmp_path: Path) -> None:
     """strace on openat of the live API while every payload goes through names, ids, queries and paths."""
     live = make_live()
     live.get("/v1/spaces")
     log = tmp_path / "opened"
     assert live.process is not None
-    arguments = ["strace", "-f", "-qq", "-e", "trace=open,openat", "-o", str(log), "-p", str(live.process.pid)]
+    arguments = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=open,openat",
+        "-o",
+        str(log),
+        "-p",
+        str(live.process.pid),
+    ]
     watch = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(1.0)
     if watch.poll() is not None:
@@ -270,10 +331,14 @@ def test_a10_no_file_outside_is_opened(make_live: Callable[..., LiveApi], tmp_pa
         watch.wait(10)
     opened = {line.split('"')[1] for line in log.read_text(errors="replace").splitlines() if '"' in line}
     foreign = {
-        path for path in opened if any(word in path for word in ("passwd", "environ", "owner.key")) and "/etc/passwd" not in path
+        path
+        for path in opened
+        if any(word in path for word in ("passwd", "environ", "owner.key")) and "/etc/passwd" not in path
     }
     assert foreign == set()
-    assert "/etc/passwd" not in opened or "/etc/nsswitch.conf" in opened  # the C library's own look-up of users
+    assert (
+        "/etc/passwd" not in opened or "/etc/nsswitch.conf" in opened
+    )  # the C library's own look-up of users
     assert not [path for path in opened if ".." in path.split("/")]
 
 
@@ -297,10 +362,16 @@ def test_a12_sql_in_every_text_and_query_is_data(api: Api) -> None:
         for call in calls(api.client.app):
             if call.method == "GET" and call.scope != "agent":
                 answer = api.get(
-                    call.path().split("?")[0], params={"after": text, "sort": text, "state": text, "kind": text, "limit": text}
+                    call.path().split("?")[0],
+                    params={"after": text, "sort": text, "state": text, "kind": text, "limit": text},
                 )
-                assert answer.status_code in (200, 400, 404, 422, 503), f"{call.template} {text[:30]}: {answer.status_code}"
-        for body in ({"name": text, "context": CONTEXT}, {"name": "x", "context": {**CONTEXT, "runtime": "a\x00" + text}}):
+                assert answer.status_code in (200, 400, 404, 422, 503), (
+                    f"{call.template} {text[:30]}: {answer.status_code}"
+                )
+        for body in (
+            {"name": text, "context": CONTEXT},
+            {"name": "x", "context": {**CONTEXT, "runtime": "a\x00" + text}},
+        ):
             refused(api.post("/v1/devices", body), 400, 422)
         assert api.get(f"/v1/jobs/{text[:200].encode().hex()}").status_code == 404
 
@@ -324,7 +395,10 @@ def test_a13_log_stays_one_json_object_a_line(live: LiveApi) -> None:
         live.post("/v1/devices", json={"name": text[:64], "description": text[:900], "context": CONTEXT})
     answer = live.get("/v1/jobs", headers={"X-Request-Id": "evil id\twith spaces"})
     assert answer.headers["X-Request-Id"] != "evil id\twith spaces"
-    assert live.get("/v1/jobs", headers={"X-Request-Id": "good-id-12345"}).headers["X-Request-Id"] == "good-id-12345"
+    assert (
+        live.get("/v1/jobs", headers={"X-Request-Id": "good-id-12345"}).headers["X-Request-Id"]
+        == "good-id-12345"
+    )
     lines = live.log.read_bytes().splitlines()
     assert len(lines) > len(corpus.CONTROL)
     for line in lines:
@@ -378,7 +452,9 @@ def _bad_models(folder: Path) -> dict[str, bytes]:
     deep = onnx.load_from_string(good)
     for number in range(3000):
         node = helper.make_node(f"f{number + 1}", ["x"], ["y"], domain="f")
-        deep.functions.append(helper.make_function("f", f"f{number}", ["x"], ["y"], [node], [helper.make_opsetid("f", 1)]))
+        deep.functions.append(
+            helper.make_function("f", f"f{number}", ["x"], ["y"], [node], [helper.make_opsetid("f", 1)])
+        )
     made["deep_functions"] = deep.SerializeToString()
     return made
 

@@ -1,4 +1,5 @@
-"""Group B: who may do what. Every matrix is generated from the route table, so that a new route is in it from its first day."""
+"""Group B: who may do what. Every matrix is generated from the route table, so that a new route is in it from
+its first day."""
 
 from __future__ import annotations
 
@@ -21,7 +22,18 @@ import httpx
 import pytest
 from sqlalchemy import func, select, update
 
-from service.db.models import AgentSession, ApiKey, Artifact, Base, Enrolment, MeasurementTask, Model, Table, new_id, now
+from service.db.models import (
+    AgentSession,
+    ApiKey,
+    Artifact,
+    Base,
+    Enrolment,
+    MeasurementTask,
+    Model,
+    Table,
+    new_id,
+    now,
+)
 from service.http.auth import SCOPES, digest_of, kind_of, new_secret
 from service.local.doctor import doctor
 from tests.reliability.machinery.lab import REPOSITORY
@@ -33,7 +45,12 @@ PUBLIC = {
     ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/openapi.json"), ("GET", "/docs"), ("POST", "/v1/agent/enrol"),
     ("POST", "/v1/sessions"),
 }  # fmt: skip
-PAGES = ("/", "/ui", "/static", "/favicon.ico")  # pages for people hold no data: they ask for a key themselves
+PAGES = (
+    "/",
+    "/ui",
+    "/static",
+    "/favicon.ico",
+)  # pages for people hold no data: they ask for a key themselves
 
 
 def protected(api: Api) -> list[Call]:
@@ -53,10 +70,16 @@ def send(api: Api, call: Call, key: str | None, **values: str) -> httpx.Response
 def test_b01_every_route_asks_for_a_key_but_those_that_are_listed(shared_api: Api) -> None:
     api = shared_api
     open_calls = {(c.method, c.template) for c in calls(api.client.app) if c.scope == "public"}
-    assert {c for c in open_calls - PUBLIC if not c[1].startswith(PAGES)} == set(), "a public route that nobody listed"
+    assert {c for c in open_calls - PUBLIC if not c[1].startswith(PAGES)} == set(), (
+        "a public route that nobody listed"
+    )
     expired, revoked = api.new_key("catalog:read"), api.new_key("catalog:read")
     with api.services.sessions.begin() as session:
-        session.execute(update(ApiKey).where(ApiKey.digest == digest_of(expired)).values(expires_at=now() - timedelta(seconds=1)))
+        session.execute(
+            update(ApiKey)
+            .where(ApiKey.digest == digest_of(expired))
+            .values(expires_at=now() - timedelta(seconds=1))
+        )
         session.execute(update(ApiKey).where(ApiKey.digest == digest_of(revoked)).values(revoked_at=now()))
     bad = [
         None,
@@ -82,7 +105,12 @@ def test_b01_every_route_asks_for_a_key_but_those_that_are_listed(shared_api: Ap
             {"Cookie": f"key={api.key}"},
         ):
             assert api.call(call.method, call.path(), key=None, headers=headers).status_code == 401
-        assert api.call(call.method, call.path(), key=None, params={"key": api.key, "access_token": api.key}).status_code == 401
+        assert (
+            api.call(
+                call.method, call.path(), key=None, params={"key": api.key, "access_token": api.key}
+            ).status_code
+            == 401
+        )
 
 
 def test_b02_every_route_asks_for_its_own_scope(shared_api: Api) -> None:
@@ -147,8 +175,11 @@ def snapshot(api: Api) -> dict[str, list[Any]]:
         }
 
 
-def test_b03_another_tenants_things_do_not_exist_byte_for_byte(shared_api: Api, world: dict[str, str]) -> None:
-    """With B's key, every route answers for A's ids exactly as for ids that nobody has; and nothing of A changes."""
+def test_b03_another_tenants_things_do_not_exist_byte_for_byte(
+    shared_api: Api, world: dict[str, str]
+) -> None:
+    """With B's key, every route answers for A's ids exactly as for ids that nobody has; and nothing of A
+    changes."""
     api, other = shared_api, shared_api.new_tenant("stranger")
     before = snapshot(api)
     for call in protected(api):
@@ -175,7 +206,9 @@ def _without_id(answer: httpx.Response) -> tuple[int, Any, dict[str, str]]:
     return answer.status_code, {k: v for k, v in document.items() if k != "request_id"}, headers
 
 
-def test_b03_search_over_another_tenants_things_is_a_search_over_nothing(shared_api: Api, world: dict[str, str]) -> None:
+def test_b03_search_over_another_tenants_things_is_a_search_over_nothing(
+    shared_api: Api, world: dict[str, str]
+) -> None:
     other = shared_api.new_tenant("stranger2")
     assert shared_api.post("/v1/devices", {"name": "mine", "context": CONTEXT}, key=other).status_code == 201
     is_problem(
@@ -197,22 +230,38 @@ def test_b04_no_request_sets_what_the_service_decides(shared_api: Api, world: di
         "/v1/tenants": {"name": "b04"},
     }
     for path, body in good.items():
-        for field in ("tenant_id", "tenant", "state", "owner", "verified", "role", "id", "created_at", "priority", "__class__"):
+        for field in (
+            "tenant_id",
+            "tenant",
+            "state",
+            "owner",
+            "verified",
+            "role",
+            "id",
+            "created_at",
+            "priority",
+            "__class__",
+        ):
             is_problem(shared_api.post(path, {**body, field: "x"}), 422, code="validation")
     for call in calls(shared_api.client.app):
         if call.method == "GET" and call.scope not in ("agent", "public"):
-            answer = shared_api.get(call.path(**{k: world.get(k, "x") for k in call.parameters}), params={"tenant_id": "x"})
+            answer = shared_api.get(
+                call.path(**{k: world.get(k, "x") for k in call.parameters}), params={"tenant_id": "x"}
+            )
             is_problem(answer, 422, code="validation")
 
 
 def test_b05_no_secret_is_anywhere(make_live: Callable[..., LiveApi]) -> None:
-    """Database, log, artifacts and answers are searched for every secret that was issued; only the owner's file has its own."""
+    """Database, log, artifacts and answers are searched for every secret that was issued; only the owner's
+    file has its own."""
     live = make_live(BESPOKE_LOG_LEVEL="debug")
     made = live.post("/v1/keys", json={"name": "x", "scopes": ["jobs:read"]}).json()["key"]
     tenant = live.post("/v1/tenants", json={"name": "b05"}).json()["key"]
     live.post("/v1/devices", json={"name": "phone", "context": CONTEXT})
     token = live.post("/v1/devices/phone/enrolments").json()["token"]
-    enrolled = live.post("/v1/agent/enrol", json={"token": token, "context": CONTEXT, "environment": {"fingerprint": "0" * 16}})
+    enrolled = live.post(
+        "/v1/agent/enrol", json={"token": token, "context": CONTEXT, "environment": {"fingerprint": "0" * 16}}
+    )
     agent = enrolled.json()["agent_key"]
     for secret in (made, tenant, token, agent, live.key):
         live.get("/v1/jobs", headers={"Authorization": f"Bearer {secret}"})
@@ -246,13 +295,16 @@ def test_b06_secrets_are_refused_by_form_and_compared_in_constant_time(shared_ap
     compared = [
         ast.unparse(node)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Compare) and any(word in ast.unparse(node) for word in ("digest", "secret", "token", "match[3]"))
+        if isinstance(node, ast.Compare)
+        and any(word in ast.unparse(node) for word in ("digest", "secret", "token", "match[3]"))
     ]
     assert not [text for text in compared if "==" in text and "kind_of" not in text], compared
 
 
 def test_b07_guessing_keys_is_slowed_down_and_nobody_else(live: LiveApi) -> None:
-    answers = [live.get("/v1/jobs", headers={"Authorization": f"Bearer {new_secret('key')}"}) for _ in range(60)]
+    answers = [
+        live.get("/v1/jobs", headers={"Authorization": f"Bearer {new_secret('key')}"}) for _ in range(60)
+    ]
     assert {a.status_code for a in answers} == {401, 429}
     assert all("Retry-After" in a.headers for a in answers if a.status_code == 429)
     assert live.get("/v1/jobs").status_code == 200, "a good key was refused too"
@@ -282,12 +334,16 @@ def test_b08_enrolment_token_is_good_for_one_agent(shared_api: Api) -> None:
     late = api.post("/v1/devices/b08/enrolments").json()["token"]
     with api.services.sessions.begin() as session:
         session.execute(
-            update(Enrolment).where(Enrolment.digest == digest_of(late)).values(expires_at=now() - timedelta(seconds=1))
+            update(Enrolment)
+            .where(Enrolment.digest == digest_of(late))
+            .values(expires_at=now() - timedelta(seconds=1))
         )
     assert api.post("/v1/agent/enrol", {**body, "token": late}, key=None).status_code == 401
 
 
-def test_b09_agent_may_do_what_its_session_is_for_and_nothing_else(shared_api: Api, world: dict[str, str]) -> None:
+def test_b09_agent_may_do_what_its_session_is_for_and_nothing_else(
+    shared_api: Api, world: dict[str, str]
+) -> None:
     api = shared_api
     for name in ("b09-a", "b09-b"):
         api.add_device(name)
@@ -299,10 +355,16 @@ def test_b09_agent_may_do_what_its_session_is_for_and_nothing_else(shared_api: A
     key = agents["b09-a"]["agent_key"]
     for call in protected(api):
         if call.scope != "agent":
-            is_problem(send(api, call, key, **{k: world.get(k, "x") for k in call.parameters}), 403, code="insufficient_scope")
+            is_problem(
+                send(api, call, key, **{k: world.get(k, "x") for k in call.parameters}),
+                403,
+                code="insufficient_scope",
+            )
     task, sha256 = new_id("task"), world["sha256"]
     with api.services.sessions.begin() as session:
-        theirs = session.scalars(select(AgentSession.device_id).where(AgentSession.id == agents["b09-b"]["session_id"])).one()
+        theirs = session.scalars(
+            select(AgentSession.device_id).where(AgentSession.id == agents["b09-b"]["session_id"])
+        ).one()
         session.add(
             MeasurementTask(
                 id=task, tenant_id=api.tenant_id, device_id=theirs, job_id=world["job_id"], position=0, kind="operator",
@@ -313,19 +375,27 @@ def test_b09_agent_may_do_what_its_session_is_for_and_nothing_else(shared_api: A
     assert api.get("/v1/agent/tasks", key=key).json()["items"] == []
     assert api.get(f"/v1/agent/files/{sha256}", key=key).status_code == 404
     item = {"task_id": task, "nonce": "n", "sha256": sha256, "median_ms": 1.0}
-    post = {"session_id": agents["b09-a"]["session_id"], "sequence": 1, "fingerprint": "0" * 16, "items": [item]}
+    post = {
+        "session_id": agents["b09-a"]["session_id"],
+        "sequence": 1,
+        "fingerprint": "0" * 16,
+        "items": [item],
+    }
     assert api.post("/v1/agent/measurements", post, key=key).status_code in (404, 422)
     post["session_id"] = agents["b09-b"]["session_id"]
     assert api.post("/v1/agent/measurements", post, key=key).status_code in (404, 422)
     with api.services.sessions() as session:
-        assert session.scalars(select(MeasurementTask.state).where(MeasurementTask.id == task)).one() == "open"
+        assert (
+            session.scalars(select(MeasurementTask.state).where(MeasurementTask.id == task)).one() == "open"
+        )
     assert api.call("DELETE", "/v1/devices/b09-a/agent").status_code == 204
     time.sleep(1.1)
     assert api.get("/v1/agent/tasks", key=key).status_code in (401, 409)
 
 
 def test_b10_agent_does_not_trust_the_server(tmp_path: Path) -> None:
-    """A tampered file, an endless list, a foreign graph: refused, never opened. More in tests/latency_tables/agent."""
+    """A tampered file, an endless list, a foreign graph: refused, never opened. More in
+    tests/latency_tables/agent."""
     import hashlib
 
     from latency_tables.agent.problems import AgentError
@@ -348,20 +418,28 @@ def test_b11_browsers_and_foreign_names_get_nothing(live: LiveApi) -> None:
     for origin in ("https://evil.example", "null", live.url):
         answer = live.get("/v1/jobs", headers={"Origin": origin})
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]
-        preflight = live.call("OPTIONS", "/v1/jobs", headers={"Origin": origin, "Access-Control-Request-Method": "POST"})
+        preflight = live.call(
+            "OPTIONS", "/v1/jobs", headers={"Origin": origin, "Access-Control-Request-Method": "POST"}
+        )
         assert preflight.status_code in (404, 405)
         assert not [name for name in preflight.headers if name.lower().startswith("access-control")]
     assert live.call("TRACE", "/v1/jobs").status_code in (404, 405)
     assert live.get("/v1/jobs", headers={"X-HTTP-Method-Override": "DELETE"}).status_code == 200
     for _ in range(30):
-        spoofed = {"Authorization": "Bearer x", "X-Forwarded-For": secrets.token_hex(2), "Forwarded": "for=1.2.3.4"}
+        spoofed = {
+            "Authorization": "Bearer x",
+            "X-Forwarded-For": secrets.token_hex(2),
+            "Forwarded": "for=1.2.3.4",
+        }
         status = live.get("/v1/jobs", headers=spoofed).status_code
     assert status == 429, "a spoofed address was believed: guessing is not slowed down"
     answer = live.get("/healthz")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert "server" not in answer.headers
-    assert status_of(live.raw(b"GET / HTTP/1.1\r\nHost: a\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", wait_s=2)) in (
+    assert status_of(
+        live.raw(b"GET / HTTP/1.1\r\nHost: a\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", wait_s=2)
+    ) in (
         400,
         404,
     )
@@ -371,7 +449,13 @@ def _refuses(tmp_path: Path, **environment: str) -> str:
     keep = {key: value for key, value in os.environ.items() if not key.startswith("BESPOKE_")}
     variables = {**keep, "BESPOKE_DATA_DIR": str(tmp_path / "data"), "BESPOKE_PORT": "0", **environment}
     done = subprocess.run(
-        [sys.executable, "-m", "service"], cwd=REPOSITORY, env=variables, capture_output=True, timeout=60, text=True, check=False
+        [sys.executable, "-m", "service"],
+        cwd=REPOSITORY,
+        env=variables,
+        capture_output=True,
+        timeout=60,
+        text=True,
+        check=False,
     )
     assert done.returncode != 0, environment
     lines = done.stderr.strip().splitlines()
@@ -385,7 +469,10 @@ def _refuses(tmp_path: Path, **environment: str) -> str:
     [
         ({"BESPOKE_HOST": "0.0.0.0"}, "BESPOKE_TLS_PROXY"),
         ({"BESPOKE_HOST": "0.0.0.0", "BESPOKE_TLS_PROXY": "true"}, "BESPOKE_ALLOWED_HOSTS"),
-        ({"BESPOKE_HOST": "0.0.0.0", "BESPOKE_TLS_PROXY": "true", "BESPOKE_ALLOWED_HOSTS": '["*"]'}, "wildcard"),
+        (
+            {"BESPOKE_HOST": "0.0.0.0", "BESPOKE_TLS_PROXY": "true", "BESPOKE_ALLOWED_HOSTS": '["*"]'},
+            "wildcard",
+        ),
         ({"BESPOKE_TRUSTED_PROXIES": "*"}, "BESPOKE_TRUSTED_PROXIES"),
         ({"BESPOKE_DATABASE_URL": "mysql://x"}, "BESPOKE_DATABASE_URL"),
         ({"BESPOKE_PORT": "99999"}, "BESPOKE_PORT"),

@@ -1,7 +1,8 @@
-"""Group C: processes die, freeze and are told to end; disks, databases and clocks fail. Nothing acknowledged is lost.
+"""Group C: processes die, freeze and are told to end; disks, databases and clocks fail. Nothing acknowledged
+is lost.
 
-Workers run the product's engine with pipelines of stub length (machinery/stub_worker.py); the real training is killed in
-the slow tests. The doctor examines every laboratory when its test ends.
+Workers run the product's engine with pipelines of stub length (machinery/stub_worker.py); the real training
+is killed in the slow tests. The doctor examines every laboratory when its test ends.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ def test_c01_child_ends_with_its_killed_worker(lab: Lab) -> None:
     children: list[int] = []
 
     def child_is_there() -> bool:
-        children[:] = [int(p) for p in Path(f"/proc/{victim}/task/{victim}/children").read_text().split()] or _children(victim)
+        children[:] = [
+            int(p) for p in Path(f"/proc/{victim}/task/{victim}/children").read_text().split()
+        ] or _children(victim)
         return bool(children)
 
     lab.wait_until(child_is_there, what="the child")
@@ -128,19 +131,29 @@ def _children(pid: int) -> list[int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("place", [*(f"{name}:1" for name in REAL), "training.progress:3"])
 def test_c01_training_goes_on_after_a_kill(make_lab: Callable[..., Lab], place: str) -> None:
-    """A real supernet, real children: the worker (or the child) is killed, another worker goes on at the last checkpoint."""
+    """A real supernet, real children: the worker (or the child) is killed, another worker goes on at the last
+    checkpoint."""
     lab = make_lab()
     with lab.sessions.begin() as session:
         from service.db import supernets as supernet_rows
 
         row = supernet_rows.find_or_add(
-            session, lab.tenant, "c" * 64, space="digits-mbv3", dataset="digits", recipe="trial", seed=0, classes=10
+            session,
+            lab.tenant,
+            "c" * 64,
+            space="digits-mbv3",
+            dataset="digits",
+            recipe="trial",
+            seed=0,
+            classes=10,
         )
         job = create_job(session, tenant_id=lab.tenant, kind="supernet", request={"supernet_id": row.id})
         lab.queue.submit(session, job)
     victim = lab.worker("worker", **{VARIABLE: f"{place}:kill"}, OMP_NUM_THREADS="1")
     if place.startswith("child"):
-        lab.wait_until(lambda: any(e.kind == "crashed" for e in lab.events(job.id)), 240, "a crash of the child")
+        lab.wait_until(
+            lambda: any(e.kind == "crashed" for e in lab.events(job.id)), 240, "a crash of the child"
+        )
         victim.terminate()
     victim.wait(240)
     assert _orphans("supernets.training", str(lab.settings.data_dir)) == []
@@ -174,7 +187,8 @@ def _random_kills(lab: Lab, kills: int, seed: int) -> None:
     killer = Killer(lab, seed)
     history = killer.run(kills)
     assert history.clean, (
-        f"seed {seed}: lost {history.lost}, twice {history.finished_twice}, {history.damaged}, {history.findings}"
+        f"seed {seed}: lost {history.lost}, twice {history.finished_twice}, {history.damaged}, "
+        f"{history.findings}"
     )
     assert len(killer.kills) == kills
     orphans = [found for found in doctor(lab.settings) if found.severity == "orphan"]
@@ -198,7 +212,11 @@ def test_c03_api_killed_during_an_upload_leaves_no_part_of_it(make_live: Callabl
     assert live.post("/v1/devices", json={"name": "phone", "context": CONTEXT}).status_code == 201
     body = _table_body()
     head = live.request_bytes(
-        "POST", "/v1/devices/phone/tables", b"", "Content-Type: application/json", f"Content-Length: {len(body)}"
+        "POST",
+        "/v1/devices/phone/tables",
+        b"",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
     )
     with closing(live.connect()) as line:
         line.sendall(head + body[: len(body) // 2])
@@ -236,8 +254,11 @@ def ready_for_search(settings: Settings) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("place", OF_THE_API)
-def test_c04_api_killed_around_its_commit_gives_one_job(make_live: Callable[..., LiveApi], place: str) -> None:
-    """Before the commit: no trace of the request. After it, before the answer: the retry finds the same job."""
+def test_c04_api_killed_around_its_commit_gives_one_job(
+    make_live: Callable[..., LiveApi], place: str
+) -> None:
+    """Before the commit: no trace of the request. After it, before the answer: the retry finds the same
+    job."""
     live = make_live()
     live.kill()
     body = ready_for_search(live.settings)
@@ -283,7 +304,10 @@ def test_c05_fifty_posts_with_one_key_make_one_job(shared_api: Api) -> None:
     assert (other.status_code, other.json()["type"]) == (422, "urn:bespoke:problem:key_reused")
     stranger = api.new_tenant("c05-tenant")
     training = {"space": "digits-mbv3", "dataset": "digits", "recipe": "quick"}
-    assert api.post("/v1/supernets", training, headers={"Idempotency-Key": "c05"}, key=stranger).status_code == 202
+    assert (
+        api.post("/v1/supernets", training, headers={"Idempotency-Key": "c05"}, key=stranger).status_code
+        == 202
+    )
     assert api.post("/v1/searches", body, headers={"Idempotency-Key": "k" * 256}).status_code == 400
 
 
@@ -295,7 +319,11 @@ def test_c05_a_key_is_free_again_after_a_day(shared_api: Api) -> None:
     first = api.post("/v1/searches", body, headers={"Idempotency-Key": "day"}).json()["id"]
     assert api.post("/v1/searches", body, headers={"Idempotency-Key": "day"}).json()["id"] == first
     with api.services.sessions.begin() as session:
-        session.execute(update(IdempotencyKey).where(IdempotencyKey.key == "day").values(created_at=now() - timedelta(hours=25)))
+        session.execute(
+            update(IdempotencyKey)
+            .where(IdempotencyKey.key == "day")
+            .values(created_at=now() - timedelta(hours=25))
+        )
     assert api.post("/v1/searches", body, headers={"Idempotency-Key": "day"}).json()["id"] != first
 
 
@@ -323,7 +351,8 @@ def test_c06_every_job_is_claimed_once(make_lab: Callable[..., Lab]) -> None:
 
 @pytest.mark.slow
 def test_c06_eight_processes_claim_many_jobs_once(make_lab: Callable[..., Lab], lab_database: str) -> None:
-    """Nobody is declared dead here: on a busy machine eight workers may be silent for longer than a laboratory allows."""
+    """Nobody is declared dead here: on a busy machine eight workers may be silent for longer than a
+    laboratory allows."""
     _claimed_once(make_lab(lab_database, dead_after_s=60), processes=8, jobs=400)
 
 
@@ -338,7 +367,8 @@ def test_c06_eight_processes_race_for_the_same_claims(both_labs: Lab) -> None:
             assert job is not None
             lab.queue.submit(session, job)
     code = (
-        "import sys; from service.db.session import *; from service.db.models import *; from sqlalchemy import select\n"
+        "import sys; from service.db.session import *; from service.db.models import *; from sqlalchemy "
+        "import select\n"
         "from latency_tables.errors import JobConflict\nfrom worker.engine import claim\n"
         "from service.jobs.transitions import move, JobState\n"
         "factory = session_factory(create_db_engine(sys.argv[1])); won = 0\n"
@@ -353,7 +383,10 @@ def test_c06_eight_processes_race_for_the_same_claims(both_labs: Lab) -> None:
     url = lab.settings.resolved_database_url
     racers = [
         subprocess.Popen(
-            [sys.executable, "-c", code, url, f"racer-{n}"], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", code, url, f"racer-{n}"],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for n in range(8)
     ]
@@ -386,7 +419,11 @@ def test_c07_frozen_worker_is_fenced(lab: Lab) -> None:
     os.killpg(frozen.pid, signal.SIGCONT)
     assert frozen.wait(20) == FENCED
     after = lab.job(job_id)
-    assert (after.attempts, after.worker_id, after.result) == (before.attempts, before.worker_id, before.result)
+    assert (after.attempts, after.worker_id, after.result) == (
+        before.attempts,
+        before.worker_id,
+        before.result,
+    )
     assert [(event.sequence, event.kind) for event in lab.events(job_id)] == events
     assert before.attempts == 2
     assert check(lab, {job_id: request}).clean
@@ -403,8 +440,11 @@ class _Clock:
         return self.at
 
 
-def test_c08_wall_clock_jumps_kill_nobody_and_keep_nobody_alive(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The heartbeat's value is compared with what it was before, on this process's monotonic clock; its time means nothing."""
+def test_c08_wall_clock_jumps_kill_nobody_and_keep_nobody_alive(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heartbeat's value is compared with what it was before, on this process's monotonic clock; its time
+    means nothing."""
     clock = _Clock()
     monkeypatch.setattr("worker.liveness.time", clock)
     round_s = lab.settings.heartbeat_s
@@ -420,7 +460,13 @@ def test_c08_wall_clock_jumps_kill_nobody_and_keep_nobody_alive(lab: Lab, monkey
         with lab.sessions() as session:
             return set(session.scalars(select(Worker.id).where(Worker.dead_at.is_not(None))))
 
-    jumps = [timedelta(0), timedelta(hours=1), timedelta(hours=-1), timedelta(seconds=-5), timedelta(days=365)]
+    jumps = [
+        timedelta(0),
+        timedelta(hours=1),
+        timedelta(hours=-1),
+        timedelta(seconds=-5),
+        timedelta(days=365),
+    ]
     beat("silent", now() + timedelta(hours=1))  # its clock is ahead: that must not make it immortal
     for jump in jumps:
         beat("beating", now() + jump)
@@ -434,9 +480,9 @@ def test_c08_wall_clock_jumps_kill_nobody_and_keep_nobody_alive(lab: Lab, monkey
 
 
 def test_c08_events_are_ordered_by_sequence_not_by_time(shared_api: Api) -> None:
-    job_id = shared_api.post("/v1/supernets", {"space": "digits-mbv3", "dataset": "digits", "recipe": "quick", "seed": 8}).json()[
-        "id"
-    ]
+    job_id = shared_api.post(
+        "/v1/supernets", {"space": "digits-mbv3", "dataset": "digits", "recipe": "quick", "seed": 8}
+    ).json()["id"]
     for minutes in (0, -60, 30, -5):
         with shared_api.services.sessions.begin() as session:
             number = add_event(session, job_id, "progress", {"minutes": minutes})
@@ -596,7 +642,9 @@ def test_c12_postgresql_monkey(
     _monkey(make_lab(private_postgres.database()), private_postgres, make_live, rounds=rounds)
 
 
-def _monkey(lab: Lab, server: PostgresServer, make_live: Callable[..., LiveApi], rounds: list[tuple[str, float]]) -> None:
+def _monkey(
+    lab: Lab, server: PostgresServer, make_live: Callable[..., LiveApi], rounds: list[tuple[str, float]]
+) -> None:
     """Under a stream of requests the server is stopped, is away for a while, and starts again."""
     live = make_live(lab.settings.database_url, lab.settings.data_dir)
     lab.quick_worker()
@@ -609,7 +657,9 @@ def _monkey(lab: Lab, server: PostgresServer, make_live: Callable[..., LiveApi],
             number += 1
             body = {"space": "digits-mbv3", "dataset": "digits", "recipe": "quick", "seed": number}
             with httpx.Client(timeout=30, trust_env=False) as web:
-                answer = web.post(f"{live.url}/v1/supernets", json=body, headers={"Authorization": f"Bearer {live.key}"})
+                answer = web.post(
+                    f"{live.url}/v1/supernets", json=body, headers={"Authorization": f"Bearer {live.key}"}
+                )
             statuses[answer.status_code] += 1
             if answer.status_code == 202:
                 acknowledged.append(answer.json()["id"])
@@ -637,7 +687,8 @@ def _monkey(lab: Lab, server: PostgresServer, make_live: Callable[..., LiveApi],
     assert statuses[503] > 0
     stored = lab.states()
     assert set(acknowledged) <= set(stored)
-    # the stub pipeline takes its orders from `seed`, which these requests have not: they fail, once, and are all accounted for
+    # the stub pipeline takes its orders from `seed`, which these requests have not: they fail, once, and are
+    # all accounted for
     lab.wait(acknowledged, 90)
 
 
@@ -645,7 +696,9 @@ def _monkey(lab: Lab, server: PostgresServer, make_live: Callable[..., LiveApi],
 
 
 def test_c13_locked_sqlite_waits_and_goes_on(live: LiveApi) -> None:
-    with closing(sqlite3.connect(live.data_dir / "bespoke.db", isolation_level=None, check_same_thread=False)) as other:
+    with closing(
+        sqlite3.connect(live.data_dir / "bespoke.db", isolation_level=None, check_same_thread=False)
+    ) as other:
         other.execute("BEGIN EXCLUSIVE")
         release = threading.Timer(1.5, other.execute, ("ROLLBACK",))
         release.start()
@@ -682,19 +735,28 @@ def _start_service(data: Path, **environment: str) -> subprocess.CompletedProces
     keep = {key: value for key, value in os.environ.items() if not key.startswith("BESPOKE_")}
     variables = {**keep, "BESPOKE_DATA_DIR": str(data), "BESPOKE_PORT": "0", **environment}
     return subprocess.run(
-        [sys.executable, "-m", "service"], cwd=REPOSITORY, env=variables, capture_output=True, timeout=60, check=False
+        [sys.executable, "-m", "service"],
+        cwd=REPOSITORY,
+        env=variables,
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
 
 
 # C15: told to end
 
 
-def test_c15_api_told_to_end_ends_within_ten_seconds_with_half_sent_requests(make_live: Callable[..., LiveApi]) -> None:
+def test_c15_api_told_to_end_ends_within_ten_seconds_with_half_sent_requests(
+    make_live: Callable[..., LiveApi],
+) -> None:
     live = make_live(BESPOKE_SHUTDOWN_S="3")
     idle, half_head, half_body = live.connect(), live.connect(), live.connect()
     half_head.sendall(b"POST /v1/devices HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Le")
     half_body.sendall(
-        live.request_bytes("POST", "/v1/devices", b'{"name"', "Content-Type: application/json", "Content-Length: 100")
+        live.request_bytes(
+            "POST", "/v1/devices", b'{"name"', "Content-Type: application/json", "Content-Length: 100"
+        )
     )
     time.sleep(0.3)
     status, seconds = live.terminate()
@@ -732,7 +794,8 @@ def test_c15_worker_killed_while_it_drains_loses_nothing(lab: Lab) -> None:
 
 
 def _flips(path: Path, count: int, seed: int, cut: bool = False) -> Any:
-    """Yields after each of `count` single flipped bits (or, every fifth time, a truncation); the file is mended at the end."""
+    """Yields after each of `count` single flipped bits (or, every fifth time, a truncation); the file is
+    mended at the end."""
     chance, whole = random.Random(seed), path.read_bytes()
     for number in range(count):
         damaged = bytearray(whole)
@@ -777,7 +840,8 @@ def test_c16_damaged_step_result_is_computed_anew(lab: Lab) -> None:
 
 
 def test_c16_damaged_checkpoint_falls_back(tmp_path: Path) -> None:
-    """200 damaged checkpoints, one bit or the end of a file each: all are seen, and the one before is taken."""
+    """200 damaged checkpoints, one bit or the end of a file each: all are seen, and the one before is
+    taken."""
     import torch
 
     from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
@@ -785,15 +849,26 @@ def test_c16_damaged_checkpoint_falls_back(tmp_path: Path) -> None:
     folder, chance = tmp_path / "training", random.Random(160)
     attempt = attempt_folder(folder)
     for step in (1, 2):
-        tensors = {"supernet": {"w": torch.arange(1000.0) * step}, "optimiser": {"0/step": torch.tensor(float(step))}}
-        save_checkpoint(attempt, f"checkpoint-{step}", tensors, {"position": {"phase": 0, "epoch": step}, "seconds": 0.125})
+        tensors = {
+            "supernet": {"w": torch.arange(1000.0) * step},
+            "optimiser": {"0/step": torch.tensor(float(step))},
+        }
+        save_checkpoint(
+            attempt,
+            f"checkpoint-{step}",
+            tensors,
+            {"position": {"phase": 0, "epoch": step}, "seconds": 0.125},
+        )
     shutil.copytree(folder / "checkpoint-2", tmp_path / "whole")
     for number in range(200):
         path = chance.choice(sorted((folder / "checkpoint-2").iterdir()))
         next(_flips(path, 1, seed=number, cut=number % 5 == 4))
         found = load_checkpoint(folder)
         assert found is not None
-        assert (found.damaged, found.state["position"]["epoch"]) == (("checkpoint-2",), 1), (number, path.name)
+        assert (found.damaged, found.state["position"]["epoch"]) == (("checkpoint-2",), 1), (
+            number,
+            path.name,
+        )
         assert torch.equal(found.tensors["supernet"]["w"], torch.arange(1000.0))
         shutil.copytree(tmp_path / "whole", folder / "checkpoint-2")
     found = load_checkpoint(folder)
@@ -823,7 +898,9 @@ def test_c16_training_goes_on_at_the_checkpoint_before_a_damaged_one(tmp_path: P
         trainer = Trainer(space_named("digits-mbv3"), few, recipe, 0)
 
         def report(progress: Any) -> None:
-            if trainer.position.step == progress.epoch * trainer.steps_per_epoch:  # the epoch has ended, after its checkpoint
+            if (
+                trainer.position.step == progress.epoch * trainer.steps_per_epoch
+            ):  # the epoch has ended, after its checkpoint
                 epochs.append(progress.epoch)
                 if progress.epoch == die_after:
                     raise Killed
@@ -858,7 +935,10 @@ def test_c16_damaged_database_page_is_reported(lab: Lab) -> None:
 
 def test_c16_migration_killed_at_any_moment_can_be_repeated(tmp_path: Path) -> None:
     chance = random.Random(160)
-    code = "import sys; from service.db.migrate import upgrade; from service.db.session import create_db_engine; "
+    code = (
+        "import sys; from service.db.migrate import upgrade; from service.db.session import "
+        "create_db_engine; "
+    )
     code += "print('go', flush=True); upgrade(create_db_engine(sys.argv[1]))"
     url = f"sqlite:///{tmp_path / 'bespoke.db'}"
     for _ in range(3):
@@ -910,7 +990,9 @@ def test_c16_backup_of_sqlite_restores(lab: Lab) -> None:
 
 
 @pytest.mark.postgres
-def test_c16_backup_of_postgresql_restores(make_lab: Callable[..., Lab], private_postgres: PostgresServer) -> None:
+def test_c16_backup_of_postgresql_restores(
+    make_lab: Callable[..., Lab], private_postgres: PostgresServer
+) -> None:
     lab = make_lab(private_postgres.database())
     done = _work_done(lab)
     os.killpg(lab._forked[-1], signal.SIGKILL)

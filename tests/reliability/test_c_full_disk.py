@@ -22,11 +22,14 @@ from tests.service.api import CONTEXT, table_rows
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MiB and 200 files. Without the right to mount one, RLIMIT_FSIZE stands in (see c14_file_size_limit)."""
+    """A file system of 6 MiB and 200 files. Without the right to mount one, RLIMIT_FSIZE stands in (see
+    c14_file_size_limit)."""
     place = tmp_path / "small"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m,nr_inodes=200,mode=0700", "tmpfs", str(place)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=6m,nr_inodes=200,mode=0700", "tmpfs", str(place)],
+        capture_output=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip("no right to mount a tmpfs; test_c14_file_size_limit stands in")
@@ -64,7 +67,10 @@ def test_c14_full_disk_refuses_an_upload_and_recovers_without_a_restart(
     live = make_live(data_dir=small_disk / "data")
     assert live.post("/v1/devices", json={"name": "phone", "context": CONTEXT}).status_code == 201
     ballast = fill(small_disk)
-    statuses = [live.post("/v1/devices/phone/tables", json={"context": CONTEXT, "rows": table_rows()}) for _ in range(3)]
+    statuses = [
+        live.post("/v1/devices/phone/tables", json={"context": CONTEXT, "rows": table_rows()})
+        for _ in range(3)
+    ]
     assert {a.status_code for a in statuses} == {503}, [a.text for a in statuses]
     assert {a.json()["type"].rsplit(":", 1)[1] for a in statuses} <= {"storage_full", "db_busy"}
     assert all("retry-after" in a.headers for a in statuses)
@@ -93,7 +99,8 @@ def test_c14_full_disk_makes_a_job_wait_not_fail(
 
 
 def _jobs_wait(lab: Lab, disk: Path, fill: Callable[[Path], Path], seconds: float) -> None:
-    """Database, artifacts, journal and logs on one disk. A job is running and one is queued while there is no room."""
+    """Database, artifacts, journal and logs on one disk. A job is running and one is queued while there is no
+    room."""
     asked = {"seed": 14, "steps": 4, "step_s": 0.5}
     running = lab.submit(**asked, private="running")
     worker = lab.quick_worker()
@@ -139,9 +146,14 @@ def test_c14_file_size_limit(make_live: Callable[..., LiveApi]) -> None:
     assert live.process is not None
     assert live.post("/v1/devices", json={"name": "phone", "context": CONTEXT}).status_code == 201
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.prlimit(live.process.pid, resource.RLIMIT_FSIZE, ((live.data_dir / "bespoke.db").stat().st_size, hard))
+    resource.prlimit(
+        live.process.pid, resource.RLIMIT_FSIZE, ((live.data_dir / "bespoke.db").stat().st_size, hard)
+    )
     answer = live.post("/v1/devices/phone/tables", json={"context": CONTEXT, "rows": table_rows()})
     assert answer.status_code == 503, answer.text
     resource.prlimit(live.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
-    assert live.post("/v1/devices/phone/tables", json={"context": CONTEXT, "rows": table_rows()}).status_code == 201
+    assert (
+        live.post("/v1/devices/phone/tables", json={"context": CONTEXT, "rows": table_rows()}).status_code
+        == 201
+    )
     assert [f for f in doctor(live.settings) if f.severity == "error"] == []

@@ -1,7 +1,9 @@
-"""C7 at full length: the host of a worker is lost while it trains. Another worker goes on at the last checkpoint.
+"""C7 at full length: the host of a worker is lost while it trains. Another worker goes on at the last
+checkpoint.
 
-A frozen worker with its frozen training stands in for the host: its process ids are there, so only silence tells that it is
-dead, and when it wakes up it is the most dangerous of all, a host that believes it still has the job.
+A frozen worker with its frozen training stands in for the host: its process ids are there, so only silence
+tells that it is dead, and when it wakes up it is the most dangerous of all, a host that believes it still has
+the job.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ LOADING_S = 5.0  # what is left for the new training child to load torch and its
 
 @pytest.mark.slow
 @pytest.mark.postgres
-def test_c07_training_of_a_lost_host_goes_on_elsewhere(make_lab: Callable[..., Lab], private_postgres: PostgresServer) -> None:
+def test_c07_training_of_a_lost_host_goes_on_elsewhere(
+    make_lab: Callable[..., Lab], private_postgres: PostgresServer
+) -> None:
     lab = make_lab(private_postgres.database())
     job_id = _training_job(lab)
     lost = lab.worker("worker", OMP_NUM_THREADS="1")
@@ -74,7 +78,13 @@ def test_c07_training_of_a_lost_host_goes_on_elsewhere(make_lab: Callable[..., L
 
 def _training_job(lab: Lab) -> str:
     with lab.sessions.begin() as session:
-        spec: dict[str, Any] = {"space": "digits-mbv3", "dataset": "digits", "recipe": "trial", "seed": 0, "classes": 10}
+        spec: dict[str, Any] = {
+            "space": "digits-mbv3",
+            "dataset": "digits",
+            "recipe": "trial",
+            "seed": 0,
+            "classes": 10,
+        }
         row = supernet_rows.find_or_add(session, lab.tenant, "7" * 64, **spec)
         job = create_job(session, tenant_id=lab.tenant, kind="supernet", request={"supernet_id": row.id})
         lab.queue.submit(session, job)
@@ -96,13 +106,20 @@ def _trainers(work: Path) -> list[int]:
 
 def _epochs_done(work: Path) -> int:
     """By the newest checkpoint."""
-    (state,) = [json.loads(max(folder.glob("checkpoint-*/state.json")).read_bytes()) for folder in work.glob("supernet-*")]
+    (state,) = [
+        json.loads(max(folder.glob("checkpoint-*/state.json")).read_bytes())
+        for folder in work.glob("supernet-*")
+    ]
     return int(state["position"]["epoch"])
 
 
 def _epochs(lab: Lab, job_id: str, after: int) -> set[int]:
     """The epochs that a training reported after an event."""
-    texts = (event.data.get("message", "") for event in lab.events(job_id) if event.sequence > after and event.kind == "progress")
+    texts = (
+        event.data.get("message", "")
+        for event in lab.events(job_id)
+        if event.sequence > after and event.kind == "progress"
+    )
     return {int(match[1]) for text in texts if (match := re.search(r"epoch (\d+) of", text))}
 
 
@@ -118,8 +135,11 @@ class _Clock:
 
 
 @pytest.mark.parametrize("phase", range(11))
-def test_c07_default_settings_move_a_job_within_ninety_seconds(lab: Lab, monkeypatch: pytest.MonkeyPatch, phase: int) -> None:
-    """The product's reaper with the default settings on a clock of its own, whatever moment of its round the loss falls into."""
+def test_c07_default_settings_move_a_job_within_ninety_seconds(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, phase: int
+) -> None:
+    """The product's reaper with the default settings on a clock of its own, whatever moment of its round the
+    loss falls into."""
     clock = _Clock()
     monkeypatch.setattr("worker.liveness.time", clock)
     defaults = {name: Settings.model_fields[name].default for name in ("heartbeat_s", "dead_after_s")}
@@ -136,19 +156,30 @@ def test_c07_default_settings_move_a_job_within_ninety_seconds(lab: Lab, monkeyp
         clock.at += round_s
     noticed_s = clock.at - round_s
     polls = [lab.queue._client.retrieve_queue(name)._polling_interval_sec for name in (JOBS, TRAINING)]
-    assert noticed_s + sum(polls) + PATIENCE_S + LOADING_S <= GOES_ON_WITHIN_S, "also for the last of many jobs"
+    assert noticed_s + sum(polls) + PATIENCE_S + LOADING_S <= GOES_ON_WITHIN_S, (
+        "also for the last of many jobs"
+    )
     assert noticed_s > settings.dead_after_s, "a worker that is only slow keeps its jobs"
 
 
 @pytest.mark.postgres
-def test_c07_a_lost_host_keeps_no_lock(make_lab: Callable[..., Lab], private_postgres: PostgresServer) -> None:
-    """Lost in the middle of a transaction: PostgreSQL ends it by itself before the worker counts as dead, not hours later."""
+def test_c07_a_lost_host_keeps_no_lock(
+    make_lab: Callable[..., Lab], private_postgres: PostgresServer
+) -> None:
+    """Lost in the middle of a transaction: PostgreSQL ends it by itself before the worker counts as dead, not
+    hours later."""
     lab = make_lab(private_postgres.database())
     job_id = lab.submit()
     with lab.engine.connect() as lost:
-        kept_s = lost.scalar(text("SELECT extract(epoch FROM current_setting('idle_in_transaction_session_timeout')::interval)"))
+        kept_s = lost.scalar(
+            text(
+                "SELECT extract(epoch FROM current_setting('idle_in_transaction_session_timeout')::interval)"
+            )
+        )
         assert 0 < kept_s <= Settings.model_fields["dead_after_s"].default / 2
-        lost.execute(text("SET LOCAL idle_in_transaction_session_timeout = '200ms'"))  # the test waits less than the product
+        lost.execute(
+            text("SET LOCAL idle_in_transaction_session_timeout = '200ms'")
+        )  # the test waits less than the product
         lost.execute(update(Job).where(Job.id == job_id).values(attempts=Job.attempts))
         with lab.sessions.begin() as session:
             assert claim(session, job_id, "another") == 1

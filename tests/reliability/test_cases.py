@@ -39,5 +39,6 @@ def test_the_security_page_names_every_test_of_every_case() -> None:
     for file in Path(__file__).parent.glob("test_*.py"):
         there |= set(re.findall(r"^def (test_[a-e]\d\d_\w+)\(", file.read_text(), re.M))
     assert written == there, (
-        f"docs/security.md lacks {sorted(there - written)} and names {sorted(written - there)}, which is not there"
+        f"docs/security.md lacks {sorted(there - written)} and names {sorted(written - there)}, which is "
+        "not there"
     )

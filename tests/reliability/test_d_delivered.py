@@ -1,4 +1,5 @@
-"""D5: the delivered network is the one on its card, and what the card says can be worked out again from what is stored."""
+"""D5: the delivered network is the one on its card, and what the card says can be worked out again from what
+is stored."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def test_d05_exported_network_is_the_network_and_nothing_more(name: str) -> None
     architecture = space.largest(min(space.resolutions))
     network = cut_out(_network(space).eval(), architecture).eval()
     shape = (8, space.in_channels, architecture.resolution, architecture.resolution)
-    recalibrate(network, torch.randn(shape, generator=torch.Generator().manual_seed(0)))  # as for every delivered network
+    recalibrate(
+        network, torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    )  # as for every delivered network
     plain = fold_batch_norm(network)
     data = export_onnx(plain, plain.input_shape)
     _is_plain(data)
@@ -67,8 +70,11 @@ def test_d05_latency_of_every_offered_network_is_the_sum_over_the_named_table(sh
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "dataset"), [("digits-mbv3", "digits"), ("cifar-mbv3", "glyphs")])
-def test_d05_card_is_true_of_the_file_and_of_the_table(make_lab: Callable[..., Lab], name: str, dataset: str) -> None:
-    """A search by the real worker over weights that were never trained. Then a later table must not change what was promised."""
+def test_d05_card_is_true_of_the_file_and_of_the_table(
+    make_lab: Callable[..., Lab], name: str, dataset: str
+) -> None:
+    """A search by the real worker over weights that were never trained. Then a later table must not change
+    what was promised."""
     lab = make_lab()
     data = load_dataset(dataset)
     space = space_named(name).with_classes(len(data.classes))
@@ -78,7 +84,9 @@ def test_d05_card_is_true_of_the_file_and_of_the_table(make_lab: Callable[..., L
         table = api.add_table("phone", table_rows(space))
         middle_ms = _price_list(api, table["id"])(space, space.largest(space.resolutions[0])) * 0.7
         job = api.post("/v1/searches", search_request(supernet, middle_ms, candidates=2)).json()["id"]
-        later = api.add_table("phone", [{**row, "median_ms": row["median_ms"] * 1.5} for row in table_rows(space)])
+        later = api.add_table(
+            "phone", [{**row, "median_ms": row["median_ms"] * 1.5} for row in table_rows(space)]
+        )
         lab.worker("worker", OMP_NUM_THREADS="1")
         assert lab.wait([job], 500) == {job: JobState.SUCCEEDED}, lab.job(job).error
         (made,) = api.get(f"/v1/jobs/{job}").json()["result"]["models"]
@@ -110,14 +118,23 @@ def test_d05_card_is_true_of_the_file_and_of_the_table(make_lab: Callable[..., L
 
 
 def _untrained(lab: Lab, api: Api, space: Space, dataset: str) -> str:
-    """A supernet of random weights with a predictor of made-up accuracies: what a file is does not depend on how good it is."""
-    sha256, size_bytes = lab.store.put(save({key: value.contiguous() for key, value in _network(space).state_dict().items()}))
+    """A supernet of random weights with a predictor of made-up accuracies: what a file is does not depend on
+    how good it is."""
+    sha256, size_bytes = lab.store.put(
+        save({key: value.contiguous() for key, value in _network(space).state_dict().items()})
+    )
     genes = space.chain.sample(np.random.default_rng(0), 60)
     tenant_id = api.tenant_id
     predictor = AccuracyPredictor.fit(space, genes, 0.5 + genes.sum(axis=1) / genes.sum(), folds=2)
     with lab.sessions.begin() as session:
         register(session, sha256, size_bytes, "supernet")
-        spec: dict[str, Any] = {"space": space.name, "dataset": dataset, "recipe": "quick", "seed": 5, "classes": space.classes}
+        spec: dict[str, Any] = {
+            "space": space.name,
+            "dataset": dataset,
+            "recipe": "quick",
+            "seed": 5,
+            "classes": space.classes,
+        }
         row = supernet_rows.find_or_add(session, tenant_id, "5" * 64, **spec)
         row.weights_sha256, row.predictor, row.summary, row.ready_at = sha256, predictor.to_json(), {}, now()
         return row.id
@@ -162,7 +179,10 @@ def _macs(data: bytes) -> int:
     model = onnx.shape_inference.infer_shapes(onnx.load_from_string(data), data_prop=True)
     graph = model.graph
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in [*graph.value_info, *graph.output]}
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in [*graph.value_info, *graph.output]
+    }
     total = 0
     for node in graph.node:
         if node.op_type == "Conv":

@@ -20,7 +20,18 @@ from sqlalchemy import select, update
 
 from latency_tables.errors import JobConflict, JobEnded
 from service.artifacts import ArtifactStore
-from service.db.models import Artifact, Job, JobEvent, Model, StepResult, Supernet, Table, TableRow, new_id, now
+from service.db.models import (
+    Artifact,
+    Job,
+    JobEvent,
+    Model,
+    StepResult,
+    Supernet,
+    Table,
+    TableRow,
+    new_id,
+    now,
+)
 from service.jobs.transitions import ENDED, TRANSITIONS, JobState, ask_cancel, create_job, move
 from service.local.doctor import doctor, sweep
 from tests.reliability.machinery.history import journal
@@ -28,7 +39,9 @@ from tests.reliability.machinery.lab import REPOSITORY, Lab
 from tests.service.api import Api, is_problem, search_request, table_rows
 
 STRACE = Path("/usr/bin/strace")
-needs_strace = pytest.mark.skipif(not STRACE.exists(), reason="no strace here; the failpoints artifact.* (C1) stand in")
+needs_strace = pytest.mark.skipif(
+    not STRACE.exists(), reason="no strace here; the failpoints artifact.* (C1) stand in"
+)
 
 
 def published_model(api: Api, data: bytes, device: str) -> tuple[str, str]:
@@ -75,7 +88,9 @@ def test_d01_download_is_what_its_hash_says_or_nothing(shared_api: Api) -> None:
         damaged[at] ^= 1
         path.write_bytes(damaged)
         for headers in ({}, {"Range": "bytes=0-10"}, {"Range": f"bytes={max(0, at - 500)}-{at - 400}"}):
-            is_problem(shared_api.get(f"/v1/models/{model_id}/onnx", headers=headers), 503, code="artifact_corrupt")
+            is_problem(
+                shared_api.get(f"/v1/models/{model_id}/onnx", headers=headers), 503, code="artifact_corrupt"
+            )
     path.unlink()
     is_problem(shared_api.get(f"/v1/models/{model_id}/onnx"), 503, code="artifact_missing")
     path.write_bytes(data)
@@ -118,7 +133,12 @@ def test_d02_order_of_writes_is_temporary_sync_rename_sync(tmp_path: Path) -> No
 @needs_strace
 def test_d02_failure_or_death_at_any_call_leaves_old_or_new(tmp_path: Path) -> None:
     """Every fsync, write and rename fails once with EIO or ENOSPC, or the process is killed at it."""
-    faults = [("rename", "signal=KILL"), ("rename", "error=EIO"), ("fsync", "signal=KILL"), ("fsync", "error=EIO")]
+    faults = [
+        ("rename", "signal=KILL"),
+        ("rename", "error=EIO"),
+        ("fsync", "signal=KILL"),
+        ("fsync", "error=EIO"),
+    ]
     for number, (call, fault) in enumerate(faults):
         for when in (1, 2, 3, 4):
             root = tmp_path / f"store{number}-{when}"
@@ -150,7 +170,9 @@ def _litter(lab: Lab) -> dict[str, Path]:
             if name.startswith("referenced"):
                 session.add(Artifact(sha256=sha256, size_bytes=size_bytes, kind="report"))
             if name.startswith("step"):
-                session.add(StepResult(digest="d" * 64, step="stub", result={"inner": [{"stub_sha256": sha256}]}))
+                session.add(
+                    StepResult(digest="d" * 64, step="stub", result={"inner": [{"stub_sha256": sha256}]})
+                )
     for name in ("temporary_old", "temporary_young"):
         made[name] = lab.store.root / f".tmp-{name}"
         made[name].write_bytes(b"half")
@@ -163,7 +185,10 @@ def _litter(lab: Lab) -> dict[str, Path]:
 def test_d03_sweep_removes_what_nobody_names_and_nothing_else(lab: Lab) -> None:
     made = _litter(lab)
     swept: list[list[str]] = []
-    threads = [threading.Thread(target=lambda: swept.append(sweep(lab.settings, older_than_s=86_400))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: swept.append(sweep(lab.settings, older_than_s=86_400)))
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -194,12 +219,17 @@ def test_d04_doctor_finds_every_kind_of_damage(make_lab: Callable[..., Lab]) -> 
     with lab.sessions.begin() as session:
         for sha256, size_bytes in ((whole, 99), (flipped, 7), (gone, 4)):
             session.add(Artifact(sha256=sha256, size_bytes=size_bytes, kind="report"))
-        session.execute(update(Job).where(Job.id == ids[0]).values(state="succeeded", ended_at=now(), result={}))  # no event
+        session.execute(
+            update(Job).where(Job.id == ids[0]).values(state="succeeded", ended_at=now(), result={})
+        )  # no event
         session.execute(update(Job).where(Job.id == ids[1]).values(state="running"))  # no worker
         session.execute(update(Job).where(Job.id == ids[2]).values(state="dancing"))
         session.execute(update(JobEvent).where(JobEvent.job_id == ids[3]).values(sequence=2))
         session.execute(update(Job).where(Job.id == ids[4]).values(workflow_id="nobody"))
-        session.add_all(JobEvent(job_id=ids[5], sequence=n, kind=k) for n, k in ((2, "succeeded"), (3, "running"), (4, "queued")))
+        session.add_all(
+            JobEvent(job_id=ids[5], sequence=n, kind=k)
+            for n, k in ((2, "succeeded"), (3, "running"), (4, "queued"))
+        )
         session.add(
             Supernet(
                 id="sup_x",
@@ -244,7 +274,9 @@ def test_d06_two_changes_with_one_etag_are_one_change(shared_api: Api) -> None:
     def change(number: int) -> None:
         barrier.wait()
         body = {"description": str(number)}
-        statuses.append(shared_api.call("PATCH", "/v1/devices/d06", body, headers={"If-Match": etag}).status_code)
+        statuses.append(
+            shared_api.call("PATCH", "/v1/devices/d06", body, headers={"If-Match": etag}).status_code
+        )
 
     threads = [threading.Thread(target=change, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -252,16 +284,21 @@ def test_d06_two_changes_with_one_etag_are_one_change(shared_api: Api) -> None:
     for thread in threads:
         thread.join()
     assert Counter(statuses) == {200: 1, 412: 7}
-    is_problem(shared_api.call("PATCH", "/v1/devices/d06", {"description": "x"}), 428, code="precondition_required")
+    is_problem(
+        shared_api.call("PATCH", "/v1/devices/d06", {"description": "x"}), 428, code="precondition_required"
+    )
 
 
 def test_d06_job_keeps_the_table_it_was_given(shared_api: Api) -> None:
     shared_api.add_device("d06t")
     first = shared_api.add_table("d06t")["id"]
-    job = shared_api.post("/v1/searches", search_request(shared_api.add_supernet(seed=66), 1e5, "d06t")).json()["id"]
+    job = shared_api.post(
+        "/v1/searches", search_request(shared_api.add_supernet(seed=66), 1e5, "d06t")
+    ).json()["id"]
     before = shared_api.get(f"/v1/devices/d06t/tables/{first}").content
     slower = [
-        {**row, "median_ms": row["median_ms"] * 2, "lower_quartile_ms": row["lower_quartile_ms"] * 2} for row in table_rows()
+        {**row, "median_ms": row["median_ms"] * 2, "lower_quartile_ms": row["lower_quartile_ms"] * 2}
+        for row in table_rows()
     ]
     second = shared_api.add_table("d06t", slower)["id"]
     assert first != second
@@ -287,7 +324,9 @@ def test_d07_same_inputs_give_the_same_result_also_when_killed(lab: Lab) -> None
     killed = lab.submit(7, steps=4, private="killed")
     for place in ("step.computed:2", "step.stored:1"):
         victim = lab.quick_worker(BESPOKE_FAILPOINT=f"{place}:kill")
-        lab.wait_until(lambda victim=victim: not Path(f"/proc/{victim}").exists() or "Z" in _state(victim), what="death")
+        lab.wait_until(
+            lambda victim=victim: not Path(f"/proc/{victim}").exists() or "Z" in _state(victim), what="death"
+        )
     lab.quick_worker()
     lab.wait([killed])
     assert lab.job(killed).result == lab.job(calm).result
@@ -343,7 +382,9 @@ def test_d08_pages_while_jobs_are_added_miss_and_repeat_nothing(shared_api: Api)
         page = shared_api.get(f"/v1/jobs?limit=7{after}").json()
         seen += [item["id"] for item in page["items"]]
         with shared_api.services.sessions.begin() as session:
-            added = create_job(session, tenant_id=shared_api.tenant_id, kind="search", request={"targets": []})
+            added = create_job(
+                session, tenant_id=shared_api.tenant_id, kind="search", request={"targets": []}
+            )
             move(session, added.id, JobState.CANCELLED, from_states=(JobState.QUEUED,))
         if page["next"] is None:
             break
@@ -368,9 +409,14 @@ def test_d08_states_of_jobs_against_a_model(lab: Lab) -> None:
         @rule()
         def add(self) -> None:
             with lab.sessions.begin() as session:
-                self.model[create_job(session, tenant_id=lab.tenant, kind="search", request={}).id] = (JobState.QUEUED, 0)
+                self.model[create_job(session, tenant_id=lab.tenant, kind="search", request={}).id] = (
+                    JobState.QUEUED,
+                    0,
+                )
 
-        @rule(index=strategies.integers(0, 9), to=strategies.sampled_from(JobState), stale=strategies.booleans())
+        @rule(
+            index=strategies.integers(0, 9), to=strategies.sampled_from(JobState), stale=strategies.booleans()
+        )
         def go(self, index: int, to: JobState, stale: bool) -> None:
             """A worker moves a job; `stale`: it holds an attempt that is no longer the job's."""
             if not self.model:
@@ -417,17 +463,25 @@ def test_d08_states_of_jobs_against_a_model(lab: Lab) -> None:
         @invariant()
         def agrees(self) -> None:
             with lab.sessions() as session:
-                rows = {row.id: (row.state, row.attempts) for row in session.scalars(select(Job).where(Job.id.in_(self.model)))}
+                rows = {
+                    row.id: (row.state, row.attempts)
+                    for row in session.scalars(select(Job).where(Job.id.in_(self.model)))
+                }
             assert rows == self.model
 
         def teardown(self) -> None:
             codes = {f.code for f in doctor(lab.settings, deep=False) if f.severity == "error"}
-            assert codes <= {"job_lost", "job_row"}, codes  # these jobs were never handed to the queue, and have no worker
+            assert codes <= {"job_lost", "job_row"}, (
+                codes
+            )  # these jobs were never handed to the queue, and have no worker
             with lab.sessions.begin() as session:
                 for job in self.model:
                     session.delete(session.get_one(Job, job))
 
     checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
     run_state_machine_as_test(
-        Jobs, settings=settings(max_examples=8, stateful_step_count=20, deadline=None, suppress_health_check=checks)
+        Jobs,
+        settings=settings(
+            max_examples=8, stateful_step_count=20, deadline=None, suppress_health_check=checks
+        ),
     )

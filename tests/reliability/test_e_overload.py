@@ -1,4 +1,5 @@
-"""Group E: too much of everything. The service says so, keeps its promises to the others, and is itself again soon after."""
+"""Group E: too much of everything. The service says so, keeps its promises to the others, and is itself again
+soon after."""
 
 from __future__ import annotations
 
@@ -29,7 +30,11 @@ def test_e01_quotas_refuse_one_tenant_and_not_the_next(tmp_path: Any, migrated_s
     from service.settings import Settings
 
     settings = Settings(
-        data_dir=tmp_path / "data", database_url=migrated_sqlite, log_level="error", max_active_jobs=3, max_active_jobs_in_all=5
+        data_dir=tmp_path / "data",
+        database_url=migrated_sqlite,
+        log_level="error",
+        max_active_jobs=3,
+        max_active_jobs_in_all=5,
     )
     with open_api(settings) as api:
         others = [api.new_tenant(f"t{n}") for n in range(2)]
@@ -49,7 +54,9 @@ def test_e01_quotas_refuse_one_tenant_and_not_the_next(tmp_path: Any, migrated_s
 
 
 OVERLOAD = 3  # times what the service can do
-ONE_GATE = {  # what one key may do at once and how many connections there are, but no rate: only being busy is a reason to refuse
+# what one key may do at once and how many connections there are, but no rate: only being busy is a reason to
+# refuse
+ONE_GATE = {
     "BESPOKE_MAX_CONCURRENT_REQUESTS": "16",
     "BESPOKE_MAX_CONNECTIONS": "64",
     "BESPOKE_RATE_PER_S": "1000000",
@@ -66,12 +73,15 @@ def _overloaded(live: LiveApi, seconds: float) -> None:
     before = live.rss_bytes()
     found = found_by({**order, "seconds": seconds, "rate": OVERLOAD * capacity})
     statuses = found["statuses"]
-    assert set(statuses) <= {"200", "429", "503", "closed"}, statuses  # closed: at the door, after a 503 that was not read
+    assert set(statuses) <= {"200", "429", "503", "closed"}, (
+        statuses
+    )  # closed: at the door, after a 503 that was not read
     assert statuses["200"] > 0
     refused = statuses.get("429", 0) + statuses.get("503", 0)
     assert refused > statuses.get("closed", 0), f"who is refused is told so: {statuses}"
-    # Nothing waits behind more than all connections: what is taken is answered in the time that so many take, by the same clock.
-    # A queue without end would have grown to twice the seconds of the run; two seconds are for a machine that others slow down.
+    # Nothing waits behind more than all connections: what is taken is answered in the time that so many take,
+    # by the same clock. A queue without end would have grown to twice the seconds of the run; two seconds are
+    # for a machine that others slow down.
     slowest_ms = sorted(found["times_ms"])[int(0.99 * (len(found["times_ms"]) - 1))]
     assert slowest_ms <= max(2000, 5 * 64 / capacity * 1e3), (slowest_ms, capacity, statuses)
     assert live.rss_bytes() - before < 100 << 20
@@ -98,7 +108,12 @@ def test_e02_key_that_asks_too_often_is_refused_and_others_are_not(make_live: Ca
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
-    assert httpx.get(f"{live.url}/v1/jobs", headers={"Authorization": f"Bearer {other}"}, trust_env=False).status_code == 200
+    assert (
+        httpx.get(
+            f"{live.url}/v1/jobs", headers={"Authorization": f"Bearer {other}"}, trust_env=False
+        ).status_code
+        == 200
+    )
 
 
 @pytest.mark.slow
@@ -109,11 +124,15 @@ def test_e02_overload_for_a_minute(make_live: Callable[..., LiveApi]) -> None:
 def test_e03_small_tenant_is_not_kept_waiting_by_a_large_one(lab: Lab) -> None:
     other = lab.new_tenant("small")
     large = [lab.submit(number, steps=1, step_s=0.05, private=number) for number in range(40)]
-    small = [lab.submit(number, tenant=other, steps=1, step_s=0.05, private=100 + number) for number in range(3)]
+    small = [
+        lab.submit(number, tenant=other, steps=1, step_s=0.05, private=100 + number) for number in range(3)
+    ]
     lab.quick_worker()
     lab.wait([*large, *small])
     with lab.sessions() as session:  # in the order in which they left the queue
-        taken = text("SELECT workflow_uuid FROM workflow_status ORDER BY started_at_epoch_ms, priority, created_at")
+        taken = text(
+            "SELECT workflow_uuid FROM workflow_status ORDER BY started_at_epoch_ms, priority, created_at"
+        )
         order = list(session.scalars(taken))
     places = [order.index(job) for job in small]
     assert max(places) < 2 * 8, f"the small tenant's jobs left the queue at places {places}"
@@ -123,7 +142,9 @@ def test_e04_slow_senders_are_cut_off_and_nobody_else_waits(make_live: Callable[
     """Heads and bodies that come one byte a second are closed at the deadline, while others are served."""
     live = make_live(BESPOKE_READ_DEADLINE_S="3")
     lines = [live.connect() for _ in range(60)]
-    head = live.request_bytes("POST", "/v1/devices", b"", "Content-Type: application/json", "Content-Length: 1000")
+    head = live.request_bytes(
+        "POST", "/v1/devices", b"", "Content-Type: application/json", "Content-Length: 1000"
+    )
     started = time.monotonic()
     for number, line in enumerate(lines):
         line.sendall(head if number % 2 else b"POST /v1/devices HTTP/1.1\r\nHost: 127.0.0.1\r\n")
@@ -173,7 +194,10 @@ def test_e05_slow_readers_do_not_hold_up_the_service(make_live: Callable[..., Li
     ranges = "bytes=" + ",".join(f"{2 * n}-{2 * n}" for n in range(30_000))
     started = time.monotonic()
     raw = live.raw(
-        live.request_bytes("GET", f"/v1/models/{model_id}/onnx", b"", f"Range: {ranges[:15000]}", "Connection: close"), wait_s=5
+        live.request_bytes(
+            "GET", f"/v1/models/{model_id}/onnx", b"", f"Range: {ranges[:15000]}", "Connection: close"
+        ),
+        wait_s=5,
     )
     assert status_of(raw) in (200, 400, 416, 422, 431)
     assert time.monotonic() - started < 10
@@ -202,7 +226,9 @@ def test_e06_out_of_file_descriptors_refuses_and_recovers(make_live: Callable[..
     status = 0
     while status != 200 and time.monotonic() < deadline:
         with suppress(httpx.HTTPError), httpx.Client(trust_env=False, timeout=5) as web:
-            status = web.get(f"{live.url}/v1/jobs", headers={"Authorization": f"Bearer {live.key}"}).status_code
+            status = web.get(
+                f"{live.url}/v1/jobs", headers={"Authorization": f"Bearer {live.key}"}
+            ).status_code
         time.sleep(0.1)
     assert status == 200, live.said()
 
@@ -250,13 +276,17 @@ def test_e07_lists_of_many_jobs_use_an_index_and_are_paged(both_labs: Lab) -> No
         if session.connection().dialect.name == "postgresql":
             session.execute(text("ANALYZE jobs"))
         for state in (None, "cancelled", "running"):
-            assert len(job_rows.listed(session, lab.tenant, job_rows.JobFilter(state=state), None, 200)) <= 200
+            assert (
+                len(job_rows.listed(session, lab.tenant, job_rows.JobFilter(state=state), None, 200)) <= 200
+            )
             query = select(Job).where(Job.tenant_id == lab.tenant)
             query = query if state is None else query.where(Job.state == state)
             page = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(50)
             sql = str(page.compile(session.connection(), compile_kwargs={"literal_binds": True}))
             explain = "EXPLAIN QUERY PLAN " if session.connection().dialect.name == "sqlite" else "EXPLAIN "
-            plan = "\n".join(str(tuple(row)) for row in session.execute(text(explain + sql.replace(":", "\\:"))))
+            plan = "\n".join(
+                str(tuple(row)) for row in session.execute(text(explain + sql.replace(":", "\\:")))
+            )
             assert "ix_jobs_tenant" in plan, plan
             assert "TEMP B-TREE" not in plan, plan
             assert "Seq Scan" not in plan, plan

@@ -29,7 +29,9 @@ def test_quarantined_job_is_listed_requeued_and_deleted(lab: Lab, capsys: pytest
     assert "stub_2" in shown
     assert run([*place, "requeue", first]) == 0
     assert lab.wait([first], states=[JobState.QUARANTINED])  # it crashes again, three times
-    lab.wait_until(lambda: sum(e.kind == "crashed" for e in lab.events(first)) == 6, what="three more crashes")
+    lab.wait_until(
+        lambda: sum(e.kind == "crashed" for e in lab.events(first)) == 6, what="three more crashes"
+    )
     assert run([*place, "delete", second]) == 0
     assert second not in lab.states()
     assert run([*place, "delete", second]) == 1
@@ -47,7 +49,9 @@ def test_device_travels_as_one_file(
         service.add_device("phone", CONTEXT, "mine")
         for factor in (1.0, 1.1):
             rows = [{"operator": r["operator"], "median_ms": r["median_ms"] * factor} for r in table_rows()]
-            service.upload_table("phone", json.dumps({"context": CONTEXT, "rows": rows}).encode(), "application/json")
+            service.upload_table(
+                "phone", json.dumps({"context": CONTEXT, "rows": rows}).encode(), "application/json"
+            )
         sample = {"space": SPACE.name, "architecture": SPACE.to_json(SPACE.smallest()), "latency_ms": 0.04}
         service.probes("phone", [sample])
         tables = [service.table("phone", t["id"]) for t in service.device("phone")["tables"]]
@@ -74,7 +78,9 @@ def test_device_travels_as_one_file(
 
 def test_dashboard_asks_for_figures_that_exist() -> None:
     dashboard = json.loads(Path(REPOSITORY / "docs" / "dashboard.json").read_text())
-    asked = set(re.findall(r"bespoke_[a-z_]+", json.dumps([p.get("targets", []) for p in dashboard["panels"]])))
+    asked = set(
+        re.findall(r"bespoke_[a-z_]+", json.dumps([p.get("targets", []) for p in dashboard["panels"]]))
+    )
     known = {sample.name for metric in Telemetry().registry.collect() for sample in metric.samples}
     known |= {metric.name for metric in Telemetry().registry.collect()}
     suffixed = {f"{name}{suffix}" for name in known for suffix in ("", "_total", "_bucket", "_count", "_sum")}

@@ -22,7 +22,9 @@ from supernets.spaces.lowering import all_operators
 from supernets.spaces.space import Space
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # httpx is what the project has; Starlette would rather have its successor
+    warnings.simplefilter(
+        "ignore"
+    )  # httpx is what the project has; Starlette would rather have its successor
     from starlette.testclient import TestClient
 
 CONTEXT = {
@@ -45,7 +47,9 @@ class Api:
     key: str
     settings: Settings
 
-    def call(self, method: str, path: str, body: Any = None, *, key: str | None = "own", **options: Any) -> Response:
+    def call(
+        self, method: str, path: str, body: Any = None, *, key: str | None = "own", **options: Any
+    ) -> Response:
         headers = dict(options.pop("headers", {}))
         if key is not None:
             headers["Authorization"] = f"Bearer {self.key if key == 'own' else key}"
@@ -64,7 +68,9 @@ class Api:
         assert answer.status_code == 201, answer.text
         return answer
 
-    def add_table(self, name: str = "phone", rows: list[dict[str, Any]] | None = None, **options: Any) -> dict[str, Any]:
+    def add_table(
+        self, name: str = "phone", rows: list[dict[str, Any]] | None = None, **options: Any
+    ) -> dict[str, Any]:
         body = {"context": CONTEXT, "rows": table_rows() if rows is None else rows}
         answer = self.post(f"/v1/devices/{name}/tables", body, **options)
         assert answer.status_code == 201, answer.text
@@ -89,7 +95,10 @@ class Api:
                 row.weights_sha256 = "0" * 64
                 row.summary = {
                     name: {"accuracy": accuracy, "architecture": SPACE.to_json(pick())}
-                    for name, accuracy, pick in (("largest", 0.98, SPACE.largest), ("smallest", 0.9, SPACE.smallest))
+                    for name, accuracy, pick in (
+                        ("largest", 0.98, SPACE.largest),
+                        ("smallest", 0.9, SPACE.smallest),
+                    )
                 }
                 row.ready_at = now()
             return row.id
@@ -135,7 +144,11 @@ def table_rows(space: Space = SPACE, resolutions: tuple[int, ...] | None = None)
 
 
 def search_request(supernet: str, budget_ms: float, device: str = "phone", **more: Any) -> dict[str, Any]:
-    return {"supernet": supernet, "targets": [{"device": device, "budget": {"latency_ms": budget_ms}}], **more}
+    return {
+        "supernet": supernet,
+        "targets": [{"device": device, "budget": {"latency_ms": budget_ms}}],
+        **more,
+    }
 
 
 def predictor() -> AccuracyPredictor:

@@ -38,7 +38,8 @@ def api(make_api: Callable[..., Api]) -> Api:
 
 @pytest.fixture(scope="session")
 def shared_postgres(postgres_server: URL, postgres_template: str) -> Iterator[str]:
-    """A database that is emptied, not made anew, for each test: making one takes seconds on a busy machine."""
+    """A database that is emptied, not made anew, for each test: making one takes seconds on a busy
+    machine."""
     name = f"bespoke_shared_{secrets.token_hex(6)}"
     admin(postgres_server, f"CREATE DATABASE {name} TEMPLATE {postgres_template}")
     yield postgres_server.set(database=name).render_as_string(hide_password=False)
@@ -61,7 +62,9 @@ def _empty(url: str) -> None:
     with engine.begin() as connection:
         found = inspect(connection)
         tables = [f'"{name}"' for name in found.get_table_names() if name != "alembic_version"]
-        tables += [f'dbos."{name}"' for name in found.get_table_names(schema="dbos") if "migrations" not in name]
+        tables += [
+            f'dbos."{name}"' for name in found.get_table_names(schema="dbos") if "migrations" not in name
+        ]
         connection.execute(text(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE"))
     engine.dispose()
 

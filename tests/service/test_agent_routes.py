@@ -1,4 +1,5 @@
-"""B8, B9, F5, F6, F10: what a measuring agent may do, and that its posts count once and only for its own tasks."""
+"""B8, B9, F5, F6, F10: what a measuring agent may do, and that its posts count once and only for its own
+tasks."""
 
 from __future__ import annotations
 
@@ -159,7 +160,9 @@ def test_b8_an_expired_or_foreign_token(board: Api) -> None:
 
 def test_the_context_must_be_the_devices(board: Api) -> None:
     token = token_of(board)
-    problem = is_problem(redeem(board, token, context={**CONTEXT, "threads": 4, "provider": "x"}), 422, code="context_mismatch")
+    problem = is_problem(
+        redeem(board, token, context={**CONTEXT, "threads": 4, "provider": "x"}), 422, code="context_mismatch"
+    )
     assert "provider, threads differ" in problem["detail"]
     assert [(e["pointer"], e["detail"]) for e in problem["errors"]] == [
         ("/context/provider", "the device has CPUExecutionProvider"),
@@ -176,7 +179,9 @@ def test_b9_an_agent_may_do_nothing_else(board: Api) -> None:
         if route.scope_needed in (PUBLIC, AGENT_SCOPE):
             continue
         body = {} if method in ("POST", "PATCH") else None
-        is_problem(board.call(method, path_of(route), body, key=me["agent_key"]), 403, code="insufficient_scope")
+        is_problem(
+            board.call(method, path_of(route), body, key=me["agent_key"]), 403, code="insufficient_scope"
+        )
     is_problem(board.get("/v1/agent/tasks"), 403)  # and the owner's key is no agent's
 
 
@@ -191,7 +196,9 @@ def test_b9_another_devices_files_and_tasks(board: Api) -> None:
     is_problem(board.get(f"/v1/agent/files/{'0' * 64}", key=me["agent_key"]), 404)
     is_problem(board.get("/v1/agent/files/..%2f..%2fowner.key", key=me["agent_key"]), 404, 422)
     is_problem(post(board, me, answers(theirs)), 422, code="wrong_task")
-    is_problem(post(board, {**me, "session_id": other["session_id"]}, answers(theirs)), 422, code="wrong_task")
+    is_problem(
+        post(board, {**me, "session_id": other["session_id"]}, answers(theirs)), 422, code="wrong_task"
+    )
 
 
 def test_b9_after_revoking(board: Api) -> None:
@@ -330,11 +337,16 @@ def test_nodes_by_provider_are_counted_for_a_session_and_shown_with_the_device(b
     again = enrolled(board)
     assert board.get("/v1/devices/board").json()["nodes_by_provider"] == shown["nodes_by_provider"]
     add_tasks(board, 1)
-    assert post(board, again, answers(plan_of(board, again), nodes={"CUDAExecutionProvider": 5})).status_code == 200
+    assert (
+        post(board, again, answers(plan_of(board, again), nodes={"CUDAExecutionProvider": 5})).status_code
+        == 200
+    )
     assert board.get("/v1/devices/board").json()["nodes_by_provider"] == {"CUDAExecutionProvider": 5}
 
 
-@pytest.mark.parametrize("nodes", [{"": 1}, {"x": -1}, {"x": 1.5}, {"x": "1"}, {f"p{n}": 1 for n in range(17)}, []])
+@pytest.mark.parametrize(
+    "nodes", [{"": 1}, {"x": -1}, {"x": 1.5}, {"x": "1"}, {f"p{n}": 1 for n in range(17)}, []]
+)
 def test_nodes_that_cannot_be_are_refused(board: Api, nodes: Any) -> None:
     add_tasks(board, 1)
     me = enrolled(board)

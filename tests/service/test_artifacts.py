@@ -67,7 +67,9 @@ def test_d1_a_flipped_bit_is_never_served_and_putting_it_again_heals(store, flip
     assert store.read(sha256) == data
 
 
-@pytest.mark.parametrize("name", ["", "..", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 64 + "/x", "%2e%2e"])
+@pytest.mark.parametrize(
+    "name", ["", "..", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 64 + "/x", "%2e%2e"]
+)
 def test_only_a_sha256_names_a_file(store, name):
     with pytest.raises(ArtifactMissing):
         store.path(name)
@@ -109,7 +111,9 @@ def test_a_full_disk_leaves_nothing(store):
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n" + WRITER
     )
-    failed = subprocess.run([sys.executable, "-c", code, str(store.root)], capture_output=True, text=True, check=False)
+    failed = subprocess.run(
+        [sys.executable, "-c", code, str(store.root)], capture_output=True, text=True, check=False
+    )
     assert failed.returncode == 1 and "OSError" in failed.stderr
     assert files(store) == []
 

@@ -1,4 +1,5 @@
-"""B1-B9: keys, scopes, tenants. The matrix is generated from the route table, so a new route is in it by itself."""
+"""B1-B9: keys, scopes, tenants. The matrix is generated from the route table, so a new route is in it by
+itself."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ def path_of(route: GuardedRoute, **values: str) -> str:
     """A path with ids that are not there."""
     path = route.path
     for name in route.param_convertors:
-        path = path.replace("{" + name + "}", values.get(name, "job_" + "0" * 32 if "id" in name else "a" * 64))
+        path = path.replace(
+            "{" + name + "}", values.get(name, "job_" + "0" * 32 if "id" in name else "a" * 64)
+        )
     return path
 
 
@@ -74,7 +77,10 @@ def test_b1_nothing_answers_without_a_good_key(patient: Api) -> None:
     with patient.services.sessions.begin() as session:
         session.execute(
             text("UPDATE api_keys SET expires_at = :at WHERE digest = :digest"),
-            {"at": (now() - timedelta(seconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f"), "digest": auth.digest_of(expired)},
+            {
+                "at": (now() - timedelta(seconds=1)).strftime("%Y-%m-%d %H:%M:%S.%f"),
+                "digest": auth.digest_of(expired),
+            },
         )
         row = auth.key_rows.by_digest(session, auth.digest_of(revoked))
         assert row is not None and row.id in keys
@@ -108,7 +114,11 @@ def test_b2_every_single_scope_opens_its_own_routes_only(patient: Api) -> None:
         for method, route in CALLS:
             answer = send(patient, method, route, key)
             if route.scope_needed in (PUBLIC, scope):
-                assert answer.status_code not in (401, 403) or route.path == "/v1/agent/enrol", (scope, method, route.path)
+                assert answer.status_code not in (401, 403) or route.path == "/v1/agent/enrol", (
+                    scope,
+                    method,
+                    route.path,
+                )
             else:
                 is_problem(answer, 403, code="insufficient_scope")
 
@@ -154,7 +164,11 @@ def test_b3_another_tenants_things_do_not_exist(both: Api) -> None:
     before = dump(both)
     tried = 0
     for method, route in CALLS:
-        if not route.param_convertors or set(route.param_convertors) & {"sha256"} or route.path.startswith("/v1/spaces"):
+        if (
+            not route.param_convertors
+            or set(route.param_convertors) & {"sha256"}
+            or route.path.startswith("/v1/spaces")
+        ):
             continue
         tried += 1
         body = BODIES.get((method, route.path), {}) if method in ("POST", "PATCH") else None
@@ -272,7 +286,11 @@ def test_b6_no_secret_is_compared_with_equals() -> None:
                 names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} | {
                     n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)
                 }
-                calls = {n.func.id for n in ast.walk(node) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+                calls = {
+                    n.func.id
+                    for n in ast.walk(node)
+                    if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+                }
                 assert calls or not names & set(words), f"{file}:{node.lineno}"
 
 

@@ -1,4 +1,5 @@
-"""A1-A13: bad input gets a 4xx problem, stores nothing, and is not echoed. Raw bytes, as an attacker would send them."""
+"""A1-A13: bad input gets a 4xx problem, stores nothing, and is not echoed. Raw bytes, as an attacker would
+send them."""
 
 from __future__ import annotations
 
@@ -99,7 +100,9 @@ def module_api(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Any) -
     folder = tmp_path_factory.mktemp("bad")
     shutil.copyfile(sqlite_template, folder / "bespoke.db")
     url = f"sqlite:///{folder / 'bespoke.db'}"
-    with open_api(Settings(data_dir=folder / "data", database_url=url, bad_keys_burst=10_000, log_level="error")) as made:
+    with open_api(
+        Settings(data_dir=folder / "data", database_url=url, bad_keys_burst=10_000, log_level="error")
+    ) as made:
         made.add_device("phone")
         yield made
 
@@ -115,12 +118,17 @@ def unchanged(module_api: Api) -> Any:
 def counts(api: Api) -> dict[str, int]:
     with api.services.sessions() as session:
         return {
-            name: session.scalar(select(func.count()).select_from(table)) or 0 for name, table in Base.metadata.tables.items()
+            name: session.scalar(select(func.count()).select_from(table)) or 0
+            for name, table in Base.metadata.tables.items()
         }
 
 
 def refused(
-    api: Api, path: str, content: bytes, headers: dict[str, str] = JSON, statuses: tuple[int, ...] = (400, 413, 415, 422)
+    api: Api,
+    path: str,
+    content: bytes,
+    headers: dict[str, str] = JSON,
+    statuses: tuple[int, ...] = (400, 413, 415, 422),
 ) -> Any:
     answer = api.call("POST", path, content=content, headers=headers)
     document = is_problem(answer, *statuses)
@@ -137,7 +145,9 @@ def test_a2_bodies_that_are_none(module_api: Api, unchanged: None, path: str, na
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a1_a3_numbers_in_a_table(module_api: Api, unchanged: None, name: str) -> None:
     for field in ("median_ms", "lower_quartile_ms", "mad_ms", "count"):
-        if (field == "mad_ms" and name in ("zero", "minus zero")) or (field != "median_ms" and name == "null"):
+        if (field == "mad_ms" and name in ("zero", "minus zero")) or (
+            field != "median_ms" and name == "null"
+        ):
             continue
         row = {**ROW, field: "PLACE"}
         body = json.dumps({"context": CONTEXT, "rows": [row]}).encode().replace(b'"PLACE"', NUMBERS[name])
@@ -147,7 +157,11 @@ def test_a1_a3_numbers_in_a_table(module_api: Api, unchanged: None, name: str) -
 @pytest.mark.parametrize("name", NUMBERS)
 def test_a9_budgets(module_api: Api, unchanged: None, name: str) -> None:
     body = json.dumps(
-        {"space": "digits-mbv3", "dataset": "digits", "targets": [{"device": "phone", "budget": {"latency_ms": "PLACE"}}]}
+        {
+            "space": "digits-mbv3",
+            "dataset": "digits",
+            "targets": [{"device": "phone", "budget": {"latency_ms": "PLACE"}}],
+        }
     )
     refused(module_api, "/v1/searches", body.encode().replace(b'"PLACE"', NUMBERS[name]), statuses=(400, 422))
 
@@ -271,15 +285,22 @@ def test_a10_a11_a12_names_are_ids_never_paths(module_api: Api, unchanged: None,
         if len(path) > 8 and path.strip() == path:
             assert path not in answer.text
     is_problem(module_api.post("/v1/devices", {"name": path, "context": CONTEXT}), 400, 422)
-    answer = module_api.get("/v1/supernets/" + path.replace("#", "%23").replace("?", "%3f").encode("unicode_escape").decode())
+    answer = module_api.get(
+        "/v1/supernets/" + path.replace("#", "%23").replace("?", "%3f").encode("unicode_escape").decode()
+    )
     is_problem(answer, 404, 405, 400)
 
 
 @pytest.mark.parametrize("field", CONTEXT)
-@pytest.mark.parametrize("value", ["", "a\nb", "\x1b[31m", "x" * 129, -1, 0, 1.5, True, None, [], 10**6], ids=repr)
+@pytest.mark.parametrize(
+    "value", ["", "a\nb", "\x1b[31m", "x" * 129, -1, 0, 1.5, True, None, [], 10**6], ids=repr
+)
 def test_contexts(module_api: Api, unchanged: None, field: str, value: Any) -> None:
     refused(
-        module_api, "/v1/devices", json.dumps({"name": "new", "context": {**CONTEXT, field: value}}).encode(), statuses=(422,)
+        module_api,
+        "/v1/devices",
+        json.dumps({"name": "new", "context": {**CONTEXT, field: value}}).encode(),
+        statuses=(422,),
     )
 
 
@@ -289,7 +310,10 @@ def test_rows_are_named_by_number_all_or_nothing(module_api: Api, unchanged: Non
     rows[7] = {**rows[7], "median_ms": -1}
     rows[9] = rows[8]
     document = refused(
-        module_api, "/v1/devices/phone/tables", json.dumps({"context": CONTEXT, "rows": rows}).encode(), statuses=(422,)
+        module_api,
+        "/v1/devices/phone/tables",
+        json.dumps({"context": CONTEXT, "rows": rows}).encode(),
+        statuses=(422,),
     )
     assert document["rows"] == [3, 8, 10]
     assert [e["pointer"] for e in document["errors"]] == ["/rows/2", "/rows/7", "/rows/9"]
@@ -314,20 +338,35 @@ def test_a5_csv(module_api: Api, unchanged: None) -> None:
         "nul": f"operator,median_ms\n{good}\x00",
     }
     for name, text in bad.items():
-        answer = module_api.call("POST", "/v1/devices/phone/tables", content=text.encode(), headers={"Content-Type": "text/csv"})
+        answer = module_api.call(
+            "POST", "/v1/devices/phone/tables", content=text.encode(), headers={"Content-Type": "text/csv"}
+        )
         is_problem(answer, 422, 400)
         assert MARK not in answer.text, name
     lines = "\n".join(["operator,median_ms", *[f"nonsense{n},1" for n in range(500)]])
-    document = refused(module_api, "/v1/devices/phone/tables", lines.encode(), {"Content-Type": "text/csv"}, (422,))
+    document = refused(
+        module_api, "/v1/devices/phone/tables", lines.encode(), {"Content-Type": "text/csv"}, (422,)
+    )
     assert len(document["errors"]) <= 20
-    refused(module_api, "/v1/devices/phone/tables", gzip.compress(b"x" * 1000), {"Content-Type": "text/csv"}, (422, 400))
+    refused(
+        module_api,
+        "/v1/devices/phone/tables",
+        gzip.compress(b"x" * 1000),
+        {"Content-Type": "text/csv"},
+        (422, 400),
+    )
 
 
 def test_a6_foreign_formats(module_api: Api, unchanged: None) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as out:
         out.writestr("../../evil", "x")
-    contents = {"pickle": pickle.dumps({}), "zip": archive.getvalue(), "npz": b"\x93NUMPY\x01\x00", "yaml": b"a: &a [*a]"}
+    contents = {
+        "pickle": pickle.dumps({}),
+        "zip": archive.getvalue(),
+        "npz": b"\x93NUMPY\x01\x00",
+        "yaml": b"a: &a [*a]",
+    }
     types = (
         "application/yaml",
         "application/x-yaml",
@@ -348,7 +387,13 @@ def test_a6_foreign_formats(module_api: Api, unchanged: None) -> None:
 @pytest.mark.parametrize("path", ROUTES)
 def test_wrong_media_type(module_api: Api, unchanged: None, path: str) -> None:
     body = json.dumps(ROUTES[path]).encode()
-    for media_type in ("text/plain", "application/xml", "application/json; charset=utf-16", "multipart/form-data", "text/json"):
+    for media_type in (
+        "text/plain",
+        "application/xml",
+        "application/json; charset=utf-16",
+        "multipart/form-data",
+        "text/json",
+    ):
         refused(module_api, path, body, {"Content-Type": media_type}, (415,))
     refused(module_api, path, body, {"Content-Type": ""}, (415,))
 
@@ -453,14 +498,22 @@ def test_idempotency_keys_that_are_none(module_api: Api, unchanged: None) -> Non
         lambda a: {**a, "stages": a["stages"][:-1]},
         lambda a: {**a, "stages": [MARK]},
         lambda a: {**a, "stages": [{**a["stages"][0], "width": 10**9}, *a["stages"][1:]]},
-        lambda a: {**a, "stages": [{**a["stages"][0], "blocks": [{"kernel": 99, "expand": 2}]}, *a["stages"][1:]]},
-        lambda a: {**a, "stages": [{**a["stages"][0], "blocks": [{"kernel": [], "expand": {}}]}, *a["stages"][1:]]},
+        lambda a: {
+            **a,
+            "stages": [{**a["stages"][0], "blocks": [{"kernel": 99, "expand": 2}]}, *a["stages"][1:]],
+        },
+        lambda a: {
+            **a,
+            "stages": [{**a["stages"][0], "blocks": [{"kernel": [], "expand": {}}]}, *a["stages"][1:]],
+        },
         lambda a: {**a, "stages": [{**a["stages"][0], "name": []}, *a["stages"][1:]]},
         lambda a: {"stages": None},
         lambda a: {},
     ],
 )
-def test_probes_of_networks_that_are_none(module_api: Api, unchanged: None, spoil: Callable[[Any], Any]) -> None:
+def test_probes_of_networks_that_are_none(
+    module_api: Api, unchanged: None, spoil: Callable[[Any], Any]
+) -> None:
     architecture = spoil(SPACE.to_json(SPACE.largest()))
     body = {"samples": [{"space": SPACE.name, "architecture": architecture, "latency_ms": 1.0}]}
     refused(module_api, "/v1/devices/phone/probes", json.dumps(body).encode(), statuses=(422,))
@@ -486,7 +539,9 @@ def test_asked_confidence_without_enough_networks(both: Api) -> None:
     both.add_table("phone")
     supernet = both.add_supernet()
     document = is_problem(
-        both.post("/v1/searches", search_request(supernet, 100.0, confidence=0.95)), 422, code="too_few_networks"
+        both.post("/v1/searches", search_request(supernet, 100.0, confidence=0.95)),
+        422,
+        code="too_few_networks",
     )
     assert document["missing_networks"] == 19
     assert document["errors"][0]["pointer"] == "/confidence"
@@ -496,7 +551,9 @@ def test_asked_confidence_without_enough_networks(both: Api) -> None:
 def test_a_device_without_a_table(both: Api) -> None:
     both.add_device("bare")
     supernet = both.add_supernet()
-    document = is_problem(both.post("/v1/searches", search_request(supernet, 1.0, "bare")), 422, code="no_table")
+    document = is_problem(
+        both.post("/v1/searches", search_request(supernet, 1.0, "bare")), 422, code="no_table"
+    )
     assert document["errors"][0]["pointer"] == "/targets/0/device"
     assert predictor() is not None
 
@@ -511,7 +568,10 @@ def test_the_wrong_context(both: Api) -> None:
 def test_errors_stay_under_four_kib(module_api: Api) -> None:
     targets = [{"device": "x" * 200, "budget": {"latency_ms": -1}, f"{MARK}{n}": n} for n in range(64)]
     refused(
-        module_api, "/v1/searches", json.dumps({"supernet": "x", "targets": targets, "strategy": MARK}).encode(), statuses=(422,)
+        module_api,
+        "/v1/searches",
+        json.dumps({"supernet": "x", "targets": targets, "strategy": MARK}).encode(),
+        statuses=(422,),
     )
 
 

@@ -80,17 +80,26 @@ def test_datasets_and_limits(make_api, tmp_path) -> None:  # type: ignore[no-unt
 
 
 def test_every_form_of_data_set_can_be_trained_and_a_damaged_one_is_refused(make_api, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    """IDX, CIFAR binaries and arrays, not folders of images only; a fault is told at once, without the operator's paths."""
+    """IDX, CIFAR binaries and arrays, not folders of images only; a fault is told at once, without the
+    operator's paths."""
     labels = np.arange(12, dtype=np.uint8) % 3
     (tmp_path / "idx").mkdir()
     for stem in ("train", "t10k"):
-        (tmp_path / "idx" / f"{stem}-images-idx3-ubyte").write_bytes(struct.pack(">4I", 0x803, 12, 8, 8) + bytes(12 * 64))
-        (tmp_path / "idx" / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x801, 12) + labels.tobytes())
+        (tmp_path / "idx" / f"{stem}-images-idx3-ubyte").write_bytes(
+            struct.pack(">4I", 0x803, 12, 8, 8) + bytes(12 * 64)
+        )
+        (tmp_path / "idx" / f"{stem}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">2I", 0x801, 12) + labels.tobytes()
+        )
     (tmp_path / "cifar").mkdir()
     for file in ("train.bin", "test.bin"):
         (tmp_path / "cifar" / file).touch()
     np.savez(tmp_path / "grey.npz", images=np.zeros((12, 8, 8), np.uint8), labels=labels)
-    np.savez(tmp_path / "objects.npz", images=np.zeros((12, 8, 8), np.uint8), labels=np.array([{}] * 12, dtype=object))
+    np.savez(
+        tmp_path / "objects.npz",
+        images=np.zeros((12, 8, 8), np.uint8),
+        labels=np.array([{}] * 12, dtype=object),
+    )
     (tmp_path / "text.npz").write_text("hello")
     shutil.copytree(tmp_path / "idx", tmp_path / "magic")
     (tmp_path / "magic" / "train-images-idx3-ubyte").write_bytes(b"not the magic number")
@@ -99,13 +108,21 @@ def test_every_form_of_data_set_can_be_trained_and_a_damaged_one_is_refused(make
     (tmp_path / "cut" / "train-labels-idx1-ubyte").unlink()
     (tmp_path / "cut" / "train-labels-idx1-ubyte.gz").write_bytes(whole[:-12])
     names = {"idx": "idx", "grey": "grey.npz", "cifar": "cifar", "objects": "objects.npz", "text": "text.npz"}
-    places = {name: tmp_path / place for name, place in {**names, "magic": "magic", "cut": "cut", "absent": "absent"}.items()}
+    places = {
+        name: tmp_path / place
+        for name, place in {**names, "magic": "magic", "cut": "cut", "absent": "absent"}.items()
+    }
     api = make_api(datasets=places)
 
     def train(dataset: str, space: str = "digits-mbv3"):  # type: ignore[no-untyped-def]
         return api.post("/v1/supernets", {"space": space, "dataset": dataset, "recipe": "trial"})
 
-    assert train("idx").status_code == train("grey").status_code == train("cifar", "cifar-mbv3").status_code == 202
+    assert (
+        train("idx").status_code
+        == train("grey").status_code
+        == train("cifar", "cifar-mbv3").status_code
+        == 202
+    )
     is_problem(train("cifar"), 422)  # three channels
     said = {
         "objects": "safely",

@@ -1,4 +1,5 @@
-"""Data that changes under its name is another set: with a supernet of its own, listed, never mixed with what was scored."""
+"""Data that changes under its name is another set: with a supernet of its own, listed, never mixed with what
+was scored."""
 
 from __future__ import annotations
 
@@ -51,7 +52,12 @@ def test_the_list_shows_what_had_the_name_before(parts):
     assert listed["class_names"] == list("0123456789") and listed["fault"] is None
     current, before = listed["versions"]
     assert current["fingerprint"] == listed["fingerprint"] != before["fingerprint"]
-    assert (current["current"], current["supernets"], before["current"], before["supernets"]) == (True, 0, False, 1)
+    assert (current["current"], current["supernets"], before["current"], before["supernets"]) == (
+        True,
+        0,
+        False,
+        1,
+    )
 
 
 def test_a_supernet_of_other_samples_is_not_searched(parts):
@@ -87,7 +93,9 @@ def test_a_supernet_older_than_fingerprints_is_searched_but_for_folders(make_api
         (tmp_path / "pictures" / title).mkdir(parents=True)
         for number in range(4):
             Image.new("RGB", (9, 9), (number, 0, 0)).save(tmp_path / "pictures" / title / f"{number}.png")
-    settings = make_api(datasets={"parts": tmp_path / "parts.npz", "pictures": tmp_path / "pictures"}).services.settings
+    settings = make_api(
+        datasets={"parts": tmp_path / "parts.npz", "pictures": tmp_path / "pictures"}
+    ).services.settings
     check_trained_on(settings, Supernet(dataset="parts", recipe="quick", created_at=now()))
     check_trained_on(settings, Supernet(dataset="pictures", recipe="imported", created_at=now()))
     with pytest.raises(InvalidDataset, match="kept at 64 pixels"):

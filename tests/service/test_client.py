@@ -1,4 +1,5 @@
-"""The client against a small fake of the service, behind httpx's own seam. tests/service/cli runs it against the real one."""
+"""The client against a small fake of the service, behind httpx's own seam. tests/service/cli runs it against
+the real one."""
 
 from __future__ import annotations
 
@@ -11,7 +12,15 @@ import httpx
 import pytest
 
 from service import client as module
-from service.client import ApiProblem, BespokeClient, DamagedDownload, JobUnfinished, NoKey, NoServer, find_access
+from service.client import (
+    ApiProblem,
+    BespokeClient,
+    DamagedDownload,
+    JobUnfinished,
+    NoKey,
+    NoServer,
+    find_access,
+)
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -21,7 +30,15 @@ def client_of(handler: Handler) -> BespokeClient:
 
 
 def job(state: str, **more: object) -> dict[str, object]:
-    return {"id": "job_1", "kind": "search", "state": state, "progress": None, "result": None, "error": None, **more}
+    return {
+        "id": "job_1",
+        "kind": "search",
+        "state": state,
+        "progress": None,
+        "result": None,
+        "error": None,
+        **more,
+    }
 
 
 @pytest.fixture
@@ -69,7 +86,9 @@ def test_a_problem_is_an_error_with_all_it_says() -> None:
         "reachable_ms": {"min": 1, "max": 9},
         "errors": [{"pointer": "/targets/0", "code": "infeasible", "detail": "too small"}],
     }
-    service = client_of(lambda _: httpx.Response(422, json=body, headers={"content-type": "application/problem+json"}))
+    service = client_of(
+        lambda _: httpx.Response(422, json=body, headers={"content-type": "application/problem+json"})
+    )
     with pytest.raises(ApiProblem) as caught:
         service.search({"targets": []})
     assert caught.value.status == 422
@@ -100,14 +119,20 @@ def test_a_server_that_is_away_is_a_named_error_that_says_what_to_do() -> None:
 
 
 def test_a_busy_service_is_asked_again_after_the_time_it_names(naps: list[float]) -> None:
-    answers = [httpx.Response(429, headers={"Retry-After": "3"}), httpx.Response(503), httpx.Response(200, json={"items": []})]
+    answers = [
+        httpx.Response(429, headers={"Retry-After": "3"}),
+        httpx.Response(503),
+        httpx.Response(200, json={"items": []}),
+    ]
     service = client_of(lambda _: answers.pop(0))
     assert service.devices() == []
     assert naps == [3.0, 1.0]
 
 
 def test_a_service_that_stays_busy_ends_in_its_problem(naps: list[float]) -> None:
-    service = client_of(lambda _: httpx.Response(503, json={"title": "The service is overloaded", "status": 503}))
+    service = client_of(
+        lambda _: httpx.Response(503, json={"title": "The service is overloaded", "status": 503})
+    )
     with pytest.raises(ApiProblem, match="overloaded"):
         service.devices()
     assert len(naps) == 4
@@ -140,7 +165,9 @@ def test_waiting_survives_a_restart_of_the_service(naps: list[float]) -> None:
     assert client_of(answer).wait("job_1").state == "succeeded"
 
 
-def test_waiting_gives_up_on_a_service_that_stays_away(naps: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_gives_up_on_a_service_that_stays_away(
+    naps: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("gone", request=request)
 
@@ -174,7 +201,9 @@ def test_a_damaged_download_is_refused_and_the_old_file_stays(tmp_path: Path) ->
     assert target.read_bytes() == b"old"
 
 
-def data_folder(folder: Path, url: str | None = "http://127.0.0.1:9", key: str | None = "from-folder") -> Path:
+def data_folder(
+    folder: Path, url: str | None = "http://127.0.0.1:9", key: str | None = "from-folder"
+) -> Path:
     if url is not None:
         (folder / "server.json").write_text(json.dumps({"url": url}))
     if key is not None:
@@ -195,7 +224,9 @@ def test_arguments_come_before_the_environment_and_that_before_the_folder(
     assert find_access("http://near.test", "given", folder) == module.Access("http://near.test", "given")
 
 
-def test_the_owner_key_of_this_machine_goes_to_no_other_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_owner_key_of_this_machine_goes_to_no_other_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("BESPOKE_KEY", raising=False)
     folder = data_folder(tmp_path)
     with pytest.raises(NoKey, match="--key"):
@@ -203,7 +234,9 @@ def test_the_owner_key_of_this_machine_goes_to_no_other_machine(tmp_path: Path, 
     assert find_access("http://localhost:5", data_dir=folder).key == "from-folder"
 
 
-def test_without_a_server_or_a_key_the_error_says_where_it_looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_server_or_a_key_the_error_says_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("BESPOKE_URL", "BESPOKE_KEY"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(NoServer, match="bespoke serve"):

@@ -49,7 +49,12 @@ def test_a_table_whole_and_back(both: Api) -> None:
     rows = table_rows()
     assert created["rows"] == len(rows)
     assert created["coverage"] == [
-        {"space": SPACE.name, "classes": 10, "resolutions": list(SPACE.resolutions), "of": list(SPACE.resolutions)}
+        {
+            "space": SPACE.name,
+            "classes": 10,
+            "resolutions": list(SPACE.resolutions),
+            "of": list(SPACE.resolutions),
+        }
     ]
     path = f"/v1/devices/phone/tables/{created['id']}"
     back = both.get(path, headers={"Accept": "application/json"})
@@ -71,7 +76,10 @@ def test_what_comes_back_can_be_registered_again(api: Api, media_type: str) -> N
     api.add_device("twin")
     copy = api.call("POST", "/v1/devices/twin/tables", content=text, headers={"Content-Type": media_type})
     assert copy.json()["rows"] == created["rows"]
-    assert api.get(f"/v1/devices/twin/tables/{copy.json()['id']}", headers={"Accept": media_type}).content == text
+    assert (
+        api.get(f"/v1/devices/twin/tables/{copy.json()['id']}", headers={"Accept": media_type}).content
+        == text
+    )
 
 
 def test_versions_are_kept(api: Api) -> None:
@@ -109,7 +117,9 @@ def test_if_match_is_needed_and_checked(both: Api) -> None:
     assert first.status_code == 200
     assert first.json()["description"] == "on the shelf"
     is_problem(both.call("PATCH", "/v1/devices/phone", {"description": "x"}, headers={"If-Match": etag}), 412)
-    again = both.call("PATCH", "/v1/devices/phone", {"description": "y"}, headers={"If-Match": first.headers["etag"]})
+    again = both.call(
+        "PATCH", "/v1/devices/phone", {"description": "y"}, headers={"If-Match": first.headers["etag"]}
+    )
     assert again.status_code == 200
 
 
@@ -120,7 +130,9 @@ def test_two_changes_at_once_with_one_etag(both: Api) -> None:
 
     def change(number: int) -> None:
         barrier.wait()
-        answer = both.call("PATCH", "/v1/devices/phone", {"description": str(number)}, headers={"If-Match": etag})
+        answer = both.call(
+            "PATCH", "/v1/devices/phone", {"description": str(number)}, headers={"If-Match": etag}
+        )
         statuses.append(answer.status_code)
 
     threads = [threading.Thread(target=change, args=(n,)) for n in range(4)]
@@ -194,7 +206,12 @@ def test_a_large_table(api: Api) -> None:
     for number in range(20_000):
         op = Operator("conv", 1 + number % 500, 1 + number // 500, 3, 8, 3, 1, 0, False, False, "relu", 1)
         lines.append(f"{op.text},0.5")
-    answer = api.call("POST", "/v1/devices/phone/tables", content="\n".join(lines).encode(), headers={"Content-Type": "text/csv"})
+    answer = api.call(
+        "POST",
+        "/v1/devices/phone/tables",
+        content="\n".join(lines).encode(),
+        headers={"Content-Type": "text/csv"},
+    )
     assert answer.status_code == 201
     assert answer.json()["rows"] == 20_000
 
@@ -217,7 +234,9 @@ def test_a_context_that_nothing_can_be_measured_in_is_refused_with_the_reason(
     api: Api, changed: dict[str, str], said: str
 ) -> None:
     problem = is_problem(
-        api.post("/v1/devices", {"name": "x", "context": {**CONTEXT, **changed}}), 422, code="unservable_context"
+        api.post("/v1/devices", {"name": "x", "context": {**CONTEXT, **changed}}),
+        422,
+        code="unservable_context",
     )
     assert said in problem["detail"] and problem["errors"][0]["pointer"] == "/context"
     assert api.get("/v1/devices").json()["items"] == []

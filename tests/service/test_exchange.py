@@ -32,7 +32,11 @@ def measured_device(api: Api, name: str = "phone") -> bytes:
         api.add_table(name, [{**r, "median_ms": r["median_ms"] * factor} for r in rows_of_space()])
     genes = SPACE.chain.sample(np.random.default_rng(0), SAMPLES)
     samples = [
-        {"space": SPACE.name, "architecture": SPACE.to_json(a), "latency_ms": latency_ms(a) * (1.05 + 0.001 * (i % 7))}
+        {
+            "space": SPACE.name,
+            "architecture": SPACE.to_json(a),
+            "latency_ms": latency_ms(a) * (1.05 + 0.001 * (i % 7)),
+        }
         for i, a in enumerate(map(SPACE.architecture, genes))
     ]
     assert api.post(f"/v1/devices/{name}/probes", {"samples": samples}).status_code == 201
@@ -56,7 +60,8 @@ def imported(api: Api, data: bytes, query: str = "", **options: Any) -> Any:
 
 
 def sealed(document: dict[str, Any]) -> bytes:
-    """The file of a document with a hash that fits: what somebody would post who wants to get past the hash."""
+    """The file of a document with a hash that fits: what somebody would post who wants to get past the
+    hash."""
     document["sha256"] = hashlib.sha256(canonical(document)).hexdigest()
     return json.dumps(document).encode()
 
@@ -71,7 +76,10 @@ def test_a_device_comes_back_byte_for_byte(both: Api) -> None:
     assert answer.json() == new
     assert [t["digest"] for t in new["tables"]] == [t["digest"] for t in old["tables"]]
     for mine, theirs in zip(old["tables"], new["tables"], strict=True):
-        texts = [both.get(f"/v1/devices/{n}/tables/{t['id']}").content for n, t in (("phone", mine), ("phone-2", theirs))]
+        texts = [
+            both.get(f"/v1/devices/{n}/tables/{t['id']}").content
+            for n, t in (("phone", mine), ("phone-2", theirs))
+        ]
         assert texts[0] == texts[1]
     for of in (old, new):
         for item in of["calibration"]:
@@ -102,7 +110,11 @@ def test_every_version_and_every_session_is_in_the_file(api: Api) -> None:
 
 def samples_of_another_session(api: Api, name: str) -> bytes:
     architecture = SPACE.architecture(SPACE.chain.sample(np.random.default_rng(1), 1)[0])
-    sample = {"space": SPACE.name, "architecture": SPACE.to_json(architecture), "latency_ms": latency_ms(architecture) * 1.05}
+    sample = {
+        "space": SPACE.name,
+        "architecture": SPACE.to_json(architecture),
+        "latency_ms": latency_ms(architecture) * 1.05,
+    }
     assert api.post(f"/v1/devices/{name}/probes", {"samples": [sample]}).status_code == 201
     return exported(api, name)
 
@@ -166,7 +178,9 @@ def test_a_transferred_table_keeps_its_calibration(api: Api) -> None:
     data = exported(api, "phone")
     assert imported(api, data, "?name=copy").status_code == 201
     with api.services.sessions() as session:
-        row = session.scalars(select(Table).join(Device).where(Device.name == "copy", Table.source == "transfer")).one()
+        row = session.scalars(
+            select(Table).join(Device).where(Device.name == "copy", Table.source == "transfer")
+        ).one()
         assert row.provenance["calibration"] == fitted
         assert len(measurement_rows.networks(session, row.device_id, SPACE.name, 10)) == SAMPLES
     assert json.loads(exported(api, "copy"))["tables"] == json.loads(data)["tables"]
@@ -215,9 +229,21 @@ def test_damaged_bytes_are_no_device(api: Api) -> None:
         flipped = bytearray(good)
         flipped[place] ^= 1 << int(generator.integers(0, 7))
         is_problem(imported(api, bytes(flipped), "?name=bad"), 400, 422)
-    for data in (b"", b"null", b"[]", b"{}", b"\xff", good[: len(good) // 2], good + good, b"NaN", b"[" * 10_000):
+    for data in (
+        b"",
+        b"null",
+        b"[]",
+        b"{}",
+        b"\xff",
+        good[: len(good) // 2],
+        good + good,
+        b"NaN",
+        b"[" * 10_000,
+    ):
         is_problem(imported(api, data, "?name=bad"), 400, 422)
-    is_problem(api.call("POST", "/v1/devices/import", content=good, headers={"Content-Type": "text/csv"}), 415)
+    is_problem(
+        api.call("POST", "/v1/devices/import", content=good, headers={"Content-Type": "text/csv"}), 415
+    )
     assert [d["name"] for d in api.get("/v1/devices").json()["items"]] == ["phone"]
 
 

@@ -1,4 +1,5 @@
-"""Gathered reads: together where they wait, each with its own answer, a failure for those alone who were in it."""
+"""Gathered reads: together where they wait, each with its own answer, a failure for those alone who were in
+it."""
 
 from __future__ import annotations
 

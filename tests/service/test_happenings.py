@@ -1,4 +1,5 @@
-"""What `GET /v1/events` tells: everything, once, in order, to whom it concerns, as long as the key is good."""
+"""What `GET /v1/events` tells: everything, once, in order, to whom it concerns, as long as the key is
+good."""
 
 from __future__ import annotations
 
@@ -65,7 +66,11 @@ def test_jobs_devices_and_tables_are_told_as_they_happen(both: Api) -> None:
         return told
 
     told = asyncio.run(listen())
-    assert [(t["kind"], t["data"].get("event")) for t in told] == [("device", None), ("job", "queued"), ("table", None)]
+    assert [(t["kind"], t["data"].get("event")) for t in told] == [
+        ("device", None),
+        ("job", "queued"),
+        ("table", None),
+    ]
     positions = [t["position"] for t in told]
     assert positions == sorted(set(positions))
 
@@ -98,7 +103,11 @@ def test_position_that_is_committed_late_is_told_after_all(api: Api) -> None:
 
         def write(position: int) -> None:
             with api.services.sessions.begin() as session:
-                session.add(Happening(position=position, tenant_id=api.tenant_id, kind="job", subject=str(position), data={}))
+                session.add(
+                    Happening(
+                        position=position, tenant_id=api.tenant_id, kind="job", subject=str(position), data={}
+                    )
+                )
 
         await asyncio.to_thread(write, 1_000_003)
         (high,) = await take(stream, 1)

@@ -95,5 +95,8 @@ def test_opening_the_queue_twice_is_harmless(engine, queue, database_url):
 
 
 def test_the_api_side_never_loads_torch():
-    code = "import sys, service.jobs.queue, service.jobs.transitions, service.artifacts; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, service.jobs.queue, service.jobs.transitions, service.artifacts; sys.exit('torch' "
+        "in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -95,7 +95,14 @@ def test_the_attempt_fences_a_worker_that_lost_the_job(sessions):
             write(session)
     assert state_of(sessions, job_id) == JobState.RUNNING
     with sessions.begin() as session:
-        move(session, job_id, JobState.SUCCEEDED, from_states=(JobState.RUNNING,), attempt=2, result={"models": []})
+        move(
+            session,
+            job_id,
+            JobState.SUCCEEDED,
+            from_states=(JobState.RUNNING,),
+            attempt=2,
+            result={"models": []},
+        )
 
 
 def test_a_rolled_back_move_leaves_neither_state_nor_event(sessions):

@@ -43,7 +43,9 @@ def test_search_is_queued_with_pinned_tables(ready: Api) -> None:
         device_id = row.request["targets"][0]["device_id"]
         assert row.request == {
             "supernet_id": supernet,
-            "targets": [{"device": "phone", "device_id": device_id, "table_id": table, "budget": {"latency_ms": 50.0}}],
+            "targets": [
+                {"device": "phone", "device_id": device_id, "table_id": table, "budget": {"latency_ms": 50.0}}
+            ],
             "strategy": "exact",
             "confidence": None,
             "candidates": 7,
@@ -54,7 +56,9 @@ def test_search_is_queued_with_pinned_tables(ready: Api) -> None:
             "preprocessing": "separate",
         }
     assert ready.get(f"/v1/jobs/{job['id']}").json() == job
-    ready.add_table("phone", [{**r, "median_ms": r["median_ms"] * 1.5, "lower_quartile_ms": None} for r in rows()])
+    ready.add_table(
+        "phone", [{**r, "median_ms": r["median_ms"] * 1.5, "lower_quartile_ms": None} for r in rows()]
+    )
     with ready.services.sessions() as session:
         assert session.get(Job, job["id"]).request["targets"][0]["table_id"] == table  # type: ignore[union-attr]
 
@@ -78,7 +82,9 @@ def test_a_limit_that_nothing_keeps_is_refused_by_name(ready: Api, name: str) ->
     supernet = ready.add_supernet()
     low, high = reachable(SPACE, name)
     document = is_problem(
-        ready.post("/v1/searches", limited_request(supernet, **{name: int(low) - 1})), 422, code="infeasible_budget"
+        ready.post("/v1/searches", limited_request(supernet, **{name: int(low) - 1})),
+        422,
+        code="infeasible_budget",
     )
     assert document["constraint"] == name
     assert document["reachable"] == {"min": low, "max": high}
@@ -91,20 +97,27 @@ def test_a_limit_that_nothing_keeps_is_refused_by_name(ready: Api, name: str) ->
 
 
 def test_limits_that_contradict_each_other_are_refused_at_once(ready: Api) -> None:
-    """By a table in which the small operators are the slow ones: what is fast has more multiply-adds than allowed."""
+    """By a table in which the small operators are the slow ones: what is fast has more multiply-adds than
+    allowed."""
     slow_if_small = [
-        {**row, "median_ms": 100 / (1000 + Operator.parse(row["operator"]).macs), "lower_quartile_ms": None} for row in rows()
+        {**row, "median_ms": 100 / (1000 + Operator.parse(row["operator"]).macs), "lower_quartile_ms": None}
+        for row in rows()
     ]
     ready.add_device("odd")
     table = ready.add_table("odd", slow_if_small)
     if table["state"] == "needs_review":  # unlike any known device, and true as it stands
-        assert ready.post(f"/v1/devices/odd/tables/{table['id']}/accept", {"note": "made so"}).status_code == 200
+        assert (
+            ready.post(f"/v1/devices/odd/tables/{table['id']}/accept", {"note": "made so"}).status_code == 200
+        )
     supernet = ready.add_supernet()
-    free = is_problem(ready.post("/v1/searches", search_request(supernet, 1e-9, "odd")), 422, code="infeasible_budget")[
-        "reachable_ms"
-    ]
+    free = is_problem(
+        ready.post("/v1/searches", search_request(supernet, 1e-9, "odd")), 422, code="infeasible_budget"
+    )["reachable_ms"]
     body = limited_request(supernet, macs=int(reachable(SPACE, MACS)[0]))
-    body["targets"][0] = {"device": "odd", "budget": {**body["targets"][0]["budget"], "latency_ms": free["min"] * 1.01}}
+    body["targets"][0] = {
+        "device": "odd",
+        "budget": {**body["targets"][0]["budget"], "latency_ms": free["min"] * 1.01},
+    }
     document = is_problem(ready.post("/v1/searches", body), 422, code="infeasible_budget")
     assert "latency_ms" in document["detail"] and "macs" in document["detail"]
     assert document["reachable_ms"]["min"] > free["min"] * 1.01
@@ -125,10 +138,15 @@ def test_gate_epochs_are_for_the_strategy_that_trains(ready: Api) -> None:
     with ready.services.sessions() as session:
         row = session.get(Job, answer.json()["id"])
         assert row is not None and row.request["gate_epochs"] == 3 and row.request["strategy"] == "gradient"
-    document = is_problem(ready.post("/v1/searches", search_request(supernet, 50.0, gate_epochs=3)), 422, code="validation")
+    document = is_problem(
+        ready.post("/v1/searches", search_request(supernet, 50.0, gate_epochs=3)), 422, code="validation"
+    )
     assert "gradient" in document["detail"]
     for bad in (0, 1001, "3", 1.5):
-        is_problem(ready.post("/v1/searches", search_request(supernet, 50.0, strategy="gradient", gate_epochs=bad)), 422)
+        is_problem(
+            ready.post("/v1/searches", search_request(supernet, 50.0, strategy="gradient", gate_epochs=bad)),
+            422,
+        )
 
 
 def test_tune_epochs_are_for_every_strategy_and_nothing_where_left_out(ready: Api) -> None:
@@ -140,7 +158,9 @@ def test_tune_epochs_are_for_every_strategy_and_nothing_where_left_out(ready: Ap
             row = session.get(Job, answer.json()["id"])
             assert row is not None and row.request.get("tune_epochs") == more.get("tune_epochs")
     for bad in (0, -1, 1001, "3", 1.5, [5], True):
-        document = is_problem(ready.post("/v1/searches", search_request(supernet, 50.0, tune_epochs=bad)), 422)
+        document = is_problem(
+            ready.post("/v1/searches", search_request(supernet, 50.0, tune_epochs=bad)), 422
+        )
         assert document["errors"][0]["pointer"] == "/tune_epochs"
 
 
@@ -153,7 +173,9 @@ def test_a_supernet_without_its_data_set_is_refused_by_name(ready: Api, strategy
         assert row is not None
         row.dataset = "imagenet"
     document = is_problem(
-        ready.post("/v1/searches", search_request(supernet, 50.0, strategy=strategy)), 422, code="unknown_dataset"
+        ready.post("/v1/searches", search_request(supernet, 50.0, strategy=strategy)),
+        422,
+        code="unknown_dataset",
     )
     assert "gradient trains on it" in document["detail"] and "/front" in document["detail"]
     assert ready.get(f"/v1/supernets/{supernet}/front?device=phone").status_code == 200
@@ -227,12 +249,22 @@ def test_c5_another_request_another_tenant_another_day(ready: Api) -> None:
     supernet = ready.add_supernet()
     headers = {"Idempotency-Key": "k-1"}
     first = ready.post("/v1/searches", search_request(supernet, 50.0), headers=headers).json()["id"]
-    is_problem(ready.post("/v1/searches", search_request(supernet, 51.0), headers=headers), 422, code="key_reused")
-    is_problem(ready.post("/v1/supernets", {"space": SPACE.name, "dataset": "digits"}, headers=headers), 422, code="key_reused")
+    is_problem(
+        ready.post("/v1/searches", search_request(supernet, 51.0), headers=headers), 422, code="key_reused"
+    )
+    is_problem(
+        ready.post("/v1/supernets", {"space": SPACE.name, "dataset": "digits"}, headers=headers),
+        422,
+        code="key_reused",
+    )
     other = ready.new_tenant()
     ready.add_device("phone", key=other)
     ready.add_table("phone", key=other)
-    body = {"space": SPACE.name, "dataset": "digits", "targets": [{"device": "phone", "budget": {"latency_ms": 50.0}}]}
+    body = {
+        "space": SPACE.name,
+        "dataset": "digits",
+        "targets": [{"device": "phone", "budget": {"latency_ms": 50.0}}],
+    }
     theirs = ready.post("/v1/searches", body, headers=headers, key=other)
     assert theirs.status_code == 202 and theirs.json()["id"] != first
     with ready.services.sessions.begin() as session:
@@ -309,9 +341,13 @@ def test_e7_lists_use_their_index(ready: Api) -> None:
     if ready.services.engine.dialect.name != "sqlite":
         pytest.skip("the plan of an empty PostgreSQL table says nothing")
     with ready.services.sessions() as session:
-        for where, index in (("", "ix_jobs_tenant_created"), ("AND state = 'queued'", "ix_jobs_tenant_state")):
+        for where, index in (
+            ("", "ix_jobs_tenant_created"),
+            ("AND state = 'queued'", "ix_jobs_tenant_state"),
+        ):
             query = (
-                f"EXPLAIN QUERY PLAN SELECT * FROM jobs WHERE tenant_id = 't' {where} ORDER BY created_at DESC, id DESC LIMIT 50"
+                f"EXPLAIN QUERY PLAN SELECT * FROM jobs WHERE tenant_id = 't' {where} ORDER BY "
+                "created_at DESC, id DESC LIMIT 50"
             )
             plan = " ".join(str(row) for row in session.execute(text(query)))
             assert index in plan and "TEMP B-TREE" not in plan, plan
@@ -325,7 +361,12 @@ def test_events_in_order_and_after(ready: Api) -> None:
     items = ready.get(f"/v1/jobs/{job}/events").json()["items"]
     assert [(e["sequence"], e["kind"]) for e in items] == [(1, "queued"), (2, "running"), (3, "progress")]
     assert ready.get(f"/v1/jobs/{job}/events?after=2").json()["items"] == items[2:]
-    assert ready.get(f"/v1/jobs/{job}").json()["progress"] == {"step": "search", "fraction": 0.5, "message": "half", "eta_s": 3.0}
+    assert ready.get(f"/v1/jobs/{job}").json()["progress"] == {
+        "step": "search",
+        "fraction": 0.5,
+        "message": "half",
+        "eta_s": 3.0,
+    }
 
 
 def test_events_as_a_stream_until_the_end(ready: Api) -> None:
@@ -372,7 +413,10 @@ def test_d1_hashes_agree(model: tuple[Api, str]) -> None:
     answer = api.get(f"/v1/models/{model_id}/onnx")
     assert answer.content == DATA
     assert answer.headers["etag"] == f'"{sha256}"'
-    assert answer.headers["repr-digest"] == f"sha-256=:{base64.b64encode(hashlib.sha256(DATA).digest()).decode()}:"
+    assert (
+        answer.headers["repr-digest"]
+        == f"sha-256=:{base64.b64encode(hashlib.sha256(DATA).digest()).decode()}:"
+    )
     for tag in (f'"{sha256}"', f'W/"{sha256}"', f'"x", "{sha256}"', "*"):
         cached = api.get(f"/v1/models/{model_id}/onnx", headers={"If-None-Match": tag})
         assert cached.status_code == 304 and cached.content == b""
@@ -402,7 +446,13 @@ def test_ranges(model: tuple[Api, str], wanted: str, part: bytes) -> None:
 def test_ranges_that_are_none(model: tuple[Api, str]) -> None:
     """E5: 30,000 ranges at once cost nothing; they get the whole file."""
     api, model_id = model
-    for wanted in ("bytes=-", "bytes=a-b", "lines=1-2", "bytes=0-1,3-4", "bytes=" + ",".join(f"{n}-{n}" for n in range(100))):
+    for wanted in (
+        "bytes=-",
+        "bytes=a-b",
+        "lines=1-2",
+        "bytes=0-1,3-4",
+        "bytes=" + ",".join(f"{n}-{n}" for n in range(100)),
+    ):
         answer = api.get(f"/v1/models/{model_id}/onnx", headers={"Range": wanted})
         assert answer.status_code == 200 and answer.content == DATA
     for wanted in ("bytes=9999-", "bytes=5-4", f"bytes={len(DATA)}-", "bytes=-0"):
@@ -419,7 +469,9 @@ def test_d1_a_flipped_bit_is_never_served(model: tuple[Api, str]) -> None:
         place.write_bytes(DATA[:offset] + bytes([DATA[offset] ^ 1]) + DATA[offset + 1 :])
         is_problem(api.get(f"/v1/models/{model_id}/onnx"), 503, code="artifact_corrupt")
     place.write_bytes(DATA[:-1])
-    is_problem(api.get(f"/v1/models/{model_id}/onnx", headers={"Range": "bytes=0-3"}), 503, code="artifact_corrupt")
+    is_problem(
+        api.get(f"/v1/models/{model_id}/onnx", headers={"Range": "bytes=0-3"}), 503, code="artifact_corrupt"
+    )
     place.unlink()
     is_problem(api.get(f"/v1/models/{model_id}/onnx"), 503, code="artifact_missing")
     assert "bespoke_artifact_corrupt_total" in api.get("/metrics").text
@@ -452,7 +504,10 @@ def test_the_front(ready: Api) -> None:
     assert view["largest"]["accuracy"] > view["smallest"]["accuracy"]
 
 
-@pytest.mark.parametrize("path", ["/v1/jobs/a%00b", "/v1/jobs/a%00b/events", "/v1/devices/%00", "/v1/models/x%00/card"])
+@pytest.mark.parametrize(
+    "path", ["/v1/jobs/a%00b", "/v1/jobs/a%00b/events", "/v1/devices/%00", "/v1/models/x%00/card"]
+)
 def test_an_id_that_no_database_takes_is_not_there(both: Api, path: str) -> None:
-    """PostgreSQL refuses NUL in text; polls are read together, so such an id must not even reach the query of the others."""
+    """PostgreSQL refuses NUL in text; polls are read together, so such an id must not even reach the query of
+    the others."""
     is_problem(both.get(path), 404)

@@ -1,4 +1,5 @@
-"""Profiles, probes and probe plans: what the API does with measured whole networks (issue 3, points 4 and 5)."""
+"""Profiles, probes and probe plans: what the API does with measured whole networks (issue 3, points 4 and
+5)."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ def measured(rows: list[dict[str, Any]], architecture: Any, noise: float = 0.0, 
 def samples(rows: list[dict[str, Any]], networks: list[Any], noise: float = 0.01) -> dict[str, Any]:
     return {
         "samples": [
-            {"space": SPACE.name, "architecture": SPACE.to_json(a), "latency_ms": measured(rows, a, noise, seed)}
+            {
+                "space": SPACE.name,
+                "architecture": SPACE.to_json(a),
+                "latency_ms": measured(rows, a, noise, seed),
+            }
             for seed, a in enumerate(networks)
         ]
     }
@@ -90,7 +95,9 @@ def test_networks_of_another_session_widen_the_bound_where_it_was_slower(phone: 
         for sample in body["samples"]:
             sample["latency_ms"] *= factor
         apart = phone.post("/v1/devices/phone/probes", body).json()
-    assert apart["calibration"][0]["sessions"] == 4 and 0.015 < apart["calibration"][0]["session_spread"] < 0.06
+    assert (
+        apart["calibration"][0]["sessions"] == 4 and 0.015 < apart["calibration"][0]["session_spread"] < 0.06
+    )
     assert apart["interval"]["factor"] > same["interval"]["factor"] + 0.03
 
 
@@ -101,10 +108,17 @@ def test_a_budget_is_held_against_the_bound(phone: Api) -> None:
     fastest = front["points"][0]
     assert fastest["upper_ms"] > fastest["latency_ms"]
     between = (fastest["upper_ms"] + fastest["latency_ms"]) / 2
-    problem = is_problem(phone.post("/v1/searches", search_request(supernet, between)), 422, code="infeasible_budget")
+    problem = is_problem(
+        phone.post("/v1/searches", search_request(supernet, between)), 422, code="infeasible_budget"
+    )
     assert problem["reachable_ms"]["min"] == pytest.approx(fastest["upper_ms"])
-    assert phone.post("/v1/searches", search_request(supernet, fastest["upper_ms"] * 1.0001)).status_code == 202
-    assert phone.post("/v1/searches", search_request(supernet, between, confidence=0.5)).status_code in (202, 422)
+    assert (
+        phone.post("/v1/searches", search_request(supernet, fastest["upper_ms"] * 1.0001)).status_code == 202
+    )
+    assert phone.post("/v1/searches", search_request(supernet, between, confidence=0.5)).status_code in (
+        202,
+        422,
+    )
     missing = is_problem(phone.post("/v1/searches", search_request(supernet, 50.0, confidence=0.99)), 422)
     assert missing["missing_networks"] == 99 - 24
 
@@ -124,7 +138,8 @@ def test_f8_probes_in_another_unit_are_refused(phone: Api) -> None:
 
 
 def not_additive(count: int = 20) -> dict[str, Any]:
-    """Networks of a device on which their sum says nothing: the slowest block decides, and a queue is in the way."""
+    """Networks of a device on which their sum says nothing: the slowest block decides, and a queue is in the
+    way."""
     body = samples(table_rows(), random_networks(count))
     generator = np.random.default_rng(1)
     for sample in body["samples"]:
@@ -132,7 +147,9 @@ def not_additive(count: int = 20) -> dict[str, Any]:
     return body
 
 
-def test_measured_networks_that_do_not_fit_are_kept_and_the_table_is_not_used_as_if_nothing_happened(phone: Api) -> None:
+def test_measured_networks_that_do_not_fit_are_kept_and_the_table_is_not_used_as_if_nothing_happened(
+    phone: Api,
+) -> None:
     answer = phone.post("/v1/devices/phone/probes", not_additive())
     assert answer.status_code == 201, answer.text
     made = answer.json()
@@ -152,10 +169,14 @@ def test_networks_that_were_measured_wrongly_can_be_deleted(phone: Api) -> None:
     path = "/v1/devices/phone/networks"
     is_problem(phone.call("DELETE", f"{path}?session=post_{'0' * 32}"), 404)
     is_problem(phone.call("DELETE", path), 422)
-    is_problem(phone.call("DELETE", f"{path}?session={made['session']}", key=phone.new_key("devices:read")), 403)
+    is_problem(
+        phone.call("DELETE", f"{path}?session={made['session']}", key=phone.new_key("devices:read")), 403
+    )
     assert phone.call("DELETE", f"{path}?session={made['session']}").status_code == 204
     assert phone.get(path).json()["items"] == []
-    good = phone.post("/v1/devices/phone/probes", samples(table_rows(), random_networks(24), noise=0.002)).json()
+    good = phone.post(
+        "/v1/devices/phone/probes", samples(table_rows(), random_networks(24), noise=0.002)
+    ).json()
     assert good["method"] == "calibration"
 
 
@@ -236,7 +257,9 @@ def test_probes_of_two_spaces_at_once(phone: Api) -> None:
 
     other = SPACES["ofa-mbv3"]
     body = samples(table_rows(), random_networks(1))
-    body["samples"].append({"space": other.name, "architecture": other.to_json(other.smallest()), "latency_ms": 5.0})
+    body["samples"].append(
+        {"space": other.name, "architecture": other.to_json(other.smallest()), "latency_ms": 5.0}
+    )
     is_problem(phone.post("/v1/devices/phone/probes", body), 422)
 
 
@@ -260,7 +283,9 @@ def test_a_profile_job(phone: Api) -> None:
     is_problem(phone.post("/v1/devices/phone/profiles", {"space": SPACE.name, "resolutions": [9]}), 422)
     is_problem(phone.post("/v1/devices/phone/profiles", {"space": "nonsense"}), 422, code="unknown_space")
     is_problem(
-        phone.post("/v1/devices/phone/profiles", {"space": SPACE.name, "dataset": "nonsense"}), 422, code="unknown_dataset"
+        phone.post("/v1/devices/phone/profiles", {"space": SPACE.name, "dataset": "nonsense"}),
+        422,
+        code="unknown_dataset",
     )
     is_problem(phone.post("/v1/devices/nobody/profiles", {"space": SPACE.name}), 404)
 
@@ -326,6 +351,9 @@ def test_what_is_remembered_follows_new_rows(make_api: Callable[..., Api]) -> No
     api.post("/v1/devices/phone/probes", samples(table_rows(), random_networks(24)))
     calibrated = api.get(f"/v1/supernets/{supernet}/front?device=phone").json()
     assert calibrated["points"][0]["latency_ms"] != first["points"][0]["latency_ms"]
-    api.add_table("phone", [{**row, "median_ms": row["median_ms"] * 2, "lower_quartile_ms": None} for row in table_rows()])
+    api.add_table(
+        "phone",
+        [{**row, "median_ms": row["median_ms"] * 2, "lower_quartile_ms": None} for row in table_rows()],
+    )
     newer = api.get(f"/v1/supernets/{supernet}/front?device=phone").json()
     assert newer["table_id"] != calibrated["table_id"]

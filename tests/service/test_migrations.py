@@ -48,7 +48,9 @@ def test_twice_changes_nothing_and_rows_stay(empty_database_url: str) -> None:
     engine = create_db_engine(empty_database_url)
     migrate.upgrade(engine)
     with engine.begin() as connection:
-        connection.execute(text("INSERT INTO tenants (id, name, created_at) VALUES ('t', 'n', '2026-01-01 00:00:00')"))
+        connection.execute(
+            text("INSERT INTO tenants (id, name, created_at) VALUES ('t', 'n', '2026-01-01 00:00:00')")
+        )
     migrate.upgrade(engine)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM tenants")).scalar() == 1
@@ -75,7 +77,9 @@ def test_several_processes_at_once(empty_database_url: str) -> None:
     assert failures == []
 
 
-def test_a_migration_that_fails_leaves_nothing(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_that_fails_leaves_nothing(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """C16: a crash in the middle of a migration leaves the database as it was."""
     from alembic.operations import Operations
 
@@ -108,7 +112,8 @@ def _operations() -> object:
 
 
 def test_0005_checked_networks_get_the_classes_they_were_exported_with(empty_database_url: str) -> None:
-    """A check kept networks of 62 classes as ones of 10, the default of the space; what it kept rightly stays."""
+    """A check kept networks of 62 classes as ones of 10, the default of the space; what it kept rightly
+    stays."""
     from alembic import command
 
     engine = create_db_engine(empty_database_url)
@@ -124,9 +129,11 @@ def test_0005_checked_networks_get_the_classes_they_were_exported_with(empty_dat
         ):
             connection.execute(text(statement))
         insert = text(
-            "INSERT INTO network_measurements (id, tenant_id, device_id, space, classes, architecture, architecture_digest, "
+            "INSERT INTO network_measurements (id, tenant_id, device_id, space, classes, architecture, "
+            "architecture_digest, "
             "median_ms, source, session, created_at) "
-            f"VALUES (:id, 't', 'd', 'digits-mbv3', :classes, :architecture, :digest, 1.0, 'agent', :session, '{at}')"
+            "VALUES (:id, 't', 'd', 'digits-mbv3', :classes, :architecture, :digest, 1.0, 'agent', "
+            f":session, '{at}')"
         )
         for number, classes, architecture, digest, session in (
             ("a", 62, '{"resolution": 8, "stages": []}', "a62", "profile"),
@@ -135,10 +142,18 @@ def test_0005_checked_networks_get_the_classes_they_were_exported_with(empty_dat
             ("e", 10, '{"resolution": 12, "stages": []}', "c10", "j"),
             ("f", 10, '{"resolution": 16, "stages": []}', "f10", "j"),
         ):
-            row = {"id": number, "classes": classes, "architecture": architecture, "digest": digest, "session": session}
+            row = {
+                "id": number,
+                "classes": classes,
+                "architecture": architecture,
+                "digest": digest,
+                "session": session,
+            }
             connection.execute(insert, row)
     migrate.upgrade(engine)
     with engine.connect() as connection:
-        found = connection.execute(text("SELECT id, classes, architecture_digest FROM network_measurements ORDER BY id")).all()
+        found = connection.execute(
+            text("SELECT id, classes, architecture_digest FROM network_measurements ORDER BY id")
+        ).all()
     assert found == [("a", 62, "a62"), ("b", 62, "a62"), ("c", 10, "c10"), ("e", 10, "c10"), ("f", 10, "f10")]
     engine.dispose()

@@ -41,10 +41,19 @@ def below(parent: type[BespokeError]) -> Iterator[type[BespokeError]]:
 
 def ours() -> list[type[BespokeError]]:
     """Every error of the rooms that may leave as a problem, once all modules are loaded."""
-    for module in (*modules_of("latency_tables"), *modules_of("supernets"), *modules_of("service", LOCAL), *modules_of("worker")):
+    for module in (
+        *modules_of("latency_tables"),
+        *modules_of("supernets"),
+        *modules_of("service", LOCAL),
+        *modules_of("worker"),
+    ):
         if not module.endswith("__main__"):
             importlib.import_module(module)
-    return [e for e in below(BespokeError) if e.__module__.split(".")[0] in ("latency_tables", "supernets", "service", "worker")]
+    return [
+        e
+        for e in below(BespokeError)
+        if e.__module__.split(".")[0] in ("latency_tables", "supernets", "service", "worker")
+    ]
 
 
 def test_every_error_has_a_code_of_its_own_or_of_the_error_it_is_a_case_of() -> None:
@@ -53,7 +62,8 @@ def test_every_error_has_a_code_of_its_own_or_of_the_error_it_is_a_case_of() -> 
     on_a_screen = [
         e
         for e in ours()
-        if issubclass(e, spoken) or e.__module__.startswith(("service.cli", "service.startup", "service.settings"))
+        if issubclass(e, spoken)
+        or e.__module__.startswith(("service.cli", "service.startup", "service.settings"))
     ]
     without = [e.__qualname__ for e in ours() if kind_of(e).code == "refused" and e not in on_a_screen]
     assert without == [], "give them a code in service/http/problems.py"
@@ -100,7 +110,9 @@ def test_every_code_makes_a_document(code: str) -> None:
         ("", "internal"),
     ],
 )
-def test_a_job_that_failed_under_an_older_version_keeps_its_type_and_gets_a_code(stored: str, code: str) -> None:
+def test_a_job_that_failed_under_an_older_version_keeps_its_type_and_gets_a_code(
+    stored: str, code: str
+) -> None:
     assert with_code({"type": stored, "detail": "x"}) == {"type": stored, "detail": "x", "code": code}
 
 

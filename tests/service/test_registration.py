@@ -57,6 +57,8 @@ def test_a_mapping_is_taken_too(tmp_path):
 @pytest.mark.parametrize("module", ["service", "worker"])
 def test_no_process_starts_with_a_name_that_is_taken(tmp_path, module):
     environment = {"BESPOKE_DATASETS": '{"digits": "/data"}', "BESPOKE_DATA_DIR": str(tmp_path), "PATH": ""}
-    done = subprocess.run([sys.executable, "-m", module], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", module], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert "'digits' is the name of a built-in data set" in done.stderr

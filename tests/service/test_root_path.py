@@ -68,7 +68,10 @@ def live(tmp_path: Path, migrated_sqlite: str) -> Iterator[LiveApi]:
 
 @pytest.mark.parametrize("strip", [True, False])
 def test_locations_and_the_contract_lead_back_through_the_gateway(strip: bool, live: LiveApi) -> None:
-    with gateway(live.port, strip) as outside, httpx.Client(trust_env=False, base_url=outside, timeout=30) as web:
+    with (
+        gateway(live.port, strip) as outside,
+        httpx.Client(trust_env=False, base_url=outside, timeout=30) as web,
+    ):
         web.headers["Authorization"] = f"Bearer {live.key}"
         answer = web.post("/nas/v1/supernets", json=TRAINING)
         assert answer.status_code == 202, answer.text
@@ -91,7 +94,9 @@ def test_a_header_of_a_caller_does_not_decide_where_links_lead(make_api: Callabl
     assert "servers" not in api.get("/openapi.json", headers=headers).json()
 
 
-@pytest.mark.parametrize("path", ["nas", "/nas/", "/", "//evil.example", "/a b", "/a/../b", "/é", "https://evil.example"])
+@pytest.mark.parametrize(
+    "path", ["nas", "/nas/", "/", "//evil.example", "/a b", "/a/../b", "/é", "https://evil.example"]
+)
 def test_a_prefix_that_is_none_is_refused_at_start(path: str) -> None:
     with pytest.raises(UnsafeSettings, match="BESPOKE_ROOT_PATH"):
         check_settings(Settings(root_path=path))

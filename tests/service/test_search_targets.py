@@ -1,4 +1,5 @@
-"""What a search can be asked for: choices left out, several devices together, limits alone; pinned and refused over HTTP."""
+"""What a search can be asked for: choices left out, several devices together, limits alone; pinned and
+refused over HTTP."""
 
 from __future__ import annotations
 
@@ -30,7 +31,9 @@ def test_a_search_leaves_out_what_its_target_excludes(api: Api) -> None:
     api.add_table("phone")
     supernet = api.add_supernet()
     exclude = {"kernel": 7, "stage2.expand": [4]}
-    target = stored_target(api, api.post("/v1/searches", narrowed(supernet, exclude=exclude, resolutions=[8, 12])))
+    target = stored_target(
+        api, api.post("/v1/searches", narrowed(supernet, exclude=exclude, resolutions=[8, 12]))
+    )
     assert target["exclude"] == {"kernel": [7], "stage2.expand": [4]} and target["resolutions"] == [8, 12]
     for more, text in (
         ({"exclude": {"kernel": 9}}, "kernel: 1, 3, 5, 7"),
@@ -50,8 +53,13 @@ def test_choices_without_a_latency_are_left_out_only_where_that_was_asked_for(ap
     api.add_table("phone", kept)
     supernet = api.add_supernet()
     refused = is_problem(api.post("/v1/searches", narrowed(supernet)), 422, code="no_table")
-    assert "lacks" in refused["detail"] and "more" in refused["detail"], "the first five are named, and how many"
-    assert stored_target(api, api.post("/v1/searches", narrowed(supernet, missing="exclude")))["missing"] == "exclude"
+    assert "lacks" in refused["detail"] and "more" in refused["detail"], (
+        "the first five are named, and how many"
+    )
+    assert (
+        stored_target(api, api.post("/v1/searches", narrowed(supernet, missing="exclude")))["missing"]
+        == "exclude"
+    )
     with api.services.sessions() as session:
         device = session.scalars(select(Device)).one()
         priced = PriceBook().load(session, device, SPACE, partial=True)
@@ -59,7 +67,10 @@ def test_choices_without_a_latency_are_left_out_only_where_that_was_asked_for(ap
     only_stem = [row for row in table_rows() if row["operator"].startswith("conv")]
     api.add_device("empty")
     api.add_table("empty", only_stem)
-    body = {"supernet": supernet, "targets": [{"device": "empty", "budget": {"latency_ms": 50.0}, "missing": "exclude"}]}
+    body = {
+        "supernet": supernet,
+        "targets": [{"device": "empty", "budget": {"latency_ms": 50.0}, "missing": "exclude"}],
+    }
     is_problem(api.post("/v1/searches", body), 422, code="no_table")
 
 
@@ -69,13 +80,19 @@ def test_one_network_for_several_devices_is_pinned_to_all_of_them(api: Api) -> N
         api.add_table(name)
     supernet = api.add_supernet()
     group = [{"device": n, "budget": {"latency_ms": b}} for n, b in (("phone", 50.0), ("board", 40.0))]
-    target = stored_target(api, api.post("/v1/searches", {"supernet": supernet, "targets": [{"group": group}]}))
-    assert [m["device"] for m in target["group"]] == ["phone", "board"] and all(m["table_id"] for m in target["group"])
+    target = stored_target(
+        api, api.post("/v1/searches", {"supernet": supernet, "targets": [{"group": group}]})
+    )
+    assert [m["device"] for m in target["group"]] == ["phone", "board"] and all(
+        m["table_id"] for m in target["group"]
+    )
     is_problem(api.call("DELETE", "/v1/devices/board"), 409)
     table_id = target["group"][1]["table_id"]
     is_problem(api.call("DELETE", f"/v1/devices/board/tables/{table_id}"), 409)
     group[1]["budget"]["latency_ms"] = 1e-6
-    document = is_problem(api.post("/v1/searches", {"supernet": supernet, "targets": [{"group": group}]}), 422)
+    document = is_problem(
+        api.post("/v1/searches", {"supernet": supernet, "targets": [{"group": group}]}), 422
+    )
     assert document["reachable_ms"]["min"] > 1e-6 and "board" in document["detail"]
 
 
@@ -98,9 +115,17 @@ def test_limits_on_size_and_memory_alone_need_no_device_and_no_table(api: Api) -
         {"device": "phone", "budget": {"size_bytes": 400_000}},
         {"group": [{"device": "phone", "budget": {"latency_ms": 5.0}}]},
         {"group": [{"device": "phone", "budget": {"latency_ms": 5.0}}] * 2},
-        {"group": [{"device": "phone", "budget": {"size_bytes": 5}}, {"device": "board", "budget": {"latency_ms": 5.0}}]},
+        {
+            "group": [
+                {"device": "phone", "budget": {"size_bytes": 5}},
+                {"device": "board", "budget": {"latency_ms": 5.0}},
+            ]
+        },
         {"group": [{"device": n, "budget": {"latency_ms": 5.0}} for n in ("a", "b")], "device": "phone"},
-        {"group": [{"device": n, "budget": {"latency_ms": 5.0}} for n in ("a", "b")], "budget": {"latency_ms": 1.0}},
+        {
+            "group": [{"device": n, "budget": {"latency_ms": 5.0}} for n in ("a", "b")],
+            "budget": {"latency_ms": 1.0},
+        },
         {"device": "phone", "budget": {"latency_ms": 5.0}, "exclude": {}},
         {"device": "phone", "budget": {"latency_ms": 5.0}, "exclude": {"kernel": []}},
         {"device": "phone", "budget": {"latency_ms": 5.0}, "exclude": {"a b": 7}},

@@ -25,7 +25,14 @@ def log_in(api: Api, key: str | None = "own", body: dict[str, Any] | None = None
     return cookie, answer.json()["proof"]
 
 
-def ask(api: Api, cookie: str | None, proof: str | None, method: str = "GET", path: str = "/v1/jobs", **headers: str) -> Any:
+def ask(
+    api: Api,
+    cookie: str | None,
+    proof: str | None,
+    method: str = "GET",
+    path: str = "/v1/jobs",
+    **headers: str,
+) -> Any:
     given = dict(headers)
     if cookie is not None:
         given["Cookie"] = f"{NAME}={cookie}"

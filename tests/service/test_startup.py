@@ -28,7 +28,10 @@ def process(folder: Path, **environment: str) -> Iterator[subprocess.Popen[bytes
     scrubbed = {k: v for k, v in os.environ.items() if not k.startswith("BESPOKE_")}
     given = {"BESPOKE_DATA_DIR": str(folder), "BESPOKE_PORT": "0", **environment}
     started = subprocess.Popen(
-        [sys.executable, "-m", "service"], env={**scrubbed, **given}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "service"],
+        env={**scrubbed, **given},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     try:
         yield started
@@ -66,7 +69,9 @@ def server(folder: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[
     ],
     ids=str,
 )
-def test_b12_refuses_to_start(tmp_path: Path, settings: dict[str, str], word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b12_refuses_to_start(
+    tmp_path: Path, settings: dict[str, str], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BESPOKE_DATA_DIR", str(tmp_path / "data"))
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
@@ -118,22 +123,45 @@ def test_the_owner_key(make_api: Callable[..., Api], tmp_path: Path) -> None:
 
 def test_b11_hosts_and_browsers(make_api: Callable[..., Api]) -> None:
     api = make_api(allowed_hosts=("bespoke.example.org",))
-    for host in ("127.0.0.1:8000", "localhost", "[::1]:8000", "BESPOKE.example.org", "bespoke.example.org:443"):
+    for host in (
+        "127.0.0.1:8000",
+        "localhost",
+        "[::1]:8000",
+        "BESPOKE.example.org",
+        "bespoke.example.org:443",
+    ):
         assert api.get("/healthz", key=None, headers={"Host": host}).status_code == 200
-    for host in ("evil.example", "127.0.0.1.evil.example", "", "bespoke.example.org.", "[::1].evil", "x" * 300):
+    for host in (
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "bespoke.example.org.",
+        "[::1].evil",
+        "x" * 300,
+    ):
         is_problem(api.get("/v1/jobs", headers={"Host": host}), 400, code="bad_host")
     answer = api.get("/v1/jobs", headers={"Origin": "https://evil.example"})
     assert not [name for name in answer.headers if name.lower().startswith("access-control")]
     preflight = api.call(
-        "OPTIONS", "/v1/searches", headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}, key=None
+        "OPTIONS",
+        "/v1/searches",
+        headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"},
+        key=None,
     )
     is_problem(preflight, 405)
-    override = api.get("/v1/jobs", headers={"X-HTTP-Method-Override": "DELETE", "X-Forwarded-Host": "evil.example"})
+    override = api.get(
+        "/v1/jobs", headers={"X-HTTP-Method-Override": "DELETE", "X-Forwarded-Host": "evil.example"}
+    )
     assert override.status_code == 200
 
 
 def test_security_headers_on_every_answer(api: Api) -> None:
-    for answer in (api.get("/healthz", key=None), api.get("/v1/jobs", key=None), api.get("/nowhere"), api.get("/docs", key=None)):
+    for answer in (
+        api.get("/healthz", key=None),
+        api.get("/v1/jobs", key=None),
+        api.get("/nowhere"),
+        api.get("/docs", key=None),
+    ):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["x-frame-options"] == "DENY"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
@@ -172,7 +200,10 @@ def test_c15_sigterm_with_a_half_sent_request(tmp_path: Path) -> None:
     with server(folder, BESPOKE_SHUTDOWN_S="3") as (started, url):
         port = int(url.rpartition(":")[2])
         key = (folder / "owner.key").read_text().strip()
-        with socket.create_connection(("127.0.0.1", port)) as idle, socket.create_connection(("127.0.0.1", port)) as half:
+        with (
+            socket.create_connection(("127.0.0.1", port)) as idle,
+            socket.create_connection(("127.0.0.1", port)) as half,
+        ):
             head = f"POST /v1/devices HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
             half.sendall((head + "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{").encode())
             idle.sendall(b"GET /healthz HT")

@@ -33,7 +33,11 @@ def test_values_are_those_of_databases_everywhere() -> None:
         NetworkSource: {"probe", "agent", "verify"},
     }
     assert {kind for kind in kept if not kept[kind] <= {str(value) for value in kind}} == set()
-    declared = {v for v in vars(states).values() if isinstance(v, type) and issubclass(v, StrEnum) and v is not StrEnum}
+    declared = {
+        v
+        for v in vars(states).values()
+        if isinstance(v, type) and issubclass(v, StrEnum) and v is not StrEnum
+    }
     assert declared | {JobState} == set(LISTS)
 
 
@@ -45,7 +49,12 @@ def test_every_kind_of_job_has_a_pipeline_and_a_queue() -> None:
 def test_jobs_are_listed_by_each_kind(api: Api, kind: JobKind) -> None:
     with api.services.sessions.begin() as session:
         job = create_job(session, tenant_id=api.tenant_id, kind=kind, request={})
-        create_job(session, tenant_id=api.tenant_id, kind=next(other for other in JobKind if other is not kind), request={})
+        create_job(
+            session,
+            tenant_id=api.tenant_id,
+            kind=next(other for other in JobKind if other is not kind),
+            request={},
+        )
     found = api.get(f"/v1/jobs?kind={kind}").json()["items"]
     assert [(item["id"], item["kind"]) for item in found] == [(job.id, str(kind))]
 
@@ -53,7 +62,10 @@ def test_jobs_are_listed_by_each_kind(api: Api, kind: JobKind) -> None:
 def test_an_unknown_kind_or_state_is_refused(api: Api) -> None:
     for query in ("kind=wish", "state=lost", "kind="):
         is_problem(api.get(f"/v1/jobs?{query}"), 422)
-    with api.services.sessions() as session, pytest.raises(ValueError, match="search, supernet, profile, check"):
+    with (
+        api.services.sessions() as session,
+        pytest.raises(ValueError, match="search, supernet, profile, check"),
+    ):
         create_job(session, tenant_id=api.tenant_id, kind="wish", request={})
 
 
@@ -61,7 +73,9 @@ def compared() -> Iterator[tuple[str, str]]:
     """(file, text) wherever a column of states or kinds is compared with a bare string."""
     for folder in ("service", "worker"):
         for place in (ROOT / folder).rglob("*.py"):
-            for found in re.finditer(r"(MeasurementTask|Job)\.(state|kind)\s*[!=]=\s*\"", place.read_text(encoding="utf-8")):
+            for found in re.finditer(
+                r"(MeasurementTask|Job)\.(state|kind)\s*[!=]=\s*\"", place.read_text(encoding="utf-8")
+            ):
                 yield place.name, found[0]
 
 

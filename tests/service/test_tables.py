@@ -78,7 +78,10 @@ def test_a_table_that_needs_a_review_says_which_one_stays_in_use_and_can_be_acce
     odd = doubtful(both)
     assert odd["state"] == "needs_review" and not odd["in_use"]
     assert odd["table_in_use"]["version"] == 1
-    assert "version 1 stays in use" in odd["explanation"] and "bespoke tables accept phone 2" in odd["explanation"]
+    assert (
+        "version 1 stays in use" in odd["explanation"]
+        and "bespoke tables accept phone 2" in odd["explanation"]
+    )
     path = f"/v1/devices/phone/tables/{odd['id']}"
     is_problem(both.post(f"{path}/use"), 409, code="conflict")
     accepted = both.post(f"{path}/accept", {"note": "a cache of its own"}).json()
@@ -107,7 +110,9 @@ def test_prices_know_who_accepted_their_table_for_the_card(api: Api) -> None:
 def test_a_device_whose_only_table_needs_a_review_says_how_to_accept_it(api: Api) -> None:
     api.add_device("phone")
     doubtful(api)
-    answer = is_problem(api.post("/v1/searches", search_request(api.add_supernet(), 100.0)), 422, code="no_table")
+    answer = is_problem(
+        api.post("/v1/searches", search_request(api.add_supernet(), 100.0)), 422, code="no_table"
+    )
     assert "bespoke tables accept phone 1" in answer["detail"]
 
 
@@ -165,7 +170,9 @@ def test_a_table_that_covers_nothing_names_what_is_nearest_and_what_it_lacks(api
     (warning,) = (w for w in made["warnings"] if "covers no space" in w)
     assert "nearest: digits-mbv3 with 10 classes at 8 px lacks 15 of 48 operators: mbconv/" in warning
     assert warning.count("kernel=7") == 5 and "and 10 more" in warning
-    problem = is_problem(api.post("/v1/searches", search_request(api.add_supernet(), 100.0)), 422, code="no_table")
+    problem = is_problem(
+        api.post("/v1/searches", search_request(api.add_supernet(), 100.0)), 422, code="no_table"
+    )
     assert "at 8 px lacks 15 of 48" in problem["detail"] and problem["detail"].count("kernel=7") == 5
     assert problem["missing_count"] == 15 and len(problem["missing"]) == 10
 
@@ -197,7 +204,9 @@ def test_values_in_another_unit_are_looked_at_before_they_are_used(api: Api, fac
     assert any("times" in w and "known here" in w for w in made["warnings"])
     again = api.add_table("phone")
     assert again["in_use"], "the right table afterwards is used"
-    (warning,) = (w for w in api.add_table("phone", rows_times(0.999 * factor))["warnings"] if "version 2" in w)
+    (warning,) = (
+        w for w in api.add_table("phone", rows_times(0.999 * factor))["warnings"] if "version 2" in w
+    )
     assert "of this device" in warning, "and a wrong one after it is held against it"
 
 
@@ -207,8 +216,12 @@ def test_a_unit_that_is_said_is_read(both: Api) -> None:
     assert made["state"] == "ready" and made["in_use"] and made["warnings"] == []
     back = both.get(f"/v1/devices/phone/tables/{made['id']}", headers={"Accept": "text/csv"}).text
     wanted = {r["operator"]: r["median_ms"] for r in table_rows()}
-    assert {r["operator"]: float(r["median_ms"]) for r in csv.DictReader(io.StringIO(back))} == pytest.approx(wanted)
-    is_problem(both.post("/v1/devices/phone/tables?unit=hours", {"context": CONTEXT, "rows": table_rows()}), 422)
+    assert {r["operator"]: float(r["median_ms"]) for r in csv.DictReader(io.StringIO(back))} == pytest.approx(
+        wanted
+    )
+    is_problem(
+        both.post("/v1/devices/phone/tables?unit=hours", {"context": CONTEXT, "rows": table_rows()}), 422
+    )
 
 
 def test_a_table_that_networks_of_the_device_contradict_is_looked_at(api: Api) -> None:
@@ -218,7 +231,11 @@ def test_a_table_that_networks_of_the_device_contradict_is_looked_at(api: Api) -
     api.add_device("phone")
     times = {Operator.parse(r["operator"]): r["median_ms"] for r in table_rows()}
     samples = [
-        {"space": SPACE.name, "architecture": SPACE.to_json(a), "latency_ms": sum(times[op] for op in lower(SPACE, a))}
+        {
+            "space": SPACE.name,
+            "architecture": SPACE.to_json(a),
+            "latency_ms": sum(times[op] for op in lower(SPACE, a)),
+        }
         for a in (SPACE.largest(), SPACE.smallest())
     ]
     assert api.post("/v1/devices/phone/probes", {"samples": samples}).status_code == 201
@@ -230,8 +247,16 @@ def test_a_table_that_networks_of_the_device_contradict_is_looked_at(api: Api) -
 
 def test_a_csv_of_a_spreadsheet_is_taken_and_what_was_read_is_said(api: Api) -> None:
     api.add_device("phone")
-    lines = ["operator;who;median_ms", *(f"{r['operator']};me;{r['median_ms']:.9f}".replace(".", ",") for r in table_rows())]
-    answer = api.call("POST", "/v1/devices/phone/tables", content="\r\n".join([*lines, ";;", ""]).encode("utf-16"), headers=CSV)
+    lines = [
+        "operator;who;median_ms",
+        *(f"{r['operator']};me;{r['median_ms']:.9f}".replace(".", ",") for r in table_rows()),
+    ]
+    answer = api.call(
+        "POST",
+        "/v1/devices/phone/tables",
+        content="\r\n".join([*lines, ";;", ""]).encode("utf-16"),
+        headers=CSV,
+    )
     assert answer.status_code == 201, answer.text
     said = " ".join(answer.json()["warnings"])
     assert answer.json()["in_use"] and answer.json()["rows"] == len(table_rows())
@@ -243,7 +268,9 @@ def test_the_npu_of_the_public_case_is_ready_with_its_oddity_as_a_warning(api: A
 
     api.add_device("phone")
     ops = [Operator.parse(r["operator"]) for r in table_rows()]
-    rows = [{"operator": o.text, "median_ms": round(0.02 + o.macs / 5e7 + 0.6 * o.squeeze_excite, 6)} for o in ops]
+    rows = [
+        {"operator": o.text, "median_ms": round(0.02 + o.macs / 5e7 + 0.6 * o.squeeze_excite, 6)} for o in ops
+    ]
     made = api.add_table("phone", rows)
     assert made["state"] == "ready" and made["in_use"]
     assert any("with squeeze-excite" in w for w in made["warnings"])
@@ -260,7 +287,9 @@ def test_energies_are_stored_returned_and_add_up_over_a_network(both: Api) -> No
     rows = [{**r, "energy_mj": 0.5 + n / 100} for n, r in enumerate(table_rows())]
     made = both.add_table("phone", rows)
     assert made["in_use"] and made["warnings"] == []
-    back = both.get(f"/v1/devices/phone/tables/{made['id']}", headers={"Accept": "application/json"}).json()["rows"]
+    back = both.get(f"/v1/devices/phone/tables/{made['id']}", headers={"Accept": "application/json"}).json()[
+        "rows"
+    ]
     assert {r["operator"]: r["energy_mj"] for r in back} == {r["operator"]: r["energy_mj"] for r in rows}
     with both.services.sessions() as session:
         device = device_rows.named(session, both.tenant_id, "phone")
@@ -273,7 +302,9 @@ def test_energies_are_stored_returned_and_add_up_over_a_network(both: Api) -> No
     assert energies.price(SPACE.genes(largest)[None])[0] == pytest.approx(wanted)
 
     partly = both.add_table("phone", [*rows[:-2], *table_rows()[-2:]])
-    assert any(f"energy_mj is known of {len(rows) - 2} of {len(rows)} rows only" in w for w in partly["warnings"])
+    assert any(
+        f"energy_mj is known of {len(rows) - 2} of {len(rows)} rows only" in w for w in partly["warnings"]
+    )
     with both.services.sessions() as session:
         device = device_rows.named(session, both.tenant_id, "phone")
         assert device is not None
@@ -290,7 +321,9 @@ def test_tables_of_an_older_database_keep_their_order(tmp_path: Path) -> None:
     engine = create_db_engine(f"sqlite:///{tmp_path / 'old.db'}")
     with engine.connect() as connection:
         command.upgrade(migrate._config(connection), "0003")
-        connection.execute(text("INSERT INTO tenants (id, name, created_at) VALUES ('t', 'n', '2026-01-01 00:00:00')"))
+        connection.execute(
+            text("INSERT INTO tenants (id, name, created_at) VALUES ('t', 'n', '2026-01-01 00:00:00')")
+        )
         connection.execute(
             text(
                 "INSERT INTO devices (id, tenant_id, name, description, context, revision, created_at) "
@@ -300,18 +333,27 @@ def test_tables_of_an_older_database_keep_their_order(tmp_path: Path) -> None:
         for version in (1, 2):
             connection.execute(
                 text(
-                    "INSERT INTO latency_tables (id, tenant_id, device_id, version, digest, rows, source, state, reasons, "
-                    f"provenance, created_at) VALUES ('x{version}', 't', 'd', {version}, '', 1, 'upload', 'ready', '[]', '{{}}', "
+                    "INSERT INTO latency_tables (id, tenant_id, device_id, version, digest, rows, source, "
+                    "state, reasons, "
+                    f"provenance, created_at) VALUES ('x{version}', 't', 'd', {version}, '', 1, 'upload', "
+                    f"'ready', '[]', '{{}}', "
                     "'2026-01-01 00:00:00')"
                 )
             )
             connection.execute(
-                text(f"INSERT INTO latency_rows (table_id, operator, median_ms) VALUES ('x{version}', 'conv', 0.5)")
+                text(
+                    f"INSERT INTO latency_rows (table_id, operator, median_ms) VALUES ('x{version}', "
+                    "'conv', 0.5)"
+                )
             )
         connection.commit()
     migrate.upgrade(engine)
     with engine.connect() as connection:
-        found = connection.execute(text("SELECT version, precedence FROM latency_tables ORDER BY version")).all()
+        found = connection.execute(
+            text("SELECT version, precedence FROM latency_tables ORDER BY version")
+        ).all()
         assert [tuple(row) for row in found] == [(1, 1), (2, 2)]
-        assert connection.execute(text("SELECT count(*) FROM latency_rows")).scalar() == 2, "no row was lost on the way"
+        assert connection.execute(text("SELECT count(*) FROM latency_rows")).scalar() == 2, (
+            "no row was lost on the way"
+        )
     engine.dispose()

@@ -45,7 +45,13 @@ def test_the_way_in_is_relative_so_that_any_sub_path_works(api: Api, path: str) 
 
 @pytest.mark.parametrize(
     "path",
-    ["x/app.js", "DIGEST/nothing.js", "DIGEST/../../auth.py", "DIGEST/%2e%2e/%2e%2e/auth.py", "DIGEST/vendor/__init__.py"],
+    [
+        "x/app.js",
+        "DIGEST/nothing.js",
+        "DIGEST/../../auth.py",
+        "DIGEST/%2e%2e/%2e%2e/auth.py",
+        "DIGEST/vendor/__init__.py",
+    ],
 )
 def test_other_names_are_not_found(api: Api, path: str) -> None:
     answer = api.get(f"/ui/{path.replace('DIGEST', ui_files().digest)}", key=None)
@@ -59,7 +65,9 @@ def test_all_of_it_is_small() -> None:
 
 
 def test_libraries_are_those_of_the_list() -> None:
-    rows = re.findall(r"^\| `([\w.]+)` \| .+ \| `([0-9a-f]{64})` \|$", (FOLDER / "vendor" / "README.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| `([\w.]+)` \| .+ \| `([0-9a-f]{64})` \|$", (FOLDER / "vendor" / "README.md").read_text(), re.M
+    )
     assert {name for name, _ in rows} == {
         n.removeprefix("vendor/") for n in ui_files().files if n.startswith("vendor/") and "LICENSE" not in n
     }
@@ -96,11 +104,17 @@ def test_fields_that_the_pages_read_are_in_the_contract(api: Api) -> None:
     for schema, (letter, modules) in read.items():
         known = set(schemas[schema]["properties"])
         sources = [text(f"pages/{m}") for m in modules] or [text("network.js")]
-        used = {field for source in sources for field in re.findall(rf"(?<![\w.]){letter}\.([a-z_]+)\b(?!\()", source)}
+        used = {
+            field
+            for source in sources
+            for field in re.findall(rf"(?<![\w.]){letter}\.([a-z_]+)\b(?!\()", source)
+        }
         strange = used - known - {"name", "state", "seconds", "reused", "latency_ms"}
         assert not strange, f"{schema}: {strange}"
 
 
-def test_an_old_address_after_an_upgrade_is_not_found_and_says_what_to_do(make_api: Callable[..., Api]) -> None:
+def test_an_old_address_after_an_upgrade_is_not_found_and_says_what_to_do(
+    make_api: Callable[..., Api],
+) -> None:
     answer = make_api().get("/ui/0123456789abcdef/app.js", key=None)
     assert "load the page again" in is_problem(answer, 404)["detail"]

@@ -1,4 +1,5 @@
-"""What a page or a notebook reads: fronts in columns, pictures, histories, lists by device, names; short and long."""
+"""What a page or a notebook reads: fronts in columns, pictures, histories, lists by device, names; short and
+long."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def priced(api: Api) -> tuple[Api, str]:
 
 def add_model(api: Api, supernet_id: str, sha256: str = "a" * 64, model_id: str = "mod_" + "1" * 32) -> str:
     with api.services.sessions.begin() as session:
-        job = job_states.create_job(session, tenant_id=api.tenant_id, kind="search", request={"targets": [{"device": "phone"}]})
+        job = job_states.create_job(
+            session, tenant_id=api.tenant_id, kind="search", request={"targets": [{"device": "phone"}]}
+        )
         if session.get(Artifact, sha256) is None:
             session.add(Artifact(sha256=sha256, size_bytes=1, kind="onnx_model"))
             session.flush()
@@ -60,7 +63,9 @@ def test_front_in_columns_is_the_same_front(priced: tuple[Api, str]) -> None:
 
 def test_front_in_columns_is_a_fraction_of_the_size(priced: tuple[Api, str]) -> None:
     api, supernet = priced
-    whole, columns = (api.get(f"/v1/supernets/{supernet}/front?device=phone&form={form}") for form in ("points", "columns"))
+    whole, columns = (
+        api.get(f"/v1/supernets/{supernet}/front?device=phone&form={form}") for form in ("points", "columns")
+    )
     assert len(columns.content) < len(whole.content) / 5
 
 
@@ -108,8 +113,12 @@ def test_picture_of_a_model_without_milliseconds_on_a_device_without_a_table(pri
 def test_history_is_what_the_training_reported(both: Api) -> None:
     supernet = both.add_supernet()
     with both.services.sessions.begin() as session:
-        job = job_states.create_job(session, tenant_id=both.tenant_id, kind="supernet", request={"supernet_id": supernet})
-        job_states.move(session, job.id, job_states.JobState.RUNNING, from_states=(job_states.JobState.QUEUED,))
+        job = job_states.create_job(
+            session, tenant_id=both.tenant_id, kind="supernet", request={"supernet_id": supernet}
+        )
+        job_states.move(
+            session, job.id, job_states.JobState.RUNNING, from_states=(job_states.JobState.QUEUED,)
+        )
         job_states.record_progress(session, job.id, "train_supernet", 0.0, "waiting")
         for epoch in (1, 2):
             metrics = {"phase": "full", "epoch": epoch, "epochs": 2, "loss": 1.0 / epoch}
@@ -124,7 +133,9 @@ def test_pairs_of_the_predictor_are_held_out(api: Api) -> None:
     pairs = api.get(f"/v1/supernets/{supernet}/predictor").json()
     assert len(pairs["predicted"]) == len(pairs["measured"]) == 60
     assert 0 < pairs["rmse"] < 0.01
-    is_problem(api.get(f"/v1/supernets/{api.add_supernet(trained=False, seed=1)}/predictor"), 422, code="not_ready")
+    is_problem(
+        api.get(f"/v1/supernets/{api.add_supernet(trained=False, seed=1)}/predictor"), 422, code="not_ready"
+    )
 
 
 def test_jobs_are_found_by_device_supernet_and_text(both: Api) -> None:
@@ -134,7 +145,10 @@ def test_jobs_are_found_by_device_supernet_and_text(both: Api) -> None:
 
     phone = add(targets=[{"device": "pixel_7"}], supernet_id="sup_" + "a" * 32)
     board = add(targets=[{"device": "pixelx7"}], supernet_id="sup_" + "b" * 32)
-    assert both.call("PATCH", f"/v1/jobs/{board}", {"name": "Night run", "note": "100 % sure"}).json()["name"] == "Night run"
+    assert (
+        both.call("PATCH", f"/v1/jobs/{board}", {"name": "Night run", "note": "100 % sure"}).json()["name"]
+        == "Night run"
+    )
 
     def found(**params: str) -> list[str]:
         return [job["id"] for job in both.get("/v1/jobs", params=params).json()["items"]]

@@ -78,7 +78,9 @@ def test_dense_table_is_the_prediction(name, seed):
     genes = space.chain.sample(generator, 30)
     predictor = AccuracyPredictor.fit(space, genes, generator.uniform(70, 80, 30), folds=0)
     fresh = space.chain.sample(generator, 50)
-    assert predictor.accuracy_of(predictor.dense().price(fresh)) == pytest.approx(predictor.predict(fresh), abs=1e-9)
+    assert predictor.accuracy_of(predictor.dense().price(fresh)) == pytest.approx(
+        predictor.predict(fresh), abs=1e-9
+    )
 
 
 def test_a_saturating_accuracy_is_learnt_and_stays_additive_in_its_score():
@@ -88,11 +90,19 @@ def test_a_saturating_accuracy_is_learnt_and_stays_additive_in_its_score():
     weights = 0.15 * generator.normal(size=features.shape[1])
     values = 80 - 3 * np.exp(-(features - features.mean(0)) @ weights) + 0.02 * generator.normal(size=300)
     predictor = AccuracyPredictor.fit(SPACE, genes[:200], values[:200], folds=0)
-    linear = replace(predictor, ceiling=None, variances=learn_variances(features[:200], values[:200], prior_loadings(SPACE))[0])
+    linear = replace(
+        predictor,
+        ceiling=None,
+        variances=learn_variances(features[:200], values[:200], prior_loadings(SPACE))[0],
+    )
     error = rmse(predictor.predict(genes[200:]), values[200:])
-    assert predictor.ceiling > values[:200].max() and error < 0.6 * rmse(linear.predict(genes[200:]), values[200:])
+    assert predictor.ceiling > values[:200].max() and error < 0.6 * rmse(
+        linear.predict(genes[200:]), values[200:]
+    )
     scores = predictor.dense().price(genes)
-    assert np.array_equal(np.argsort(scores, kind="stable"), np.argsort(predictor.predict(genes), kind="stable"))
+    assert np.array_equal(
+        np.argsort(scores, kind="stable"), np.argsort(predictor.predict(genes), kind="stable")
+    )
     again = AccuracyPredictor.from_json(json.loads(json.dumps(predictor.to_json())))
     assert np.array_equal(again.predict(genes), predictor.predict(genes))
     with pytest.raises(InvalidPredictor, match="ceiling"):
@@ -121,7 +131,8 @@ def test_json_round_trip():
 
 
 @pytest.mark.parametrize(
-    "broken", [{}, {"form": "other"}, {"genes": [[0]]}, {"space": 3}, {"accuracies": [1.0]}, {"variances": {}}]
+    "broken",
+    [{}, {"form": "other"}, {"genes": [[0]]}, {"space": 3}, {"accuracies": [1.0]}, {"variances": {}}],
 )
 def test_broken_json_is_named(broken):
     generator = np.random.default_rng(7)
@@ -150,7 +161,14 @@ def test_kendall_tau_ranks():
 
 
 @pytest.mark.parametrize(
-    "change", [{"depth": "9 9 9 9 9"}, {"kernel": "3"}, {"top1_percent": "nan"}, {"top1_percent": ""}, {"resolution": "7"}]
+    "change",
+    [
+        {"depth": "9 9 9 9 9"},
+        {"kernel": "3"},
+        {"top1_percent": "nan"},
+        {"top1_percent": ""},
+        {"resolution": "7"},
+    ],
 )
 def test_a_wrong_row_of_scores_is_named(change):
     row = {

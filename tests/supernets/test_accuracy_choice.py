@@ -21,7 +21,8 @@ def predictor():
 
 
 def total_variance(predictor, extra, fresh):
-    """Summed posterior variance of fresh networks once `extra` were scored too (it does not depend on their scores)."""
+    """Summed posterior variance of fresh networks once `extra` were scored too (it does not depend on their
+    scores)."""
     features = cells(SPACE.chain, np.concatenate([predictor.genes, extra]))
     belief = posterior(features, np.zeros(len(features)), prior_loadings(SPACE), predictor.variances)
     return belief.variance(cells(SPACE.chain, fresh)).sum()
@@ -36,8 +37,12 @@ def test_choices_are_new_and_distinct(predictor):
 
 def test_choices_tell_more_than_random_ones(predictor):
     fresh = SPACE.chain.sample(np.random.default_rng(2), 300)
-    chosen = total_variance(predictor, choose_next(predictor, np.random.default_rng(3), 15, sampled=400), fresh)
-    random = [total_variance(predictor, SPACE.chain.sample(np.random.default_rng(s), 15), fresh) for s in range(10)]
+    chosen = total_variance(
+        predictor, choose_next(predictor, np.random.default_rng(3), 15, sampled=400), fresh
+    )
+    random = [
+        total_variance(predictor, SPACE.chain.sample(np.random.default_rng(s), 15), fresh) for s in range(10)
+    ]
     assert chosen < min(random)
 
 
@@ -47,7 +52,8 @@ def test_a_small_pool_is_used_up(predictor):
 
 
 class Scorer:
-    """Additive accuracies with noise that belongs to the network, and how often each network was asked for."""
+    """Additive accuracies with noise that belongs to the network, and how often each network was asked
+    for."""
 
     def __init__(self):
         self.weights = np.random.default_rng(5).normal(size=int(SPACE.chain.gene_sizes.sum()))
@@ -55,7 +61,9 @@ class Scorer:
 
     def __call__(self, genes):
         self.asked.append(genes)
-        noise = [np.random.default_rng(int.from_bytes(row.tobytes(), "little") % 2**32).normal() for row in genes]
+        noise = [
+            np.random.default_rng(int.from_bytes(row.tobytes(), "little") % 2**32).normal() for row in genes
+        ]
         return 90 + cells(SPACE.chain, genes) @ self.weights + 0.2 * np.array(noise)
 
 
@@ -65,7 +73,9 @@ def test_rounds_evaluate_each_network_once_and_the_same_ones_again():
     assert len(first.asked) == 1 + ROUNDS
     rows = np.concatenate(first.asked)
     assert len(np.unique(rows, axis=0)) == len(rows) == 34 and np.array_equal(fitted.genes, rows)
-    ends = {SPACE.genes(pick(r)).tobytes() for r in SPACE.resolutions for pick in (SPACE.largest, SPACE.smallest)}
+    ends = {
+        SPACE.genes(pick(r)).tobytes() for r in SPACE.resolutions for pick in (SPACE.largest, SPACE.smallest)
+    }
     assert ends <= {row.tobytes() for row in first.asked[0]}
     same = score_in_rounds(SPACE, 34, np.random.default_rng(0), again)
     assert np.array_equal(same.genes, fitted.genes) and same.held_out == fitted.held_out
@@ -89,4 +99,6 @@ def test_a_pool_is_the_limit():
     pool = np.unique(SPACE.chain.sample(np.random.default_rng(6), 35), axis=0)
     scorer = Scorer()
     fitted = score_in_rounds(SPACE, 60, np.random.default_rng(0), scorer, extremes=False, pool=pool)
-    assert {r.tobytes() for r in fitted.genes} == {r.tobytes() for r in pool} and len(fitted.genes) == len(pool)
+    assert {r.tobytes() for r in fitted.genes} == {r.tobytes() for r in pool} and len(fitted.genes) == len(
+        pool
+    )

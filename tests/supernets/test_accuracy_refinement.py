@@ -1,4 +1,5 @@
-"""Refinements are used only where they win on networks held out; kept with the predictor they predict the same."""
+"""Refinements are used only where they win on networks held out; kept with the predictor they predict the
+same."""
 
 import json
 
@@ -33,7 +34,12 @@ def made(pairs, noise, networks=160):
     weights = generator.normal(size=features.shape[1])
     stage = _stages_of(AccuracyPredictor(SPACE, genes, np.zeros(len(genes)), {}))
     parts = [features[:, stage == s] @ weights[stage == s] for s in range(1, 4)]
-    values = 90 + sum(parts) + pairs * (parts[0] * parts[1] + parts[1] * parts[2]) + noise * generator.normal(size=len(genes))
+    values = (
+        90
+        + sum(parts)
+        + pairs * (parts[0] * parts[1] + parts[1] * parts[2])
+        + noise * generator.normal(size=len(genes))
+    )
     predictor = AccuracyPredictor.fit(SPACE, genes[:networks], values[:networks], folds=0)
     return predictor, genes[networks:], values[networks:]
 
@@ -53,7 +59,10 @@ def test_a_refinement_wins_where_stages_depend_on_each_other():
 @pytest.fixture(scope="module")
 def refinements():
     predictor, _, _ = made(pairs=0.3, noise=0.1, networks=40)
-    models = {"pairs": StagePairs.fit(predictor, *_data(predictor)), "mlp": Perceptron.fit(*_data(predictor), 0)}
+    models = {
+        "pairs": StagePairs.fit(predictor, *_data(predictor)),
+        "mlp": Perceptron.fit(*_data(predictor), 0),
+    }
     errors = HeldOut(0.1, 0.9, 3, 40), HeldOut(0.2, 0.8, 3, 40)
     return {name: Refinement(name, *errors, predictor, model) for name, model in models.items()}
 
@@ -67,7 +76,9 @@ def test_stored_as_json_it_predicts_the_same(refinements, name):
     assert np.allclose(again.predict(genes), kept.predict(genes), rtol=1e-12)
     assert np.array_equal(predictor.predict(genes), kept.predictor.predict(genes))
     assert (again.name, again.held_out, again.additive) == (name, kept.held_out, kept.additive)
-    assert np.array_equal(AccuracyPredictor.from_json(stored).predict(genes), predictor.predict(genes)), "either reads alone"
+    assert np.array_equal(AccuracyPredictor.from_json(stored).predict(genes), predictor.predict(genes)), (
+        "either reads alone"
+    )
 
 
 def test_predictors_of_before_have_no_refinement(refinements):
@@ -108,4 +119,6 @@ def test_a_space_of_fewer_resolutions_is_scored_by_the_whole_ones_predictor(refi
     genes = few.chain.sample(np.random.default_rng(4), 20)
     whole = np.array([SPACE.genes(few.architecture(row)) for row in genes])
     assert np.array_equal(RefinedScore(kept, few.resolutions)(genes), kept.scores(whole))
-    assert np.array_equal(np.argsort(kept.scores(whole)), np.argsort(kept.predict(whole))), "the score ranks as the accuracy"
+    assert np.array_equal(np.argsort(kept.scores(whole)), np.argsort(kept.predict(whole))), (
+        "the score ranks as the accuracy"
+    )

@@ -21,7 +21,9 @@ from supernets.published_weights import from_published, load_published, publishe
 from supernets.spaces.catalog import SPACES
 
 VECTORS = Path(__file__).resolve().parents[3] / "shared" / "data" / "once_for_all_vectors.json.gz"
-needs_vectors = pytest.mark.skipif(not VECTORS.exists(), reason="published vectors (../shared/data) are not here")
+needs_vectors = pytest.mark.skipif(
+    not VECTORS.exists(), reason="published vectors (../shared/data) are not here"
+)
 PUBLISHED = ["ofa-mbv3-w1.0", "ofa-mbv3-w1.2", "ofa-proxyless-w1.3", "ofa-resnet50"]
 SMALL = SPACES["ofa-mbv3"]
 TINY = SPACES["digits-mbv3"]
@@ -88,7 +90,9 @@ def old_spelling(key: str) -> str:
 
 
 @pytest.mark.parametrize("form", ["plain", "wrapped", "old", "parallel", "without counters"])
-def test_every_published_form_is_read(form: str, supernet: Supernet, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_every_published_form_is_read(
+    form: str, supernet: Supernet, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     data: Any = {
         "plain": state,
         "wrapped": {"state_dict": state, "epoch": 3},
@@ -102,7 +106,9 @@ def test_every_published_form_is_read(form: str, supernet: Supernet, state: dict
 
 
 @pytest.mark.parametrize("name", ["ofa-mbv3-w1.2", "ofa-proxyless", "ofa-resnet50"])
-def test_a_checkpoint_of_another_space_is_refused(name: str, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_space_is_refused(
+    name: str, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     with pytest.raises(InvalidCheckpoint, match=rf"not one of {name}.*--space"):
         load_published(saved(tmp_path, state), space=SPACES[name])
 
@@ -117,7 +123,11 @@ def test_a_checkpoint_of_another_space_is_refused(name: str, state: dict[str, to
         ("model.state_dict", None, "read model.state_dict"),
         ("plain and average", None, "read state_dict; not read: state_dict_ema (choose with --weights)"),
         ("plain and average", "ema", "read state_dict_ema; not read: state_dict (choose with --weights)"),
-        ("plain and average", "state_dict", "read state_dict; not read: state_dict_ema (choose with --weights)"),
+        (
+            "plain and average",
+            "state_dict",
+            "read state_dict; not read: state_dict_ema (choose with --weights)",
+        ),
         ("compiled", None, "read the whole file; _orig_mod. taken off every name"),
         ("distributed, compiled", None, "read the whole file; module._orig_mod. taken off every name"),
         ("somebody's own", None, "read model; net.supernet. taken off every name"),
@@ -127,18 +137,35 @@ def test_a_checkpoint_of_another_space_is_refused(name: str, state: dict[str, to
     ],
 )
 def test_wrapped_averaged_and_prefixed_weights_are_read_and_that_is_said(
-    form: str, weights: str | None, read: str, supernet: Supernet, state: dict[str, torch.Tensor], tmp_path: Path
+    form: str,
+    weights: str | None,
+    read: str,
+    supernet: Supernet,
+    state: dict[str, torch.Tensor],
+    tmp_path: Path,
 ) -> None:
     average = {key: value.clone() for key, value in state.items()}
     optimiser = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]}
     forms: dict[str, Any] = {
         "model.state_dict": {"model": {"state_dict": state}},
-        "plain and average": {"state_dict": state, "state_dict_ema": average, "optimizer": optimiser, "epoch": 3},
+        "plain and average": {
+            "state_dict": state,
+            "state_dict_ema": average,
+            "optimizer": optimiser,
+            "epoch": 3,
+        },
         "compiled": {f"_orig_mod.{key}": value for key, value in state.items()},
         "distributed, compiled": {f"module._orig_mod.{key}": value for key, value in state.items()},
         "somebody's own": {"model": {f"net.supernet.{key}": value for key, value in state.items()}},
-        "averaged by torch": {"n_averaged": torch.tensor(7), **{f"module.{key}": value for key, value in state.items()}},
-        "with options and a score": {"model": state, "args": argparse.Namespace(lr=0.1), "best": np.float64(71.5)},
+        "averaged by torch": {
+            "n_averaged": torch.tensor(7),
+            **{f"module.{key}": value for key, value in state.items()},
+        },
+        "with options and a score": {
+            "model": state,
+            "args": argparse.Namespace(lr=0.1),
+            "best": np.float64(71.5),
+        },
     }
     if form == "safetensors":
         path = tmp_path / "weights.pth"
@@ -147,13 +174,19 @@ def test_wrapped_averaged_and_prefixed_weights_are_read_and_that_is_said(
         path = saved(tmp_path, forms.get(form, {form: state}))
     found = load_published(path, space=SMALL, weights=weights)
     assert found.read == read
-    assert all(torch.equal(value, supernet.state_dict()[key]) for key, value in found.supernet.state_dict().items())
+    assert all(
+        torch.equal(value, supernet.state_dict()[key]) for key, value in found.supernet.state_dict().items()
+    )
 
 
-def test_the_average_that_was_asked_for_is_the_one_that_is_read(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_the_average_that_was_asked_for_is_the_one_that_is_read(
+    state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     average = {key: value + 1 if value.is_floating_point() else value for key, value in state.items()}
     path = saved(tmp_path, {"state_dict": state, "state_dict_ema": average})
-    plain, averaged = (load_published(path, space=SMALL, weights=weights).supernet.state_dict() for weights in (None, "ema"))
+    plain, averaged = (
+        load_published(path, space=SMALL, weights=weights).supernet.state_dict() for weights in (None, "ema")
+    )
     (bias,) = (name for name in plain if name.endswith(".linear.bias"))
     assert torch.equal(averaged[bias], plain[bias] + 1)
 
@@ -175,7 +208,9 @@ def test_which_of_several_is_asked_where_it_is_not_plain(
 
 def test_whole_modules_programs_and_archives_are_refused_with_what_to_do(tmp_path: Path) -> None:
     path = saved(tmp_path, torch.nn.Sequential(torch.nn.Linear(1, 1)))
-    with pytest.raises(InvalidCheckpoint, match=r"container.Sequential.*whole pickled module.*model.state_dict\(\)"):
+    with pytest.raises(
+        InvalidCheckpoint, match=r"container.Sequential.*whole pickled module.*model.state_dict\(\)"
+    ):
         load_published(path, space=SMALL)
     with pytest.raises(InvalidCheckpoint, match=r"linear.Linear.*whole pickled module"):
         load_published(saved(tmp_path, {"model": torch.nn.Linear(1, 1)}), space=SMALL)
@@ -201,21 +236,31 @@ def test_a_head_of_other_classes_is_taken_when_its_number_is_given(tmp_path: Pat
     assert all(torch.equal(value, ours[name]) for name, value in found.state_dict().items())
 
 
-def test_missing_unknown_and_misshapen_tensors_are_named(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_missing_unknown_and_misshapen_tensors_are_named(
+    state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     without = {key: value for key, value in state.items() if key != "classifier.linear.bias"}
     with pytest.raises(InvalidCheckpoint, match=r"1 tensors missing \(classifier.linear.bias\)"):
         load_published(saved(tmp_path, without), space=SMALL)
     with pytest.raises(InvalidCheckpoint, match=r"1 unknown \(more\)"):
         load_published(saved(tmp_path, {**state, "more": torch.zeros(1)}), space=SMALL)
-    with pytest.raises(InvalidCheckpoint, match=r"classifier.linear.bias has shape \(10,\) instead of \(1000,\)"):
+    with pytest.raises(
+        InvalidCheckpoint, match=r"classifier.linear.bias has shape \(10,\) instead of \(1000,\)"
+    ):
         load_published(saved(tmp_path, {**state, "classifier.linear.bias": torch.zeros(10)}), space=SMALL)
     with pytest.raises(InvalidCheckpoint, match="not finite"):
-        load_published(saved(tmp_path, {**state, "classifier.linear.bias": torch.full((1000,), torch.nan)}), space=SMALL)
+        load_published(
+            saved(tmp_path, {**state, "classifier.linear.bias": torch.full((1000,), torch.nan)}), space=SMALL
+        )
     with pytest.raises(InvalidCheckpoint, match="two tensors"):
-        load_published(saved(tmp_path, {**state, "classifier.linear.linear.bias": torch.zeros(1000)}), space=SMALL)
+        load_published(
+            saved(tmp_path, {**state, "classifier.linear.linear.bias": torch.zeros(1000)}), space=SMALL
+        )
 
 
-def test_damaged_files_and_files_of_something_else_are_refused(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_damaged_files_and_files_of_something_else_are_refused(
+    state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     whole = saved(tmp_path, state).read_bytes()
     for number, content in enumerate((b"", b"not a checkpoint", whole[: len(whole) // 2])):
         path = tmp_path / f"{number}.pth"

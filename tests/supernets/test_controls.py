@@ -45,7 +45,9 @@ def dataset():
 
     def split(size):
         labels = np.arange(size) % 2
-        images = generator.integers(0, 100, size=(size, 1, 8, 8)) + 4 * labels[:, None, None, None]  # hard to tell
+        images = (
+            generator.integers(0, 100, size=(size, 1, 8, 8)) + 4 * labels[:, None, None, None]
+        )  # hard to tell
         return Split(images.astype(np.uint8), labels)
 
     return Dataset("light and dark", ("dark", "light"), split(48), split(20), split(20))
@@ -54,9 +56,13 @@ def dataset():
 def test_controls_and_report(tmp_path):
     torch.set_num_threads(1)
     said = []
-    found = run_controls(TINY, dataset(), RECIPE, 0, tmp_path / "work", networks=2, scored=12, progress=said.append)
+    found = run_controls(
+        TINY, dataset(), RECIPE, 0, tmp_path / "work", networks=2, scored=12, progress=said.append
+    )
     assert len(found.networks) == 2 and found.networks[0].macs < found.networks[1].macs
-    assert all(0 <= value <= 1 for c in found.networks for value in (c.supernet, c.alone, c.without_shrinking))
+    assert all(
+        0 <= value <= 1 for c in found.networks for value in (c.supernet, c.alone, c.without_shrinking)
+    )
     mean = np.mean([c.alone - c.supernet for c in found.networks])
     assert found.loss_points == pytest.approx(100 * mean) and found.steps == 9
     assert "training without shrinking" in said
@@ -75,7 +81,9 @@ def test_an_interrupted_run_trains_nothing_twice(tmp_path):
     again = run_controls(TINY, dataset(), RECIPE, 0, tmp_path, **options)
     assert again.networks == first.networks and again.supernet_seconds == first.supernet_seconds
     assert first.shrinking_gain_points is None and "not run" in as_markdown(first)
-    assert "| million MACs | px | predicted % | sub-network % | alone % |\n" in as_markdown(first)  # no column without a figure
+    assert "| million MACs | px | predicted % | sub-network % | alone % |\n" in as_markdown(
+        first
+    )  # no column without a figure
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -98,7 +106,9 @@ def test_controls_with_fine_tuning(tmp_path):
     options = {"networks": 2, "scored": 10, "without_shrinking": False, "tune_epochs": 2}
     found = run_controls(TINY, dataset(), RECIPE, 0, tmp_path / "work", **options)
     assert all(0 <= c.tuned <= 1 and c.tuned_seconds > 0 for c in found.networks)
-    assert found.tuned_loss_points == pytest.approx(100 * np.mean([c.alone - c.tuned for c in found.networks]))
+    assert found.tuned_loss_points == pytest.approx(
+        100 * np.mean([c.alone - c.tuned for c in found.networks])
+    )
     assert "after fine-tuning" in as_markdown(found) and "adds 2 epochs" in as_markdown(found)
     assert "| sub-network % | fine-tuned % | alone % |\n" in as_markdown(found)
     assert write_report(found, tmp_path / "report")[2].read_bytes().startswith(b"\x89PNG")
@@ -121,23 +131,51 @@ def test_fine_tuning_starts_where_the_sub_network_is(tmp_path):
     torch.set_num_threads(1)
     supernet, architecture = Supernet(TINY), TINY.largest()
     before = {key: value.clone() for key, value in supernet.state_dict().items()}
-    gentle = replace(tune_recipe(RECIPE, 1), phases=(replace(tune_recipe(RECIPE, 1).phases[0], learning_rate=1e-9),))
+    gentle = replace(
+        tune_recipe(RECIPE, 1), phases=(replace(tune_recipe(RECIPE, 1).phases[0], learning_rate=1e-9),)
+    )
     own, _ = tuned(supernet, architecture, dataset(), gentle, 1, 0, tmp_path)
     start = specialised(supernet, architecture)
     for (key, after), first in zip(own.named_parameters(), start.parameters(), strict=True):
         torch.testing.assert_close(after, first, msg=key)
-    assert all(torch.equal(value, before[key]) for key, value in supernet.state_dict().items())  # the supernet is left alone
+    assert all(
+        torch.equal(value, before[key]) for key, value in supernet.state_dict().items()
+    )  # the supernet is left alone
 
 
 def test_fine_tuning_of_other_weights_is_another_training(tmp_path):
     torch.set_num_threads(1)
     architecture = TINY.largest()
-    own, _ = tuned(Supernet(TINY, generator=torch.Generator().manual_seed(0)), architecture, dataset(), RECIPE, 1, 0, tmp_path)
-    again, _ = tuned(Supernet(TINY, generator=torch.Generator().manual_seed(0)), architecture, dataset(), RECIPE, 1, 0, tmp_path)
+    own, _ = tuned(
+        Supernet(TINY, generator=torch.Generator().manual_seed(0)),
+        architecture,
+        dataset(),
+        RECIPE,
+        1,
+        0,
+        tmp_path,
+    )
+    again, _ = tuned(
+        Supernet(TINY, generator=torch.Generator().manual_seed(0)),
+        architecture,
+        dataset(),
+        RECIPE,
+        1,
+        0,
+        tmp_path,
+    )
     for first, second in zip(own.parameters(), again.parameters(), strict=True):
         assert torch.equal(first, second)
     with pytest.raises(InvalidCheckpoint, match="another training"):
-        tuned(Supernet(TINY, generator=torch.Generator().manual_seed(1)), architecture, dataset(), RECIPE, 1, 0, tmp_path)
+        tuned(
+            Supernet(TINY, generator=torch.Generator().manual_seed(1)),
+            architecture,
+            dataset(),
+            RECIPE,
+            1,
+            0,
+            tmp_path,
+        )
 
 
 @pytest.mark.parametrize("name", ["quick", "progressive"])

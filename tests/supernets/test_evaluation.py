@@ -50,7 +50,9 @@ def test_samples_in_parts_give_the_same_accuracy(supernet, dataset, monkeypatch)
     wanted = Evaluator(supernet, dataset, calibration=200).accuracies(architectures)
     monkeypatch.setattr("supernets.training.evaluation.PART_BYTES", 4 * 8 * 8 * 100)
     calls = []
-    found = Evaluator(supernet, dataset, calibration=200).accuracies(architectures, lambda *said: calls.append(said))
+    found = Evaluator(supernet, dataset, calibration=200).accuracies(
+        architectures, lambda *said: calls.append(said)
+    )
     assert found == pytest.approx(wanted, abs=1.01 / 360)  # a tie may fall the other way
     assert calls == [(number, 4) for number in (1, 2, 3, 4)]
 
@@ -77,7 +79,14 @@ def test_the_supernet_is_left_as_it_was(supernet, dataset):
 def test_scores_make_a_predictor(supernet, dataset):
     said = []
     evaluator = Evaluator(supernet, dataset, calibration=60, limit=60)
-    predictor = score(evaluator, 24, np.random.default_rng(0), progress=lambda done, of: said.append((done, of)))
+    predictor = score(
+        evaluator, 24, np.random.default_rng(0), progress=lambda done, of: said.append((done, of))
+    )
     assert predictor.held_out is not None and said[-1] == (24, 24)
-    assert len({tuple(g) for g in predictor.genes.tolist()}) == len(predictor.genes) == len(evaluator.cache) == 24
+    assert (
+        len({tuple(g) for g in predictor.genes.tolist()})
+        == len(predictor.genes)
+        == len(evaluator.cache)
+        == 24
+    )
     assert (predictor.accuracies >= 0).all() and (predictor.accuracies <= 1).all()

@@ -1,4 +1,5 @@
-"""ONNX files: they compute what torch computes, and operators alone have the graph they have inside a network."""
+"""ONNX files: they compute what torch computes, and operators alone have the graph they have inside a
+network."""
 
 from __future__ import annotations
 
@@ -38,7 +39,10 @@ DIGITS = SPACES["digits-mbv3"]
 
 def described(model: onnx.ModelProto) -> list[tuple[str, dict[str, object]]]:
     """Operator type and attributes of every node."""
-    return [(n.op_type, {a.name: onnx.helper.get_attribute_value(a) for a in n.attribute}) for n in model.graph.node]
+    return [
+        (n.op_type, {a.name: onnx.helper.get_attribute_value(a) for a in n.attribute})
+        for n in model.graph.node
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,9 @@ def together() -> dict[Operator, bytes]:
 
 
 @pytest.mark.parametrize("op", OPERATORS[1::2] + OPERATORS[2:3], ids=lambda op: op.text)
-def test_operator_split_off_has_the_bytes_of_one_exported_alone(op: Operator, together: dict[Operator, bytes]) -> None:
+def test_operator_split_off_has_the_bytes_of_one_exported_alone(
+    op: Operator, together: dict[Operator, bytes]
+) -> None:
     alone = export_onnx(settled_operator(op), (op.in_channels, op.in_height, op.in_width))
     assert described(onnx.load_from_string(together[op])) == described(onnx.load_from_string(alone))
     assert together[op] == alone
@@ -55,7 +61,12 @@ def test_operator_split_off_has_the_bytes_of_one_exported_alone(op: Operator, to
 
 @pytest.mark.parametrize("op", OPERATORS, ids=lambda op: op.text)
 def test_exported_operator_computes_the_operator(op: Operator, together: dict[Operator, bytes]) -> None:
-    assert parity(settled_operator(op), together[op], samples=4, generator=torch.Generator().manual_seed(0)).max_abs_error < 1e-4
+    assert (
+        parity(
+            settled_operator(op), together[op], samples=4, generator=torch.Generator().manual_seed(0)
+        ).max_abs_error
+        < 1e-4
+    )
 
 
 def test_weights_of_an_operator_depend_on_it_and_the_seed_only(together: dict[Operator, bytes]) -> None:
@@ -91,7 +102,9 @@ def test_delivered_network_has_the_nodes_of_its_operators_one_after_the_other() 
     delivered = onnx.load_from_string(export_onnx(cut_out(supernet, architecture), (1, 8, 8)))
     operators = lower(DIGITS, architecture)
     files = export_operators(operators)
-    assert described(delivered) == [node for op in operators for node in described(onnx.load_from_string(files[op]))]
+    assert described(delivered) == [
+        node for op in operators for node in described(onnx.load_from_string(files[op]))
+    ]
 
 
 def test_delivered_network_agrees_with_torch_and_stands_alone() -> None:
@@ -106,9 +119,9 @@ def test_delivered_network_agrees_with_torch_and_stands_alone() -> None:
     assert [value.name for value in model.graph.input] == [INPUT]
     assert [value.name for value in model.graph.output] == [OUTPUT]
     assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
-    assert sum(int(np.prod(t.dims)) for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT) == sum(
-        p.numel() for p in fold_batch_norm(network).parameters()
-    )
+    assert sum(
+        int(np.prod(t.dims)) for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT
+    ) == sum(p.numel() for p in fold_batch_norm(network).parameters())
     assert b"/" + b"supernets" not in file  # no path of the exporting machine
 
 
@@ -119,7 +132,9 @@ def test_parity_sees_a_wrong_file() -> None:
     assert not found.holds
 
 
-@pytest.mark.parametrize(("error", "logit", "holds"), [(9e-5, 0.1, True), (2e-4, 0.1, False), (2e-4, 5, True), (6e-4, 5, False)])
+@pytest.mark.parametrize(
+    ("error", "logit", "holds"), [(9e-5, 0.1, True), (2e-4, 0.1, False), (2e-4, 5, True), (6e-4, 5, False)]
+)
 def test_parity_is_a_share_of_large_logits(error: float, logit: float, holds: bool) -> None:
     assert Parity(error, logit).holds is holds
     assert not Parity(float("inf"), logit).holds
@@ -136,7 +151,11 @@ def test_batch_can_be_left_open() -> None:
 def test_random_networks_neither_vanish_nor_explode() -> None:
     for architecture in (DIGITS.largest(16), DIGITS.smallest(8)):
         session = onnx_session(export_network(DIGITS, architecture))
-        x = np.random.default_rng(0).standard_normal((1, 1, architecture.resolution, architecture.resolution)).astype(np.float32)
+        x = (
+            np.random.default_rng(0)
+            .standard_normal((1, 1, architecture.resolution, architecture.resolution))
+            .astype(np.float32)
+        )
         (logits,) = session.run(None, {INPUT: x})
         assert 1e-3 < np.abs(logits).max() < 1e3
 
@@ -148,7 +167,10 @@ def test_timing_meets_no_denormal_numbers() -> None:
 
     def look(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
         size = output.abs()
-        met.append(bool(((size > 0) & (size < torch.finfo(torch.float32).tiny)).any()) or not bool(torch.isfinite(size).all()))
+        met.append(
+            bool(((size > 0) & (size < torch.finfo(torch.float32).tiny)).any())
+            or not bool(torch.isfinite(size).all())
+        )
 
     for part in network.modules():
         part.register_forward_hook(look)

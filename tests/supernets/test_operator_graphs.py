@@ -14,13 +14,26 @@ from supernets.spaces.lowering import all_operators
 
 
 def kinds() -> list[Operator]:
-    """The smallest operator of every kind there is in the catalog's spaces: kinds differ in the nodes of their graphs."""
+    """The smallest operator of every kind there is in the catalog's spaces: kinds differ in the nodes of
+    their graphs."""
     smallest: dict[tuple[object, ...], Operator] = {}
     for space in SPACES.values():
         for resolution in (space.resolutions[0], space.resolutions[-1]):
             for op in all_operators(space, resolution):
-                widths = (op.mid_channels == op.in_channels, op.mid_channels == 0, op.in_channels == op.out_channels)
-                form = (op.family, op.residual, op.squeeze_excite, op.activation, op.groups > 1, op.kernel, op.stride)
+                widths = (
+                    op.mid_channels == op.in_channels,
+                    op.mid_channels == 0,
+                    op.in_channels == op.out_channels,
+                )
+                form = (
+                    op.family,
+                    op.residual,
+                    op.squeeze_excite,
+                    op.activation,
+                    op.groups > 1,
+                    op.kernel,
+                    op.stride,
+                )
                 known = smallest.get((*form, *widths))
                 if known is None or op.parameters < known.parameters:
                     smallest[(*form, *widths)] = op
@@ -42,7 +55,9 @@ def one_of_each(of: str) -> list[Operator]:
 
 
 def test_every_family_and_activation_has_the_exporters_bytes() -> None:
-    some = list(dict.fromkeys([*one_of_each("family"), *one_of_each("activation"), *one_of_each("squeeze_excite")]))
+    some = list(
+        dict.fromkeys([*one_of_each("family"), *one_of_each("activation"), *one_of_each("squeeze_excite")])
+    )
     assert {op.family for op in some} == {"conv", "mbconv", "bottleneck", "maxpool", "head"}
     assert [export_operators([op])[op] for op in some] == exported(some)
 

@@ -41,7 +41,9 @@ def test_module_has_the_shape_and_parameters_of_its_operator(op: Operator) -> No
     generator = torch.Generator().manual_seed(0)
     module = build_operator(op, generator=generator).eval()
     y = module(torch.randn(2, op.in_channels, op.in_height, op.in_width, generator=generator))
-    assert y.shape == ((2, op.out_channels) if op.family == "head" else (2, op.out_channels, op.out_height, op.out_width))
+    assert y.shape == (
+        (2, op.out_channels) if op.family == "head" else (2, op.out_channels, op.out_height, op.out_width)
+    )
     assert sum(p.numel() for p in fold_batch_norm(module).parameters()) == op.parameters
 
 
@@ -72,7 +74,9 @@ def test_cut_out_network_gives_the_logits_of_the_supernet_in_both_modes() -> Non
         x = torch.randn(3, 1, architecture.resolution, architecture.resolution, generator=generator)
         supernet.eval()
         with torch.no_grad():
-            torch.testing.assert_close(cut_out(supernet, architecture)(x), supernet(x, architecture), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(
+                cut_out(supernet, architecture)(x), supernet(x, architecture), rtol=1e-5, atol=1e-5
+            )
             supernet.train()
             network = cut_out(supernet, architecture)
             torch.testing.assert_close(network(x), supernet(x, architecture), rtol=1e-4, atol=1e-5)
@@ -101,4 +105,6 @@ def test_recalibrating_the_plain_network_changes_only_it() -> None:
 def test_same_generator_same_weights() -> None:
     operators = lower(DIGITS, DIGITS.smallest())
     one, two = (PlainNetwork(operators, generator=torch.Generator().manual_seed(7)) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+    )

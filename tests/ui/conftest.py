@@ -1,4 +1,5 @@
-"""Real Chromium against a real server. Every page that a test opens must stay without a complaint of the browser."""
+"""Real Chromium against a real server. Every page that a test opens must stay without a complaint of the
+browser."""
 
 from __future__ import annotations
 
@@ -77,7 +78,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         with made.client() as service:
             for name, factor in (("phone", 1.0), ("board", 5.0)):
                 service.add_device(name, CONTEXT, "from a test")
-                rows = [{**row, **{k: row[k] * factor for k in row if k.endswith("_ms")}} for row in table_rows()]
+                rows = [
+                    {**row, **{k: row[k] * factor for k in row if k.endswith("_ms")}} for row in table_rows()
+                ]
                 service.call("POST", f"/v1/devices/{name}/tables", json={"context": CONTEXT, "rows": rows})
         with made.database() as session, session.begin():
             made.supernet_id = add_supernet(session)
@@ -109,10 +112,13 @@ class Watched:
 
 @pytest.fixture
 def tab(browser: Any) -> Iterator[Callable[..., Watched]]:
-    """Opens tabs. A console error, a request that failed or one to another host fails the test, what it expects aside."""
+    """Opens tabs. A console error, a request that failed or one to another host fails the test, what it
+    expects aside."""
     opened: list[tuple[Any, Watched]] = []
 
-    def open_tab(site: Site, *, log_in: bool = True, expected: tuple[str, ...] = (), **options: Any) -> Watched:
+    def open_tab(
+        site: Site, *, log_in: bool = True, expected: tuple[str, ...] = (), **options: Any
+    ) -> Watched:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         page = context.new_page()
         page.set_default_timeout(20_000)

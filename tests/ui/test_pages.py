@@ -1,4 +1,5 @@
-"""The pages in a real browser: logging in, the front under the cursor, orders, hostile texts, every page in every form."""
+"""The pages in a real browser: logging in, the front under the cursor, orders, hostile texts, every page in
+every form."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ from tests.ui.conftest import Site, Watched, shoot
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Watched]
-REFUSED = ("status of 40", "status of 42")  # what the browser says of an answer that the page shows as trouble
+REFUSED = (
+    "status of 40",
+    "status of 42",
+)  # what the browser says of an answer that the page shows as trouble
 
 
 def pages_of(site: Site) -> dict[str, str]:
@@ -95,7 +99,9 @@ def test_newcomer_is_led_by_three_steps(empty_site: Site, tab: Open) -> None:
     page.get_by_label("name", exact=True).fill("shelf")
     page.get_by_role("button", name="Register it").click()
     page.get_by_role("button", name="Show me the two lines").click()
-    page.get_by_text(re.compile(r"bespoke agent --server http://127.0.0.1:\d+ --token bespoke_enrol_")).first.wait_for()
+    page.get_by_text(
+        re.compile(r"bespoke agent --server http://127.0.0.1:\d+ --token bespoke_enrol_")
+    ).first.wait_for()
     page.get_by_text("The token works once, for another").wait_for()
     assert page.get_by_text("too old").count() == 0
     shoot(page, "enrol")
@@ -116,7 +122,9 @@ def test_drag_keys_and_number_agree_and_the_picks_are_the_solvers(site: Site, ta
         budget = budget_of(page)
         text = slider.get_attribute("aria-valuetext")
         for name, points in fronts.items():
-            best = max((p["accuracy"] for p in points if (p["upper_ms"] or p["latency_ms"]) <= budget), default=None)
+            best = max(
+                (p["accuracy"] for p in points if (p["upper_ms"] or p["latency_ms"]) <= budget), default=None
+            )
             shown = re.search(rf"{name}: ([\d.]+) %", text)
             assert (shown is None) == (best is None)
             assert best is None or shown is None or abs(float(shown[1]) - 100 * best) < 0.0051, (budget, text)
@@ -127,7 +135,9 @@ def test_drag_keys_and_number_agree_and_the_picks_are_the_solvers(site: Site, ta
     page.mouse.move(box["x"] + box["width"] / 2 + 120, box["y"] + 150, steps=5)
     page.mouse.up()
     assert budget_of(page) > before
-    assert math.isclose(float(page.get_by_label("budget", exact=False).first.input_value()), budget_of(page), rel_tol=1e-6)
+    assert math.isclose(
+        float(page.get_by_label("budget", exact=False).first.input_value()), budget_of(page), rel_tol=1e-6
+    )
     page.locator(".network li").first.wait_for()
     shoot(page, "front")
     least = fronts["board"][0]["latency_ms"]
@@ -235,7 +245,10 @@ def axe(page: Any) -> list[str]:
     source = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
     tools = page.context.new_cdp_session(page)
     tools.send("Runtime.evaluate", {"expression": source})
-    told = "r.violations.map(v => `${v.id}: ${v.nodes[0].html.slice(0, 200)} ${v.nodes[0].failureSummary.slice(0, 200)}`)"
+    told = (
+        "r.violations.map(v => `${v.id}: ${v.nodes[0].html.slice(0, 200)} "
+        "${v.nodes[0].failureSummary.slice(0, 200)}`)"
+    )
     run = f"axe.run(document, {{resultTypes: ['violations']}}).then(r => JSON.stringify({told}))"
     asked = {"expression": run, "awaitPromise": True}
     found: list[str] = json.loads(tools.send("Runtime.evaluate", asked)["result"]["value"])

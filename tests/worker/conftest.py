@@ -36,7 +36,11 @@ def context(tmp_path: Path, migrated_sqlite: str) -> Iterator[WorkerContext]:
     """What the runs of a worker share, on SQLite."""
     engine, queue = create_db_engine(migrated_sqlite), JobQueue(migrated_sqlite)
     made = WorkerContext(
-        Settings(data_dir=tmp_path), "w1", session_factory(engine), ArtifactStore(tmp_path / "artifacts"), queue._client
+        Settings(data_dir=tmp_path),
+        "w1",
+        session_factory(engine),
+        ArtifactStore(tmp_path / "artifacts"),
+        queue._client,
     )
     with made.sessions.begin() as session:
         session.add(Tenant(id="ten_1", name="one"))
@@ -49,5 +53,7 @@ def context(tmp_path: Path, migrated_sqlite: str) -> Iterator[WorkerContext]:
 def ready(context: WorkerContext) -> ReadySupernet:
     """A supernet with random weights."""
     space = space_named("digits-mbv3")
-    weights, _ = context.store.put(save(Supernet(space, generator=torch.Generator().manual_seed(0)).state_dict()))
+    weights, _ = context.store.put(
+        save(Supernet(space, generator=torch.Generator().manual_seed(0)).state_dict())
+    )
     return ReadySupernet("sup_1", space, "digits", "trial", 0, weights, {})

@@ -1,4 +1,5 @@
-"""An installation in a temporary folder: database, store, acknowledged jobs, worker processes that can be killed."""
+"""An installation in a temporary folder: database, store, acknowledged jobs, worker processes that can be
+killed."""
 
 from __future__ import annotations
 
@@ -34,7 +35,11 @@ class Installation:
     def __init__(self, folder: Path, database_url: str = "") -> None:
         self.folder = folder
         self.settings = Settings(
-            data_dir=folder / "data", database_url=database_url, heartbeat_s=BEAT_S, dead_after_s=DEAD_S, verify_timeout_s=20
+            data_dir=folder / "data",
+            database_url=database_url,
+            heartbeat_s=BEAT_S,
+            dead_after_s=DEAD_S,
+            verify_timeout_s=20,
         )
         self.settings.data_dir.mkdir(parents=True)
         self.engine = create_db_engine(self.settings.resolved_database_url)
@@ -77,7 +82,9 @@ class Installation:
         if failpoint:
             environment[VARIABLE] = failpoint
         with (self.folder / "worker.log").open("ab") as log:
-            worker = subprocess.Popen([sys.executable, "-m", module], cwd=REPOSITORY, env=environment, stderr=log, stdout=log)
+            worker = subprocess.Popen(
+                [sys.executable, "-m", module], cwd=REPOSITORY, env=environment, stderr=log, stdout=log
+            )
         self.workers.append(worker)
         return worker
 
@@ -127,10 +134,15 @@ class Installation:
         """Data of a job's events, in order."""
         query = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.sequence)
         with self.sessions() as session:
-            return [{"kind": e.kind, "at": e.at, **e.data} for e in session.scalars(query) if kind in (None, e.kind)]
+            return [
+                {"kind": e.kind, "at": e.at, **e.data}
+                for e in session.scalars(query)
+                if kind in (None, e.kind)
+            ]
 
     def wait(self, job_id: str, silence_s: float = 240, states: Iterable[str] = ENDED) -> Job:
-        """The job once it is in one of the states; an error when no worker is left or nothing is heard of it for so long."""
+        """The job once it is in one of the states; an error when no worker is left or nothing is heard of it
+        for so long."""
         wanted, heard, news = set(states), 0, time.monotonic()
         while self.job(job_id).state not in wanted and any(w.poll() is None for w in self.workers):
             count = len(self.events(job_id))
@@ -140,7 +152,9 @@ class Installation:
                 break
             time.sleep(0.1)
         job = self.job(job_id)
-        assert job.state in wanted, f"job is {job.state}; events {self.events(job_id)[-5:]}; log {self.log[-3000:]}"
+        assert job.state in wanted, (
+            f"job is {job.state}; events {self.events(job_id)[-5:]}; log {self.log[-3000:]}"
+        )
         return job
 
 

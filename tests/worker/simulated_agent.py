@@ -1,4 +1,5 @@
-"""An agent that answers every task at once: latency = overhead + work, with 1 % noise. It talks to the database directly."""
+"""An agent that answers every task at once: latency = overhead + work, with 1 % noise. It talks to the
+database directly."""
 
 import os
 import threading
@@ -25,7 +26,8 @@ def register(installation, name):
 
 
 class SimulatedAgent:
-    """Present on the devices it is given while it is open. `slower` maps a device id to a factor for delivered networks."""
+    """Present on the devices it is given while it is open. `slower` maps a device id to a factor for
+    delivered networks."""
 
     def __init__(self, installation, device_ids):
         self.installation, self.device_ids = installation, device_ids
@@ -62,7 +64,9 @@ class SimulatedAgent:
             with self.installation.sessions.begin() as session:
                 for agent in session.scalars(select(AgentSession)):
                     agent.seen_at = now()
-                for task in session.scalars(select(MeasurementTask).where(MeasurementTask.state == "open").limit(200)):
+                for task in session.scalars(
+                    select(MeasurementTask).where(MeasurementTask.state == "open").limit(200)
+                ):
                     if task.device_id in self.device_ids:
                         self._answer(task)
 
@@ -81,7 +85,9 @@ class SimulatedAgent:
             latency_ms = operator_ms(Operator.parse(task.operator))
         else:
             space = space_at(ref_in(task.architecture))
-            latency_ms = 0.01 + 0.9 * sum(operator_ms(op) for op in lower(space, space.from_json(task.architecture)))
+            latency_ms = 0.01 + 0.9 * sum(
+                operator_ms(op) for op in lower(space, space.from_json(task.architecture))
+            )
         factor = self.slower.get(task.device_id, 1.0) if task.kind == "verify" else 1.0
         return float(latency_ms * factor * np.exp(self._random.normal(0, 0.01)))
 

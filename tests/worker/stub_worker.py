@@ -1,6 +1,8 @@
-"""`python -m tests.worker.stub_worker`: the real engine with a pipeline of stub length for jobs of kind `search`.
+"""`python -m tests.worker.stub_worker`: the real engine with a pipeline of stub length for jobs of kind
+`search`.
 
-Request: {"steps": n, "step_s": seconds, "behave": None | "fail" | "bug" | "transient" | "exit" | "child_segv" | "hang"}.
+Request: {"steps": n, "step_s": seconds, "behave": None | "fail" | "bug" | "transient" | "exit" | "child_segv"
+| "hang"}.
 """
 
 import os
@@ -24,11 +26,15 @@ def stub(run):
             run.pause(run.request.get("step_s", 0.0))
             if number == 1:
                 misbehave(run, run.request.get("behave"))
-            sha256, size_bytes = run.context.store.put(f"{run.request.get('seed', 0)}/{number}".encode() * 1000)
+            sha256, size_bytes = run.context.store.put(
+                f"{run.request.get('seed', 0)}/{number}".encode() * 1000
+            )
             run.write(lambda s: register(s, sha256, size_bytes, "report") and None)
             return {"sha256": sha256}
 
-        files.append(run.step(f"stub_{number}", {"seed": run.request.get("seed", 0), "number": number}, work)["sha256"])
+        files.append(
+            run.step(f"stub_{number}", {"seed": run.request.get("seed", 0), "number": number}, work)["sha256"]
+        )
         run.progress("stub", (number + 1) / run.request["steps"], f"step {number + 1}", always=True)
     return {"files": files}
 

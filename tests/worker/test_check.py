@@ -20,19 +20,23 @@ SPACE = space_named("cifar-mbv3").with_classes(62)
 
 
 def tasks_of(networks: list[Any], old_form: bool = False) -> list[MeasurementTask]:
-    """The answered tasks of a job, as `network_tasks` asks for them; old_form: as before an architecture said its classes."""
+    """The answered tasks of a job, as `network_tasks` asks for them; old_form: as before an architecture said
+    its classes."""
     described = [SPACE.to_json(a) for a in networks]
     if old_form:
         described = [{name: value for name, value in d.items() if name != "classes"} for d in described]
     result = {"median_ms": 2.0, "lower_quartile_ms": None, "mad_ms": None, "count": None}
-    return [MeasurementTask(job_id="job_1", space=SPACE.name, architecture=d, result=result) for d in described]
+    return [
+        MeasurementTask(job_id="job_1", space=SPACE.name, architecture=d, result=result) for d in described
+    ]
 
 
 @pytest.mark.parametrize("old_form", [False, True])
 def test_networks_measured_again_are_kept_under_the_classes_they_were_exported_with(
     context: WorkerContext, old_form: bool
 ) -> None:
-    """Ten classes are the default of the space: kept as such, a check would spoil another calibration and never reach its own."""
+    """Ten classes are the default of the space: kept as such, a check would spoil another calibration and
+    never reach its own."""
     generator = np.random.default_rng(0)
     with context.sessions.begin() as session:
         device: Device = devices.add(session, "ten_1", "board", "", CONTEXT)
@@ -43,7 +47,9 @@ def test_networks_measured_again_are_kept_under_the_classes_they_were_exported_w
         _keep(session, device, tasks_of(networks, old_form))
     with context.sessions() as session:
         rows = session.scalars(select(NetworkMeasurement).where(NetworkMeasurement.session == "job_1")).all()
-        before = session.scalars(select(NetworkMeasurement.architecture_digest).where(NetworkMeasurement.session == "profile"))
+        before = session.scalars(
+            select(NetworkMeasurement.architecture_digest).where(NetworkMeasurement.session == "profile")
+        )
         assert {row.classes for row in rows} == {62}
         assert len(rows) == 4 and {row.architecture_digest for row in rows} <= set(before)
 

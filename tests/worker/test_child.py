@@ -65,7 +65,9 @@ def test_a_child_with_a_grace_may_keep_what_it_has_done_when_the_worker_stops(tm
 
 
 def test_a_child_that_does_not_end_in_its_grace_is_killed_and_the_loss_is_said(tmp_path, caplog):
-    caplog.set_level(logging.WARNING, "bespoke.worker")  # other tests of this process may have made it quieter
+    caplog.set_level(
+        logging.WARNING, "bespoke.worker"
+    )  # other tests of this process may have made it quieter
     begun = time.monotonic()
     left_by(WorkerStopping, start(tmp_path, "deaf", grace_s=0.5))
     assert time.monotonic() - begun < 60
@@ -83,7 +85,9 @@ def test_grandchildren_end_too(tmp_path):
         os.kill(grandchild, 0)
 
     def gone():
-        return not Path(f"/proc/{grandchild}").exists() or " Z " in Path(f"/proc/{grandchild}/stat").read_text()
+        return (
+            not Path(f"/proc/{grandchild}").exists() or " Z " in Path(f"/proc/{grandchild}/stat").read_text()
+        )
 
     assert eventually(gone, 5)
 
@@ -102,7 +106,10 @@ def test_c11_a_child_that_dies_of_memory_says_so_and_is_no_crash(tmp_path):
     (tmp_path / "log.txt").write_text("MemoryError of an earlier child\n")
     with start(tmp_path, "exit3") as child, pytest.raises(ChildCrashed):
         list(child.messages())
-    with start(tmp_path, "hog", memory_bytes=1 << 30) as child, pytest.raises(StepFailed, match="memory") as caught:
+    with (
+        start(tmp_path, "hog", memory_bytes=1 << 30) as child,
+        pytest.raises(StepFailed, match="memory") as caught,
+    ):
         list(child.messages())
     assert caught.value.kind == "OutOfMemory"
 
@@ -113,12 +120,17 @@ def test_a_child_knows_no_secrets(tmp_path, monkeypatch):
     assert "secret" not in scrubbed_environment().values()
     with start(tmp_path, "environment") as child:
         (message,) = child.messages()
-    assert not {"BESPOKE_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "BESPOKE_DATA_DIR"} & set(message["environment"])
+    assert not {"BESPOKE_DATABASE_URL", "AWS_SECRET_ACCESS_KEY", "BESPOKE_DATA_DIR"} & set(
+        message["environment"]
+    )
 
 
 def test_a_child_does_not_spin_while_it_waits(monkeypatch):
     for name in ("OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    assert {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_NUM_THREADS": "1"}.items() <= scrubbed_environment().items()
+    assert {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OPENBLAS_NUM_THREADS": "1",
+    }.items() <= scrubbed_environment().items()
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
     assert scrubbed_environment()["OPENBLAS_NUM_THREADS"] == "4", "whoever sets it has a reason"

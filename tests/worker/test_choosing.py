@@ -1,4 +1,5 @@
-"""Networks measured and chosen in a search job: readings through the database, kept for later jobs, taken up again."""
+"""Networks measured and chosen in a search job: readings through the database, kept for later jobs, taken up
+again."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -45,7 +46,8 @@ def file_of(architecture):
 
 
 class Device(Verification):
-    """A device that answers at once: latency = level times what is predicted, with noise; after `answers` it is silent."""
+    """A device that answers at once: latency = level times what is predicted, with noise; after `answers` it
+    is silent."""
 
     def __init__(self, run, level=1.0, noise=0.01, answers=10**6):
         super().__init__(run, SPACE)
@@ -59,7 +61,11 @@ class Device(Verification):
                 for _ in range(times):
                     self.asked += 1
                     if self.asked <= self.answers:
-                        ms = self.level * place.predicted_ms(network.architecture) * np.exp(self.generator.normal(0, self.noise))
+                        ms = (
+                            self.level
+                            * place.predicted_ms(network.architecture)
+                            * np.exp(self.generator.normal(0, self.noise))
+                        )
                         one[i].append(reading_of(Measurement(ms, uncertainty=self.noise)))
         return found
 
@@ -87,7 +93,9 @@ def test_the_best_network_that_keeps_the_budget_when_measured_is_chosen(run, con
     assert 0.95 * 0.12 <= latency.ms <= 0.12, "kept, and used, whatever the table says"
     true_ms = level * choosing.target.places[0].predicted_ms(chosen.architecture)
     assert true_ms <= 0.12
-    assert len(chosen.measured_networks) == len(set(device.kept)) >= 3, "all that were measured are kept and on the card"
+    assert len(chosen.measured_networks) == len(set(device.kept)) >= 3, (
+        "all that were measured are kept and on the card"
+    )
     kept = [line for line in chosen.measured_networks if line["verdict"] == "kept"]
     assert chosen.validation_accuracy == max(line["accuracy_validation"] for line in kept)
     said = {e["kind"] for e in events_of(context, run)}
@@ -121,14 +129,19 @@ def test_an_agent_that_goes_away_midway_leaves_what_it_has_measured(run):
 
 
 def test_a_budget_that_even_the_fastest_network_breaks_is_given_up_with_what_can_be_kept(run):
-    with pytest.raises(InfeasibleBudget, match=r"takes 3 times what its table predicts.*ask for 0\.\d+ ms or more") as caught:
+    with pytest.raises(
+        InfeasibleBudget, match=r"takes 3 times what its table predicts.*ask for 0\.\d+ ms or more"
+    ) as caught:
         choose(run, Device(run, 3.0), 1.2 * pricing().predicted.price(SPACE.genes(SPACE.smallest())[None])[0])
     assert "search again when" not in str(caught.value) and "idle" not in str(caught.value)
     assert caught.value.minimum > 0
 
 
 def test_one_network_is_measured_on_every_device_of_its_target(run):
-    places = tuple(priced_at(b, pricing(scale=s), n, measured=True) for b, s, n in ((0.2, 1.0, "fast"), (0.3, 2.0, "slow")))
+    places = tuple(
+        priced_at(b, pricing(scale=s), n, measured=True)
+        for b, s, n in ((0.2, 1.0, "fast"), (0.3, 2.0, "slow"))
+    )
     choosing, chosen = choose(run, Device(run, 1.1), places=places)
     assert len(chosen.latencies) == 2
     assert all(latency.ms <= place.budget_ms for latency, place in zip(chosen.latencies, places, strict=True))
@@ -156,14 +169,19 @@ def test_readings_go_through_tasks_and_a_job_taken_up_again_reads_them(context, 
         (kept,) = session.scalars(select(NetworkMeasurement)).all()
         assert session.get(Artifact, sha256).kind == "onnx_model"
     assert [t.kind for t in tasks] == ["verify"] * 3
-    assert kept.latency_ms == sorted(r.ms for r in first)[1] and (kept.source, kept.session) == ("verify", run.job_id)
+    assert kept.latency_ms == sorted(r.ms for r in first)[1] and (kept.source, kept.session) == (
+        "verify",
+        run.job_id,
+    )
 
     taken_up = Verification(JobRun(context, run.job_id, 1), SPACE)
     assert taken_up.possible(device_id), "the agent was there when the job began"
     again = taken_up.readings(goal, [one], 1)[0][0] + taken_up.readings(goal, [one], 2)[0][0]
     assert again == first, "nothing is measured twice"
     other = Target(1, SPACE, (place,))
-    assert taken_up.readings(other, [one], 3)[0][0] == first, "nor for another target that chooses the same network"
+    assert taken_up.readings(other, [one], 3)[0][0] == first, (
+        "nor for another target that chooses the same network"
+    )
 
 
 @pytest.mark.parametrize(("told", "used"), [(None, UNKNOWN), (0.0, LEAST_UNCERTAINTY), (0.03, 0.03)])

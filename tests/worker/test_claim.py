@@ -73,7 +73,9 @@ def test_a_job_that_was_handed_back_did_not_crash(sessions, job_id):
     for attempt in range(1, 6):
         assert claimed(sessions, job_id) == attempt
         with sessions.begin() as session:
-            move(session, job_id, JobState.QUEUED, from_states=(JobState.RUNNING,), values={"worker_id": None})
+            move(
+                session, job_id, JobState.QUEUED, from_states=(JobState.RUNNING,), values={"worker_id": None}
+            )
     assert "crashed" not in kinds(sessions, job_id)
 
 
@@ -89,7 +91,9 @@ def test_recovery_never_reads_the_request(sessions, job_id):
     broken = [{"deep": "x"}, 17, [], None, "text"]
     for attempt, request in enumerate(broken[:3], 1):
         with sessions.begin() as session:
-            session.execute(text("UPDATE jobs SET request = :r"), {"r": json.dumps(request) if request else "null"})
+            session.execute(
+                text("UPDATE jobs SET request = :r"), {"r": json.dumps(request) if request else "null"}
+            )
             if session.connection().dialect.name == "sqlite":
                 session.execute(text("UPDATE jobs SET request = '{broken'"))
         assert claimed(sessions, job_id) == attempt

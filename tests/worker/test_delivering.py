@@ -27,7 +27,8 @@ EACH = 75  # test pictures of a class
 
 
 def draw(generator, number, path):
-    """Waves of one direction for each class, of a size of its own; every fifth is a JPEG lying on its side."""
+    """Waves of one direction for each class, of a size of its own; every fifth is a JPEG lying on its
+    side."""
     width, height = generator.integers(24, 60, size=2)
     x, y = np.meshgrid(np.arange(width), np.arange(height))
     wave = 100 * np.sin(x * (number % 2) * 0.7 + y * (number // 2) * 0.5 + generator.uniform(0, 6))
@@ -52,7 +53,11 @@ def life(tmp_path_factory):
                 draw(generator, number, home / "set" / split / name / f"{index:03}")
     weights = save(Supernet(SPACE, generator=torch.Generator().manual_seed(0)).state_dict())
     sha256, _ = ArtifactStore(home / "store").put(weights)
-    places = {"store": str(home / "store"), "data_dir": str(home / "data"), "registered": {"mine": str(home / "set")}}
+    places = {
+        "store": str(home / "store"),
+        "data_dir": str(home / "data"),
+        "registered": {"mine": str(home / "set")},
+    }
     supernet = {"space": SPACE.name, "classes": len(CLASSES), "dataset": "mine", "weights_sha256": sha256}
     return home, places, supernet
 
@@ -67,8 +72,12 @@ def delivered(life, form):
     return said, ArtifactStore(life[1]["store"] and life[0] / "store").read(said["onnx_sha256"]), test
 
 
-@pytest.mark.parametrize("form", [Delivery(), Delivery(19, 9, "float32", 8, "embedded")], ids=["separate", "embedded"])
-def test_fifteen_lines_fed_by_the_files_metadata_have_the_cards_accuracy_on_raw_pictures(life, form, tmp_path):
+@pytest.mark.parametrize(
+    "form", [Delivery(), Delivery(19, 9, "float32", 8, "embedded")], ids=["separate", "embedded"]
+)
+def test_fifteen_lines_fed_by_the_files_metadata_have_the_cards_accuracy_on_raw_pictures(
+    life, form, tmp_path
+):
     said, onnx, test = delivered(life, form)
     script, model = snippet(said["input"]), tmp_path / "m.onnx"
     assert len(script.splitlines()) <= 15 and max(map(len, script.splitlines())) <= 120
@@ -117,7 +126,11 @@ def test_what_cannot_be_run_is_refused_with_the_reason(life, tmp_path):
 
 
 def test_the_command_line_shows_what_is_not_known_and_what_is_suspect():
-    card = {"state": "suspect", "suspect_reason": "measured 0.00% [of 50]", "file": {"remarks": ["tflite 2: try one"]}}
+    card = {
+        "state": "suspect",
+        "suspect_reason": "measured 0.00% [of 50]",
+        "file": {"remarks": ["tflite 2: try one"]},
+    }
     assert [line.split("]")[0] for line in delivery_lines(card)] == ["[yellow", "[red"]
     assert "tflite 2" in delivery_lines(card)[0] and "0.00%" in delivery_lines(card)[1]
     assert delivery_lines({}) == []

@@ -1,4 +1,5 @@
-"""The engine with real processes and a pipeline of stub length. Faults in full: tests/reliability/test_c_crash.py."""
+"""The engine with real processes and a pipeline of stub length. Faults in full:
+tests/reliability/test_c_crash.py."""
 
 import signal
 import subprocess
@@ -40,21 +41,34 @@ def test_no_job_repeats_what_any_job_has_done_unless_its_file_is_gone(small_inst
 def test_errors_end_jobs_each_in_its_way(small_installation):
     installation = small_installation
     worker = installation.start_worker(STUB)
-    jobs = {how: installation.submit("search", {"steps": 3, "behave": how, "seed": how}) for how in ("fail", "bug", "transient")}
+    jobs = {
+        how: installation.submit("search", {"steps": 3, "behave": how, "seed": how})
+        for how in ("fail", "bug", "transient")
+    }
     crashing = installation.submit("search", {"steps": 3, "behave": "child_segv", "seed": "segv"})
 
     failed = installation.wait(jobs["fail"])
     assert (failed.state, failed.error["type"]) == ("failed", "urn:bespoke:problem:export_failed")
-    assert "choose another one" in failed.error["detail"] and installation.events(jobs["fail"], "retrying") == []
+    assert (
+        "choose another one" in failed.error["detail"] and installation.events(jobs["fail"], "retrying") == []
+    )
 
     bug = installation.wait(jobs["bug"])
-    assert bug.state == "failed" and "secret" not in str(bug.error) and "secret of the inside" in installation.log
+    assert (
+        bug.state == "failed"
+        and "secret" not in str(bug.error)
+        and "secret of the inside" in installation.log
+    )
 
     assert installation.wait(jobs["transient"]).state == "succeeded"
     assert [e["attempt"] for e in installation.events(jobs["transient"], "retrying")] == [1, 2]
 
     crashed = installation.wait(crashing)
-    assert (crashed.state, crashed.error["signal"], crashed.error["step"]) == ("quarantined", signal.SIGSEGV, "stub_1")
+    assert (crashed.state, crashed.error["signal"], crashed.error["step"]) == (
+        "quarantined",
+        signal.SIGSEGV,
+        "stub_1",
+    )
     assert worker.poll() is None, "the worker lives on"
 
 
@@ -75,7 +89,9 @@ def test_cancel_stops_a_job_and_its_child_within_five_seconds(small_installation
     installation = small_installation
     installation.start_worker(STUB)
     job_id = installation.submit("search", {"steps": 3, "behave": "hang"})
-    assert eventually(lambda: any(e.get("step") == "stub_1" for e in installation.events(job_id, "step_started")), 300)
+    assert eventually(
+        lambda: any(e.get("step") == "stub_1" for e in installation.events(job_id, "step_started")), 300
+    )
     begun = time.monotonic()
     installation.cancel(job_id)
     assert installation.wait(job_id, 30).state == "cancelled"

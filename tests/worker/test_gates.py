@@ -19,7 +19,12 @@ SCORE = dense_from(SPACE, lambda op: np.log1p(op.macs) / 1000)
 
 
 def gates(run, ready, targets=1):
-    loaded = {"space": SPACE.name, "classes": 10, "dataset": ready.dataset, "weights_sha256": ready.weights_sha256}
+    loaded = {
+        "space": SPACE.name,
+        "classes": 10,
+        "dataset": ready.dataset,
+        "weights_sha256": ready.weights_sha256,
+    }
     return Gates(run, ready, loaded, targets)
 
 
@@ -37,18 +42,30 @@ def test_gates_are_trained_once_and_chosen_from_again(context, ready):
         assert all(c.costs[0] <= 0.05 for c in first.candidates)
         goal.limit_ms = 0.03
         second = made.solve(laboratory, goal, asked(goal))
-        assert all(c.costs[0] <= goal.limit_ms for c in second.candidates), "a limit that was tightened is kept too"
+        assert all(c.costs[0] <= goal.limit_ms for c in second.candidates), (
+            "a limit that was tightened is kept too"
+        )
     happened = events_of(context, run)
     assert [e["step"] for e in happened if e["kind"] == "step_done"] == ["train_gates"], (
         "the choice was made again, the training not"
     )
     said = [e["message"] for e in happened if e["kind"] == "progress"]
     assert all(text.startswith("target 1 of 2, dev within 0.05 ms: ") for text in said)
-    ends = [text for text in said if re.search(r"epoch 1 of 1, loss [\d.]+, expected [\d.]+ ms, entropy [\d.]+$", text)]
+    ends = [
+        text
+        for text in said
+        if re.search(r"epoch 1 of 1, loss [\d.]+, expected [\d.]+ ms, entropy [\d.]+$", text)
+    ]
     assert any("warm-up" in text for text in ends) and any(" search " in text for text in ends)
     summary = made.summary(goal)["gates"]
-    assert (summary["warmup_epochs"], summary["epochs"], summary["weight_steps"]) == (1, 1, 32) and 0 < summary["entropy"] < 1
-    assert list(context.work_folder(f"{TRAININGS}{run.job_id}").iterdir()) == [], "checkpoints go when the result is there"
+    assert (summary["warmup_epochs"], summary["epochs"], summary["weight_steps"]) == (
+        1,
+        1,
+        32,
+    ) and 0 < summary["entropy"] < 1
+    assert list(context.work_folder(f"{TRAININGS}{run.job_id}").iterdir()) == [], (
+        "checkpoints go when the result is there"
+    )
 
     later, same = new_run(context), target(0.05, index=5, resolutions=(8,))
     found = gates(later, ready, targets=6).trained(None, same, asked(same))

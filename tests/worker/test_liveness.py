@@ -69,7 +69,8 @@ def test_silence_by_our_own_clock_is_death(place, clock):
 
 
 def test_silence_while_nobody_could_be_heard_is_no_death(place, clock):
-    """After an outage of the database every worker finds the others' heartbeats as old as its own; none may bury the rest."""
+    """After an outage of the database every worker finds the others' heartbeats as old as its own; none may
+    bury the rest."""
     liveness, sessions = place
     add(sessions, "other", "elsewhere")
     listen(liveness, clock, 10)

@@ -36,9 +36,16 @@ def test_a_network_far_below_its_prediction_is_suspect_on_its_card(accuracy, sta
 
 
 def test_the_card_has_the_mean_recall_and_names_rare_classes():
-    by_class = [{"name": "common", "samples": 350, "recall": 1.0}, {"name": "rare", "samples": 10, "recall": 0.5}]
+    by_class = [
+        {"name": "common", "samples": 350, "recall": 1.0},
+        {"name": "rare", "samples": 10, "recall": 0.5},
+    ]
     accuracy = card(0.97, by_class=by_class)["accuracy"]
-    assert accuracy["balanced"] == 0.75 and accuracy["by_class"] == by_class and "rare (10)" in accuracy["warnings"][0]
+    assert (
+        accuracy["balanced"] == 0.75
+        and accuracy["by_class"] == by_class
+        and "rare (10)" in accuracy["warnings"][0]
+    )
 
 
 def test_a_card_without_a_device_has_no_context_and_no_remark():
@@ -51,6 +58,8 @@ def test_the_card_says_where_it_is_not_known_what_the_runtime_opens(monkeypatch,
     context = Context(runtime, "2.19", "cpu", 1, "float32", 1)
     for part in ("constraints_of", "latency_of", "devices_of"):
         monkeypatch.setattr(f"worker.pipelines.search.card.{part}", lambda *_: None)
-    place = SimpleNamespace(context=context, device="board", budget_ms=1.0, pricing=SimpleNamespace(table_facts={}))
+    place = SimpleNamespace(
+        context=context, device="board", budget_ms=1.0, pricing=SimpleNamespace(table_facts={})
+    )
     found = card(0.96, places=(place,))
     assert found["context"]["runtime"] == runtime and len(found["file"]["remarks"]) == told

@@ -1,4 +1,5 @@
-"""Probation: lost jobs one at a time; those lost for the first time wait a few seconds only, suspected ones for their turn."""
+"""Probation: lost jobs one at a time; those lost for the first time wait a few seconds only, suspected ones
+for their turn."""
 
 from __future__ import annotations
 
@@ -65,7 +66,9 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_jobs_lost_for_the_first_time_do_not_wait_for_one_that_takes_long(line_of: Callable[..., Line]) -> None:
+def test_jobs_lost_for_the_first_time_do_not_wait_for_one_that_takes_long(
+    line_of: Callable[..., Line],
+) -> None:
     line = line_of(longest_s=1000, patience_s=0.5)
     for number in range(5):
         line.ask(f"job-{number}", suspected=False)

@@ -1,4 +1,5 @@
-"""Sub-networks are scored in rounds; each is a step, so a worker that ends in the middle costs no score twice."""
+"""Sub-networks are scored in rounds; each is a step, so a worker that ends in the middle costs no score
+twice."""
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ WEIGHTS = np.random.default_rng(0).normal(size=int(SPACE.chain.gene_sizes.sum())
 
 
 class Children:
-    """Laboratories that score by a formula. last_calls: how many calls each may answer before its worker is told to stop."""
+    """Laboratories that score by a formula. last_calls: how many calls each may answer before its worker is
+    told to stop."""
 
     def __init__(self, *last_calls):
         self.left = list(last_calls)
@@ -67,9 +69,16 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(scored):
         with pytest.raises(WorkerStopping):
             scored(interrupted, "e")
     found = scored(interrupted, "e")
-    assert len(interrupted.evaluated) == len(set(interrupted.evaluated)) == found["summary"]["scored_networks"] == 30
+    assert (
+        len(interrupted.evaluated)
+        == len(set(interrupted.evaluated))
+        == found["summary"]["scored_networks"]
+        == 30
+    )
     whole = scored(undisturbed, "f")
-    assert undisturbed.evaluated == interrupted.evaluated, "other weights, the same seed and accuracies: the same choices"
+    assert undisturbed.evaluated == interrupted.evaluated, (
+        "other weights, the same seed and accuracies: the same choices"
+    )
     assert whole["predictor"] == found["predictor"]
     predictor, _ = accuracy_refinement.from_json(found["predictor"])
     assert predictor.drawn == 20 and predictor.held_out.networks == 20

@@ -23,7 +23,11 @@ def context(database_url, tmp_path):
     engine = create_db_engine(database_url)
     queue = JobQueue(database_url)
     made = WorkerContext(
-        Settings(data_dir=tmp_path), "w1", session_factory(engine), ArtifactStore(tmp_path / "artifacts"), queue._client
+        Settings(data_dir=tmp_path),
+        "w1",
+        session_factory(engine),
+        ArtifactStore(tmp_path / "artifacts"),
+        queue._client,
     )
     with made.sessions.begin() as session:
         for tenant in ("a", "b"):
@@ -125,13 +129,18 @@ def told(context, job_id):
 
 
 def test_a_worker_that_was_declared_dead_says_nothing_about_a_training(context):
-    """It froze, another one trains by now: neither its progress nor its failures reach the jobs, and the workflow stays open."""
+    """It froze, another one trains by now: neither its progress nor its failures reach the jobs, and the
+    workflow stays open."""
     job_id = new_job(context)
     with context.sessions.begin() as session:
         session.add(Worker(id="w1", host="elsewhere", pid=1, dead_at=now()))
     run = SharedRun(context, DIGEST)
     before = told(context, job_id)
-    for say in (lambda: run.progress("train_supernet", 0.5, "late", always=True), lambda: run.event("crashed", {}), run.look):
+    for say in (
+        lambda: run.progress("train_supernet", 0.5, "late", always=True),
+        lambda: run.event("crashed", {}),
+        run.look,
+    ):
         with pytest.raises(JobLost):
             say()
     with pytest.raises(JobLost):

@@ -30,7 +30,9 @@ def test_every_step_of_a_pipeline_is_one_of_the_list() -> None:
     known = {f"StepName.{name.name}" for name in StepName}
     direct = {name for _, name in found if name != "step"}
     assert direct <= known, direct - known
-    assert [place for place, name in found if name == "step"] == ["trainings.py"], "the steps of Gates and FineTuning"
+    assert [place for place, name in found if name == "step"] == ["trainings.py"], (
+        "the steps of Gates and FineTuning"
+    )
     assert direct | {"StepName.TRAIN_GATES", "StepName.FINE_TUNE"} == known, "a name that no pipeline uses"
 
 

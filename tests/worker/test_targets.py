@@ -36,7 +36,15 @@ def pricing(scale=1.0, resolutions=SPACE.resolutions, margin=1.05):
     space = SPACE.at(resolutions)
     predicted = dense_from(space, lambda op: scale * (0.002 + op.macs * 2e-8))
     count = len(resolutions)
-    return Pricing(space, "tab", predicted, Calibration(), predicted, predicted.affine([0.0] * count, [margin] * count), 0.95)
+    return Pricing(
+        space,
+        "tab",
+        predicted,
+        Calibration(),
+        predicted,
+        predicted.affine([0.0] * count, [margin] * count),
+        0.95,
+    )
 
 
 def priced_at(budget_ms, priced, device="dev", **options):
@@ -76,7 +84,9 @@ def test_a_budget_below_everything_says_what_can_be_reached(wish):
     assert (caught.value.minimum, caught.value.maximum) == goal.places[0].reachable
 
 
-def test_candidates_to_be_measured_are_held_against_predictions_and_a_bound_that_was_asked_for_holds_in_either_case(wish):
+def test_candidates_to_be_measured_are_held_against_predictions_and_a_bound_that_was_asked_for_holds_in_either_case(
+    wish,
+):
     goal = target(0.12, measured=True)
     (place,) = goal.places
     assert place.basis == "prediction" and place.held is goal.places[0].pricing.predicted
@@ -105,7 +115,9 @@ def test_limits_alone_need_no_device(wish):
     sizes, memory = reachable(SPACE, SIZE), int(np.mean(reachable(SPACE, MEMORY)))
     goal = Target(0, SPACE, (), {SIZE: int(np.mean(sizes)), MEMORY: memory})
     found = solve_target(goal, wish, generator())
-    assert found.result.optimal and goal.device is None and goal.budget_ms is None and str(memory) in goal.label
+    assert (
+        found.result.optimal and goal.device is None and goal.budget_ms is None and str(memory) in goal.label
+    )
     for architecture in found.architectures:
         costs = costs_of(SPACE, architecture)
         assert costs[SIZE] <= goal.limits[SIZE] and costs[MEMORY] <= memory
@@ -141,7 +153,8 @@ def test_a_network_that_was_measured_is_not_a_candidate_again(wish):
 
 def test_one_network_for_several_devices_is_the_best_that_keeps_every_budget(wish):
     fast, slow = (
-        priced_at(budget, pricing(scale=scale), name) for budget, scale, name in ((0.2, 1.0, "fast"), (0.3, 2.0, "slow"))
+        priced_at(budget, pricing(scale=scale), name)
+        for budget, scale, name in ((0.2, 1.0, "fast"), (0.3, 2.0, "slow"))
     )
     goal = Target(0, SPACE, (fast, slow))
     found = solve_target(goal, wish, generator())
@@ -149,9 +162,13 @@ def test_one_network_for_several_devices_is_the_best_that_keeps_every_budget(wis
     for architecture in found.architectures:
         assert fast.held_ms(architecture) <= 0.2 and slow.held_ms(architecture) <= 0.3
     alone = solve_target(Target(0, SPACE, (slow,)), wish, generator())
-    assert found.candidates[0].score == pytest.approx(alone.candidates[0].score), "the slow one is what limits here"
+    assert found.candidates[0].score == pytest.approx(alone.candidates[0].score), (
+        "the slow one is what limits here"
+    )
     with pytest.raises(InfeasibleBudget, match="on slow"):
-        solve_target(Target(0, SPACE, (fast, priced_at(0.001, pricing(scale=2.0), "slow"))), wish, generator())
+        solve_target(
+            Target(0, SPACE, (fast, priced_at(0.001, pricing(scale=2.0), "slow"))), wish, generator()
+        )
     matrix = cross_device([("m", goal, found.architectures[0])], [goal])
     assert matrix["devices"] == ["fast", "slow"] and len(matrix["networks"][0]["latency_ms"]) == 2
 
@@ -182,7 +199,12 @@ def refined(wish):
     predictor = AccuracyPredictor.fit(SPACE, genes, values, folds=0)
     pairs = StagePairs(predictor, *_data(predictor), weight=50.0, noise=1e-3)
     error = HeldOut(0.01, 0.9, 5, 20)
-    return replace(wish, score=predictor.dense(), refinement=Refinement("pairs", error, error, predictor, pairs), candidates=4)
+    return replace(
+        wish,
+        score=predictor.dense(),
+        refinement=Refinement("pairs", error, error, predictor, pairs),
+        candidates=4,
+    )
 
 
 @pytest.mark.parametrize("strategy", ["evolution", "random", "gradient"])
@@ -199,10 +221,14 @@ def test_strategies_for_scores_that_do_not_add_up_rank_with_the_refined_predicto
     genes = np.array([SPACE.genes(goal.places[0].pricing.space.architecture(c.genes)) for c in found])
     scores = refined.refinement.scores(genes)
     assert [c.score for c in found] == pytest.approx(scores.tolist())
-    assert (np.diff(scores) <= 0).all() and (goal.places[0].pricing.held.price(np.stack([c.genes for c in found])) <= 0.12).all()
+    assert (np.diff(scores) <= 0).all() and (
+        goal.places[0].pricing.held.price(np.stack([c.genes for c in found])) <= 0.12
+    ).all()
     if strategy == "evolution":
         additive = solve_target(goal, replace(refined, refinement=None), generator()).candidates[0]
-        assert scores[0] > RefinedScore(refined.refinement, (8, 12))(additive.genes[None])[0], "better than where it started"
+        assert scores[0] > RefinedScore(refined.refinement, (8, 12))(additive.genes[None])[0], (
+            "better than where it started"
+        )
 
 
 def test_the_proven_network_stays_and_the_refined_predictor_picks_the_others(refined):
@@ -231,7 +257,9 @@ def test_a_refined_score_survives_the_way_to_a_child_and_other_functions_do_not(
 @pytest.mark.parametrize("strategy", ["exact", "random"])
 def test_problems_and_answers_survive_the_way_to_a_child(wish, strategy):
     goal = target(0.12)
-    problem = Problem(SPACE.chain, wish.score, (Constraint("latency_ms", goal.places[0].pricing.held, 0.12),), 3)
+    problem = Problem(
+        SPACE.chain, wish.score, (Constraint("latency_ms", goal.places[0].pricing.held, 0.12),), 3
+    )
     travelled = unpacked_problem(json.loads(json.dumps(packed_problem(problem), allow_nan=False)))
     here, there = (solve(p, strategy, generator()) for p in (problem, travelled))
     back = unpacked_result(json.loads(json.dumps(packed_result(there), allow_nan=False)))
@@ -249,7 +277,11 @@ def test_every_limit_is_kept_and_the_score_pays_for_it(wish):
         assert all(cost <= limits[name] for name, cost in costs_of(SPACE, architecture).items())
     assert found.result.optimal and found.candidates[0].score < free.candidates[0].score
     genes = SPACE.chain.sample(generator(), 4000)
-    kept = [row for row in genes if all(costs_of(SPACE, SPACE.architecture(row))[n] <= limit for n, limit in limits.items())]
+    kept = [
+        row
+        for row in genes
+        if all(costs_of(SPACE, SPACE.architecture(row))[n] <= limit for n, limit in limits.items())
+    ]
     kept = np.array([row for row in kept if goal.places[0].pricing.held.price(row[None])[0] <= 0.12])
     assert len(kept) and wish.score.price(kept).max() <= found.candidates[0].score + 1e-12
 
@@ -266,7 +298,8 @@ def test_a_limit_that_nothing_keeps_is_named_with_its_range(wish, name):
 
 
 class ChildWithoutTime:
-    """A laboratory whose child has no time for problems of more than `most` constraints; errors take their usual way."""
+    """A laboratory whose child has no time for problems of more than `most` constraints; errors take their
+    usual way."""
 
     def __init__(self, most):
         self.most = most
@@ -275,10 +308,15 @@ class ChildWithoutTime:
         late = len(arguments["problem"]["constraints"]) > self.most
         relaxed, limit_s = (0, 0.0) if late else (several._RELAXED_NETWORKS, milp.TIME_LIMIT_S)
         try:
-            with patch.object(several, "_RELAXED_NETWORKS", relaxed), patch.object(several.solve, "__defaults__", (limit_s,)):
+            with (
+                patch.object(several, "_RELAXED_NETWORKS", relaxed),
+                patch.object(several.solve, "__defaults__", (limit_s,)),
+            ):
                 return OPERATIONS[operation](progress=lambda *_: None, places={}, **arguments)
         except BespokeError as error:
-            told = json.loads(json.dumps({"kind": _kind(error), "message": str(error), "detail": _detail(error)}))
+            told = json.loads(
+                json.dumps({"kind": _kind(error), "message": str(error), "detail": _detail(error)})
+            )
             raise StepFailed(**told) from None
 
 
@@ -337,7 +375,9 @@ def test_a_file_larger_than_its_weights_makes_the_next_one_smaller(wish):
 
 
 def test_several_limits_travel_to_a_child(wish):
-    goal = target(0.12, limits={MACS: int(np.mean(reachable(SPACE, MACS))), MEMORY: int(reachable(SPACE, MEMORY)[0])})
+    goal = target(
+        0.12, limits={MACS: int(np.mean(reachable(SPACE, MACS))), MEMORY: int(reachable(SPACE, MEMORY)[0])}
+    )
     problem = goal.problem(wish.score, SPACE, 2)
     travelled = unpacked_problem(json.loads(json.dumps(packed_problem(problem), allow_nan=False)))
     here, there = (solve(p, "exact", generator()).candidates for p in (problem, travelled))

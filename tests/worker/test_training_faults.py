@@ -35,7 +35,10 @@ def test_faults_of_a_data_set_are_the_error_of_its_job(small_installation, tmp_p
             row.dataset, row.space, row.classes = name, "cifar-mbv3", 2
         jobs[name] = installation.submit("supernet", {"supernet_id": supernet_id})
     installation.start_worker()
-    for name, says in (("unreadable", "image cat/3.png cannot be read"), ("lacking", "lacks 1 class(es): dog; add samples")):
+    for name, says in (
+        ("unreadable", "image cat/3.png cannot be read"),
+        ("lacking", "lacks 1 class(es): dog; add samples"),
+    ):
         job = installation.wait(jobs[name])
         assert job.state == "failed"
         assert job.error["type"] == "urn:bespoke:problem:invalid_dataset", job.error

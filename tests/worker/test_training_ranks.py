@@ -1,4 +1,5 @@
-"""Training on several processes of one machine: the command, the result, and that every rank ends with the worker."""
+"""Training on several processes of one machine: the command, the result, and that every rank ends with the
+worker."""
 
 import json
 import os
@@ -18,7 +19,9 @@ from worker.compute.child import Child
 from worker.pipelines.train_supernet import threads_each, training_module
 from worker.steps import ChildCrashed, StepFailed, WorkerStopping
 
-SHORT = Recipe("short", "for tests", (Phase("short", 2, 4e-3, networks=2),), batch_size=512, optimiser="adamw")
+SHORT = Recipe(
+    "short", "for tests", (Phase("short", 2, 4e-3, networks=2),), batch_size=512, optimiser="adamw"
+)
 LONG = Recipe("long", "for tests", (Phase("long", 5000, 1e-3),), batch_size=512, optimiser="adamw")
 KILLED = Recipe("killed", "for tests", (Phase("killed", 12, 4e-3),), batch_size=512, optimiser="adamw")
 WILD = Recipe("wild", "for tests", (Phase("wild", 8, 1e30),), batch_size=512)
@@ -56,7 +59,8 @@ def test_one_process_needs_no_torchrun():
 
 def test_several_processes_are_started_by_torchrun_without_restarts(monkeypatch):
     assert " ".join(training_module(4, Path("spec.json"))) == (
-        "torch.distributed.run --standalone --max-restarts 0 --nproc-per-node 4 -m supernets.training spec.json"
+        "torch.distributed.run --standalone --max-restarts 0 --nproc-per-node 4 -m supernets.training "
+        "spec.json"
     )
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -103,12 +107,17 @@ def test_ranks_told_to_end_agree_on_the_step_and_the_training_goes_on_from_there
     assert position["epoch"] > 0 or position["batch"] > 0
     with start(tmp_path, inside) as child:
         first = next(child.messages())
-    assert (first["epoch"], int(first["message"].split("step ")[1].split(",")[0])) >= (position["epoch"] + 1, position["batch"])
+    assert (first["epoch"], int(first["message"].split("step ")[1].split(",")[0])) >= (
+        position["epoch"] + 1,
+        position["batch"],
+    )
 
 
 def rank_of(process):
     """Its rank, None for torchrun itself."""
-    environment = dict(pair.partition(b"=")[::2] for pair in Path(f"/proc/{process}/environ").read_bytes().split(b"\0"))
+    environment = dict(
+        pair.partition(b"=")[::2] for pair in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    )
     return int(environment[b"RANK"]) if b"RANK" in environment else None
 
 
@@ -144,6 +153,9 @@ def test_a_training_that_diverges_says_where_and_keeps_its_checkpoint(tmp_path, 
 
 @pytest.mark.slow
 def test_a_batch_that_cannot_be_shared_is_an_error_and_no_crash(tmp_path):
-    with start(tmp_path, ODD) as child, pytest.raises(StepFailed, match="cannot be shared by 2 processes") as caught:
+    with (
+        start(tmp_path, ODD) as child,
+        pytest.raises(StepFailed, match="cannot be shared by 2 processes") as caught,
+    ):
         list(child.messages())
     assert caught.value.kind == "InvalidTraining"

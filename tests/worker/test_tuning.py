@@ -1,4 +1,5 @@
-"""Fine-tuning inside a search job: a step of its own in the child, done once for whoever chooses the network."""
+"""Fine-tuning inside a search job: a step of its own in the child, done once for whoever chooses the
+network."""
 
 import re
 from dataclasses import replace
@@ -23,7 +24,12 @@ NETWORK = SPACE.smallest()
 
 def tuning(run, ready, epochs=2, targets=1):
     run.request["tune_epochs"] = epochs
-    loaded = {"space": SPACE.name, "classes": 10, "dataset": ready.dataset, "weights_sha256": ready.weights_sha256}
+    loaded = {
+        "space": SPACE.name,
+        "classes": 10,
+        "dataset": ready.dataset,
+        "weights_sha256": ready.weights_sha256,
+    }
     return FineTuning(run, ready, loaded, targets)
 
 
@@ -33,31 +39,47 @@ def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, read
     described = SPACE.to_json(NETWORK)
     with Laboratory(run) as laboratory:
         loaded, seconds = made.trained(laboratory, goal, NETWORK)
-        assert seconds > 0 and loaded["weights_sha256"] != ready.weights_sha256 and loaded["alone"] == described
+        assert (
+            seconds > 0 and loaded["weights_sha256"] != ready.weights_sha256 and loaded["alone"] == described
+        )
         asked = {"architectures": [described], "split": "validation"}
-        scores = [laboratory.call("score", {**asked, "supernet": s})["accuracies"][0] for s in (made.loaded, loaded)]
+        scores = [
+            laboratory.call("score", {**asked, "supernet": s})["accuracies"][0] for s in (made.loaded, loaded)
+        ]
         assert scores[1] > scores[0] + 0.1, "32 steps from random weights teach something"
         file = laboratory.call("deliver", {"supernet": loaded, "architecture": described})
         assert file["parity_max_abs_error"] <= 1e-4
         tested = laboratory.call(
-            "test_accuracy", {"supernet": made.loaded, "architecture": described, "onnx_sha256": file["onnx_sha256"]}
+            "test_accuracy",
+            {"supernet": made.loaded, "architecture": described, "onnx_sha256": file["onnx_sha256"]},
         )
         assert abs(tested["accuracy"] - scores[1]) < 0.1, "the file holds the weights that were trained on"
         with pytest.raises(StepFailed, match="stage1"):
             laboratory.call(
-                "score", {"architectures": [SPACE.to_json(SPACE.largest(8))], "split": "validation", "supernet": loaded}
+                "score",
+                {
+                    "architectures": [SPACE.to_json(SPACE.largest(8))],
+                    "split": "validation",
+                    "supernet": loaded,
+                },
             )
     happened = events_of(context, run)
     assert [e["step"] for e in happened if e["kind"] == "step_done"] == ["fine_tune"]
     said = [e["message"] for e in happened if e["kind"] == "progress"]
     assert all(text.startswith("target 1 of 2, dev within 0.05 ms: ") for text in said)
     assert any(re.search(r"epoch 2 of 2, loss [\d.]+$", text) for text in said)
-    assert list(context.work_folder(f"{TRAININGS}{run.job_id}").iterdir()) == [], "checkpoints go when the result is there"
+    assert list(context.work_folder(f"{TRAININGS}{run.job_id}").iterdir()) == [], (
+        "checkpoints go when the result is there"
+    )
     with context.sessions() as session:
-        assert session.get(Artifact, loaded["weights_sha256"]).kind == "subnetwork", "the hourly sweep leaves it"
+        assert session.get(Artifact, loaded["weights_sha256"]).kind == "subnetwork", (
+            "the hourly sweep leaves it"
+        )
 
     later = new_run(context)
-    assert tuning(later, ready).trained(None, goal, NETWORK) == (loaded, seconds), "another job does not do it again"
+    assert tuning(later, ready).trained(None, goal, NETWORK) == (loaded, seconds), (
+        "another job does not do it again"
+    )
     assert [e["kind"] for e in events_of(context, later) if e["kind"].startswith("step")] == ["step_reused"]
 
 
@@ -89,7 +111,11 @@ def test_no_epochs_are_no_fine_tuning(context, ready):
 def test_a_fine_tuning_that_diverges_costs_nobody_the_network(context, ready):
     broken = Supernet(SPACE, generator=torch.Generator().manual_seed(0)).state_dict()
     weights, _ = context.store.put(save({name: value * torch.nan for name, value in broken.items()}))
-    run, goal, ready = new_run(context), target(0.05, resolutions=(8,)), replace(ready, weights_sha256=weights)
+    run, goal, ready = (
+        new_run(context),
+        target(0.05, resolutions=(8,)),
+        replace(ready, weights_sha256=weights),
+    )
     job = object.__new__(_Search)
     job.run, job.ready, job.tuning = run, ready, tuning(run, ready)
     cut_out = Delivered(NETWORK, 0.04, None, 0.9, 0.8, (), {}, {"onnx_sha256": "as it was"})

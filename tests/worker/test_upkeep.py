@@ -63,4 +63,8 @@ def test_checkpoints_of_trainings_go_when_their_job_ended_long_ago(place, tmp_pa
     for name in (*(TRAININGS + job_id for job_id in ids), TRAININGS + "job_gone", "supernet-of-somebody"):
         (tmp_path / "work" / name / "target").mkdir(parents=True)
     assert sweep_trainings(sessions, tmp_path / "work") == 2
-    assert {p.name for p in (tmp_path / "work").iterdir()} == {TRAININGS + ids[1], TRAININGS + ids[2], "supernet-of-somebody"}
+    assert {p.name for p in (tmp_path / "work").iterdir()} == {
+        TRAININGS + ids[1],
+        TRAININGS + ids[2],
+        "supernet-of-somebody",
+    }

@@ -1,7 +1,9 @@
-"""Children of the worker: torch runs in them, never in the engine, so a crash of theirs is an event and not a loss.
+"""Children of the worker: torch runs in them, never in the engine, so a crash of theirs is an event and not a
+loss.
 
-A child has its own session, a scrubbed environment and resource limits. It reads a pipe: bytes are the worker's
-heartbeat, end of file means that the worker is gone, and then the child ends too. It writes JSON lines.
+A child has its own session, a scrubbed environment and resource limits. It reads a pipe: bytes are the
+worker's heartbeat, end of file means that the worker is gone, and then the child ends too. It writes JSON
+lines.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ def scrubbed_environment(threads: int | None = None) -> dict[str, str]:
 
 
 def silence_limit_s(settings: Settings) -> float:
-    """How long a child waits for a frozen worker's heartbeat: it is gone before another worker takes the job."""
+    """How long a child waits for a frozen worker's heartbeat: it is gone before another worker takes the
+    job."""
     return max(5.0, settings.dead_after_s / 2)
 
 
@@ -68,8 +71,10 @@ class Child:
     Ranks that torchrun starts have groups of their own; they end because their parent did.
 
     check: called several times a second while the caller waits; what it raises ends the wait.
-    memory_bytes: limit of its address space, 0 for none. timeout_s: how long it may work at a time, None for ever.
-    grace_s: how long it may go on after SIGTERM where the worker stops, to keep what it has done; else it is killed at once.
+    memory_bytes: limit of its address space, 0 for none. timeout_s: how long it may work at a time, None for
+    ever.
+    grace_s: how long it may go on after SIGTERM where the worker stops, to keep what it has done; else it is
+    killed at once.
     """
 
     def __init__(
@@ -114,7 +119,9 @@ class Child:
     def __enter__(self) -> Child:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # Only then: one that lost its job must write nothing more, and a cancelled job ends within seconds.
         if isinstance(error, WorkerStopping) and self._grace_s:
             self._ask_to_end()
@@ -122,7 +129,11 @@ class Child:
 
     def _limit(self, memory_bytes: int) -> None:
         """No core files, and no more memory, open files or bytes in a file than a step can need."""
-        limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: MOST_FILES, resource.RLIMIT_FSIZE: LARGEST_FILE_BYTES}
+        limits = {
+            resource.RLIMIT_CORE: 0,
+            resource.RLIMIT_NOFILE: MOST_FILES,
+            resource.RLIMIT_FSIZE: LARGEST_FILE_BYTES,
+        }
         if memory_bytes:
             limits[resource.RLIMIT_AS] = memory_bytes
         for which, value in limits.items():
@@ -141,7 +152,9 @@ class Child:
         while True:
             self._check()
             if self._timeout_s is not None and time.monotonic() - self._started > self._timeout_s:
-                raise StepFailed("Timeout", f"{self.what} took longer than {self._timeout_s:g} s (BESPOKE_STEP_TIMEOUT_S)")
+                raise StepFailed(
+                    "Timeout", f"{self.what} took longer than {self._timeout_s:g} s (BESPOKE_STEP_TIMEOUT_S)"
+                )
             try:
                 line = self._lines.get(timeout=POLL_S)
             except queue.Empty:
@@ -152,11 +165,14 @@ class Child:
             if message is None:
                 continue
             if message.get("event") == "error":
-                raise StepFailed(str(message.get("type", "Error")), str(message.get("message", "")), message.get("detail"))
+                raise StepFailed(
+                    str(message.get("type", "Error")), str(message.get("message", "")), message.get("detail")
+                )
             yield message
 
     def _ask_to_end(self) -> None:
-        """SIGTERM, and a bounded wait. A group that torchrun leads is asked through torchrun, which tells its ranks."""
+        """SIGTERM, and a bounded wait. A group that torchrun leads is asked through torchrun, which tells its
+        ranks."""
         self._process.terminate()
         try:
             code = self._process.wait(self._grace_s)
@@ -207,7 +223,8 @@ class Child:
         tail = self._tail()
         if code > 0 and any(sign in tail for sign in OUT_OF_MEMORY):
             raise StepFailed(
-                "OutOfMemory", f"{self.what} needs more memory than it may take (BESPOKE_STEP_MEMORY_MB) or there is"
+                "OutOfMemory",
+                f"{self.what} needs more memory than it may take (BESPOKE_STEP_MEMORY_MB) or there is",
             )
         raise ChildCrashed(self.what, -code if code < 0 else 0, code, tail)
 

@@ -1,7 +1,9 @@
-"""The child's side: `python -m worker.compute.child_process SILENCE_S` answers calls with `worker.compute.operations`.
+"""The child's side: `python -m worker.compute.child_process SILENCE_S` answers calls with
+`worker.compute.operations`.
 
-Standard input: one JSON object per line, {"call": name, "arguments": {...}}; empty lines are the worker's heartbeat;
-end of file, or silence, means that the worker is gone, and the child ends. Standard output: JSON lines only.
+Standard input: one JSON object per line, {"call": name, "arguments": {...}}; empty lines are the worker's
+heartbeat; end of file, or silence, means that the worker is gone, and the child ends. Standard output: JSON
+lines only.
 """
 
 from __future__ import annotations
@@ -40,7 +42,14 @@ def main() -> None:
             say({"event": "result", "result": _answer(call, say)})
         except Exception as error:  # noqa: BLE001 - every error of an operation goes to the worker
             traceback.print_exc()
-            say({"event": "error", "type": _kind(error), "message": str(error)[:2000], "detail": _detail(error)})
+            say(
+                {
+                    "event": "error",
+                    "type": _kind(error),
+                    "message": str(error)[:2000],
+                    "detail": _detail(error),
+                }
+            )
             return
 
 
@@ -65,7 +74,8 @@ def _kind(error: Exception) -> str:
 
 
 def _detail(error: Exception) -> dict[str, Any]:
-    """What the worker needs to raise the error again; infinities, which JSON has not, become nothing reachable."""
+    """What the worker needs to raise the error again; infinities, which JSON has not, become nothing
+    reachable."""
     if isinstance(error, SearchUnfinished):
         return {"best_score": error.best_score}
     if not isinstance(error, InfeasibleBudget):

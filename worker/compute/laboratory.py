@@ -1,4 +1,5 @@
-"""The worker's hands on torch: operations of `worker.compute.operations`, done in a child that is started when first needed."""
+"""The worker's hands on torch: operations of `worker.compute.operations`, done in a child that is started
+when first needed."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ Follow = Callable[[dict[str, Any]], None]
 
 
 class Laboratory:
-    """One child for all operations of a run; use as a context manager. After a crash the next call starts a new child."""
+    """One child for all operations of a run; use as a context manager. After a crash the next call starts a
+    new child."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -24,13 +26,20 @@ class Laboratory:
     def __enter__(self) -> Laboratory:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._close()
 
     def call(
-        self, operation: str, arguments: dict[str, Any], report: Report | None = None, follow: Follow | None = None
+        self,
+        operation: str,
+        arguments: dict[str, Any],
+        report: Report | None = None,
+        follow: Follow | None = None,
     ) -> dict[str, Any]:
-        """Do an operation; what it puts into the artifact store it names by SHA-256. follow: gets all that it says of itself.
+        """Do an operation; what it puts into the artifact store it names by SHA-256. follow: gets all that it
+        says of itself.
 
         Raises StepFailed for an error of the operation, ChildCrashed, and whatever ends the run.
         """
@@ -67,7 +76,12 @@ class Laboratory:
         timeout_s = settings.step_timeout_s
         try:
             self._child = Child(
-                "laboratory", module, log=log, check=self._run.check, memory_bytes=memory_bytes, timeout_s=timeout_s
+                "laboratory",
+                module,
+                log=log,
+                check=self._run.check,
+                memory_bytes=memory_bytes,
+                timeout_s=timeout_s,
             )
         except BaseException:
             self._run.context.laboratories.release()

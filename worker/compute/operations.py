@@ -1,4 +1,5 @@
-"""What the child can do with torch. Arguments and results are small JSON values; bytes go through the artifact store."""
+"""What the child can do with torch. Arguments and results are small JSON values; bytes go through the
+artifact store."""
 
 from __future__ import annotations
 
@@ -53,7 +54,12 @@ _AT_A_TIME: Final = 100  # test samples held as inputs
 
 
 def score(
-    *, progress: Progress, places: dict[str, Any], supernet: dict[str, Any], architectures: Sequence[dict[str, Any]], split: str
+    *,
+    progress: Progress,
+    places: dict[str, Any],
+    supernet: dict[str, Any],
+    architectures: Sequence[dict[str, Any]],
+    split: str,
 ) -> dict[str, Any]:
     """Accuracy in [0, 1] of sub-networks on a split, batch-norm recalibrated for each."""
     space, network, dataset = _load(places, supernet)
@@ -61,7 +67,9 @@ def score(
     return {"accuracies": [float(a) for a in evaluate(network, wanted, dataset, split, progress=progress)]}
 
 
-def refine(*, progress: Progress, places: dict[str, Any], predictor: dict[str, Any], seed: int) -> dict[str, Any]:
+def refine(
+    *, progress: Progress, places: dict[str, Any], predictor: dict[str, Any], seed: int
+) -> dict[str, Any]:
     """The stored form of an accuracy predictor with its refinement, where one wins on networks held out."""
     fitted = AccuracyPredictor.from_json(predictor)
     return {"predictor": accuracy_refinement.to_json(fitted, accuracy_refinement.refine(fitted, seed=seed))}
@@ -75,7 +83,8 @@ def deliver(
     architecture: dict[str, Any],
     delivery: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The ONNX file of a sub-network: cut out, recalibrated, folded, exported in the form of a delivery, checked against torch.
+    """The ONNX file of a sub-network: cut out, recalibrated, folded, exported in the form of a delivery,
+    checked against torch.
 
     Raises ExportFailed where the file computes something else than the network.
     """
@@ -110,7 +119,12 @@ def deliver(
 
 
 def test_accuracy(
-    *, progress: Progress, places: dict[str, Any], supernet: dict[str, Any], architecture: dict[str, Any], onnx_sha256: str
+    *,
+    progress: Progress,
+    places: dict[str, Any],
+    supernet: dict[str, Any],
+    architecture: dict[str, Any],
+    onnx_sha256: str,
 ) -> dict[str, Any]:
     """Accuracy of the delivered file itself on the test split, in ONNX Runtime."""
     space, _, dataset = _load(places, supernet)
@@ -145,7 +159,8 @@ def fine_tune(
     device: str,
     folder: str,
 ) -> dict[str, Any]:
-    """Weights of one sub-network after training on, as those of a supernet with `alone`; checkpoints in a folder meanwhile."""
+    """Weights of one sub-network after training on, as those of a supernet with `alone`; checkpoints in a
+    folder meanwhile."""
     space, network, dataset = _load(places, supernet)
     wanted = space.from_json(architecture)
 
@@ -153,14 +168,20 @@ def fine_tune(
         told = {"epoch": said.epoch, "epochs": said.epochs, "loss": said.loss, "eta_s": said.eta_s}
         progress(round(said.fraction * 1000), 1000, **told, whole_s=said.eta_s / max(1e-3, 1 - said.fraction))
 
-    own, seconds = tuned(network, wanted, dataset, recipe_to_follow(recipe), epochs, seed, Path(folder), device, report)
+    own, seconds = tuned(
+        network, wanted, dataset, recipe_to_follow(recipe), epochs, seed, Path(folder), device, report
+    )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own.state_dict().items()}
     sha256, size_bytes = ArtifactStore(Path(places["store"])).put(save(tensors))
     return {"weights_sha256": sha256, "size_bytes": size_bytes, "seconds": seconds}
 
 
 def operator_files(
-    *, progress: Progress, places: dict[str, Any], operators: Sequence[str], delivery: dict[str, Any] | None = None
+    *,
+    progress: Progress,
+    places: dict[str, Any],
+    operators: Sequence[str],
+    delivery: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Micro-benchmarks of operators in the form of a delivery: {operator text: [sha256, size in bytes]}."""
     store = ArtifactStore(Path(places["store"]))
@@ -178,14 +199,22 @@ def network_files(
     architectures: Sequence[dict[str, Any]],
     operators: dict[str, str],
 ) -> dict[str, Any]:
-    """Whole networks with random weights, to calibrate with: [[sha256, size in bytes], …]. operators: text -> sha256."""
+    """Whole networks with random weights, to calibrate with: [[sha256, size in bytes], …]. operators: text ->
+    sha256."""
     store = ArtifactStore(Path(places["store"]))
     sized = space_named(space).with_classes(classes)
     files = {Operator.parse(text): store.read(sha256) for text, sha256 in operators.items()}
-    return {"files": [store.put(data) for data in join_networks(sized, [sized.from_json(a) for a in architectures], files)]}
+    return {
+        "files": [
+            store.put(data)
+            for data in join_networks(sized, [sized.from_json(a) for a in architectures], files)
+        ]
+    }
 
 
-def search(*, progress: Progress, places: dict[str, Any], problem: dict[str, Any], strategy: str, seed: int) -> dict[str, Any]:
+def search(
+    *, progress: Progress, places: dict[str, Any], problem: dict[str, Any], strategy: str, seed: int
+) -> dict[str, Any]:
     """Solve a search problem with one of the slower strategies."""
     return packed_result(solve(unpacked_problem(problem), strategy, np.random.default_rng(seed)))
 
@@ -204,7 +233,8 @@ def train_gates(
     folder: str,
     inputs: str,
 ) -> dict[str, Any]:
-    """Log-probabilities of every value of every gene, trained with the weights; checkpoints in a folder until they are done."""
+    """Log-probabilities of every value of every gene, trained with the weights; checkpoints in a folder until
+    they are done."""
     space, network, dataset = _load(places, supernet)
     followed = recipe_to_follow(recipe)
 
@@ -235,7 +265,9 @@ def train_gates(
     }
 
 
-def choose(*, progress: Progress, places: dict[str, Any], problem: dict[str, Any], gates: dict[str, Any]) -> dict[str, Any]:
+def choose(
+    *, progress: Progress, places: dict[str, Any], problem: dict[str, Any], gates: dict[str, Any]
+) -> dict[str, Any]:
     """The most probable networks within the limits of a problem, after `train_gates`."""
     asked, rows = unpacked_problem(problem), gates["log_probabilities"]
     logs = np.full((len(rows), max(map(len, rows))), -np.inf)
@@ -278,5 +310,7 @@ def _network(store: str, supernet: str) -> tuple[Space, Supernet]:
 
 
 @lru_cache(maxsize=1)
-def _dataset(space: str, name: str, fingerprint: str | None, data_dir: str, registered: tuple[tuple[str, str], ...]) -> Dataset:
+def _dataset(
+    space: str, name: str, fingerprint: str | None, data_dir: str, registered: tuple[tuple[str, str], ...]
+) -> Dataset:
     return load_for(space_named(space), name, Path(data_dir), dict(registered), fingerprint=fingerprint)

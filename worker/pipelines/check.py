@@ -1,6 +1,8 @@
-"""Does a device's table still hold? A few operators are measured again; where it does not, what to re-measure.
+"""Does a device's table still hold? A few operators are measured again; where it does not, what to
+re-measure.
 
-A few whole networks are measured again too: how they differ from the last time is what a bound must allow for.
+A few whole networks are measured again too: how they differ from the last time is what a bound must allow
+for.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from worker.steps import StepFailed
 
 
 def check(run: JobRun) -> dict[str, Any]:
-    """The pipeline of a `check` job: `holds`, the median change, and the operators that should be measured again."""
+    """The pipeline of a `check` job: `holds`, the median change, and the operators that should be measured
+    again."""
     device, table_id, table = run.context.transaction(lambda session: _load(session, run))
     if not run.context.transaction(lambda session: tasks_of(session, run.job_id)):
         _order(run, device, table)
@@ -55,7 +58,9 @@ def check(run: JobRun) -> dict[str, Any]:
 
 
 def _load(session: Session, run: JobRun) -> tuple[Device, str, LatencyTable]:
-    device = session.scalar(select(Device).where(Device.id == run.request["device_id"], Device.tenant_id == run.tenant_id))
+    device = session.scalar(
+        select(Device).where(Device.id == run.request["device_id"], Device.tenant_id == run.tenant_id)
+    )
     if device is None:
         raise StepFailed("UnknownDevice", "the device of this job is no longer there; register it again")
     table_id = tables.newest(session, device.id)
@@ -70,12 +75,20 @@ def _order(run: JobRun, device: Device, table: LatencyTable) -> None:
     form = delivery_of(table.context)
     wanted = operator_tasks(run, check_operators(table, generator, int(run.request["operators"])), form)
     middle = wanted[len(wanted) // 2]
-    sentinel = Wanted(TaskKind.SENTINEL, middle.sha256, middle.size_bytes, middle.input_shape, middle.operator)
+    sentinel = Wanted(
+        TaskKind.SENTINEL, middle.sha256, middle.size_bytes, middle.input_shape, middle.operator
+    )
     space, networks = run.context.transaction(lambda session: _networks(session, device, generator))
-    ask(run, device.id, [sentinel, *wanted, *([] if space is None else network_tasks(run, space, networks, form))])
+    ask(
+        run,
+        device.id,
+        [sentinel, *wanted, *([] if space is None else network_tasks(run, space, networks, form))],
+    )
 
 
-def _networks(session: Session, device: Device, generator: np.random.Generator) -> tuple[Space | None, list[Architecture]]:
+def _networks(
+    session: Session, device: Device, generator: np.random.Generator
+) -> tuple[Space | None, list[Architecture]]:
     """A few of the networks that were measured on the device, of the space of which most were."""
     space = _most_measured(session, device)
     if space is None:
@@ -96,7 +109,11 @@ def _keep(session: Session, device: Device, networks: list[MeasurementTask]) -> 
     most = _most_measured(session, device) if networks else None
     for task in networks:
         told = ref_in(task.architecture or {})
-        space = most if told is None else space_at(told)  # a version before 0.2 asked for networks of that space alone
+        space = (
+            most if told is None else space_at(told)
+        )  # a version before 0.2 asked for networks of that space alone
         if space is not None:
             architecture = space.from_json(task.architecture or {})
-            measurements.add(session, device, space, architecture, measurement_of(task), NetworkSource.AGENT, task.job_id)
+            measurements.add(
+                session, device, space, architecture, measurement_of(task), NetworkSource.AGENT, task.job_id
+            )

@@ -1,8 +1,8 @@
 """Profiling a device: export what its table lacks, let the agent measure it, publish a new immutable table.
 
-Operators and whole networks for calibration are timed in the same rounds of the same session, so that a slow spell of
-the device hits both alike. What is doubtful then is given out once more, a bounded number of times. Nothing is
-published before every answer is there.
+Operators and whole networks for calibration are timed in the same rounds of the same session, so that a slow
+spell of the device hits both alike. What is doubtful then is given out once more, a bounded number of times.
+Nothing is published before every answer is there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from latency_tables.measuring.doubt import unsettled
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks, missing_operators
 from latency_tables.table import LatencyTable
-from latency_tables.trust import Finding, check_load, check_quota, check_scale, check_speeds, needs_review, review_table
+from latency_tables.trust import (
+    Finding,
+    check_load,
+    check_quota,
+    check_scale,
+    check_speeds,
+    needs_review,
+    review_table,
+)
 from service.db import measurements, tables
 from service.db.models import Device, JobEvent, MeasurementTask
 from service.db.states import NetworkSource, TableState, TaskKind
@@ -69,7 +77,9 @@ def _ask_again(run: JobRun, answers: Answers, device: Device, before: LatencyTab
 
 
 def _device(session: Session, run: JobRun) -> Device:
-    row = session.scalar(select(Device).where(Device.id == run.request["device_id"], Device.tenant_id == run.tenant_id))
+    row = session.scalar(
+        select(Device).where(Device.id == run.request["device_id"], Device.tenant_id == run.tenant_id)
+    )
     if row is None:
         raise StepFailed("UnknownDevice", "the device of this job is no longer there; register it again")
     return row
@@ -90,7 +100,11 @@ def _order(run: JobRun, space: Space, device: Device, before: LatencyTable | Non
     operators = sorted({*missing_operators(needed, before), *(needed & again)})
     form = delivery_of(tables.context_of(device))
     measured = run.context.transaction(lambda session: _measured(session, device.id, space))
-    networks = max(0, int(run.request["networks"]) - len(measured)) if not operators else int(run.request["networks"])
+    networks = (
+        max(0, int(run.request["networks"]) - len(measured))
+        if not operators
+        else int(run.request["networks"])
+    )
     macs = dense_from(space, lambda op: float(op.macs))
     known = np.array([space.genes(a) for a in measured], dtype=np.int64).reshape(-1, space.chain.genes)
     planned = calibration_networks(macs, generator, networks, known=known) if networks else known[:0]
@@ -103,7 +117,16 @@ def _order(run: JobRun, space: Space, device: Device, before: LatencyTable | Non
     ask(
         run,
         device.id,
-        [Wanted(TaskKind.SENTINEL, sentinel.sha256, sentinel.size_bytes, sentinel.input_shape, sentinel.operator), *wanted],
+        [
+            Wanted(
+                TaskKind.SENTINEL,
+                sentinel.sha256,
+                sentinel.size_bytes,
+                sentinel.input_shape,
+                sentinel.operator,
+            ),
+            *wanted,
+        ],
     )
 
 
@@ -129,7 +152,13 @@ def operator_tasks(run: JobRun, operators: list[Operator], form: Delivery) -> li
 
     files = run.steps(StepName.EXPORT_OPERATOR, [{"operator": op.text, **told} for op in operators], export)
     return [
-        Wanted(TaskKind.OPERATOR, f["onnx_sha256"], f["size_bytes"], (form.batch_size or 1, *_input_of(op)), op.text)
+        Wanted(
+            TaskKind.OPERATOR,
+            f["onnx_sha256"],
+            f["size_bytes"],
+            (form.batch_size or 1, *_input_of(op)),
+            op.text,
+        )
         for op, f in zip(operators, files, strict=True)
     ]
 
@@ -138,7 +167,9 @@ def _input_of(op: Operator) -> tuple[int, int, int]:
     return op.in_channels, op.in_height, op.in_width
 
 
-def network_tasks(run: JobRun, space: Space, architectures: list[Architecture], form: Delivery) -> list[Wanted]:
+def network_tasks(
+    run: JobRun, space: Space, architectures: list[Architecture], form: Delivery
+) -> list[Wanted]:
     """Whole networks with random weights, in the form that networks are delivered in."""
     described = [space.to_json(a) for a in architectures]
 
@@ -148,13 +179,24 @@ def network_tasks(run: JobRun, space: Space, architectures: list[Architecture], 
         run.progress("export_networks", 0.0, f"{len(missing)} whole networks", always=True)
         with Laboratory(run) as laboratory:
             asked = {"space": space.name, "classes": space.classes, "operators": blocks}
-            files = laboratory.call("network_files", {**asked, "architectures": [described[i] for i in missing]})["files"]
+            files = laboratory.call(
+                "network_files", {**asked, "architectures": [described[i] for i in missing]}
+            )["files"]
         return [{"onnx_sha256": sha256, "size_bytes": size_bytes} for sha256, size_bytes in files]
 
-    inputs = [{"space": space.name, "classes": space.classes, "architecture": d, **_told(form)} for d in described]
+    inputs = [
+        {"space": space.name, "classes": space.classes, "architecture": d, **_told(form)} for d in described
+    ]
     files = run.steps(StepName.EXPORT_NETWORK, inputs, export)
     return [
-        Wanted(TaskKind.NETWORK, f["onnx_sha256"], f["size_bytes"], _shape(space, a, form), space=space.name, architecture=d)
+        Wanted(
+            TaskKind.NETWORK,
+            f["onnx_sha256"],
+            f["size_bytes"],
+            _shape(space, a, form),
+            space=space.name,
+            architecture=d,
+        )
         for a, d, f in zip(architectures, described, files, strict=True)
     ]
 
@@ -168,7 +210,9 @@ def _shape(space: Space, architecture: Architecture, form: Delivery) -> tuple[in
     return (form.batch_size or 1, space.in_channels, architecture.resolution, architecture.resolution)
 
 
-def _publish(session: Session, run: JobRun, answers: Answers, device: Device, before: LatencyTable | None) -> dict[str, Any]:
+def _publish(
+    session: Session, run: JobRun, answers: Answers, device: Device, before: LatencyTable | None
+) -> dict[str, Any]:
     """The new table and the measured networks, in one transaction with the event."""
     space, groups = answers.space, answers.groups
     for architecture, measurement in answers.networks:
@@ -184,11 +228,18 @@ def _publish(session: Session, run: JobRun, answers: Answers, device: Device, be
             *check_quota((device.environment or {}).get("cpu_quota"), table.context.threads),
         ]
         provenance = _provenance(run, answers)
-        table_id = tables.publish(session, device, table, source="agent", findings=findings, provenance=provenance)
+        table_id = tables.publish(
+            session, device, table, source="agent", findings=findings, provenance=provenance
+        )
         state = TableState.NEEDS_REVIEW if needs_review(findings) else TableState.READY
     else:
         table_id, state = known.id, TableState(known.state)
-    result = {"table_id": table_id, "rows": len(answers.rows), "networks": len(answers.networks), "state": state}
+    result = {
+        "table_id": table_id,
+        "rows": len(answers.rows),
+        "networks": len(answers.networks),
+        "state": state,
+    }
     run.record(session, "published", result)
     return {**result, "seconds": _seconds(session, run, answers)}
 
@@ -198,24 +249,36 @@ def _flags(answers: Answers) -> dict[Operator, Sequence[str]]:
     throttled = {t.operator for g in answers.groups if g.throttled for t in g.tasks}
     doubtful = set(unsettled(answers.rows))
     names = {
-        op: [*(["unstable"] if op in doubtful else []), *(["throttled"] if op.text in throttled else [])] for op in answers.rows
+        op: [*(["unstable"] if op in doubtful else []), *(["throttled"] if op.text in throttled else [])]
+        for op in answers.rows
     }
     return {op: flags for op, flags in names.items() if flags}
 
 
 def _seconds(session: Session, run: JobRun, answers: Answers) -> dict[str, float]:
     """Where the time went: export, transfer to the agent, measuring, and waiting for the agent to ask."""
-    exports = session.scalars(select(JobEvent.data).where(JobEvent.job_id == run.job_id, JobEvent.kind == "exported"))
+    exports = session.scalars(
+        select(JobEvent.data).where(JobEvent.job_id == run.job_id, JobEvent.kind == "exported")
+    )
     tasks = [t for t in answers.tasks if t.answered_at is not None]
     if not tasks:
         return {}
-    transfer, measuring = (sum(getattr(g, name) for g in answers.groups) for name in ("transfer_s", "measuring_s"))
-    whole = (max(t.answered_at for t in tasks if t.answered_at) - min(t.created_at for t in tasks)).total_seconds()
+    transfer, measuring = (
+        sum(getattr(g, name) for g in answers.groups) for name in ("transfer_s", "measuring_s")
+    )
+    whole = (
+        max(t.answered_at for t in tasks if t.answered_at) - min(t.created_at for t in tasks)
+    ).total_seconds()
     found = {"export": sum(e["seconds"] for e in exports), "transfer": transfer, "measuring": measuring}
-    return {name: round(value, 2) for name, value in {**found, "waiting": max(0.0, whole - transfer - measuring)}.items()}
+    return {
+        name: round(value, 2)
+        for name, value in {**found, "waiting": max(0.0, whole - transfer - measuring)}.items()
+    }
 
 
-def _against_networks(table: LatencyTable, space: Space, networks: list[tuple[Architecture, Measurement]]) -> list[Finding]:
+def _against_networks(
+    table: LatencyTable, space: Space, networks: list[tuple[Architecture, Measurement]]
+) -> list[Finding]:
     """Wrong units, or rows of another device: whole networks against the sums of their rows."""
     sums = [table.latency_ms(lower(space, architecture)) for architecture, _ in networks]
     return check_scale(sums, [measurement.latency_ms for _, measurement in networks])

@@ -1,4 +1,5 @@
-"""A profile's answers put together over its sessions, and which tasks are given out once more because they are doubtful."""
+"""A profile's answers put together over its sessions, and which tasks are given out once more because they
+are doubtful."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ LEAST_NETWORKS: Final = 5  # below, a held-out error says little
 
 @dataclass(frozen=True)
 class Answers:
-    """What the agent has answered to the tasks of one job. Several answers about one thing are put together."""
+    """What the agent has answered to the tasks of one job. Several answers about one thing are put
+    together."""
 
     space: Space
     tasks: Sequence[MeasurementTask]
@@ -65,7 +67,9 @@ class Answers:
         times: dict[str, int] = {}
         for task in self.tasks:
             times[thing(task)] = times.get(thing(task), 0) + (task.result is not None)
-        again: dict[str, str] = dict.fromkeys(unsettled({s: m for s, (_, m) in self.measured.items()}), "did not settle")
+        again: dict[str, str] = dict.fromkeys(
+            unsettled({s: m for s, (_, m) in self.measured.items()}), "did not settle"
+        )
         for group in self.groups:
             if group.factor < DISTURBED:
                 only = [thing(t) for t in group.tasks if times[thing(t)] == 1]
@@ -79,7 +83,8 @@ class Answers:
         return [self.measured[s][0] for s in wanted], ", ".join(counts)
 
     def _error(self, table: LatencyTable) -> float:
-        """Held-out error of predicted networks; 0 where too few were measured to say, 1 where nothing explains them."""
+        """Held-out error of predicted networks; 0 where too few were measured to say, 1 where nothing
+        explains them."""
         if len(self.networks) < LEAST_NETWORKS:
             return 0.0
         try:
@@ -90,5 +95,6 @@ class Answers:
 
 
 def thing(task: MeasurementTask) -> str:
-    """What a task measures: the operator's text, or the network. Files are no names: equal networks may share one."""
+    """What a task measures: the operator's text, or the network. Files are no names: equal networks may share
+    one."""
     return task.operator if task.operator is not None else json.dumps(task.architecture, sort_keys=True)

@@ -1,4 +1,5 @@
-"""Accuracies of sub-networks on the validation split. Each is a step of its own, so no job evaluates what any job has."""
+"""Accuracies of sub-networks on the validation split. Each is a step of its own, so no job evaluates what any
+job has."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ def validation_scores(
     architectures: Sequence[Architecture],
     report: Report,
 ) -> dict[str, float]:
-    """Share of right answers by digest of the architecture. report: (done, of those that nobody has evaluated before).
+    """Share of right answers by digest of the architecture. report: (done, of those that nobody has evaluated
+    before).
 
     supernet: as operations name it. Raises StepFailed, JobQuarantined, and whatever ends the run.
     """

@@ -1,7 +1,8 @@
 """A trained supernet with its accuracy predictor: made once for all jobs that want it.
 
-A job asks for the shared training and waits; the training itself is a workflow of its own (`supernet-DIGEST-N`) that
-reports to every waiting job and stops when none is left. Cancelling one job leaves the others their supernet.
+A job asks for the shared training and waits; the training itself is a workflow of its own
+(`supernet-DIGEST-N`) that reports to every waiting job and stops when none is left. Cancelling one job leaves
+the others their supernet.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ from worker.problems import problem_of
 from worker.steps import ChildCrashed, JobLost, JobQuarantined, StepFailed, StepName, WorkerStopping
 
 TRAIN_WORKFLOW: Final = "train_supernet"
-DESIGN: Final = f"{ROUNDS} rounds after {DRAWN_SHARE:g} at random; refined"  # in the step's key: another design, another result
+# in the step's key: another design, another result
+DESIGN: Final = f"{ROUNDS} rounds after {DRAWN_SHARE:g} at random; refined"
 WAIT_S: Final = 0.5
 CHECKPOINT_S: Final = 5.0  # of the seconds that a worker has to end in (engine.DRAIN_S)
 log = logging.getLogger("bespoke.worker")
@@ -79,7 +81,8 @@ def supernet(run: JobRun) -> dict[str, Any]:
 
 
 def ensure_supernet(run: JobRun, supernet_id: str) -> ReadySupernet:
-    """The trained supernet, after waiting for its training where needed. Raises StepFailed, JobQuarantined."""
+    """The trained supernet, after waiting for its training where needed. Raises StepFailed,
+    JobQuarantined."""
     workflow = ""
     while True:
         run.check()
@@ -87,7 +90,14 @@ def ensure_supernet(run: JobRun, supernet_id: str) -> ReadySupernet:
         if row.ready_at is not None and row.weights_sha256 is not None and row.predictor is not None:
             space = space_named(row.space).with_classes(row.classes)
             return ReadySupernet(
-                row.id, space, row.dataset, row.recipe, row.seed, row.weights_sha256, row.predictor, row.dataset_fingerprint
+                row.id,
+                space,
+                row.dataset,
+                row.recipe,
+                row.seed,
+                row.weights_sha256,
+                row.predictor,
+                row.dataset_fingerprint,
             )
         if not workflow:
             run.progress("train_supernet", 0.0, "waiting for a free training slot", always=True)
@@ -124,7 +134,8 @@ def _load(session: Session, supernet_id: str) -> Supernet:
 
 
 def _failed(context: WorkerContext, workflow: str) -> bool:
-    """Whether the training has ended without a supernet and may be started again. Raises what it failed with."""
+    """Whether the training has ended without a supernet and may be started again. Raises what it failed
+    with."""
     status = context.queue.list_workflows(workflow_ids=[workflow])[0]
     if status.status in ("ENQUEUED", "PENDING", "DELAYED"):
         return False
@@ -156,13 +167,17 @@ class SharedRun(Run):
             raise NobodyWaits
 
     def waiting(self, session: Session) -> list[str]:
-        """Ids of running jobs that want this supernet and were not asked to stop. Raises JobLost if we were declared dead."""
-        # No attempt guards a shared training. A worker that froze and woke up learns here that another one has it now.
+        """Ids of running jobs that want this supernet and were not asked to stop. Raises JobLost if we were
+        declared dead."""
+        # No attempt guards a shared training. A worker that froze and woke up learns here that another one
+        # has it now.
         if session.scalar(select(Worker.dead_at).where(Worker.id == self.context.worker_id)) is not None:
             raise JobLost
         wanted = session.scalars(select(Supernet.id).where(Supernet.digest == self.digest)).all()
         jobs = select(Job.id).where(
-            Job.state.in_(ACTIVE), Job.cancel_asked_at.is_(None), Job.request["supernet_id"].as_string().in_(wanted)
+            Job.state.in_(ACTIVE),
+            Job.cancel_asked_at.is_(None),
+            Job.request["supernet_id"].as_string().in_(wanted),
         )
         return list(session.scalars(jobs.order_by(Job.id)))
 
@@ -204,11 +219,19 @@ def train_shared(context: WorkerContext, digest: str) -> dict[str, Any]:
 
 
 def _train_and_score(run: SharedRun) -> None:
-    rows = run.context.transaction(lambda s: s.scalars(select(Supernet).where(Supernet.digest == run.digest)).all())
+    rows = run.context.transaction(
+        lambda s: s.scalars(select(Supernet).where(Supernet.digest == run.digest)).all()
+    )
     if not rows:
         raise NobodyWaits
     row = rows[0]
-    spec = {"space": row.space, "classes": row.classes, "dataset": row.dataset, "recipe": row.recipe, "seed": row.seed}
+    spec = {
+        "space": row.space,
+        "classes": row.classes,
+        "dataset": row.dataset,
+        "recipe": row.recipe,
+        "seed": row.seed,
+    }
     spec |= fingerprinted(row.dataset_fingerprint)
     _report_dataset(run, row)
     trained = run.step(StepName.TRAIN_SUPERNET, {**spec, "digest": run.digest}, lambda: _train(run, spec))
@@ -236,12 +259,14 @@ def _finish(session: Session, statement: Update, rows: Sequence[Supernet]) -> No
 
 
 def fingerprinted(fingerprint: str | None) -> dict[str, str]:
-    """What of a data set goes into the keys of steps; nothing for those that are built in, whose steps stay known."""
+    """What of a data set goes into the keys of steps; nothing for those that are built in, whose steps stay
+    known."""
     return {} if fingerprint is None else {"fingerprint": fingerprint}
 
 
 def _report_dataset(run: SharedRun, row: Supernet) -> None:
-    """Say what is in a registered data set before anything is trained on it. Raises InvalidDataset for one that is refused."""
+    """Say what is in a registered data set before anything is trained on it. Raises InvalidDataset for one
+    that is refused."""
     settings = run.context.settings
     if row.dataset in DATASETS or row.dataset not in settings.datasets:
         return
@@ -258,7 +283,8 @@ def _folder(run: SharedRun) -> Path:
 
 
 def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
-    """Train in a child that goes on from its last checkpoint; the result is read from its files, not from its words."""
+    """Train in a child that goes on from its last checkpoint; the result is read from its files, not from its
+    words."""
     context = run.context
     folder = _folder(run)
     job = {key: spec[key] for key in ("space", "dataset", "recipe", "seed", "fingerprint") if key in spec} | {
@@ -287,7 +313,10 @@ def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
         for message in child.messages():
             if message.get("event") == "progress":
                 text, eta_s = str(message.get("message", "")), message.get("eta_s")
-                fraction, metrics = float(message.get("fraction", 0)), {key: message.get(key) for key in METRICS}
+                fraction, metrics = (
+                    float(message.get("fraction", 0)),
+                    {key: message.get(key) for key in METRICS},
+                )
                 run.progress("train_supernet", fraction, text, eta_s, always=True, metrics=metrics)
                 failpoint("training.progress")
     path.unlink()
@@ -297,7 +326,8 @@ def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
 def training_module(processes: int, spec: Path) -> list[str]:
     """What `python -m` runs: the trainer, or torchrun with that many of it.
 
-    No restarts: torchrun recovers a lost rank seldom and hangs at times; the whole step goes on from its checkpoint.
+    No restarts: torchrun recovers a lost rank seldom and hangs at times; the whole step goes on from its
+    checkpoint.
     """
     if processes == 1:
         return ["supernets.training", str(spec)]
@@ -306,7 +336,8 @@ def training_module(processes: int, spec: Path) -> list[str]:
 
 
 def threads_each(processes: int) -> int | None:
-    """Threads of each of several processes, since torchrun would give them one; None leaves it to torch or OMP_NUM_THREADS."""
+    """Threads of each of several processes, since torchrun would give them one; None leaves it to torch or
+    OMP_NUM_THREADS."""
     if processes == 1 or "OMP_NUM_THREADS" in os.environ:
         return None
     return max(1, len(os.sched_getaffinity(0)) // processes)
@@ -334,7 +365,9 @@ def _register(session: Session, sha256: str, size_bytes: int) -> None:
 def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str, networks: int) -> dict[str, Any]:
     """Evaluate sub-networks on the validation split, in rounds, and fit the accuracy predictor."""
     space = space_named(spec["space"]).with_classes(spec["classes"])
-    loaded: dict[str, Any] = {key: spec[key] for key in ("space", "classes", "dataset", "fingerprint") if key in spec}
+    loaded: dict[str, Any] = {
+        key: spec[key] for key in ("space", "classes", "dataset", "fingerprint") if key in spec
+    }
     loaded["weights_sha256"] = weights_sha256
     measured: dict[str, float] = {}
     started, fresh = time.monotonic(), 0  # how many were evaluated since then, and not remembered
@@ -354,10 +387,15 @@ def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str, networks: 
             measured.update(validation_scores(run, laboratory, space, loaded, architectures, report))
             return np.array([measured[a.digest] for a in architectures])
 
-        predictor = score_in_rounds(space, networks, np.random.default_rng(spec["seed"]), evaluate, seed=spec["seed"])
+        predictor = score_in_rounds(
+            space, networks, np.random.default_rng(spec["seed"]), evaluate, seed=spec["seed"]
+        )
         fitted = laboratory.call("refine", {"predictor": predictor.to_json(), "seed": spec["seed"]})
     summary = {
         name: {"accuracy": measured[a.digest], "architecture": space.to_json(a)}
         for name, a in (("largest", space.largest()), ("smallest", space.smallest()))
     }
-    return {"predictor": fitted["predictor"], "summary": {**summary, "split": VALIDATION, "scored_networks": len(measured)}}
+    return {
+        "predictor": fitted["predictor"],
+        "summary": {**summary, "split": VALIDATION, "scored_networks": len(measured)},
+    }

@@ -1,4 +1,5 @@
-"""The runtimes there are. To add one, write a module with a `Runtime` and name it here; the contract suite covers it."""
+"""The runtimes there are. To add one, write a module with a `Runtime` and name it here; the contract suite
+covers it."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ RUNTIMES: Final[dict[str, Runtime]] = {runtime.name: runtime for runtime in (Onn
 def refusal(context: Context) -> str | None:
     """Why no agent can ever measure in this context; None where one may.
 
-    A runtime that the agent does not have is no reason: tables for it are measured with its own tools, and imported.
+    A runtime that the agent does not have is no reason: tables for it are measured with its own tools, and
+    imported.
     """
     runtime = RUNTIMES.get(context.runtime)
     if runtime is None:

@@ -23,8 +23,13 @@ _PACKAGES: Final = (
 )
 """All of them install the module `onnxruntime`."""
 _TYPES: Final = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
-_MEMORY: Final = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "cuda", "MIGraphXExecutionProvider": "cuda"}
-"""Providers whose inputs and outputs are bound in the device's own memory: copying is no part of a network's latency."""
+_MEMORY: Final = {
+    "CUDAExecutionProvider": "cuda",
+    "TensorrtExecutionProvider": "cuda",
+    "MIGraphXExecutionProvider": "cuda",
+}
+"""Providers whose inputs and outputs are bound in the device's own memory: copying is no part of a network's
+latency."""
 
 
 class OnnxRuntime:
@@ -43,19 +48,25 @@ class OnnxRuntime:
 
     def refusal(self, setup: Setup) -> str | None:
         if setup.provider is not None and not setup.provider.endswith("ExecutionProvider"):
-            return f"onnxruntime has execution providers, such as {CPU} and CUDAExecutionProvider, and no {setup.provider}"
+            return (
+                f"onnxruntime has execution providers, such as {CPU} and CUDAExecutionProvider, and no "
+                f"{setup.provider}"
+            )
         return None
 
     def check(self, setup: Setup) -> None:
         try:
             import onnxruntime  # noqa: PLC0415 (only where it is used)
         except ImportError:
-            raise UnusableRuntime("onnxruntime is not installed here: pip install 'bespoke-nas[agent]'") from None
+            raise UnusableRuntime(
+                "onnxruntime is not installed here: pip install 'bespoke-nas[agent]'"
+            ) from None
         offered = onnxruntime.get_available_providers()
         wanted = setup.provider or CPU
         if wanted not in offered:
             raise UnusableRuntime(
-                f"the installed onnxruntime does not offer {wanted}; it offers {', '.join(offered)}. Another package may, "
+                f"the installed onnxruntime does not offer {wanted}; it offers {', '.join(offered)}. "
+                "Another package may, "
                 "such as onnxruntime-gpu for CUDAExecutionProvider"
             )
 
@@ -89,7 +100,9 @@ def _session(data: bytes, setup: Setup, provider: str) -> Any:
     # Without enable_fallback=0 the Python package answers an error of the provider by using the CPU.
     named = [(provider, dict(setup.options))] if provider == CPU else [(provider, dict(setup.options)), CPU]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a provider that is missing is a warning there; it is found out afterwards
+        warnings.simplefilter(
+            "ignore"
+        )  # a provider that is missing is a warning there; it is found out afterwards
         return onnxruntime.InferenceSession(data, options, providers=named, enable_fallback=0)
 
 
@@ -97,13 +110,16 @@ def _check_provider(session: Any, setup: Setup, provider: str) -> None:
     """Raises UnusableRuntime where the provider, or an option of it, silently is not the one asked for."""
     if provider not in session.get_providers():
         raise UnusableRuntime(
-            f"{provider} cannot be used here: onnxruntime fell back to {', '.join(session.get_providers())} without an error. "
+            f"{provider} cannot be used here: onnxruntime fell back to "
+            f"{', '.join(session.get_providers())} without an error. "
             "Are the provider's own libraries and driver installed?"
         )
     taken = session.get_provider_options().get(provider, {})
     unknown = [name for name, _ in setup.options if name not in taken]
     if unknown:
-        raise UnusableRuntime(f"{provider} has no option {', '.join(unknown)}; it has {', '.join(sorted(taken)) or 'none'}")
+        raise UnusableRuntime(
+            f"{provider} has no option {', '.join(unknown)}; it has {', '.join(sorted(taken)) or 'none'}"
+        )
 
 
 def _bound(session: Any, sample: Any, provider: str, options: dict[str, str]) -> Callable[[], object]:

@@ -1,6 +1,7 @@
 """OpenVINO, on any device that it sees; devices are what a context calls the provider: CPU, GPU, GPU.1, AUTO.
 
-The precision is always said to it: left alone it computes float32 networks in bfloat16 where the processor can.
+The precision is always said to it: left alone it computes float32 networks in bfloat16 where the processor
+can.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class OpenVino:
         strange = [name for name in names if name not in seen]
         if strange:
             raise UnusableRuntime(
-                f"OpenVINO sees no device {', '.join(strange)} here; it sees {', '.join(seen)}, and {AUTO} chooses among them"
+                f"OpenVINO sees no device {', '.join(strange)} here; it sees {', '.join(seen)}, and {AUTO} "
+                "chooses among them"
             )
 
     def open(self, data: bytes, input_shape: Sequence[int] | None, setup: Setup, generator: Any) -> Opened:
@@ -89,9 +91,12 @@ class OpenVino:
 def _core() -> Any:
     """Raises UnusableRuntime where the package is not installed.
 
-    Importing it would tell its makers so, from a process that it forks; an agent talks to its own service and nobody else.
+    Importing it would tell its makers so, from a process that it forks; an agent talks to its own service and
+    nobody else.
     """
-    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))  # None: an import of it fails, which is provided for
+    sys.modules.setdefault(
+        "openvino_telemetry", cast(ModuleType, None)
+    )  # None: an import of it fails, which is provided for
     try:
         import openvino  # noqa: PLC0415
     except ImportError:
@@ -104,19 +109,24 @@ def _device(core: Any, model: Any, wanted: str) -> str:
     if not wanted.startswith(AUTO):
         return wanted
     # Without the start on the CPU while a slower compilation goes on elsewhere, what is told is what stays.
-    chosen = core.compile_model(model, wanted, {"ENABLE_STARTUP_FALLBACK": False}).get_property("EXECUTION_DEVICES")
+    chosen = core.compile_model(model, wanted, {"ENABLE_STARTUP_FALLBACK": False}).get_property(
+        "EXECUTION_DEVICES"
+    )
     if len(chosen) != 1:
         raise UnusableRuntime(f"{wanted} spreads a network over {', '.join(chosen)}; name one device")
     return str(chosen[0]).strip("()")
 
 
 def _compiled(core: Any, model: Any, device: str, setup: Setup) -> Any:
-    """The network on the device. Raises UnusableRuntime where the device lacks an option or does not take its value."""
+    """The network on the device. Raises UnusableRuntime where the device lacks an option or does not take its
+    value."""
     offered = core.get_property(device, "SUPPORTED_PROPERTIES")
     writable = {str(name) for name, access in offered.items() if str(access) != "RO"}
     unknown = [name for name, _ in setup.options if name not in writable]
     if unknown:
-        raise UnusableRuntime(f"{device} has no option {', '.join(unknown)}; it has {', '.join(sorted(writable))}")
+        raise UnusableRuntime(
+            f"{device} has no option {', '.join(unknown)}; it has {', '.join(sorted(writable))}"
+        )
     # A thread that is tied to a core cannot step aside when another program takes that core.
     wanted = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -127,9 +137,13 @@ def _compiled(core: Any, model: Any, device: str, setup: Setup) -> Any:
         **dict(setup.options),
     }
     try:
-        return core.compile_model(model, device, {name: value for name, value in wanted.items() if name in writable})
+        return core.compile_model(
+            model, device, {name: value for name, value in wanted.items() if name in writable}
+        )
     except RuntimeError as error:
-        raise UnusableRuntime(f"OpenVINO cannot prepare a network for {device}: {_last_line(error)}") from None
+        raise UnusableRuntime(
+            f"OpenVINO cannot prepare a network for {device}: {_last_line(error)}"
+        ) from None
 
 
 def _last_line(error: RuntimeError) -> str:

@@ -1,6 +1,8 @@
-"""Try a setup out: a small network is opened in a child process, so that the context names what was really used.
+"""Try a setup out: a small network is opened in a child process, so that the context names what was really
+used.
 
-`python -m latency_tables.agent.runtimes.probe` reads a setup as one JSON line from its standard input and answers with
+`python -m latency_tables.agent.runtimes.probe` reads a setup as one JSON line from its standard input and
+answers with
 one line: {"provider": name, "nodes": {...}} or {"error": text}.
 """
 
@@ -43,7 +45,9 @@ class Found:
 def found(setup: Setup) -> Found:
     """Try the setup out in a child process. Raises UnusableRuntime with the reason and what to do."""
     runtime = runtime_named(setup.runtime)
-    known = {name: value for name, value in os.environ.items() if not name.startswith("BESPOKE_")}  # no token, no key
+    known = {
+        name: value for name, value in os.environ.items() if not name.startswith("BESPOKE_")
+    }  # no token, no key
     try:
         done = subprocess.run(
             [sys.executable, "-m", "latency_tables.agent.runtimes.probe"],
@@ -55,10 +59,14 @@ def found(setup: Setup) -> Found:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise UnusableRuntime(f"{setup.runtime} did not open a small network within {_TRIAL_S:.0f} s") from None
+        raise UnusableRuntime(
+            f"{setup.runtime} did not open a small network within {_TRIAL_S:.0f} s"
+        ) from None
     answer = _answer(done.stdout)
     if answer is None:
-        raise UnusableRuntime(f"{setup.runtime} ended with status {done.returncode} while it opened a small network")
+        raise UnusableRuntime(
+            f"{setup.runtime} ended with status {done.returncode} while it opened a small network"
+        )
     if "error" in answer:
         raise UnusableRuntime(str(answer["error"]))
     return Found(setup.context(runtime.version() or "unknown", answer["provider"]), answer["nodes"])
@@ -75,7 +83,8 @@ def trial(setup: Setup) -> dict[str, Any]:
     network.run()
     if network.nodes and not network.nodes.get(network.provider):
         raise UnusableRuntime(
-            f"{network.provider} is offered but computes nothing: all nodes of a convolution went to {', '.join(network.nodes)}"
+            f"{network.provider} is offered but computes nothing: all nodes of a convolution went to "
+            f"{', '.join(network.nodes)}"
         )
     return {"provider": network.provider, "nodes": dict(network.nodes)}
 
@@ -86,12 +95,21 @@ def small_network(shape: Sequence[int], precision: str = "float32") -> bytes:
     bytes_each = 4 if precision == "float32" else 2
     dims = (_CHANNELS, shape[1], _KERNEL, _KERNEL)
     elements = dims[0] * dims[1] * dims[2] * dims[3]
-    weights = b"".join(_number(1, d) for d in dims) + _number(2, kind) + _text(8, "w") + _part(9, bytes(elements * bytes_each))
+    weights = (
+        b"".join(_number(1, d) for d in dims)
+        + _number(2, kind)
+        + _text(8, "w")
+        + _part(9, bytes(elements * bytes_each))
+    )
     pads = _text(1, "pads") + b"".join(_number(8, 1) for _ in range(4)) + _number(20, 7)
-    convolution = _text(1, "x") + _text(1, "w") + _text(2, "h") + _text(3, "conv") + _text(4, "Conv") + _part(5, pads)
+    convolution = (
+        _text(1, "x") + _text(1, "w") + _text(2, "h") + _text(3, "conv") + _text(4, "Conv") + _part(5, pads)
+    )
     relu = _text(1, "h") + _text(2, "y") + _text(3, "relu") + _text(4, "Relu")
     graph = _part(1, convolution) + _part(1, relu) + _text(2, "g") + _part(5, weights)
-    graph += _part(11, _tensor("x", kind, shape)) + _part(12, _tensor("y", kind, (shape[0], _CHANNELS, *shape[2:])))
+    graph += _part(11, _tensor("x", kind, shape)) + _part(
+        12, _tensor("y", kind, (shape[0], _CHANNELS, *shape[2:]))
+    )
     return _number(1, 8) + _part(7, graph) + _part(8, _text(1, "") + _number(2, 17))  # IR version 8, opset 17
 
 
@@ -127,7 +145,11 @@ def _answer(text: str) -> dict[str, Any] | None:
             answer = json.loads(line)
         except ValueError:
             return None
-        return answer if isinstance(answer, dict) and ("error" in answer or {"provider", "nodes"} <= answer.keys()) else None
+        return (
+            answer
+            if isinstance(answer, dict) and ("error" in answer or {"provider", "nodes"} <= answer.keys())
+            else None
+        )
     return None
 
 
@@ -138,7 +160,10 @@ def main() -> int:
     except UnusableRuntime as error:
         answer = {"error": str(error)}
     except Exception as error:  # noqa: BLE001 (whatever the runtime raises goes to the parent as text)
-        answer = {"error": f"a small network cannot be opened: {type(error).__name__}: {' '.join(str(error).split())[:500]}"}
+        answer = {
+            "error": f"a small network cannot be opened: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:500]}"
+        }
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
     return 0
 

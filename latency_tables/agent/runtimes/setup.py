@@ -17,9 +17,11 @@ _OPTION: Final = re.compile(r"([A-Za-z0-9_.:-]{1,64})=([^;()\s]{1,64})", re.ASCI
 
 @dataclass(frozen=True)
 class Setup:
-    """A wish: runtime, provider (None: the runtime's own choice) with options, threads, precision, batch size.
+    """A wish: runtime, provider (None: the runtime's own choice) with options, threads, precision, batch
+    size.
 
-    precision: of the network file's weights and inputs. Raises UnusableRuntime where a part of it cannot be meant.
+    precision: of the network file's weights and inputs. Raises UnusableRuntime where a part of it cannot be
+    meant.
     """
 
     runtime: str = "onnxruntime"
@@ -31,7 +33,9 @@ class Setup:
 
     def __post_init__(self) -> None:
         if self.provider is not None and _NAME.fullmatch(self.provider) is None:
-            raise UnusableRuntime("a provider is named by letters and digits, such as CPUExecutionProvider or CPU")
+            raise UnusableRuntime(
+                "a provider is named by letters and digits, such as CPUExecutionProvider or CPU"
+            )
         if len(dict(self.options)) != len(self.options):
             raise UnusableRuntime("a provider option is given twice")
         if self.precision not in PRECISIONS:
@@ -73,7 +77,9 @@ def options_from(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
     for text in texts:
         match = _OPTION.fullmatch(text)
         if match is None:
-            raise UnusableRuntime(f"{text[:80]!r} is no provider option; give name=value, such as device_id=0")
+            raise UnusableRuntime(
+                f"{text[:80]!r} is no provider option; give name=value, such as device_id=0"
+            )
         found.append((match[1], match[2]))
     return tuple(sorted(found))
 
@@ -89,5 +95,7 @@ def split_provider(text: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     if not bracket:
         return name, ()
     if not rest.endswith(")"):
-        raise UnusableRuntime(f"{text[:80]!r} is no provider with options, such as CUDAExecutionProvider(device_id=0)")
+        raise UnusableRuntime(
+            f"{text[:80]!r} is no provider with options, such as CUDAExecutionProvider(device_id=0)"
+        )
     return name, options_from(rest[:-1].split(";"))

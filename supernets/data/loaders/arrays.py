@@ -1,4 +1,5 @@
-"""Arrays in an npz file: one pool, or splits, under the names that MedMNIST, Keras and this project give them."""
+"""Arrays in an npz file: one pool, or splits, under the names that MedMNIST, Keras and this project give
+them."""
 
 from __future__ import annotations
 
@@ -13,11 +14,22 @@ import numpy as np
 
 from latency_tables.errors import InvalidDataset
 from supernets.data.loaders import forms
-from supernets.data.loaders.forms import Form, Shape, Wanted, checked_split, numbered, reason, validation_size, with_validation
+from supernets.data.loaders.forms import (
+    Form,
+    Shape,
+    Wanted,
+    checked_split,
+    numbered,
+    reason,
+    validation_size,
+    with_validation,
+)
 from supernets.data.splits import Dataset, Labels, Split, split_three
 
 _PREFIXES: Final = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
-_WANTED: Final = "images and labels, or train_images, train_labels, test_images, test_labels (and val_images, val_labels)"
+_WANTED: Final = (
+    "images and labels, or train_images, train_labels, test_images, test_labels (and val_images, val_labels)"
+)
 
 
 def _keys(there: set[str], split: str) -> tuple[str, str] | None:
@@ -34,7 +46,8 @@ def _wanted_keys(name: str, there: set[str], split: str) -> tuple[str, str]:
     found = _keys(there, split)
     if found is None:
         raise InvalidDataset(
-            f"data set {name!r}: no images and labels of {split}; the file has {sorted(there)[:8]}, wanted {_WANTED}"
+            f"data set {name!r}: no images and labels of {split}; the file has {sorted(there)[:8]}, wanted "
+            f"{_WANTED}"
         )
     return found
 
@@ -44,7 +57,8 @@ def _labels_of(name: str, key: str, labels: Any) -> Labels:
     flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if flat.ndim != 1 or flat.dtype.kind not in "iu":
         raise InvalidDataset(
-            f"data set {name!r}: {key} is {labels.dtype} of shape {labels.shape}; wanted whole numbers (N,) or (N, 1), one class "
+            f"data set {name!r}: {key} is {labels.dtype} of shape {labels.shape}; wanted whole numbers "
+            "(N,) or (N, 1), one class "
             "for each image"
         )
     return np.asarray(flat, dtype=np.int64)
@@ -53,7 +67,8 @@ def _labels_of(name: str, key: str, labels: Any) -> Labels:
 def _check_images(name: str, key: str, dtype: Any, shape: tuple[int, ...]) -> None:
     if dtype != np.uint8 or len(shape) not in (3, 4):
         raise InvalidDataset(
-            f"data set {name!r}: {key} is {dtype} of shape {shape}; wanted bytes (uint8) of shape (N, H, W) or (N, H, W, C)"
+            f"data set {name!r}: {key} is {dtype} of shape {shape}; wanted bytes (uint8) of shape (N, H, "
+            "W) or (N, H, W, C)"
         )
 
 
@@ -73,7 +88,9 @@ def load(name: str, path: Path, wanted: Wanted) -> Dataset:
     if _keys(there, "pool"):
         pool = split("pool")
         share = validation_size(pool.labels)
-        return split_three(name, numbered(pool.labels), pool.images, pool.labels, validation=share, test=share)
+        return split_three(
+            name, numbered(pool.labels), pool.images, pool.labels, validation=share, test=share
+        )
     train, test = split("train"), split("test")
     if _keys(there, "validation"):
         return Dataset(name, numbered(train.labels), train, split("validation"), test)
@@ -92,7 +109,11 @@ def _shape(name: str, path: Path) -> Shape:
     def look(file: Any, key: str, labels: Labels) -> Shape:
         with file.zip.open(f"{key}.npy") as stored:
             version = np.lib.format.read_magic(stored)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            read = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
             shape, _, dtype = read(stored)
         _check_images(name, key, dtype, shape)
         return Shape(len(numbered(labels)), shape[3] if len(shape) == 4 else 1, shape[1])
@@ -119,7 +140,9 @@ def _opened(name: str, path: Path) -> Iterator[Any]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         if isinstance(error, InvalidDataset):
             raise
-        raise InvalidDataset(f"data set {name!r}: the npz file cannot be read safely: {reason(error, path)}") from error
+        raise InvalidDataset(
+            f"data set {name!r}: the npz file cannot be read safely: {reason(error, path)}"
+        ) from error
 
 
 FORM: Final = Form(

@@ -1,7 +1,7 @@
 """Data sets that the operator has on disk, by form: the first form that matches what is at the path reads it.
 
-Paths come from the operator's settings, never over HTTP. Nothing here unpickles. Where a form has no validation split, one
-is taken from its training samples, every class in proportion.
+Paths come from the operator's settings, never over HTTP. Nothing here unpickles. Where a form has no
+validation split, one is taken from its training samples, every class in proportion.
 """
 
 from __future__ import annotations
@@ -29,13 +29,16 @@ def form_of(name: str, path: Path) -> Form:
         raise unreadable(name, error) from error
     found = "" if not path.is_dir() else _sample(path)
     raise InvalidDataset(
-        f"data set {name!r}: nothing known at its path{found}; wanted an .npz file, or a folder with IDX files "
-        "(train-images-idx3-ubyte, ...), CIFAR binaries (data_batch_1.bin, ... or train.bin, test.bin), or one folder per class"
+        f"data set {name!r}: nothing known at its path{found}; wanted an .npz file, or a folder with IDX "
+        "files "
+        "(train-images-idx3-ubyte, ...), CIFAR binaries (data_batch_1.bin, ... or train.bin, test.bin), or "
+        "one folder per class"
     )
 
 
 def shape_of(name: str, path: Path) -> Shape:
-    """Shape of the data set at `path` without reading its images. Raises InvalidDataset that says what is wrong."""
+    """Shape of the data set at `path` without reading its images. Raises InvalidDataset that says what is
+    wrong."""
     try:
         return form_of(name, path).shape(name, path)
     except OSError as error:
@@ -43,7 +46,8 @@ def shape_of(name: str, path: Path) -> Shape:
 
 
 def load_registered(name: str, path: Path, wanted: Wanted | None = None) -> Dataset:
-    """The data set at `path`, its form found by what is there. Raises InvalidDataset that says what is wrong."""
+    """The data set at `path`, its form found by what is there. Raises InvalidDataset that says what is
+    wrong."""
     try:
         dataset = form_of(name, path).load(name, path, wanted or Wanted())
     except OSError as error:
@@ -54,9 +58,15 @@ def load_registered(name: str, path: Path, wanted: Wanted | None = None) -> Data
 
 def unreadable(name: str, error: OSError) -> InvalidDataset:
     """What to say of a file or folder that may not be read; names no place."""
-    return InvalidDataset(f"data set {name!r} cannot be read: {error.strerror or 'unreadable'}; ask who runs the service")
+    return InvalidDataset(
+        f"data set {name!r} cannot be read: {error.strerror or 'unreadable'}; ask who runs the service"
+    )
 
 
 def _sample(path: Path) -> str:
     names = sorted(p.name + ("/" if p.is_dir() else "") for p in path.iterdir())
-    return f" (found {', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" if names else " (an empty folder)"
+    return (
+        f" (found {', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+        if names
+        else " (an empty folder)"
+    )

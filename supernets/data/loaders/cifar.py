@@ -24,7 +24,9 @@ def _read(path: Path, labels: int) -> tuple[npt.NDArray[np.uint8], Labels]:
     except OSError as error:
         raise InvalidDataset(f"{path.name} cannot be read: {reason(error, path)}; fetch it again") from error
     if not data or len(data) % size:
-        raise InvalidDataset(f"{path.name}: {len(data)} bytes are no whole number of records of {size}; fetch it again")
+        raise InvalidDataset(
+            f"{path.name}: {len(data)} bytes are no whole number of records of {size}; fetch it again"
+        )
     rows = np.frombuffer(data, dtype=np.uint8).reshape(-1, size)
     return rows[:, labels:].reshape(-1, 3, 32, 32), rows[:, labels - 1].astype(np.int64)
 

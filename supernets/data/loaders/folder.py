@@ -18,7 +18,9 @@ from supernets.data.preprocessing import picture_steps
 from supernets.data.splits import Dataset, Images, Labels, Split, evenly_spread, three_parts
 from supernets.data.steps import Depth, is_deep
 
-EAGER_BYTES = 256 * 2**20  # converted at once and held in memory; a larger set is converted when it is asked for
+EAGER_BYTES = (
+    256 * 2**20
+)  # converted at once and held in memory; a larger set is converted when it is asked for
 _RANGE_SAMPLES = 256
 _FIRST_LOOK = 64
 _WHOLE_RANGES: Final = tuple(float(2**bits - 1) for bits in (8, 10, 12, 14, 16, 24, 31, 32))
@@ -27,16 +29,19 @@ _GREY: Final = frozenset({"1", "L", "LA", "La"})
 
 @dataclass(frozen=True)
 class Looks:
-    """What the heads of the pictures say: whether all are grey, and the range of those of more than 8 bits."""
+    """What the heads of the pictures say: whether all are grey, and the range of those of more than 8
+    bits."""
 
     grey: bool
     depth: Depth
 
 
 def load(name: str, folder: Path, wanted: Wanted) -> Dataset:
-    """A folder as a data set, its pictures kept at the wanted size; a large one is converted when it is asked for.
+    """A folder as a data set, its pictures kept at the wanted size; a large one is converted when it is asked
+    for.
 
-    Raises InvalidDataset that names the class or file at fault; for a large set, that of a file only when it is read.
+    Raises InvalidDataset that names the class or file at fault; for a large set, that of a file only when it
+    is read.
     """
     index = index_folder(name, folder)
     looks = look(index)
@@ -44,7 +49,9 @@ def load(name: str, folder: Path, wanted: Wanted) -> Dataset:
     steps = picture_steps(channels, wanted.size, wanted.size, looks.depth)
     eager = len(index.names) * channels * wanted.size**2 <= EAGER_BYTES
     kept_in = None if eager else wanted.folder
-    files = PictureFiles(name, index.root, index.names, steps, channels, kept_in, "" if eager else stamp(index))
+    files = PictureFiles(
+        name, index.root, index.names, steps, channels, kept_in, "" if eager else stamp(index)
+    )
     images = Pictures(files, np.arange(len(index.names)))
     splits = _splits(index, images[:] if eager else images)
     return replace(_three(name, index.classes, splits), pictures=steps)
@@ -54,7 +61,9 @@ def _splits(index: FolderIndex, images: Images) -> dict[str, Split]:
     found, start = {}, 0
     for split, files in index.splits.items():
         rows = np.arange(start, start + len(files))
-        found[split] = Split(images.take(rows) if isinstance(images, Pictures) else images[rows], files.labels)
+        found[split] = Split(
+            images.take(rows) if isinstance(images, Pictures) else images[rows], files.labels
+        )
         start += len(files)
     return found
 
@@ -85,7 +94,8 @@ def stamp(index: FolderIndex) -> str:
 
 
 def look(index: FolderIndex) -> Looks:
-    """Open the heads of the training pictures until one is in colour; where none is, measure the range of the deep ones."""
+    """Open the heads of the training pictures until one is in colour; where none is, measure the range of the
+    deep ones."""
     files = index.splits.get("train") or index.splits["pool"]
     deep: list[str] = []
     for name, mode in modes(index.root, _spread_first(files)):
@@ -105,7 +115,8 @@ def _spread_first(files: Files) -> Iterator[str]:
 
 
 def modes(root: Path, names: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """(name, Pillow mode) of each picture whose head can be read; the others are named when they are converted."""
+    """(name, Pillow mode) of each picture whose head can be read; the others are named when they are
+    converted."""
     from PIL import Image  # noqa: PLC0415 - only who opens pictures needs Pillow
 
     for name in names:
@@ -117,7 +128,8 @@ def modes(root: Path, names: Iterator[str]) -> Iterator[tuple[str, str]]:
 
 
 def _depth(root: Path, names: list[str]) -> Depth:
-    """The range of pictures of more than 8 bits, from some of them: a range that instruments have, or what was found."""
+    """The range of pictures of more than 8 bits, from some of them: a range that instruments have, or what
+    was found."""
     from PIL import Image  # noqa: PLC0415
 
     ends: dict[bool, list[float]] = {False: [], True: []}  # floats? -> lowest and highest values

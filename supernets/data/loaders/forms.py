@@ -21,7 +21,8 @@ MAX_BYTES = 8 * 2**30
 class Wanted:
     """What a space needs of a data set that can be had in several ways.
 
-    size: side in pixels at which pictures are kept, the space's largest resolution. channels: 1 or 3, for grey pictures;
+    size: side in pixels at which pictures are kept, the space's largest resolution. channels: 1 or 3, for
+    grey pictures;
     None: as they are. folder: where converted pictures are kept; None: nowhere.
     """
 
@@ -34,7 +35,8 @@ class Wanted:
 class Shape:
     """What a data set holds: number of classes, channels, and side of its images in pixels.
 
-    size: None where pictures are kept at the size that the space needs. also: other numbers of channels it can be had with.
+    size: None where pictures are kept at the size that the space needs. also: other numbers of channels it
+    can be had with.
     """
 
     classes: int
@@ -47,7 +49,8 @@ class Shape:
 class Form:
     """A form of data set. All but `matches` take the data set's name, for messages, and raise InvalidDataset.
 
-    classes: the names of the classes, in order. files: those that the samples come from, by their names inside the set.
+    classes: the names of the classes, in order. files: those that the samples come from, by their names
+    inside the set.
     """
 
     name: str
@@ -80,7 +83,8 @@ def numbered(labels: npt.NDArray[np.integer[Any]]) -> tuple[str, ...]:
 
 
 def checked_split(name: str, where: str, images: npt.NDArray[np.uint8], labels: Labels) -> Split:
-    """A split of arrays. Raises InvalidDataset where there is not one label for each image, or none at all."""
+    """A split of arrays. Raises InvalidDataset where there is not one label for each image, or none at
+    all."""
     if len(images) != len(labels) or not len(labels):
         raise InvalidDataset(f"data set {name!r}: {where} has {len(images)} images and {len(labels)} labels")
     return Split(np.ascontiguousarray(images), labels)

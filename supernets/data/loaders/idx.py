@@ -1,4 +1,5 @@
-"""IDX files: MNIST, Fashion-MNIST, EMNIST and the like, packed or not, under any of the names they are handed on by."""
+"""IDX files: MNIST, Fashion-MNIST, EMNIST and the like, packed or not, under any of the names they are handed
+on by."""
 
 from __future__ import annotations
 
@@ -15,19 +16,32 @@ import numpy.typing as npt
 from latency_tables.errors import InvalidDataset
 from supernets.data.index import is_hidden
 from supernets.data.loaders import forms
-from supernets.data.loaders.forms import Form, Shape, Wanted, by_name, checked_split, numbered, reason, with_validation
+from supernets.data.loaders.forms import (
+    Form,
+    Shape,
+    Wanted,
+    by_name,
+    checked_split,
+    numbered,
+    reason,
+    with_validation,
+)
 from supernets.data.splits import Dataset, Labels, Split
 
 _NAME: Final = re.compile(
-    r"(?P<prefix>.*?)(?P<split>train|t10k|test)[-_.](?P<kind>images|labels)[-_.]idx[13][-_.]ubyte(\.gz)?", re.IGNORECASE
+    r"(?P<prefix>.*?)(?P<split>train|t10k|test)[-_.](?P<kind>images|labels)[-_.]idx[13][-_.]ubyte(\.gz)?",
+    re.IGNORECASE,
 )
 _DIMENSIONS: Final = {"images": 3, "labels": 1}
-_WANTED: Final = "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
+_WANTED: Final = (
+    "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
+)
 Parts = dict[tuple[str, str], Path]  # (train or test, images or labels) -> file
 
 
 def _named(folder: Path) -> dict[str, Parts]:
-    """By prefix, such as `emnist-letters-`, the files that are there; an unpacked one goes before a packed one."""
+    """By prefix, such as `emnist-letters-`, the files that are there; an unpacked one goes before a packed
+    one."""
     found: dict[str, Parts] = {}
     for path in sorted(folder.iterdir(), key=lambda p: (p.suffix != ".gz", p.name), reverse=True):
         match = _NAME.fullmatch(path.name)
@@ -38,16 +52,21 @@ def _named(folder: Path) -> dict[str, Parts]:
 
 
 def _parts(name: str, folder: Path) -> tuple[str, Parts]:
-    """(prefix, the four files). Raises InvalidDataset that names what is missing, or the sets of which one must be chosen."""
+    """(prefix, the four files). Raises InvalidDataset that names what is missing, or the sets of which one
+    must be chosen."""
     found = _named(folder)
     if len(found) > 1:
         sets = ", ".join(sorted(prefix.strip("-_.") or "(no prefix)" for prefix in found))
-        raise InvalidDataset(f"data set {name!r}: the folder holds several sets ({sets}); give one of them a folder of its own")
+        raise InvalidDataset(
+            f"data set {name!r}: the folder holds several sets ({sets}); give one of them a folder of its own"
+        )
     prefix, parts = next(iter(found.items()))
     missing = [f"{s} {k}" for s in ("train", "test") for k in _DIMENSIONS if (s, k) not in parts]
     if missing:
         there = ", ".join(sorted(path.name for path in parts.values()))
-        raise InvalidDataset(f"data set {name!r}: {' and '.join(missing)} missing; found {there}, wanted files like {_WANTED}")
+        raise InvalidDataset(
+            f"data set {name!r}: {' and '.join(missing)} missing; found {there}, wanted files like {_WANTED}"
+        )
     return prefix, parts
 
 
@@ -56,7 +75,9 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
     data, start = _bytes(path, forms.MAX_BYTES), 4 + 4 * dimensions
     shape = _head(path, data, dimensions)
     if len(data) - start != int(np.prod(shape, dtype=np.float64)):
-        raise InvalidDataset(f"{path.name} holds {len(data) - start} bytes, its head says {shape}; fetch it again")
+        raise InvalidDataset(
+            f"{path.name} holds {len(data) - start} bytes, its head says {shape}; fetch it again"
+        )
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)
 
 
@@ -87,7 +108,8 @@ def _labels(prefix: str, parts: Parts) -> dict[str, Labels]:
 
 
 def _classes(prefix: str, folder: Path, labels: Labels) -> tuple[str, ...]:
-    """Numbers, or the characters of EMNIST's mapping file where it is there: rows of label, code of the character, ...."""
+    """Numbers, or the characters of EMNIST's mapping file where it is there: rows of label, code of the
+    character, ...."""
     mapping = folder / f"{prefix}mapping.txt"
     names = numbered(labels)
     if _is_emnist(prefix) and mapping.is_file():
@@ -126,4 +148,6 @@ def _files(name: str, folder: Path) -> dict[str, Path]:
     return by_name(sorted(_parts(name, folder)[1].values()), folder)
 
 
-FORM: Final = Form("IDX", lambda path: path.is_dir() and bool(_named(path)), _shape, _class_names, _files, load)
+FORM: Final = Form(
+    "IDX", lambda path: path.is_dir() and bool(_named(path)), _shape, _class_names, _files, load
+)

@@ -14,11 +14,14 @@ _MULTIPLIERS = 40
 
 
 def bounds(cost: DenseTable) -> tuple[float, float]:
-    """(least, largest) finite price of any network, by dynamic programming. Raises InfeasibleBudget when all are forbidden."""
+    """(least, largest) finite price of any network, by dynamic programming. Raises InfeasibleBudget when all
+    are forbidden."""
     # Priced as networks are: a budget of exactly the least price must be reachable, to the last bit.
     extremes = cost.price(np.stack([_extreme(cost, 1.0), _extreme(cost, -1.0)]))
     if not np.isfinite(extremes).all():
-        raise InfeasibleBudget("every network of the space is forbidden; allow more choices or resolutions", np.inf, -np.inf)
+        raise InfeasibleBudget(
+            "every network of the space is forbidden; allow more choices or resolutions", np.inf, -np.inf
+        )
     return float(extremes[0]), float(extremes[1])
 
 
@@ -61,7 +64,8 @@ def infeasible(constraint: Constraint) -> InfeasibleBudget:
     """The error that says what can be reached."""
     least, largest = bounds(constraint.table)
     return InfeasibleBudget(
-        f"no network keeps {constraint.name} <= {constraint.limit:g}; from {least:g} to {largest:g} can be reached: "
+        f"no network keeps {constraint.name} <= {constraint.limit:g}; from {least:g} to {largest:g} can be "
+        "reached: "
         "raise the budget, or allow smaller resolutions",
         least,
         largest,
@@ -70,9 +74,11 @@ def infeasible(constraint: Constraint) -> InfeasibleBudget:
 
 
 def lagrangian_bounds(score: DenseTable, cost: DenseTable, limit: float) -> Array:
-    """An upper bound of the best score within the limit at each resolution, (resolutions,); minus infinity: none fits.
+    """An upper bound of the best score within the limit at each resolution, (resolutions,); minus infinity:
+    none fits.
 
-    Lagrangian relaxation over a geometric grid of multipliers (Everett 1963): max of score - m x (cost - limit).
+    Lagrangian relaxation over a geometric grid of multipliers (Everett 1963): max of score - m x (cost -
+    limit).
     """
     chain = score.chain
     scale = _spread(score) / max(_spread(cost), 1e-30)
@@ -97,7 +103,9 @@ def lagrangian_bounds(score: DenseTable, cost: DenseTable, limit: float) -> Arra
         sums = np.concatenate([np.zeros_like(sums[..., :1]), sums], axis=-1)[..., list(shape.depths)]
         deep = relaxed(depth_values, depth_prices)[:, :, None, None, :]
         after = ((sums + deep).max(axis=-1) + after[:, :, None, :]).max(axis=-1)
-    bound: Array = (after[..., 0] + relaxed(score.constant, cost.constant) + multipliers[:, None] * limit).min(axis=0)
+    bound: Array = (
+        after[..., 0] + relaxed(score.constant, cost.constant) + multipliers[:, None] * limit
+    ).min(axis=0)
     size = np.maximum(1.0, np.abs(bound)) + multipliers[-1] * abs(limit)
     slack: Array = np.where(np.isfinite(bound), ROUNDING * size, 0.0)
     return bound + slack

@@ -1,9 +1,10 @@
-"""Every best way to finish a network: Pareto fronts of the rest of the chain, from the last block to the first.
+"""Every best way to finish a network: Pareto fronts of the rest of the chain, from the last block to the
+first.
 
-The state is what the rest depends on: the stage, the width it reads, the width it writes and how many of its blocks are
-done. One merge a block, so the work grows with the number of choices and the size of the front, not with the number of
-networks. This is the min-plus convolution of a multiple-choice knapsack (Kellerer, Pferschy, Pisinger, "Knapsack
-Problems", chapter 11) over a layered graph.
+The state is what the rest depends on: the stage, the width it reads, the width it writes and how many of its
+blocks are done. One merge a block, so the work grows with the number of choices and the size of the front,
+not with the number of networks. This is the min-plus convolution of a multiple-choice knapsack (Kellerer,
+Pferschy, Pisinger, "Knapsack Problems", chapter 11) over a layered graph.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ EXIT = -1
 class Level:
     """A front of completions. costs and scores (P,) ascend strictly.
 
-    step (P,): the choice taken (a width, or the choice of a block, or EXIT to leave the stage); child (P,): index of the
-    completion that follows it.
+    step (P,): the choice taken (a width, or the choice of a block, or EXIT to leave the stage); child (P,):
+    index of the completion that follows it.
     """
 
     costs: Array
@@ -65,8 +66,14 @@ class Completions:
 
     def __init__(self, score: DenseTable, cost: DenseTable, resolution: int) -> None:
         self.chain, self.resolution = score.chain, resolution
-        self.score = [(blocks[resolution], depth[resolution]) for blocks, depth in zip(score.blocks, score.depth, strict=True)]
-        self.cost = [(blocks[resolution], depth[resolution]) for blocks, depth in zip(cost.blocks, cost.depth, strict=True)]
+        self.score = [
+            (blocks[resolution], depth[resolution])
+            for blocks, depth in zip(score.blocks, score.depth, strict=True)
+        ]
+        self.cost = [
+            (blocks[resolution], depth[resolution])
+            for blocks, depth in zip(cost.blocks, cost.depth, strict=True)
+        ]
         self._after: list[list[Level]] = [[] for _ in self.chain.stages]  # [stage][width read]
         self._levels: list[dict[tuple[int, int, int], Level]] = [{} for _ in self.chain.stages]
         zero = np.zeros(1)
@@ -89,7 +96,9 @@ class Completions:
                 for done in reversed(range(shape.depths[-1] + 1)):
                     # Blocks after the first read the stage's own width, so their completions are shared.
                     shared = repeats and done > 0 and i > 0
-                    levels[i, o, done] = levels[0, o, done] if shared else self._solve_block(stage, i, o, done, after[o])
+                    levels[i, o, done] = (
+                        levels[0, o, done] if shared else self._solve_block(stage, i, o, done, after[o])
+                    )
             fronts.append(_merge([(o, 0.0, 0.0, levels[i, o, 0]) for o in range(shape.widths)]))
         return fronts
 
@@ -142,8 +151,11 @@ class Completions:
             read = widths
         return rows
 
-    def _walk(self, rows: Genes, here: Indices, at: Indices, stage: int, i: int, o: int, depths: tuple[int, ...]) -> Indices:
-        """Write the depth and the blocks of a stage for the points `here`; gives their index in the next stage."""
+    def _walk(
+        self, rows: Genes, here: Indices, at: Indices, stage: int, i: int, o: int, depths: tuple[int, ...]
+    ) -> Indices:
+        """Write the depth and the blocks of a stage for the points `here`; gives their index in the next
+        stage."""
         column = self.chain.offsets[stage]
         found = np.zeros_like(at)
         alive = np.arange(len(here))
@@ -162,5 +174,6 @@ class Completions:
 
 
 def _rest_repeats(blocks: Array) -> bool:
-    """Whether blocks after the first cost the same whatever width the stage reads, as DenseTable says they do."""
+    """Whether blocks after the first cost the same whatever width the stage reads, as DenseTable says they
+    do."""
     return len(blocks) == 1 or bool(np.array_equal(blocks[:-1, :, 1:], blocks[1:, :, 1:]))

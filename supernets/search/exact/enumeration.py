@@ -1,7 +1,7 @@
 """Networks in the order of their score, best first, within one limit.
 
-Best-first search over unfinished networks whose bound is the exact best completion, so that nothing is expanded in vain
-(Lawler 1972; A* with a perfect heuristic).
+Best-first search over unfinished networks whose bound is the exact best completion, so that nothing is
+expanded in vain (Lawler 1972; A* with a perfect heuristic).
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class _Node(NamedTuple):
 
 
 def best_networks(score: DenseTable, constraint: Constraint, networks: int) -> Genes:
-    """Canonical genes of the best distinct networks within one limit, best first; fewer when there are fewer."""
+    """Canonical genes of the best distinct networks within one limit, best first; fewer when there are
+    fewer."""
     found: list[tuple[int, ...]] = []
     limit = constraint.limit
     if np.isfinite(limit):
@@ -114,10 +115,19 @@ def _block_steps(
         costs, scores = completions.options(stage, previous, width, done)
         level = completions.level(stage, previous, width, done + 1)
         total_costs, total_scores = node.cost + costs, node.score + scores
-        bounds_ = total_scores + level.within(np.where(np.isfinite(total_costs), limit - total_costs, -np.inf))
+        bounds_ = total_scores + level.within(
+            np.where(np.isfinite(total_costs), limit - total_costs, -np.inf)
+        )
         for choice in np.flatnonzero(bounds_ > -np.inf):
             row = (*node.row, int(choice))
             steps.append(
-                (float(total_costs[choice]), float(total_scores[choice]), row, stage, done + 1, bounds_[choice : choice + 1])
+                (
+                    float(total_costs[choice]),
+                    float(total_scores[choice]),
+                    row,
+                    stage,
+                    done + 1,
+                    bounds_[choice : choice + 1],
+                )
             )
     return steps

@@ -1,8 +1,9 @@
 """Several constraints at once: mixed-integer programming with HiGHS, one small model a resolution.
 
-A network is a path through the widths of the chain; each (stage, width in, width out) on it has one depth, and each active
-block one choice. Resolutions are taken in the order of a Lagrangian bound and left out once the answer beats their bound; the
-K best come from cuts that exclude what was found. Puzzle (NVIDIA, 2024) searches networks by such programs.
+A network is a path through the widths of the chain; each (stage, width in, width out) on it has one depth,
+and each active block one choice. Resolutions are taken in the order of a Lagrangian bound and left out once
+the answer beats their bound; the K best come from cuts that exclude what was found. Puzzle (NVIDIA, 2024)
+searches networks by such programs.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import numpy as np
 from latency_tables.dense import Array, Genes
 from supernets.search.problem import Problem
 
-if TYPE_CHECKING:  # scipy is imported where a program is built: the API reads fronts without it and must stay small
+if (
+    TYPE_CHECKING
+):  # scipy is imported where a program is built: the API reads fronts without it and must stay small
     from scipy.optimize import OptimizeResult
     from scipy.sparse import csr_array
 
@@ -81,7 +84,9 @@ class _Builder:
                 depths = {}
                 for index, depth in enumerate(shape.depths):
                     costs = [float(t.depth[stage][r, index]) for t in tables]
-                    made = self.column(((column, o), (column + 1, index)), float(problem.score.depth[stage][r, index]), costs)
+                    made = self.column(
+                        ((column, o), (column + 1, index)), float(problem.score.depth[stage][r, index]), costs
+                    )
                     if made is not None:
                         depths[depth] = made
                         reads[i].append(made)
@@ -110,7 +115,9 @@ class _Builder:
                     self.rows.append(([(j, 1.0) for j in came] + [(j, -1.0) for j in goes], 0.0))
             before = writes
         entries = [(row, j, value) for row, (terms, _) in enumerate(self.rows) for j, value in terms]
-        rows, columns, values = (list(part) for part in zip(*entries, strict=True)) if entries else ([], [], [])
+        rows, columns, values = (
+            (list(part) for part in zip(*entries, strict=True)) if entries else ([], [], [])
+        )
         equal = csr_array((values, (rows, columns)), shape=(len(self.rows), len(self.writes)))
         constraints = self.problem.constraints
         limits = np.array([c.limit - c.table.constant[self.r] for c in constraints])
@@ -121,7 +128,10 @@ class _Builder:
 
 
 def best_networks(
-    problem: Problem, bound: Array, time_limit_s: float = TIME_LIMIT_S, clock: Callable[[], float] = time.monotonic
+    problem: Problem,
+    bound: Array,
+    time_limit_s: float = TIME_LIMIT_S,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Proven:
     """The K best networks within all limits. bound (resolutions,): an upper bound of the score of each."""
     deadline = clock() + time_limit_s
@@ -142,7 +152,8 @@ def best_networks(
         left = deadline - clock()
         if left <= 0:
             ceiling, finished = max(ceiling, -item.upper), False
-            # Other resolutions may hold a network already; the best of those is an answer, though not a proven one.
+            # Other resolutions may hold a network already; the best of those is an answer, though not a
+            # proven one.
             found += [other.row for other in sorted(heap) if other.row][: problem.candidates - len(found)]
             break
         r = item.resolution
@@ -163,7 +174,9 @@ class _Open(NamedTuple):
     closed: bool  # the bound is the network's own score
 
 
-def _solve(problem: Problem, model: _Model, cuts: list[list[int]], time_limit_s: float, bound: float) -> _Open | None:
+def _solve(
+    problem: Problem, model: _Model, cuts: list[list[int]], time_limit_s: float, bound: float
+) -> _Open | None:
     """The best network that is not cut off; None where there is none. bound: no network left scores more."""
     if not len(model.score) or not np.all(np.isfinite(model.limits) | (model.limits == np.inf)):
         return None
@@ -176,7 +189,9 @@ def _solve(problem: Problem, model: _Model, cuts: list[list[int]], time_limit_s:
             if answer.status == 2:
                 return None
             dual = answer.get("mip_dual_bound")
-            known = bound if dual is None or not np.isfinite(dual) else min(bound, model.constant - float(dual))
+            known = (
+                bound if dual is None or not np.isfinite(dual) else min(bound, model.constant - float(dual))
+            )
             return _Open(-known, model.resolution, (), False)
         chosen = np.flatnonzero(answer.x > 0.5).tolist()
         cuts.append(chosen)
@@ -187,7 +202,11 @@ def _solve(problem: Problem, model: _Model, cuts: list[list[int]], time_limit_s:
                 genes[0, gene] = value
         if problem.feasible(problem.costs(genes))[0]:
             closed = answer.status == 0
-            upper = float(problem.score.price(genes)[0]) if closed else model.constant - float(answer.mip_dual_bound)
+            upper = (
+                float(problem.score.price(genes)[0])
+                if closed
+                else model.constant - float(answer.mip_dual_bound)
+            )
             return _Open(-upper, model.resolution, tuple(genes[0].tolist()), closed)
 
 
@@ -198,7 +217,9 @@ def _ask(model: _Model, scale: Array, cuts: list[list[int]], time_limit_s: float
 
     ties = [LinearConstraint(model.equal, model.right, model.right)]
     if len(model.limits):
-        ties.append(LinearConstraint(model.cost / scale[:, None], -np.inf, model.limits / scale + _FEASIBILITY))
+        ties.append(
+            LinearConstraint(model.cost / scale[:, None], -np.inf, model.limits / scale + _FEASIBILITY)
+        )
     if cuts:
         excluded = np.zeros((len(cuts), len(model.score)))
         for row, columns in enumerate(cuts):

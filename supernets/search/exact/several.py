@@ -1,7 +1,8 @@
-"""Several constraints at once, or none: exact where a relaxation or HiGHS proves it, with a stated gap otherwise.
+"""Several constraints at once, or none: exact where a relaxation or HiGHS proves it, with a stated gap
+otherwise.
 
-First each constraint alone (and their sum) is a relaxation whose networks come best first: the first K that keep every
-limit are the K best. Where the constraints truly compete, a mixed-integer program decides.
+First each constraint alone (and their sum) is a relaxation whose networks come best first: the first K that
+keep every limit are the K best. Where the constraints truly compete, a mixed-integer program decides.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _RELAXED_NETWORKS = 50  # looked at in each relaxation before HiGHS is asked
 def solve(problem: Problem, time_limit_s: float = milp.TIME_LIMIT_S) -> SearchResult:
     """The K best networks within all limits.
 
-    Raises InfeasibleBudget for a limit that cannot be met alone, ContradictingConstraints for limits that cannot be met
-    together, SearchUnfinished when the time was too short to find any network.
+    Raises InfeasibleBudget for a limit that cannot be met alone, ContradictingConstraints for limits that
+    cannot be met together, SearchUnfinished when the time was too short to find any network.
     """
     for constraint in problem.constraints:
         if bounds(constraint.table)[0] > constraint.limit:
@@ -40,7 +41,8 @@ def solve(problem: Problem, time_limit_s: float = milp.TIME_LIMIT_S) -> SearchRe
         names = " and ".join(f"{c.name} <= {c.limit:g}" for c in problem.constraints)
         best = proven.bound if math.isfinite(proven.bound) else None
         raise SearchUnfinished(
-            f"in {time_limit_s:g} s no network was found that keeps {names}, nor was it shown that there is none: raise or drop "
+            f"in {time_limit_s:g} s no network was found that keeps {names}, nor was it shown that there "
+            "is none: raise or drop "
             "one of these limits",
             best,
         )
@@ -48,13 +50,17 @@ def solve(problem: Problem, time_limit_s: float = milp.TIME_LIMIT_S) -> SearchRe
     if not problem.additive:
         return SearchResult("exact", candidates, False, None, len(proven.genes))
     gap = 0.0 if proven.finished else max(0.0, proven.bound - candidates[0].score)
-    return SearchResult("exact", candidates, proven.finished, gap if math.isfinite(gap) else None, len(proven.genes))
+    return SearchResult(
+        "exact", candidates, proven.finished, gap if math.isfinite(gap) else None, len(proven.genes)
+    )
 
 
 def check_pairs(constraints: Sequence[Constraint]) -> None:
-    """Raises ContradictingConstraints where two limits cannot be kept together, as far as a relaxation shows it.
+    """Raises ContradictingConstraints where two limits cannot be kept together, as far as a relaxation shows
+    it.
 
-    Milliseconds: asked where someone waits. What it lets pass may still be a contradiction, of the kind only `solve` finds.
+    Milliseconds: asked where someone waits. What it lets pass may still be a contradiction, of the kind only
+    `solve` finds.
     """
     cheap = np.array([cheapest(c.table) for c in constraints])
     kept = np.array([c.holds(c.table.price(cheap)) for c in constraints])  # (constraints, cheapest of)
@@ -73,7 +79,9 @@ def best_networks(problem: Problem, time_limit_s: float) -> milp.Proven:
     binding = [c for c in problem.constraints if bounds(c.table)[1] > c.limit]
     relaxations = [*binding, _sum(binding)] if len(binding) > 1 else binding or [_unlimited(problem.score)]
     limits = [_rounded(c.limit) for c in relaxations]
-    bound = [lagrangian_bounds(forbidden, c.table, limit) for c, limit in zip(relaxations, limits, strict=True)]
+    bound = [
+        lagrangian_bounds(forbidden, c.table, limit) for c, limit in zip(relaxations, limits, strict=True)
+    ]
     tightest_first = np.argsort([b.max() for b in bound], kind="stable")
     for index in tightest_first:
         networks = best_first(forbidden, relaxations[index].table, limits[index])
@@ -86,7 +94,8 @@ def best_networks(problem: Problem, time_limit_s: float) -> milp.Proven:
 
 
 def _keeping(problem: Problem, networks: Iterator[tuple[int, ...]], most: int | None) -> tuple[Genes, bool]:
-    """(the first K networks that keep every limit, whether there are no more), looking at no more than `most`."""
+    """(the first K networks that keep every limit, whether there are no more), looking at no more than
+    `most`."""
     found, looked = [], 0
     for row in islice(networks, most):
         looked += 1
@@ -134,7 +143,9 @@ def _scaled(table: DenseTable, factor: float) -> DenseTable:
     def scale(values: Array) -> Array:
         return np.where(np.isfinite(values), factor * values, -np.inf)
 
-    return DenseTable(table.chain, scale(table.constant), tuple(map(scale, table.blocks)), tuple(map(scale, table.depth)))
+    return DenseTable(
+        table.chain, scale(table.constant), tuple(map(scale, table.blocks)), tuple(map(scale, table.depth))
+    )
 
 
 def _without_forbidden(problem: Problem) -> DenseTable:
@@ -152,7 +163,8 @@ def _without_forbidden(problem: Problem) -> DenseTable:
 
 
 def _sum(constraints: list[Constraint]) -> Constraint:
-    """All constraints added up, each in shares of its reachable range: every network within them is within the sum."""
+    """All constraints added up, each in shares of its reachable range: every network within them is within
+    the sum."""
     shares = [1.0 / max(bounds(c.table)[1] - bounds(c.table)[0], 1e-300) for c in constraints]
     parts = list(zip(constraints, shares, strict=True))
     chain = constraints[0].table.chain

@@ -1,8 +1,9 @@
 """Exact search over additive scores and costs.
 
-With additive tables the search is a multiple-choice knapsack over a layered graph. One constraint: the whole Pareto
-front by stage-wise merging, every budget at once, and the K best networks by best-first search. Several constraints: see
-`several`. Once-for-All (Cai et al., 2020) uses evolution here, which ends below the optimum and never says so.
+With additive tables the search is a multiple-choice knapsack over a layered graph. One constraint: the whole
+Pareto front by stage-wise merging, every budget at once, and the K best networks by best-first search.
+Several constraints: see `several`. Once-for-All (Cai et al., 2020) uses evolution here, which ends below the
+optimum and never says so.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def front(score: DenseTable, cost: DenseTable) -> Front:
 def solve(problem: Problem) -> SearchResult:
     """The K best networks, proven. Raises InfeasibleBudget with the reachable range.
 
-    A score that is not additive ranks the K best by `score` with `evaluate`; nothing is proven then. With several
+    A score that is not additive ranks the K best by `score` with `evaluate`; nothing is proven then. With
+    several
     constraints HiGHS may run out of time: `gap` then says how far from the optimum the answer can be.
     """
     if len(problem.constraints) != 1:

@@ -1,7 +1,8 @@
 """Updates of the architecture parameters: two-path gradients, REINFORCE, both latency losses (torch).
 
-Source: ProxylessNAS (Cai, Zhu, Han, ICLR 2019), sections 3.2 and 3.3. Differences from the published code: the expected
-latency covers every choice, not the sampled pair, and the REINFORCE baseline follows slowly, as the paper says.
+Source: ProxylessNAS (Cai, Zhu, Han, ICLR 2019), sections 3.2 and 3.3. Differences from the published code:
+the expected latency covers every choice, not the sampled pair, and the REINFORCE baseline follows slowly, as
+the paper says.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ UPDATES = ("two", "reinforce")
 class Settings:
     """The published values, but for the epochs (40 warm-up, 120 search).
 
-    update: "two" (two-path gradient) or "reinforce". latency_loss: "mul#log" is alpha x CE x (log E / log limit)^beta,
-    "add#linear" is CE + weight x (E - limit) / limit. every: weight steps for one architecture step.
+    update: "two" (two-path gradient) or "reinforce". latency_loss: "mul#log" is alpha x CE x (log E / log
+    limit)^beta, "add#linear" is CE + weight x (E - limit) / limit. every: weight steps for one architecture
+    step.
     surrogate_steps: without a supernet.
     """
 
@@ -56,7 +58,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.latency_loss not in LATENCY_LOSSES or self.update not in UPDATES:
-            raise InvalidSearch(f"latency_loss must be one of {list(LATENCY_LOSSES)}, update one of {list(UPDATES)}")
+            raise InvalidSearch(
+                f"latency_loss must be one of {list(LATENCY_LOSSES)}, update one of {list(UPDATES)}"
+            )
         if min(self.warmup_epochs, self.epochs) < 0 or min(self.every, self.networks) < 1:
             raise InvalidSearch("epochs must not be negative; every and networks must be at least 1")
 
@@ -68,7 +72,9 @@ class ArchitectureSearch:
         self.problem, self.settings = problem, settings
         self.generator = torch.Generator().manual_seed(int(generator.integers(2**62)))
         self.choices = Distribution(problem.chain, self.generator)
-        self.optimiser = torch.optim.Adam([self.choices.alphas], settings.architecture_rate, betas=(0.0, 0.999))
+        self.optimiser = torch.optim.Adam(
+            [self.choices.alphas], settings.architecture_rate, betas=(0.0, 0.999)
+        )
         self.costs = [Expectation(c.table) for c in problem.constraints]
         self.limits = [c.limit for c in problem.constraints]
         self.baseline: float | None = None
@@ -92,8 +98,11 @@ class ArchitectureSearch:
                 loss = self.settings.alpha * loss * ratio**self.settings.beta
         return loss
 
-    def step_pair(self, loss: Tensor, path: GatedPath, pair: Pair, resolution_gradient: Tensor | None = None) -> None:
-        """Two-path update: shift probability within each pair and nowhere else (ProxylessNAS, section 3.2.1)."""
+    def step_pair(
+        self, loss: Tensor, path: GatedPath, pair: Pair, resolution_gradient: Tensor | None = None
+    ) -> None:
+        """Two-path update: shift probability within each pair and nowhere else (ProxylessNAS, section
+        3.2.1)."""
         alphas = self.choices.alphas
         self.optimiser.zero_grad(set_to_none=True)
         self.with_latency(loss).backward()  # type: ignore[no-untyped-call]  # torch's own
@@ -132,7 +141,8 @@ class ArchitectureSearch:
         return rewards
 
     def ascend(self) -> None:
-        """Gradient ascent on E[score]; one standard deviation of random networks counts as one unit of loss."""
+        """Gradient ascent on E[score]; one standard deviation of random networks counts as one unit of
+        loss."""
         score = Expectation(self.problem.score)
         sample = self.problem.score.price(self.choices.sample(self.generator, 256, uniform=True))
         sample = sample[np.isfinite(sample)]
@@ -155,7 +165,9 @@ class ArchitectureSearch:
             new = [row for row in genes if row.tobytes() not in seen]
             if new:
                 rows = np.unique(np.array(new), axis=0)
-                seen.update({row.tobytes(): float(s) for row, s in zip(rows, self.problem.scores(rows), strict=True)})
+                seen.update(
+                    {row.tobytes(): float(s) for row, s in zip(rows, self.problem.scores(rows), strict=True)}
+                )
                 self.evaluations += len(rows)
             scores = np.array([seen[row.tobytes()] for row in genes])
             over = [
@@ -163,7 +175,9 @@ class ArchitectureSearch:
                 for c, limit in zip(self.problem.costs(genes).T, self.limits, strict=True)
             ]
             spread = max(float(np.std(list(seen.values()))), 1e-9)
-            self.step_reinforce(genes, scores / spread - 10 * np.sum(over, axis=0) if over else scores / spread)
+            self.step_reinforce(
+                genes, scores / spread - 10 * np.sum(over, axis=0) if over else scores / spread
+            )
 
     def answer(self, evaluations: int) -> SearchResult:
         """The most probable distinct networks within every limit, ranked by the score."""

@@ -1,7 +1,8 @@
 """A probability for every choice of a space, and expectations of dense tables under it (torch).
 
-Source: ProxylessNAS (Cai, Zhu, Han, ICLR 2019), equations 2 to 4, for blocks; here widths, depths and resolutions have
-architecture parameters too, and every expectation is a constant tensor times the probabilities, over all of them.
+Source: ProxylessNAS (Cai, Zhu, Han, ICLR 2019), equations 2 to 4, for blocks; here widths, depths and
+resolutions have architecture parameters too, and every expectation is a constant tensor times the
+probabilities, over all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from latency_tables.dense import Array, Chain, DenseTable, Genes
 
 
 class Pair(NamedTuple):
-    """Two values of every gene, shape (genes, 2), and which of the two is active, (genes,). One value only: twice the same."""
+    """Two values of every gene, shape (genes, 2), and which of the two is active, (genes,). One value only:
+    twice the same."""
 
     values: Tensor
     active: Tensor
@@ -27,7 +29,8 @@ class Pair(NamedTuple):
 
 
 class Distribution:
-    """Independent softmax over the values of each gene; `alphas` (genes, most values) are the architecture parameters."""
+    """Independent softmax over the values of each gene; `alphas` (genes, most values) are the architecture
+    parameters."""
 
     def __init__(self, chain: Chain, generator: torch.Generator, deviation: float = 1e-3) -> None:
         sizes = torch.from_numpy(chain.gene_sizes)
@@ -56,7 +59,8 @@ class Distribution:
         return self.chain.canonical(drawn.contiguous().numpy())
 
     def sample_pair(self, generator: torch.Generator) -> Pair:
-        """Two distinct values of each gene, drawn without replacement; one of them active by their own softmax."""
+        """Two distinct values of each gene, drawn without replacement; one of them active by their own
+        softmax."""
         p = self.probabilities().detach()
         values = torch.zeros((len(p), 2), dtype=torch.int64)
         free = self.sizes > 1
@@ -85,7 +89,8 @@ class Distribution:
 class Expectation:
     """E[price] of a dense table, differentiable in the architecture parameters.
 
-    Forbidden choices (infinite cost) count as the dearest allowed one: the constrained choice at the end forbids them.
+    Forbidden choices (infinite cost) count as the dearest allowed one: the constrained choice at the end
+    forbids them.
     """
 
     def __init__(self, table: DenseTable) -> None:
@@ -97,10 +102,13 @@ class Expectation:
             return torch.from_numpy(np.nan_to_num(values, posinf=most, neginf=least)).float()
 
         self.constant = constant(table.constant)
-        self.blocks = [constant(_unpadded(b, s.choices)) for b, s in zip(table.blocks, table.chain.stages, strict=True)]
+        self.blocks = [
+            constant(_unpadded(b, s.choices)) for b, s in zip(table.blocks, table.chain.stages, strict=True)
+        ]
         self.depth = [constant(d) for d in table.depth]
         self.reaches = [
-            torch.tensor([[float(block < depth) for block in range(s.blocks)] for depth in s.depths]) for s in table.chain.stages
+            torch.tensor([[float(block < depth) for block in range(s.blocks)] for depth in s.depths])
+            for s in table.chain.stages
         ]
 
     def __call__(self, probabilities: Tensor) -> Tensor:
@@ -113,7 +121,9 @@ class Expectation:
             deep = probabilities[column + 1, : len(shape.depths)]
             chosen = probabilities[column + 2 : column + 2 + shape.blocks, : max(shape.choices)]
             active = deep @ self.reaches[stage]  # (blocks,): probability that the block is used
-            total = total + torch.einsum("riobc,r,i,o,b,bc->", self.blocks[stage], p_r, read, written, active, chosen)
+            total = total + torch.einsum(
+                "riobc,r,i,o,b,bc->", self.blocks[stage], p_r, read, written, active, chosen
+            )
             total = total + p_r @ self.depth[stage] @ deep
             read = written
         return total

@@ -1,4 +1,5 @@
-"""Gate training as a job runs it: from the weights of a trained supernet, on a data set, with a checkpoint after every epoch."""
+"""Gate training as a job runs it: from the weights of a trained supernet, on a data set, with a checkpoint
+after every epoch."""
 
 from __future__ import annotations
 
@@ -24,13 +25,16 @@ from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_
 from supernets.training.images import NormalisedImages
 from supernets.training.recipe import Augmentation, Recipe
 
-TRAVEL = 12.0  # how far a logit could go in all architecture steps; Adam's steps are about as long as its rate
+TRAVEL = (
+    12.0  # how far a logit could go in all architecture steps; Adam's steps are about as long as its rate
+)
 SAY_S = 2.0
 
 
 @dataclass(frozen=True)
 class GateProgress:
-    """Where a gate training stands. epochs: of the phase; done, total: weight steps; whole_s: all of it, from nothing."""
+    """Where a gate training stands. epochs: of the phase; done, total: weight steps; whole_s: all of it, from
+    nothing."""
 
     step: Step
     epochs: int
@@ -43,8 +47,9 @@ class GateProgress:
 def gate_settings(recipe: Recipe, steps_per_epoch: int, epochs: int | None = None) -> Settings:
     """Settings for a supernet that a recipe has trained. epochs: of the search, instead of the recipe's.
 
-    The published ones but for the epochs, and for the architecture's rate and share of steps: with hundreds of steps in
-    place of 600,000 every weight step is followed by one of the architecture, at a rate that lets it decide by the end.
+    The published ones but for the epochs, and for the architecture's rate and share of steps: with hundreds
+    of steps in place of 600,000 every weight step is followed by one of the architecture, at a rate that lets
+    it decide by the end.
     """
     warmup, search = recipe.gate_epochs
     search = search if epochs is None else epochs
@@ -72,10 +77,12 @@ def train_gates(
     device: str = "cpu",
     report: Callable[[GateProgress], None] = lambda progress: None,
 ) -> GateTraining:
-    """Train gates to their end, from the newest whole checkpoint in `folder`; the supernet itself stays as it is.
+    """Train gates to their end, from the newest whole checkpoint in `folder`; the supernet itself stays as it
+    is.
 
-    space: the supernet's, at the resolutions of the problem. recipe: gives batch size and augmentation. inputs: names the
-    training, so that a checkpoint of another one is refused. Everything random follows from the seed and the epoch, or is
+    space: the supernet's, at the resolutions of the problem. recipe: gives batch size and augmentation.
+    inputs: names the training, so that a checkpoint of another one is refused. Everything random follows from
+    the seed and the epoch, or is
     in the checkpoint: a training that was interrupted ends as one that was not.
     Raises InfeasibleBudget, TrainingDiverged, InvalidCheckpoint.
     """
@@ -107,18 +114,32 @@ def _resume(training: GateTraining, folder: Path, inputs: str) -> None:
     if found is None:
         return
     if found.state["inputs"] != inputs:
-        raise InvalidCheckpoint(f"{folder.name} holds checkpoints of another training; give this one a folder of its own")
+        raise InvalidCheckpoint(
+            f"{folder.name} holds checkpoints of another training; give this one a folder of its own"
+        )
     training.restore(found.tensors, found.state["training"])
 
 
 class _Shuffled:
-    """A split in full batches, in another order in each epoch; normalised on the device, one batch at a time."""
+    """A split in full batches, in another order in each epoch; normalised on the device, one batch at a
+    time."""
 
     def __init__(
-        self, dataset: Dataset, split: Split, size: int, seed: int, device: torch.device, augmentation: Augmentation
+        self,
+        dataset: Dataset,
+        split: Split,
+        size: int,
+        seed: int,
+        device: torch.device,
+        augmentation: Augmentation,
     ) -> None:
         self.images, self.labels = NormalisedImages(dataset, split, device), torch.from_numpy(split.labels)
-        self.size, self.seed, self.device, self.augmentation = min(size, len(split)), seed, device, augmentation
+        self.size, self.seed, self.device, self.augmentation = (
+            min(size, len(split)),
+            seed,
+            device,
+            augmentation,
+        )
         self.generator = torch.Generator(device)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,7 +1,8 @@
 """Binary gates: one path of a supernet runs, the gradient of a second one is measured (torch).
 
-ProxylessNAS (Cai, Zhu, Han, ICLR 2019), section 3.2: dL/dg_j = <dL/d output, output of path j>. The path that is not active
-runs without a graph, and only while the gradient comes back: memory is that of one path. Here depths and widths are
+ProxylessNAS (Cai, Zhu, Han, ICLR 2019), section 3.2: dL/dg_j = <dL/d output, output of path j>. The path that
+is not active runs without a graph, and only while the gradient comes back: memory is that of one path. Here
+depths and widths are
 gated as well: the second depth is measured where the stage ends, the second width on the channels both have.
 """
 
@@ -84,12 +85,16 @@ class GatedPath:
             before, y = y.detach(), self._block(stage, block, y, width, choice)
             second = self._other(column + 2 + block)
             if second is not None:
-                y = self._gate(column + 2 + block, y, partial(self._block, stage, block, before, width, second))
+                y = self._gate(
+                    column + 2 + block, y, partial(self._block, stage, block, before, width, second)
+                )
             ends[block + 1] = y
         deep = self._other(column + 1)
         if deep is not None:
             y = self._gate(
-                column + 1, y, self._other_depth(stage, ends[min(depth, shape.depths[deep])], depth, shape.depths[deep])
+                column + 1,
+                y,
+                self._other_depth(stage, ends[min(depth, shape.depths[deep])], depth, shape.depths[deep]),
             )
         wide = self._other(column)
         if wide is not None:
@@ -101,8 +106,11 @@ class GatedPath:
         x = x.detach()
         return lambda: self._blocks(stage, x, self._active(self.space.chain.offsets[stage]), depth, wanted)
 
-    def _other_width(self, stage: int, x: Tensor, width: int, depth: int, channels: int) -> Callable[[], Tensor]:
-        """Output of the stage at another width, cut or filled with zeros to the channels of the active one."""
+    def _other_width(
+        self, stage: int, x: Tensor, width: int, depth: int, channels: int
+    ) -> Callable[[], Tensor]:
+        """Output of the stage at another width, cut or filled with zeros to the channels of the active
+        one."""
 
         def run() -> Tensor:
             y = self._blocks(stage, x, width, 0, depth)

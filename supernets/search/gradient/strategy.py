@@ -1,10 +1,11 @@
-"""Gradient-based search: ProxylessNAS (Cai, Zhu, Han, ICLR 2019) in full, then a choice that keeps the budget (torch).
+"""Gradient-based search: ProxylessNAS (Cai, Zhu, Han, ICLR 2019) in full, then a choice that keeps the budget
+(torch).
 
-Weight steps train one sampled path; architecture steps measure two paths on validation data and shift probability between
-them only. Differences from the published code: the expected latency covers every choice, not the sampled pair; the
-REINFORCE baseline follows slowly, as the paper says, not at once; the pair is measured with the memory of one path; the
-result is the most probable network *within every limit* (exact search over log-probabilities) where the published
-argmax checks no budget.
+Weight steps train one sampled path; architecture steps measure two paths on validation data and shift
+probability between them only. Differences from the published code: the expected latency covers every choice,
+not the sampled pair; the REINFORCE baseline follows slowly, as the paper says, not at once; the pair is
+measured with the memory of one path; the result is the most probable network *within every limit* (exact
+search over log-probabilities) where the published argmax checks no budget.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ from latency_tables.dense import Array
 from latency_tables.errors import InvalidSearch, TrainingDiverged
 from supernets.network import Supernet
 from supernets.search.exact import strategy as exact
-from supernets.search.gradient.architecture_updates import LATENCY_LOSSES, UPDATES, ArchitectureSearch, Settings
+from supernets.search.gradient.architecture_updates import (
+    LATENCY_LOSSES,
+    UPDATES,
+    ArchitectureSearch,
+    Settings,
+)
 from supernets.search.gradient.distribution import Pair
 from supernets.search.gradient.gates import GatedPath
 from supernets.search.problem import Problem, SearchResult
@@ -31,7 +37,17 @@ from supernets.spaces.space import Space
 from supernets.training.augment import resized
 from supernets.training.loop import load_optimiser, optimiser_tensors
 
-__all__ = ["LATENCY_LOSSES", "UPDATES", "GateTraining", "Samples", "Searched", "Settings", "Step", "search", "solve"]
+__all__ = [
+    "LATENCY_LOSSES",
+    "UPDATES",
+    "GateTraining",
+    "Samples",
+    "Searched",
+    "Settings",
+    "Step",
+    "search",
+    "solve",
+]
 
 WARM_UP, SEARCH = "warm-up", "search"
 ADVICE = "Search with another strategy (exact needs no training), or train the supernet with another recipe."
@@ -39,7 +55,8 @@ ADVICE = "Search with another strategy (exact needs no training), or train the s
 
 @dataclass(frozen=True)
 class Samples:
-    """Data on the supernet's device. batches: number of the epoch -> (x (B, C, H, W), y (B,)), the same whenever it is asked.
+    """Data on the supernet's device. batches: number of the epoch -> (x (B, C, H, W), y (B,)), the same
+    whenever it is asked.
 
     prepare: gives a batch its resolution, and may change it at random.
     """
@@ -50,7 +67,8 @@ class Samples:
 
 @dataclass(frozen=True)
 class Step:
-    """What one epoch of the search left: mean loss of the weight steps, E[first constraint], entropy of the choices."""
+    """What one epoch of the search left: mean loss of the weight steps, E[first constraint], entropy of the
+    choices."""
 
     phase: str
     epoch: int
@@ -69,7 +87,8 @@ class Searched:
 
 
 def solve(problem: Problem, generator: np.random.Generator, settings: Settings | None = None) -> SearchResult:
-    """Without a supernet: gradient ascent on the expected additive score, or REINFORCE on a score that is not additive."""
+    """Without a supernet: gradient ascent on the expected additive score, or REINFORCE on a score that is not
+    additive."""
     chosen = settings or Settings()
     exact.solve(replace(problem, candidates=1, evaluate=None))  # raises where the limits cannot be kept
     search = ArchitectureSearch(problem, generator, replace(chosen, architecture_rate=chosen.surrogate_rate))
@@ -91,7 +110,8 @@ def search(
     space: Space | None = None,
     progress: Callable[[Step], None] | None = None,
 ) -> Searched:
-    """Train the weights of a supernet and its choices together, then pick within the limits: `GateTraining` to its end.
+    """Train the weights of a supernet and its choices together, then pick within the limits: `GateTraining`
+    to its end.
 
     Raises InfeasibleBudget before anything is trained, TrainingDiverged for a loss that is not finite.
     """
@@ -100,15 +120,19 @@ def search(
         step = training.epoch()
         if progress is not None:
             progress(step)
-    return Searched(training.search.answer(training.steps), np.exp(training.search.choices.logs()), tuple(training.history))
+    return Searched(
+        training.search.answer(training.steps),
+        np.exp(training.search.choices.logs()),
+        tuple(training.history),
+    )
 
 
 class GateTraining:
     """Warm-up and search on one supernet, epoch by epoch; the supernet is changed in place.
 
-    validation: its batches are for the architecture only. space: the supernet's, at the resolutions of the problem.
-    After any epoch `tensors` and `state` hold all of it; `restore` goes on from there and gives what would have come.
-    Raises InfeasibleBudget where no network keeps the limits, InvalidSearch.
+    validation: its batches are for the architecture only. space: the supernet's, at the resolutions of the
+    problem. After any epoch `tensors` and `state` hold all of it; `restore` goes on from there and gives what
+    would have come. Raises InfeasibleBudget where no network keeps the limits, InvalidSearch.
     """
 
     def __init__(
@@ -124,7 +148,9 @@ class GateTraining:
     ) -> None:
         self.settings, self.space = settings or Settings(), space or supernet.space
         if self.space.chain != problem.chain:
-            raise InvalidSearch("the problem is of another space than the supernet; pass `space=space.at(resolutions)`")
+            raise InvalidSearch(
+                "the problem is of another space than the supernet; pass `space=space.at(resolutions)`"
+            )
         exact.solve(replace(problem, candidates=1, evaluate=None))
         self.search = ArchitectureSearch(problem, generator, self.settings)
         self.supernet, self.train, self.validation = supernet, train, validation
@@ -160,7 +186,11 @@ class GateTraining:
 
     def state(self) -> dict[str, Any]:
         """What stands beside the tensors, as plain values."""
-        return {"steps": self.steps, "baseline": self.search.baseline, "history": [asdict(step) for step in self.history]}
+        return {
+            "steps": self.steps,
+            "baseline": self.search.baseline,
+            "history": [asdict(step) for step in self.history],
+        }
 
     def restore(self, tensors: Mapping[str, dict[str, Tensor]], state: Mapping[str, Any]) -> None:
         """Go on from what `tensors` and `state` gave."""
@@ -227,7 +257,9 @@ class GateTraining:
     def weight_step(self, x: Tensor, y: Tensor, *, uniform: bool = False) -> float:
         """One step of the weights on one sampled path."""
         self.supernet.train()
-        architecture = self.space.architecture(self.search.choices.sample(self.search.generator, uniform=uniform)[0])
+        architecture = self.space.architecture(
+            self.search.choices.sample(self.search.generator, uniform=uniform)[0]
+        )
         self.optimiser.zero_grad(set_to_none=True)
         logits = self.supernet(self.train.prepare(x, architecture.resolution), architecture)
         loss = F.cross_entropy(logits, y, label_smoothing=self.settings.smoothing)
@@ -253,7 +285,9 @@ class GateTraining:
         row[0] = pair.values[0, 1 - int(pair.active[0])]
         other = self.space.architecture(self.search.problem.chain.canonical(row[None].numpy())[0])
         with torch.no_grad():
-            found = float(F.cross_entropy(self.supernet(self.validation.prepare(x, other.resolution), other), y))
+            found = float(
+                F.cross_entropy(self.supernet(self.validation.prepare(x, other.resolution), other), y)
+            )
         return torch.tensor([loss, found] if pair.active[0] == 0 else [found, loss])
 
     def reinforce_step(self, x: Tensor, y: Tensor) -> None:

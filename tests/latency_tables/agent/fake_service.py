@@ -1,4 +1,5 @@
-"""A real fake of the service's side of the agent protocol, behind httpx's transport seam. Faults are injected by hooks."""
+"""A real fake of the service's side of the agent protocol, behind httpx's transport seam. Faults are injected
+by hooks."""
 
 from __future__ import annotations
 
@@ -13,12 +14,19 @@ KEY = "agent-key-0123456789abcdef"
 
 def problem(status, kind, detail="no"):
     return httpx.Response(
-        status, json={"type": f"https://bespoke.example/problems/{kind}", "title": kind, "status": status, "detail": detail}
+        status,
+        json={
+            "type": f"https://bespoke.example/problems/{kind}",
+            "title": kind,
+            "status": status,
+            "detail": detail,
+        },
     )
 
 
 class FakeService:
-    """Tasks over some files; keeps what it was told. `fault(request)` may raise a transport error or return a response."""
+    """Tasks over some files; keeps what it was told. `fault(request)` may raise a transport error or return a
+    response."""
 
     def __init__(
         self,
@@ -32,7 +40,9 @@ class FakeService:
         self.tokens = {"token-1"}
         self.session_id, self.closed = "session-1", False
         self.sentinel = (
-            {"sha256": next(iter(self.files)), "size_bytes": len(next(iter(self.files.values())))} if sentinel else None
+            {"sha256": next(iter(self.files)), "size_bytes": len(next(iter(self.files.values())))}
+            if sentinel
+            else None
         )
         self.tasks = {
             f"task-{i}": {
@@ -89,7 +99,13 @@ class FakeService:
         self.tokens.remove(body["token"])
         self.enrolled.append(body)
         return httpx.Response(
-            201, json={"device": "board", "session_id": self.session_id, "agent_key": KEY, "expires_at": "2099-01-01T00:00:00Z"}
+            201,
+            json={
+                "device": "board",
+                "session_id": self.session_id,
+                "agent_key": KEY,
+                "expires_at": "2099-01-01T00:00:00Z",
+            },
         )
 
     def post(self, body):

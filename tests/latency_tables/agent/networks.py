@@ -7,7 +7,10 @@ from onnx import TensorProto, helper, numpy_helper
 def convolution(channels=4, seed=0, shape=(1, 3, 8, 8)):
     """A 3x3 convolution and a relu."""
     weights = np.random.default_rng(seed).standard_normal((channels, shape[1], 3, 3)).astype(np.float32)
-    nodes = [helper.make_node("Conv", ["x", "w"], ["h"], pads=[1, 1, 1, 1]), helper.make_node("Relu", ["h"], ["y"])]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["h"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["h"], ["y"]),
+    ]
     return model(nodes, [numpy_helper.from_array(weights, "w")], shape, (1, channels, *shape[2:]))
 
 
@@ -26,5 +29,8 @@ def model(nodes, initializers, in_shape, out_shape, opsets=(("", 20),), **extra)
 def heavy(size_mib, seed=0):
     """A network of large weights that takes hardly any time: one of them is looked up."""
     weights = np.full((size_mib * 2**18,), seed, dtype=np.float32)
-    nodes = [helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64), helper.make_node("Gather", ["w", "i"], ["y"])]
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["w", "i"], ["y"]),
+    ]
     return model(nodes, [numpy_helper.from_array(weights, "w")], (1, 1), (1, 1))

@@ -56,20 +56,27 @@ def test_the_agent_reaches_a_service_on_this_machine_whatever_proxy_is_set(
     assert by_proxy(service) == ""
 
 
-def test_a_service_elsewhere_is_reached_by_the_proxy_and_the_message_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_elsewhere_is_reached_by_the_proxy_and_the_message_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     client = Client("http://bespoke.example.org", "key", patience_s=0, sleep=lambda _s: None)
     with pytest.raises(Unreachable, match=r"HTTP_PROXY \(NO_PROXY names"):
         client.plan(1)
     client.close()
-    with BespokeClient("http://bespoke.example.org", "key") as asked, pytest.raises(NoServer, match="HTTP_PROXY"):
+    with (
+        BespokeClient("http://bespoke.example.org", "key") as asked,
+        pytest.raises(NoServer, match="HTTP_PROXY"),
+    ):
         asked.devices()
     monkeypatch.setenv("NO_PROXY", "bespoke.example.org")
     assert by_proxy("http://bespoke.example.org") == ""
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "ftp://127.0.0.1:21"])
-def test_a_proxy_that_cannot_be_used_is_said_and_its_password_is_not(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_cannot_be_used_is_said_and_its_password_is_not(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy.replace("//", "//me:secret@"))
     for open_it, error in ((Client, Refused), (lambda url: BespokeClient(url, "key"), NoServer)):
         with pytest.raises(error, match="NO_PROXY") as caught:

@@ -42,8 +42,12 @@ def external_in_attribute():
 
 
 def with_subgraph():
-    branch = helper.make_graph([helper.make_node("Relu", ["x"], ["z"])], "b", [], [helper.make_tensor_value_info("z", 1, SHAPE)])
-    return model([helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)], [], SHAPE, SHAPE)
+    branch = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["z"])], "b", [], [helper.make_tensor_value_info("z", 1, SHAPE)]
+    )
+    return model(
+        [helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)], [], SHAPE, SHAPE
+    )
 
 
 def with_function():
@@ -61,7 +65,9 @@ def with_function():
         external_in_attribute(),
         with_subgraph(),
         with_function(),
-        model([node("Relu", domain="com.microsoft")], [], SHAPE, SHAPE, opsets=(("", 20), ("com.microsoft", 1))),
+        model(
+            [node("Relu", domain="com.microsoft")], [], SHAPE, SHAPE, opsets=(("", 20), ("com.microsoft", 1))
+        ),
         model([node("FusedConv", domain="com.microsoft")], [], SHAPE, SHAPE),
         model([node("PyOp")], [], SHAPE, SHAPE),
         model([node("Loop")], [], SHAPE, SHAPE),

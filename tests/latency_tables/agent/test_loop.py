@@ -1,4 +1,5 @@
-"""The agent against the service's side of the protocol: cut off, killed, deceived, and always one complete set of answers."""
+"""The agent against the service's side of the protocol: cut off, killed, deceived, and always one complete
+set of answers."""
 
 import hashlib
 import json
@@ -45,7 +46,9 @@ class Killed(BaseException):
 
 def simulated(job, progress):
     """Latency of a file is its size in microseconds; measured by the real protocol on a virtual clock."""
-    device = SimulatedDevice({name: n.path.stat().st_size / 1000 for name, n in job.networks.items()}, noise=0.01)
+    device = SimulatedDevice(
+        {name: n.path.stat().st_size / 1000 for name, n in job.networks.items()}, noise=0.01
+    )
     return measure(
         device.runners(),
         Settings(rounds=8, least_s=0.0),
@@ -60,12 +63,22 @@ def simulated(job, progress):
 class Life:
     """One life of an agent process on a state folder that outlives it."""
 
-    def __init__(self, service, path, measure=simulated, group=2, see=environment.environment, patience_s=None):
+    def __init__(
+        self, service, path, measure=simulated, group=2, see=environment.environment, patience_s=None
+    ):
         self.reports, self.slept = [], []
-        self.client = Client(SERVER, patience_s=patience_s, transport=service.transport, sleep=self.slept.append)
+        self.client = Client(
+            SERVER, patience_s=patience_s, transport=service.transport, sleep=self.slept.append
+        )
         self.folder = StateFolder(path)
         self.agent = Agent(
-            self.client, self.folder, Options(group=group), self.reports.append, measure, see, sleep=self.slept.append
+            self.client,
+            self.folder,
+            Options(group=group),
+            self.reports.append,
+            measure,
+            see,
+            sleep=self.slept.append,
         )
 
     def run(self, token=None):
@@ -89,7 +102,9 @@ def test_a_whole_session(tmp_path):
     assert complete(service) and len(service.posts) == 4
     body = service.enrolled[0]
     assert body["context"]["threads"] == 1 and body["environment"]["versions"]["onnxruntime"]
-    assert all(post["fingerprint"] == environment.fingerprint(body["environment"]) for post in service.posts.values())
+    assert all(
+        post["fingerprint"] == environment.fingerprint(body["environment"]) for post in service.posts.values()
+    )
     assert all(item["sentinel_ms"] > 0 and item["count"] >= 10 for item in service.answers.values())
     assert any("s left" in line for line in life.reports)
 
@@ -113,7 +128,8 @@ def die_at(n):
 
 
 def test_f4_killed_at_every_request_in_turn_still_one_complete_table(tmp_path):
-    """Every request of a session is once the place where the agent dies, before or after the service has acted on it."""
+    """Every request of a session is once the place where the agent dies, before or after the service has
+    acted on it."""
     total = len(_requests(tmp_path))
     for n in range(1, total):
         for after in (False, True):
@@ -156,7 +172,11 @@ def test_f4_killed_while_it_measures_group_k_resumes_at_the_first_unmeasured(tmp
         Life(service, tmp_path, dying).run("token-1")
     assert len(service.answers) == 2 * k
     measured = []
-    Life(service, tmp_path, lambda job, p: measured.extend(set(job.networks) - {"sentinel"}) or simulated(job, p)).run()
+    Life(
+        service,
+        tmp_path,
+        lambda job, p: measured.extend(set(job.networks) - {"sentinel"}) or simulated(job, p),
+    ).run()
     assert complete(service)
     assert sorted(measured) == [f"task-{i}" for i in range(2 * k, 7)]
 
@@ -178,7 +198,9 @@ def test_survives_a_service_that_is_away(tmp_path):
     life = Life(service, tmp_path)
     life.run("token-1")
     assert complete(service)
-    assert life.slept and all(0 < pause <= 30 for pause in life.slept) and len(set(life.slept)) > 3  # jittered
+    assert (
+        life.slept and all(0 < pause <= 30 for pause in life.slept) and len(set(life.slept)) > 3
+    )  # jittered
 
 
 def test_patience_can_be_limited(tmp_path):
@@ -207,7 +229,11 @@ def test_state_of_another_service_or_rubbish_is_not_used(tmp_path):
 
 
 def test_one_agent_a_folder(tmp_path):
-    with StateFolder(tmp_path).held(), pytest.raises(AgentError, match="another agent"), StateFolder(tmp_path).held():
+    with (
+        StateFolder(tmp_path).held(),
+        pytest.raises(AgentError, match="another agent"),
+        StateFolder(tmp_path).held(),
+    ):
         pass
 
 
@@ -227,7 +253,9 @@ def test_f5_results_of_reissued_tasks_are_dropped_and_measured_again(tmp_path):
     def reissue(job, progress):
         if not service.answers and len(service.posts) == 0:
             for task in service.tasks.values():
-                task["nonce"] = task["nonce"].replace("nonce", "again") if "again" not in task["nonce"] else task["nonce"]
+                task["nonce"] = (
+                    task["nonce"].replace("nonce", "again") if "again" not in task["nonce"] else task["nonce"]
+                )
         return simulated(job, progress)
 
     Life(service, tmp_path, reissue).run("token-1")
@@ -329,20 +357,28 @@ def test_it_stays_alive_while_it_measures(tmp_path):
 
 
 def test_operators_and_networks_are_measured_together_beside_the_sentinel(tmp_path):
-    service = FakeService(FILES, kinds=["operator", "network", "operator", "network", "operator", "verify", "verify"])
+    service = FakeService(
+        FILES, kinds=["operator", "network", "operator", "network", "operator", "verify", "verify"]
+    )
     groups = []
     life = Life(
-        service, tmp_path, lambda job, p: groups.append((len(job.networks), job.sentinel)) or simulated(job, p), group=100
+        service,
+        tmp_path,
+        lambda job, p: groups.append((len(job.networks), job.sentinel)) or simulated(job, p),
+        group=100,
     )
     life.run("token-1")
     assert groups == [(8, "sentinel")]
     for answer in service.answers.values():
-        assert answer["reference_ms"] == pytest.approx(answer["sentinel_ms"])  # the first session knows no faster one
+        assert answer["reference_ms"] == pytest.approx(
+            answer["sentinel_ms"]
+        )  # the first session knows no faster one
         assert answer["measuring_s"] >= 0 and answer["transfer_s"] >= 0
 
 
 def test_a_job_without_a_sentinel_is_watched_by_the_one_that_is_known(tmp_path):
-    """A delivered network is verified beside the profile's sentinel, and its fastest reading is what undisturbed means."""
+    """A delivered network is verified beside the profile's sentinel, and its fastest reading is what
+    undisturbed means."""
     service, jobs = FakeService(FILES, kinds=["operator"] * 6 + ["verify"]), []
     held = service.tasks.pop("task-6")
     life = Life(service, tmp_path, lambda job, p: jobs.append(job) or simulated(job, p), group=100)
@@ -364,7 +400,10 @@ def test_a_job_without_a_sentinel_is_watched_by_the_one_that_is_known(tmp_path):
 @pytest.mark.parametrize(("memory_mib", "together"), [(8, 1), (16, 3), (10**6, 5)])
 def test_a_session_holds_what_fits_into_an_eighth_of_the_memory(tmp_path, memory_mib, together):
     life = Life(
-        FakeService(FILES), tmp_path, group=5, see=lambda threads: {**environment.environment(threads), "memory_mib": memory_mib}
+        FakeService(FILES),
+        tmp_path,
+        group=5,
+        see=lambda threads: {**environment.environment(threads), "memory_mib": memory_mib},
     )
     tasks = [Task(f"t{i}", "operator", File("0" * 64, 600_000), "n", None, (1,)) for i in range(7)]
     assert len(life.agent._next_group(tasks)) == together
@@ -375,8 +414,14 @@ HOSTILE = {
     "not json": (lambda r: httpx.Response(200, content=b"<html>"), HostileServer),
     "deep json": (lambda r: httpx.Response(200, content=b"[" * 200_000), HostileServer),
     "huge json": (lambda r: httpx.Response(200, content=iter([b" " * 2**20] * 16)), HostileServer),
-    "zip bomb": (lambda r: httpx.Response(200, content=gzip_bomb(), headers={"content-encoding": "gzip"}), HostileServer),
-    "bad gzip": (lambda r: httpx.Response(200, content=b"xx", headers={"content-encoding": "gzip"}), HostileServer),
+    "zip bomb": (
+        lambda r: httpx.Response(200, content=gzip_bomb(), headers={"content-encoding": "gzip"}),
+        HostileServer,
+    ),
+    "bad gzip": (
+        lambda r: httpx.Response(200, content=b"xx", headers={"content-encoding": "gzip"}),
+        HostileServer,
+    ),
     "wrong key": (lambda r: problem(401, "unauthenticated"), Refused),
     "list": (lambda r: httpx.Response(200, json=[]), HostileServer),
 }

@@ -63,7 +63,9 @@ def test_a_silent_child_is_ended(networks):
 
 
 def test_the_child_ends_with_its_parent():
-    child = subprocess.Popen([sys.executable, "-m", "latency_tables.agent.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "latency_tables.agent.child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     child.stdin.close()
     assert child.wait(timeout=30) == 2
     child.stdout.close()
@@ -77,12 +79,15 @@ def test_limits_hold_in_the_child(tmp_path):
         "with open('written-by-a-test', 'wb', buffering=0) as f:\n"
         " try:\n  f.write(b'x'); print('wrote')\n except OSError: print('refused')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     assert done.stdout.split() == [str(2048 * 2**20), "0", "refused"]
 
 
 def test_what_a_child_has_started_does_not_outlive_it_and_keeps_nobody_waiting(tmp_path, monkeypatch):
-    """A runtime may fork: the copy holds the pipe open, and the agent would wait for the pipe's end for ever."""
+    """A runtime may fork: the copy holds the pipe open, and the agent would wait for the pipe's end for
+    ever."""
     started = tmp_path / "pid"
     (tmp_path / "sitecustomize.py").write_text(
         "import os, sys, time\n"

@@ -1,4 +1,5 @@
-"""Raw bytes that systems of this kind have stumbled over. Every entry: a name, and bytes that must be refused."""
+"""Raw bytes that systems of this kind have stumbled over. Every entry: a name, and bytes that must be
+refused."""
 
 from __future__ import annotations
 
@@ -97,7 +98,8 @@ def not_a_table_csv() -> dict[str, bytes]:
         "no_header": b"x,1\n",
         "empty": b"",
         "header_only": head,
-        "bad_numbers": head + b"".join(f"x,{value}\n".encode() for value in ("nan", "inf", "-1", "1_0", "0x1", " 1", "1e999")),
+        "bad_numbers": head
+        + b"".join(f"x,{value}\n".encode() for value in ("nan", "inf", "-1", "1_0", "0x1", " 1", "1e999")),
         "long_line": head + b"x" * 200_000 + b",1\n",
     }
 
@@ -126,7 +128,9 @@ def mutated(body: bytes, generator: random.Random) -> bytes:
         if kind == 0 and at < len(changed):
             changed[at] ^= 1 << generator.randrange(8)
         elif kind == 1:
-            changed[at:at] = generator.choice([b"{", b"[", b'"', b"\\u0000", b"-", b"1e400", b"null", b",", b"\xff"])
+            changed[at:at] = generator.choice(
+                [b"{", b"[", b'"', b"\\u0000", b"-", b"1e400", b"null", b",", b"\xff"]
+            )
         elif kind == 2:
             del changed[at : at + generator.randint(1, 8)]
         else:

@@ -1,4 +1,5 @@
-"""What happened, checked against what must be: nothing acknowledged is lost, nothing ends twice, no byte is wrong."""
+"""What happened, checked against what must be: nothing acknowledged is lost, nothing ends twice, no byte is
+wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ class History:
         return not (self.lost or self.finished_twice or self.damaged or self.findings)
 
 
-def check(lab: Lab, acknowledged: Mapping[str, dict[str, Any]], kills: Sequence[tuple[float, int]] = ()) -> History:
+def check(
+    lab: Lab, acknowledged: Mapping[str, dict[str, Any]], kills: Sequence[tuple[float, int]] = ()
+) -> History:
     """Read the whole history. acknowledged: job id -> its request. kills: (monotonic time, process id)."""
     with lab.sessions() as session:
         jobs = {row.id: row for row in session.scalars(select(Job))}
@@ -67,11 +70,17 @@ def journal(lab: Lab) -> list[dict[str, Any]]:
 
 
 def _twice(events: Collection[JobEvent]) -> list[str]:
-    ended = Counter(event.job_id for event in events if event.kind in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED))
+    ended = Counter(
+        event.job_id
+        for event in events
+        if event.kind in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+    )
     return [job for job, times in ended.items() if times > 1]
 
 
-def _damaged(lab: Lab, jobs: Mapping[str, Job], requests: Mapping[str, dict[str, Any]], files: Collection[str]) -> list[str]:
+def _damaged(
+    lab: Lab, jobs: Mapping[str, Job], requests: Mapping[str, dict[str, Any]], files: Collection[str]
+) -> list[str]:
     wrong = []
     for sha256 in files:
         try:
@@ -109,4 +118,8 @@ def quantiles(seconds: Sequence[float]) -> dict[str, float]:
         return {}
     ordered = sorted(seconds)
     p95 = ordered[int(0.95 * (len(ordered) - 1))]
-    return {"median": round(statistics.median(ordered), 3), "p95": round(p95, 3), "worst": round(ordered[-1], 3)}
+    return {
+        "median": round(statistics.median(ordered), 3),
+        "p95": round(p95, 3),
+        "worst": round(ordered[-1], 3),
+    }

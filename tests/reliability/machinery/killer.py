@@ -17,11 +17,13 @@ from tests.reliability.machinery.zygote import Zygote
 
 WORKERS = 2
 ACTIVE_JOBS = 8
-SHARE_FROZEN = 0.02  # of the kills: first frozen for longer than `dead_after_s`, woken, and killed if it has not ended by itself
+# of the kills: first frozen for longer than `dead_after_s`, woken, and killed if it has not ended by itself
+SHARE_FROZEN = 0.02
 
 
 class Killer:
-    """Kills workers of a laboratory. The same seed gives the same jobs and the same sequence of victims and delays."""
+    """Kills workers of a laboratory. The same seed gives the same jobs and the same sequence of victims and
+    delays."""
 
     def __init__(self, lab: Lab, seed: int) -> None:
         self.lab = lab
@@ -55,7 +57,12 @@ class Killer:
         active = [job for job, state in states.items() if state in ACTIVE]
         for _ in range(ACTIVE_JOBS - len(active)):
             number = len(self.acknowledged)
-            request = {"seed": number % 20, "private": number, "steps": self.random.randint(2, 5), "step_s": 0.02}
+            request = {
+                "seed": number % 20,
+                "private": number,
+                "steps": self.random.randint(2, 5),
+                "step_s": 0.02,
+            }
             self.acknowledged[self.lab.submit(**request)] = request
 
     def _strike(self) -> None:

@@ -1,4 +1,5 @@
-"""A database, an artifact store, acknowledged jobs, and worker processes that can be killed, frozen and replaced."""
+"""A database, an artifact store, acknowledged jobs, and worker processes that can be killed, frozen and
+replaced."""
 
 from __future__ import annotations
 
@@ -31,14 +32,19 @@ JOURNAL = "BESPOKE_TEST_JOURNAL"  # the stub workers append every start of a ste
 
 
 class Lab:
-    """One installation of the product under a folder. Use as a context manager: all its processes end with it."""
+    """One installation of the product under a folder. Use as a context manager: all its processes end with
+    it."""
 
-    def __init__(self, folder: Path, database_url: str = "", *, zygote: Zygote | None = None, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, database_url: str = "", *, zygote: Zygote | None = None, **settings: Any
+    ) -> None:
         self.folder = folder
         self._zygote = zygote
         self._forked: list[int] = []
         self.settings = Settings(
-            data_dir=folder / "data", database_url=database_url, **{"heartbeat_s": BEAT_S, "dead_after_s": DEAD_S, **settings}
+            data_dir=folder / "data",
+            database_url=database_url,
+            **{"heartbeat_s": BEAT_S, "dead_after_s": DEAD_S, **settings},
         )
         self.extra = settings
         self.settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -67,7 +73,9 @@ class Lab:
 
     def new_tenant(self, name: str) -> str:
         with self.sessions.begin() as session:
-            row = session.scalar(select(Tenant).where(Tenant.name == name)) or Tenant(id=new_id("ten"), name=name)
+            row = session.scalar(select(Tenant).where(Tenant.name == name)) or Tenant(
+                id=new_id("ten"), name=name
+            )
             session.add(row)
             session.flush()
             return row.id
@@ -76,7 +84,9 @@ class Lab:
         """A job id once the transaction is committed: from here on it is acknowledged."""
         with self.sessions.begin() as session:
             wanted = {"seed": seed, **request}
-            job = create_job(session, tenant_id=tenant or self.tenant, kind="search", request=wanted, priority=priority)
+            job = create_job(
+                session, tenant_id=tenant or self.tenant, kind="search", request=wanted, priority=priority
+            )
             self.queue.submit(session, job)
         return job.id
 
@@ -92,7 +102,9 @@ class Lab:
         }
         return {**keep, **settings, **more}
 
-    def worker(self, module: str = "tests.reliability.machinery.stub_worker", **environment: str) -> subprocess.Popen[bytes]:
+    def worker(
+        self, module: str = "tests.reliability.machinery.stub_worker", **environment: str
+    ) -> subprocess.Popen[bytes]:
         """Start a worker process."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
@@ -120,15 +132,20 @@ class Lab:
 
     def events(self, job_id: str) -> list[JobEvent]:
         with self.sessions() as session:
-            return list(session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.sequence)))
+            return list(
+                session.scalars(select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.sequence))
+            )
 
     def states(self, jobs: Iterable[str] | None = None) -> dict[str, str]:
         with self.sessions() as session:
             found = dict(map(tuple, session.execute(select(Job.id, Job.state))))
         return found if jobs is None else {job: found[job] for job in jobs}
 
-    def wait(self, jobs: Iterable[str], silence_s: float = 120, *, states: Iterable[str] = ENDED) -> dict[str, str]:
-        """Wait until every job is in one of the states. Raises AssertionError where nothing happens for so long."""
+    def wait(
+        self, jobs: Iterable[str], silence_s: float = 120, *, states: Iterable[str] = ENDED
+    ) -> dict[str, str]:
+        """Wait until every job is in one of the states. Raises AssertionError where nothing happens for so
+        long."""
         wanted, ids, heard, news = set(states), list(jobs), -1, time.monotonic()
         while True:
             found = self.states(ids)
@@ -169,20 +186,27 @@ def lives(pid: int) -> bool:
 
 
 def freeze(engine: Engine, *pids: int) -> None:
-    """Stop these processes, with the groups they lead, while they hold no lock on a SQLite file, which nobody could take."""
+    """Stop these processes, with the groups they lead, while they hold no lock on a SQLite file, which nobody
+    could take."""
     with engine.connect() as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN EXCLUSIVE")
         for pid in pids:
             (os.killpg if os.getpgid(pid) == pid else os.kill)(pid, signal.SIGSTOP)
-        while not all(map(_stands_still, pids)):  # a thread within a system call ends it first, and it may take a lock
+        while not all(
+            map(_stands_still, pids)
+        ):  # a thread within a system call ends it first, and it may take a lock
             time.sleep(0.001)
         connection.rollback()
 
 
 def _stands_still(pid: int) -> bool:
     """Whether every thread of the process, and of the group it leads, is stopped or gone."""
-    group = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _group(int(path.name)) == pid]
+    group = [
+        int(path.name)
+        for path in Path("/proc").iterdir()
+        if path.name.isdigit() and _group(int(path.name)) == pid
+    ]
     states = set()
     for member in {pid, *group}:
         for thread in Path(f"/proc/{member}/task").glob("*/stat"):

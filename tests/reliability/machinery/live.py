@@ -118,7 +118,12 @@ class LiveApi:
             return read_all(line, wait_s)
 
     def request_bytes(self, method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
-        lines = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{self.port}", f"Authorization: Bearer {self.key}", *headers]
+        lines = [
+            f"{method} {path} HTTP/1.1",
+            f"Host: 127.0.0.1:{self.port}",
+            f"Authorization: Bearer {self.key}",
+            *headers,
+        ]
         return "\r\n".join([*lines, "", ""]).encode() + body
 
     def rss_bytes(self) -> int:

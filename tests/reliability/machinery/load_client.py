@@ -1,10 +1,11 @@
 """A load client: one order as JSON on standard input, what it found on standard output.
 
-Closed loop: `clients` connections, each asks again once it was answered. Open loop, where the order has a `rate`: that many
-requests begin every second whatever became of those before, as many strangers do; each waits at most `PATIENCE_S`.
+Closed loop: `clients` connections, each asks again once it was answered. Open loop, where the order has a
+`rate`: that many requests begin every second whatever became of those before, as many strangers do; each
+waits at most `PATIENCE_S`.
 
-Plain asyncio streams with kept-alive connections and the smallest parser that will do: the client must cost less than the
-server that it measures, for both share the machine.
+Plain asyncio streams with kept-alive connections and the smallest parser that will do: the client must cost
+less than the server that it measures, for both share the machine.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ async def answer(reader: asyncio.StreamReader) -> int:
     return int(head[9:12])
 
 
-async def client(order: dict[str, Any], data: bytes, until: float, statuses: Counter[str], times: list[float]) -> None:
+async def client(
+    order: dict[str, Any], data: bytes, until: float, statuses: Counter[str], times: list[float]
+) -> None:
     place = urlsplit(order["url"])
     writer = None
     while time.monotonic() < until:
@@ -62,7 +65,8 @@ async def client(order: dict[str, Any], data: bytes, until: float, statuses: Cou
 async def stranger(
     order: dict[str, Any], data: bytes, idle: list[Connection], statuses: Counter[str], times: list[float]
 ) -> None:
-    """One request of an open loop, on a connection that is free or on a new one. Its time counts from when it was due."""
+    """One request of an open loop, on a connection that is free or on a new one. Its time counts from when it
+    was due."""
     started = time.perf_counter()
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -99,7 +103,11 @@ async def open_loop(order: dict[str, Any], data: bytes, statuses: Counter[str], 
 async def run(order: dict[str, Any]) -> dict[str, Any]:
     place = urlsplit(order["url"])
     body = json.dumps(order["body"]).encode() if "body" in order else b""
-    lines = [f"{order['method']} {place.path} HTTP/1.1", f"Host: {place.netloc}", f"Authorization: Bearer {order['key']}"]
+    lines = [
+        f"{order['method']} {place.path} HTTP/1.1",
+        f"Host: {place.netloc}",
+        f"Authorization: Bearer {order['key']}",
+    ]
     if body:
         lines += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     data = "\r\n".join([*lines, "", ""]).encode() + body

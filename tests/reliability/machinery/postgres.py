@@ -1,4 +1,5 @@
-"""A private PostgreSQL server in a temporary folder: started, killed and restarted at will, reachable from 127.0.0.1 only."""
+"""A private PostgreSQL server in a temporary folder: started, killed and restarted at will, reachable from
+127.0.0.1 only."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ def why_not() -> str | None:
 
 
 def databases(asked: str) -> tuple[str, ...]:
-    """`sqlite`, `postgresql` or, asked for `both`, those that can be had here; says what is left out, ends the program where
-    nothing is left, so that a benchmark of nothing does not pass."""
+    """`sqlite`, `postgresql` or, asked for `both`, those that can be had here; says what is left out, ends
+    the program where nothing is left, so that a benchmark of nothing does not pass."""
     names = ("sqlite", "postgresql") if asked == "both" else (asked,)
     reason = why_not()
     if reason is None or "postgresql" not in names:
@@ -56,14 +57,39 @@ class PostgresServer:
         if os.geteuid() == 0:
             shutil.chown(folder, "postgres")
         folder.chmod(0o700)
-        self._run("initdb", "-D", str(self.data), "-U", "bespoke", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C.UTF-8")
+        self._run(
+            "initdb",
+            "-D",
+            str(self.data),
+            "-U",
+            "bespoke",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+            "--locale=C.UTF-8",
+        )
 
     def start(self) -> None:
         options = (
-            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=200 "
+            f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c "
+            "max_connections=200 "
             "-c shared_buffers=64MB -c synchronous_commit=on"
         )
-        self._run("pg_ctl", "-D", str(self.data), "-w", "-t", "60", "-l", str(self.folder / "log"), "-o", options, "start")
+        self._run(
+            "pg_ctl",
+            "-D",
+            str(self.data),
+            "-w",
+            "-t",
+            "60",
+            "-l",
+            str(self.folder / "log"),
+            "-o",
+            options,
+            "start",
+        )
 
     def stop(self, mode: str = "fast") -> None:
         """mode: smart, fast or immediate (a crash: no shutdown, recovery at the next start)."""
@@ -82,13 +108,33 @@ class PostgresServer:
 
     def dump(self, url: str, file: Path) -> None:
         self._run(
-            "pg_dump", "-h", "127.0.0.1", "-p", str(self.port), "-U", "bespoke", "-Fc", "-f", str(file), url.rsplit("/", 1)[1]
+            "pg_dump",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-U",
+            "bespoke",
+            "-Fc",
+            "-f",
+            str(file),
+            url.rsplit("/", 1)[1],
         )
 
     def restore(self, url: str, file: Path) -> None:
         name = url.rsplit("/", 1)[1]
         self._run(
-            "pg_restore", "-h", "127.0.0.1", "-p", str(self.port), "-U", "bespoke", "-d", name, "--exit-on-error", str(file)
+            "pg_restore",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-U",
+            "bespoke",
+            "-d",
+            name,
+            "--exit-on-error",
+            str(file),
         )
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:

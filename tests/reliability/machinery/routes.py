@@ -14,7 +14,13 @@ EXAMPLES = {
     "supernet_id": "sup_" + "0" * 32,
     "key_id": "key_" + "0" * 32,
 }
-EXAMPLES |= {"table_id": "tab_" + "0" * 32, "name": "nobody", "sha256": "0" * 64, "digest": "0" * 64, "path": "app.js"}
+EXAMPLES |= {
+    "table_id": "tab_" + "0" * 32,
+    "name": "nobody",
+    "sha256": "0" * 64,
+    "digest": "0" * 64,
+    "path": "app.js",
+}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""A child of a stub step that behaves badly: `segv`, `hog` (takes memory without end), `child_hang` (sleeps, deaf to all)."""
+"""A child of a stub step that behaves badly: `segv`, `hog` (takes memory without end), `child_hang` (sleeps,
+deaf to all)."""
 
 from __future__ import annotations
 
@@ -22,7 +23,15 @@ def main() -> None:
             taken.append(bytearray(64 << 20))
     except MemoryError:
         taken.clear()
-        print(json.dumps({"event": "error", "type": "OutOfMemory", "message": "the step needs more memory than it may take"}))
+        print(
+            json.dumps(
+                {
+                    "event": "error",
+                    "type": "OutOfMemory",
+                    "message": "the step needs more memory than it may take",
+                }
+            )
+        )
 
 
 if __name__ == "__main__":

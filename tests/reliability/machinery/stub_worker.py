@@ -1,12 +1,14 @@
 """`python -m tests.reliability.machinery.stub_worker`: the real engine, with pipelines of stub length.
 
-Only this process has these pipelines: what is proven is the product's engine, steps, stores and database, while a
-"search" takes a tenth of a second. Its request says what to do:
+Only this process has these pipelines: what is proven is the product's engine, steps, stores and database,
+while a "search" takes a tenth of a second. Its request says what to do:
   steps, step_s     how many steps, how long each
   seed              what the files hold: the same seed gives the same bytes
-  behave            "crash" (the worker process dies in step 2), "segv" (a child does), "fail", "unsteady", "hog", "hang",
+  behave            "crash" (the worker process dies in step 2), "segv" (a child does), "fail", "unsteady",
+  "hog", "hang",
                     "child_hang"; left out: all goes well
-Every start of a step is appended to JOURNAL (one short write, so that it is whole or absent), before the work.
+Every start of a step is appended to JOURNAL (one short write, so that it is whole or absent), before the
+work.
 """
 
 from __future__ import annotations
@@ -39,7 +41,12 @@ def stub(run: JobRun) -> dict[str, Any]:
     request = run.request
     files: list[str] = []
     for number in range(1, int(request.get("steps", 4)) + 1):
-        inputs = {"seed": request["seed"], "step": number, "before": files[-1:], "for": request.get("private")}
+        inputs = {
+            "seed": request["seed"],
+            "step": number,
+            "before": files[-1:],
+            "for": request.get("private"),
+        }
         done = run.step(f"stub_{number}", inputs, lambda number=number: _work(run, number))
         files.append(done["stub_sha256"])
         run.progress(f"stub_{number}", number / int(request.get("steps", 4)), "", always=True)
@@ -47,7 +54,15 @@ def stub(run: JobRun) -> dict[str, Any]:
 
 
 def _work(run: JobRun, number: int) -> dict[str, Any]:
-    journal({"job": run.job_id, "attempt": run.attempt, "step": number, "pid": os.getpid(), "at": time.monotonic()})
+    journal(
+        {
+            "job": run.job_id,
+            "attempt": run.attempt,
+            "step": number,
+            "pid": os.getpid(),
+            "at": time.monotonic(),
+        }
+    )
     if number == 2:
         _misbehave(run)
     end = time.monotonic() + float(run.request.get("step_s", 0.02))
@@ -88,7 +103,9 @@ def _child(run: JobRun, behave: str) -> None:
     arguments = ["tests.reliability.machinery.stub_child", behave]
     memory = run.context.settings.step_memory_mb << 20
     timeout_s = run.context.settings.step_timeout_s
-    with Child("stub", arguments, log=log, check=run.check, memory_bytes=memory, timeout_s=timeout_s) as child:
+    with Child(
+        "stub", arguments, log=log, check=run.check, memory_bytes=memory, timeout_s=timeout_s
+    ) as child:
         for _ in child.messages():
             pass
 

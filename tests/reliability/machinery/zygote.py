@@ -1,7 +1,9 @@
-"""A process that has loaded everything and forks stub workers on demand: a new worker then costs milliseconds, not seconds.
+"""A process that has loaded everything and forks stub workers on demand: a new worker then costs
+milliseconds, not seconds.
 
-`python -m tests.reliability.machinery.zygote` reads JSON lines {"environment": {...}, "log": FILE} and answers each with the
-process id of a worker in a session of its own. It ends with its standard input, and its workers are killed by their owner.
+`python -m tests.reliability.machinery.zygote` reads JSON lines {"environment": {...}, "log": FILE} and
+answers each with the process id of a worker in a session of its own. It ends with its standard input, and its
+workers are killed by their owner.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Commands against a real API: what they print, what they write, and that every error says what to do next."""
+"""Commands against a real API: what they print, what they write, and that every error says what to do
+next."""
 
 from __future__ import annotations
 
@@ -84,7 +85,9 @@ def test_wrong_rows_are_named_by_number_and_nothing_is_kept(bespoke: Bespoke, tm
         (("keys", "create", "x", "--scope", "everything"), "scope"),
     ],
 )
-def test_an_error_says_what_to_do_next_without_a_traceback(bespoke: Bespoke, arguments: tuple[str, ...], says: str) -> None:
+def test_an_error_says_what_to_do_next_without_a_traceback(
+    bespoke: Bespoke, arguments: tuple[str, ...], says: str
+) -> None:
     done = bespoke(*arguments)
     assert done.status == 1
     assert done.err.startswith("error: ")
@@ -103,7 +106,9 @@ def test_an_error_says_what_to_do_next_without_a_traceback(bespoke: Bespoke, arg
         (("nonsense",), "nonsense"),
     ],
 )
-def test_wrong_usage_is_status_2_and_says_how(bespoke: Bespoke, arguments: tuple[str, ...], says: str) -> None:
+def test_wrong_usage_is_status_2_and_says_how(
+    bespoke: Bespoke, arguments: tuple[str, ...], says: str
+) -> None:
     done = bespoke(*arguments)
     assert done.status == 2
     assert says in " ".join(done.err.replace("│", " ").split())
@@ -123,7 +128,9 @@ def test_a_wrong_key_is_explained(bespoke: Bespoke) -> None:
     assert "owner.key" in done.err
 
 
-def test_a_search_job_is_queued_watched_and_cancelled(bespoke: Bespoke, server: Server, tmp_path: Path) -> None:
+def test_a_search_job_is_queued_watched_and_cancelled(
+    bespoke: Bespoke, server: Server, tmp_path: Path
+) -> None:
     add_device(bespoke, "board-c")
     assert bespoke("tables", "import", "board-c", table_file(tmp_path)).status == 0
     queued = bespoke("search", "--device", "board-c", "--budget-ms", "100", "--recipe", "quick", "--detach")
@@ -146,7 +153,11 @@ def test_an_unreachable_budget_shows_what_can_be_reached(bespoke: Bespoke, tmp_p
     done = bespoke("search", "--device", "board-d", "--budget-ms", "0.0001")
     assert done.status == 1
     assert "this device reaches from" in done.err
-    for option, name in (("--size-bytes", "size_bytes"), ("--macs", "macs"), ("--memory-bytes", "memory_bytes")):
+    for option, name in (
+        ("--size-bytes", "size_bytes"),
+        ("--macs", "macs"),
+        ("--memory-bytes", "memory_bytes"),
+    ):
         done = bespoke("search", "--device", "board-d", "--budget-ms", "100", option, "7")
         assert done.status == 1
         assert f"{name} <= 7" in " ".join(done.err.split()), done.err
@@ -212,7 +223,9 @@ def commands() -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
-def test_every_command_has_a_help_that_teaches(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_help_that_teaches(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run([*command, "--help"]) == 0
     shown = capsys.readouterr().out
     assert "bespoke " + " ".join(command) in shown
@@ -224,5 +237,7 @@ def test_nodes_that_fell_back_to_another_provider_stand_out():
     nodes = {"CPUExecutionProvider": 3, "CUDAExecutionProvider": 9}
     line = nodes_line({"context": context, "nodes_by_provider": nodes})
     assert line == "9 on CUDAExecutionProvider, 3 on CPUExecutionProvider; [yellow]25% fell back[/]"
-    assert "fell back" not in nodes_line({"context": context, "nodes_by_provider": {"CUDAExecutionProvider": 9}})
+    assert "fell back" not in nodes_line(
+        {"context": context, "nodes_by_provider": {"CUDAExecutionProvider": 9}}
+    )
     assert nodes_line({"context": context, "nodes_by_provider": None}) is None

@@ -12,7 +12,9 @@ import pytest
 from tests.service.api import CONTEXT
 from tests.service.cli.conftest import Server
 
-WITHOUT = "import sys\nfor name in {names!r}: sys.modules[name] = None\nsys.argv = ['bespoke', *{arguments!r}]\n"
+WITHOUT = (
+    "import sys\nfor name in {names!r}: sys.modules[name] = None\nsys.argv = ['bespoke', *{arguments!r}]\n"
+)
 RUN = "from service.cli.entry import main\ncode = main()\n"
 
 
@@ -31,7 +33,18 @@ def test_a_missing_extra_is_named(missing: str) -> None:
 
 
 def test_the_agent_needs_nothing_but_its_own_extra() -> None:
-    absent = ["typer", "rich", "click", "pydantic", "fastapi", "sqlalchemy", "torch", "onnx", "matplotlib", "scipy"]
+    absent = [
+        "typer",
+        "rich",
+        "click",
+        "pydantic",
+        "fastapi",
+        "sqlalchemy",
+        "torch",
+        "onnx",
+        "matplotlib",
+        "scipy",
+    ]
     script = "import sys\n"
     done = run(absent, ["agent", "--server", "http://127.0.0.1:9", "--patience-s", "0.1"], script)
     assert "--token" in done.stderr and "is not installed" not in done.stderr
@@ -42,7 +55,8 @@ def test_no_command_loads_torch_to_show_its_help() -> None:
     program = (
         "import sys\nfrom service.cli.app import run\n"
         "assert run(['search', '--help']) == 0\n"
-        "sys.exit(sum(name in sys.modules for name in ('torch', 'matplotlib', 'sqlalchemy', 'fastapi', 'dbos')))"
+        "sys.exit(sum(name in sys.modules for name in ('torch', 'matplotlib', 'sqlalchemy', 'fastapi', "
+        "'dbos')))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -72,7 +86,9 @@ def test_the_service_says_in_one_sentence_where_it_cannot_run(module: str, tmp_p
     blocked = f"import sys, runpy\nfor name in {POSIX_ONLY}: sys.modules[name] = None\n"
     program = f"{blocked}runpy.run_module({module!r}, run_name='__main__')"
     scrubbed = {**os.environ, "BESPOKE_DATA_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=scrubbed)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env=scrubbed
+    )
     assert done.returncode != 0
     assert "Linux and macOS" in done.stderr and done.stderr.count("\n") == 1
 
@@ -87,5 +103,7 @@ def test_a_command_of_the_service_says_the_same(arguments: list[str], tmp_path: 
 def test_agent_and_client_run_without_what_is_posix_only(server: Server, tmp_path: Path) -> None:
     done = run(POSIX_ONLY, ["--data-dir", str(server.data_dir), "devices", "list"])
     assert done.returncode == 0, done.stderr
-    done = run(POSIX_ONLY, ["agent", "--server", server.url, "--state-dir", str(tmp_path), "--patience-s", "0"])
+    done = run(
+        POSIX_ONLY, ["agent", "--server", server.url, "--state-dir", str(tmp_path), "--patience-s", "0"]
+    )
     assert done.returncode == 1 and "--token" in done.stderr

@@ -30,7 +30,8 @@ WAITING = Job(
 def test_the_profile_shows_the_last_words_of_an_agent_that_reaches_nothing(server: Server) -> None:
     with server.client() as service:
         service.add_device("prox", CONTEXT)
-        service.url = "http://127.0.0.1:9"  # where the agent is told to look; the client itself goes on asking the server
+        # where the agent is told to look; the client itself goes on asking the server
+        service.url = "http://127.0.0.1:9"
         with LocalAgent(service, "prox") as agent:
             end = time.monotonic() + 60
             while "away" not in agent.last_words() and time.monotonic() < end:
@@ -40,7 +41,9 @@ def test_the_profile_shows_the_last_words_of_an_agent_that_reaches_nothing(serve
             assert agent.remark(replace(WAITING, message="measured 3 of 48 on prox")) == ""
 
 
-def test_a_remark_takes_the_place_of_the_message_and_a_new_one_is_shown_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_remark_takes_the_place_of_the_message_and_a_new_one_is_shown_at_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with JobProgress("profile prox") as bar:
         bar.update(WAITING, "the agent said one")
         bar.update(WAITING, "the agent said one")

@@ -45,7 +45,9 @@ def scores(folder: Path, networks: int = 60) -> Path:
                 kernel += [b.kernel for b in padded]
                 expand += [b.expand for b in padded]
             top1 = 60 + 3 * sum(depth) + architecture.resolution / 2
-            rows.writerow([" ".join(map(str, v)) for v in (depth, kernel, expand)] + [architecture.resolution, top1])
+            rows.writerow(
+                [" ".join(map(str, v)) for v in (depth, kernel, expand)] + [architecture.resolution, top1]
+            )
     return folder / "scores.csv"
 
 
@@ -79,15 +81,33 @@ def test_a_published_checkpoint_with_scores_is_ready_for_fronts(bespoke: Bespoke
 
 def test_the_same_checkpoint_twice_is_one_supernet(bespoke: Bespoke, tmp_path: Path) -> None:
     file = checkpoint(tmp_path)
-    ids = {bespoke("supernets", "import", file, "--space", SPACE.name, "--dataset", "twice").out.split(":")[0] for _ in "ab"}
+    ids = {
+        bespoke("supernets", "import", file, "--space", SPACE.name, "--dataset", "twice").out.split(":")[0]
+        for _ in "ab"
+    }
     assert len(ids) == 1
 
 
-def test_weights_with_a_prefix_and_an_average_are_imported_and_what_was_read_is_said(bespoke: Bespoke, tmp_path: Path) -> None:
+def test_weights_with_a_prefix_and_an_average_are_imported_and_what_was_read_is_said(
+    bespoke: Bespoke, tmp_path: Path
+) -> None:
     state = torch.load(checkpoint(tmp_path), weights_only=True)["state_dict"]
     wrapped = {f"module.{key}": value for key, value in state.items()}
-    torch.save({"state_dict": wrapped, "state_dict_ema": {k: v.clone() for k, v in wrapped.items()}}, tmp_path / "own.pth")
-    done = bespoke("supernets", "import", tmp_path / "own.pth", "--space", SPACE.name, "--dataset", "mine", "--weights", "ema")
+    torch.save(
+        {"state_dict": wrapped, "state_dict_ema": {k: v.clone() for k, v in wrapped.items()}},
+        tmp_path / "own.pth",
+    )
+    done = bespoke(
+        "supernets",
+        "import",
+        tmp_path / "own.pth",
+        "--space",
+        SPACE.name,
+        "--dataset",
+        "mine",
+        "--weights",
+        "ema",
+    )
     assert done.status == 0, done.err
     assert "read state_dict_ema; module. taken off every name; not read: state_dict" in done.out
     assert "mine is not registered here" in done.out
@@ -118,7 +138,9 @@ def test_a_head_that_is_not_for_the_data_set_is_refused_at_import(bespoke: Bespo
         (b"x", "no-such-space", "unknown search space"),
     ],
 )
-def test_a_checkpoint_that_is_none_is_refused(bespoke: Bespoke, tmp_path: Path, content: bytes, space: str, says: str) -> None:
+def test_a_checkpoint_that_is_none_is_refused(
+    bespoke: Bespoke, tmp_path: Path, content: bytes, space: str, says: str
+) -> None:
     (tmp_path / "bad.pth").write_bytes(content)
     done = bespoke("supernets", "import", tmp_path / "bad.pth", "--space", space)
     assert done.status == 1 and says in done.err
@@ -134,7 +156,9 @@ def test_a_checkpoint_of_another_space_or_cut_short_is_refused(bespoke: Bespoke,
     assert "elsewhere" not in bespoke("supernets", "list").out, "nothing of them is kept"
 
 
-def test_scores_of_an_unknown_supernet_or_in_another_form_are_refused(bespoke: Bespoke, tmp_path: Path) -> None:
+def test_scores_of_an_unknown_supernet_or_in_another_form_are_refused(
+    bespoke: Bespoke, tmp_path: Path
+) -> None:
     done = bespoke("supernets", "scores", scores(tmp_path), "--supernet", "sup_unknown")
     assert done.status == 1 and "bespoke supernets list" in done.err
     done = bespoke("supernets", "report", "sup_unknown")
@@ -145,7 +169,10 @@ def test_scores_of_an_unknown_supernet_or_in_another_form_are_refused(bespoke: B
 
 def test_tables_are_converted_without_a_service(bespoke: Bespoke, server: Server, tmp_path: Path) -> None:
     given = table_file(tmp_path, "given.json")
-    assert bespoke("--url", "http://127.0.0.1:9", "tables", "convert", given, "-o", tmp_path / "out.csv").status == 0
+    assert (
+        bespoke("--url", "http://127.0.0.1:9", "tables", "convert", given, "-o", tmp_path / "out.csv").status
+        == 0
+    )
     assert (tmp_path / "out.csv").read_bytes() == table_file(tmp_path, "wanted.csv").read_bytes()
     for arguments, says in (
         ((tmp_path / "out.csv", "-o", tmp_path / "back.json"), "--device"),
@@ -160,14 +187,17 @@ HAT_DATA = Path(__file__).parents[4] / "shared" / "data" / "hat"
 
 
 @pytest.mark.skipif(
-    not HAT_DATA.is_dir(), reason="HAT's measurements lie beside the checkout, in ../shared/data/hat, and are not there"
+    not HAT_DATA.is_dir(),
+    reason="HAT's measurements lie beside the checkout, in ../shared/data/hat, and are not there",
 )
 def test_measured_transformers_are_checked_and_written_again(bespoke: Bespoke, tmp_path: Path) -> None:
     source = sorted(HAT_DATA.rglob("*.csv.gz"))[0]
     done = bespoke("tables", "convert", source, "--format", "hat", "-o", tmp_path / "probes.csv")
     assert done.status == 0, done.err
     assert "measured transformers" in done.out
-    again = bespoke("tables", "convert", tmp_path / "probes.csv", "--format", "hat", "-o", tmp_path / "again.csv")
+    again = bespoke(
+        "tables", "convert", tmp_path / "probes.csv", "--format", "hat", "-o", tmp_path / "again.csv"
+    )
     assert again.status == 0, again.err
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "probes.csv").read_bytes()
     refused = bespoke("devices", "probe", "a-board", source)

@@ -1,4 +1,5 @@
-"""The cross-device matrix: order of its rows, its files, the colours that say which budgets a network keeps."""
+"""The cross-device matrix: order of its rows, its files, the colours that say which budgets a network
+keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +15,12 @@ from tests.service.cli.conftest import Bespoke
 
 
 def row(device: str, budget_ms: float, phone: float | None, board: float) -> dict[str, object]:
-    return {"model_id": "m", "device": device, "budget_ms": budget_ms, "latency_ms": {"phone": phone, "board": board}}
+    return {
+        "model_id": "m",
+        "device": device,
+        "budget_ms": budget_ms,
+        "latency_ms": {"phone": phone, "board": board},
+    }
 
 
 RESULT = {
@@ -27,11 +33,17 @@ RESULT = {
 
 def test_rows_stand_by_device_and_budget() -> None:
     found = matrix_of(RESULT)
-    assert [(n["device"], n["budget_ms"]) for n in found["networks"]] == [("phone", 1.0), ("phone", 2.0), ("board", 3.0)]
+    assert [(n["device"], n["budget_ms"]) for n in found["networks"]] == [
+        ("phone", 1.0),
+        ("phone", 2.0),
+        ("board", 3.0),
+    ]
     assert matrix_of({}) == {"devices": [], "networks": []}
 
 
-def test_it_is_printed_and_written_as_json_and_as_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_printed_and_written_as_json_and_as_a_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = matrix_of(RESULT)
     print_matrix(found)
     printed = capsys.readouterr().out

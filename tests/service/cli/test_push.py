@@ -51,7 +51,9 @@ def test_folder_that_is_there_is_left_alone(tmp_path: Path, onnx: Path) -> None:
     assert list((tmp_path / "taken").iterdir()) == []
 
 
-def test_push_that_breaks_off_leaves_nothing(tmp_path: Path, onnx: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_push_that_breaks_off_leaves_nothing(
+    tmp_path: Path, onnx: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(card: dict[str, Any]) -> str:
         raise KeyboardInterrupt
 

@@ -29,7 +29,10 @@ def gone(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    return Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return (
+        Path(f"/proc/{pid}/stat").exists()
+        and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +79,18 @@ def test_two_servers_on_one_folder_or_one_port_are_refused(tmp_path: Path) -> No
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked at in /proc")
 def test_killing_serve_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "service.cli.entry", "serve", "--data-dir", str(tmp_path), "--port", "0", "--workers", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "service.cli.entry",
+        "serve",
+        "--data-dir",
+        str(tmp_path),
+        "--port",
+        "0",
+        "--workers",
+        "0",
+    ]
     serve = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
         wait_for(lambda: running_at(tmp_path))

@@ -19,11 +19,17 @@ def test_versions_are_listed_used_and_deleted(bespoke: Bespoke, tmp_path: Path) 
     add_device(bespoke, "versions")
     good = table_file(tmp_path)
     assert "version 1 is in use" in bespoke("tables", "import", "versions", good).out
-    assert "version 2 is in use" in bespoke("tables", "import", "versions", table_file(tmp_path, "b.csv", 1.2)).out
+    assert (
+        "version 2 is in use"
+        in bespoke("tables", "import", "versions", table_file(tmp_path, "b.csv", 1.2)).out
+    )
     assert "version 1 is in use again" in bespoke("tables", "import", "versions", good).out
     assert "version 2 is in use" in bespoke("tables", "use", "versions", "2").out
     listed = json.loads(bespoke("tables", "list", "versions", "--json").out)
-    assert [(t["version"], t["in_use"], t["created_by"]) for t in listed] == [(2, True, "owner"), (1, False, "owner")]
+    assert [(t["version"], t["in_use"], t["created_by"]) for t in listed] == [
+        (2, True, "owner"),
+        (1, False, "owner"),
+    ]
     shown = bespoke("tables", "list", "versions").out
     assert "in use" in shown and "owner" in shown and listed[0]["id"] in shown
     deleted = bespoke("tables", "delete", "versions", "2", "--yes")
@@ -65,7 +71,8 @@ def test_an_import_that_loses_coverage_says_so_and_add_keeps_both(bespoke: Bespo
 
 
 def once_for_all_folder(folder: Path, sizes: tuple[int, ...] = (160, 176, 192)) -> Path:
-    """A folder of tables as once-for-all writes them: one file for each resolution, the later sizes share the last stage."""
+    """A folder of tables as once-for-all writes them: one file for each resolution, the later sizes share the
+    last stage."""
     folder.mkdir()
     for size in sizes:
         rows: dict[str, float] = {}
@@ -96,15 +103,22 @@ def test_a_folder_of_once_for_all_tables_is_one_table(bespoke: Bespoke, tmp_path
     assert done.status == 0, done.err
     assert "are in several files; the median" in done.err and "means only" in done.err
     imported = bespoke("tables", "import", "jetson", tmp_path / "jetson.csv")
-    assert "ofa-mbv3-w1.2 with 1000 classes: 3 of 25 resolutions (160, 176, 192)" in imported.out, imported.out + imported.err
+    assert "ofa-mbv3-w1.2 with 1000 classes: 3 of 25 resolutions (160, 176, 192)" in imported.out, (
+        imported.out + imported.err
+    )
 
 
-def test_tables_of_other_projects_are_recognised_on_import_file_by_file_or_all_at_once(bespoke: Bespoke, tmp_path: Path) -> None:
+def test_tables_of_other_projects_are_recognised_on_import_file_by_file_or_all_at_once(
+    bespoke: Bespoke, tmp_path: Path
+) -> None:
     add_device(bespoke, "xavier")
     files = sorted(once_for_all_folder(tmp_path / "tables", (160, 224)).glob("*.json"))
     for file in files:
         assert bespoke("tables", "import", "xavier", file, "--add").status == 0
-    assert json.loads(bespoke("devices", "show", "xavier", "--json").out)["coverage"][0]["resolutions"] == [160, 224]
+    assert json.loads(bespoke("devices", "show", "xavier", "--json").out)["coverage"][0]["resolutions"] == [
+        160,
+        224,
+    ]
     lost = bespoke("tables", "import", "xavier", files[1])
     assert "does not cover ofa-mbv3-w1.2 with 1000 classes at 160 px" in lost.err and "--add" in lost.err
     both = bespoke("tables", "import", "xavier", *files)
@@ -132,7 +146,12 @@ def test_a_unit_is_given_on_the_command_line(bespoke: Bespoke, tmp_path: Path) -
     assert bespoke("tables", "import", "micro", file, "--unit", "hours").status == 2
     ofa = once_for_all_folder(tmp_path / "us", (160,))
     assert bespoke("tables", "import", "micro", ofa, "--unit", "us", "--add").status == 0
-    assert bespoke("tables", "convert", file, "--device", "micro", "--unit", "us", "-o", tmp_path / "ms.csv").status == 0
+    assert (
+        bespoke(
+            "tables", "convert", file, "--device", "micro", "--unit", "us", "-o", tmp_path / "ms.csv"
+        ).status
+        == 0
+    )
     assert (tmp_path / "ms.csv").read_text() != file.read_text()
 
 
@@ -145,10 +164,15 @@ def test_a_unit_is_given_on_the_command_line(bespoke: Bespoke, tmp_path: Path) -
         ("operator;median\nx;1\n", "separated by a semicolon"),
     ],
 )
-def test_a_file_that_is_no_table_says_what_it_is(bespoke: Bespoke, tmp_path: Path, content: str, says: str) -> None:
+def test_a_file_that_is_no_table_says_what_it_is(
+    bespoke: Bespoke, tmp_path: Path, content: str, says: str
+) -> None:
     add_device(bespoke, f"bad-{abs(hash(content))}")
     (tmp_path / "x.csv").write_text(content)
-    for command in (("import", f"bad-{abs(hash(content))}"), ("convert", "-o", tmp_path / "o.csv", "--device", "micro")):
+    for command in (
+        ("import", f"bad-{abs(hash(content))}"),
+        ("convert", "-o", tmp_path / "o.csv", "--device", "micro"),
+    ):
         done = bespoke("tables", command[0], *command[1:], tmp_path / "x.csv")
         assert done.status == 1 and says in " ".join(done.err.split()), done.err
 
@@ -159,13 +183,19 @@ def test_a_folder_without_tables_says_which_endings_are_read(bespoke: Bespoke, t
     assert done.status == 1 and ".json, .csv" in done.err
 
 
-def test_measured_networks_that_do_not_fit_end_with_status_1_and_are_kept(bespoke: Bespoke, tmp_path: Path) -> None:
+def test_measured_networks_that_do_not_fit_end_with_status_1_and_are_kept(
+    bespoke: Bespoke, tmp_path: Path
+) -> None:
     add_device(bespoke, "pipelined")
     bespoke("tables", "import", "pipelined", table_file(tmp_path))
     generator = np.random.default_rng(0)
     space = SPACES["digits-mbv3"]
     samples = [
-        {"space": space.name, "architecture": space.to_json(a), "latency_ms": float(generator.uniform(0.2, 3.0))}
+        {
+            "space": space.name,
+            "architecture": space.to_json(a),
+            "latency_ms": float(generator.uniform(0.2, 3.0)),
+        }
         for a in space.sample(generator, 20)
     ]
     (tmp_path / "measured.json").write_text(json.dumps(samples))

@@ -80,7 +80,9 @@ def test_what_nobody_touched_is_not_read_again(pets, tmp_path, monkeypatch):
     kept, read = tmp_path / "kept", []
     before = found(pets, kept)
     real = fingerprint.hashlib.file_digest
-    monkeypatch.setattr(fingerprint.hashlib, "file_digest", lambda file, name: read.append(file.name) or real(file, name))
+    monkeypatch.setattr(
+        fingerprint.hashlib, "file_digest", lambda file, name: read.append(file.name) or real(file, name)
+    )
     assert found(pets, kept) == before and not read
     shutil.copy(pets / "dog" / "01.png", pets / "dog" / "00.png")
     assert found(pets, kept) != before and read == [str(pets / "dog" / "00.png")]

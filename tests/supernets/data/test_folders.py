@@ -1,4 +1,5 @@
-"""Folders of pictures as people really bring them: what is taken, what is left out and said, what is refused."""
+"""Folders of pictures as people really bring them: what is taken, what is left out and said, what is
+refused."""
 
 import os
 
@@ -75,7 +76,10 @@ def test_files_that_are_no_pictures_are_named_and_counted(two):
         "not a picture that can be read: ending .csv": 1,
         "empty file": 1,
     }
-    assert set(found["not a picture that can be read: ending .cr3"].examples) == {"left/raw.CR3", "left/also.cr3"}
+    assert set(found["not a picture that can be read: ending .cr3"].examples) == {
+        "left/raw.CR3",
+        "left/also.cr3",
+    }
 
 
 def test_a_class_without_pictures_is_refused_by_name(two):
@@ -200,7 +204,9 @@ def test_pictures_are_kept_at_the_size_that_the_space_needs(tmp_path):
     for title, period in (("weave4", 4), ("weave6", 6)):
         (tmp_path / title).mkdir()
         for number in range(6):
-            weave = np.tile(np.where(np.arange(448) % period < period // 2, 60, 190), (448, 1)).astype(np.uint8)
+            weave = np.tile(np.where(np.arange(448) % period < period // 2, 60, 190), (448, 1)).astype(
+                np.uint8
+            )
             Image.fromarray(np.roll(weave, 2 * number, axis=1)).save(tmp_path / title / f"{number}.png")
     found = load(tmp_path, size=224)
     assert found.size == 224 and found.preprocessing(192).kept_size == (224, 224)
@@ -241,7 +247,9 @@ def test_a_damaged_or_changed_file_of_converted_pictures_is_never_used(two, tmp_
     assert len(list(kept.glob("*.bytes"))) == 1
 
 
-def test_without_room_on_the_disk_pictures_are_converted_each_time(two, tmp_path_factory, monkeypatch, lazily):
+def test_without_room_on_the_disk_pictures_are_converted_each_time(
+    two, tmp_path_factory, monkeypatch, lazily
+):
     kept = tmp_path_factory.mktemp("kept")
     monkeypatch.setattr("supernets.data.pictures._FREE_SHARE", 0.0)
     found = load_dataset("mine", kept, {"mine": str(two)}, size=20)

@@ -23,9 +23,16 @@ def test_rendered_kept_and_read_back(small, tmp_path):
     stamp = file.stat().st_mtime_ns
     again = load_dataset("glyphs", tmp_path)
     assert file.stat().st_mtime_ns == stamp
-    assert all(np.array_equal(rendered.split(s).images, again.split(s).images) for s in ("train", "validation", "test"))
+    assert all(
+        np.array_equal(rendered.split(s).images, again.split(s).images)
+        for s in ("train", "validation", "test")
+    )
     info = DATASETS["glyphs"]
-    assert (info.classes, info.channels, info.size) == (len(again.classes), again.channels, again.size) == (62, 3, 32)
+    assert (
+        (info.classes, info.channels, info.size)
+        == (len(again.classes), again.channels, again.size)
+        == (62, 3, 32)
+    )
 
 
 def test_a_damaged_file_is_rendered_again(small, tmp_path):

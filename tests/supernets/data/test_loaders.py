@@ -18,7 +18,11 @@ GENERATOR = np.random.default_rng(0)
 
 
 def idx(array):
-    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    return (
+        bytes((0, 0, 8, array.ndim))
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 def write_idx(folder, *, classes=3, train=60, test=9, packed=False):
@@ -90,7 +94,9 @@ def test_damaged_gzip(tmp_path):
 
 
 def test_cifar10(tmp_path):
-    write_cifar(tmp_path, [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"], size=40, label_bytes=1)
+    write_cifar(
+        tmp_path, [f"data_batch_{n}.bin" for n in range(1, 6)] + ["test_batch.bin"], size=40, label_bytes=1
+    )
     found = load(tmp_path)
     assert found.channels == 3 and found.size == 32 and found.classes[3] == "cat"
     assert (len(found.train), len(found.validation), len(found.test)) == (180, 20, 40)
@@ -136,7 +142,9 @@ def test_damaged_folders(tmp_path, harm):
         (tmp_path / "train" / "cat" / "3.png").write_bytes(b"not an image")
     if harm == "tiny":
         Image.new("RGB", (40, 2)).save(tmp_path / "train" / "cat" / "3.png")
-    said = {"unreadable": "cat/3.png", "tiny": "40 x 2", "missing class": "dog", "no test": "no test folder"}[harm]
+    said = {"unreadable": "cat/3.png", "tiny": "40 x 2", "missing class": "dog", "no test": "no test folder"}[
+        harm
+    ]
     with pytest.raises(InvalidDataset, match=said):
         load(tmp_path)
 
@@ -151,7 +159,13 @@ def test_npz_pool_and_splits(tmp_path):
     found = load(tmp_path / "pool.npz")
     assert (len(found.train), len(found.validation), len(found.test)) == (48, 6, 6)
     colour = np.repeat(images[..., None], 3, axis=3)
-    np.savez(tmp_path / "two.npz", train_images=colour, train_labels=labels, test_images=colour[:9], test_labels=labels[:9])
+    np.savez(
+        tmp_path / "two.npz",
+        train_images=colour,
+        train_labels=labels,
+        test_images=colour[:9],
+        test_labels=labels[:9],
+    )
     assert load(tmp_path / "two.npz").channels == 3
 
 
@@ -192,7 +206,12 @@ STEP = Recipe("step", "one step", (Phase("step", 1, 1e-3),), batch_size=16)
 
 
 def write_cifar10(folder):
-    write_cifar(folder, [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"], size=20, label_bytes=1)
+    write_cifar(
+        folder,
+        [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"],
+        size=20,
+        label_bytes=1,
+    )
 
 
 def write_cifar100(folder):
@@ -227,7 +246,11 @@ def test_every_form_says_what_it_is_and_trains_a_step(tmp_path, form):
     path = write(tmp_path) or tmp_path
     assert shape_of("mine", path) == shape
     found = load(path)
-    assert (len(found.classes), found.channels, found.size) == (shape.classes, shape.channels, shape.size or 64)
+    assert (len(found.classes), found.channels, found.size) == (
+        shape.classes,
+        shape.channels,
+        shape.size or 64,
+    )
     space = space_named("digits-mbv3" if shape.channels == 1 else "cifar-mbv3").with_classes(shape.classes)
     trainer = Trainer(space.at(space.resolutions[:1]), found, STEP, 0)
     before = {name: parameter.detach().clone() for name, parameter in trainer.supernet.named_parameters()}
@@ -286,7 +309,9 @@ def test_a_folder_that_may_not_be_entered(tmp_path, monkeypatch):
     def refuse(folder):
         raise PermissionError(13, "Permission denied", str(folder))
 
-    monkeypatch.setattr("pathlib.Path.iterdir", refuse)  # root, who runs the tests in a container, may enter any folder
+    monkeypatch.setattr(
+        "pathlib.Path.iterdir", refuse
+    )  # root, who runs the tests in a container, may enter any folder
     with pytest.raises(InvalidDataset, match="Permission denied; ask") as caught:
         shape_of("mine", tmp_path)
     assert str(tmp_path) not in str(caught.value)

@@ -13,12 +13,18 @@ GENERATOR = np.random.default_rng(0)
 
 
 def idx(array):
-    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    return (
+        bytes((0, 0, 8, array.ndim))
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 def write_idx(folder, names, first=0):
     """names: of (train images, train labels, test images, test labels)."""
-    images = {split: GENERATOR.integers(0, 256, size=(size, 12, 12)) for split, size in (("train", 60), ("test", 9))}
+    images = {
+        split: GENERATOR.integers(0, 256, size=(size, 12, 12)) for split, size in (("train", 60), ("test", 9))
+    }
     arrays = [array for split in images.values() for array in (split, np.arange(len(split)) % 3 + first)]
     for name, array in zip(names, arrays, strict=True):
         (folder / name).write_bytes(idx(array))
@@ -32,7 +38,11 @@ def load(path):
 @pytest.mark.parametrize("test", ["t10k", "test"])
 @pytest.mark.parametrize("dot", ["-", "."])
 def test_both_spellings_of_mnist_are_taken(tmp_path, test, dot):
-    names = [f"{split}-{kind}{dot}idx{n}-ubyte" for split in ("train", test) for kind, n in (("images", 3), ("labels", 1))]
+    names = [
+        f"{split}-{kind}{dot}idx{n}-ubyte"
+        for split in ("train", test)
+        for kind, n in (("images", 3), ("labels", 1))
+    ]
     images = write_idx(tmp_path, names)
     (tmp_path / "._train-images-idx3-ubyte").write_bytes(b"companion")
     assert np.array_equal(load(tmp_path).test.images[:, 0], images["test"])
@@ -40,7 +50,9 @@ def test_both_spellings_of_mnist_are_taken(tmp_path, test, dot):
 
 def test_emnist_is_put_upright_and_its_letters_have_their_names(tmp_path):
     parts = [
-        f"emnist-letters-{split}-{kind}-idx{n}-ubyte" for split in ("train", "test") for kind, n in (("images", 3), ("labels", 1))
+        f"emnist-letters-{split}-{kind}-idx{n}-ubyte"
+        for split in ("train", "test")
+        for kind, n in (("images", 3), ("labels", 1))
     ]
     images = write_idx(tmp_path, parts, first=1)
     (tmp_path / "emnist-letters-mapping.txt").write_text("1 65 97\n2 66 98\n3 67 99\n")
@@ -70,7 +82,13 @@ def test_several_emnist_sets_in_one_folder_are_named(tmp_path):
 
 def test_what_is_missing_of_mnist_is_named_beside_what_is_there(tmp_path):
     write_idx(
-        tmp_path, ["train-images.idx3-ubyte", "train-labels.idx1-ubyte", "t10k-images.idx3-ubyte", "t10k-labels.idx1-ubyte"]
+        tmp_path,
+        [
+            "train-images.idx3-ubyte",
+            "train-labels.idx1-ubyte",
+            "t10k-images.idx3-ubyte",
+            "t10k-labels.idx1-ubyte",
+        ],
     )
     (tmp_path / "t10k-labels.idx1-ubyte").unlink()
     with pytest.raises(InvalidDataset, match=r"test labels missing; found t10k-images\.idx3-ubyte"):

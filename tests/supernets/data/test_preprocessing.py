@@ -1,4 +1,5 @@
-"""One definition of what happens between a file and a network's input: what a photographer saw is what the network gets."""
+"""One definition of what happens between a file and a network's input: what a photographer saw is what the
+network gets."""
 
 import io
 import json
@@ -77,7 +78,9 @@ def test_any_picture_becomes_the_input(height, width, size):
 @pytest.mark.parametrize(("before", "after"), [(8, 12), (12, 8), (32, 20), (224, 128), (5, 1)])
 def test_interpolation_is_torchs_bilinear(before, after):
     values = np.random.default_rng(0).normal(size=(2, 3, before, before)).astype(np.float32)
-    wanted = torch.nn.functional.interpolate(torch.from_numpy(values), size=(after, after), mode="bilinear", align_corners=False)
+    wanted = torch.nn.functional.interpolate(
+        torch.from_numpy(values), size=(after, after), mode="bilinear", align_corners=False
+    )
     assert Interpolate(after, after)(values) == pytest.approx(wanted.numpy(), abs=1e-5)
     assert interpolation(before, after).sum(axis=1) == pytest.approx(np.ones(after), abs=1e-6)
 
@@ -135,7 +138,9 @@ def test_palette_bilevel_and_cmyk_are_their_colours():
     drawn = Image.fromarray(colours)
     for picture in (saved(drawn.quantize(2), "GIF"), saved(drawn.convert("CMYK"), "TIFF")):
         assert np.abs(kept(picture, size=32).astype(int) - colours.transpose(2, 0, 1)).max() <= 6
-    assert set(np.unique(kept(saved(drawn.convert("1", dither=Image.Dither.NONE), "PNG"), channels=1, size=32))) <= {0, 255}
+    assert set(
+        np.unique(kept(saved(drawn.convert("1", dither=Image.Dither.NONE), "PNG"), channels=1, size=32))
+    ) <= {0, 255}
 
 
 def test_the_centre_square_is_kept():
@@ -180,11 +185,14 @@ def test_a_script_with_numpy_and_pillow_alone_makes_the_same_input():
     before, after = small.width, said["interpolate"]["width"]
     places = (np.arange(after) + 0.5) * before / after - 0.5
     weights = np.stack([np.interp(places, np.arange(before), unit) for unit in np.eye(before)], axis=1)
-    assert preprocessing().apply(picture) == pytest.approx(weights @ values.transpose(2, 0, 1) @ weights.T, abs=1e-5)
+    assert preprocessing().apply(picture) == pytest.approx(
+        weights @ values.transpose(2, 0, 1) @ weights.T, abs=1e-5
+    )
 
 
 @pytest.mark.parametrize(
-    "harm", [[], None, 5, "text", {}, {"version": 1}, {"version": 2, "steps": []}, {"version": 1, "steps": [1]}]
+    "harm",
+    [[], None, 5, "text", {}, {"version": 1}, {"version": 2, "steps": []}, {"version": 1, "steps": [1]}],
 )
 def test_what_is_no_preprocessing_is_refused(harm):
     with pytest.raises(InvalidPreprocessing):
@@ -214,7 +222,8 @@ def test_steps_that_do_not_fit_are_named(place, step, said):
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((3, 3, 2, 2), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4), np.uint8), np.zeros(3, "U1")]
+    "array",
+    [np.zeros((3, 3, 2, 2), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4), np.uint8), np.zeros(3, "U1")],
 )
 def test_an_array_that_is_no_picture_is_refused(array):
     with pytest.raises(InvalidPreprocessing, match="no picture"):

@@ -1,4 +1,5 @@
-"""The report of a data set before it is trained on: what is in it, what is left out, what is odd, what is refused."""
+"""The report of a data set before it is trained on: what is in it, what is left out, what is odd, what is
+refused."""
 
 import json
 import shutil
@@ -33,7 +34,9 @@ def test_a_good_folder_has_no_warnings(folder):
         "form": "picture folders",
         "classes": ["left", "top"],
         "splits": {"train": 48, "validation": 6, "test": 6},
-        "per_class": {split: {"left": n, "top": n} for split, n in (("train", 24), ("validation", 3), ("test", 3))},
+        "per_class": {
+            split: {"left": n, "top": n} for split, n in (("train", 24), ("validation", 3), ("test", 3))
+        },
         "sizes": {"width": [20, 20, 20], "height": [24, 24, 24]},
         "modes": {"RGB": 60},
         "duplicates": 0,
@@ -84,7 +87,13 @@ def test_copies_in_several_splits_are_found(folder):
 def test_copies_between_arrays_are_found(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, size=(60, 8, 8)).astype(np.uint8)
     labels = np.arange(60) % 2
-    np.savez(tmp_path / "a.npz", train_images=images, train_labels=labels, test_images=images[:9], test_labels=labels[:9])
+    np.savez(
+        tmp_path / "a.npz",
+        train_images=images,
+        train_labels=labels,
+        test_images=images[:9],
+        test_labels=labels[:9],
+    )
     report = check_dataset("a", tmp_path / "a.npz")
     assert report.duplicates == 9 and report.splits["test"] == 9 and report.sizes["width"] == [8, 8, 8]
 
@@ -126,7 +135,11 @@ def test_the_command_says_it_in_words_and_as_json(folder, capsys):
     assert "3 classes" in shown and "'right' has 12" in shown
     assert run(["datasets", "check", str(folder), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["classes"] == ["left", "right", "top"] and said["splits"]["train"] == 58 and said["refused"] is None
+    assert (
+        said["classes"] == ["left", "right", "top"]
+        and said["splits"]["train"] == 58
+        and said["refused"] is None
+    )
 
 
 def test_the_command_ends_with_an_error_for_a_set_that_is_refused(folder, capsys):

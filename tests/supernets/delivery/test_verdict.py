@@ -6,14 +6,22 @@ import pytest
 from supernets.delivery.verdict import balanced_accuracy, by_class, suspicion, warnings_of
 
 
-@pytest.mark.parametrize(("predicted", "validation", "measured", "samples"), [(1.0, 1.0, 0.0, 50), (0.95, 0.94, 0.7, 360)])
+@pytest.mark.parametrize(
+    ("predicted", "validation", "measured", "samples"), [(1.0, 1.0, 0.0, 50), (0.95, 0.94, 0.7, 360)]
+)
 def test_far_below_the_prediction_is_suspect(predicted, validation, measured, samples):
     assert "train it again" in str(suspicion(predicted, validation, measured, samples, 0.01))
 
 
 @pytest.mark.parametrize(
     ("predicted", "validation", "measured", "samples"),
-    [(0.982, 0.986, 0.975, 360), (0.9, 0.9, 0.95, 360), (1.0, 1.0, 0.9, 20), (0.99, 0.6, 0.58, 360), (0.9, 0.9, None, None)],
+    [
+        (0.982, 0.986, 0.975, 360),
+        (0.9, 0.9, 0.95, 360),
+        (1.0, 1.0, 0.9, 20),
+        (0.99, 0.6, 0.58, 360),
+        (0.9, 0.9, None, None),
+    ],
 )
 def test_within_both_errors_is_good(predicted, validation, measured, samples):
     assert suspicion(predicted, validation, measured, samples, 0.01) is None

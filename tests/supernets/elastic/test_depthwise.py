@@ -13,9 +13,15 @@ from supernets.layers.depthwise import strip_convolution, wants_strips
 @pytest.mark.parametrize("kernel", [5, 7, 9])
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (7, 7), (9, 12), (4, 4), (2, 3), (1, 1)])
-def test_gradients_are_those_of_the_plain_convolution(kernel: int, stride: int, height: int, width: int) -> None:
+def test_gradients_are_those_of_the_plain_convolution(
+    kernel: int, stride: int, height: int, width: int
+) -> None:
     generator = torch.Generator().manual_seed(0)
-    x = torch.randn(3, 8, height, width, generator=generator).to(memory_format=torch.channels_last).requires_grad_()
+    x = (
+        torch.randn(3, 8, height, width, generator=generator)
+        .to(memory_format=torch.channels_last)
+        .requires_grad_()
+    )
     weight = torch.randn(8, 1, kernel, kernel, generator=generator, requires_grad=True)
     assert wants_strips(x, weight)
     y = strip_convolution(x, weight, stride)

@@ -28,8 +28,12 @@ def test_small_kernels_go_through_the_chain_of_transforms() -> None:
     conv.initialise(generator)
     for matrix in conv.transforms.values():
         matrix.data = torch.randn(matrix.shape, generator=generator)
-    five = torch.stack([(conv.transforms["7to5"] @ w[0, 1:6, 1:6].reshape(25)).reshape(1, 5, 5) for w in conv.weight])
-    three = torch.stack([(conv.transforms["5to3"] @ w[0, 1:4, 1:4].reshape(9)).reshape(1, 3, 3) for w in five])
+    five = torch.stack(
+        [(conv.transforms["7to5"] @ w[0, 1:6, 1:6].reshape(25)).reshape(1, 5, 5) for w in conv.weight]
+    )
+    three = torch.stack(
+        [(conv.transforms["5to3"] @ w[0, 1:4, 1:4].reshape(9)).reshape(1, 3, 3) for w in five]
+    )
     torch.testing.assert_close(conv.sliced(4, 4, 5), five)
     torch.testing.assert_close(conv.sliced(4, 4, 3), three)
 

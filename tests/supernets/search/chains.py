@@ -11,9 +11,15 @@ from latency_tables.dense import Chain, DenseTable, Genes, StageShape
 
 
 def random_table(
-    chain: Chain, generator: np.random.Generator, low: float = 0.0, *, whole_numbers: bool = False, forbid: float = 0.0
+    chain: Chain,
+    generator: np.random.Generator,
+    low: float = 0.0,
+    *,
+    whole_numbers: bool = False,
+    forbid: float = 0.0,
 ) -> DenseTable:
-    """Values from [low, low + 10]; whole numbers make ties; a share of choices is free (Zero), a share forbidden."""
+    """Values from [low, low + 10]; whole numbers make ties; a share of choices is free (Zero), a share
+    forbidden."""
 
     def draw(*shape: int) -> np.ndarray:
         values = generator.uniform(low, low + 10, size=shape)
@@ -49,7 +55,7 @@ def stage_shapes(draw: st.DrawFn) -> StageShape:
     return StageShape(draw(st.integers(1, 3)), tuple(sorted(depths)), choices)
 
 
-chains = st.builds(Chain, st.integers(1, 3), st.lists(stage_shapes(), min_size=1, max_size=3).map(tuple)).filter(
-    lambda chain: np.prod(chain.gene_sizes) <= 20_000
-)
+chains = st.builds(
+    Chain, st.integers(1, 3), st.lists(stage_shapes(), min_size=1, max_size=3).map(tuple)
+).filter(lambda chain: np.prod(chain.gene_sizes) <= 20_000)
 seeds = st.integers(0, 2**32 - 1)

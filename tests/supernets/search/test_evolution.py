@@ -45,7 +45,12 @@ def test_it_beats_the_surrogate_and_random_search_where_the_score_is_not_additiv
     assert len(result.candidates) == 5 and not result.optimal and result.gap is None
     best = result.candidates[0].score
     assert best > exact.solve(problem).candidates[0].score
-    assert best > random_search.solve(problem, np.random.default_rng(0), networks=result.evaluations).candidates[0].score
+    assert (
+        best
+        > random_search.solve(problem, np.random.default_rng(0), networks=result.evaluations)
+        .candidates[0]
+        .score
+    )
 
 
 def test_the_exact_solution_of_the_surrogate_is_in_the_first_population():
@@ -81,7 +86,9 @@ def test_exact_is_never_below_random_or_evolutionary_search(chain, seed, share):
         solve(problem, np.random.default_rng(seed), Settings(50, 5, exact_start=False)),
         random_search.solve(problem, np.random.default_rng(seed), 200),
     ):
-        assert all(mine.score >= theirs.score - 1e-9 for mine, theirs in zip(best, found.candidates, strict=False))
+        assert all(
+            mine.score >= theirs.score - 1e-9 for mine, theirs in zip(best, found.candidates, strict=False)
+        )
 
 
 @settings(max_examples=20, deadline=None)
@@ -90,7 +97,9 @@ def test_random_search_reaches_every_network_within_the_limit(chain, seed, share
     generator = np.random.default_rng(seed)
     cost = random_table(chain, generator)
     least, largest = bounds(cost)
-    problem = Problem(chain, cost, (Constraint("latency_ms", cost, least + share * (largest - least)),), 10_000)
+    problem = Problem(
+        chain, cost, (Constraint("latency_ms", cost, least + share * (largest - least)),), 10_000
+    )
     genes = every_network(chain)
     kept = int(problem.feasible(problem.costs(genes)).sum())
     found = random_search.solve(problem, generator, networks=20_000).candidates

@@ -50,7 +50,9 @@ def test_front_equals_brute_force(chain, seed, ties, forbid):
     rounded = [(round(c, 9), round(s, 9)) for c, s in zip(prices[expected], values[expected], strict=True)]
     assert [(round(c, 9), round(s, 9)) for c, s in zip(found.costs, found.scores, strict=True)] == rounded
     assert np.array_equal(found.genes, chain.canonical(found.genes))
-    assert np.array_equal(cost.price(found.genes), found.costs) and np.array_equal(score.price(found.genes), found.scores)
+    assert np.array_equal(cost.price(found.genes), found.costs) and np.array_equal(
+        score.price(found.genes), found.scores
+    )
 
 
 @settings(max_examples=200, deadline=None)
@@ -80,7 +82,9 @@ def test_without_constraints_the_k_best_of_all(chain, seed, candidates):
     score, _ = tables(chain, seed, False)
     values = score.price(every_network(chain))
     result = solve(Problem(chain, score, candidates=candidates))
-    assert [c.score for c in result.candidates] == pytest.approx(np.sort(values)[::-1][:candidates].tolist(), abs=1e-9)
+    assert [c.score for c in result.candidates] == pytest.approx(
+        np.sort(values)[::-1][:candidates].tolist(), abs=1e-9
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -153,7 +157,9 @@ def test_scores_that_are_not_additive_are_never_called_optimal():
     problem = Problem(chain, score, candidates=12, evaluate=lambda genes: -score.price(genes))
     result = solve(problem)
     assert not result.optimal and result.gap is None
-    assert [c.score for c in result.candidates] == sorted((-score.price(every_network(chain))).tolist(), reverse=True)
+    assert [c.score for c in result.candidates] == sorted(
+        (-score.price(every_network(chain))).tolist(), reverse=True
+    )
 
 
 @pytest.mark.parametrize("limit", [math.nan, -math.inf])
@@ -167,6 +173,10 @@ def test_tables_of_different_spaces():
     one, other = (Chain(n, (StageShape(1, (1,), (2,)),)) for n in (1, 2))
     generator = np.random.default_rng(0)
     with pytest.raises(InvalidSearch):
-        Problem(one, random_table(one, generator), (Constraint("latency_ms", random_table(other, generator), 1.0),))
+        Problem(
+            one,
+            random_table(one, generator),
+            (Constraint("latency_ms", random_table(other, generator), 1.0),),
+        )
     with pytest.raises(InvalidSearch):
         Problem(one, random_table(one, generator), candidates=0)

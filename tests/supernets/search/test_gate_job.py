@@ -29,7 +29,9 @@ class Killed(Exception):
     pass
 
 
-def trained(folder: Path, *, supernet: Supernet | None = None, dataset: Dataset = DIGITS, **options: Any) -> GateTraining:
+def trained(
+    folder: Path, *, supernet: Supernet | None = None, dataset: Dataset = DIGITS, **options: Any
+) -> GateTraining:
     made = supernet or Supernet(SPACE, generator=torch_generator())
     given = {"seed": 3, "inputs": "a", **options}
     return train_gates(problem_of(SPACE, 0.3), made, SPACE, dataset, RECIPE, SETTINGS, folder=folder, **given)
@@ -114,6 +116,11 @@ def test_longer_recipes_search_longer_and_surely() -> None:
     found = [gate_settings(recipe, 16) for recipe in RECIPES.values()]
     assert [s.epochs for s in found] == sorted(s.epochs for s in found) and found[0].epochs < found[-1].epochs
     assert all(s.warmup_epochs >= 1 and s.architecture_rate * s.epochs * 16 >= 1 for s in found)
-    assert gate_settings(RECIPES["quick"], 5000).architecture_rate == Settings.architecture_rate, "never slower than published"
+    assert gate_settings(RECIPES["quick"], 5000).architecture_rate == Settings.architecture_rate, (
+        "never slower than published"
+    )
     assert gate_settings(RECIPES["quick"], 16, epochs=3).epochs == 3
-    assert steps_per_epoch(DIGITS, RECIPE) == 4 and steps_per_epoch(DIGITS, replace(RECIPE, batch_size=5000)) == 1
+    assert (
+        steps_per_epoch(DIGITS, RECIPE) == 4
+        and steps_per_epoch(DIGITS, replace(RECIPE, batch_size=5000)) == 1
+    )

@@ -63,7 +63,11 @@ def test_expected_cost_equals_the_expectation_by_enumeration(chain, seed):
 def test_the_log_table_prices_log_probabilities(chain, seed):
     choices = Distribution(chain, torch_generator(seed), deviation=2.0)
     genes = every_network(chain)
-    assert np.allclose(log_table(chain, choices.logs()).price(genes), choices.log_probability(genes).detach().numpy(), atol=1e-4)
+    assert np.allclose(
+        log_table(chain, choices.logs()).price(genes),
+        choices.log_probability(genes).detach().numpy(),
+        atol=1e-4,
+    )
 
 
 def test_samples_follow_the_probabilities():
@@ -74,7 +78,10 @@ def test_samples_follow_the_probabilities():
     assert np.allclose(counts, choices.probabilities().detach()[chain.offsets[1] + 2, :4], atol=0.02)
     pairs = [choices.sample_pair(torch_generator(s)) for s in range(50)]
     free = choices.sizes > 1
-    assert all((p.values[free, 0] != p.values[free, 1]).all() and (p.values < choices.sizes[:, None]).all() for p in pairs)
+    assert all(
+        (p.values[free, 0] != p.values[free, 1]).all() and (p.values < choices.sizes[:, None]).all()
+        for p in pairs
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -126,7 +133,9 @@ def test_one_architecture_step_moves_only_its_pairs_and_no_weight():
     supernet = Supernet(space, generator=torch_generator())
     x, y = torch.randn(6, 1, 8, 8, generator=torch_generator(1)), torch.arange(6)
     data = samples([(x, y)])
-    run = GateTraining(problem, supernet, data, data, np.random.default_rng(0), Settings(architecture_rate=0.1))
+    run = GateTraining(
+        problem, supernet, data, data, np.random.default_rng(0), Settings(architecture_rate=0.1)
+    )
     search = run.search
     weights = {name: p.detach().clone() for name, p in supernet.named_parameters()}
     state = search.generator.get_state()
@@ -162,7 +171,9 @@ def test_both_latency_losses_pull_towards_the_limit(latency_loss, limit):
 def test_reinforce_finds_what_is_rewarded():
     space = small_space()
     problem = problem_of(space, 1.0)
-    search = ArchitectureSearch(problem, np.random.default_rng(0), Settings(architecture_rate=0.1, baseline_decay=0.9))
+    search = ArchitectureSearch(
+        problem, np.random.default_rng(0), Settings(architecture_rate=0.1, baseline_decay=0.9)
+    )
     wanted = space.chain.offsets[1] + 2
     for _ in range(150):
         genes = search.choices.sample(search.generator, 10)
@@ -174,7 +185,9 @@ def problem_of(space: Space, share: float, candidates: int = 3) -> Problem:
     cost = dense_from(space, lambda op: op.macs / 1e6)
     score = dense_from(space, lambda op: math.log1p(op.macs))
     least, largest = exact.bounds(cost)
-    return Problem(space.chain, score, (Constraint("latency_ms", cost, least + share * (largest - least)),), candidates)
+    return Problem(
+        space.chain, score, (Constraint("latency_ms", cost, least + share * (largest - least)),), candidates
+    )
 
 
 def samples(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> Samples:
@@ -206,16 +219,25 @@ def test_a_search_on_digits_keeps_its_budget(update):
     supernet = Supernet(space, generator=torch_generator())
     train, held_out = digits("train", 256, 32), digits("validation", 64, 32)
     steps = []
-    found = gradient.search(problem, supernet, train, held_out, np.random.default_rng(0), chosen, progress=steps.append)
+    found = gradient.search(
+        problem, supernet, train, held_out, np.random.default_rng(0), chosen, progress=steps.append
+    )
     assert steps == list(found.history) and [s.phase for s in steps] == ["warm-up"] * 3 + ["search"] * 4
     assert steps[-1].loss < steps[0].loss and steps[-1].entropy < steps[0].entropy
     assert found.result.strategy == "gradient" and len(found.result.candidates) == 3
     assert all(c.costs[0] <= problem.constraints[0].limit for c in found.result.candidates)
     assert np.allclose(found.probabilities.sum(axis=1), 1, atol=1e-5)
     again = gradient.search(
-        problem, Supernet(space, generator=torch_generator()), train, held_out, np.random.default_rng(0), chosen
+        problem,
+        Supernet(space, generator=torch_generator()),
+        train,
+        held_out,
+        np.random.default_rng(0),
+        chosen,
     )
-    assert [c.genes.tolist() for c in again.result.candidates] == [c.genes.tolist() for c in found.result.candidates]
+    assert [c.genes.tolist() for c in again.result.candidates] == [
+        c.genes.tolist() for c in found.result.candidates
+    ]
 
 
 def test_the_built_in_proxyless_space_takes_a_step():
@@ -242,7 +264,9 @@ def test_what_cannot_be_searched_is_refused_before_training():
     with pytest.raises(InfeasibleBudget):
         gradient.search(problem_of(space, -0.1), supernet, batches, batches, generator)
     with pytest.raises(InvalidSearch, match="another space"):
-        gradient.search(problem_of(small_space(widths=(8, 16, 24)), 0.5), supernet, batches, batches, generator)
+        gradient.search(
+            problem_of(small_space(widths=(8, 16, 24)), 0.5), supernet, batches, batches, generator
+        )
     with pytest.raises(InvalidSearch, match="latency_loss"):
         Settings(latency_loss="cubic")
     with pytest.raises(InvalidSearch, match="no batches"):

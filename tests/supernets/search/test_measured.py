@@ -1,4 +1,5 @@
-"""Choice by measurement: readings combined, networks near the budget measured again, the best that keeps it delivered."""
+"""Choice by measurement: readings combined, networks near the budget measured again, the best that keeps it
+delivered."""
 
 import math
 
@@ -61,7 +62,9 @@ def test_nobody_answering_is_no_latency():
 
 
 def test_the_best_of_those_that_keep_the_budget_is_chosen():
-    choice = alone([network("a", 0.99, 0.97, 0.90), network("b", 0.99, 0.98, 0.95), network("c", 0.99, 1.2, 0.99)])
+    choice = alone(
+        [network("a", 0.99, 0.97, 0.90), network("b", 0.99, 0.98, 0.95), network("c", 0.99, 1.2, 0.99)]
+    )
     assert choice.best().key == "b" and choice.chosen().key == "b" and choice.enough()
 
 
@@ -88,9 +91,15 @@ def test_one_network_for_several_devices_keeps_every_budget():
     def both(key, fast_ms, slow_ms, quality):
         return Measured(key, (1.0, 2.0), quality, (Latency(fast_ms, 0.005, 1), Latency(slow_ms, 0.005, 1)))
 
-    choice = Choice((1.0, 2.0), (1.0, 1.0), [both("a", 0.9, 1.95, 0.9), both("b", 0.97, 2.1, 0.99), both("c", 1.02, 1.2, 0.98)])
+    choice = Choice(
+        (1.0, 2.0),
+        (1.0, 1.0),
+        [both("a", 0.9, 1.95, 0.9), both("b", 0.97, 2.1, 0.99), both("c", 1.02, 1.2, 0.98)],
+    )
     assert choice.best().key == "a" and choice.enough(), "it uses nearly all of what the slow one allows"
-    assert choice.limits_ms() == pytest.approx([math.exp(-SURE * 0.005) / 0.97, 2 * math.exp(-SURE * 0.005) / (1.95 / 2)])
+    assert choice.limits_ms() == pytest.approx(
+        [math.exp(-SURE * 0.005) / 0.97, 2 * math.exp(-SURE * 0.005) / (1.95 / 2)]
+    )
     asked = []
 
     def measure(indices, times):
@@ -98,7 +107,9 @@ def test_one_network_for_several_devices_keeps_every_budget():
         return [[[Reading((0.999, 0.5)[i])] * times, [Reading((3.0, 2.001)[i])] * times] for i in indices]
 
     settle(2, measure, (1.0, 2.0))
-    assert asked == [[0, 1], [1], [1]], "a network that surely breaks one budget is not measured again for the other"
+    assert asked == [[0, 1], [1], [1]], (
+        "a network that surely breaks one budget is not measured again for the other"
+    )
 
 
 @pytest.mark.parametrize(("bias", "spread"), [(1.0, 0.01), (1.25, 0.04), (0.8, 0.04), (1.0, 0.1)])
@@ -118,7 +129,9 @@ def test_on_a_device_that_its_table_misses_budgets_are_kept_and_used(bias, sprea
                 return [[[Reading(ms) for ms in row]] for row in noisy]
 
             found = settle(len(picked), measure, (budget,))
-            choice.found += [Measured(i, (predicted[i],), one[0].ms, one) for i, one in zip(picked, found, strict=True)]
+            choice.found += [
+                Measured(i, (predicted[i],), one[0].ms, one) for i, one in zip(picked, found, strict=True)
+            ]
             left[picked] = np.inf
             if choice.enough():
                 break

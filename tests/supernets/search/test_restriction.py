@@ -1,4 +1,5 @@
-"""Choices excluded by name or because a table lacks them: no solver takes them, and what is left out wrongly is an error."""
+"""Choices excluded by name or because a table lacks them: no solver takes them, and what is left out wrongly
+is an error."""
 
 from itertools import product
 
@@ -29,10 +30,19 @@ def networks(count=3000):
     ("exclude", "taken"),
     [
         ({"kernel": [7]}, lambda stage, chosen: any(c.kernel == 7 for c in chosen.blocks)),
-        ({"stage2.kernel": [3, 5]}, lambda stage, chosen: stage.name == "stage2" and any(c.kernel < 7 for c in chosen.blocks)),
-        ({"expand": [4]}, lambda stage, chosen: stage.family == "mbconv" and any(c.expand == 4 for c in chosen.blocks)),
+        (
+            {"stage2.kernel": [3, 5]},
+            lambda stage, chosen: stage.name == "stage2" and any(c.kernel < 7 for c in chosen.blocks),
+        ),
+        (
+            {"expand": [4]},
+            lambda stage, chosen: stage.family == "mbconv" and any(c.expand == 4 for c in chosen.blocks),
+        ),
         ({"depth": [3]}, lambda stage, chosen: chosen.depth == 3),
-        ({"kernel": [5], "depth": [2]}, lambda stage, chosen: chosen.depth == 2 or any(c.kernel == 5 for c in chosen.blocks)),
+        (
+            {"kernel": [5], "depth": [2]},
+            lambda stage, chosen: chosen.depth == 2 or any(c.kernel == 5 for c in chosen.blocks),
+        ),
     ],
     ids=lambda value: None if callable(value) else str(value),  # a function's text holds its address
 )
@@ -40,14 +50,18 @@ def test_a_restriction_forbids_the_networks_with_an_excluded_choice_and_no_other
     genes, architectures = networks()
     priced = added(COST, excluded(SPACE, exclude)).price(genes)
     for ms, architecture in zip(priced, architectures, strict=True):
-        forbidden = any(taken(stage, chosen) for stage, chosen in zip(SPACE.stages, architecture.stages, strict=True))
+        forbidden = any(
+            taken(stage, chosen) for stage, chosen in zip(SPACE.stages, architecture.stages, strict=True)
+        )
         assert np.isinf(ms) == forbidden
 
 
 def test_the_best_network_of_those_that_are_left_is_found_and_proven():
     exclude, limit = {"stage1.kernel": [3], "expand": [2]}, 0.1
     mask = excluded(SPACE, exclude)
-    found = exact.solve(restricted(Problem(SPACE.chain, SCORE, (Constraint("latency_ms", COST, limit),), 3), mask))
+    found = exact.solve(
+        restricted(Problem(SPACE.chain, SCORE, (Constraint("latency_ms", COST, limit),), 3), mask)
+    )
     assert found.optimal
     genes, _ = networks(20_000)
     kept = genes[added(COST, mask).price(genes) <= limit]
@@ -101,7 +115,12 @@ def test_every_named_value_of_every_space_can_be_excluded_or_says_that_nothing_i
 
 
 def table(keep):
-    rows = {op: Measurement(0.002 + op.macs * 2e-8) for r in SPACE.resolutions for op in needed_operators(SPACE, r) if keep(op)}
+    rows = {
+        op: Measurement(0.002 + op.macs * 2e-8)
+        for r in SPACE.resolutions
+        for op in needed_operators(SPACE, r)
+        if keep(op)
+    }
     return LatencyTable(CONTEXT, rows)
 
 
@@ -122,7 +141,9 @@ def test_restrictions_hold_with_memory_and_several_limits():
     mask = excluded(SPACE, {"kernel": [7]})
     macs = dense_from(SPACE, lambda op: float(op.macs))
     limits = [np.mean(exact.bounds(t)) for t in (COST, macs)]
-    constraints = tuple(Constraint(n, t, lim) for n, t, lim in zip(("latency_ms", "macs"), (COST, macs), limits, strict=True))
+    constraints = tuple(
+        Constraint(n, t, lim) for n, t, lim in zip(("latency_ms", "macs"), (COST, macs), limits, strict=True)
+    )
     found = exact.solve(restricted(Problem(SPACE.chain, SCORE, constraints, 2), mask)).candidates
     assert all(np.isfinite(mask.price(c.genes[None])[0]) for c in found)
     assert all(cost <= limit for c, (cost, limit) in product(found, zip(found[0].costs, limits, strict=True)))

@@ -88,7 +88,9 @@ def contradiction() -> Problem:
 
 def test_contradicting_constraints_are_named():
     problem = contradiction()
-    several.check_pairs(problem.constraints)  # half a block of each kind would do: a relaxation does not see it
+    several.check_pairs(
+        problem.constraints
+    )  # half a block of each kind would do: a relaxation does not see it
     with pytest.raises(ContradictingConstraints, match="phone_ms <= 4 and server_ms <= 9") as error:
         solve(problem)
     # With server_ms <= 9 kept, at least one block must be the slow one for the phone.
@@ -97,7 +99,10 @@ def test_contradicting_constraints_are_named():
 
 def test_two_limits_that_no_mixture_keeps_are_refused_without_a_program():
     phone, server = contradiction().constraints
-    with patch.object(milp, "best_networks") as program, pytest.raises(ContradictingConstraints, match="phone_ms") as error:
+    with (
+        patch.object(milp, "best_networks") as program,
+        pytest.raises(ContradictingConstraints, match="phone_ms") as error,
+    ):
         several.check_pairs((replace(phone, limit=3.0), replace(server, limit=8.0)))
     assert (error.value.minimum, error.value.maximum) == (6.0, 10.0) and not program.called
 
@@ -115,7 +120,9 @@ def test_out_of_time_states_the_gap():
     """A clock that has run out: no claim of optimality is made."""
     problem = contradiction()
     loose = Problem(
-        problem.chain, problem.score, (problem.constraints[0], Constraint("server_ms", problem.constraints[1].table, 10))
+        problem.chain,
+        problem.score,
+        (problem.constraints[0], Constraint("server_ms", problem.constraints[1].table, 10)),
     )
     proven = milp.best_networks(loose, np.array([50.0]), time_limit_s=0.0)
     assert not proven.finished and proven.bound == 50.0 and len(proven.genes) == 0
@@ -141,7 +148,9 @@ def test_out_of_time_answers_with_what_other_resolutions_hold():
     score, costs = random_table(chain, generator), [random_table(chain, generator) for _ in range(2)]
     limits = tuple(Constraint(f"cost{n}", c, np.mean(bounds(c))) for n, c in enumerate(costs))
     ticks = iter([0.0, 0.0, 2.0])
-    proven = milp.best_networks(Problem(chain, score, limits), np.array([1000.0, 999.0]), 1.0, lambda: next(ticks))
+    proven = milp.best_networks(
+        Problem(chain, score, limits), np.array([1000.0, 999.0]), 1.0, lambda: next(ticks)
+    )
     assert not proven.finished and proven.bound == 999.0
     assert proven.genes[:, 0].tolist() == [0]
 
@@ -158,7 +167,9 @@ def test_two_devices_and_a_size_on_a_published_space():
     space = SPACES["ofa-mbv3"].at([160, 224])
     generator = np.random.default_rng(0)
     score = random_table(space.chain, generator)
-    tables = [random_table(space.chain, generator) for _ in range(2)] + [dense_from(space, lambda op: op.parameters)]
+    tables = [random_table(space.chain, generator) for _ in range(2)] + [
+        dense_from(space, lambda op: op.parameters)
+    ]
     limits = tuple(
         Constraint(name, t, bounds(t)[0] + 0.35 * (bounds(t)[1] - bounds(t)[0]))
         for name, t in zip(("phone_ms", "board_ms", "parameters"), tables, strict=True)

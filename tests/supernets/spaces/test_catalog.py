@@ -11,7 +11,8 @@ from supernets.spaces.catalog import SPACES, register_space, space_named
 from supernets.spaces.lowering import all_operators, lower
 from supernets.spaces.space import Space, Stage
 
-# The published count of ofa-resnet50 is 2 * 3**6 * 117**3 * 1053. It counts the multipliers 0.65 and 0.8 apart inside the
+# The published count of ofa-resnet50 is 2 * 3**6 * 117**3 * 1053. It counts the multipliers 0.65 and 0.8
+# apart inside the
 # stem, where both round to 24 channels: the published vectors agree (tests/supernets/test_checkpoints.py).
 RESNET_PUBLISHED = 2 * 3**6 * 117**3 * 1053
 
@@ -47,7 +48,9 @@ def test_published_widths(name: str, widths: list[int]) -> None:
 
 
 def test_feature_layers_and_batch_norm_are_the_published_ones() -> None:
-    assert [SPACES[name].stages[-1].feature_channels for name in ("ofa-mbv3", "ofa-mbv3-w1.2", "ofa-proxyless")] == [
+    assert [
+        SPACES[name].stages[-1].feature_channels for name in ("ofa-mbv3", "ofa-mbv3-w1.2", "ofa-proxyless")
+    ] == [
         1280,
         1536,
         0,
@@ -73,7 +76,9 @@ def test_resnet_has_elastic_widths_and_a_skippable_stem_convolution() -> None:
 
 
 def test_proxyless_has_21_blocks_and_zero_in_15_of_them() -> None:
-    blocks = [options for stage in SPACES["proxyless"].stages for options in stage.choices if len(options) > 1]
+    blocks = [
+        options for stage in SPACES["proxyless"].stages for options in stage.choices if len(options) > 1
+    ]
     assert len(blocks) == 21
     assert sum(ZERO in options for options in blocks) == 15
     assert {len(options) for options in blocks if ZERO not in options} == {6}
@@ -86,7 +91,10 @@ def test_ofa_mbv3_has_96_table_rows_or_fewer_per_resolution() -> None:
 def test_equal_choices_have_one_digest() -> None:
     space = SPACES["digits-mbv3"]
     architecture = space.largest()
-    stages = tuple(StageChoice(s.width, tuple(Choice(c.kernel, float(c.expand)) for c in s.blocks)) for s in architecture.stages)
+    stages = tuple(
+        StageChoice(s.width, tuple(Choice(c.kernel, float(c.expand)) for c in s.blocks))
+        for s in architecture.stages
+    )
     assert Architecture(space.name, architecture.resolution, stages).digest == architecture.digest
 
 

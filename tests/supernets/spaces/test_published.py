@@ -26,7 +26,9 @@ def test_lists_there_and_back(name: str) -> None:
     space = SPACES[name]
     for architecture in [space.largest(), space.smallest(), *space.sample(np.random.default_rng(0), 20)]:
         lists = lists_of(space, architecture)
-        again = architecture_from_lists(space, lists.depth, lists.kernel, lists.expand, architecture.resolution, lists.width)
+        again = architecture_from_lists(
+            space, lists.depth, lists.kernel, lists.expand, architecture.resolution, lists.width
+        )
         assert again == architecture
         assert again.digest == architecture.digest
 
@@ -41,14 +43,20 @@ def rows(name: str) -> list[dict[str, str]]:
 
 def read(row: dict[str, str]) -> Architecture:
     depth, kernel, expand = ([float(v) for v in row[key].split()] for key in ("depth", "kernel", "expand"))
-    return architecture_from_lists(MBV3, [int(d) for d in depth], [int(k) for k in kernel], expand, int(row["resolution"]))
+    return architecture_from_lists(
+        MBV3, [int(d) for d in depth], [int(k) for k in kernel], expand, int(row["resolution"])
+    )
 
 
 def batch_norm_vectors(op: Operator) -> int:
     """Channels of the operator's batch-norms: they are two parameters each, of which folding leaves one."""
     if op.family == "conv":
         return op.out_channels
-    return op.out_channels + op.mid_channels * (1 + (op.mid_channels != op.in_channels)) if op.family == "mbconv" else 0
+    return (
+        op.out_channels + op.mid_channels * (1 + (op.mid_channels != op.in_channels))
+        if op.family == "mbconv"
+        else 0
+    )
 
 
 def test_published_macs_and_parameters_are_ours() -> None:
@@ -66,7 +74,10 @@ def test_published_latencies_are_of_networks_of_the_space() -> None:
 
 def test_resnet_widths_that_round_to_one_are_one_network() -> None:
     space = SPACES["ofa-resnet50"]
-    one, two = (architecture_from_lists(space, [1, 0, 0, 0, 0], None, [0.2] * 18, 128, [w, 0, 0, 0, 0, 0]) for w in (0, 1))
+    one, two = (
+        architecture_from_lists(space, [1, 0, 0, 0, 0], None, [0.2] * 18, 128, [w, 0, 0, 0, 0, 0])
+        for w in (0, 1)
+    )
     assert one == two
     assert lower(space, one)[0].out_channels == 24
 
@@ -90,10 +101,18 @@ def test_lists_outside_the_space_are_refused(depth, kernel, expand, resolution, 
 
 
 @pytest.mark.parametrize(
-    "change", [{"depth": [3, 0, 0, 0, 0]}, {"depth": [0, 3, 0, 0, 0]}, {"width": [3] + [0] * 5}, {"width": ()}]
+    "change",
+    [{"depth": [3, 0, 0, 0, 0]}, {"depth": [0, 3, 0, 0, 0]}, {"width": [3] + [0] * 5}, {"width": ()}],
 )
 def test_resnet_lists_outside_the_space_are_refused(change) -> None:
-    given = {"depth": [0] * 5, "kernel": None, "expand": [0.2] * 18, "resolution": 128, "width": [0] * 6, **change}
+    given = {
+        "depth": [0] * 5,
+        "kernel": None,
+        "expand": [0.2] * 18,
+        "resolution": 128,
+        "width": [0] * 6,
+        **change,
+    }
     with pytest.raises(InvalidArchitecture):
         architecture_from_lists(SPACES["ofa-resnet50"], **given)
 

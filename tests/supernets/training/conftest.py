@@ -24,8 +24,12 @@ def one_thread():
 def space():
     stages = (
         Stage("stem", "conv", (8,), choices=((Choice(3),),), activation="hswish", residual=False),
-        Stage("body", "mbconv", (8,), depths=(1, 2), choices=(OPTIONS, OPTIONS), stride=2, squeeze_excite=True),
-        Stage("last", "mbconv", (16,), depths=(1, 2), choices=(OPTIONS, OPTIONS), stride=2, activation="hswish"),
+        Stage(
+            "body", "mbconv", (8,), depths=(1, 2), choices=(OPTIONS, OPTIONS), stride=2, squeeze_excite=True
+        ),
+        Stage(
+            "last", "mbconv", (16,), depths=(1, 2), choices=(OPTIONS, OPTIONS), stride=2, activation="hswish"
+        ),
         Stage("head", "head", (4,), activation="hswish", feature_channels=16),
     )
     return Space("tiny", "for tests", (8, 12), 1, 4, stages, "none")
@@ -50,7 +54,9 @@ def dataset():
 @pytest.fixture
 def sandwich():
     phase = Phase("sandwich", 3, 5e-3, warmup_epochs=1, networks=3, sampling="sandwich", teacher="largest")
-    return Recipe("short", "for tests", (phase,), batch_size=32, optimiser="adamw", augmentation=Augmentation(shift=0.1))
+    return Recipe(
+        "short", "for tests", (phase,), batch_size=32, optimiser="adamw", augmentation=Augmentation(shift=0.1)
+    )
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ from supernets.data.steps import Interpolate
 from supernets.training.augment import augmented, resized
 from supernets.training.recipe import Augmentation
 
-FULL = Augmentation(shift=0.1, rotate=10, scale=0.1, contrast=0.2, brightness=0.2, noise=0.1, flip=True, cutout=0.3)
+FULL = Augmentation(
+    shift=0.1, rotate=10, scale=0.1, contrast=0.2, brightness=0.2, noise=0.1, flip=True, cutout=0.3
+)
 
 
 def _images():

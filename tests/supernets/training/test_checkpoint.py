@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from latency_tables.errors import InvalidCheckpoint
-from supernets.training.checkpoint import attempt_folder, load_checkpoint, publish, read_folder, save_checkpoint
+from supernets.training.checkpoint import (
+    attempt_folder,
+    load_checkpoint,
+    publish,
+    read_folder,
+    save_checkpoint,
+)
 from supernets.training.files import sha256_of
 
 TENSORS = {"weights": {"a": torch.arange(4.0)}, "optimiser": {"0/step": torch.tensor(3.0)}}

@@ -1,4 +1,5 @@
-"""Batches of a training: the same numbers whether the pictures lie in memory or are converted when asked for."""
+"""Batches of a training: the same numbers whether the pictures lie in memory or are converted when asked
+for."""
 
 import numpy as np
 import torch
@@ -30,7 +31,9 @@ def test_a_training_step_and_an_evaluation_are_the_same_from_memory_and_lazily(t
     losses, batches, shares = [], [], []
     for eager_bytes in (folder_form.EAGER_BYTES, 0):
         monkeypatch.setattr(folder_form, "EAGER_BYTES", eager_bytes)
-        data = load_dataset("mine", tmp_path / "kept", {"mine": str(tmp_path / "pictures")}, size=32, channels=3)
+        data = load_dataset(
+            "mine", tmp_path / "kept", {"mine": str(tmp_path / "pictures")}, size=32, channels=3
+        )
         trainer = Trainer(space.at(space.resolutions[:1]), data, recipe, 0)
         batch = next(trainer._batches([0]))
         batches.append(trainer.images[batch])
@@ -44,7 +47,9 @@ def test_arrays_are_held_as_bytes():
     images = NormalisedImages(data, data.train, torch.device("cpu"))
     assert images._source.dtype == torch.uint8
     rows = torch.tensor([5, 1, 5])
-    wanted = (data.train.images[rows.numpy()].astype(np.float32) - data.mean[:, None, None]) / data.deviation[:, None, None]
+    wanted = (data.train.images[rows.numpy()].astype(np.float32) - data.mean[:, None, None]) / data.deviation[
+        :, None, None
+    ]
     assert np.allclose(images[rows].numpy(), wanted, atol=1e-6)
 
 

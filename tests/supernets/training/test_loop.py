@@ -1,4 +1,5 @@
-"""Training: it learns, resumes to the same weights, refuses what is not its own, stops at a loss that is no number."""
+"""Training: it learns, resumes to the same weights, refuses what is not its own, stops at a loss that is no
+number."""
 
 from dataclasses import replace
 
@@ -88,7 +89,8 @@ def test_a_training_stopped_inside_an_epoch_loses_no_step_and_gives_the_same_wei
 
 
 def plain_gradients(trainer, phase, batch, step):
-    """The same step with nothing shared: contiguous, every network and every teacher a forward pass of its own."""
+    """The same step with nothing shared: contiguous, every network and every teacher a forward pass of its
+    own."""
     supernet = Supernet(trainer.space, generator=torch.Generator().manual_seed(trainer.seed)).train()
     networks = step_networks(trainer.space, phase, trainer.seed, step)
     for position, architecture in enumerate(networks):
@@ -120,7 +122,9 @@ def test_a_step_gives_the_gradients_of_the_plain_way(space, dataset, sandwich, s
     wanted = plain_gradients(trainer, phase, batch, step)
     for name, parameter in trainer.supernet.named_parameters():
         plain = torch.zeros_like(parameter) if wanted[name] is None else wanted[name]
-        torch.testing.assert_close(parameter.grad, plain, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            parameter.grad, plain, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_networks_without_a_block_in_common_and_equal_networks_share_what_they_can(space):
@@ -161,7 +165,9 @@ def test_a_loss_that_is_no_number_stops_the_phase(space, dataset, sandwich, tmp_
     trainer = Trainer(space, dataset, sandwich, 0)
     inner = trainer.backward
     monkeypatch.setattr(
-        trainer, "backward", lambda phase, batch, step: inner(phase, batch, step) * (float("nan") if step == 4 else 1.0)
+        trainer,
+        "backward",
+        lambda phase, batch, step: inner(phase, batch, step) * (float("nan") if step == 4 else 1.0),
     )
     with pytest.raises(TrainingDiverged) as caught:
         trainer.run(tmp_path)
@@ -216,7 +222,8 @@ def test_recipes_round_trip(name):
 
 
 @pytest.mark.parametrize(
-    "broken", [{}, {"phases": 3}, {"phases": [{"name": "x", "epochs": 0, "learning_rate": 1}]}, {"unknown": 1}]
+    "broken",
+    [{}, {"phases": 3}, {"phases": [{"name": "x", "epochs": 0, "learning_rate": 1}]}, {"unknown": 1}],
 )
 def test_broken_recipes_are_named(broken):
     with pytest.raises(InvalidTraining):
@@ -233,7 +240,9 @@ def test_progressive_shrinking_has_the_published_phases():
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_short_run_of_every_recipe_trains(space, dataset, name, tmp_path):
     recipe = recipe_named(name)
-    phases = tuple(replace(phase, epochs=5, warmup_epochs=min(1, phase.warmup_epochs)) for phase in recipe.phases)
+    phases = tuple(
+        replace(phase, epochs=5, warmup_epochs=min(1, phase.warmup_epochs)) for phase in recipe.phases
+    )
     trainer = Trainer(space, dataset, replace(recipe, phases=phases, batch_size=16), 0)
     losses = []
     trainer.run(tmp_path, lambda progress: losses.append(progress.loss))
@@ -254,14 +263,17 @@ def test_a_space_of_another_size_trains_on_glyphs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("name", "first"), [("cifar-mbv3", 0), ("digits-mbv3", 0), ("ofa-resnet50", 1)])
 def test_a_training_begins_with_blocks_that_pass_on_what_they_get(name, first):
-    """Depth changes nothing yet: every block with a shortcut is the identity, but for the convolution in ResNet-D's stem."""
+    """Depth changes nothing yet: every block with a shortcut is the identity, but for the convolution in
+    ResNet-D's stem."""
     space = space_named(name)
     resolution = min(space.resolutions)
     network = Supernet(space, generator=torch.Generator().manual_seed(0))
     deep, shallow = space.largest(resolution), shallowest(space, resolution, first)
     x = torch.randn(2, space.in_channels, resolution, resolution, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        assert not torch.allclose(network(x, deep), network(x, shallow)), "random weights alone tell them apart"
+        assert not torch.allclose(network(x, deep), network(x, shallow)), (
+            "random weights alone tell them apart"
+        )
         start_as_identity(network)
         torch.testing.assert_close(network(x, deep), network(x, shallow))
 
@@ -279,7 +291,10 @@ def test_a_training_begins_as_the_identity(dataset):
     supernet = Supernet(space, generator=torch.Generator().manual_seed(3))
     start_as_identity(supernet)
     trainer = Trainer(space, dataset, RECIPES["trial"], 3)
-    assert all(torch.equal(value, supernet.state_dict()[name]) for name, value in trainer.supernet.state_dict().items())
+    assert all(
+        torch.equal(value, supernet.state_dict()[name])
+        for name, value in trainer.supernet.state_dict().items()
+    )
 
 
 def shallowest(space, resolution, first):

@@ -120,7 +120,11 @@ def test_a_wrong_wish_is_an_error_line(tmp_path):
     lines = [json.loads(line) for line in process.stdout]
     assert process.wait(60) == 1
     close(process)
-    assert lines[-1]["event"] == "error" and lines[-1]["type"] == "UnknownRecipe" and "quick" in lines[-1]["message"]
+    assert (
+        lines[-1]["event"] == "error"
+        and lines[-1]["type"] == "UnknownRecipe"
+        and "quick" in lines[-1]["message"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -136,7 +140,9 @@ def test_a_wrong_wish_is_an_error_line(tmp_path):
 )
 def test_a_wrong_wish_is_named(tmp_path, change, error):
     with pytest.raises(error):
-        train(Job.from_json({"space": "digits-mbv3", "dataset": "digits", "out_dir": str(tmp_path), **change}))
+        train(
+            Job.from_json({"space": "digits-mbv3", "dataset": "digits", "out_dir": str(tmp_path), **change})
+        )
 
 
 def test_a_specification_that_is_none(tmp_path):

@@ -47,7 +47,8 @@ class Spoilt(Trainer):
 
 
 def diverge_and_go_on(folder):
-    """One rank's loss is no number, then the training goes on from what was kept; writes down what this rank saw."""
+    """One rank's loss is no number, then the training goes on from what was kept; writes down what this rank
+    saw."""
     space, dataset = space_named("digits-mbv3").at([8]), load_dataset("digits")
     spoilt, whole = Spoilt(space, dataset, TWO_EPOCHS, 0), Trainer(space, dataset, TWO_EPOCHS, 0)
     seen = {"error": "", "kept": [], "epochs": []}
@@ -61,15 +62,29 @@ def diverge_and_go_on(folder):
     whole.run(folder / "training", lambda progress: seen["epochs"].append(progress.epoch))
     seen["epochs"] = sorted(set(seen["epochs"]))
     (folder / f"rank-{whole.rank}.json").write_text(json.dumps(seen))
-    save_file({k: v.contiguous() for k, v in whole.supernet.state_dict().items()}, folder / f"rank-{whole.rank}.safetensors")
+    save_file(
+        {k: v.contiguous() for k, v in whole.supernet.state_dict().items()},
+        folder / f"rank-{whole.rank}.safetensors",
+    )
 
 
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory):
     """The folder that two processes under torchrun have written to."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts", "0", "--nproc-per-node", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--max-restarts",
+        "0",
+        "--nproc-per-node",
+        "2",
+    ]
     folder = tmp_path_factory.mktemp("ranks")
-    done = subprocess.run([*command, __file__, str(folder)], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [*command, __file__, str(folder)], capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -100,7 +115,9 @@ def test_gradients_are_views_of_one_buffer():
     layer = torch.nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
     flat = parallel.FlatGradients(layer.parameters())
     layer(torch.ones(1, 2, 5, 5)).sum().backward()
-    assert flat.buffer.norm() == pytest.approx(float(torch.cat([p.grad.flatten() for p in layer.parameters()]).norm()))
+    assert flat.buffer.norm() == pytest.approx(
+        float(torch.cat([p.grad.flatten() for p in layer.parameters()]).norm())
+    )
     before = flat.clip(0.5)
     assert before > 0.5 and float(flat.buffer.norm()) == pytest.approx(0.5, rel=1e-3)
     flat.zero()

@@ -29,9 +29,11 @@ _PACKAGES: Final = ("bespoke-nas", "torch", "onnx", "onnxruntime", "numpy")
 
 @dataclass(frozen=True)
 class Delivered:
-    """A network on its way out. accuracies are shares in [0, 1]; predicted: by the predictor, validation: of its own weights.
+    """A network on its way out. accuracies are shares in [0, 1]; predicted: by the predictor, validation: of
+    its own weights.
 
-    latencies: measured, on the measured devices of its target in their order; measured_networks: all that were measured for it.
+    latencies: measured, on the measured devices of its target in their order; measured_networks: all that
+    were measured for it.
     tuning: what training it on has brought; None where that was not asked for.
     """
 
@@ -80,7 +82,9 @@ class Delivered:
             file=file,
         )
 
-    def with_latencies(self, latencies: tuple[Latency, ...], networks: tuple[dict[str, Any], ...]) -> Delivered:
+    def with_latencies(
+        self, latencies: tuple[Latency, ...], networks: tuple[dict[str, Any], ...]
+    ) -> Delivered:
         """latencies: its own; networks: the card's lines of all that were measured for the target."""
         return replace(self, latencies=latencies, measured_networks=networks)
 
@@ -89,7 +93,9 @@ class Delivered:
         return replace(self, test=test, typical=typical)
 
 
-def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivered, model_id: str) -> dict[str, Any]:
+def card_of(
+    run: JobRun, ready: ReadySupernet, target: Target, network: Delivered, model_id: str
+) -> dict[str, Any]:
     """The card as the API gives it."""
     test, file = network.test or {}, network.file
     by_class = test.get("by_class") or []
@@ -131,9 +137,23 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
         },
         "file": {
             "sha256": file["onnx_sha256"],
-            **{key: file[key] for key in ("size_bytes", "opset", "parameters", "macs", "parity_max_abs_error", "input_shape")},
+            **{
+                key: file[key]
+                for key in (
+                    "size_bytes",
+                    "opset",
+                    "parameters",
+                    "macs",
+                    "parity_max_abs_error",
+                    "input_shape",
+                )
+            },
             "delivery": file.get("delivery"),
-            "remarks": [text for place in target.places if place.context is not None and (text := remark(place.context))],
+            "remarks": [
+                text
+                for place in target.places
+                if place.context is not None and (text := remark(place.context))
+            ],
         },
         "provenance": {
             "supernet_id": ready.id,
@@ -148,7 +168,13 @@ def card_of(run: JobRun, ready: ReadySupernet, target: Target, network: Delivere
 def _suspicion(network: Delivered) -> str | None:
     """Why the file is not delivered as good."""
     test, rmse = network.test or {}, (network.search.get("predictor") or {}).get("rmse")
-    return suspicion(network.predicted_accuracy, network.validation_accuracy, test.get("accuracy"), test.get("samples"), rmse)
+    return suspicion(
+        network.predicted_accuracy,
+        network.validation_accuracy,
+        test.get("accuracy"),
+        test.get("samples"),
+        rmse,
+    )
 
 
 def versions() -> dict[str, str]:
@@ -162,7 +188,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _line(target: Target, architecture: Architecture, predicted: float, accuracies: dict[str, float]) -> dict[str, Any]:
+def _line(
+    target: Target, architecture: Architecture, predicted: float, accuracies: dict[str, float]
+) -> dict[str, Any]:
     place = target.places[0] if target.places else None
     upper = None if place is None else place.pricing.upper
     genes = None if place is None else place.pricing.space.genes(architecture)[None]
@@ -170,6 +198,8 @@ def _line(target: Target, architecture: Architecture, predicted: float, accuraci
         "architecture": target.space.to_json(architecture),
         "predicted_ms": None if place is None else place.predicted_ms(architecture),
         "upper_ms": None if upper is None or genes is None else float(upper.price(genes)[0]),
-        "accuracy_predicted": min(max(predicted, 0.0), 1.0),  # an additive model can promise more than everything
+        "accuracy_predicted": min(
+            max(predicted, 0.0), 1.0
+        ),  # an additive model can promise more than everything
         "accuracy_validation": accuracies[architecture.digest],
     }

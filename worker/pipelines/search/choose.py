@@ -1,8 +1,9 @@
-"""A network of a search job chosen by measurement: the best few below the budget by prediction, measured on the device.
+"""A network of a search job chosen by measurement: the best few below the budget by prediction, measured on
+the device.
 
-The best that keeps the budget is delivered. While what was measured leaves much of it unused, or broke it, further networks
-are solved for against what the measured ones took, in at most `ROUNDS` rounds. Noise never ends a job: what lies too close
-to the budget is measured again by itself.
+The best that keeps the budget is delivered. While what was measured leaves much of it unused, or broke it,
+further networks are solved for against what the measured ones took, in at most `ROUNDS` rounds. Noise never
+ends a job: what lies too close to the budget is measured again by itself.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ UNSOLVED: Final = (InfeasibleBudget, SearchUnfinished)
 
 
 class Bench(Protocol):
-    """What a choice needs of the job: solving, accuracies on the validation split by digest, files (best first)."""
+    """What a choice needs of the job: solving, accuracies on the validation split by digest, files (best
+    first)."""
 
     def solved(self, target: Target) -> Solved: ...
 
@@ -37,7 +39,8 @@ class Bench(Protocol):
 
 @dataclass
 class Levels:
-    """Measured / predicted of the networks that a job has measured so far, by device: its later targets begin there."""
+    """Measured / predicted of the networks that a job has measured so far, by device: its later targets begin
+    there."""
 
     ratios: dict[str, list[float]] = field(default_factory=dict)
 
@@ -51,8 +54,16 @@ class Levels:
 class Choosing:
     """The choice for one target."""
 
-    def __init__(self, run: JobRun, bench: Bench, verification: Verification, levels: Levels, target: Target) -> None:
-        self.run, self.bench, self.verification, self.levels, self.target = run, bench, verification, levels, target
+    def __init__(
+        self, run: JobRun, bench: Bench, verification: Verification, levels: Levels, target: Target
+    ) -> None:
+        self.run, self.bench, self.verification, self.levels, self.target = (
+            run,
+            bench,
+            verification,
+            levels,
+            target,
+        )
         budgets = tuple(place.budget_ms for place in target.measured)
         self.choice = Choice[str](budgets, tuple(levels.of(place) for place in target.measured))
         self.candidates = int(run.request.get("measured_candidates") or CANDIDATES)
@@ -60,7 +71,8 @@ class Choosing:
         self.rounds = 0
 
     def chosen(self, solved: Solved) -> Delivered | None:
-        """The network to deliver, None where nobody answered. Raises InfeasibleBudget where all broke the budget."""
+        """The network to deliver, None where nobody answered. Raises InfeasibleBudget where all broke the
+        budget."""
         following: Solved | None = self._allowing_for_others(solved)
         while following is not None and self.rounds < ROUNDS:
             if not self._measured(following) or self.choice.enough():
@@ -72,11 +84,14 @@ class Choosing:
         if best is None:
             raise self.slower_than_its_table()
         said = {"device": self.target.device, "networks": len(self.choice.found), "rounds": self.rounds}
-        self.run.event("chosen_by_measurement", {**said, "measured_ms": best.latencies[0].ms, "accuracy": best.quality})
+        self.run.event(
+            "chosen_by_measurement", {**said, "measured_ms": best.latencies[0].ms, "accuracy": best.quality}
+        )
         return self.files[best.key].with_latencies(best.latencies, self.lines())
 
     def _allowing_for_others(self, solved: Solved) -> Solved:
-        """Solved again where networks of another target of this job took longer on the device than predicted, or less."""
+        """Solved again where networks of another target of this job took longer on the device than predicted,
+        or less."""
         self.target.aim(self.choice.limits_ms())
         if all(level == 1.0 for level in self.choice.levels):
             return solved
@@ -101,7 +116,9 @@ class Choosing:
         def measure(indices: list[int], times: int) -> Any:
             if times > 1:
                 why = "too close to the budget to tell"
-                self.run.event("measuring_again", {"device": self.target.device, "networks": len(indices), "reason": why})
+                self.run.event(
+                    "measuring_again", {"device": self.target.device, "networks": len(indices), "reason": why}
+                )
             return self.verification.readings(self.target, [networks[i] for i in indices], times)
 
         return settle(len(networks), measure, self.choice.budgets_ms)
@@ -160,9 +177,15 @@ class Choosing:
         return tuple(found)
 
     def slower_than_its_table(self) -> InfeasibleBudget:
-        """Why no network is delivered: even the fastest that was measured broke the budget. Says what can be kept."""
+        """Why no network is delivered: even the fastest that was measured broke the budget. Says what can be
+        kept."""
         worst = int(
-            np.argmax([min(m.latencies[i].ms for m in self.choice.found) / b for i, b in enumerate(self.choice.budgets_ms)])
+            np.argmax(
+                [
+                    min(m.latencies[i].ms for m in self.choice.found) / b
+                    for i, b in enumerate(self.choice.budgets_ms)
+                ]
+            )
         )
         place = self.target.measured[worst]
         taken = [m.latencies[worst] for m in self.choice.found]
@@ -170,8 +193,10 @@ class Choosing:
         networks = "1 network was" if len(taken) == 1 else f"{len(taken)} networks were"
         readings = sum(latency.readings for latency in taken)
         return InfeasibleBudget(
-            f"{networks} measured on {place.device} in {readings} measurements and none kept {place.budget_ms:g} ms, the fastest "
-            f"took {fastest:.4g} ms; the device takes {self.levels.of(place):.3g} times what its table predicts. The "
+            f"{networks} measured on {place.device} in {readings} measurements and none kept "
+            f"{place.budget_ms:g} ms, the fastest "
+            f"took {fastest:.4g} ms; the device takes {self.levels.of(place):.3g} times what its table "
+            "predicts. The "
             f"measurements are kept, so later searches allow for it: ask for {1.02 * fastest:.4g} ms or more",
             fastest,
             place.reachable[1],

@@ -1,7 +1,9 @@
-"""Strategy `gradient` in a search job: gates are trained for each target, then the most probable networks are chosen.
+"""Strategy `gradient` in a search job: gates are trained for each target, then the most probable networks are
+chosen.
 
-The training starts from the supernet's weights and is a step of its own, known by what it depends on: asked again for the
-same device and budget it is not done again, and where a measured network broke the budget only the choice is made anew.
+The training starts from the supernet's weights and is a step of its own, known by what it depends on: asked
+again for the same device and budget it is not done again, and where a measured network broke the budget only
+the choice is made anew.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class Gates(TargetTraining):
     _found: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def solve(self, laboratory: Laboratory, target: Target, problem: Problem) -> SearchResult:
-        """Train (or remember) the target's gates and choose within its limits. Raises StepFailed, ChildCrashed."""
+        """Train (or remember) the target's gates and choose within its limits. Raises StepFailed,
+        ChildCrashed."""
         asked = {"problem": packed_problem(problem), "gates": self.trained(laboratory, target, problem)}
         return unpacked_result(laboratory.call("choose", asked))
 
@@ -53,7 +56,8 @@ class Gates(TargetTraining):
         return {"gates": {**counts, "expected_ms": last["expected_cost"], "entropy": last["entropy"]}}
 
     def _inputs(self, target: Target) -> dict[str, Any]:
-        # The table and not its prices: those are corrected whenever a network is measured, and the choice uses them.
+        # The table and not its prices: those are corrected whenever a network is measured, and the choice
+        # uses them.
         return {
             **self.loaded,
             "recipe": self.ready.recipe,

@@ -13,20 +13,25 @@ if TYPE_CHECKING:
     from worker.pipelines.search.card import Delivered
 
 KEYS: Final = (
-    "predicted_ms", "upper_ms", "confidence", "bound", "missing_networks", "doubt", "chosen_by", "measured_ms", "uncertainty",
-    "readings", "typical_ms", "p90_ms", "p95_ms", "prediction_error", "verified", "table_id",
+    "predicted_ms", "upper_ms", "confidence", "bound", "missing_networks", "doubt", "chosen_by",
+    "measured_ms", "uncertainty", "readings", "typical_ms", "p90_ms", "p95_ms", "prediction_error",
+    "verified", "table_id",
 )  # fmt: skip
 
 
 def latency_of(target: Target, network: Delivered) -> dict[str, Any]:
-    """The latency of a network on the target's device, the first one where it has several; `verified` is about all.
+    """The latency of a network on the target's device, the first one where it has several; `verified` is
+    about all.
 
     The same keys with nulls where the target has no device.
     """
     if not target.places:
         return {**dict.fromkeys(KEYS), "chosen_by": "limits", "readings": 0, "verified": False}
     found = on_device(target, target.places[0], network)
-    return {**found, "verified": all(on_device(target, place, network)["verified"] for place in target.places)}
+    return {
+        **found,
+        "verified": all(on_device(target, place, network)["verified"] for place in target.places),
+    }
 
 
 def devices_of(target: Target, network: Delivered) -> list[dict[str, Any]]:
@@ -55,7 +60,9 @@ def on_device(target: Target, place: OnDevice, network: Delivered) -> dict[str, 
         "upper_ms": upper_ms,
         "confidence": None if upper_ms is None else pricing.confidence,
         "bound": None if upper_ms is None else {"upper_ms": upper_ms, "confidence": pricing.confidence},
-        "missing_networks": 0 if upper_ms is not None else pricing.calibration.missing_networks(DEFAULT_CONFIDENCE),
+        "missing_networks": 0
+        if upper_ms is not None
+        else pricing.calibration.missing_networks(DEFAULT_CONFIDENCE),
         "chosen_by": "measurement" if measured is not None else place.basis,
         "measured_ms": None if measured is None else measured.ms,
         "uncertainty": None if measured is None else measured.uncertainty,
@@ -84,11 +91,17 @@ def constraints_of(target: Target, network: Delivered) -> list[dict[str, Any]]:
         said = on_device(target, place, network)
         value, basis = said["measured_ms"], "measured on the device"
         if value is None:
-            value, basis = (said["predicted_ms"], "predicted") if said["upper_ms"] is None else (said["upper_ms"], "upper bound")
+            value, basis = (
+                (said["predicted_ms"], "predicted")
+                if said["upper_ms"] is None
+                else (said["upper_ms"], "upper bound")
+            )
         name = LATENCY if len(target.places) == 1 else f"{LATENCY} on {place.device}"
         found.append({"name": name, "limit": place.budget_ms, "value": value, "basis": basis})
     costs = costs_of(target.space, network.architecture)
     for name, limit in target.limits.items():
         own = network.file["size_bytes"] if name == SIZE else costs[name]
-        found.append({"name": name, "limit": limit, "value": own, "basis": "file" if name == SIZE else "operators"})
+        found.append(
+            {"name": name, "limit": limit, "value": own, "basis": "file" if name == SIZE else "operators"}
+        )
     return found

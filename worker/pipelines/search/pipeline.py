@@ -1,9 +1,10 @@
 """A search: for every target the best network that keeps its budget, delivered as an ONNX file and measured.
 
-One job with many targets shares the supernet, the predictor, one child and every score. For each target: price and
-solve (ms), score the best few on the supernet, choose, cut out and export. Where an agent is on the device, the best few
-are measured and the best that keeps the budget is chosen (`worker.pipelines.search.choose`); elsewhere the bound decides.
-The chosen network is fine-tuned where that was asked for, and measured again, for it is another file.
+One job with many targets shares the supernet, the predictor, one child and every score. For each target:
+price and solve (ms), score the best few on the supernet, choose, cut out and export. Where an agent is on the
+device, the best few are measured and the best that keeps the budget is chosen
+(`worker.pipelines.search.choose`); elsewhere the bound decides. The chosen network is fine-tuned where that
+was asked for, and measured again, for it is another file.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget, SearchUnfinished, TrainingDiverged
+from latency_tables.errors import (
+    BespokeError,
+    ContradictingConstraints,
+    InfeasibleBudget,
+    SearchUnfinished,
+    TrainingDiverged,
+)
 from service.artifacts import register
 from service.db.happenings import tell
 from service.db.models import Model
@@ -38,7 +45,15 @@ from worker.pipelines.scoring import validation_scores
 from worker.pipelines.search.card import Delivered, card_of
 from worker.pipelines.search.choose import Choosing, Levels
 from worker.pipelines.search.gates import GRADIENT, Gates
-from worker.pipelines.search.targets import Solved, Solver, Target, Wish, cross_device, load_target, solve_target
+from worker.pipelines.search.targets import (
+    Solved,
+    Solver,
+    Target,
+    Wish,
+    cross_device,
+    load_target,
+    solve_target,
+)
 from worker.pipelines.search.tune import FineTuning
 from worker.pipelines.search.verify import OnFile, Verification
 from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet, fingerprinted
@@ -51,7 +66,8 @@ TARGET_FAILED: Final = (InfeasibleBudget, SearchUnfinished)  # the other targets
 
 
 def search(run: JobRun) -> dict[str, Any]:
-    """The pipeline of a `search` job. Targets without a network are listed with the reason; if all are, the job fails."""
+    """The pipeline of a `search` job. Targets without a network are listed with the reason; if all are, the
+    job fails."""
     ready = ensure_supernet(run, run.request["supernet_id"])
     job = _Search(run, ready)
     delivered: list[tuple[Target, Delivered]] = []
@@ -68,7 +84,9 @@ def search(run: JobRun) -> dict[str, Any]:
     cards = [card_of(run, ready, target, network, model_id(run, target)) for target, network in delivered]
     for (target, network), card in zip(delivered, cards, strict=True):
         if card["state"] == SUSPECT:
-            run.event("suspect", {"model": card["id"], "device": target.device, "reason": card["suspect_reason"]})
+            run.event(
+                "suspect", {"model": card["id"], "device": target.device, "reason": card["suspect_reason"]}
+            )
         run.at_end(partial(_store, run=run, ready=ready, target=target, delivered=network, card=card))
     return {
         "models": [
@@ -78,7 +96,8 @@ def search(run: JobRun) -> dict[str, Any]:
         "failures": [{**_named(target), "error": problem_of(error)} for target, error in failures],
         "predictor": accuracy_refinement.summary(job.refinement or job.predictor),
         "matrix": cross_device(
-            [(card["id"], t, n.architecture) for card, (t, n) in zip(cards, delivered, strict=True)], job.targets
+            [(card["id"], t, n.architecture) for card, (t, n) in zip(cards, delivered, strict=True)],
+            job.targets,
         ),
     }
 
@@ -100,13 +119,19 @@ class _Search:
     def __init__(self, run: JobRun, ready: ReadySupernet) -> None:
         self.run, self.ready = run, ready
         self.predictor, self.refinement = accuracy_refinement.from_json(ready.predictor)
-        strategy, candidates = str(run.request.get("strategy") or "exact"), int(run.request.get("candidates") or 1)
+        strategy, candidates = (
+            str(run.request.get("strategy") or "exact"),
+            int(run.request.get("candidates") or 1),
+        )
         self.wish = Wish(self.predictor.space, self.predictor.dense(), strategy, candidates, self.refinement)
         confidence = run.request.get("confidence")
         items, book = list(enumerate(run.request["targets"])), PriceBook(ignored_session=run.job_id)
 
         def load(session: Session) -> list[Target]:
-            return [load_target(session, book, run.tenant_id, ready.space, index, item, confidence) for index, item in items]
+            return [
+                load_target(session, book, run.tenant_id, ready.space, index, item, confidence)
+                for index, item in items
+            ]
 
         self.targets = run.context.transaction(load)
         self.verification, self.levels = Verification(run, ready.space), Levels()
@@ -124,11 +149,17 @@ class _Search:
     def _ask_who_is_there(self) -> None:
         """Which devices measure candidates; the others' budgets are held against the bound."""
         places = [place for target in self.targets for place in target.places]
-        there = {device_id: self.verification.possible(device_id) for device_id in {p.device_id for p in places}}
+        there = {
+            device_id: self.verification.possible(device_id) for device_id in {p.device_id for p in places}
+        }
         for place in places:
             place.measured = there[place.device_id]
         for target in self.targets:
-            target.aim(Choice[str](tuple(p.budget_ms for p in target.measured), (1.0,) * len(target.measured)).limits_ms())
+            target.aim(
+                Choice[str](
+                    tuple(p.budget_ms for p in target.measured), (1.0,) * len(target.measured)
+                ).limits_ms()
+            )
         if self.run.request.get("verify", True):
             for device in sorted({place.device for place in places if not place.measured}):
                 self.run.event("not_verified", {"device": device, "reason": "no agent is running on it"})
@@ -159,11 +190,16 @@ class _Search:
         if self.tuning.epochs:
             chosen = self._fine_tuned(target, chosen, choosing)
         sha256 = chosen.file["onnx_sha256"]
-        typical = {place.device_id: self.verification.typical(place.device_id, sha256) for place in target.places}
-        return chosen.tested(self._test(chosen), {key: one for key, one in typical.items() if one is not None})
+        typical = {
+            place.device_id: self.verification.typical(place.device_id, sha256) for place in target.places
+        }
+        return chosen.tested(
+            self._test(chosen), {key: one for key, one in typical.items() if one is not None}
+        )
 
     def _fine_tuned(self, target: Target, cut_out: Delivered, choosing: Choosing) -> Delivered:
-        """The network fine-tuned and measured; as it was cut out where that diverged, lost accuracy or broke the budget."""
+        """The network fine-tuned and measured; as it was cut out where that diverged, lost accuracy or broke
+        the budget."""
         architecture, before = cut_out.architecture, cut_out.validation_accuracy
         said: dict[str, Any] = {"epochs": self.tuning.epochs, "seconds": None, "validation_before": before}
         said |= {"validation": None, "kept": False, "failure": None}
@@ -173,7 +209,9 @@ class _Search:
             accuracy = self.scored([architecture], loaded)[architecture.digest]
             said |= {"validation": accuracy, "kept": accuracy >= before}
             if said["kept"]:
-                better = replace(cut_out, file=self._file(target, architecture, loaded), validation_accuracy=accuracy)
+                better = replace(
+                    cut_out, file=self._file(target, architecture, loaded), validation_accuracy=accuracy
+                )
                 better = self._measured_again(target, cut_out, better, choosing)
                 if better is cut_out:
                     said |= {"kept": False, "failure": "its file was measured above the budget"}
@@ -184,8 +222,11 @@ class _Search:
         self.run.event("fine_tuned", {"device": target.device, "budget_ms": target.budget_ms, **said})
         return replace(better, tuning=said)
 
-    def _measured_again(self, target: Target, cut_out: Delivered, better: Delivered, choosing: Choosing) -> Delivered:
-        """The fine-tuned network with its own latencies; as it was cut out where its file was measured above the budget."""
+    def _measured_again(
+        self, target: Target, cut_out: Delivered, better: Delivered, choosing: Choosing
+    ) -> Delivered:
+        """The fine-tuned network with its own latencies; as it was cut out where its file was measured above
+        the budget."""
         if not cut_out.latencies:
             return better
         latencies = choosing.settled([OnFile(better.architecture, better.file)])[0]
@@ -195,9 +236,11 @@ class _Search:
         return cut_out if broken else replace(better, latencies=latencies)
 
     def exported(self, target: Target, solved: Solved, most: int) -> list[Delivered]:
-        """The candidates that do best on the supernet as files that keep the size, ties to the faster one; at least one.
+        """The candidates that do best on the supernet as files that keep the size, ties to the faster one; at
+        least one.
 
-        Where all are too large, the next solution allows for what files hold besides weights. Raises InfeasibleBudget.
+        Where all are too large, the next solution allows for what files hold besides weights. Raises
+        InfeasibleBudget.
         """
         limit, found = target.limits.get(SIZE, math.inf), solved
         for _ in range(ROUNDS):
@@ -205,7 +248,9 @@ class _Search:
             accuracies = self.scored(list(found.architectures))
             order = _best_first(found, accuracies)
             for position in order[: max(most, 1)]:
-                network = self._as_file(target, found, [position, *(i for i in order if i != position)], accuracies)
+                network = self._as_file(
+                    target, found, [position, *(i for i in order if i != position)], accuracies
+                )
                 size_bytes = int(network.file["size_bytes"])
                 if size_bytes <= limit:
                     kept.append(network)
@@ -225,14 +270,17 @@ class _Search:
         return solve_target(target, self.wish, generator, self._solver(target))
 
     def _solver(self, target: Target) -> Solver:
-        """How this job solves: strategies that take seconds or need torch do it in the child, where cancelling stops them."""
+        """How this job solves: strategies that take seconds or need torch do it in the child, where
+        cancelling stops them."""
         if self.wish.strategy == GRADIENT:
             return lambda problem, strategy, generator: self._of_target(
                 lambda: self.gates.solve(self.laboratory, target, problem)
             )
         return solve if self.wish.strategy in QUICK and not target.competing else self._solve_in_child
 
-    def _solve_in_child(self, problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
+    def _solve_in_child(
+        self, problem: Problem, strategy: str, generator: np.random.Generator
+    ) -> SearchResult:
         seed = int(generator.integers(2**63))
         asked = {"problem": packed_problem(problem), "strategy": strategy, "seed": seed}
         return self._of_target(lambda: unpacked_result(self.laboratory.call("solve", asked)))
@@ -255,30 +303,45 @@ class _Search:
         if best is None:
             return SearchUnfinished(str(error))
         accuracy = float(self.predictor.accuracy_of(np.array(best)))
-        return SearchUnfinished(f"{error}; no network within them is predicted to be right more often than {accuracy:.2%}", best)
+        return SearchUnfinished(
+            f"{error}; no network within them is predicted to be right more often than {accuracy:.2%}", best
+        )
 
-    def scored(self, architectures: list[Architecture], supernet: dict[str, Any] | None = None) -> dict[str, float]:
-        """Accuracy on the validation split by digest of the architecture; each is evaluated once for all jobs."""
+    def scored(
+        self, architectures: list[Architecture], supernet: dict[str, Any] | None = None
+    ) -> dict[str, float]:
+        """Accuracy on the validation split by digest of the architecture; each is evaluated once for all
+        jobs."""
 
         def report(done: int, total: int) -> None:
             self.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
 
-        return validation_scores(self.run, self.laboratory, self.ready.space, supernet or self.loaded, architectures, report)
+        return validation_scores(
+            self.run, self.laboratory, self.ready.space, supernet or self.loaded, architectures, report
+        )
 
     def _file(self, target: Target, architecture: Architecture, supernet: dict[str, Any]) -> dict[str, Any]:
-        """A network cut out of a supernet (that of the job, or one trained on alone) as an ONNX file in the store."""
+        """A network cut out of a supernet (that of the job, or one trained on alone) as an ONNX file in the
+        store."""
         described, form = self.ready.space.to_json(architecture), self._delivery(target).to_json()
         asked = {"supernet": supernet, "architecture": described, "delivery": form}
         inputs = {**supernet, "architecture": described, "delivery": form}
-        return self.run.step(StepName.EXPORT_NETWORK_FILE, inputs, lambda: self.laboratory.call("deliver", asked))
+        return self.run.step(
+            StepName.EXPORT_NETWORK_FILE, inputs, lambda: self.laboratory.call("deliver", asked)
+        )
 
     def _delivery(self, target: Target) -> Delivery:
-        """The form of the target's files: what its devices open, with the options of the search. Raises UnservableContext."""
+        """The form of the target's files: what its devices open, with the options of the search. Raises
+        UnservableContext."""
         contexts = [place.context for place in target.places if place.context is not None]
         form = common_delivery(contexts) if contexts else Delivery()
-        return form.asked(self.run.request.get("batch", "device"), self.run.request.get("preprocessing", SEPARATE))
+        return form.asked(
+            self.run.request.get("batch", "device"), self.run.request.get("preprocessing", SEPARATE)
+        )
 
-    def _as_file(self, target: Target, solved: Solved, order: list[int], accuracies: dict[str, float]) -> Delivered:
+    def _as_file(
+        self, target: Target, solved: Solved, order: list[int], accuracies: dict[str, float]
+    ) -> Delivered:
         """The first of `order` as a file; the others are its runners-up."""
         file = self._file(target, solved.architectures[order[0]], self.loaded)
         delivered = Delivered.of(target, solved, order, accuracies, file, self.refinement or self.predictor)
@@ -287,8 +350,14 @@ class _Search:
     def _test(self, delivered: Delivered) -> dict[str, Any]:
         """Accuracy of the file itself on samples that neither training nor search has seen."""
         described = self.ready.space.to_json(delivered.architecture)
-        asked = {"supernet": self.loaded, "architecture": described, "onnx_sha256": delivered.file["onnx_sha256"]}
-        return self.run.step(StepName.TEST_NETWORK_FILE, asked, lambda: self.laboratory.call("test_accuracy", asked))
+        asked = {
+            "supernet": self.loaded,
+            "architecture": described,
+            "onnx_sha256": delivered.file["onnx_sha256"],
+        }
+        return self.run.step(
+            StepName.TEST_NETWORK_FILE, asked, lambda: self.laboratory.call("test_accuracy", asked)
+        )
 
 
 def _best_first(solved: Solved, accuracies: dict[str, float]) -> list[int]:
@@ -306,7 +375,13 @@ def _register(session: Session, file: dict[str, Any]) -> None:
 
 
 def _store(
-    session: Session, *, run: JobRun, ready: ReadySupernet, target: Target, delivered: Delivered, card: dict[str, Any]
+    session: Session,
+    *,
+    run: JobRun,
+    ready: ReadySupernet,
+    target: Target,
+    delivered: Delivered,
+    card: dict[str, Any],
 ) -> None:
     """The model's row, in the job's last transaction."""
     _register(session, delivered.file)

@@ -37,8 +37,10 @@ class OnDevice:
     """What a target asks of one device. limit_ms: what predictions must keep now; `Target.aim` moves it.
 
     context: of the device; None: of one that nothing is delivered for.
-    measured: candidates are measured on the device, so they are chosen by prediction; else they are held against the bound,
-    where there is one. bounded: the bound was asked for, so it holds in either case. whole: prices of what is excluded too.
+    measured: candidates are measured on the device, so they are chosen by prediction; else they are held
+    against the bound,
+    where there is one. bounded: the bound was asked for, so it holds in either case. whole: prices of what is
+    excluded too.
     """
 
     device: str
@@ -79,11 +81,13 @@ class OnDevice:
 
 @dataclass
 class Target:
-    """What one network is wanted for: devices with a budget each (several: it keeps all), and limits that hold anywhere.
+    """What one network is wanted for: devices with a budget each (several: it keeps all), and limits that
+    hold anywhere.
 
-    space: at the resolutions that may be chosen. limits: by name. mask: choices that may not be taken; left_out: the
-    same for people. file_overhead_bytes: what files were seen to hold besides weights. ruled_out: digests of networks that
-    were measured, or whose file is too large. broken_ms: latencies measured above their budget.
+    space: at the resolutions that may be chosen. limits: by name. mask: choices that may not be taken;
+    left_out: the
+    same for people. file_overhead_bytes: what files were seen to hold besides weights. ruled_out: digests of
+    networks that were measured, or whose file is too large. broken_ms: latencies measured above their budget.
     """
 
     index: int
@@ -123,7 +127,8 @@ class Target:
         return len(self.places) + len(self.limits) > 1
 
     def aim(self, limits_ms: Sequence[float]) -> None:
-        """Hold candidates against these limits on the measured devices; never below what can be reached there."""
+        """Hold candidates against these limits on the measured devices; never below what can be reached
+        there."""
         for place, limit_ms in zip(self.measured, limits_ms, strict=True):
             most = min(limit_ms, place.budget_ms) if place.bounded else limit_ms
             least = place.reachable[0]
@@ -140,13 +145,15 @@ class Target:
             place.measured, place.limit_ms = False, place.budget_ms
 
     def outgrown(self, architecture: Architecture, size_bytes: int) -> None:
-        """Rule out a network whose file is larger than its limit, and expect as much besides the weights of the others."""
+        """Rule out a network whose file is larger than its limit, and expect as much besides the weights of
+        the others."""
         self.ruled_out.add(architecture.digest)
         weights = costs_of(self.space, architecture)[SIZE]
         self.file_overhead_bytes = max(self.file_overhead_bytes, size_bytes - weights)
 
     def problem(self, score: DenseTable, space: Space, wanted: int = 1) -> Problem:
-        """What is to be solved, at the resolutions of `space`. Raises InfeasibleBudget naming the constraint."""
+        """What is to be solved, at the resolutions of `space`. Raises InfeasibleBudget naming the
+        constraint."""
         constraints = [
             Constraint(
                 LATENCY if len(self.places) == 1 else f"{LATENCY} on {place.device}",
@@ -157,7 +164,11 @@ class Target:
         ]
         alone = Problem(space.chain, score, tuple(constraints), wanted)
         problem = limited(space, alone, self.limits, self.file_overhead_bytes)
-        return problem if self.mask is None else restricted(problem, at_resolutions(self.mask, self.space, space))
+        return (
+            problem
+            if self.mask is None
+            else restricted(problem, at_resolutions(self.mask, self.space, space))
+        )
 
 
 @dataclass(frozen=True)
@@ -170,9 +181,16 @@ class Solved:
 
 
 def load_target(
-    session: Session, book: PriceBook, tenant_id: str, space: Space, index: int, item: dict[str, Any], confidence: float | None
+    session: Session,
+    book: PriceBook,
+    tenant_id: str,
+    space: Space,
+    index: int,
+    item: dict[str, Any],
+    confidence: float | None,
 ) -> Target:
-    """Price one target of a request with the tables it is pinned to. Raises NoTable, PoorCalibration, TooFewNetworks."""
+    """Price one target of a request with the tables it is pinned to. Raises NoTable, PoorCalibration,
+    TooFewNetworks."""
     places: list[OnDevice] = []
     resolutions, exclude = item.get("resolutions"), item.get("exclude") or {}
     members = item.get("group") or ([item] if "device" in item else [])
@@ -190,17 +208,31 @@ def load_target(
         )
         budget_ms, bounded = float(member["budget"][LATENCY]), confidence is not None
         pricing = whole.within(resolutions, exclude)
-        place = OnDevice(device.name, device.id, pricing.table_id, budget_ms, pricing, budget_ms, bounded=bounded, whole=whole)
+        place = OnDevice(
+            device.name,
+            device.id,
+            pricing.table_id,
+            budget_ms,
+            pricing,
+            budget_ms,
+            bounded=bounded,
+            whole=whole,
+        )
         places.append(replace(place, context=context_of(device)))
     allowed = [r for r in space.resolutions if resolutions is None or r in resolutions]
     shared = [r for r in allowed if all(r in place.pricing.space.resolutions for place in places)]
     if not shared:
-        raise NoTable(f"the tables of {' and '.join(p.device for p in places)} have no resolution of {space.name} in common")
+        raise NoTable(
+            f"the tables of {' and '.join(p.device for p in places)} have no resolution of {space.name} in "
+            "common"
+        )
     here = space.at(shared)
     limits = _lowest([m["budget"] for m in members] + [item.get("budget") or {}])
     mask = excluded(here, exclude) if exclude else None
     left_out = {"exclude": exclude, "resolutions": resolutions, "missing": _missing(places)}
-    return Target(index, here, tuple(places), limits, mask, {name: value for name, value in left_out.items() if value})
+    return Target(
+        index, here, tuple(places), limits, mask, {name: value for name, value in left_out.items() if value}
+    )
 
 
 def _lowest(budgets: Sequence[Mapping[str, float]]) -> dict[str, int]:
@@ -222,9 +254,11 @@ def _missing(places: Sequence[OnDevice]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Wish:
-    """How targets are to be solved. score: additive accuracy over the whole space; candidates: networks to be scored.
+    """How targets are to be solved. score: additive accuracy over the whole space; candidates: networks to be
+    scored.
 
-    refinement: what ranks better than the additive score, where something does; the exact solver cannot maximise it.
+    refinement: what ranks better than the additive score, where something does; the exact solver cannot
+    maximise it.
     """
 
     space: Space
@@ -233,8 +267,11 @@ class Wish:
     candidates: int
     refinement: Refinement | None = None
 
-    def solve(self, problem: Problem, space: Space, solver: Solver, generator: np.random.Generator) -> SearchResult:
-        """The answer to an additive problem at the resolutions of `space`, ranked by the best predictor there is."""
+    def solve(
+        self, problem: Problem, space: Space, solver: Solver, generator: np.random.Generator
+    ) -> SearchResult:
+        """The answer to an additive problem at the resolutions of `space`, ranked by the best predictor there
+        is."""
         if self.refinement is None:
             return solver(problem, self.strategy, generator)
         refined = RefinedScore(self.refinement, space.resolutions)
@@ -248,7 +285,8 @@ class Wish:
 
 
 def _reranked(found: tuple[Candidate, ...], refined: RefinedScore) -> tuple[Candidate, ...]:
-    """The proven best stays the first, for it is what `optimal` and `gap` speak of; the others follow by the refined score."""
+    """The proven best stays the first, for it is what `optimal` and `gap` speak of; the others follow by the
+    refined score."""
     first, *others = found
     scores = refined(np.stack([c.genes for c in found]))[1:]
     return (first, *(others[i] for i in np.argsort(-scores, kind="stable")))
@@ -260,11 +298,13 @@ class Solver(Protocol):
     def __call__(self, problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult: ...
 
 
-def solve_target(target: Target, wish: Wish, generator: np.random.Generator, solver: Solver = solve) -> Solved:
+def solve_target(
+    target: Target, wish: Wish, generator: np.random.Generator, solver: Solver = solve
+) -> Solved:
     """The best networks whose bound keeps the limit. Raises InfeasibleBudget with the reachable range.
 
-    Beside the best few, the best one of other resolutions: the predictor errs alike for like networks, so a choice
-    among near copies would be none.
+    Beside the best few, the best one of other resolutions: the predictor errs alike for like networks, so a
+    choice among near copies would be none.
     """
     space = target.space
     for place in target.places:
@@ -288,7 +328,8 @@ def solve_target(target: Target, wish: Wish, generator: np.random.Generator, sol
     kept = [(c, a) for c, a in named if a.digest not in target.ruled_out]
     if not kept:
         raise InfeasibleBudget(
-            f"every network of {space.name} that should keep {target.label} was measured or has too large a file",
+            f"every network of {space.name} that should keep {target.label} was measured or has too large "
+            "a file",
             *(target.places[0].reachable if target.places else (-math.inf, math.inf)),
         )
     return Solved(result, tuple(c for c, _ in kept), tuple(a for _, a in kept))
@@ -300,7 +341,11 @@ def _of_other_resolutions(
     """The best network of some resolutions that are not covered yet, evenly spread."""
     space = target.space
     others = [r for r in range(len(space.resolutions)) if r not in covered]
-    spread = sorted({others[i] for i in np.linspace(0, len(others) - 1, MORE_RESOLUTIONS).round().astype(int)}) if others else []
+    spread = (
+        sorted({others[i] for i in np.linspace(0, len(others) - 1, MORE_RESOLUTIONS).round().astype(int)})
+        if others
+        else []
+    )
     found = []
     for index in spread:
         small = space.at([space.resolutions[index]])
@@ -314,15 +359,20 @@ def _of_other_resolutions(
     return found
 
 
-def cross_device(networks: Sequence[tuple[str, Target, Architecture]], targets: Sequence[Target]) -> dict[str, Any]:
-    """Predicted latency in ms of every delivered network on every target's device; null where its table lacks it."""
+def cross_device(
+    networks: Sequence[tuple[str, Target, Architecture]], targets: Sequence[Target]
+) -> dict[str, Any]:
+    """Predicted latency in ms of every delivered network on every target's device; null where its table lacks
+    it."""
     devices = {place.device: place.whole or place.pricing for t in targets for place in t.places}
     rows = []
     for model_id, own, architecture in networks:
         if own.device is None:
             continue
         latency = {device: predicted_ms(pricing, architecture) for device, pricing in devices.items()}
-        rows.append({"model_id": model_id, "device": own.device, "budget_ms": own.budget_ms, "latency_ms": latency})
+        rows.append(
+            {"model_id": model_id, "device": own.device, "budget_ms": own.budget_ms, "latency_ms": latency}
+        )
     return {"devices": list(devices), "networks": rows}
 
 

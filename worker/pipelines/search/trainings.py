@@ -1,4 +1,5 @@
-"""What a search job trains for one of its targets: a step of its own in the child, with checkpoints until its result is there."""
+"""What a search job trains for one of its targets: a step of its own in the child, with checkpoints until its
+result is there."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TargetTraining(ABC):
-    """What the targets of one job share. loaded: the supernet as operations name it; targets: how many there are."""
+    """What the targets of one job share. loaded: the supernet as operations name it; targets: how many there
+    are."""
 
     run: JobRun
     ready: ReadySupernet
@@ -29,13 +31,22 @@ class TargetTraining(ABC):
     targets: int
 
     def train(
-        self, step: StepName, laboratory: Laboratory, target: Target, inputs: dict[str, Any], asked: dict[str, Any]
+        self,
+        step: StepName,
+        laboratory: Laboratory,
+        target: Target,
+        inputs: dict[str, Any],
+        asked: dict[str, Any],
     ) -> dict[str, Any]:
-        """The result of the operation `step`: remembered if any job has it for these inputs, else trained now.
+        """The result of the operation `step`: remembered if any job has it for these inputs, else trained
+        now.
 
-        asked: arguments of the operation besides what all trainings get. Raises StepFailed, ChildCrashed, JobQuarantined.
+        asked: arguments of the operation besides what all trainings get. Raises StepFailed, ChildCrashed,
+        JobQuarantined.
         """
-        return self.run.step(step, inputs, lambda: self._train(step, laboratory, target, step_digest(step, inputs), asked))
+        return self.run.step(
+            step, inputs, lambda: self._train(step, laboratory, target, step_digest(step, inputs), asked)
+        )
 
     @abstractmethod
     def told(self, said: dict[str, Any]) -> str:

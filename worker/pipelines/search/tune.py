@@ -1,4 +1,5 @@
-"""Fine-tuning in a search job: if `tune_epochs` is set, the chosen network is trained alone before it is delivered.
+"""Fine-tuning in a search job: if `tune_epochs` is set, the chosen network is trained alone before it is
+delivered.
 
 A network is fine-tuned once, however many targets of however many jobs choose it.
 """
@@ -25,12 +26,17 @@ class FineTuning(TargetTraining):
         """How many epochs were asked for; 0 where the network is to be delivered as it is cut out."""
         return int(self.run.request.get("tune_epochs") or 0)
 
-    def trained(self, laboratory: Laboratory, target: Target, architecture: Architecture) -> tuple[dict[str, Any], float]:
-        """(the fine-tuned network as operations name a supernet, seconds that took). Raises StepFailed, ChildCrashed."""
+    def trained(
+        self, laboratory: Laboratory, target: Target, architecture: Architecture
+    ) -> tuple[dict[str, Any], float]:
+        """(the fine-tuned network as operations name a supernet, seconds that took). Raises StepFailed,
+        ChildCrashed."""
         asked = {"architecture": self.ready.space.to_json(architecture), "epochs": self.epochs}
         inputs = {**self.loaded, **asked, "recipe": self.ready.recipe, "seed": self.ready.seed}
         found = self.train(STEP, laboratory, target, inputs, asked)
-        self.run.write(lambda session: register(session, found["weights_sha256"], found["size_bytes"], "subnetwork"))
+        self.run.write(
+            lambda session: register(session, found["weights_sha256"], found["size_bytes"], "subnetwork")
+        )
         loaded = {**self.loaded, "weights_sha256": found["weights_sha256"], "alone": asked["architecture"]}
         return loaded, float(found["seconds"])
 

@@ -1,7 +1,7 @@
 """Networks of a search measured on their devices: tasks for the device's agent, and what it answered.
 
-The n-th reading of a file on a device is the job's n-th task for it, so a job that is taken up again reads what was measured
-before, and two targets that choose one network share its readings.
+The n-th reading of a file on a device is the job's n-th task for it, so a job that is taken up again reads
+what was measured before, and two targets that choose one network share its readings.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Verification:
     _answers: dict[tuple[str, str], list[Measurement]] = field(default_factory=dict)
 
     def possible(self, device_id: str) -> bool:
-        """Whether candidates are measured on that device: it was asked for, and an agent is there or was when this job began."""
+        """Whether candidates are measured on that device: it was asked for, and an agent is there or was when
+        this job began."""
         if not self.run.request.get("verify", True):
             return False
         if self.run.context.transaction(lambda session: bool(_tasks(session, self.run.job_id, device_id))):
@@ -56,7 +57,8 @@ class Verification:
         return agent_is_present(self.run, device_id)
 
     def readings(self, target: Target, networks: Sequence[OnFile], times: int) -> list[list[list[Reading]]]:
-        """Further readings of each network on each measured device of the target; fewer where its agent does not answer."""
+        """Further readings of each network on each measured device of the target; fewer where its agent does
+        not answer."""
         found: list[list[list[Reading]]] = [[] for _ in networks]
         for place in target.measured:
             for one, answers in zip(found, self._on(target.index, place, networks, times), strict=True):
@@ -64,16 +66,23 @@ class Verification:
         return found
 
     def typical(self, device_id: str, sha256: str) -> Measurement | None:
-        """The median of a file's measurements on a device, by their latency; None where it was not measured."""
+        """The median of a file's measurements on a device, by their latency; None where it was not
+        measured."""
         answers = sorted(self._answers.get((device_id, sha256), []), key=lambda m: m.latency_ms)
         return answers[(len(answers) - 1) // 2] if answers else None
 
-    def _on(self, index: int, place: OnDevice, networks: Sequence[OnFile], times: int) -> list[list[Measurement]]:
+    def _on(
+        self, index: int, place: OnDevice, networks: Sequence[OnFile], times: int
+    ) -> list[list[Measurement]]:
         asked = [self._asked(index, place, network, times) for network in networks]
-        self.run.progress("verify", 0.0, f"measuring {len(networks)} network(s) on {place.device}", always=True)
+        self.run.progress(
+            "verify", 0.0, f"measuring {len(networks)} network(s) on {place.device}", always=True
+        )
         found = []
         for network, tasks in zip(networks, asked, strict=True):
-            waited = [wait_for_one(self.run, task, self.run.context.settings.verify_timeout_s) for task in tasks]
+            waited = [
+                wait_for_one(self.run, task, self.run.context.settings.verify_timeout_s) for task in tasks
+            ]
             answers = [Measurement.from_json(answer) for answer in waited if answer is not None]
             if len(answers) < len(tasks):
                 reason = "its agent did not answer in time"
@@ -84,7 +93,8 @@ class Verification:
         return found
 
     def _asked(self, index: int, place: OnDevice, network: OnFile, times: int) -> list[str]:
-        """The next tasks of a file on a device, written where an earlier attempt or another target did not."""
+        """The next tasks of a file on a device, written where an earlier attempt or another target did
+        not."""
         sha256 = network.file["onnx_sha256"]
         key = (index, place.device_id, sha256)
         first = self._used[key]
@@ -105,12 +115,15 @@ class Verification:
         return known + ask(self.run, place.device_id, [wanted] * (times - len(known)))
 
     def keep(self, place: OnDevice, network: OnFile, latency: Latency) -> None:
-        """A measured network is a whole network of the device: the calibrations of later jobs know it. Once for each job."""
+        """A measured network is a whole network of the device: the calibrations of later jobs know it. Once
+        for each job."""
         measurement = self.typical(place.device_id, network.file["onnx_sha256"])
         if measurement is not None:
             self.run.write(lambda session: self._write(session, place, network, measurement, latency))
 
-    def _write(self, session: Session, place: OnDevice, network: OnFile, measurement: Measurement, latency: Latency) -> None:
+    def _write(
+        self, session: Session, place: OnDevice, network: OnFile, measurement: Measurement, latency: Latency
+    ) -> None:
         run, digest = self.run, network.architecture.digest
         row_id = f"net_{hashlib.sha256(f'{run.job_id}/{place.device_id}/{digest}'.encode()).hexdigest()[:32]}"
         session.merge(
@@ -128,17 +141,21 @@ class Verification:
             )
         )
         said = {"device": place.device, "measured_ms": latency.ms, "readings": latency.readings}
-        run.record(session, "measured", {**said, "uncertainty": latency.uncertainty, "budget_ms": place.budget_ms})
+        run.record(
+            session, "measured", {**said, "uncertainty": latency.uncertainty, "budget_ms": place.budget_ms}
+        )
 
 
 def reading_of(answer: Measurement) -> Reading:
-    """What an answer says about the undisturbed device, with its own uncertainty where the agent tells one."""
+    """What an answer says about the undisturbed device, with its own uncertainty where the agent tells
+    one."""
     told = UNKNOWN if answer.uncertainty is None else max(answer.uncertainty, LEAST_UNCERTAINTY)
     return Reading(answer.latency_ms, told)
 
 
 def _tasks(session: Session, job_id: str, device_id: str, sha256: str | None = None) -> list[str]:
-    """Verifying tasks of a job on a device that were not withdrawn, of one file or any, in the order they were written."""
+    """Verifying tasks of a job on a device that were not withdrawn, of one file or any, in the order they
+    were written."""
     query = select(MeasurementTask.id).where(
         MeasurementTask.job_id == job_id,
         MeasurementTask.device_id == device_id,
@@ -147,4 +164,8 @@ def _tasks(session: Session, job_id: str, device_id: str, sha256: str | None = N
     )
     if sha256 is not None:
         query = query.where(MeasurementTask.sha256 == sha256)
-    return list(session.scalars(query.order_by(MeasurementTask.created_at, MeasurementTask.position, MeasurementTask.id)))
+    return list(
+        session.scalars(
+            query.order_by(MeasurementTask.created_at, MeasurementTask.position, MeasurementTask.id)
+        )
+    )
