@@ -31,22 +31,17 @@ print(json.dumps([sorted(sys.modules), kib]))
 """
 RUNS = ("service.db.migrations.env",)  # Alembic runs it; it is no module to import
 WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
-    "elastic",
+    "layers",
+    "network",
+    "cut_out",
     "training",
-    "subnet",
-    "evaluation",
-    "export",
-    "checkpoints",
-    "state_dicts",
-    "operator_graphs",
     "delivery.passes",
-    "tuning",
-    "controls",
+    "delivery.export",
+    "delivery.operator_graphs",
+    "published_weights",
+    "state_dicts",
+    "experiments",
     "search.gradient",
-    "search.gates",
-    "search.gate_job",
-    "search.architecture_updates",
-    "search.distribution",
 )
 LOCAL = (
     "service.local.importing",
