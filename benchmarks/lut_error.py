@@ -4,9 +4,9 @@
 
 Operators and probes are profiled by the agent's own code: all in one session where memory allows, what has
 not settled once more. The networks are measured afterwards in sessions of their own, beside the sentinel as a
-delivered network is,
-and once more: what they then differ by is the noise floor. `coverage_95` is the share below the bound,
-`coverage_95_one_session` below the bound that allows for nothing but the held-out ratios of the profile.
+delivered network is, and once more: what they then differ by is the noise floor. `coverage_95` is the share
+below the bound, `coverage_95_one_session` below the bound that allows for nothing but the held-out ratios of
+the profile.
 `profile_seconds` is measuring alone; `seconds` splits the whole.
 """
 

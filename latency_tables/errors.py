@@ -2,17 +2,14 @@
 
 BespokeError
 ├── InvalidOperator        text or fields that do not describe an operator
-├── InvalidMeasurement     a number that cannot be a latency
-├── InvalidTable           rows that do not make a table (carries row numbers)
-├── ContextMismatch        two measuring contexts were about to be mixed
-├── MissingLatency         the table lacks operators (carries their keys)
-├── InvalidArchitecture    an architecture outside its space
-├── UnknownSpace           no such search space in the catalog
+├── InvalidMeasurement     a number that cannot be a latency ├── InvalidTable           rows that do not make
+a table (carries row numbers) ├── ContextMismatch        two measuring contexts were about to be mixed
+├── MissingLatency         the table lacks operators (carries their keys) ├── InvalidArchitecture    an
+architecture outside its space ├── UnknownSpace           no such search space in the catalog
 ├── InfeasibleBudget       no network meets the budget (carries the reachable range)
 │   └── ContradictingConstraints  every limit can be met alone, but not all of them at once
-├── InvalidSearch          a search request that cannot be run
-├── SearchUnfinished       the time was too short to find any network
-├── UnknownStrategy        no such search strategy in the catalog
+├── InvalidSearch          a search request that cannot be run ├── SearchUnfinished       the time was too
+short to find any network ├── UnknownStrategy        no such search strategy in the catalog
 ├── TooFewNetworks         a calibration or bound needs more whole networks (says how many)
 ├── NoTable                a device without a usable latency table for a search space
 │   └── NoEnergy           … or without the energy of its operators
@@ -21,9 +18,8 @@ BespokeError
 ├── UnknownDataset         no such data set (catalog or the operator's settings)
 ├── InvalidDataset         files that are not the data set they should be
 ├── InvalidPreprocessing   steps that do not lead from a picture to a network's input
-├── UnknownRecipe          no such training recipe in the catalog
-├── InvalidTraining        a training request that cannot be run
-├── InvalidCheckpoint      a checkpoint that is damaged or of another space
+├── UnknownRecipe          no such training recipe in the catalog ├── InvalidTraining        a training
+request that cannot be run ├── InvalidCheckpoint      a checkpoint that is damaged or of another space
 ├── TrainingDiverged       a loss that is not a number (carries phase, epoch, step)
 ├── ExportFailed           a network that does not become a deliverable ONNX file
 ├── UnservableContext      a context that no file can be delivered for

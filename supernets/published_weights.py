@@ -2,8 +2,7 @@
 
 Once-for-All (Cai et al., ICLR 2020) published its supernets as pickled state dicts, in several spellings of
 the same keys over time; they are compared with repeated parts written once. Only tensors are read
-(`weights_only`), and only
-from the command line: a file of this kind never comes over HTTP.
+(`weights_only`), and only from the command line: a file of this kind never comes over HTTP.
 """
 
 from __future__ import annotations

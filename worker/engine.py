@@ -1,9 +1,8 @@
 """The worker process: takes jobs from the queue, one thread each, and hands them back when it is told to end.
 
 A workflow of the engine (DBOS) is one job, or the training of one supernet that many jobs wait for. What
-survives a
-crash is in our own tables: results of steps, keyed by their inputs. So a job that moved to another worker
-runs its pipeline again from the top and finds all that is done.
+survives a crash is in our own tables: results of steps, keyed by their inputs. So a job that moved to another
+worker runs its pipeline again from the top and finds all that is done.
 """
 
 from __future__ import annotations

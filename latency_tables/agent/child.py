@@ -1,9 +1,8 @@
 """The child process: the only place where networks from the service are opened, under resource limits.
 
 `python -m latency_tables.agent.child` reads one JSON line (see `runner.Job`) from its standard input and
-answers with
-JSON lines: {"progress": f} while it measures, then {"readings": {...}} or {"error": text}. It ends when its
-standard input ends, so it never outlives the agent.
+answers with JSON lines: {"progress": f} while it measures, then {"readings": {...}} or {"error": text}. It
+ends when its standard input ends, so it never outlives the agent.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 client.
 
 `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY` hold for services on other machines. A service on this
-machine is
-always reached directly: a company's proxy cannot reach the loopback of whoever asks it.
+machine is always reached directly: a company's proxy cannot reach the loopback of whoever asks it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The agent's work: enrol or resume, ask for tasks, measure a group, keep the results, post them, again.
 
 Results are on disk before they are posted and leave the disk when the service has acknowledged them, so the
-agent may be
-killed or cut off anywhere: it goes on at the first task that is not answered.
+agent may be killed or cut off anywhere: it goes on at the first task that is not answered.
 """
 
 from __future__ import annotations

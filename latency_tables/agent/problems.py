@@ -3,10 +3,9 @@
 AgentError
 ├── Unreachable      the service did not answer in the time that was allowed
 ├── Refused          the service refused (not enrolled, key revoked, a task that cannot be)
-├── SessionClosed    the session is over; enrol again
-├── StaleTask        tasks were issued anew, answered or withdrawn meanwhile; results of the old ones are
-dropped ├── DeviceChanged    processor, governor, threads or versions are not those the session began with
-├── BusyDevice       too much else is running on the device
+├── SessionClosed    the session is over; enrol again ├── StaleTask        tasks were issued anew, answered or
+withdrawn meanwhile; results of the old ones are dropped ├── DeviceChanged    processor, governor, threads or
+versions are not those the session began with ├── BusyDevice       too much else is running on the device
 ├── HostileServer    an answer that no honest service gives: redirect, wrong hash, too large, not the protocol
 ├── RefusedGraph     a network the agent does not open: external data, foreign operators
 ├── UnusableRuntime  a runtime that is not installed, a provider or option it has not, one that silently is

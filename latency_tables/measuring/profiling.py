@@ -1,12 +1,11 @@
 """The measuring protocol: what is called, how often, in which order, and what is kept of it.
 
 Everything to be measured is open at once, and every runner is visited in every round of the whole session, in
-random
-order: one untimed call, then a burst of timed ones. A spell in which neighbours slow the device down hits all
-runners alike, and each has samples in the quiet moments. Kept is the latency of the *undisturbed* device, a
-low order statistic of the bursts; median, 90th and 95th percentile stand beside it. Rounds go on until the
-two halves of the session agree about nearly every runner, or a time limit is reached: then the row carries
-its own uncertainty.
+random order: one untimed call, then a burst of timed ones. A spell in which neighbours slow the device down
+hits all runners alike, and each has samples in the quiet moments. Kept is the latency of the *undisturbed*
+device, a low order statistic of the bursts; median, 90th and 95th percentile stand beside it. Rounds go on
+until the two halves of the session agree about nearly every runner, or a time limit is reached: then the row
+carries its own uncertainty.
 
 Neighbours come and go, so the quiet level returns. A device that gets hot does not: where the quiet level
 itself has risen and does not come back for a time longer than spells last, the sustained speed is kept and
@@ -82,14 +81,12 @@ class Settings:
     rounds: at least, where the limit allows; least_rounds: whatever the limit says. least_s: shortest
     session.
     settled: relative difference of the halves of a session below which a runner has settled; settled_share:
-    of the
-    runners that must have. limit_s, most_s: a session that has not settled ends between these, after `rounds`
-    if those
-    take longer than limit_s. returning_s: how much longer to wait for the quiet level to come back.
+    of the runners that must have. limit_s, most_s: a session that has not settled ends between these, after
+    `rounds` if those take longer than limit_s. returning_s: how much longer to wait for the quiet level to
+    come back.
     slower: factor by which the quiet level must rise to be a change of the device.
     quiet_rounds: in which nobody else wanted to run, or the sentinel was as fast as it is known to be;
-    without them a
-    session goes on to its limit. unstable: uncertainty above which a runner is flagged.
+    without them a session goes on to its limit. unstable: uncertainty above which a runner is flagged.
     """
 
     warm_up_calls: int = 3

@@ -2,11 +2,10 @@
 
 Within a session the bound is one-sided conformal (Vovk et al., "Algorithmic Learning in a Random World") or,
 where few networks make a whole table, Student's. Networks that are measured at another time are all faster or
-slower together, which
-no ratio of one session shows: that is a random effect on log(measured / predicted), its variance estimated by
-moments (DerSimonian and Laird, "Meta-analysis in clinical trials", 1986). With few sessions that estimate is
-poor, so the spread of the sentinel operator counts as if it had been seen in `ASSUMED_SESSIONS` more (unlike
-the paper).
+slower together, which no ratio of one session shows: that is a random effect on log(measured / predicted),
+its variance estimated by moments (DerSimonian and Laird, "Meta-analysis in clinical trials", 1986). With few
+sessions that estimate is poor, so the spread of the sentinel operator counts as if it had been seen in
+`ASSUMED_SESSIONS` more (unlike the paper).
 """
 
 from __future__ import annotations

@@ -2,10 +2,9 @@
 training.
 
 A latency is x . w: x says which cells of the additive table a network uses, w are the cells' latencies. The
-known
-devices give a Gaussian prior over w: their mean, how they differ from it, and how whole groups of cells (the
-same choice, the same stage) become dearer or cheaper together. The posterior given the measured networks is
-again an additive table. How much each part of the prior counts is averaged over a small grid by marginal
+known devices give a Gaussian prior over w: their mean, how they differ from it, and how whole groups of cells
+(the same choice, the same stage) become dearer or cheaper together. The posterior given the measured networks
+is again an additive table. How much each part of the prior counts is averaged over a small grid by marginal
 likelihood (empirical Bayes). Which networks to measure is chosen by greedy reduction of the posterior
 variance. Unlike HELP (Lee et al., NeurIPS 2021) nothing is meta-trained, and the exact search runs on the
 result.
@@ -114,9 +113,8 @@ class Transferred:
     """The table of a new device: additive cells and what is known about its error.
 
     cells_ms: (cells,); offset_ms: what every network costs beyond its cells. ratios: held-out measured /
-    predicted, in
-    the order of the networks. error: mean |predicted / measured - 1| held out. baseline: the same of the
-    plain mean.
+    predicted, in the order of the networks. error: mean |predicted / measured - 1| held out. baseline: the
+    same of the plain mean.
     cell_spread: (cells,) posterior standard deviation of each cell, relative to the mean latency.
     """
 

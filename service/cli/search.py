@@ -159,8 +159,7 @@ def search(
     takes minutes where exact takes none.
 
     A network cut out of a supernet shares its weights with all others. With --tune-epochs the chosen one goes
-    on training
-    with its own, for every target: small networks gain most. Where it does not help on the
+    on training with its own, for every target: small networks gain most. Where it does not help on the
     validation split the network stays as it was, and the card says so.
     """
     given = {"size_bytes": size_bytes, "macs": macs, "memory_bytes": memory_bytes}

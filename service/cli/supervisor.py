@@ -1,8 +1,7 @@
 """The API and a worker as child processes of one: started, watched, restarted, drained.
 
 The worker is restarted when it dies, after 1, 2, 4 … 30 seconds; a minute of life resets that. When the API
-dies
-the whole stack stops: something outside must decide what to do about it.
+dies the whole stack stops: something outside must decide what to do about it.
 """
 
 from __future__ import annotations

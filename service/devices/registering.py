@@ -2,8 +2,7 @@
 that means.
 
 What was imported last is what is in use, the same bytes again too; where that cannot be, the answer says
-which version is
-and why. Nothing is lost without a word: spaces that are not covered any more are named.
+which version is and why. Nothing is lost without a word: spaces that are not covered any more are named.
 """
 
 from __future__ import annotations

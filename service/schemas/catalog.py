@@ -76,9 +76,8 @@ class DatasetView(Answer):
     without loading it.
 
     size: null too where pictures are kept at the largest resolution of the space. class_names: in the order
-    of a network's
-    outputs. fault: why it cannot be used. versions: what it is now and what it was when supernets were
-    trained on it.
+    of a network's outputs. fault: why it cannot be used. versions: what it is now and what it was when
+    supernets were trained on it.
     """
 
     name: str

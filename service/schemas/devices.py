@@ -231,8 +231,7 @@ class ProbesCreated(Answer):
 
     method: `calibration` of the device's own table, `transfer` from the tables of known devices, `refused`
     where the networks do not fit the table (they are kept, and the calibration is `refused` with its reason),
-    or `none` with the reason among the
-    warnings. session: names this post; its networks can be deleted by it.
+    or `none` with the reason among the warnings. session: names this post; its networks can be deleted by it.
     """
 
     accepted: int

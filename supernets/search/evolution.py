@@ -26,8 +26,7 @@ class Settings:
     mutant.
 
     crossover: share of children with two parents. elite: share of parents taken from the best by score, the
-    others
-    come from the Pareto front. exact_start: begin with the solution of the additive surrogate.
+    others come from the Pareto front. exact_start: begin with the solution of the additive surrogate.
     """
 
     population: int = 500

@@ -62,8 +62,8 @@ def limited(
     """The problem with further limits by name, after its own constraints.
 
     file_overhead_bytes: what a file holds besides weights, counted with the size. Raises InfeasibleBudget
-    naming the
-    constraint and the range it can reach: alone, or for the problem's own constraints with the memory kept.
+    naming the constraint and the range it can reach: alone, or for the problem's own constraints with the
+    memory kept.
     """
     constraints = []
     for name, limit in limits.items():

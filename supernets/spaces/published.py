@@ -3,8 +3,7 @@ expand ratios.
 
 Once-for-all writes `d` per stage and `ks`, `e` per block, blocks that are not active included. For
 ResNet50-D, `d` counts blocks beyond the least of each stage and begins with the stem (2 keeps its skippable
-convolution), and `w`
-holds indices of width multipliers: inside the stem, after the stem, then per stage.
+convolution), and `w` holds indices of width multipliers: inside the stem, after the stem, then per stage.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """`python -m supernets.training SPEC.json`: the child process that trains.
 
 One JSON object per line on standard output: `progress` (phase, epoch, epochs, fraction, eta_s, message), then
-`result` or
-`error`. It ends when its parent does: at the end of standard input, or when the parent's heartbeat (any byte)
-stays out for longer than the specification allows. After SIGTERM the step under way is finished
-and a checkpoint written, so that nothing is lost. Exit codes: 0 trained, 1 error,
+`result` or `error`. It ends when its parent does: at the end of standard input, or when the parent's
+heartbeat (any byte) stays out for longer than the specification allows. After SIGTERM the step under way is
+finished and a checkpoint written, so that nothing is lost. Exit codes: 0 trained, 1 error,
 2 wrong specification, 143 terminated.
 """
 

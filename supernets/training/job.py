@@ -31,10 +31,9 @@ class Job:
     """What to train and where.
 
     recipe: by name, or written out as `Recipe.to_json` has it. out_dir: checkpoints and result. data_dir:
-    files kept between
-    jobs. registered: the operator's data sets, name -> path. heartbeat_timeout_s: end when the parent was
-    silent that long; None looks for the end of its pipe only. fingerprint: of the operator's data set, which
-    is refused where it has changed.
+    files kept between jobs. registered: the operator's data sets, name -> path. heartbeat_timeout_s: end when
+    the parent was silent that long; None looks for the end of its pipe only. fingerprint: of the operator's
+    data set, which is refused where it has changed.
     """
 
     space: str

@@ -32,8 +32,7 @@ class SimulatedDevice:
     noise: standard deviation of each call (log-normal). outliers: share of calls that take 2 to 10 times as
     long.
     cold: first calls of every operator that take 5 times as long. preempted: share of calls in which another
-    process has
-    the processor for 3 ms. speed: elapsed seconds -> factor on latencies.
+    process has the processor for 3 ms. speed: elapsed seconds -> factor on latencies.
     """
 
     def __init__(

@@ -2,8 +2,7 @@
 used.
 
 `python -m latency_tables.agent.runtimes.probe` reads a setup as one JSON line from its standard input and
-answers with
-one line: {"provider": name, "nodes": {...}} or {"error": text}.
+answers with one line: {"provider": name, "nodes": {...}} or {"error": text}.
 """
 
 from __future__ import annotations

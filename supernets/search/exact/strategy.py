@@ -41,8 +41,7 @@ def solve(problem: Problem) -> SearchResult:
     """The K best networks, proven. Raises InfeasibleBudget with the reachable range.
 
     A score that is not additive ranks the K best by `score` with `evaluate`; nothing is proven then. With
-    several
-    constraints HiGHS may run out of time: `gap` then says how far from the optimum the answer can be.
+    several constraints HiGHS may run out of time: `gap` then says how far from the optimum the answer can be.
     """
     if len(problem.constraints) != 1:
         return several.solve(problem)

@@ -82,8 +82,7 @@ def train_gates(
 
     space: the supernet's, at the resolutions of the problem. recipe: gives batch size and augmentation.
     inputs: names the training, so that a checkpoint of another one is refused. Everything random follows from
-    the seed and the epoch, or is
-    in the checkpoint: a training that was interrupted ends as one that was not.
+    the seed and the epoch, or is in the checkpoint: a training that was interrupted ends as one that was not.
     Raises InfeasibleBudget, TrainingDiverged, InvalidCheckpoint.
     """
     where = torch.device(device)

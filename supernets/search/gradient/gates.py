@@ -2,8 +2,8 @@
 
 ProxylessNAS (Cai, Zhu, Han, ICLR 2019), section 3.2: dL/dg_j = <dL/d output, output of path j>. The path that
 is not active runs without a graph, and only while the gradient comes back: memory is that of one path. Here
-depths and widths are
-gated as well: the second depth is measured where the stage ends, the second width on the channels both have.
+depths and widths are gated as well: the second depth is measured where the stage ends, the second width on
+the channels both have.
 """
 
 from __future__ import annotations

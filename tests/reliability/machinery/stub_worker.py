@@ -2,10 +2,9 @@
 
 Only this process has these pipelines: what is proven is the product's engine, steps, stores and database,
 while a "search" takes a tenth of a second. Its request says what to do:
-  steps, step_s     how many steps, how long each
-  seed              what the files hold: the same seed gives the same bytes
-  behave            "crash" (the worker process dies in step 2), "segv" (a child does), "fail", "unsteady",
-  "hog", "hang",
+  steps, step_s     how many steps, how long each seed              what the files hold: the same seed gives
+  the same bytes behave            "crash" (the worker process dies in step 2), "segv" (a child does), "fail",
+  "unsteady", "hog", "hang",
                     "child_hang"; left out: all goes well
 Every start of a step is appended to JOURNAL (one short write, so that it is whole or absent), before the
 work.

@@ -38,9 +38,8 @@ class OnDevice:
 
     context: of the device; None: of one that nothing is delivered for.
     measured: candidates are measured on the device, so they are chosen by prediction; else they are held
-    against the bound,
-    where there is one. bounded: the bound was asked for, so it holds in either case. whole: prices of what is
-    excluded too.
+    against the bound, where there is one. bounded: the bound was asked for, so it holds in either case.
+    whole: prices of what is excluded too.
     """
 
     device: str
@@ -85,9 +84,9 @@ class Target:
     hold anywhere.
 
     space: at the resolutions that may be chosen. limits: by name. mask: choices that may not be taken;
-    left_out: the
-    same for people. file_overhead_bytes: what files were seen to hold besides weights. ruled_out: digests of
-    networks that were measured, or whose file is too large. broken_ms: latencies measured above their budget.
+    left_out: the same for people. file_overhead_bytes: what files were seen to hold besides weights.
+    ruled_out: digests of networks that were measured, or whose file is too large. broken_ms: latencies
+    measured above their budget.
     """
 
     index: int
