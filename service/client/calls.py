@@ -1,167 +1,28 @@
-"""The HTTP contract as a Python object: what `bespoke` on the command line uses, and what any program can
-use.
-
-ClientError
-├── NoServer          no address is known, or nothing answers there
-├── NoKey             no key is known for the server
-├── ApiProblem        the service said no (carries status, title, detail, errors and what else the problem
-holds) ├── JobUnfinished     a job ended otherwise than `succeeded` (carries the job)
-└── DamagedDownload   the bytes that came are not those of the SHA-256 on the model card
-
-The address and the key are taken from the arguments, else from BESPOKE_URL and BESPOKE_KEY, else from the
-data folder of a server on this machine (`server.json` and `owner.key`).
-"""
+"""Every call of the HTTP contract, JSON as it comes: what the command line is made of."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import httpx
 
-from latency_tables.agent.connection import by_proxy, is_loopback, open_client
+from latency_tables.agent.connection import by_proxy, open_client
 from latency_tables.agent.problems import Refused
-from latency_tables.errors import BespokeError
+from service.client.access import Access
+from service.client.errors import ApiProblem, DamagedDownload, JobUnfinished, NoServer
+from service.client.jobs import Job
 
 Json = dict[str, Any]
-ENDED: Final = ("succeeded", "failed", "cancelled", "quarantined")
 _PATIENCE_S: Final = 60.0  # how long a waiting client puts up with a server that does not answer
 _RETRIES: Final = 4
-
-
-class ClientError(BespokeError):
-    """Root of what can go wrong between a client and the service."""
-
-
-class NoServer(ClientError):
-    """No address is known, or nothing answers there."""
-
-
-class NoKey(ClientError):
-    """No key is known for the server."""
-
-
-class ApiProblem(ClientError):
-    """The service refused; all that its problem document says."""
-
-    def __init__(self, problem: Mapping[str, Any]) -> None:
-        self.problem = dict(problem)
-        self.status = int(problem.get("status") or 0)
-        self.title = str(problem.get("title") or "the service refused")
-        self.detail = str(problem.get("detail") or "")
-        self.errors: list[Json] = [e for e in problem.get("errors") or [] if isinstance(e, dict)]
-        self.reachable_ms: Json | None = problem.get("reachable_ms")
-        super().__init__(
-            self.title + (f": {self.detail}" if self.detail and self.detail != self.title else "")
-        )
-
-
-class JobUnfinished(ClientError):
-    """A job ended failed, cancelled or quarantined."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        reason = (job.error or {}).get("detail") or (job.error or {}).get("title") or "no reason was recorded"
-        super().__init__(f"job {job.id} ended {job.state}: {reason}")
-
-
-class DamagedDownload(ClientError):
-    """The bytes that came are not those of the SHA-256 that was promised."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job as the service shows it; `raw` is the whole answer."""
-
-    id: str
-    kind: str
-    state: str
-    step: str
-    fraction: float
-    message: str
-    eta_s: float | None
-    error: Json | None
-    result: Json
-    raw: Json
-
-    @classmethod
-    def read(cls, raw: Json) -> Job:
-        progress = raw.get("progress") or {}
-        return cls(
-            id=raw["id"],
-            kind=raw.get("kind", ""),
-            state=raw["state"],
-            step=progress.get("step") or "",
-            fraction=float(progress.get("fraction") or 0.0),
-            message=progress.get("message") or "",
-            eta_s=progress.get("eta_s"),
-            error=raw.get("error"),
-            result=raw.get("result") or {},
-            raw=raw,
-        )
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ENDED
-
-
-@dataclass(frozen=True)
-class Access:
-    """Where the service is and with which key to ask it."""
-
-    url: str
-    key: str
-
-
-def find_access(url: str | None = None, key: str | None = None, data_dir: Path | None = None) -> Access:
-    """Arguments first, then the environment, then the data folder. Raises NoServer or NoKey that say what to
-    do."""
-    folder = data_dir or Path(os.environ.get("BESPOKE_DATA_DIR") or "bespoke-data")
-    found_url = url or os.environ.get("BESPOKE_URL") or _url_of(folder)
-    if not found_url:
-        raise NoServer(
-            f"no server is known: {folder}/server.json is not there. Start one with `bespoke serve`, "
-            "or name one with --url (or BESPOKE_URL)."
-        )
-    if urlsplit(found_url).scheme not in ("http", "https"):
-        raise NoServer("the server's address must begin with http:// or https://")
-    # The owner key of this machine's server is never sent to another machine.
-    local = is_loopback(found_url) or found_url == _url_of(folder)
-    found_key = key or os.environ.get("BESPOKE_KEY") or (_text(folder / "owner.key") if local else None)
-    if not found_key and not local:
-        raise NoKey(
-            "no key is known for that server: give one with --key (or BESPOKE_KEY); its owner makes keys"
-        )
-    if not found_key:
-        raise NoKey(
-            f"no key is known: {folder}/owner.key is not there. Give one with --key (or BESPOKE_KEY); "
-            "the owner of the server makes one with `bespoke keys create`."
-        )
-    return Access(found_url.rstrip("/"), found_key.strip())
-
-
-def _url_of(folder: Path) -> str | None:
-    try:
-        url = json.loads(_text(folder / "server.json") or "{}").get("url")
-    except (ValueError, AttributeError):
-        return None
-    return url if isinstance(url, str) else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
 
 
 class BespokeClient:

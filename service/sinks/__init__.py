@@ -1,0 +1,1 @@
+"""Places that a delivered network can be handed to. One module each; `catalog` lists them."""
