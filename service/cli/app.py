@@ -13,6 +13,7 @@ from rich.markup import escape
 from latency_tables.errors import BespokeError
 from service import posix
 from service.cli import datasets, devices, jobs, keys, models, quarantine, supernets, tables
+from service.cli.apply import apply
 from service.cli.connection import Connection, choose
 from service.cli.demo import demo
 from service.cli.doctor import doctor
@@ -70,6 +71,7 @@ app.command(rich_help_panel=_START)(serve)
 app.command("open", rich_help_panel=_START)(open_page)
 app.command(rich_help_panel=_START)(profile)
 app.command(rich_help_panel=_START)(search)
+app.command(rich_help_panel=_WORK)(apply)
 app.add_typer(devices.app, name="devices", rich_help_panel=_WORK)
 app.add_typer(tables.app, name="tables", rich_help_panel=_WORK)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=_WORK)

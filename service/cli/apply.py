@@ -21,16 +21,22 @@ class Unreachable(BespokeError):
 
 
 def apply(
-    file: Annotated[Path, typer.Option("-f", "--file", help="The YAML file.", exists=True, dir_okay=False, readable=True)],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen and what it would cost; change nothing.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Queue searches once more that failed or were cancelled before.")] = False,
+    file: Annotated[
+        Path, typer.Option("-f", "--file", help="The YAML file.", exists=True, dir_okay=False, readable=True)
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would happen and what it would cost; change nothing.")
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Queue searches once more that failed or were cancelled before.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow every job until it has ended.")] = False,
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Bring the service to what a file says: devices with their tables or profiles, supernets, searches.
 
-    The file is read and checked here; wrong lines are named by their numbers. Applied twice, nothing happens the second
-    time: what has the same content is left as it is. Nothing is ever removed.
+    The file is read and checked here; wrong lines are named by their numbers. Applied twice, nothing happens
+    the second time: what has the same content is left as it is. Nothing is ever removed.
 
     Examples:
 
@@ -59,7 +65,12 @@ def apply(
         as_json({"dry_run": dry_run, "entries": [line.to_json() for line in done]})
     else:
         rows = [(line.kind, escape(line.name), line.action, _cost(line), line.id or "-") for line in done]
-        grid("would happen" if dry_run else "", ("what", "name", "action", ">takes", "id"), rows, "The file asks for nothing.")
+        grid(
+            "would happen" if dry_run else "",
+            ("what", "name", "action", ">takes", "id"),
+            rows,
+            "The file asks for nothing.",
+        )
     wrong = [line for line in done if line.wrong]
     if wrong:
         raise Unreachable("; ".join(f"{line.kind} {line.name}: {line.detail}" for line in wrong))

@@ -1,4 +1,6 @@
-"""Bringing a service to what a jobs file says: what is there already stays, what is missing is made, nothing is removed."""
+"""Bringing a service to what a jobs file says: what is there already stays, what is missing is made, nothing
+is removed.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 from latency_tables.errors import BespokeError
@@ -15,6 +18,7 @@ from latency_tables.formats.native_json import context_from
 from service.cli.jobs_file import DeviceEntry, Plan, SearchEntry, SupernetEntry
 from service.cli.table_files import read_tables, table_files
 from service.client import ApiProblem, BespokeClient, Job
+from service.schemas.devices import ProfileIn
 
 MARK: Final = "applied"  # in the note of a job, with the digest of what it was made from
 UNCHANGED: Final = "unchanged"
@@ -23,12 +27,16 @@ _BAD_ENDS: Final = ("failed", "cancelled", "quarantined")
 
 
 class NotApplied(BespokeError):
-    """An entry of the file that the service cannot be brought to; what stands before it in the file was done."""
+    """An entry of the file that the service cannot be brought to; what stands before it in the file was
+    done.
+    """
 
 
 @dataclass
 class Line:
-    """What was done for one entry, or would be. seconds: what it will take, from what such jobs took here; None: not known."""
+    """What was done for one entry, or would be. seconds: what it will take, from what such jobs took here;
+    None: not known.
+    """
 
     kind: str
     name: str
@@ -63,7 +71,8 @@ class Applying:
         for index, search in enumerate(self.plan.wanted.searches):
             yield self._search(search, self.plan.place("searches", index))
 
-    # -- devices ----------------------------------------------------------------------------------------------------
+    # -- devices
+    # ----------------------------------------------------------------------------------------------------
 
     def _device(self, wanted: DeviceEntry, place: str) -> Iterator[Line]:
         found = _or_none(lambda: self.service.device(wanted.name))
@@ -73,51 +82,72 @@ class Applying:
                 self.service.add_device(wanted.name, context, wanted.description)
             yield Line("device", wanted.name, "register")
         elif found["context"] != context:
-            differs = ", ".join(f"{key} {found['context'].get(key)}" for key in context if found["context"].get(key) != context[key])
-            raise NotApplied(f"{place}: {wanted.name} is registered with {differs}; latencies of two contexts never mix: name another")
+            differs = ", ".join(
+                f"{key} {found['context'].get(key)}"
+                for key in context
+                if found["context"].get(key) != context[key]
+            )
+            raise NotApplied(
+                f"{place}: {wanted.name} is registered with {differs}; latencies of two contexts never mix: "
+                "name another device"
+            )
         elif found["description"] != wanted.description:
             if not self.dry:
                 self.service.describe_device(wanted.name, wanted.description)
             yield Line("device", wanted.name, "describe")
         else:
             yield Line("device", wanted.name, UNCHANGED)
-        if wanted.table is not None:
-            yield self._table(wanted, found)
-        if wanted.profile is not None:
-            yield self._profile(wanted, found)
-
-    def _table(self, wanted: DeviceEntry, found: dict[str, Any] | None) -> Line:
         file = self.plan.table_file(wanted)
-        assert file is not None
+        if file is not None:
+            yield self._table(wanted, file, found)
+        if wanted.profile is not None:
+            yield self._profile(wanted, wanted.profile, found)
+
+    def _table(self, wanted: DeviceEntry, file: Path, found: dict[str, Any] | None) -> Line:
         notes: list[str] = []
-        table = read_tables(table_files([file]), context_from(wanted.context.model_dump()), wanted.unit, notes.append)
+        table = read_tables(
+            table_files([file]), context_from(wanted.context.model_dump()), wanted.unit, notes.append
+        )
         used = next((t for t in (found or {}).get("tables", []) if t["in_use"]), None)
         if used is not None and used["digest"] == table.digest:
-            return Line("table", wanted.name, UNCHANGED, f"version {used['version']} has these rows", used["id"])
+            return Line(
+                "table", wanted.name, UNCHANGED, f"version {used['version']} has these rows", used["id"]
+            )
         detail = "; ".join([f"{len(table.rows)} rows of {wanted.table}", *notes])
         if self.dry:
             return Line("table", wanted.name, "import", detail)
         made = self.service.upload_table(wanted.name, csv_rows.write(table), "text/csv")
-        return Line("table", wanted.name, "import", f"{detail}; {made['explanation']}", made["id"], wrong=not made["in_use"])
+        return Line(
+            "table",
+            wanted.name,
+            "import",
+            f"{detail}; {made['explanation']}",
+            made["id"],
+            wrong=not made["in_use"],
+        )
 
-    def _profile(self, wanted: DeviceEntry, found: dict[str, Any] | None) -> Line:
-        assert wanted.profile is not None
-        space = wanted.profile.space
-        if any(covered["space"] == space and covered["resolutions"] == covered["of"] for covered in (found or {}).get("coverage", [])):
+    def _profile(self, wanted: DeviceEntry, asked: ProfileIn, found: dict[str, Any] | None) -> Line:
+        space = asked.space
+        if any(
+            covered["space"] == space and covered["resolutions"] == covered["of"]
+            for covered in (found or {}).get("coverage", [])
+        ):
             return Line("profile", wanted.name, UNCHANGED, f"its table covers {space}")
         rows, seconds = len(self.service.operators(space)), self._as_before("profile", f'"{space}"')
         agent = (found or {}).get("agent") or {}
-        missing = "" if agent.get("present") else f"; no agent is there: `bespoke devices enrol {wanted.name}`"
-        detail = f"up to {rows} operators and {wanted.profile.networks} whole networks of {space}{missing}"
+        missing = (
+            "" if agent.get("present") else f"; no agent is there: `bespoke devices enrol {wanted.name}`"
+        )
+        detail = f"up to {rows} operators and {asked.networks} whole networks of {space}{missing}"
         if self.dry:
             return Line("profile", wanted.name, "measure", detail, seconds=seconds)
-        asked = wanted.profile
         key = _digest("profile", wanted.name, asked.model_dump(), (found or {}).get("table_id"))
         job = self.service.profile(wanted.name, space, asked.resolutions, asked.networks, key)
         self.profiles[wanted.name] = job
         return Line("profile", wanted.name, "measure", detail, job.id, seconds)
 
-    # -- supernets --------------------------------------------------------------------------------------------------
+    # -- supernets
+    # --------------------------------------------------------------------------------------------------
 
     def _supernet(self, wanted: SupernetEntry) -> Line:
         inputs = wanted.model_dump(exclude={"name"})
@@ -135,7 +165,8 @@ class Applying:
         self.supernets[wanted.name] = str(self.service.job_request(job.id)["request"]["supernet_id"])
         return Line("supernet", wanted.name, "train", detail, job.id, seconds)
 
-    # -- searches ---------------------------------------------------------------------------------------------------
+    # -- searches
+    # ---------------------------------------------------------------------------------------------------
 
     def _search(self, wanted: SearchEntry, place: str) -> Line:
         digest = self._digest_of(wanted)
@@ -146,12 +177,18 @@ class Applying:
                 return Line("search", wanted.name, UNCHANGED, detail, earlier.id, wrong=True)
             return Line("search", wanted.name, UNCHANGED, f"its job is {earlier.state}", earlier.id)
         request = wanted.model_dump(exclude={"name", "supernet"}, exclude_none=True)
-        source = wanted.supernet if wanted.supernet is None else self.supernets.get(wanted.supernet, wanted.supernet)
+        source = (
+            wanted.supernet
+            if wanted.supernet is None
+            else self.supernets.get(wanted.supernet, wanted.supernet)
+        )
         seconds = self._as_before("search", source)
         if self.dry:
             detail, wrong = self._forecast(wanted, source)
             return Line("search", wanted.name, "search", detail, seconds=seconds, wrong=wrong)
-        for device in {member.device for target in wanted.targets for member in target.members()} & set(self.profiles):
+        for device in {member.device for target in wanted.targets for member in target.members()} & set(
+            self.profiles
+        ):
             self.follow(self.profiles.pop(device), f"profile {device}")  # a search needs its table
         key = f"{MARK}-{digest}" + (f"-after-{earlier.id}" if earlier is not None else "")
         try:
@@ -162,12 +199,22 @@ class Applying:
         return Line("search", wanted.name, "search", f"{len(wanted.targets)} target(s)", job.id, seconds)
 
     def _digest_of(self, wanted: SearchEntry) -> str:
-        """Of all that a search rests on in the file: its own entry, its supernet's inputs, the tables of its devices."""
+        """Of all that a search rests on in the file: its own entry, its supernet's inputs, the tables of its
+        devices.
+        """
         named = {entry.name: entry for entry in self.plan.wanted.supernets}
-        supernet = named[wanted.supernet].model_dump(exclude={"name"}) if wanted.supernet in named else wanted.supernet
+        supernet = (
+            named[wanted.supernet].model_dump(exclude={"name"})
+            if wanted.supernet in named
+            else wanted.supernet
+        )
         names = {member.device for target in wanted.targets for member in target.members()}
         files = [self.plan.table_file(d) for d in self.plan.wanted.devices if d.name in names]
-        tables = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file is not None and file.is_file()]
+        tables = [
+            hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in files
+            if file is not None and file.is_file()
+        ]
         return _digest(wanted.model_dump(exclude={"name", "supernet"}), supernet, tables)
 
     def _forecast(self, wanted: SearchEntry, supernet: str | None) -> tuple[str, bool]:
@@ -175,16 +222,20 @@ class Applying:
         told, wrong = [], False
         for member in (member for target in wanted.targets for member in target.members()):
             budget = member.budget.latency_ms or 0.0
-            front = None if supernet is None else _or_none(lambda m=member: self.service.front_columns(supernet, m.device))  # type: ignore[misc]
+            front = None if supernet is None else self._front(supernet, member.device)
             if front is None:
                 told.append(f"{member.device}: known once its table and the supernet are there")
                 continue
             held = front["upper_ms"] or front["latency_ms"]
-            kept = [accuracy for latency, accuracy in zip(held, front["accuracy"], strict=True) if latency <= budget]
+            kept = [a for latency, a in zip(held, front["accuracy"], strict=True) if latency <= budget]
             wrong = wrong or not kept
             least = f"cannot keep {budget:g} ms: from {front['reachable_ms']['min']:.4g} ms on"
-            told.append(f"{member.device}: " + (f"{100 * max(kept):.2f} % predicted within {budget:g} ms" if kept else least))
+            best = f"{100 * max(kept):.2f} % predicted within {budget:g} ms" if kept else least
+            told.append(f"{member.device}: {best}")
         return "; ".join(told) or "limits alone, no device", wrong
+
+    def _front(self, supernet: str, device: str) -> dict[str, Any] | None:
+        return _or_none(lambda: self.service.front_columns(supernet, device))
 
     def _as_before(self, kind: str, text: str | None) -> float | None:
         """The longest of such jobs that succeeded here lately, in seconds; None where there is none."""
@@ -195,7 +246,11 @@ class Applying:
 def seconds_of(job: Job) -> float | None:
     """How long a job ran."""
     started, ended = job.raw.get("started_at"), job.raw.get("ended_at")
-    return None if not started or not ended else (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    return (
+        None
+        if not started or not ended
+        else (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
+    )
 
 
 def _digest(*parts: Any) -> str:

@@ -1,4 +1,6 @@
-"""What `bespoke apply` reads: devices, supernets and searches in one YAML file, checked here and never by the server."""
+"""What `bespoke apply` reads: devices, supernets and searches in one YAML file, checked here and never by
+the server.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ class SearchEntry(SearchIn):
     """A search; supernet: the name of one in this file, or the id of one that is there."""
 
     name: Short
-    supernet: Annotated[str, Field(min_length=1, max_length=128)] | None = None  # type: ignore[assignment]
+    supernet: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
 
 class JobsFile(Strict):
@@ -84,14 +86,19 @@ def read_plan(path: Path) -> Plan:
 
 
 def _fault(lined: Lined, error: Any) -> Fault:
-    """One of pydantic's errors at its line; parts of its place that are no part of the file (names of unions) are left out."""
+    """One of pydantic's errors at its line; parts of its place that are no part of the file (names of
+    unions) are left out.
+    """
     path: tuple[str | int, ...] = ()
     for part in error["loc"]:
         if (*path, part) in lined.lines:
             path = (*path, part)
     where = ".".join(str(part) for part in path if isinstance(part, str))
     if error["type"] == "extra_forbidden":
-        return Fault(lined.line_of(path), f"{path[-1] if path else error['loc'][-1]!r} is not a field that is known here")
+        return Fault(
+            lined.line_of(path),
+            f"{path[-1] if path else error['loc'][-1]!r} is not a field that is known here",
+        )
     if error["type"] == "missing":
         return Fault(lined.line_of(path), f"{where + ': ' if where else ''}{error['loc'][-1]!r} is missing")
     message = str(error["msg"]).removeprefix("Value error, ")
@@ -114,11 +121,19 @@ def _nowhere(plan: Plan) -> list[Fault]:
     """Supernets that a search names and that are not in the file, and tables that are no files."""
     faults, known = [], {entry.name for entry in plan.wanted.supernets}
     for index, search in enumerate(plan.wanted.searches):
-        if search.supernet is not None and search.supernet not in known and not _SUPERNET_ID.fullmatch(search.supernet):
+        if (
+            search.supernet is not None
+            and search.supernet not in known
+            and not _SUPERNET_ID.fullmatch(search.supernet)
+        ):
             line = plan.lined.line_of(("searches", index, "supernet"))
-            faults.append(Fault(line, f"no supernet of this file is called {search.supernet!r}, and it is no id of one"))
+            faults.append(
+                Fault(line, f"no supernet of this file is called {search.supernet!r}, and it is no id of one")
+            )
     for index, device in enumerate(plan.wanted.devices):
         file = plan.table_file(device)
         if file is not None and not file.exists():
-            faults.append(Fault(plan.lined.line_of(("devices", index, "table")), f"{device.table} is not there"))
+            faults.append(
+                Fault(plan.lined.line_of(("devices", index, "table")), f"{device.table} is not there")
+            )
     return faults

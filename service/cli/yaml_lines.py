@@ -1,7 +1,7 @@
 """YAML as people mean it, with the line of every value: no anchors, no tags, no duplicate keys, no surprises.
 
-Scalars are those of YAML 1.2's core schema: `true`, `false`, `null`, decimal numbers; everything else is text (so `yes`,
-`1:30` and `0x10` are). Nothing is built but dicts, lists and these.
+Scalars are those of YAML 1.2's core schema: `true`, `false`, `null`, decimal numbers; everything else is
+text (so `yes`, `1:30` and `0x10` are). Nothing is built but dicts, lists and these.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ _REFUSED: Final[dict[type[yaml.Token], str]] = {
     yaml.DirectiveToken: "directives (%NAME) are not taken",
 }
 _OPENING: Final = (
-    yaml.BlockMappingStartToken, yaml.BlockSequenceStartToken, yaml.FlowMappingStartToken, yaml.FlowSequenceStartToken,
-)  # fmt: skip
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
 _CLOSING: Final = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
 
 
@@ -74,7 +77,9 @@ def read_yaml(text: str, name: str) -> Lined:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise FileRefused(name, [Fault(1 if mark is None else mark.line + 1, str(error.problem or error.context))]) from None
+        raise FileRefused(
+            name, [Fault(1 if mark is None else mark.line + 1, str(error.problem or error.context))]
+        ) from None
     except yaml.YAMLError as error:  # characters that YAML does not take
         raise FileRefused(name, [Fault(1, str(error).splitlines()[0])]) from None
     found = Lined(None)
@@ -86,19 +91,19 @@ def read_yaml(text: str, name: str) -> Lined:
 
 
 def _scanned(text: str) -> Iterator[Fault]:
-    """What is refused before anything is built, so that nothing can grow: names, tags, depth, a second document."""
-    depth = documents = 0
+    """What is refused before anything is built, so that nothing can grow: names, tags, depth, a second
+    document.
+    """
+    depth, begun = 0, False
     for token in yaml.scan(text, Loader=yaml.SafeLoader):
         line = token.start_mark.line + 1
         if type(token) in _REFUSED:
             yield Fault(line, _REFUSED[type(token)])
-        elif isinstance(token, yaml.DocumentStartToken):
-            documents += 1
-            if documents > 1:
-                yield Fault(line, "a second document begins; a file holds one")
-                return
+        elif isinstance(token, yaml.DocumentStartToken) and begun:
+            yield Fault(line, "a second document begins; a file holds one")
+            return
         elif isinstance(token, _OPENING):
-            depth += 1
+            depth, begun = depth + 1, True
             if depth > DEEPEST:
                 yield Fault(line, f"nested deeper than {DEEPEST}")
                 return
@@ -113,10 +118,12 @@ def _built(node: yaml.Node, path: Path, lines: dict[Path, int], faults: list[Fau
     if isinstance(node, yaml.SequenceNode):
         return [_built(child, (*path, index), lines, faults) for index, child in enumerate(node.value)]
     text = str(node.value)
-    return text if node.style in ("'", '"', "|", ">") else _scalar(text)
+    return text if getattr(node, "style", None) in ("'", '"', "|", ">") else _scalar(text)
 
 
-def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int], faults: list[Fault]) -> dict[str, Any]:
+def _mapping(
+    node: yaml.MappingNode, path: Path, lines: dict[Path, int], faults: list[Fault]
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key_node, value_node in node.value:
         line = key_node.start_mark.line + 1
@@ -125,7 +132,9 @@ def _mapping(node: yaml.MappingNode, path: Path, lines: dict[Path, int], faults:
             continue
         key = str(key_node.value)
         if key in found:
-            faults.append(Fault(line, f"{key!r} stands here twice; it was in line {lines[*path, key]} before"))
+            faults.append(
+                Fault(line, f"{key!r} stands here twice; it was in line {lines[*path, key]} before")
+            )
             continue
         lines[*path, key] = line
         found[key] = _built(value_node, (*path, key), lines, faults)

@@ -1,4 +1,6 @@
-"""Where the service is, and the key to it: arguments, else the environment, else the data folder of a server here."""
+"""Where the service is, and the key to it: arguments, else the environment, else the data folder of a server
+here.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class Access:
 
 def find_access(url: str | None = None, key: str | None = None, data_dir: Path | None = None) -> Access:
     """Arguments first, then the environment, then the data folder. Raises NoServer or NoKey that say what to
-    do."""
+    do.
+    """
     folder = data_dir or Path(os.environ.get("BESPOKE_DATA_DIR") or "bespoke-data")
     found_url = url or os.environ.get("BESPOKE_URL") or _url_of(folder)
     if not found_url:

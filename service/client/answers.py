@@ -1,7 +1,7 @@
 """Answers of the service as typed objects that show themselves in a notebook.
 
-Fields that a newer service adds are kept (`model_extra`) and break nothing; that those named here are in the contract, with
-these types, is tested against `/openapi.json`.
+Fields that a newer service adds are kept (`model_extra`) and break nothing; that those named here are in the
+contract, with these types, is tested against `/openapi.json`.
 """
 
 from __future__ import annotations
@@ -81,12 +81,14 @@ class Device(Answer):
         context = self.context
         used = next((t for t in self.tables if t.in_use), None)
         told = {
-            "context": f"{context.runtime} {context.runtime_version}, {context.provider}, {context.threads} thread(s), {context.precision}",
+            "context": f"{context.runtime} {context.runtime_version}, {context.provider}",
+            "threads, precision, batch": f"{context.threads}, {context.precision}, {context.batch_size}",
             "agent": "here" if self.agent is not None and self.agent.present else "not here",
             "table": "none" if used is None else f"version {used.version}, {used.rows:,} rows, {used.source}",
             "prediction error": percent(self.prediction_error, 1),
             "95 % take at most": None if self.interval is None else f"{self.interval.factor:.3f} x predicted",
-            "covers": "; ".join(f"{c.space} at {', '.join(map(str, c.resolutions))}" for c in self.coverage) or None,
+            "covers": "; ".join(f"{c.space} at {', '.join(map(str, c.resolutions))}" for c in self.coverage)
+            or None,
         }
         return facts(self.name, told)
 
@@ -133,7 +135,11 @@ class Pick:
     genes: str
 
     def _repr_html_(self) -> str:
-        told = {"accuracy": percent(self.accuracy), "predicted": milliseconds(self.latency_ms), "at most": milliseconds(self.upper_ms)}
+        told = {
+            "accuracy": percent(self.accuracy),
+            "predicted": milliseconds(self.latency_ms),
+            "at most": milliseconds(self.upper_ms),
+        }
         return facts(f"best network on {self.device}", told)
 
 
@@ -175,15 +181,24 @@ class Front(Answer):
     def plot(self, ax: Any = None, **options: Any) -> Any:
         """Draw into matplotlib axes, made where none are given; the axes. Raises NotInstalled."""
         try:
-            from matplotlib import pyplot
+            from matplotlib import pyplot  # noqa: PLC0415 - where it is there
         except ImportError:
-            raise NotInstalled("front.plot() needs matplotlib (pip install matplotlib); the front shows itself without") from None
+            raise NotInstalled(
+                "front.plot() needs matplotlib (pip install matplotlib); the front shows itself without"
+            ) from None
         if ax is None:
             _, ax = pyplot.subplots()
         shares = [100 * accuracy for accuracy in self.accuracy]
         (line,) = ax.step(self.latency_ms, shares, where="post", **{"label": self.device, **options})
         if self.upper_ms is not None:
-            ax.step(self.upper_ms, shares, where="post", color=line.get_color(), alpha=0.45, label=f"{self.device}, at most")
+            ax.step(
+                self.upper_ms,
+                shares,
+                where="post",
+                color=line.get_color(),
+                alpha=0.45,
+                label=f"{self.device}, at most",
+            )
         ax.set_xlabel("latency, ms")
         ax.set_ylabel("predicted accuracy, %")
         ax.legend()
@@ -197,7 +212,9 @@ class Front(Answer):
         told = {
             "networks": len(self),
             "reachable": f"{self.reachable_ms['min']:.4g} to {self.reachable_ms['max']:.4g} ms",
-            "bound": f"{self.confidence:.0%} of networks" if self.confidence else f"none: {self.missing_networks} more networks",
+            "bound": f"{self.confidence:.0%} of networks"
+            if self.confidence
+            else f"none: {self.missing_networks} more networks",
             "doubt": self.doubt,
         }
         return facts(f"front on {self.device}", told, curve(lines, "latency, ms", "predicted accuracy, %"))
@@ -252,14 +269,15 @@ class Card(Answer):
 
     def _repr_html_(self) -> str:
         verdict = {True: "kept", False: "broken", None: "not measured"}[self.kept]
-        accuracy = self.accuracy
+        accuracy, share = self.accuracy, percent(self.accuracy.measured)
         told = {
             "budget": None if self.budget_ms is None else f"{self.budget_ms:g} ms: {verdict}",
             "predicted": milliseconds(self.latency.predicted_ms),
             "at most": milliseconds(self.latency.upper_ms),
             "measured": milliseconds(self.latency.measured_ms),
-            "accuracy": None if accuracy.measured is None else f"{percent(accuracy.measured)} of {accuracy.samples} ({accuracy.split})",
-            "file": f"{self.file.size_bytes / 1024:.0f} KiB, {self.file.parameters:,} parameters, {self.file.macs:,} MACs",
+            "accuracy": None if share is None else f"{share} of {accuracy.samples} ({accuracy.split})",
+            "file": f"{self.file.size_bytes / 1024:.0f} KiB, {self.file.parameters:,} parameters",
+            "MACs": f"{self.file.macs:,}",
             "SHA-256": self.file.sha256,
         }
         return facts(f"network for {self.device or 'any device'} {self.id}", told)
@@ -301,7 +319,9 @@ class Many(list[Any]):
         self._columns = columns
 
     def _repr_html_(self) -> str:
-        return table(self._columns, ([_short(getattr(item, name)) for name in self._columns] for item in self))
+        return table(
+            self._columns, ([_short(getattr(item, name)) for name in self._columns] for item in self)
+        )
 
 
 def _short(value: Any) -> Any:

@@ -135,6 +135,12 @@ class BespokeClient:
     def add_device(self, name: str, context: Mapping[str, Any], description: str = "") -> Json:
         return self._post("/v1/devices", {"name": name, "description": description, "context": dict(context)})
 
+    def describe_device(self, name: str, description: str) -> Json:
+        """Change the description. Raises ApiProblem where somebody else changed it in this moment."""
+        path = f"/v1/devices/{_name(name)}"
+        headers = {"If-Match": self.call("GET", path).headers["ETag"]}
+        return _object(self.call("PATCH", path, json={"description": description}, headers=headers))
+
     def remove_device(self, name: str) -> None:
         self.call("DELETE", f"/v1/devices/{_name(name)}")
 
@@ -176,7 +182,8 @@ class BespokeClient:
 
     def import_device(self, data: bytes, name: str | None = None) -> Json:
         """Register the device of a file of `export_device`, all of it or nothing, under another name if
-        given."""
+        given.
+        """
         params = {} if name is None else {"name": name}
         headers = {"Content-Type": "application/json"}
         return _object(self.call("POST", "/v1/devices/import", content=data, headers=headers, params=params))
@@ -194,7 +201,8 @@ class BespokeClient:
         idempotency_key: str | None = None,
     ) -> Job:
         """Queue the measuring of what the device's table lacks for a space. networks: whole ones, for the
-        calibration."""
+        calibration.
+        """
         body = {"space": space, "resolutions": list(resolutions or ()) or None, "networks": networks}
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         path = f"/v1/devices/{_name(name)}/profiles"
@@ -296,6 +304,10 @@ class BespokeClient:
         """What happened to a job, in order, from the event after number `after` on."""
         return list(self._items(f"/v1/jobs/{_name(job_id)}/events", **({"after": after} if after else {})))
 
+    def job_log(self, job_id: str, after: int = 0) -> list[Json]:
+        """What a job's worker and its child said, step by step; from the line after position `after` on."""
+        return list(self._items(f"/v1/jobs/{_name(job_id)}/log", **({"after": after} if after else {})))
+
     def cancel(self, job_id: str) -> Job:
         return Job.read(self._post(f"/v1/jobs/{_name(job_id)}/cancel"))
 
@@ -324,7 +336,8 @@ class BespokeClient:
 
     def models(self, **wanted: str | None) -> list[Json]:
         """Delivered networks, the newest first. wanted: `device`, `supernet`, `job` or `text` to find them
-        by."""
+        by.
+        """
         return list(self._items("/v1/models", **wanted))
 
     def name_model(self, model_id: str, **given: str | None) -> Json:
@@ -344,7 +357,8 @@ class BespokeClient:
 
     def download_model(self, model_id: str, target: Path) -> str:
         """Write the ONNX file and return its SHA-256, checked against the model card. Raises
-        DamagedDownload."""
+        DamagedDownload.
+        """
         promised = self.model(model_id)["file"]["sha256"]
         data = self.call("GET", f"/v1/models/{_name(model_id)}/onnx").content
         digest = hashlib.sha256(data).hexdigest()

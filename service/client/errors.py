@@ -3,8 +3,8 @@
 ClientError
 ├── NoServer          no address is known, or nothing answers there
 ├── NoKey             no key is known for the server
-├── ApiProblem        the service said no (carries status, title, detail, errors and what else the problem holds)
-├── JobUnfinished     a job ended otherwise than `succeeded` (carries the job)
+├── ApiProblem        the service said no (carries status, title, detail, errors and what else the problem
+holds) ├── JobUnfinished     a job ended otherwise than `succeeded` (carries the job)
 ├── NotInstalled      something that this needs is not installed here
 └── DamagedDownload   the bytes that came are not those of the SHA-256 on the model card
 """

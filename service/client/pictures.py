@@ -26,7 +26,8 @@ class Line:
 def facts(title: str, told: Mapping[str, object], more: str = "") -> str:
     """A heading, then names and values; what is None is left out. more: HTML of ours."""
     rows = "".join(
-        f'<tr><th style="text-align:left">{escape(name)}</th><td style="text-align:left">{escape(str(value))}</td></tr>'
+        f'<tr><th style="text-align:left">{escape(name)}</th>'
+        f'<td style="text-align:left">{escape(str(value))}</td></tr>'
         for name, value in told.items()
         if value is not None
     )
@@ -36,20 +37,23 @@ def facts(title: str, told: Mapping[str, object], more: str = "") -> str:
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Rows under their column names."""
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
-    body = "".join("<tr>" + "".join(f"<td>{escape(_cell(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(_cell(cell))}</td>" for cell in row) + "</tr>" for row in rows
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _cell(value: object) -> str:
-    return "–" if value is None else str(value)
+    return "-" if value is None else str(value)
 
 
 def bar(share: float) -> str:
     """Progress, 0 to 1."""
     width = round(200 * min(1.0, max(0.0, share)))
     return (
-        f'<svg width="200" height="12" role="img" aria-label="{round(100 * share)} %"><rect width="200" height="12" rx="3" '
-        f'fill="#8885"/><rect width="{width}" height="12" rx="3" fill="#1c5fb8"/></svg>'
+        f'<svg width="200" height="12" role="img" aria-label="{round(100 * share)} %">'
+        f'<rect width="200" height="12" rx="3" fill="#8885"/>'
+        f'<rect width="{width}" height="12" rx="3" fill="#1c5fb8"/></svg>'
     )
 
 
@@ -61,31 +65,57 @@ def percent(value: float | None, digits: int = 2) -> str | None:
     return None if value is None else f"{100 * value:.{digits}f} %"
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """Where values stand in the picture."""
+
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+    def x(self, value: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (value - self.x_low) / ((self.x_high - self.x_low) or 1.0)
+
+    def y(self, value: float) -> float:
+        share = (value - self.y_low) / ((self.y_high - self.y_low) or 1.0)
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * share
+
+    def axes(self, x_name: str, y_name: str) -> str:
+        bottom = _HEIGHT - _BOTTOM + 14
+        parts = [
+            f'<text x="{self.x(value):.1f}" y="{bottom}" text-anchor="middle">{value:.4g}</text>'
+            for value in _ticks(self.x_low, self.x_high)
+        ]
+        for value in _ticks(self.y_low, self.y_high):
+            y = self.y(value)
+            line = f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#8884"/>'
+            parts.append(f'{line}<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>')
+        middle, turned = _HEIGHT / 2, f'transform="rotate(-90 12 {_HEIGHT / 2})"'
+        parts.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_name)}</text>')
+        parts.append(f'<text x="12" y="{middle}" text-anchor="middle" {turned}>{escape(y_name)}</text>')
+        return "".join(parts)
+
+
 def curve(lines: Sequence[Line], x_name: str, y_name: str, marks: Sequence[tuple[float, float]] = ()) -> str:
     """Stepped curves with axes; ink is the notebook's own, so that dark ones work."""
     xs = [x for line in lines for x in line.xs] + [x for x, _ in marks]
     ys = [y for line in lines for y in line.ys] + [y for _, y in marks]
     if not xs:
         return "<p>nothing to draw</p>"
-    x_low, x_high, y_low, y_high = min(xs), max(xs), min(ys), max(ys)
-
-    def x_of(value: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (value - x_low) / ((x_high - x_low) or 1.0)
-
-    def y_of(value: float) -> float:
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * (value - y_low) / ((y_high - y_low) or 1.0)
-
-    parts = [_axes(x_low, x_high, y_low, y_high, x_of, y_of, x_name, y_name)]
+    frame = _Frame(min(xs), max(xs), min(ys), max(ys))
+    parts = [frame.axes(x_name, y_name)]
     for line in lines:
-        points = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in _steps(line))
+        points = " ".join(f"{frame.x(x):.1f},{frame.y(y):.1f}" for x, y in _steps(line))
         look = 'stroke-width="1" opacity="0.5"' if line.faint else 'stroke-width="2"'
-        parts.append(f'<polyline fill="none" stroke="#1c5fb8" {look} points="{points}"><title>{escape(line.name)}</title></polyline>')
-    parts += [f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="4" fill="#b4500a"/>' for x, y in marks]
-    names = ", ".join(line.name for line in lines)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" '
-        f'aria-label="{escape(names, quote=True)}" font-family="sans-serif" font-size="11" fill="currentColor">{"".join(parts)}</svg>'
-    )
+        title = f"<title>{escape(line.name)}</title>"
+        parts.append(f'<polyline fill="none" stroke="#1c5fb8" {look} points="{points}">{title}</polyline>')
+    parts += [f'<circle cx="{frame.x(x):.1f}" cy="{frame.y(y):.1f}" r="4" fill="#b4500a"/>' for x, y in marks]
+    names = escape(", ".join(line.name for line in lines), quote=True)
+    size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}"'
+    look = 'font-family="sans-serif" font-size="11" fill="currentColor"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{names}" {look}>'
+    return f"{head}{''.join(parts)}</svg>"
 
 
 def _steps(line: Line) -> Iterable[tuple[float, float]]:
@@ -96,19 +126,6 @@ def _steps(line: Line) -> Iterable[tuple[float, float]]:
             yield x, before
         yield x, y
         before = y
-
-
-def _axes(x_low, x_high, y_low, y_high, x_of, y_of, x_name, y_name) -> str:  # type: ignore[no-untyped-def]
-    lines = []
-    for value in _ticks(x_low, x_high):
-        lines.append(f'<text x="{x_of(value):.1f}" y="{_HEIGHT - _BOTTOM + 14}" text-anchor="middle">{value:.4g}</text>')
-    for value in _ticks(y_low, y_high):
-        y = y_of(value)
-        lines.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#8884"/>')
-        lines.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>')
-    lines.append(f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle">{escape(x_name)}</text>')
-    lines.append(f'<text x="12" y="{_HEIGHT / 2}" text-anchor="middle" transform="rotate(-90 12 {_HEIGHT / 2})">{escape(y_name)}</text>')
-    return "".join(lines)
 
 
 def _ticks(low: float, high: float, wanted: int = 5) -> list[float]:

@@ -24,15 +24,21 @@ class Bespoke:
         self.calls = calls
 
     @classmethod
-    def connect(cls, url: str | None = None, key: str | None = None, data_dir: Path | str | None = None) -> Self:
-        """As given, else from BESPOKE_URL and BESPOKE_KEY, else from a server's data folder here. Raises NoServer, NoKey."""
+    def connect(
+        cls, url: str | None = None, key: str | None = None, data_dir: Path | str | None = None
+    ) -> Self:
+        """As given, else from BESPOKE_URL and BESPOKE_KEY, else from a server's data folder here. Raises
+        NoServer, NoKey.
+        """
         folder = None if data_dir is None else Path(data_dir)
         return cls(BespokeClient.from_access(find_access(url, key, folder)))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -65,7 +71,9 @@ class Bespoke:
         return Front.model_validate(self.calls.front_columns(_id(supernet), name))
 
     def search(self, supernet: Supernet | str, budgets_ms: Mapping[str, float], **options: Any) -> Job:
-        """Queue one job for all devices of `budgets_ms` (name -> ms). options: other fields of `POST /v1/searches`."""
+        """Queue one job for all devices of `budgets_ms` (name -> ms). options: other fields of `POST
+        /v1/searches`.
+        """
         targets = [{"device": name, "budget": {"latency_ms": budget}} for name, budget in budgets_ms.items()]
         return self.calls.search({"supernet": _id(supernet), "targets": targets, **options})
 
@@ -78,7 +86,9 @@ class Bespoke:
         return self.calls.job(_id(job))
 
     def wait(self, job: Job | str, *, cancel: bool = True, poll_s: float = 0.5) -> Job:
-        """Follow a job with a bar. An interrupt asks it to stop, unless `cancel` is False. Raises JobUnfinished."""
+        """Follow a job with a bar. An interrupt asks it to stop, unless `cancel` is False. Raises
+        JobUnfinished.
+        """
         return waiting.wait(self.calls, self.job(job), cancel=cancel, poll_s=poll_s)
 
     def cancel(self, job: Job | str) -> Job:

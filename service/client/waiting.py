@@ -13,11 +13,13 @@ from service.client.jobs import Job
 _WIDTH: Final = 24
 
 
-def wait(calls: BespokeClient, job: Job, *, cancel: bool = True, out: TextIO | None = None, poll_s: float = 0.5) -> Job:
+def wait(
+    calls: BespokeClient, job: Job, *, cancel: bool = True, out: TextIO | None = None, poll_s: float = 0.5
+) -> Job:
     """The ended job. Raises JobUnfinished where it ends otherwise than well.
 
-    cancel: an interrupt (Ctrl-C, the stop button) asks the job to stop before it is raised again. out: where the bar is
-    drawn; None: standard error.
+    cancel: an interrupt (Ctrl-C, the stop button) asks the job to stop before it is raised again. out: where
+    the bar is drawn; None: standard error.
     """
     place = sys.stderr if out is None else out
     widest = 0

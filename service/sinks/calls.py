@@ -15,12 +15,18 @@ _TIMEOUT: Final = httpx.Timeout(120.0, connect=10.0)
 class House:
     """A server that networks are handed to. Use it in a `with`. name: as messages call it."""
 
-    def __init__(self, name: str, url: str, token: str | None, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, name: str, url: str, token: str | None, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self.name, self.url = name, url.rstrip("/")
         headers = {"User-Agent": "bespoke"} | ({"Authorization": f"Bearer {token}"} if token else {})
         try:
             self._http = httpx.Client(
-                base_url=self.url, headers=headers, timeout=_TIMEOUT, transport=transport, trust_env=not is_loopback(url)
+                base_url=self.url,
+                headers=headers,
+                timeout=_TIMEOUT,
+                transport=transport,
+                trust_env=not is_loopback(url),
             )
         except (httpx.InvalidURL, ValueError):
             raise PushFailed(f"that is not the address of {name}") from None
@@ -38,7 +44,9 @@ class House:
         except httpx.HTTPError as error:
             raise PushFailed(f"{self.name} at {self.url} does not answer ({type(error).__name__})") from None
         if answer.is_error and not (missing_ok and answer.status_code == 404):
-            raise PushFailed(f"{self.name} refused {method} {answer.url.path}: {answer.status_code} {_reason(answer)}")
+            raise PushFailed(
+                f"{self.name} refused {method} {answer.url.path}: {answer.status_code} {_reason(answer)}"
+            )
         return answer
 
     def json(self, method: str, path: str, **options: Any) -> dict[str, Any]:

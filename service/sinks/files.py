@@ -1,4 +1,6 @@
-"""The files that a delivered network leaves the house as: ONNX, its card as README.md, config.json for programs."""
+"""The files that a delivered network leaves the house as: ONNX, its card as README.md, config.json for
+programs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ CONFIG: Final = "config.json"
 
 @dataclass(frozen=True)
 class Release:
-    """A delivered network on its way out. card: as `GET /v1/models/{id}` gives it; onnx: the file, checked against it."""
+    """A delivered network on its way out. card: as `GET /v1/models/{id}` gives it; onnx: the file, checked
+    against it.
+    """
 
     card: dict[str, Any]
     onnx: Path
@@ -77,6 +81,10 @@ def made_for(card: dict[str, Any]) -> str:
 
 
 def _result(accuracy: dict[str, Any]) -> dict[str, Any]:
-    dataset = {"name": accuracy.get("dataset"), "type": accuracy.get("dataset"), "split": accuracy.get("split")}
+    dataset = {
+        "name": accuracy.get("dataset"),
+        "type": accuracy.get("dataset"),
+        "split": accuracy.get("split"),
+    }
     metric = {"type": "accuracy", "value": accuracy.get("measured")}
     return {"task": {"type": "image-classification"}, "dataset": dataset, "metrics": [metric]}

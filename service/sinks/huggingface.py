@@ -1,7 +1,8 @@
 """A repository of a Hugging Face hub, by its HTTP protocol: one commit with all files, or none.
 
-The hub is that of HF_ENDPOINT (left out: the public one), the token that of HF_TOKEN. Called by the command line alone,
-never by the server. Protocol: `huggingface_hub/_commit_api.py` (create_repo, preupload, LFS batch, commit).
+The hub is that of HF_ENDPOINT (left out: the public one), the token that of HF_TOKEN. Called by the command
+line alone, never by the server. Protocol: `huggingface_hub/_commit_api.py` (create_repo, preupload, LFS
+batch, commit).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _LFS: Final = {"Accept": "application/vnd.git-lfs+json", "Content-Type": "applic
 def push(release: Release, place: str, transport: httpx.BaseTransport | None = None) -> str:
     """Commit the files to OWNER/NAME, which is made (private) where it is not there. Raises PushFailed.
 
-    Nothing is seen before the one commit at the end; a repository that this push made is deleted where it fails.
+    Nothing is seen before the one commit at the end; a repository that this push made is deleted where it
+    fails.
     """
     if not _REPOSITORY.fullmatch(place):
         raise PushFailed("a place on a hub is OWNER/NAME: --place my-team/pixel7-12ms")
@@ -62,7 +64,8 @@ def _make(hub: House, place: str) -> bool:
 def _commit(hub: House, place: str, release: Release, transport: httpx.BaseTransport | None) -> None:
     files = release.files()
     sample = [
-        {"path": name, "size": len(data), "sample": base64.b64encode(data[:512]).decode()} for name, data in files.items()
+        {"path": name, "size": len(data), "sample": base64.b64encode(data[:512]).decode()}
+        for name, data in files.items()
     ]
     told = hub.json("POST", f"/api/models/{place}/preupload/main", json={"files": sample}).get("files") or []
     large = {entry["path"] for entry in told if entry.get("uploadMode") == "lfs"}
@@ -71,14 +74,22 @@ def _commit(hub: House, place: str, release: Release, transport: httpx.BaseTrans
     lines: list[dict[str, Any]] = [{"key": "header", "value": {"summary": summary, "description": ""}}]
     for name, data in files.items():
         if name in large:
-            value = {"path": name, "algo": "sha256", "oid": hashlib.sha256(data).hexdigest(), "size": len(data)}
+            value = {
+                "path": name,
+                "algo": "sha256",
+                "oid": hashlib.sha256(data).hexdigest(),
+                "size": len(data),
+            }
             lines.append({"key": "lfsFile", "value": value})
         else:
             value = {"path": name, "content": base64.b64encode(data).decode(), "encoding": "base64"}
             lines.append({"key": "file", "value": value})
     body = "".join(json.dumps(line) + "\n" for line in lines)
     hub.call(
-        "POST", f"/api/models/{place}/commit/main", content=body.encode(), headers={"Content-Type": "application/x-ndjson"}
+        "POST",
+        f"/api/models/{place}/commit/main",
+        content=body.encode(),
+        headers={"Content-Type": "application/x-ndjson"},
     )
 
 
@@ -106,4 +117,6 @@ def _act(action: dict[str, Any], data: bytes, method: str, transport: httpx.Base
     url = httpx.URL(action["href"])
     with House(f"{NAME}'s storage", f"{url.scheme}://{url.netloc.decode()}", None, transport) as storage:
         kind = {"Content-Type": _LFS["Content-Type"]} if method == "POST" else {}
-        storage.call(method, url.raw_path.decode(), content=data, headers={**kind, **(action.get("header") or {})})
+        storage.call(
+            method, url.raw_path.decode(), content=data, headers={**kind, **(action.get("header") or {})}
+        )

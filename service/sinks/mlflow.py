@@ -1,7 +1,8 @@
-"""A run of an MLflow server with the files as its artifacts, and a version of a registered model, by its REST API.
+"""A run of an MLflow server with the files as its artifacts, and a version of a registered model, by its
+REST API.
 
-The server is that of MLFLOW_TRACKING_URI, with MLFLOW_TRACKING_TOKEN where it wants one; it must serve artifacts
-(`--serve-artifacts`, its default). Called by the command line alone, never by the server.
+The server is that of MLFLOW_TRACKING_URI, with MLFLOW_TRACKING_TOKEN where it wants one; it must serve
+artifacts (`--serve-artifacts`, its default). Called by the command line alone, never by the server.
 """
 
 from __future__ import annotations
@@ -26,16 +27,21 @@ PROXIED: Final = "mlflow-artifacts:/"
 
 
 def push(release: Release, place: str, transport: httpx.BaseTransport | None = None) -> str:
-    """Log a run under EXPERIMENT or EXPERIMENT/MODEL; with MODEL it becomes a version of that registered model. Raises PushFailed.
+    """Log a run under EXPERIMENT or EXPERIMENT/MODEL; with MODEL it becomes a version of that registered
+    model. Raises PushFailed.
 
     A run that breaks off is deleted with its artifacts; the version is registered last.
     """
     url = os.environ.get("MLFLOW_TRACKING_URI", "")
     if not url.startswith(("http://", "https://")):
-        raise PushFailed("set MLFLOW_TRACKING_URI to the address of an MLflow server, such as http://127.0.0.1:5000")
+        raise PushFailed(
+            "set MLFLOW_TRACKING_URI to the address of an MLflow server, such as http://127.0.0.1:5000"
+        )
     experiment, _, model = place.partition("/")
     if not experiment or "/" in model:
-        raise PushFailed("a place in MLflow is EXPERIMENT, or EXPERIMENT/MODEL to register it: --place phones/pixel7")
+        raise PushFailed(
+            "a place in MLflow is EXPERIMENT, or EXPERIMENT/MODEL to register it: --place phones/pixel7"
+        )
     with House("MLflow", url, os.environ.get("MLFLOW_TRACKING_TOKEN"), transport) as server:
         run = _start(server, _experiment(server, experiment), release)
         sent: list[str] = []
@@ -64,7 +70,11 @@ def _experiment(server: House, name: str) -> str:
 
 
 def _start(server: House, experiment_id: str, release: Release) -> dict[str, Any]:
-    tags = {"mlflow.source.name": "bespoke", "mlflow.note.content": made_for(release.card), "bespoke.model": release.card["id"]}
+    tags = {
+        "mlflow.source.name": "bespoke",
+        "mlflow.note.content": made_for(release.card),
+        "bespoke.model": release.card["id"],
+    }
     asked = {
         "experiment_id": experiment_id,
         "run_name": release.card["id"],
@@ -76,10 +86,14 @@ def _start(server: House, experiment_id: str, release: Release) -> dict[str, Any
 
 
 def _root_of(run: dict[str, Any]) -> str:
-    """Where the run's artifacts are, as the server's own address for them. Raises PushFailed where it does not serve them."""
+    """Where the run's artifacts are, as the server's own address for them. Raises PushFailed where it does
+    not serve them.
+    """
     uri = str(run["artifact_uri"])
     if not uri.startswith(PROXIED):
-        raise PushFailed("this MLflow server keeps artifacts elsewhere; start it with --serve-artifacts, or use a folder")
+        raise PushFailed(
+            "this MLflow server keeps artifacts elsewhere; start it with --serve-artifacts, or use a folder"
+        )
     # mlflow-artifacts:/PATH, or mlflow-artifacts://HOST/PATH
     return uri.removeprefix(PROXIED).lstrip("/").rstrip("/")
 
@@ -91,7 +105,13 @@ def mlmodel(card: dict[str, Any], run_id: str) -> bytes:
         "artifact_path": FOLDER,
         "run_id": run_id,
         "flavors": {
-            "onnx": {"data": MODEL, "onnx_version": None, "providers": ["CPUExecutionProvider"], "opset": opset, "code": None},
+            "onnx": {
+                "data": MODEL,
+                "onnx_version": None,
+                "providers": ["CPUExecutionProvider"],
+                "opset": opset,
+                "code": None,
+            },
             "python_function": {"loader_module": "mlflow.onnx", "data": MODEL, "env": {}},
         },
         "metadata": {"sha256": card["file"]["sha256"], "input": card.get("input")},
@@ -111,10 +131,18 @@ def _facts(card: dict[str, Any], run_id: str) -> dict[str, Any]:
         "parameters": card["file"].get("parameters"),
         "macs": card["file"].get("macs"),
     }
-    words = {"device": card.get("device"), "dataset": card["accuracy"].get("dataset"), "sha256": card["file"]["sha256"]}
+    words = {
+        "device": card.get("device"),
+        "dataset": card["accuracy"].get("dataset"),
+        "sha256": card["file"]["sha256"],
+    }
     return {
         "run_id": run_id,
-        "metrics": [{"key": k, "value": v, "timestamp": moment, "step": 0} for k, v in numbers.items() if v is not None],
+        "metrics": [
+            {"key": k, "value": v, "timestamp": moment, "step": 0}
+            for k, v in numbers.items()
+            if v is not None
+        ],
         "params": [{"key": k, "value": str(v)} for k, v in words.items() if v is not None],
     }
 

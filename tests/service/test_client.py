@@ -11,7 +11,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service import client as module
 from service.client import (
     ApiProblem,
     BespokeClient,
@@ -21,6 +20,7 @@ from service.client import (
     NoServer,
     find_access,
 )
+from service.client import calls as module
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
