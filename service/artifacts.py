@@ -20,8 +20,8 @@ from typing import BinaryIO, Final
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import ArtifactCorrupt, ArtifactMissing
 from service.db.models import Artifact, now
+from service.errors import ArtifactCorrupt, ArtifactMissing
 from service.failpoints import failpoint
 
 _CHUNK: Final = 1 << 20

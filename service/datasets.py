@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from latency_tables.errors import InvalidDataset, UnknownDataset
 from service.db.models import Supernet
 from service.settings import Settings
 from supernets.data.catalog import DATASETS
 from supernets.data.fingerprint import facts_of
 from supernets.data.loaders import folder as folders
+from supernets.errors import InvalidDataset, UnknownDataset
 
 
 @dataclass(frozen=True)

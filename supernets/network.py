@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latency_tables.errors import InvalidArchitecture
 from latency_tables.operators import Operator
+from supernets.errors import InvalidArchitecture
 from supernets.layers.block import ElasticBlock, build_block, initialise_elastic
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import block_choices, blocks_of

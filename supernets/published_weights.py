@@ -16,7 +16,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from latency_tables.errors import InvalidCheckpoint
+from supernets.errors import InvalidCheckpoint
 from supernets.network import Supernet
 from supernets.spaces.space import Space
 from supernets.state_dicts import State, read_state_dict

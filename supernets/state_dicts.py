@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from latency_tables.errors import InvalidCheckpoint
+from supernets.errors import InvalidCheckpoint
 
 State = dict[str, Tensor]
 PREFERRED: Final = ("state_dict", "model", "model_state_dict", "net", "network", "weights", "params")

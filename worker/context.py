@@ -20,26 +20,15 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
-from latency_tables.errors import JobConflict
 from service.artifacts import ArtifactStore
 from service.db.models import Job, StepResult
+from service.errors import JobConflict
 from service.failpoints import failpoint
 from service.http.problems import document
 from service.jobs.transitions import JobState, add_event, move, record_progress
 from service.settings import Settings
-from worker.steps import (
-    MAX_CRASHES,
-    TRANSIENT,
-    ChildCrashed,
-    JobCancelled,
-    JobLost,
-    JobQuarantined,
-    WorkerStopping,
-    persist,
-    step_digest,
-    tries,
-    worth_another,
-)
+from worker.errors import ChildCrashed, JobCancelled, JobLost, JobQuarantined, WorkerStopping
+from worker.steps import MAX_CRASHES, TRANSIENT, persist, step_digest, tries, worth_another
 
 Result = TypeVar("Result")
 CHECK_S: Final = 0.5

@@ -21,22 +21,24 @@ from dbos import DBOS, DBOSClient, DBOSConfig
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import BespokeError, JobConflict
+from latency_tables.errors import BespokeError
 from service.artifacts import ArtifactStore
 from service.db.migrate import upgrade
 from service.db.models import Job
 from service.db.session import create_db_engine, session_factory
+from service.errors import JobConflict
 from service.failpoints import failpoint
 from service.jobs.queue import APPLICATION, JOBS, SERIALIZER, TRAINING, WORKFLOWS, JobQueue
 from service.jobs.transitions import ACTIVE, ENDED, JobState, add_event, crashes, move
 from service.settings import Settings
 from worker.context import JobRun, WorkerContext, hand_back, quarantine_problem
+from worker.errors import JobCancelled, JobLost, JobQuarantined, WorkerStopping
 from worker.liveness import Liveness, new_worker_id
 from worker.pipelines.catalog import PIPELINES
 from worker.pipelines.train_supernet import TRAIN_WORKFLOW, train_shared
 from worker.probation import Probation
 from worker.problems import problem_of
-from worker.steps import MAX_CRASHES, TRANSIENT, JobCancelled, JobLost, JobQuarantined, WorkerStopping
+from worker.steps import MAX_CRASHES, TRANSIENT
 
 APPLICATION_VERSION: Final = (
     "workflows-1"  # raise it only when running workflows cannot go on with the new code

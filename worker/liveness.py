@@ -23,9 +23,9 @@ from dbos import DBOS, DBOSClient
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from latency_tables.errors import JobConflict
 from service.artifacts import ArtifactStore
 from service.db.models import Job, Worker, now
+from service.errors import JobConflict
 from service.jobs.transitions import JobState, move
 from service.settings import Settings
 from worker.steps import TRANSIENT

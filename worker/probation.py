@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from worker.steps import WorkerStopping
+from worker.errors import WorkerStopping
 
 LONGEST_S: Final = 30.0
 PATIENCE_S: Final = 7.0  # with the time until a loss is noticed it must stay below the 90 s that are promised

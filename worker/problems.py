@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from latency_tables.errors import BespokeError
 from service.http import problems
-from worker.steps import StepFailed
+from worker.errors import StepFailed
 
 _INTERNAL: Final = (
     "The job stopped on an error of the service itself. Its log has the details under the "

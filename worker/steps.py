@@ -1,4 +1,4 @@
-"""What a step's work may do to a job: the errors, and the back-off between tries.
+"""What a step's work may do to a job: the names of steps, and the back-off between tries.
 
 Deterministic errors (`BespokeError`, and any bug) end the job at once, since trying again only repeats them.
 Transient ones (database, disk, network file system) are tried again with exponential back-off and jitter: an
@@ -19,8 +19,6 @@ from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-
-from latency_tables.errors import BespokeError
 
 Result = TypeVar("Result")
 VERSION: Final = 1  # part of every step's digest: raise it when a step's code changes what it computes
@@ -53,45 +51,6 @@ class StepName(StrEnum):
     TEST_NETWORK_FILE = "test_network_file"  # its accuracy on the test split
     EXPORT_OPERATOR = "export_operator"  # micro-benchmark of one operator
     EXPORT_NETWORK = "export_network"  # benchmark of a whole network, random weights
-
-
-class JobCancelled(Exception):
-    """Somebody asked for the job to stop."""
-
-
-class JobLost(Exception):
-    """Another worker has the job, or it has ended: nothing more may be written."""
-
-
-class WorkerStopping(Exception):
-    """The worker was told to end: the job is handed back at its last finished step."""
-
-
-class JobQuarantined(Exception):
-    """The job crashed too often; `problem` says how."""
-
-    def __init__(self, problem: dict[str, Any]) -> None:
-        super().__init__(problem["detail"])
-        self.problem = problem
-
-
-class StepFailed(BespokeError):
-    """An error that a child or a shared step reported; `kind` is its class there."""
-
-    def __init__(self, kind: str, message: str, detail: dict[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.detail = detail or {}
-
-
-class ChildCrashed(Exception):
-    """A child process ended by a signal, or without a word; `signal` is 0 where there was none."""
-
-    def __init__(self, what: str, signal: int, code: int | None, tail: str) -> None:
-        super().__init__(f"{what} crashed ({f'signal {signal}' if signal else f'exit code {code}'})")
-        self.what = what
-        self.signal = signal
-        self.tail = tail
 
 
 def step_digest(step: str, inputs: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import httpx
 
 from latency_tables.agent import protocol
 from latency_tables.agent.connection import by_proxy, open_client
-from latency_tables.agent.problems import (
+from latency_tables.agent.errors import (
     DeviceChanged,
     HostileServer,
     Refused,

@@ -12,8 +12,7 @@ from typing import Final
 from latency_tables.agent import environment
 from latency_tables.agent.cgroup import cpu_quota
 from latency_tables.agent.client import Client
-from latency_tables.agent.loop import Agent, Options
-from latency_tables.agent.problems import (
+from latency_tables.agent.errors import (
     AgentError,
     BusyDevice,
     DeviceChanged,
@@ -22,6 +21,7 @@ from latency_tables.agent.problems import (
     SessionClosed,
     UnusableRuntime,
 )
+from latency_tables.agent.loop import Agent, Options
 from latency_tables.agent.runner import Limits
 from latency_tables.agent.runtimes.catalog import RUNTIMES
 from latency_tables.agent.runtimes.setup import PRECISIONS, Setup, options_from

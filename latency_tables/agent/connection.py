@@ -14,7 +14,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from latency_tables.agent.problems import Refused
+from latency_tables.agent.errors import Refused
 
 
 def is_loopback(url: str) -> bool:

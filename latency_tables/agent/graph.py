@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from latency_tables.agent.problems import RefusedGraph
+from latency_tables.agent.errors import RefusedGraph
 
 MAX_NODES: Final = 20_000
 MAX_BYTES: Final = 256 * 2**20

@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from latency_tables.agent import environment as device
 from latency_tables.agent.client import Client
-from latency_tables.agent.graph import check_graph
-from latency_tables.agent.problems import (
+from latency_tables.agent.errors import (
     AgentError,
     BusyDevice,
     DeviceChanged,
@@ -23,6 +22,7 @@ from latency_tables.agent.problems import (
     SessionClosed,
     StaleTask,
 )
+from latency_tables.agent.graph import check_graph
 from latency_tables.agent.protocol import Conditions, File, Plan, Task, answer_of
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.runtimes.probe import Found, found

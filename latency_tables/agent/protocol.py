@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from latency_tables.agent.errors import HostileServer
 from latency_tables.agent.graph import MAX_BYTES
-from latency_tables.agent.problems import HostileServer
 from latency_tables.agent.runner import Measured
 from latency_tables.measuring.profiling import Reading
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
-from latency_tables.agent.problems import MeasuringFailed
+from latency_tables.agent.errors import MeasuringFailed
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.errors import InvalidMeasurement
 from latency_tables.measurement import Measurement

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from latency_tables.agent.problems import AgentError
+from latency_tables.agent.errors import AgentError
 
 try:
     import fcntl

@@ -16,7 +16,7 @@ from service.cli.screen import as_json, errors, follow, grid
 from service.client import Job
 
 
-class Unreachable(BespokeError):
+class PlanRefused(BespokeError):
     """Some of a file cannot be had; the lines above say which and why."""
 
 
@@ -73,7 +73,7 @@ def apply(
         )
     wrong = [line for line in done if line.wrong]
     if wrong:
-        raise Unreachable("; ".join(f"{line.kind} {line.name}: {line.detail}" for line in wrong))
+        raise PlanRefused("; ".join(f"{line.kind} {line.name}: {line.detail}" for line in wrong))
 
 
 def _cost(line: Line) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from latency_tables.errors import InvalidDataset
 from service.cli.connection import client
 from service.cli.screen import as_json, grid, say
+from supernets.errors import InvalidDataset
 
 if TYPE_CHECKING:
     from supernets.data.report import Report

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from latency_tables.agent.problems import UnusableRuntime
+from latency_tables.agent.errors import UnusableRuntime
 from latency_tables.agent.runtimes.catalog import RUNTIMES
 from latency_tables.agent.runtimes.setup import Setup, options_from, provider_text, split_provider
 from latency_tables.errors import BespokeError, InvalidTable

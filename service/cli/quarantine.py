@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from latency_tables.errors import JobConflict
 from service.cli.connection import current
 from service.cli.screen import age, grid, say
+from service.errors import JobConflict
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from latency_tables.agent.connection import by_proxy, open_client
-from latency_tables.agent.problems import Refused
+from latency_tables.agent.errors import Refused
 from service.client.access import Access
 from service.client.errors import ApiProblem, DamagedDownload, JobUnfinished, NoServer
 from service.client.jobs import Job

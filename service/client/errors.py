@@ -1,12 +1,13 @@
 """What can go wrong between a program and the service, and a job as both see it.
 
-ClientError
-├── NoServer          no address is known, or nothing answers there
-├── NoKey             no key is known for the server
-├── ApiProblem        the service said no (carries status, title, detail, errors and what else the problem
-holds) ├── JobUnfinished     a job ended otherwise than `succeeded` (carries the job)
-├── NotInstalled      something that this needs is not installed here
-└── DamagedDownload   the bytes that came are not those of the SHA-256 on the model card
+BespokeError (latency_tables/errors.py)
+└── ClientError            what a client of the API can meet
+    ├── NoServer           no address is known, or nothing answers there
+    ├── NoKey              no key is known for the server
+    ├── ApiProblem         the service said no (carries status, title, detail, errors and further members)
+    ├── JobUnfinished      a job ended otherwise than `succeeded` (carries the job)
+    ├── NotInstalled       something that this needs is not installed here
+    └── DamagedDownload    the bytes that came are not those of the SHA-256 on the model card
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from typing import Any, Final
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from latency_tables.errors import NoTable
 from latency_tables.measurement import Context, Measurement
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
@@ -19,6 +18,7 @@ from service.db.happenings import tell
 from service.db.models import Device, Job, Model, Table, TableRow, new_id, now
 from service.db.states import JobKind, TableState
 from service.jobs.transitions import ACTIVE
+from supernets.errors import NoTable
 
 READY: Final = TableState.READY
 NEEDS_REVIEW: Final = TableState.NEEDS_REVIEW

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import NoTable, PoorCalibration
+from latency_tables.errors import PoorCalibration
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 from service.db import tables as table_rows
 from service.db.models import Device
 from service.devices.pricing import PriceBook, Pricing
 from service.schemas.networks import BlockView, NetworkPicture
+from supernets.errors import NoTable
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import blocks_of, stage_sizes
 from supernets.spaces.space import Space

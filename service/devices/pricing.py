@@ -19,7 +19,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from latency_tables.dense import DenseTable
-from latency_tables.errors import InvalidArchitecture, NoTable, PoorCalibration
+from latency_tables.errors import PoorCalibration
 from latency_tables.prediction.calibration import Calibration
 from latency_tables.prediction.refine import Refined, refine
 from latency_tables.scale import rate
@@ -30,6 +30,7 @@ from service.db.models import Device, NetworkMeasurement, Supernet, Table
 from service.db.states import NetworkSource
 from service.devices.covering import nearest_lack
 from supernets.accuracy.predictor import AccuracyPredictor
+from supernets.errors import InvalidArchitecture, NoTable
 from supernets.search.exact import strategy as exact
 from supernets.search.pareto import Front
 from supernets.search.restriction import Value as ChoiceValue

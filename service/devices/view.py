@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from latency_tables import trust
-from latency_tables.errors import BespokeError, NoTable
+from latency_tables.errors import BespokeError
 from latency_tables.prediction.calibration import Calibration
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
@@ -29,6 +29,7 @@ from service.schemas.devices import (
     Replication,
     TableView,
 )
+from supernets.errors import NoTable
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.space import Space
 

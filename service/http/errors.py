@@ -19,10 +19,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from latency_tables import errors as domain
-from latency_tables.errors import BespokeError
+from latency_tables.errors import BespokeError, InvalidTable
 from service.http import problems
 from service.http.problems import PROBLEMS, urn
+from supernets.errors import InfeasibleBudget
 
 MEDIA_TYPE: Final = "application/problem+json"
 MOST_BYTES: Final = 4000
@@ -92,12 +92,12 @@ def invalid(pointer: str, code: str, detail: str) -> Problem:
     return Problem("validation", detail, errors=[error(pointer, code, detail)])
 
 
-def _table(e: domain.InvalidTable) -> Problem:
+def _table(e: InvalidTable) -> Problem:
     rows = [error(f"/rows/{number - 1}", "row", f"row {number}: {reason}") for number, reason in e.rows]
     return Problem("invalid_table", str(e), errors=rows, **problems.members_of(e))
 
 
-def infeasible(e: domain.InfeasibleBudget, target: int = 0) -> Problem:
+def infeasible(e: InfeasibleBudget, target: int = 0) -> Problem:
     """An unreachable budget of a target: which constraint, and the range that it can reach."""
     detail, pointer = str(e), f"/targets/{target}/budget/{e.constraint}"
     errors = [error(pointer, "infeasible_budget", detail)]
@@ -153,8 +153,8 @@ def _conflict(e: IntegrityError) -> Problem:
 
 
 _TRANSLATIONS: Final[tuple[tuple[type[Exception], Callable[[Any], Problem]], ...]] = (
-    (domain.InvalidTable, _table),
-    (domain.InfeasibleBudget, infeasible),
+    (InvalidTable, _table),
+    (InfeasibleBudget, infeasible),
     (BespokeError, _of_ours),
     (RequestValidationError, lambda e: validation_problem(e.errors())),
     (HTTPException, _http),

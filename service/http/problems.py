@@ -12,8 +12,38 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from latency_tables import errors as domain
-from latency_tables.errors import BespokeError
+from latency_tables.errors import (
+    BespokeError,
+    ContextMismatch,
+    InvalidForm,
+    InvalidMeasurement,
+    InvalidOperator,
+    InvalidTable,
+    MissingLatency,
+    PoorCalibration,
+    TooFewNetworks,
+)
+from service.errors import ArtifactCorrupt, ArtifactMissing, JobConflict, JobEnded
+from supernets.errors import (
+    ExportFailed,
+    InfeasibleBudget,
+    InvalidArchitecture,
+    InvalidCheckpoint,
+    InvalidDataset,
+    InvalidPredictor,
+    InvalidPreprocessing,
+    InvalidSearch,
+    InvalidTraining,
+    NoTable,
+    SearchUnfinished,
+    TrainingDiverged,
+    UnknownDataset,
+    UnknownRecipe,
+    UnknownSpace,
+    UnknownStrategy,
+    UnservableContext,
+    reachable,
+)
 
 PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "validation": (422, "The request is not valid"),
@@ -104,42 +134,43 @@ class Kind:
     answered_as: str | None = None
 
 
-def _missing(e: domain.MissingLatency | domain.NoTable) -> dict[str, Any]:
+def _missing(e: MissingLatency | NoTable) -> dict[str, Any]:
     return {"missing": list(e.operators[:10]), "missing_count": len(e.operators)} if e.operators else {}
 
 
 ERRORS: Final[dict[type[BespokeError], Kind]] = {
     BespokeError: Kind("refused", answered_as="internal"),
-    domain.InvalidTable: Kind("invalid_table", lambda e: {"rows": [number for number, _ in e.rows]}),
-    domain.InfeasibleBudget: Kind("infeasible_budget", domain.reachable),
-    domain.MissingLatency: Kind("missing_latency", _missing),
-    domain.TooFewNetworks: Kind("too_few_networks", lambda e: {"missing_networks": e.missing}),
-    domain.NoTable: Kind("no_table", _missing),
-    domain.ContextMismatch: Kind("context_mismatch"),
-    domain.PoorCalibration: Kind("poor_calibration"),
-    domain.UnknownSpace: Kind("unknown_space"),
-    domain.UnknownDataset: Kind("unknown_dataset"),
-    domain.UnknownStrategy: Kind("unknown_strategy", answered_as="validation"),
-    domain.UnknownRecipe: Kind("unknown_recipe", answered_as="validation"),
-    domain.InvalidDataset: Kind("invalid_dataset", answered_as="unknown_dataset"),
-    domain.InvalidPreprocessing: Kind("invalid_preprocessing"),
-    domain.InvalidOperator: Kind("invalid_operator", answered_as="validation"),
-    domain.InvalidMeasurement: Kind("invalid_measurement", answered_as="validation"),
-    domain.InvalidArchitecture: Kind("invalid_architecture", answered_as="validation"),
-    domain.InvalidSearch: Kind("invalid_search"),
-    domain.SearchUnfinished: Kind("search_unfinished"),
-    domain.InvalidTraining: Kind("invalid_training"),
-    domain.InvalidPredictor: Kind("invalid_predictor"),
-    domain.InvalidCheckpoint: Kind("invalid_checkpoint"),
-    domain.TrainingDiverged: Kind(
+    InvalidTable: Kind("invalid_table", lambda e: {"rows": [number for number, _ in e.rows]}),
+    InfeasibleBudget: Kind("infeasible_budget", reachable),
+    MissingLatency: Kind("missing_latency", _missing),
+    TooFewNetworks: Kind("too_few_networks", lambda e: {"missing_networks": e.missing}),
+    NoTable: Kind("no_table", _missing),
+    ContextMismatch: Kind("context_mismatch"),
+    InvalidForm: Kind("validation"),
+    PoorCalibration: Kind("poor_calibration"),
+    UnknownSpace: Kind("unknown_space"),
+    UnknownDataset: Kind("unknown_dataset"),
+    UnknownStrategy: Kind("unknown_strategy", answered_as="validation"),
+    UnknownRecipe: Kind("unknown_recipe", answered_as="validation"),
+    InvalidDataset: Kind("invalid_dataset", answered_as="unknown_dataset"),
+    InvalidPreprocessing: Kind("invalid_preprocessing"),
+    InvalidOperator: Kind("invalid_operator", answered_as="validation"),
+    InvalidMeasurement: Kind("invalid_measurement", answered_as="validation"),
+    InvalidArchitecture: Kind("invalid_architecture", answered_as="validation"),
+    InvalidSearch: Kind("invalid_search"),
+    SearchUnfinished: Kind("search_unfinished"),
+    InvalidTraining: Kind("invalid_training"),
+    InvalidPredictor: Kind("invalid_predictor"),
+    InvalidCheckpoint: Kind("invalid_checkpoint"),
+    TrainingDiverged: Kind(
         "training_diverged", lambda e: {"phase": e.phase, "epoch": e.epoch, "step": e.step}
     ),
-    domain.ExportFailed: Kind("export_failed"),
-    domain.UnservableContext: Kind("unservable_context"),
-    domain.JobEnded: Kind("job_ended", lambda e: {"state": e.state}),
-    domain.JobConflict: Kind("conflict", detail="the job changed at the same moment; read it again"),
-    domain.ArtifactCorrupt: Kind("artifact_corrupt", detail="its bytes are not those of its SHA-256"),
-    domain.ArtifactMissing: Kind("artifact_missing", detail="ask the operator to run `bespoke doctor`"),
+    ExportFailed: Kind("export_failed"),
+    UnservableContext: Kind("unservable_context"),
+    JobEnded: Kind("job_ended", lambda e: {"state": e.state}),
+    JobConflict: Kind("conflict", detail="the job changed at the same moment; read it again"),
+    ArtifactCorrupt: Kind("artifact_corrupt", detail="its bytes are not those of its SHA-256"),
+    ArtifactMissing: Kind("artifact_missing", detail="ask the operator to run `bespoke doctor`"),
 }
 
 

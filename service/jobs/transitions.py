@@ -13,10 +13,10 @@ from typing import Any, Final
 from sqlalchemy import delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import JobConflict, JobEnded
 from service.db.happenings import tell_of_job
 from service.db.models import IdempotencyKey, Job, JobEvent, MeasurementTask, new_id, now
 from service.db.states import JobKind, TaskState
+from service.errors import JobConflict, JobEnded
 
 
 class JobState(StrEnum):

@@ -19,7 +19,6 @@ from sqlalchemy import column, func, inspect, select, table, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import ArtifactCorrupt, ArtifactMissing
 from service.artifacts import TEMPORARY, ArtifactStore
 from service.db.models import (
     AgentSession,
@@ -40,6 +39,7 @@ from service.db.models import (
 )
 from service.db.session import create_db_engine, session_factory
 from service.db.states import JobKind
+from service.errors import ArtifactCorrupt, ArtifactMissing
 from service.jobs.transitions import ACTIVE, ENDED, TRANSITIONS, JobState
 from service.settings import Settings
 

@@ -16,7 +16,6 @@ from typing import TypeVar
 import numpy as np
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import InvalidCheckpoint, InvalidPredictor, UnknownDataset
 from service.artifacts import ArtifactStore, register
 from service.datasets import known
 from service.db import keys as key_rows
@@ -29,6 +28,7 @@ from service.startup import OWNER
 from supernets.accuracy.predictor import AccuracyPredictor
 from supernets.accuracy.refinement import Refinement, refine, summary, to_json
 from supernets.accuracy.scores import read_scores
+from supernets.errors import InvalidCheckpoint, InvalidPredictor, UnknownDataset
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.catalog import IMPORTED

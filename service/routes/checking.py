@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_tables.dense import DenseTable
-from latency_tables.errors import NoTable, PoorCalibration
+from latency_tables.errors import PoorCalibration
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Job, NetworkMeasurement
@@ -26,6 +26,7 @@ from service.routes.supernets import IdempotencyKey
 from service.schemas.devices import CheckIn, NetworkList, NetworkView
 from service.schemas.jobs import JobView
 from service.schemas.strict import Short
+from supernets.errors import NoTable
 from supernets.spaces.space import Space
 
 router = APIRouter(route_class=GuardedRoute, tags=["measuring"])

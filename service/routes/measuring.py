@@ -11,14 +11,7 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.errors import (
-    InvalidArchitecture,
-    InvalidOperator,
-    NoTable,
-    PoorCalibration,
-    TooFewNetworks,
-    UnknownSpace,
-)
+from latency_tables.errors import InvalidOperator, PoorCalibration, TooFewNetworks
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks
@@ -54,6 +47,7 @@ from service.schemas.devices import (
 )
 from service.schemas.jobs import JobView
 from service.schemas.strict import Name, Whole
+from supernets.errors import InvalidArchitecture, NoTable, UnknownSpace
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import ref_in
 from supernets.spaces.lowering import dense_from, lower

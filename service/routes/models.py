@@ -10,13 +10,13 @@ from fastapi import APIRouter, Header
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.errors import ArtifactCorrupt
 from service.db import jobs as job_rows
 from service.db.happenings import tell
 from service.db.jobs import ModelFilter
 from service.db.models import Device, Model, Supernet
 from service.devices.network_picture import picture
 from service.devices.pricing import space_of
+from service.errors import ArtifactCorrupt
 from service.http.dependencies import Caller, Service, decode_cursor, encode_cursor, page
 from service.http.errors import Problem, invalid, not_found
 from service.http.guard import JSON, GuardedRoute, needs

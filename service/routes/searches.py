@@ -10,14 +10,7 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.errors import (
-    BespokeError,
-    InfeasibleBudget,
-    InvalidDataset,
-    InvalidSearch,
-    NoTable,
-    UnknownDataset,
-)
+from latency_tables.errors import BespokeError
 from service.datasets import check_trained_on
 from service.db import devices as device_rows
 from service.db import supernets as supernet_rows
@@ -34,6 +27,7 @@ from service.routes.supernets import IdempotencyKey, remarks_on, wanted_supernet
 from service.schemas.jobs import JobView
 from service.schemas.searches import Member, SearchIn, Target
 from supernets.delivery.catalog import common_delivery, delivery_of
+from supernets.errors import InfeasibleBudget, InvalidDataset, InvalidSearch, NoTable, UnknownDataset
 from supernets.search.catalog import STRATEGIES
 from supernets.search.limits import check_limits
 from supernets.search.problem import Constraint

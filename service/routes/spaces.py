@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from fastapi import APIRouter
 
-from latency_tables.errors import UnknownSpace
 from latency_tables.operators import Operator
 from service.datasets import Known, listed
 from service.db.models import Supernet
@@ -30,6 +29,7 @@ from service.schemas.catalog import (
     StageView,
 )
 from service.schemas.strict import Whole
+from supernets.errors import UnknownSpace
 from supernets.search.catalog import STRATEGIES
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import all_operators

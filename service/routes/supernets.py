@@ -10,7 +10,6 @@ from fastapi import APIRouter, Header, Query
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
-from latency_tables.errors import InvalidArchitecture, UnknownRecipe, UnknownSpace
 from service.datasets import known, remark_on_change
 from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
@@ -43,6 +42,7 @@ from service.schemas.searches import (
 from service.schemas.strict import Name, PageSize
 from supernets.accuracy.predictor import HeldOut
 from supernets.accuracy.refinement import from_json, summary
+from supernets.errors import InvalidArchitecture, UnknownRecipe, UnknownSpace
 from supernets.search.pareto import Front
 from supernets.spaces.catalog import space_named
 from supernets.training.catalog import recipe_named

@@ -7,7 +7,7 @@ import string
 from collections.abc import Sequence
 from typing import Any, Final
 
-from latency_tables.errors import InvalidArchitecture
+from supernets.errors import InvalidArchitecture
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from latency_tables.dense import Array, DenseTable, Genes
-from latency_tables.errors import InvalidPredictor, TooFewNetworks
+from latency_tables.errors import TooFewNetworks
 from supernets.accuracy.prior import (
     Posterior,
     cell_offsets,
@@ -27,6 +27,7 @@ from supernets.accuracy.prior import (
     posterior,
     prior_loadings,
 )
+from supernets.errors import InvalidPredictor
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space

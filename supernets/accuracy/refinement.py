@@ -19,9 +19,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from latency_tables.dense import Array, Genes
-from latency_tables.errors import InvalidPredictor
 from supernets.accuracy.predictor import AccuracyPredictor, HeldOut, to_score
 from supernets.accuracy.prior import cells, posterior, prior_loadings
+from supernets.errors import InvalidPredictor
 from supernets.spaces.space import Space
 
 WIN = 0.97  # the held-out error must fall below this share of the additive one's

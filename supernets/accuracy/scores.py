@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from latency_tables.dense import Array, Genes
-from latency_tables.errors import InvalidPredictor
+from supernets.errors import InvalidPredictor
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.published import architecture_from_lists
 from supernets.spaces.space import Space

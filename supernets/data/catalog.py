@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from latency_tables.errors import UnknownDataset
 from supernets.data.fingerprint import check_unchanged
 from supernets.data.glyphs import CHARACTERS, SIZE, load_glyphs
 from supernets.data.loaders.catalog import load_registered
 from supernets.data.loaders.forms import Wanted
 from supernets.data.splits import Dataset, split_three
+from supernets.errors import UnknownDataset
 from supernets.spaces.space import Space
 
 __all__ = ["DATASETS", "Dataset", "DatasetInfo", "load_dataset", "load_digits", "load_for"]

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.loaders.catalog import form_of, unreadable
 from supernets.data.loaders.forms import Shape
+from supernets.errors import InvalidDataset
 
 VERSION: Final = 1  # of how files become samples: another reading of the same files is another set
 Stamp = list[int]  # size, times and inode of a file

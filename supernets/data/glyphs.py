@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.splits import SPLITS, Dataset, Labels, Split
+from supernets.errors import InvalidDataset
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -12,8 +12,8 @@ from typing import Final
 
 import numpy as np
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.splits import SPLITS, Labels
+from supernets.errors import InvalidDataset
 
 SPLIT_NAMES: Final = {
     "train": "train",

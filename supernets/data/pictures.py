@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.preprocessing import keep
 from supernets.data.steps import PictureStep, Resize
+from supernets.errors import InvalidDataset
 
 Bytes = npt.NDArray[np.uint8]
 LEAST_SIDE = 8

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from latency_tables.errors import InvalidPreprocessing
 from supernets.data.steps import (
     MODES,
     STEPS,
@@ -33,6 +32,7 @@ from supernets.data.steps import (
     Resize,
     Step,
 )
+from supernets.errors import InvalidPreprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

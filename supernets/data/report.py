@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.index import Files, FolderIndex, Skipped, index_folder
 from supernets.data.loaders import folder as folders
 from supernets.data.loaders.catalog import form_of, load_registered, unreadable
 from supernets.data.loaders.forms import Wanted, validation_size
 from supernets.data.pictures import LEAST_SIDE
 from supernets.data.splits import SPLITS, stratified
+from supernets.errors import InvalidDataset
 
 RARE: Final = 20  # samples of a class in the whole set
 MOST_DECODED: Final = (

@@ -14,10 +14,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.pictures import Pictures
 from supernets.data.preprocessing import Preprocessing, picture_steps
 from supernets.data.steps import Floats, Interpolate, Normalise, PictureStep
+from supernets.errors import InvalidDataset
 
 Images = npt.NDArray[np.uint8] | Pictures  # (N, C, H, W)
 Labels = npt.NDArray[np.int64]  # (N,)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from latency_tables.errors import InvalidPreprocessing
+from supernets.errors import InvalidPreprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

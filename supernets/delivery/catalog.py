@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Self
 
-from latency_tables.errors import UnservableContext
 from latency_tables.measurement import Context
+from supernets.errors import UnservableContext
 
 OPSET: Final = 20
 """What networks are exported in; newer runtimes open it too."""

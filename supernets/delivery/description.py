@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from latency_tables.errors import InvalidPreprocessing
 from supernets.data.preprocessing import Preprocessing
 from supernets.delivery.catalog import EMBEDDED, Delivery
+from supernets.errors import InvalidPreprocessing
 
 INPUT_KEY: Final = "input"
 CLASSES_KEY: Final = "classes"

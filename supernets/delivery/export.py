@@ -25,7 +25,6 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from latency_tables.errors import ExportFailed
 from latency_tables.operators import Operator
 from supernets.cut_out import PlainNetwork, build_operator, fold_batch_norm
 from supernets.data.preprocessing import Preprocessing
@@ -34,6 +33,7 @@ from supernets.delivery.description import describe, described_input
 from supernets.delivery.feeding import NUMPY_TYPES
 from supernets.delivery.operator_graphs import operator_model
 from supernets.delivery.passes import in_form
+from supernets.errors import ExportFailed
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space

@@ -15,10 +15,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from latency_tables.errors import ExportFailed
 from supernets.data.preprocessing import Preprocessing
 from supernets.data.steps import Interpolate, Normalise, interpolation
 from supernets.delivery.catalog import EMBEDDED, OLDEST_OPSET, Delivery
+from supernets.errors import ExportFailed
 
 Model = Any  # onnx.ModelProto; the package has no types
 _FREE_BATCH: Final = "batch"

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from latency_tables.errors import InvalidTraining
 from supernets.accuracy.predictor import AccuracyPredictor, HeldOut
 from supernets.data.splits import Dataset
+from supernets.errors import InvalidTraining
 from supernets.network import Supernet
 from supernets.search.exact.strategy import front
 from supernets.search.pareto import Front

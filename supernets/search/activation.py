@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from latency_tables.dense import DenseTable
-from latency_tables.errors import InfeasibleBudget
 from latency_tables.operators import Operator
+from supernets.errors import InfeasibleBudget
 from supernets.search.exact.bounds import bounds
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.lowering import dense_from

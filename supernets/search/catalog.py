@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from latency_tables.errors import UnknownStrategy
+from supernets.errors import UnknownStrategy
 from supernets.search import evolution, random_search
 from supernets.search.exact import strategy as exact
 from supernets.search.problem import Problem, SearchResult

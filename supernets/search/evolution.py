@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from latency_tables.dense import Array, Genes
-from latency_tables.errors import InvalidSearch
+from supernets.errors import InvalidSearch
 from supernets.search.exact import strategy as exact
 from supernets.search.feasible import Repair
 from supernets.search.pareto import Front, Indices, nondominated

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from latency_tables.dense import Array, Chain, DenseTable
-from latency_tables.errors import SearchUnfinished
+from supernets.errors import SearchUnfinished
 from supernets.search.exact import strategy as exact
 from supernets.search.problem import Problem, SearchResult, ranked
 

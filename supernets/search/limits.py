@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from latency_tables.dense import DenseTable
-from latency_tables.errors import InfeasibleBudget
 from latency_tables.operators import Operator
+from supernets.errors import InfeasibleBudget
 from supernets.search.activation import peak_activation_bytes, peak_range, within_activation
 from supernets.search.exact.bounds import bounds
 from supernets.search.exact.several import check_pairs

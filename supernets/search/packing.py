@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from latency_tables.dense import Array, Chain, DenseTable, Genes, StageShape
-from latency_tables.errors import InvalidSearch
 from supernets.accuracy import refinement as accuracy_refinement
 from supernets.accuracy.refinement import RefinedScore
+from supernets.errors import InvalidSearch
 from supernets.search.problem import Candidate, Constraint, Problem, SearchResult
 
 

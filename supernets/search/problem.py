@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from latency_tables.dense import Array, Chain, DenseTable, Genes
-from latency_tables.errors import InvalidSearch
+from supernets.errors import InvalidSearch
 
 MAX_CANDIDATES = 10_000
 

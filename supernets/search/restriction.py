@@ -14,8 +14,8 @@ from typing import Final
 import numpy as np
 
 from latency_tables.dense import Array, DenseTable
-from latency_tables.errors import InfeasibleBudget, InvalidSearch
 from latency_tables.table import LatencyTable
+from supernets.errors import InfeasibleBudget, InvalidSearch
 from supernets.search.exact.bounds import bounds
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.architecture import Choice

@@ -8,8 +8,8 @@ from importlib.metadata import entry_points
 from itertools import product
 from typing import Any, Final
 
-from latency_tables.errors import InvalidArchitecture, UnknownSpace
 from latency_tables.operators import make_divisible
+from supernets.errors import InvalidArchitecture, UnknownSpace
 from supernets.spaces.architecture import ZERO, Choice, SpaceRef
 from supernets.spaces.space import Space, Stage
 

@@ -8,9 +8,10 @@ from functools import lru_cache
 import numpy as np
 
 from latency_tables.dense import DenseTable
-from latency_tables.errors import MissingLatency, NoEnergy
+from latency_tables.errors import MissingLatency
 from latency_tables.operators import Operator, make_divisible
 from latency_tables.table import LatencyTable
+from supernets.errors import NoEnergy
 from supernets.spaces.architecture import Architecture, Choice
 from supernets.spaces.space import Space, Stage
 

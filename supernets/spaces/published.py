@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from latency_tables.errors import InvalidArchitecture
+from supernets.errors import InvalidArchitecture
 from supernets.spaces.architecture import Architecture, Choice, StageChoice
 from supernets.spaces.catalog import RESNET_WIDTHS
 from supernets.spaces.space import Space, Stage

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from latency_tables.dense import Chain, Genes, StageShape
-from latency_tables.errors import InvalidArchitecture
+from supernets.errors import InvalidArchitecture
 from supernets.spaces.architecture import Architecture, Choice, SpaceRef, StageChoice
 
 

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from latency_tables.errors import BespokeError, InvalidTraining, TrainingDiverged
+from latency_tables.errors import BespokeError
+from supernets.errors import InvalidTraining, TrainingDiverged
 from supernets.training.job import Job, train
 
 TERMINATED: Final = 128 + signal.SIGTERM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from latency_tables.errors import UnknownRecipe
+from supernets.errors import UnknownRecipe
 from supernets.training.recipe import Augmentation, Phase, Recipe
 
 IMPORTED = "imported"

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from latency_tables.errors import InvalidCheckpoint
+from supernets.errors import InvalidCheckpoint
 from supernets.training.files import sha256_of
 
 KEPT = 2

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency_tables.errors import InvalidCheckpoint, InvalidTraining
 from supernets.data.catalog import Dataset, load_for
+from supernets.errors import InvalidCheckpoint, InvalidTraining
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.catalog import recipe_named

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
 from supernets.data.splits import Dataset
+from supernets.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
 from supernets.layers.block import start_as_identity
 from supernets.layers.sorting import sort_channels
 from supernets.network import Supernet, shared_blocks

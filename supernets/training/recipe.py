@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from latency_tables.errors import InvalidTraining
+from supernets.errors import InvalidTraining
 
 OPTIMISERS = ("sgd", "adamw")
 TEACHERS = ("none", "largest", "frozen")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from latency_tables.errors import InvalidTraining
 from supernets.data.splits import Dataset
+from supernets.errors import InvalidTraining
 from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space

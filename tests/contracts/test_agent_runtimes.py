@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from latency_tables.agent.problems import MeasuringFailed, UnusableRuntime
+from latency_tables.agent.errors import MeasuringFailed, UnusableRuntime
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.runtimes.catalog import RUNTIMES, refusal, runtime_named
 from latency_tables.agent.runtimes.probe import found, small_network

@@ -6,7 +6,6 @@ import onnx
 import pytest
 import torch
 
-from latency_tables.errors import ExportFailed, InvalidPreprocessing, UnservableContext
 from latency_tables.measurement import Context
 from latency_tables.operators import Operator
 from supernets.data.catalog import load_digits
@@ -21,6 +20,7 @@ from supernets.delivery.export import (
     random_network,
 )
 from supernets.delivery.passes import in_form
+from supernets.errors import ExportFailed, InvalidPreprocessing, UnservableContext
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import lower
 from tests.supernets.test_operator_graphs import one_of_each

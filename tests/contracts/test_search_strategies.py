@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_tables.dense import Chain, StageShape
-from latency_tables.errors import InfeasibleBudget, UnknownStrategy
+from supernets.errors import InfeasibleBudget, UnknownStrategy
 from supernets.search.catalog import STRATEGIES, solve
 from supernets.search.exact import strategy as exact
 from supernets.search.problem import Constraint, Problem

@@ -17,10 +17,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latency_tables.errors import InvalidArchitecture, UnknownSpace
 from latency_tables.operators import Operator
 from supernets.cut_out import cut_out, fold_batch_norm
 from supernets.delivery.export import export_networks, export_onnx, export_operators, parity, random_network
+from supernets.errors import InvalidArchitecture, UnknownSpace
 from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture, Choice
 from supernets.spaces.catalog import SPACES, ref_in, space_at, space_named

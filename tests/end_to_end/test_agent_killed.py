@@ -32,9 +32,9 @@ from supernets.spaces.lowering import all_operators
 from tests.latency_tables.agent.networks import convolution
 from tests.service.api import SPACE, Api, is_problem, open_api
 from worker.context import JobRun, WorkerContext
+from worker.errors import JobCancelled
 from worker.measuring import Wanted, ask
 from worker.pipelines.profile import profile
-from worker.steps import JobCancelled
 
 SERVER = "http://127.0.0.1:8000"
 RESOLUTION = 8

@@ -460,8 +460,8 @@ def _bad_models(folder: Path) -> dict[str, bytes]:
 
 
 def test_a14_bad_networks_are_refused_before_the_runtime_sees_them(tmp_path: Path) -> None:
+    from latency_tables.agent.errors import RefusedGraph
     from latency_tables.agent.graph import check_graph
-    from latency_tables.agent.problems import RefusedGraph
 
     made = _bad_models(tmp_path)
     assert len(made) >= 12
@@ -475,7 +475,7 @@ def test_a14_network_that_asks_for_terabytes_ends_the_child_not_the_agent(tmp_pa
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
-    from latency_tables.agent.problems import MeasuringFailed
+    from latency_tables.agent.errors import MeasuringFailed
     from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 
     shape = numpy_helper.from_array(np.array([2**20, 2**20], dtype=np.int64), "shape")

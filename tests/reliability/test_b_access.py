@@ -398,7 +398,7 @@ def test_b10_agent_does_not_trust_the_server(tmp_path: Path) -> None:
     tests/latency_tables/agent."""
     import hashlib
 
-    from latency_tables.agent.problems import AgentError
+    from latency_tables.agent.errors import AgentError
     from tests.latency_tables.agent.test_loop import FILES, FakeService, Life
 
     for number, content in enumerate((b"tampered", FILES[1][:-1], FILES[1] + b"\0" * 2**22, b"\0" * 2**20)):

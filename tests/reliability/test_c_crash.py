@@ -810,7 +810,7 @@ def _flips(path: Path, count: int, seed: int, cut: bool = False) -> Any:
 
 
 def test_c16_damaged_artifact_is_never_read(lab: Lab) -> None:
-    from latency_tables.errors import ArtifactCorrupt
+    from service.errors import ArtifactCorrupt
 
     sha256, _ = lab.store.put(payload(16, 1, 20_000))
     path = lab.store.path(sha256)

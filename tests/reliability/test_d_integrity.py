@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
-from latency_tables.errors import JobConflict, JobEnded
 from service.artifacts import ArtifactStore
 from service.db.models import (
     Artifact,
@@ -32,6 +31,7 @@ from service.db.models import (
     new_id,
     now,
 )
+from service.errors import JobConflict, JobEnded
 from service.jobs.transitions import ENDED, TRANSITIONS, JobState, ask_cancel, create_job, move
 from service.local.doctor import doctor, sweep
 from tests.reliability.machinery.history import journal

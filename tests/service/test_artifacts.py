@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latency_tables.errors import ArtifactCorrupt, ArtifactMissing
 from service.artifacts import ArtifactStore, register
 from service.db.models import Artifact
 from service.db.session import create_db_engine, session_factory
+from service.errors import ArtifactCorrupt, ArtifactMissing
 from service.failpoints import VARIABLE
 
 

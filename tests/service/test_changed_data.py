@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latency_tables.errors import InvalidDataset
 from service.datasets import check_trained_on
 from service.db.models import Supernet, now
+from supernets.errors import InvalidDataset
 from tests.service.api import is_problem
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from latency_tables.errors import JobConflict, JobEnded
 from service.db.models import Job, Tenant, new_id
 from service.db.session import create_db_engine, session_factory
+from service.errors import JobConflict, JobEnded
 from service.jobs.transitions import (
     ENDED,
     TRANSITIONS,

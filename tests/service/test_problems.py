@@ -10,26 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from latency_tables import errors
-from latency_tables.agent.problems import AgentError
-from latency_tables.errors import BespokeError
+from latency_tables.agent.errors import AgentError
+from latency_tables.errors import BespokeError, InvalidTable, MissingLatency, TooFewNetworks
 from service.client import ClientError
+from service.errors import JobEnded
 from service.http import errors as answers
 from service.http import problems
 from service.http.problems import ERRORS, PROBLEMS, document, kind_of, with_code
+from supernets.errors import ContradictingConstraints, InfeasibleBudget, TrainingDiverged
 from tests.architecture.test_imports import LOCAL, modules_of
+from worker.errors import StepFailed
 from worker.problems import problem_of
-from worker.steps import StepFailed
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = {
-    errors.InvalidTable: errors.InvalidTable("row 2 is wrong", [(2, "no number")]),
-    errors.MissingLatency: errors.MissingLatency([f"operator {n:02}" + "x" * 90 for n in range(40)]),
-    errors.InfeasibleBudget: errors.InfeasibleBudget("too fast", 1.0, 2.0),
-    errors.ContradictingConstraints: errors.ContradictingConstraints("a and b", float("-inf"), float("inf")),
-    errors.TooFewNetworks: errors.TooFewNetworks("more", 7),
-    errors.TrainingDiverged: errors.TrainingDiverged("kernel", 3, 41),
-    errors.JobEnded: errors.JobEnded("failed"),
+    InvalidTable: InvalidTable("row 2 is wrong", [(2, "no number")]),
+    MissingLatency: MissingLatency([f"operator {n:02}" + "x" * 90 for n in range(40)]),
+    InfeasibleBudget: InfeasibleBudget("too fast", 1.0, 2.0),
+    ContradictingConstraints: ContradictingConstraints("a and b", float("-inf"), float("inf")),
+    TooFewNetworks: TooFewNetworks("more", 7),
+    TrainingDiverged: TrainingDiverged("kernel", 3, 41),
+    JobEnded: JobEnded("failed"),
 }
 
 
@@ -86,11 +87,11 @@ def test_the_api_and_a_job_say_the_same_of_an_error(kind: type[BespokeError]) ->
 
 def test_members_of_examples_are_told() -> None:
     told = {kind: set(problems.members_of(error)) for kind, error in EXAMPLES.items()}
-    assert told[errors.MissingLatency] == {"missing", "missing_count"}
-    assert told[errors.InfeasibleBudget] == {"constraint", "reachable_ms"}
-    assert told[errors.ContradictingConstraints] == {"constraint"}
-    assert told[errors.TrainingDiverged] == {"phase", "epoch", "step"}
-    assert kind_of(errors.ContradictingConstraints).code == "infeasible_budget"
+    assert told[MissingLatency] == {"missing", "missing_count"}
+    assert told[InfeasibleBudget] == {"constraint", "reachable_ms"}
+    assert told[ContradictingConstraints] == {"constraint"}
+    assert told[TrainingDiverged] == {"phase", "epoch", "step"}
+    assert kind_of(ContradictingConstraints).code == "infeasible_budget"
 
 
 @pytest.mark.parametrize("code", PROBLEMS)

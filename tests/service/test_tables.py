@@ -277,10 +277,10 @@ def test_the_npu_of_the_public_case_is_ready_with_its_oddity_as_a_warning(api: A
 
 
 def test_energies_are_stored_returned_and_add_up_over_a_network(both: Api) -> None:
-    from latency_tables.errors import NoEnergy
     from latency_tables.operators import Operator
     from service.db import devices as device_rows
     from service.db import tables as tables_in_db
+    from supernets.errors import NoEnergy
     from supernets.spaces.lowering import lower
 
     both.add_device("phone")

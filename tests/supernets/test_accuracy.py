@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latency_tables.errors import InvalidPredictor, TooFewNetworks
+from latency_tables.errors import TooFewNetworks
 from supernets.accuracy.predictor import AccuracyPredictor, kendall_tau, rmse
 from supernets.accuracy.prior import _reduce, cells, learn_variances, prior_loadings
 from supernets.accuracy.scores import parse_scores, read_scores
+from supernets.errors import InvalidPredictor
 from supernets.spaces.catalog import space_named
 
 SPACE = space_named("digits-mbv3")

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from latency_tables.errors import InvalidPredictor
 from supernets.accuracy.predictor import AccuracyPredictor, HeldOut, rmse
 from supernets.accuracy.prior import cells
 from supernets.accuracy.refinement import (
@@ -21,6 +20,7 @@ from supernets.accuracy.refinement import (
     summary,
     to_json,
 )
+from supernets.errors import InvalidPredictor
 from supernets.spaces.catalog import space_named
 
 SPACE = space_named("digits-mbv3")

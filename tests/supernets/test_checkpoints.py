@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.fidelity import SPACE_NAMES, compare, filled_state, read_vectors
-from latency_tables.errors import InvalidCheckpoint
+from supernets.errors import InvalidCheckpoint
 from supernets.network import Supernet
 from supernets.published_weights import from_published, load_published, published_keys
 from supernets.spaces.catalog import SPACES

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from latency_tables.errors import InvalidCheckpoint, InvalidTraining
 from supernets.accuracy.predictor import AccuracyPredictor
 from supernets.cut_out import cut_out
 from supernets.data.splits import Dataset, Split
+from supernets.errors import InvalidCheckpoint, InvalidTraining
 from supernets.experiments.controls import alone_recipe, budget_networks, run_controls, unshrunk_recipe
 from supernets.experiments.report import as_json, as_markdown, write_report
 from supernets.network import Supernet

@@ -10,7 +10,6 @@ import onnx
 import pytest
 import torch
 
-from latency_tables.errors import ExportFailed
 from latency_tables.operators import Operator
 from supernets.cut_out import cut_out, fold_batch_norm
 from supernets.delivery.export import (
@@ -29,6 +28,7 @@ from supernets.delivery.export import (
     settled_operator,
 )
 from supernets.delivery.export import _finished as finished
+from supernets.errors import ExportFailed
 from supernets.network import Supernet
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import lower

@@ -9,9 +9,9 @@ import os
 import sys
 import time
 
-from latency_tables.errors import ExportFailed
 from service.artifacts import register
 from service.settings import Settings
+from supernets.errors import ExportFailed
 from worker.compute.child import Child
 from worker.pipelines import catalog
 

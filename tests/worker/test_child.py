@@ -9,7 +9,7 @@ import pytest
 
 from tests.worker.installation import eventually
 from worker.compute.child import Child, scrubbed_environment
-from worker.steps import ChildCrashed, JobCancelled, StepFailed, WorkerStopping
+from worker.errors import ChildCrashed, JobCancelled, StepFailed, WorkerStopping
 
 
 def start(tmp_path, how, check=lambda: None, **options):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
-from latency_tables.errors import InfeasibleBudget
 from latency_tables.measurement import Measurement
 from service.db.models import Artifact, MeasurementTask, NetworkMeasurement
+from supernets.errors import InfeasibleBudget
 from supernets.search.measured import MOST_READINGS, UNKNOWN, Latency
 from supernets.spaces.lowering import dense_from
 from tests.worker.runs import events_of, new_run

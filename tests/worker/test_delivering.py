@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from latency_tables.errors import InvalidPreprocessing
 from service.artifacts import ArtifactStore
 from service.cli.models import delivery_lines
 from service.cli.run_file import RunFailed, run, run_pictures
@@ -17,6 +16,7 @@ from supernets.data.catalog import load_for
 from supernets.delivery.catalog import Delivery
 from supernets.delivery.export import export_onnx, onnx_session
 from supernets.delivery.feeding import predictions, snippet
+from supernets.errors import InvalidPreprocessing
 from supernets.network import Supernet
 from supernets.spaces.catalog import space_named
 from worker.compute import operations

@@ -11,8 +11,8 @@ from supernets.spaces.lowering import dense_from
 from tests.worker.runs import events_of, new_run
 from tests.worker.test_targets import SPACE, target
 from worker.compute.laboratory import Laboratory
+from worker.errors import JobCancelled
 from worker.pipelines.search.gates import Gates
-from worker.steps import JobCancelled
 from worker.upkeep import TRAININGS
 
 SCORE = dense_from(SPACE, lambda op: np.log1p(op.macs) / 1000)

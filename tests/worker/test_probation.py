@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from worker.errors import WorkerStopping
 from worker.probation import Probation
-from worker.steps import WorkerStopping
 
 
 class Line:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from latency_tables.errors import InvalidDataset
+from supernets.errors import InvalidDataset
+from worker.errors import StepFailed
 from worker.problems import problem_of
-from worker.steps import StepFailed
 
 
 def test_an_error_of_ours_means_the_same_from_the_child_and_from_the_worker() -> None:

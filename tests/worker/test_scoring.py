@@ -8,9 +8,9 @@ from supernets.accuracy import refinement as accuracy_refinement
 from supernets.accuracy.prior import cells
 from supernets.spaces.catalog import space_named
 from tests.worker.test_shared_training import DIGEST, context, new_job  # noqa: F401  a fixture
+from worker.errors import WorkerStopping
 from worker.pipelines import train_supernet
 from worker.pipelines.train_supernet import SharedRun
-from worker.steps import WorkerStopping
 
 SPACE = space_named("digits-mbv3")
 SPEC = {"space": "digits-mbv3", "classes": 10, "dataset": "digits", "recipe": "trial", "seed": 3}

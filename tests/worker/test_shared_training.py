@@ -12,8 +12,8 @@ from service.settings import Settings
 from tests.worker.installation import eventually
 from worker.context import JobRun, WorkerContext
 from worker.engine import claim
-from worker.pipelines.train_supernet import NobodyWaits, SharedRun, attach, ensure_supernet, train_shared
-from worker.steps import JobCancelled, JobLost
+from worker.errors import JobCancelled, JobLost, NobodyWaits
+from worker.pipelines.train_supernet import SharedRun, attach, ensure_supernet, train_shared
 
 DIGEST = "d" * 64
 

@@ -8,11 +8,12 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from latency_tables.errors import BespokeError, ContradictingConstraints, InfeasibleBudget, InvalidSearch
+from latency_tables.errors import BespokeError
 from latency_tables.prediction.calibration import Calibration
 from service.devices.pricing import Pricing, at_resolutions
 from supernets.accuracy.predictor import AccuracyPredictor, HeldOut
 from supernets.accuracy.refinement import RefinedScore, Refinement, StagePairs, _data
+from supernets.errors import ContradictingConstraints, InfeasibleBudget, InvalidSearch
 from supernets.search.catalog import solve
 from supernets.search.exact import milp, several
 from supernets.search.likely import most_probable
@@ -24,10 +25,10 @@ from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
 from worker.compute.child_process import _detail, _kind
 from worker.compute.operations import OPERATIONS
+from worker.errors import StepFailed
 from worker.pipelines.search.pipeline import _Search
 from worker.pipelines.search.targets import OnDevice, Target, Wish, cross_device, solve_target
 from worker.problems import problem_of
-from worker.steps import StepFailed
 
 SPACE = space_named("digits-mbv3")
 

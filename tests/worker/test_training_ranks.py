@@ -16,8 +16,8 @@ from supernets.training.job import read_description
 from supernets.training.recipe import Phase, Recipe
 from tests.worker.installation import eventually
 from worker.compute.child import Child
+from worker.errors import ChildCrashed, StepFailed, WorkerStopping
 from worker.pipelines.train_supernet import threads_each, training_module
-from worker.steps import ChildCrashed, StepFailed, WorkerStopping
 
 SHORT = Recipe(
     "short", "for tests", (Phase("short", 2, 4e-3, networks=2),), batch_size=512, optimiser="adamw"

@@ -13,10 +13,10 @@ from supernets.network import Supernet
 from tests.worker.runs import events_of, new_run
 from tests.worker.test_targets import SPACE, target
 from worker.compute.laboratory import Laboratory
+from worker.errors import JobCancelled, StepFailed
 from worker.pipelines.search.card import Delivered
 from worker.pipelines.search.pipeline import _Search
 from worker.pipelines.search.tune import FineTuning
-from worker.steps import JobCancelled, StepFailed
 from worker.upkeep import TRAININGS
 
 NETWORK = SPACE.smallest()

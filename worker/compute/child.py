@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from latency_tables.blas import one_thread_unless_asked
 from service.settings import Settings
-from worker.steps import ChildCrashed, StepFailed, WorkerStopping
+from worker.errors import ChildCrashed, StepFailed, WorkerStopping
 
 POLL_S: Final = 0.2
 BEAT_S: Final = 1.0

@@ -21,8 +21,9 @@ import time
 import traceback
 from typing import Any
 
-from latency_tables.errors import BespokeError, InfeasibleBudget, SearchUnfinished
+from latency_tables.errors import BespokeError
 from service.failpoints import failpoint
+from supernets.errors import InfeasibleBudget, SearchUnfinished
 
 
 def main() -> None:

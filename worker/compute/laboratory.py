@@ -9,7 +9,7 @@ from typing import Any
 
 from worker.compute.child import POLL_S, Child, silence_limit_s
 from worker.context import Run
-from worker.steps import ChildCrashed
+from worker.errors import ChildCrashed
 
 Report = Callable[[int, int], None]
 Follow = Callable[[dict[str, Any]], None]

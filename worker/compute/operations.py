@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from latency_tables.errors import ExportFailed
 from latency_tables.operators import Operator
 from service.artifacts import ArtifactStore
 from supernets.accuracy import refinement as accuracy_refinement
@@ -33,6 +32,7 @@ from supernets.delivery.export import (
 )
 from supernets.delivery.feeding import predictions
 from supernets.delivery.verdict import by_class
+from supernets.errors import ExportFailed
 from supernets.network import Supernet
 from supernets.search.catalog import solve
 from supernets.search.gradient import gate_job

@@ -13,7 +13,6 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import NoTable
 from latency_tables.operators import Operator
 from latency_tables.plan import CHECK_NETWORKS, check_operators
 from latency_tables.table import LatencyTable
@@ -23,13 +22,14 @@ from service.db.models import Device, MeasurementTask
 from service.db.states import NetworkSource, TaskKind
 from service.devices.pricing import networks_of
 from supernets.delivery.catalog import delivery_of
+from supernets.errors import NoTable
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES, ref_in, space_at
 from supernets.spaces.space import Space
 from worker.context import JobRun
+from worker.errors import StepFailed
 from worker.measuring import Wanted, ask, tasks_of, wait_for_all
 from worker.pipelines.profile import measurement_of, network_tasks, operator_tasks
-from worker.steps import StepFailed
 
 
 def check(run: JobRun) -> dict[str, Any]:

@@ -42,9 +42,10 @@ from supernets.spaces.lowering import all_operators, dense_from, lower
 from supernets.spaces.space import Space
 from worker.compute.laboratory import Laboratory
 from worker.context import JobRun
+from worker.errors import StepFailed
 from worker.measuring import Wanted, ask, tasks_of, wait_for_all, wanted_again
 from worker.pipelines.remeasuring import Answers
-from worker.steps import StepFailed, StepName
+from worker.steps import StepName
 
 _CHUNK: Final = 64
 

@@ -23,10 +23,11 @@ from sqlalchemy import Update, select, update
 from sqlalchemy.orm import Session
 
 from latency_tables.dense import Array, Genes
-from latency_tables.errors import BespokeError, InvalidDataset, JobConflict
+from latency_tables.errors import BespokeError
 from service.artifacts import register
 from service.db.happenings import tell
 from service.db.models import Job, Supernet, Worker, now
+from service.errors import JobConflict
 from service.failpoints import failpoint
 from service.http.problems import document
 from service.jobs.queue import TRAINING
@@ -34,6 +35,7 @@ from service.jobs.transitions import ACTIVE, add_event, record_progress
 from supernets.accuracy.choice import DRAWN_SHARE, ROUNDS, score_in_rounds
 from supernets.data.catalog import DATASETS
 from supernets.data.report import check_dataset
+from supernets.errors import InvalidDataset
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.catalog import recipe_to_follow
@@ -41,9 +43,18 @@ from supernets.training.job import DESCRIPTION, WEIGHTS
 from worker.compute.child import Child, silence_limit_s
 from worker.compute.laboratory import Laboratory
 from worker.context import JobRun, Run, WorkerContext
+from worker.errors import (
+    ChildCrashed,
+    JobLost,
+    JobQuarantined,
+    NobodyWaits,
+    SharedFailure,
+    StepFailed,
+    WorkerStopping,
+)
 from worker.pipelines.scoring import VALIDATION, validation_scores
 from worker.problems import problem_of
-from worker.steps import ChildCrashed, JobLost, JobQuarantined, StepFailed, StepName, WorkerStopping
+from worker.steps import StepName
 
 TRAIN_WORKFLOW: Final = "train_supernet"
 # in the step's key: another design, another result
@@ -51,10 +62,6 @@ DESIGN: Final = f"{ROUNDS} rounds after {DRAWN_SHARE:g} at random; refined"
 WAIT_S: Final = 0.5
 CHECKPOINT_S: Final = 5.0  # of the seconds that a worker has to end in (engine.DRAIN_S)
 log = logging.getLogger("bespoke.worker")
-
-
-class NobodyWaits(Exception):
-    """Every job that wanted this supernet has ended; its checkpoints stay for the next one."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +153,6 @@ def _failed(context: WorkerContext, workflow: str) -> bool:
     if outcome.get("quarantined") or status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
         raise JobQuarantined(problem)
     raise SharedFailure(problem)
-
-
-class SharedFailure(StepFailed):
-    """The shared training failed; `detail` is its problem object."""
-
-    def __init__(self, problem: dict[str, Any]) -> None:
-        super().__init__("TrainingFailed", str(problem.get("detail", "the training failed")), problem)
 
 
 class SharedRun(Run):

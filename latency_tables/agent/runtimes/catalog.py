@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from latency_tables.agent.problems import UnusableRuntime
+from latency_tables.agent.errors import UnusableRuntime
 from latency_tables.agent.runtimes.onnxruntime import OnnxRuntime
 from latency_tables.agent.runtimes.openvino import OpenVino
 from latency_tables.agent.runtimes.runtime import Runtime

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, Final
 
-from latency_tables.agent.problems import UnusableRuntime
+from latency_tables.agent.errors import UnusableRuntime
 from latency_tables.agent.runtimes.runtime import Opened, check_context, sample_of, shape_of
 from latency_tables.agent.runtimes.setup import Setup
 

@@ -14,7 +14,7 @@ from importlib import metadata
 from types import ModuleType
 from typing import Any, Final, cast
 
-from latency_tables.agent.problems import UnusableRuntime
+from latency_tables.agent.errors import UnusableRuntime
 from latency_tables.agent.runtimes.runtime import Opened, check_context, sample_of, shape_of
 from latency_tables.agent.runtimes.setup import Setup
 

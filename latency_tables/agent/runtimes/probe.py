@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from latency_tables.agent.problems import UnusableRuntime
+from latency_tables.agent.errors import UnusableRuntime
 from latency_tables.agent.runtimes.catalog import runtime_named
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.measurement import Context

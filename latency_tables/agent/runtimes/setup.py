@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from latency_tables.agent.problems import UnusableRuntime
+from latency_tables.agent.errors import UnusableRuntime
 from latency_tables.measurement import Context
 
 PRECISIONS: Final = ("float32", "float16")

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.loaders import forms
 from supernets.data.loaders.forms import (
     Form,
@@ -25,6 +24,7 @@ from supernets.data.loaders.forms import (
     with_validation,
 )
 from supernets.data.splits import Dataset, Labels, Split, split_three
+from supernets.errors import InvalidDataset
 
 _PREFIXES: Final = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 _WANTED: Final = (

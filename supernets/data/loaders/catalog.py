@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.loaders import arrays, cifar, folder, idx
 from supernets.data.loaders.forms import Form, Shape, Wanted
 from supernets.data.splits import Dataset
+from supernets.errors import InvalidDataset
 
 FORMS: Final[dict[str, Form]] = {
     form.name: form for form in (arrays.FORM, idx.FORM, cifar.CIFAR_10, cifar.CIFAR_100, folder.FORM)

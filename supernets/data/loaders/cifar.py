@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.loaders.forms import Form, Shape, Wanted, by_name, checked_split, reason, with_validation
 from supernets.data.splits import Dataset, Labels
+from supernets.errors import InvalidDataset
 
 _TEN: Final = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _HUNDRED: Final = tuple(str(c) for c in range(100))

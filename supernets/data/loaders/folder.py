@@ -10,13 +10,13 @@ from typing import Final
 
 import numpy as np
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.index import Files, FolderIndex, index_folder, looks_like_folders
 from supernets.data.loaders.forms import Form, Shape, Wanted, validation_size, with_validation
 from supernets.data.pictures import PictureFiles, Pictures
 from supernets.data.preprocessing import picture_steps
 from supernets.data.splits import Dataset, Images, Labels, Split, evenly_spread, three_parts
 from supernets.data.steps import Depth, is_deep
+from supernets.errors import InvalidDataset
 
 EAGER_BYTES = (
     256 * 2**20

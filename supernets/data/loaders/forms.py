@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.splits import Dataset, Labels, Split, stratified
+from supernets.errors import InvalidDataset
 
 VALIDATION_SHARE = 0.1
 MAX_BYTES = 8 * 2**30

@@ -13,7 +13,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.index import is_hidden
 from supernets.data.loaders import forms
 from supernets.data.loaders.forms import (
@@ -27,6 +26,7 @@ from supernets.data.loaders.forms import (
     with_validation,
 )
 from supernets.data.splits import Dataset, Labels, Split
+from supernets.errors import InvalidDataset
 
 _NAME: Final = re.compile(
     r"(?P<prefix>.*?)(?P<split>train|t10k|test)[-_.](?P<kind>images|labels)[-_.]idx[13][-_.]ubyte(\.gz)?",

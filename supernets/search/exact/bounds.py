@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from latency_tables.dense import Array, DenseTable, Genes
-from latency_tables.errors import InfeasibleBudget
+from supernets.errors import InfeasibleBudget
 from supernets.search.problem import Constraint
 
 # Sums in another order differ in the last bits: the search allows that much, the price decides.

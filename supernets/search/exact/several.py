@@ -15,7 +15,7 @@ from itertools import combinations, islice
 import numpy as np
 
 from latency_tables.dense import Array, DenseTable, Genes
-from latency_tables.errors import ContradictingConstraints, SearchUnfinished
+from supernets.errors import ContradictingConstraints, SearchUnfinished
 from supernets.search.exact import milp
 from supernets.search.exact.bounds import ROUNDING, bounds, cheapest, infeasible, lagrangian_bounds
 from supernets.search.exact.enumeration import best_first

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latency_tables.dense import Array, Genes
-from latency_tables.errors import InvalidSearch
+from supernets.errors import InvalidSearch
 from supernets.search.gradient.distribution import Distribution, Expectation, Pair
 from supernets.search.gradient.gates import GatedPath
 from supernets.search.likely import most_probable

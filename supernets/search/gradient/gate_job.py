@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latency_tables.errors import InvalidCheckpoint
 from supernets.data.splits import Dataset, Split
+from supernets.errors import InvalidCheckpoint
 from supernets.network import Supernet
 from supernets.search.gradient.architecture_updates import Settings
 from supernets.search.gradient.strategy import GateTraining, Samples, Step

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latency_tables.dense import Array
-from latency_tables.errors import InvalidSearch, TrainingDiverged
+from supernets.errors import InvalidSearch, TrainingDiverged
 from supernets.network import Supernet
 from supernets.search.exact import strategy as exact
 from supernets.search.gradient.architecture_updates import (

@@ -10,7 +10,7 @@ import pytest
 
 from latency_tables.agent.client import Client
 from latency_tables.agent.connection import by_proxy, is_loopback, open_client
-from latency_tables.agent.problems import Refused, Unreachable
+from latency_tables.agent.errors import Refused, Unreachable
 from service.client import BespokeClient, NoServer
 
 _NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

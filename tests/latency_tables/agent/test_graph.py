@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from latency_tables.agent.errors import RefusedGraph
 from latency_tables.agent.graph import OPERATORS, check_graph
-from latency_tables.agent.problems import RefusedGraph
 from tests.latency_tables.agent.networks import convolution, model
 
 SHAPE = (1, 3, 8, 8)

@@ -13,8 +13,7 @@ import pytest
 
 from latency_tables.agent import environment
 from latency_tables.agent.client import Client
-from latency_tables.agent.loop import Agent, Options
-from latency_tables.agent.problems import (
+from latency_tables.agent.errors import (
     AgentError,
     BusyDevice,
     DeviceChanged,
@@ -26,6 +25,7 @@ from latency_tables.agent.problems import (
     Unreachable,
     UnusableRuntime,
 )
+from latency_tables.agent.loop import Agent, Options
 from latency_tables.agent.protocol import File, Task
 from latency_tables.agent.runtimes.probe import Found
 from latency_tables.agent.runtimes.setup import Setup

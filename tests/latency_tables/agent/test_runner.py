@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from latency_tables.agent.client import Client
+from latency_tables.agent.errors import MeasuringFailed
 from latency_tables.agent.loop import Agent, Options
-from latency_tables.agent.problems import MeasuringFailed
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.state import StateFolder
 from latency_tables.measuring.profiling import Settings

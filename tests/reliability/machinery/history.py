@@ -13,8 +13,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from latency_tables.errors import ArtifactCorrupt, ArtifactMissing
 from service.db.models import Artifact, Job, JobEvent
+from service.errors import ArtifactCorrupt, ArtifactMissing
 from service.jobs.transitions import JobState
 from tests.reliability.machinery.lab import Lab
 from tests.reliability.machinery.stub_worker import payload

@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from latency_tables.errors import ExportFailed
 from service.artifacts import register
 from service.settings import Settings
+from supernets.errors import ExportFailed
 from tests.reliability.machinery.lab import JOURNAL
 from worker.compute.child import Child
 from worker.context import JobRun

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from latency_tables.errors import InvalidDataset, UnknownDataset
 from supernets.data.catalog import DATASETS, load_dataset
 from supernets.data.splits import Dataset, Split, stratified
+from supernets.errors import InvalidDataset, UnknownDataset
 
 
 @pytest.fixture(scope="module")

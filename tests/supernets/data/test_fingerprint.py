@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latency_tables.errors import InvalidDataset
 from supernets.data import fingerprint
 from supernets.data.fingerprint import check_unchanged, facts_of
+from supernets.errors import InvalidDataset
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.catalog import load_dataset
 from supernets.data.index import HIDDEN, OUTSIDE, index_folder
 from supernets.data.loaders import folder as folder_form
 from supernets.data.loaders.catalog import shape_of
+from supernets.errors import InvalidDataset
 
 
 def write(place, shade=None, *, size=(24, 24), mode="RGB", **options):

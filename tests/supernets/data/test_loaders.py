@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.catalog import load_dataset
 from supernets.data.loaders.catalog import Shape, shape_of
+from supernets.errors import InvalidDataset
 from supernets.spaces.catalog import space_named
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase, Recipe

@@ -5,9 +5,9 @@ import struct
 import numpy as np
 import pytest
 
-from latency_tables.errors import InvalidDataset
 from supernets.data.catalog import load_dataset
 from supernets.data.loaders.catalog import shape_of
+from supernets.errors import InvalidDataset
 
 GENERATOR = np.random.default_rng(0)
 

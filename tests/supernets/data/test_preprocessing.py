@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from latency_tables.errors import InvalidPreprocessing
 from supernets.data.preprocessing import Preprocessing, keep, picture_steps
 from supernets.data.steps import STEPS, Depth, Interpolate, Normalise, interpolation
+from supernets.errors import InvalidPreprocessing
 
 EXAMPLES = {
     "orient": {},

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from latency_tables.errors import InvalidArchitecture
+from supernets.errors import InvalidArchitecture
 from supernets.layers.conv import ElasticConv
 from supernets.layers.norm import ElasticBatchNorm
 from supernets.network import Supernet

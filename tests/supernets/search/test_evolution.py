@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latency_tables.errors import InvalidSearch
+from supernets.errors import InvalidSearch
 from supernets.search import random_search
 from supernets.search.evolution import Settings, evolve, solve
 from supernets.search.exact import strategy as exact

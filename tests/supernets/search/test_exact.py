@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_tables.dense import Chain, DenseTable, StageShape
-from latency_tables.errors import InfeasibleBudget, InvalidSearch
+from supernets.errors import InfeasibleBudget, InvalidSearch
 from supernets.search.exact.strategy import bounds, front, solve
 from supernets.search.pareto import nondominated
 from supernets.search.problem import Constraint, Problem

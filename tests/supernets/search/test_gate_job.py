@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from latency_tables.errors import InvalidCheckpoint, TrainingDiverged
 from supernets.data.catalog import load_dataset
 from supernets.data.splits import Dataset
+from supernets.errors import InvalidCheckpoint, TrainingDiverged
 from supernets.network import Supernet
 from supernets.search.gradient.gate_job import GateProgress, gate_settings, steps_per_epoch, train_gates
 from supernets.search.gradient.strategy import GateTraining, Settings

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from torch.nn import functional as F
 
 from benchmarks.gradient_memory import peaks
-from latency_tables.errors import InfeasibleBudget, InvalidSearch, TrainingDiverged
 from supernets.data.catalog import load_dataset
+from supernets.errors import InfeasibleBudget, InvalidSearch, TrainingDiverged
 from supernets.network import Supernet
 from supernets.search.exact import strategy as exact
 from supernets.search.gradient import strategy as gradient

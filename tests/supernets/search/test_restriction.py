@@ -6,9 +6,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from latency_tables.errors import InfeasibleBudget, InvalidSearch
 from latency_tables.measurement import Context, Measurement
 from latency_tables.table import LatencyTable
+from supernets.errors import InfeasibleBudget, InvalidSearch
 from supernets.search.exact import strategy as exact
 from supernets.search.problem import Constraint, Problem
 from supernets.search.restriction import added, excluded, named_values, possible_resolutions, restricted

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_tables.dense import Chain, DenseTable, StageShape
-from latency_tables.errors import ContradictingConstraints, InfeasibleBudget, SearchUnfinished
+from supernets.errors import ContradictingConstraints, InfeasibleBudget, SearchUnfinished
 from supernets.search.activation import peak_activation_bytes, peak_range, within_activation
 from supernets.search.exact import milp, several
 from supernets.search.exact.bounds import bounds

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from latency_tables.errors import InvalidArchitecture
 from latency_tables.operators import Operator
+from supernets.errors import InvalidArchitecture
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import lower

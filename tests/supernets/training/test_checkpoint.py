@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from latency_tables.errors import InvalidCheckpoint
+from supernets.errors import InvalidCheckpoint
 from supernets.training.checkpoint import (
     attempt_folder,
     load_checkpoint,

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from latency_tables.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
 from supernets.cut_out import MBConv
 from supernets.data import glyphs
 from supernets.data.catalog import load_dataset
+from supernets.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
 from supernets.layers.block import start_as_identity
 from supernets.network import Supernet, shared_blocks
 from supernets.spaces.catalog import space_named

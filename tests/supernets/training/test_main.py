@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from latency_tables.errors import InvalidTraining, UnknownDataset, UnknownRecipe, UnknownSpace
+from supernets.errors import InvalidTraining, UnknownDataset, UnknownRecipe, UnknownSpace
 from supernets.spaces.catalog import space_named
 from supernets.training.__main__ import watch_pipe
 from supernets.training.catalog import recipe_named, recipe_to_follow

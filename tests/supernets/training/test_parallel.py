@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from latency_tables.errors import TrainingDiverged
 from supernets.data.catalog import load_dataset
+from supernets.errors import TrainingDiverged
 from supernets.spaces.catalog import space_named
 from supernets.training import parallel
 from supernets.training.checkpoint import load_checkpoint

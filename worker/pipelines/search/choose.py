@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from latency_tables.errors import InfeasibleBudget, SearchUnfinished
+from supernets.errors import InfeasibleBudget, SearchUnfinished
 from supernets.search.measured import ROUNDS, Choice, Latency, Measured, settle
 from supernets.spaces.architecture import Architecture
 from worker.context import JobRun

@@ -19,13 +19,7 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy.orm import Session
 
-from latency_tables.errors import (
-    BespokeError,
-    ContradictingConstraints,
-    InfeasibleBudget,
-    SearchUnfinished,
-    TrainingDiverged,
-)
+from latency_tables.errors import BespokeError
 from service.artifacts import register
 from service.db.happenings import tell
 from service.db.models import Model
@@ -33,6 +27,7 @@ from service.devices.pricing import PriceBook
 from supernets.accuracy import refinement as accuracy_refinement
 from supernets.delivery.catalog import SEPARATE, Delivery, common_delivery
 from supernets.delivery.verdict import SUSPECT
+from supernets.errors import ContradictingConstraints, InfeasibleBudget, SearchUnfinished, TrainingDiverged
 from supernets.search.catalog import solve
 from supernets.search.limits import SIZE, reachable, unreachable
 from supernets.search.measured import Choice
@@ -41,6 +36,7 @@ from supernets.search.problem import Problem, SearchResult
 from supernets.spaces.architecture import Architecture
 from worker.compute.laboratory import Laboratory
 from worker.context import JobRun
+from worker.errors import StepFailed
 from worker.pipelines.scoring import validation_scores
 from worker.pipelines.search.card import Delivered, card_of
 from worker.pipelines.search.choose import Choosing, Levels
@@ -58,7 +54,7 @@ from worker.pipelines.search.tune import FineTuning
 from worker.pipelines.search.verify import OnFile, Verification
 from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet, fingerprinted
 from worker.problems import problem_of
-from worker.steps import StepFailed, StepName
+from worker.steps import StepName
 
 ROUNDS: Final = 5
 QUICK: Final = ("exact", "random")

@@ -12,12 +12,12 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from latency_tables.dense import DenseTable
-from latency_tables.errors import InfeasibleBudget, NoTable, SearchUnfinished
 from latency_tables.measurement import Context
 from service.db import devices
 from service.db.tables import context_of
 from service.devices.pricing import PriceBook, Pricing, at_resolutions
 from supernets.accuracy.refinement import RefinedScore, Refinement
+from supernets.errors import InfeasibleBudget, NoTable, SearchUnfinished
 from supernets.search.catalog import solve
 from supernets.search.exact.bounds import bounds
 from supernets.search.limits import SIZE, costs_of, limited

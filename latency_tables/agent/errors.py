@@ -1,15 +1,17 @@
 """What can stop the agent.
 
-AgentError
-├── Unreachable      the service did not answer in the time that was allowed
-├── Refused          the service refused (not enrolled, key revoked, a task that cannot be)
-├── SessionClosed    the session is over; enrol again ├── StaleTask        tasks were issued anew, answered or
-withdrawn meanwhile; results of the old ones are dropped ├── DeviceChanged    processor, governor, threads or
-versions are not those the session began with ├── BusyDevice       too much else is running on the device
-├── HostileServer    an answer that no honest service gives: redirect, wrong hash, too large, not the protocol
-├── RefusedGraph     a network the agent does not open: external data, foreign operators
-├── UnusableRuntime  a runtime that is not installed, a provider or option it has not, one that silently is
-another └── MeasuringFailed  the child process that opens networks died
+BespokeError (latency_tables/errors.py)
+└── AgentError               what can stop the agent
+    ├── Unreachable          the service did not answer in the time that was allowed
+    ├── Refused              the service refused (not enrolled, key revoked, a task that cannot be)
+    ├── SessionClosed        the session is over; enrol again
+    ├── StaleTask            tasks were issued anew, answered or withdrawn; their old results are dropped
+    ├── DeviceChanged        processor, governor, threads or versions are not those the session began with
+    ├── BusyDevice           too much else is running on the device
+    ├── HostileServer        what no honest service answers: redirect, wrong hash, too large, not the protocol
+    ├── RefusedGraph         a network the agent does not open: external data, foreign operators
+    ├── UnusableRuntime      a runtime that is not there, lacks a provider or option, or silently is another
+    └── MeasuringFailed      the child process that opens networks died
 """
 
 from __future__ import annotations
