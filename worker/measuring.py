@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from latency_tables.measuring import speed
 from latency_tables.measuring.speed import Speed
 from service.artifacts import register
-from service.db.models import AgentSession, MeasurementTask, new_id, now
+from service.db import agents as agent_rows
+from service.db.models import MeasurementTask, new_id, now
 from service.db.states import TaskKind, TaskState
 from worker.context import JobRun
 
@@ -87,13 +88,7 @@ def ask(run: JobRun, device_id: str, wanted: Sequence[Wanted]) -> list[str]:
 def agent_is_present(run: JobRun, device_id: str) -> bool:
     """Whether an agent on that device was heard of lately."""
     since = now() - timedelta(seconds=run.context.settings.agent_present_s)
-    heard = exists().where(
-        AgentSession.device_id == device_id,
-        AgentSession.tenant_id == run.tenant_id,
-        AgentSession.closed_at.is_(None),
-        AgentSession.seen_at >= since,
-    )
-    return bool(run.context.transaction(lambda session: session.scalar(select(heard))))
+    return run.context.transaction(lambda session: agent_rows.is_present(session, device_id, since))
 
 
 def wait_for_all(run: JobRun, device_id: str, device: str) -> None:

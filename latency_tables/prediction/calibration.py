@@ -24,6 +24,8 @@ from latency_tables.prediction.bound import Sessions, conformal, networks_needed
 
 MAX_ERROR: Final = 0.15
 """Above this held-out error a table does not explain the device (additive devices stay under 0.05)."""
+DEFAULT_CONFIDENCE: Final = 0.95
+"""Of an upper bound where none was asked for."""
 LEAST_AFFINE: Final = 5
 LEAST_PER_RESOLUTION: Final = 6
 LEAST_TRANSFERRED: Final = 5
@@ -164,6 +166,19 @@ class Calibration:
         logs = np.log(self.ratios)
         within = student(logs, confidence) if self.transferred else conformal(logs, confidence)
         return math.exp(math.hypot(max(0.0, within), self.sessions.reach(confidence)))
+
+    def bounded(self, dense: DenseTable, confidence: float | None) -> tuple[DenseTable | None, float | None]:
+        """(upper bounds of predictions in ms, their confidence); (None, None) where none was asked for nor
+        can be had.
+
+        confidence None: the default where enough networks were measured. Raises TooFewNetworks with how many
+        are missing.
+        """
+        if confidence is None and self.missing_networks(DEFAULT_CONFIDENCE):
+            return None, None
+        asked = DEFAULT_CONFIDENCE if confidence is None else confidence
+        margin, count = self.margin(asked), dense.chain.resolutions
+        return dense.affine([0.0] * count, [margin] * count), asked
 
     def apply(self, dense: DenseTable, resolutions: Sequence[int]) -> DenseTable:
         """The dense table of predicted ms; `resolutions` in pixels are those of the dense table's space, in

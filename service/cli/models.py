@@ -151,6 +151,8 @@ def print_card(card: dict[str, Any]) -> None:
                 f"[dim]            no bound yet: {one['missing_networks']} more whole networks must be "
                 "measured for one[/]"
             )
+        for limit in one.get("further") or []:
+            say(f"  {limit['name']:<9} {_further(limit)}")
         if one.get("doubt"):
             say(f"[yellow]            predictions may be off: {escape(one['doubt'])}[/]")
     if card.get("left_out"):
@@ -175,7 +177,9 @@ def print_card(card: dict[str, Any]) -> None:
     )
     for line in delivery_lines(card):
         say(f"  {line}")
-    for limit in [c for c in card.get("constraints") or [] if not c["name"].startswith("latency_ms")]:
+    for limit in [
+        c for c in card.get("constraints") or [] if not c["name"].startswith(("latency_", "energy_"))
+    ]:
         say(f"  {limit['name']:<9} {limit['value']:,} of {limit['limit']:,}")
     say(f"  sha256    {file.get('sha256')}")
     if not kept:
@@ -183,6 +187,15 @@ def print_card(card: dict[str, Any]) -> None:
             "[dim]  Not verified: run `bespoke profile --keep` (or an agent on the device), then search "
             "again.[/]"
         )
+
+
+def _further(limit: dict[str, Any]) -> str:
+    """A further limit of a device: predicted, bounded and measured beside what it may be."""
+    known = [(word, limit.get(word)) for word in ("predicted", "upper", "measured")]
+    return (
+        ", ".join(f"{word} {value:.4g}" for word, value in known if value is not None)
+        + f" of {limit['limit']:g}"
+    )
 
 
 def _table(table: dict[str, Any]) -> str:

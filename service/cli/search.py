@@ -57,6 +57,16 @@ def search(
     exclude_missing: Annotated[
         bool, typer.Option("--exclude-missing", help="Leave out what the device's table has no latency for.")
     ] = False,
+    p95_ms: Annotated[
+        float | None,
+        typer.Option(
+            help="Budget that 19 runs in 20 keep, in milliseconds, whatever else the device is doing."
+        ),
+    ] = None,
+    energy_mj: Annotated[
+        float | None,
+        typer.Option(help="Most energy of one run, in millijoules; needs a table with energy_mj."),
+    ] = None,
     size_bytes: Annotated[
         int | None, typer.Option(min=1, help="Largest ONNX file, in bytes; holds for every target.")
     ] = None,
@@ -140,6 +150,8 @@ def search(
     [cyan]bespoke search --device board --budget-ms 20 --size-bytes 1000000 --memory-bytes 262144[/]  all of
     it at once
 
+    [cyan]bespoke search --device board --budget-ms 20 --p95-ms 28 --energy-mj 5[/]  now and then too
+
     [cyan]bespoke search --size-bytes 250000 --memory-bytes 65536[/]  for a microcontroller: no device, no
     table
 
@@ -164,7 +176,10 @@ def search(
     """
     given = {"size_bytes": size_bytes, "macs": macs, "memory_bytes": memory_bytes}
     limits = {name: value for name, value in given.items() if value is not None}
-    wanted = _targets(device, budget_ms, target or [], limits)
+    further = {"latency_p95_ms": p95_ms, "energy_mj": energy_mj}
+    wanted = _targets(
+        device, budget_ms, target or [], limits, {n: v for n, v in further.items() if v is not None}
+    )
     narrowed = _narrowed(exclude or [], resolution or [], exclude_missing)
     request: dict[str, Any] = {
         "targets": [{**one, **narrowed} for one in wanted],
@@ -254,16 +269,27 @@ def _name_of(failure: dict[str, Any]) -> str:
 
 
 def _targets(
-    device: str | None, budget_ms: float | None, targets: list[str], limits: dict[str, int]
+    device: str | None,
+    budget_ms: float | None,
+    targets: list[str],
+    limits: dict[str, int],
+    further: dict[str, float],
 ) -> list[dict[str, Any]]:
-    """All targets as the API takes them. Raises a usage error that says how to write them."""
-    wanted = [_target(text, limits) for text in targets]
-    if (device is None) != (budget_ms is None):
+    """All targets as the API takes them; `further` limits every device. Raises a usage error that says how to
+    write them."""
+    wanted = [_target(text, limits, further) for text in targets]
+    timed = budget_ms is not None or "latency_p95_ms" in further
+    if (device is None) != (budget_ms is None) and not (device is not None and timed):
         raise typer.BadParameter(
             "--device and --budget-ms belong together: --device this-machine --budget-ms 0.5"
         )
-    if device is not None and budget_ms is not None:
-        wanted.insert(0, {"device": device, "budget": {"latency_ms": budget_ms, **limits}})
+    if device is not None:
+        latency = {} if budget_ms is None else {"latency_ms": budget_ms}
+        wanted.insert(0, {"device": device, "budget": {**latency, **further, **limits}})
+    elif further and not wanted:
+        raise typer.BadParameter(
+            "--p95-ms and --energy-mj are limits on a device: name it with --device or --target"
+        )
     if not wanted and not limits:
         raise typer.BadParameter(
             "name at least one target: --device NAME --budget-ms MS, or --target NAME=MS, or limits alone: "
@@ -272,11 +298,11 @@ def _targets(
     return wanted or [{"budget": limits}]
 
 
-def _target(text: str, limits: dict[str, int]) -> dict[str, Any]:
+def _target(text: str, limits: dict[str, int], further: dict[str, float]) -> dict[str, Any]:
     parts = [_parse(part) for part in text.split("+")]
     if len(parts) == 1:
-        return {"device": parts[0][0], "budget": {"latency_ms": parts[0][1], **limits}}
-    group = [{"device": name, "budget": {"latency_ms": budget}} for name, budget in parts]
+        return {"device": parts[0][0], "budget": {"latency_ms": parts[0][1], **further, **limits}}
+    group = [{"device": name, "budget": {"latency_ms": budget, **further}} for name, budget in parts]
     return {"group": group, **({"budget": limits} if limits else {})}
 
 

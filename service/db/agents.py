@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
 from service.db.models import AgentPost, AgentSession, Enrolment, Job, MeasurementTask, new_id, now
@@ -76,6 +76,14 @@ def current_session(session: Session, device_id: str) -> AgentSession | None:
         AgentSession.device_id == device_id, AgentSession.closed_at.is_(None), AgentSession.expires_at > now()
     )
     return session.scalar(query.order_by(AgentSession.created_at.desc()).limit(1))
+
+
+def is_present(session: Session, device_id: str, since: datetime) -> bool:
+    """Whether an agent on that device was heard of since then."""
+    heard = exists().where(
+        AgentSession.device_id == device_id, AgentSession.closed_at.is_(None), AgentSession.seen_at >= since
+    )
+    return bool(session.scalar(select(heard)))
 
 
 def last_sessions(session: Session, device_ids: Sequence[str]) -> dict[str, AgentSession]:

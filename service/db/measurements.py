@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from latency_tables.measurement import Measurement
 from service.db.models import Device, NetworkMeasurement, new_id
+from service.db.states import NetworkSource
 from supernets.spaces.architecture import Architecture, SpaceRef
 from supernets.spaces.space import Space
 
@@ -22,6 +23,13 @@ def networks(session: Session, device_id: str, space: str, classes: int) -> Sequ
         NetworkMeasurement.classes == classes,
     )
     return session.scalars(query.order_by(NetworkMeasurement.created_at, NetworkMeasurement.id)).all()
+
+
+def label_of(row: NetworkMeasurement) -> str:
+    """Names the session that a network was measured in: those of one session are faster or slower
+    together."""
+    # A network that was verified is a session of its own where an older version did not say.
+    return row.session or (row.id if row.source == NetworkSource.VERIFY else "")
 
 
 def spaces_measured(session: Session, device_id: str) -> list[SpaceRef]:

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -26,8 +26,9 @@ from latency_tables.scale import rate
 from latency_tables.table import LatencyTable
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
+from service.db.measurements import label_of
 from service.db.models import Device, NetworkMeasurement, Supernet, Table
-from service.db.states import NetworkSource
+from service.devices.costs import Cost, Ground, costs_of
 from service.devices.covering import nearest_lack
 from supernets.accuracy.predictor import AccuracyPredictor
 from supernets.errors import InvalidArchitecture, NoTable
@@ -40,7 +41,6 @@ from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import (
     all_operators,
     covered_resolutions,
-    dense_energy,
     dense_latency,
     known_latency,
     lower,
@@ -48,7 +48,6 @@ from supernets.spaces.lowering import (
 )
 from supernets.spaces.space import Space
 
-DEFAULT_CONFIDENCE: Final = 0.95
 Exclusions = Mapping[str, Sequence[ChoiceValue]]
 Value = TypeVar("Value")
 
@@ -59,9 +58,10 @@ class Pricing:
 
     sums: of the table's rows. predicted: calibrated. upper: bound of `confidence`, None where too few whole
     networks were measured and no confidence was asked for. doubt: why predictions may be off, None where they
-    were confirmed or nothing was measured. lacking: operators that the table lacks; what needs them may not
-    be chosen.
-    table_facts: who imported and who accepted the table, and when.
+    were confirmed
+    or nothing was measured. lacking: operators that the table lacks; what needs them may not be chosen.
+    table_facts: who imported and who accepted the table, and when. costs: further ones that were asked for,
+    by name.
     """
 
     space: Space
@@ -74,6 +74,7 @@ class Pricing:
     table_facts: Mapping[str, Any] = field(default_factory=dict)
     doubt: str | None = None
     lacking: tuple[str, ...] = ()
+    costs: Mapping[str, Cost] = field(default_factory=dict)
 
     @property
     def held(self) -> DenseTable:
@@ -112,14 +113,8 @@ class Pricing:
 
         None: the default confidence where enough networks were measured, else no bound.
         """
-        asked = confidence
-        if asked is None:
-            if self.calibration.missing_networks(DEFAULT_CONFIDENCE):
-                return replace(self, upper=None, confidence=None)
-            asked = DEFAULT_CONFIDENCE
-        margin = self.calibration.margin(asked)
-        count = self.predicted.chain.resolutions
-        return replace(self, upper=self.predicted.affine([0.0] * count, [margin] * count), confidence=asked)
+        upper, asked = self.calibration.bounded(self.predicted, confidence)
+        return replace(self, upper=upper, confidence=asked)
 
 
 @dataclass(frozen=True)
@@ -172,8 +167,7 @@ def across_sessions(
     """
     known = [row for row in rows if row.architecture_digest in held_out_ms]
     logs = [math.log(row.latency_ms / held_out_ms[row.architecture_digest]) for row in known]
-    # A network that was verified is a session of its own where an older version did not say.
-    labels = [row.session or (row.id if row.source == NetworkSource.VERIFY else "") for row in known]
+    labels = [label_of(row) for row in known]
     if fit.transferred:  # these rows came later; those of the fit were one session
         logs, labels = [*np.log(fit.ratios), *logs], [*[""] * len(fit.ratios), *labels]
     return fit.across(np.array(logs), labels, assumed)
@@ -266,22 +260,13 @@ class PriceBook:
         key = ("sums", table.id, *_key(space))
         return here, self._remember(key, lambda: dense_latency(here, self.table(session, table, device)))
 
-    def energy(self, session: Session, table: Table, device: Device, space: Space) -> DenseTable:
-        """Energy in mJ of every network of `space`, all of whose resolutions the table must cover. Raises
-        NoEnergy."""
-        key = ("energy", table.id, *_key(space))
-        return self._remember(key, lambda: dense_energy(space, self.table(session, table, device)))
-
     def fit(self, session: Session, table: Table, device: Device, space: Space, partial: bool = False) -> Fit:
         """The calibration of a table from the device's whole networks, or why there is none.
 
         partial: of a table that lacks rows; networks that need them take no part.
         """
         here, sums = (self.partial_sums if partial else self.sums)(session, table, device, space)
-        measured = measurement_rows.networks(session, device.id, space.name, space.classes)
-        rows = [
-            row for row in measured if self.ignored_session is None or row.session != self.ignored_session
-        ]
+        rows = self._measured(session, device, space)
         last = max((row.created_at for row in rows), default=None)
 
         def make() -> Fit:
@@ -362,6 +347,40 @@ class PriceBook:
 
         # The facts are read each time: a table may have been accepted since it was priced.
         return replace(self._remember(key, make), table_facts=table_rows.facts(table)).at(confidence)
+
+    def _measured(self, session: Session, device: Device, space: Space) -> list[NetworkMeasurement]:
+        rows = measurement_rows.networks(session, device.id, space.name, space.classes)
+        return [row for row in rows if self.ignored_session is None or row.session != self.ignored_session]
+
+    def with_costs(
+        self,
+        session: Session,
+        device: Device,
+        whole: Pricing,
+        within: Pricing,
+        names: Sequence[str],
+        *,
+        confidence: float | None = None,
+        partial: bool = False,
+    ) -> Pricing:
+        """`within`, which was made of `whole`, with further costs by name. Raises NoTable, NoEnergy,
+        TooFewNetworks."""
+        if not names:
+            return within
+        table = self.choose_table(session, device, whole.space, whole.table_id)
+        ground = Ground(
+            space=whole.space,
+            sums=whole.sums,
+            here=within.space,
+            here_sums=within.sums,
+            table=self.table(session, table, device),
+            networks=self._measured(session, device, whole.space),
+            assumed=table.provenance.get("speed_spread"),
+            partial=partial,
+        )
+        costs = costs_of(names, ground, confidence)
+        lacking = sorted({*within.lacking, *(text for cost in costs.values() for text in cost.lacking)})
+        return replace(within, costs=costs, lacking=tuple(lacking))
 
     def choose_table(
         self,

@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 
 from latency_tables import trust
 from latency_tables.errors import BespokeError
-from latency_tables.prediction.calibration import Calibration
+from latency_tables.prediction.calibration import DEFAULT_CONFIDENCE, Calibration
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import AgentSession, Device, Table, now
-from service.devices.pricing import DEFAULT_CONFIDENCE, Fit, PriceBook, space_of
+from service.devices.pricing import Fit, PriceBook, space_of
 from service.http.dependencies import Services
 from service.schemas.devices import (
     AgentView,

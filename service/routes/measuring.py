@@ -15,7 +15,7 @@ from latency_tables.errors import InvalidOperator, PoorCalibration, TooFewNetwor
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.plan import calibration_networks
-from latency_tables.prediction.calibration import Calibration
+from latency_tables.prediction.calibration import DEFAULT_CONFIDENCE, Calibration
 from latency_tables.scale import check_networks, check_units, unlike_known
 from latency_tables.trust import check_scale
 from service.datasets import known
@@ -25,7 +25,7 @@ from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Job, Table, new_id, now
 from service.db.states import JobKind, NetworkSource
-from service.devices.pricing import DEFAULT_CONFIDENCE, Fit, networks_of, space_of
+from service.devices.pricing import Fit, networks_of, space_of
 from service.devices.transfer import SOURCE, Known, known_devices, planned_networks, transferred_table
 from service.devices.view import calibration_view, interval_of
 from service.http.auth import REVOKED, digest_of, new_secret
@@ -161,19 +161,20 @@ def probes(name: str, body: ProbesIn, services: Service, caller: Caller) -> Prob
     with services.sessions.begin() as session:
         device, together = device_of(session, caller.tenant_id, name), new_id("post")
         for (_, architecture), sample in zip(read, body.samples, strict=True):
+            measured = Measurement(sample.latency_ms, p95_ms=sample.p95_ms)
             measurement_rows.add(
-                session,
-                device,
-                space,
-                architecture,
-                Measurement(sample.latency_ms),
-                NetworkSource.PROBE,
-                together,
+                session, device, space, architecture, measured, NetworkSource.PROBE, together
             )
         return _fitted(session, services, device, space, len(read)).model_copy(update={"session": together})
 
 
 def _read(index: int, sample: Probe) -> tuple[Space, Architecture]:
+    if sample.p95_ms is not None and sample.p95_ms < sample.latency_ms:
+        raise invalid(
+            f"/samples/{index}/p95_ms",
+            "measurement",
+            "the latency of 19 runs in 20 is never below latency_ms",
+        )
     try:
         told = ref_in(sample.architecture)  # an architecture of this service says its classes itself
         classes = sample.classes if told is None or sample.classes is not None else told.classes

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from latency_tables.dense import DenseTable
 from latency_tables.errors import BespokeError
+from latency_tables.measurement import Context
 from service.datasets import check_trained_on
+from service.db import agents as agent_rows
 from service.db import devices as device_rows
 from service.db import supernets as supernet_rows
-from service.db.models import Job, Supernet
+from service.db.models import Job, Supernet, now
 from service.db.states import JobKind
 from service.db.tables import context_of
+from service.devices.costs import asked_for
 from service.devices.pricing import Pricing, at_resolutions, space_of
 from service.http.dependencies import Caller, Service, Services
 from service.http.errors import Problem, error, infeasible, problem_of
@@ -26,9 +32,10 @@ from service.routes.jobs import job_view
 from service.routes.supernets import IdempotencyKey, remarks_on, wanted_supernet
 from service.schemas.jobs import JobView
 from service.schemas.searches import Member, SearchIn, Target
-from supernets.delivery.catalog import common_delivery, delivery_of
+from supernets.delivery.catalog import Delivery, common_delivery, delivery_of
 from supernets.errors import InfeasibleBudget, InvalidDataset, InvalidSearch, NoTable, UnknownDataset
 from supernets.search.catalog import STRATEGIES
+from supernets.search.exact.bounds import bounds
 from supernets.search.limits import check_limits
 from supernets.search.problem import Constraint
 from supernets.search.restriction import excluded
@@ -114,9 +121,12 @@ def _targets(
     """The targets with their tables pinned. Raises Problem that says which target cannot be."""
     devices = device_rows.all_named(session, tenant_id, [m.device for t in body.targets for m in t.members()])
     space = space_of(supernet.space, supernet.classes)
+    since = now() - timedelta(seconds=services.settings.agent_present_s)
     found = []
     for index, target in enumerate(body.targets):
-        members, priced, contexts = [], [], []
+        members: list[dict[str, Any]] = []
+        priced: list[_Priced] = []
+        contexts: list[Context] = []
         for position, member in enumerate(target.members()):
             pointer = f"/targets/{index}" + ("" if target.group is None else f"/group/{position}") + "/device"
             device = devices.get(member.device)
@@ -132,13 +142,30 @@ def _targets(
                 )
             with _blaming(f"/targets/{index}/exclude"):
                 _known_resolutions(space, target)
-                priced.append(pricing.within(target.resolutions, target.exclusions()))
+                within = pricing.within(target.resolutions, target.exclusions())
+            budget = member.budget.stored()
+            for name in asked_for(budget):
+                with _blaming(pointer.removesuffix("/device") + f"/budget/{name}", own=True):
+                    within = services.prices.with_costs(
+                        session,
+                        device,
+                        pricing,
+                        within,
+                        [*within.costs, name],
+                        confidence=body.confidence,
+                        partial=partial,
+                    )
+            measures = (
+                body.verify and body.confidence is None and agent_rows.is_present(session, device.id, since)
+            )
+            priced.append(_Priced(member, within, measures))
             pinned = {"device": device.name, "device_id": device.id, "table_id": pricing.table_id}
-            members.append({**pinned, "budget": member.budget.stored()})
-        if target.group is not None:
+            members.append({**pinned, "budget": budget})
+        form = Delivery()
+        if contexts:
             with _blaming(f"/targets/{index}/group"):
-                common_delivery(contexts)
-        _check_reachable(index, target, space, priced)
+                form = common_delivery(contexts)
+        _check_reachable(index, target, space, priced, form.bytes_per_value)
         found.append(_stored(target, members))
     return found
 
@@ -157,15 +184,18 @@ def _stored(target: Target, members: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @contextmanager
-def _blaming(pointer: str) -> Iterator[None]:
-    """What is raised within becomes a problem about that part of the request."""
+def _blaming(pointer: str, own: bool = False) -> Iterator[None]:
+    """What is raised within becomes a problem about that part of the request.
+
+    own: too few networks are that part's fault, else that of the confidence.
+    """
     try:
         yield
     except InfeasibleBudget:
         raise
     except BespokeError as reason:
         problem = problem_of(reason)
-        where = "/confidence" if problem.code == "too_few_networks" else pointer
+        where = "/confidence" if problem.code == "too_few_networks" and not own else pointer
         problem.errors = [error(where, problem.code, str(reason))]
         raise problem from None
 
@@ -176,25 +206,49 @@ def _known_resolutions(space: Space, target: Target) -> None:
         raise InvalidSearch(f"resolutions of {space.name} are {', '.join(map(str, space.resolutions))}")
 
 
-def _check_reachable(index: int, target: Target, space: Space, priced: list[Pricing]) -> None:
+@dataclass(frozen=True)
+class _Priced:
+    """A device of a target. measures: its agent is there and decides by measuring, so predictions are what
+    must be kept."""
+
+    member: Member
+    pricing: Pricing
+    measures: bool
+
+    def held(self) -> Iterator[tuple[str, DenseTable, DenseTable, float]]:
+        """(name, costs that the limit is held against, their prediction, limit) of every limit on the
+        device."""
+        budget, pricing = self.member.budget, self.pricing
+        latency = pricing.predicted if self.measures else pricing.held
+        yield LATENCY, latency, pricing.predicted, float(budget.fastest_ms or 0.0)
+        for name, limit in asked_for(budget.stored()).items():
+            cost = pricing.costs[name]
+            yield name, cost.predicted if self.measures else cost.held, cost.predicted, limit
+
+
+def _check_reachable(
+    index: int, target: Target, space: Space, priced: list[_Priced], bytes_per_value: int
+) -> None:
     """Refuses what no network can keep: each limit alone, the others within the peak memory, and any two
     together."""
     try:
         with _blaming(f"/targets/{index}/exclude"):
             _known_resolutions(space, target)
-            shared = _shared(space, target, priced)
+            shared = _shared(space, target, [one.pricing for one in priced])
             mask = excluded(shared, target.exclusions()) if target.exclude else None
         constraints = []
-        for member, pricing in zip(target.members(), priced, strict=True):
-            low, high = pricing.reachable_ms()
-            latency_ms = float(member.budget.latency_ms or 0.0)
-            if latency_ms < low:
-                raise InfeasibleBudget(_too_fast(member, pricing, low, high), low, high)
-            name = LATENCY if target.group is None else f"{LATENCY} on {member.device}"
-            constraints.append(
-                Constraint(name, at_resolutions(pricing.held, pricing.space, shared), latency_ms)
-            )
-        check_limits(shared, constraints, target.limits(), mask)
+        for one in priced:
+            for name, table, predicted, limit in one.held():
+                low, high = bounds(table)
+                if limit < low:
+                    raise InfeasibleBudget(
+                        _too_low(one, name, low, high, bounds(predicted)[0]), low, high, name
+                    )
+                called = name if target.group is None else f"{name} on {one.member.device}"
+                constraints.append(
+                    Constraint(called, at_resolutions(table, one.pricing.space, shared), limit)
+                )
+        check_limits(shared, constraints, target.limits(), mask, bytes_per_value)
     except InfeasibleBudget as reason:
         raise infeasible(reason, index) from None
 
@@ -210,10 +264,24 @@ def _shared(space: Space, target: Target, priced: list[Pricing]) -> Space:
     return space.at(kept)
 
 
-def _too_fast(member: Member, pricing: Pricing, low: float, high: float) -> str:
-    bound = "" if pricing.confidence is None else f" with {pricing.confidence:.0%} confidence"
-    return (
-        f"no network of {pricing.space.name} is that fast on {member.device}{bound}: budgets from "
-        f"{low:.4g} ms on can be "
-        f"kept, and the slowest network takes {high:.4g} ms"
-    )
+def _too_low(one: _Priced, name: str, low: float, high: float, predicted_low: float) -> str:
+    """What of a limit on a device can be kept; where only the bound says no, what the prediction says and
+    what would help."""
+    device, pricing = one.member.device, one.pricing
+    cost = pricing.costs.get(name)
+    confidence = pricing.confidence if cost is None else cost.confidence
+    bound = "" if confidence is None or one.measures else f" with {confidence:.0%} confidence"
+    if cost is None:
+        text = (
+            f"no network of {pricing.space.name} is that fast on {device}{bound}: budgets from "
+            f"{low:.4g} ms on can be kept, and the slowest network takes {high:.4g} ms"
+        )
+    else:
+        text = f"no network of {pricing.space.name} keeps that {name} on {device}{bound}: "
+        text += f"it reaches from {low:.4g} to {high:.4g}"
+    if predicted_low < low:
+        text += (
+            f". Predicted for the least network are {predicted_low:.4g}; where the device's agent is "
+            "running and candidates are measured (`verify`, no `confidence`), measuring decides"
+        )
+    return text

@@ -10,13 +10,14 @@ from fastapi import APIRouter, Header, Query
 from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from latency_tables.prediction.calibration import DEFAULT_CONFIDENCE
 from service.datasets import known, remark_on_change
 from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Supernet
 from service.db.states import JobKind
 from service.devices.network_picture import picture
-from service.devices.pricing import DEFAULT_CONFIDENCE, Pricing, space_of
+from service.devices.pricing import Pricing, space_of
 from service.http.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
 from service.http.errors import Problem, error, invalid, not_found
 from service.http.guard import JSON, GuardedRoute, needs

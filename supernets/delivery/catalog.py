@@ -19,7 +19,8 @@ OPSET: Final = 20
 """What networks are exported in; newer runtimes open it too."""
 IR_VERSION: Final = 10
 OLDEST_OPSET: Final = 11
-PRECISIONS: Final = ("float32", "float16")
+PRECISIONS: Final[dict[str, int]] = {"float32": 4, "float16": 2}
+"""Precisions that are delivered, with the bytes of a value."""
 SEPARATE, EMBEDDED = "separate", "embedded"
 _VERSION: Final = re.compile(r"v?(\d{1,5})(?:\.(\d{1,5}))?", re.ASCII)
 
@@ -74,6 +75,11 @@ class Delivery:
     precision: str = "float32"
     batch_size: int | None = 1
     preprocessing: str = SEPARATE
+
+    @property
+    def bytes_per_value(self) -> int:
+        """Of a weight, and of an activation between two operators."""
+        return PRECISIONS[self.precision]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""

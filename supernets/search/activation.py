@@ -37,12 +37,14 @@ def peak_activation_bytes(op: Operator, bytes_per_value: int = 4) -> int:
     return bytes_per_value * most
 
 
-def within_activation(space: Space, problem: Problem, limit_bytes: float) -> Problem:
+def within_activation(
+    space: Space, problem: Problem, limit_bytes: float, bytes_per_value: int = 4
+) -> Problem:
     """The same problem without the networks whose peak activation exceeds the limit.
 
     Raises InfeasibleBudget with the least and largest peak that can be reached.
     """
-    peaks = dense_from(space, peak_activation_bytes, max)
+    peaks = dense_from(space, lambda op: peak_activation_bytes(op, bytes_per_value), max)
     score = _forbid_above(problem.score, peaks, limit_bytes, -np.inf)
     constraints = tuple(
         Constraint(c.name, _forbid_above(c.table, peaks, limit_bytes, np.inf), c.limit)

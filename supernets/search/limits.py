@@ -25,60 +25,68 @@ from supernets.spaces.space import Space
 SIZE = "size_bytes"
 MACS = "macs"
 MEMORY = "memory_bytes"
-BYTES_PER_PARAMETER = 4
-ADDITIVE: dict[str, Callable[[Operator], float]] = {
-    SIZE: lambda op: float(BYTES_PER_PARAMETER * op.parameters),
-    MACS: lambda op: float(op.macs),
+BYTES_PER_VALUE = 4
+"""Of weights and activations where no device says otherwise: float32."""
+ADDITIVE: dict[str, Callable[[Operator, int], float]] = {
+    SIZE: lambda op, bytes_per_value: float(bytes_per_value * op.parameters),
+    MACS: lambda op, bytes_per_value: float(op.macs),
 }
 LIMITS = (*ADDITIVE, MEMORY)
 
 
 @lru_cache(maxsize=64)
-def cost_table(space: Space, name: str) -> DenseTable:
-    """The cost of every network of the space: float32 weights in bytes, MACs, or (to be combined by max) peak
+def cost_table(space: Space, name: str, bytes_per_value: int = BYTES_PER_VALUE) -> DenseTable:
+    """The cost of every network of the space: bytes of its weights, MACs, or (to be combined by max) peak
     bytes."""
-    return (
-        dense_from(space, peak_activation_bytes, max) if name == MEMORY else dense_from(space, ADDITIVE[name])
-    )
+    if name == MEMORY:
+        return dense_from(space, lambda op: peak_activation_bytes(op, bytes_per_value), max)
+    cost = ADDITIVE[name]
+    return dense_from(space, lambda op: cost(op, bytes_per_value))
 
 
 @lru_cache(maxsize=64)
-def reachable(space: Space, name: str) -> tuple[float, float]:
+def reachable(space: Space, name: str, bytes_per_value: int = BYTES_PER_VALUE) -> tuple[float, float]:
     """Least and greatest cost of any network of the space."""
-    table = cost_table(space, name)
+    table = cost_table(space, name, bytes_per_value)
     return peak_range(table) if name == MEMORY else bounds(table)
 
 
-def costs_of(space: Space, architecture: Architecture) -> dict[str, int]:
-    """Every cost of one network, by its name in `LIMITS`; size: of its float32 weights."""
+def costs_of(
+    space: Space, architecture: Architecture, bytes_per_value: int = BYTES_PER_VALUE
+) -> dict[str, int]:
+    """Every cost of one network, by its name in `LIMITS`; size: of its weights."""
     operators = lower(space, architecture)
-    sums = {name: int(sum(cost(op) for op in operators)) for name, cost in ADDITIVE.items()}
-    return {**sums, MEMORY: max(peak_activation_bytes(op) for op in operators)}
+    sums = {name: int(sum(cost(op, bytes_per_value) for op in operators)) for name, cost in ADDITIVE.items()}
+    return {**sums, MEMORY: max(peak_activation_bytes(op, bytes_per_value) for op in operators)}
 
 
 def limited(
-    space: Space, problem: Problem, limits: Mapping[str, float], file_overhead_bytes: float = 0.0
+    space: Space,
+    problem: Problem,
+    limits: Mapping[str, float],
+    file_overhead_bytes: float = 0.0,
+    bytes_per_value: int = BYTES_PER_VALUE,
 ) -> Problem:
     """The problem with further limits by name, after its own constraints.
 
-    file_overhead_bytes: what a file holds besides weights, counted with the size. Raises InfeasibleBudget
-    naming the constraint and the range it can reach: alone, or for the problem's own constraints with the
-    memory kept.
+    file_overhead_bytes: what a file holds besides weights, counted with the size. bytes_per_value: in the
+    precision that is delivered. Raises InfeasibleBudget naming the constraint and the range it can reach:
+    alone, or for the problem's own constraints with the memory kept.
     """
     constraints = []
     for name, limit in limits.items():
         extra = file_overhead_bytes if name == SIZE else 0.0
-        low, high = (value + extra for value in reachable(space, name))
+        low, high = (value + extra for value in reachable(space, name, bytes_per_value))
         if limit < low:
             raise unreachable(name, limit, low, high)
         if name != MEMORY:
             count = len(space.resolutions)
-            table = cost_table(space, name).affine([extra] * count, [1.0] * count)
+            table = cost_table(space, name, bytes_per_value).affine([extra] * count, [1.0] * count)
             constraints.append(Constraint(name, table, float(limit)))
     found = replace(problem, constraints=(*problem.constraints, *constraints))
     if MEMORY not in limits:
         return found
-    kept = within_activation(space, found, float(limits[MEMORY]))
+    kept = within_activation(space, found, float(limits[MEMORY]), bytes_per_value)
     for constraint in kept.constraints:
         low, high = bounds(constraint.table)
         if constraint.limit < low:
@@ -93,15 +101,16 @@ def check_limits(
     constraints: Sequence[Constraint],
     limits: Mapping[str, float],
     mask: DenseTable | None = None,
+    bytes_per_value: int = BYTES_PER_VALUE,
 ) -> None:
-    """Refuses what no network of the space can keep: each limit alone, the others within the peak memory, and
-    any two together.
+    """Refuses what no network of the space can keep: each limit alone, the others within the peak memory, any
+    two together.
 
-    constraints: further ones; mask: choices that may not be taken. Raises InfeasibleBudget. Milliseconds:
-    nothing is solved.
+    constraints: further ones; mask: choices that may not be taken; bytes_per_value: in the precision that is
+    delivered. Raises InfeasibleBudget. Milliseconds: nothing is solved.
     """
     anything = dense_from(space, lambda op: 0.0)
-    problem = limited(space, Problem(space.chain, anything, tuple(constraints)), limits)
+    problem = limited(space, Problem(space.chain, anything, tuple(constraints)), limits, 0.0, bytes_per_value)
     check_pairs((problem if mask is None else restricted(problem, mask)).constraints)
 
 

@@ -193,6 +193,14 @@ def covered_resolutions(space: Space, table: LatencyTable) -> tuple[int, ...]:
     return tuple(r for r in space.resolutions if needed_operators(space, r) <= table.rows.keys())
 
 
+def known_energy(space: Space, table: LatencyTable) -> tuple[DenseTable, tuple[str, ...]]:
+    """(energy in mJ, infinite where a row of the table has none; operators of rows without any)."""
+    known = {op: m.energy_mj for op, m in table.rows.items() if m.energy_mj is not None}
+    needed = set().union(*(needed_operators(space, resolution) for resolution in space.resolutions))
+    lacking = tuple(sorted(op.text for op in needed if op not in known))
+    return dense_from(space, lambda op: known.get(op, np.inf)), lacking
+
+
 def dense_energy(space: Space, table: LatencyTable) -> DenseTable:
     """Energy in mJ of one run over the whole space, as sums of the table's rows. Raises NoEnergy naming rows
     without any."""

@@ -281,7 +281,7 @@ def test_energies_are_stored_returned_and_add_up_over_a_network(both: Api) -> No
     from service.db import devices as device_rows
     from service.db import tables as tables_in_db
     from supernets.errors import NoEnergy
-    from supernets.spaces.lowering import lower
+    from supernets.spaces.lowering import dense_energy, lower
 
     both.add_device("phone")
     rows = [{**r, "energy_mj": 0.5 + n / 100} for n, r in enumerate(table_rows())]
@@ -296,7 +296,7 @@ def test_energies_are_stored_returned_and_add_up_over_a_network(both: Api) -> No
         assert device is not None
         table = tables_in_db.in_use(session, device.id)
         assert table is not None
-        energies, largest = both.services.prices.energy(session, table, device, SPACE), SPACE.largest()
+        energies, largest = dense_energy(SPACE, tables_in_db.load(session, table.id)), SPACE.largest()
     by_operator = {Operator.parse(r["operator"]): r["energy_mj"] for r in rows}
     wanted = sum(by_operator[op] for op in lower(SPACE, largest))
     assert energies.price(SPACE.genes(largest)[None])[0] == pytest.approx(wanted)
@@ -311,7 +311,7 @@ def test_energies_are_stored_returned_and_add_up_over_a_network(both: Api) -> No
         table = tables_in_db.in_use(session, device.id)
         assert table is not None
         with pytest.raises(NoEnergy, match="no energy_mj for 2 operators") as caught:
-            both.services.prices.energy(session, table, device, SPACE)
+            dense_energy(SPACE, tables_in_db.load(session, table.id))
     assert len(caught.value.operators) == 2
 
 

@@ -10,16 +10,18 @@ from sqlalchemy import select
 
 from latency_tables.measurement import Measurement
 from service.db.models import Artifact, MeasurementTask, NetworkMeasurement
+from service.devices.costs import TAIL
 from supernets.errors import InfeasibleBudget
-from supernets.search.measured import MOST_READINGS, UNKNOWN, Latency
+from supernets.search.measured import MOST_READINGS, UNKNOWN, Latency, Reading
 from supernets.spaces.lowering import dense_from
 from tests.worker.runs import events_of, new_run
 from tests.worker.simulated_agent import SimulatedAgent, register
-from tests.worker.test_targets import SPACE, priced_at, pricing
+from tests.worker.test_targets import SPACE, priced_at, pricing, with_further
 from worker.context import JobRun
 from worker.pipelines.search.card import Delivered
 from worker.pipelines.search.choose import Choosing, Levels
-from worker.pipelines.search.targets import Target, Wish, solve_target
+from worker.pipelines.search.latency_card import constraints_of, devices_of, latency_of
+from worker.pipelines.search.targets import Gauge, Target, Wish, solve_target
 from worker.pipelines.search.verify import LEAST_UNCERTAINTY, OnFile, Verification, reading_of
 
 SCORE = dense_from(SPACE, lambda op: np.log1p(op.macs) / 1000)
@@ -105,7 +107,7 @@ def test_the_best_network_that_keeps_the_budget_when_measured_is_chosen(run, con
 def test_a_later_target_begins_with_what_the_job_has_seen_of_the_device(run):
     levels = Levels()
     choose(run, Device(run, 1.3), levels=levels)
-    assert levels.of(priced_at(0.1, pricing())) == pytest.approx(1.3, rel=0.02)
+    assert levels.of(Gauge(priced_at(0.1, pricing()))) == pytest.approx(1.3, rel=0.02)
     choosing, _ = choose(run, Device(run, 1.3), 0.1, levels)
     assert not choosing.target.broken_ms, "its first networks keep the budget already"
 
@@ -146,6 +148,66 @@ def test_one_network_is_measured_on_every_device_of_its_target(run):
     assert len(chosen.latencies) == 2
     assert all(latency.ms <= place.budget_ms for latency, place in zip(chosen.latencies, places, strict=True))
     assert {line["device"] for line in chosen.measured_networks} == {"fast", "slow"}
+
+
+class Spiky(Device):
+    """A device whose p95 is `tail` times what is predicted for it."""
+
+    def __init__(self, run, tail, **options):
+        super().__init__(run, **options)
+        self.tail = tail
+
+    def readings(self, target, networks, times):
+        found = []
+        for network, latencies in zip(networks, super().readings(target, networks, times), strict=True):
+            tails = []
+            for gauge in target.gauges[1:]:
+                ms = self.tail * gauge.predicted(network.architecture)
+                tails.append(
+                    [Reading(ms * np.exp(self.generator.normal(0, 0.02)), 0.05) for _ in range(times)]
+                )
+            found.append([*latencies, *tails])
+        return found
+
+
+@pytest.mark.parametrize("tail", [0.8, 1.0, 1.25])
+def test_a_choice_by_measurement_keeps_the_p95_too(run, context, tail):
+    place = with_further(priced_at(0.3, pricing(), measured=True), **{TAIL: 0.13})
+    choosing, chosen = choose(run, Spiky(run, tail), places=(place,))
+    latency, p95 = chosen.latencies
+    assert latency.ms <= 0.3 and 0.9 * 0.13 <= p95.ms <= 0.13, "kept, and used, whatever was predicted"
+    told = chosen.measured_networks[0][TAIL]
+    assert told["measured"] > 0 and told["predicted"] > 0 and told["verdict"] in ("kept", "unclear", "broken")
+    assert len({(line["device"], str(line["architecture"])) for line in chosen.measured_networks}) == len(
+        chosen.measured_networks
+    )
+    broken = [e for e in events_of(context, run) if e["kind"] == "budget_broken"]
+    assert any(e.get("constraint") == TAIL for e in broken) == (tail > 1)
+    (further,) = devices_of(choosing.target, chosen)[0]["further"]
+    assert (further["name"], further["limit"], further["measured"]) == (TAIL, 0.13, p95.ms)
+    (_, line) = constraints_of(choosing.target, chosen)[:2]
+    assert line == {"name": TAIL, "limit": 0.13, "value": p95.ms, "basis": "measured on the device"}
+    assert latency_of(choosing.target, chosen)["verified"]
+
+
+def test_a_p95_that_the_device_always_breaks_is_given_up_with_what_can_be_kept(run):
+    place = with_further(priced_at(10.0, pricing(), measured=True), **{TAIL: 0.06})
+    with pytest.raises(InfeasibleBudget, match=rf"none kept 0.06 ms of {TAIL}") as caught:
+        choose(run, Spiky(run, 9.0), places=(place,))
+    assert caught.value.constraint == TAIL and caught.value.minimum > 0.06
+
+
+def test_an_agent_that_tells_no_p95_leaves_the_choice_to_the_bound_and_is_said(context, run):
+    device_id = register(context, "dev")
+    sha256, _ = context.store.put(b"a network")
+    place = with_further(
+        replace(priced_at(0.3, pricing(), measured=True), device_id=device_id), **{TAIL: 0.13}
+    )
+    one = OnFile(SPACE.smallest(8), {"onnx_sha256": sha256, "size_bytes": 9, "input_shape": [1, 1, 8, 8]})
+    with SimulatedAgent(context, [device_id]):
+        (readings,) = Verification(run, SPACE).readings(Target(0, SPACE, (place,)), [one], 1)
+    assert len(readings[0]) == 1 and readings[1] == []
+    assert any("p95_ms" in e.get("reason", "") for e in events_of(context, run))
 
 
 def test_readings_go_through_tasks_and_a_job_taken_up_again_reads_them(context, run):

@@ -10,12 +10,14 @@ import pytest
 
 from latency_tables.errors import BespokeError
 from latency_tables.prediction.calibration import Calibration
+from service.devices.costs import ENERGY, TAIL, Cost
 from service.devices.pricing import Pricing, at_resolutions
 from supernets.accuracy.predictor import AccuracyPredictor, HeldOut
 from supernets.accuracy.refinement import RefinedScore, Refinement, StagePairs, _data
 from supernets.errors import ContradictingConstraints, InfeasibleBudget, InvalidSearch
 from supernets.search.catalog import solve
 from supernets.search.exact import milp, several
+from supernets.search.exact.bounds import bounds
 from supernets.search.likely import most_probable
 from supernets.search.limits import LIMITS, MACS, MEMORY, SIZE, costs_of, reachable
 from supernets.search.packing import packed_problem, packed_result, unpacked_problem, unpacked_result
@@ -27,7 +29,7 @@ from worker.compute.child_process import _detail, _kind
 from worker.compute.operations import OPERATIONS
 from worker.errors import StepFailed
 from worker.pipelines.search.pipeline import _Search
-from worker.pipelines.search.targets import OnDevice, Target, Wish, cross_device, solve_target
+from worker.pipelines.search.targets import Further, OnDevice, Target, Wish, cross_device, solve_target
 from worker.problems import problem_of
 
 SPACE = space_named("digits-mbv3")
@@ -172,6 +174,80 @@ def test_one_network_for_several_devices_is_the_best_that_keeps_every_budget(wis
         )
     matrix = cross_device([("m", goal, found.architectures[0])], [goal])
     assert matrix["devices"] == ["fast", "slow"] and len(matrix["networks"][0]["latency_ms"]) == 2
+
+
+def with_further(place, **limits):
+    """The place with limits on a tail that is not a multiple of the latency, and on an energy of weights alone."""
+    tables = {
+        TAIL: dense_from(SPACE, lambda op: 0.004 + op.macs * 2.2e-8),
+        ENERGY: dense_from(SPACE, lambda op: 1e-3 * op.parameters),
+    }
+    costs = {
+        name: Cost(name, tables[name], read=(lambda m: m.p95_ms) if name == TAIL else None) for name in limits
+    }
+    further = tuple(Further(costs[name], limit, limit) for name, limit in limits.items())
+    return replace(place, further=further)
+
+
+@pytest.mark.parametrize("strategy", ["exact", "evolution", "random"])
+def test_p95_and_energy_are_kept_exactly_beside_the_latency(wish, strategy):
+    free = solve_target(target(0.12), wish, generator()).architectures[0]
+    plain = with_further(priced_at(0.12, pricing()), **{TAIL: 1.0, ENERGY: 1.0})
+    values = {f.name: f.value(f.cost.predicted, SPACE, free) for f in plain.further}
+    limits = {TAIL: 0.9 * values[TAIL], ENERGY: 0.6 * values[ENERGY]}
+    goal = Target(0, SPACE, (with_further(priced_at(0.12, pricing()), **limits),))
+    found = solve_target(goal, replace(wish, strategy=strategy), generator())
+    for architecture in found.architectures:
+        assert all(f.value(f.cost.predicted, SPACE, architecture) <= f.limit for f in goal.places[0].further)
+        assert goal.places[0].held_ms(architecture) <= 0.12
+    if strategy == "exact":
+        genes = SPACE.chain.sample(generator(), 5000)
+        kept = goal.places[0].held.price(genes) <= 0.12
+        for further in goal.places[0].further:
+            kept &= further.cost.predicted.price(genes) <= further.limit
+        assert kept.any() and found.result.optimal
+        assert wish.score.price(genes[kept]).max() <= found.candidates[0].score + 1e-12
+    assert (
+        goal.competing
+        and goal.label
+        == f"dev within 0.12 ms and {TAIL} <= {limits[TAIL]:g} and {ENERGY} <= {limits[ENERGY]:g}"
+    )
+
+
+def test_a_further_limit_that_nothing_keeps_is_named_with_its_range(wish):
+    goal = Target(0, SPACE, (with_further(priced_at(0.12, pricing()), **{ENERGY: 1e-9}),))
+    low, high = bounds(goal.places[0].further[0].cost.predicted)
+    with pytest.raises(InfeasibleBudget, match=f"{ENERGY} <= 1e-09 on dev") as caught:
+        solve_target(goal, wish, generator())
+    assert (caught.value.constraint, caught.value.minimum, caught.value.maximum) == (ENERGY, low, high)
+
+
+def test_where_nobody_measures_and_no_network_keeps_the_bound_predictions_have_to_do(wish):
+    predicted, bound = pricing(margin=1.5).predicted, pricing(margin=1.5).upper
+    between = (bounds(predicted)[0] + bounds(bound)[0]) / 2
+    goal = target(between, margin=1.5, measured=True)
+    goal.hold_by_bound()
+    (place,) = goal.places
+    assert place.by_prediction and place.basis == "prediction"
+    assert all(place.predicted_ms(a) <= between for a in solve_target(goal, wish, generator()).architectures)
+    asked = target(between, margin=1.5)
+    asked.places[0].bounded = True
+    asked.hold_by_bound()
+    with pytest.raises(InfeasibleBudget):
+        solve_target(asked, wish, generator())
+
+
+def test_limits_on_bytes_are_in_the_precision_of_the_file(wish):
+    limits = {MEMORY: int(reachable(SPACE, MEMORY)[0] / 2), SIZE: int(reachable(SPACE, SIZE)[0])}
+    half = Target(0, SPACE, (), limits, bytes_per_value=2)
+    for architecture in solve_target(half, wish, generator()).architectures:
+        costs, in_full = costs_of(SPACE, architecture, 2), costs_of(SPACE, architecture)
+        assert (
+            costs[MEMORY] <= limits[MEMORY] and costs[SIZE] <= limits[SIZE] and costs[MACS] == in_full[MACS]
+        )
+        assert (2 * costs[MEMORY], 2 * costs[SIZE]) == (in_full[MEMORY], in_full[SIZE])
+    with pytest.raises(InfeasibleBudget, match=MEMORY):
+        solve_target(Target(0, SPACE, (), limits), wish, generator())
 
 
 def test_a_table_of_some_resolutions_is_enough(wish):

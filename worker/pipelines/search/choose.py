@@ -15,11 +15,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from supernets.errors import InfeasibleBudget, SearchUnfinished
+from supernets.search.exact.bounds import bounds
 from supernets.search.measured import ROUNDS, Choice, Latency, Measured, settle
 from supernets.spaces.architecture import Architecture
 from worker.context import JobRun
 from worker.pipelines.search.card import Delivered
-from worker.pipelines.search.targets import OnDevice, Solved, Target
+from worker.pipelines.search.targets import Gauge, Solved, Target
 from worker.pipelines.search.verify import OnFile, Verification
 
 CANDIDATES: Final = 3
@@ -39,16 +40,16 @@ class Bench(Protocol):
 
 @dataclass
 class Levels:
-    """Measured / predicted of the networks that a job has measured so far, by device: its later targets begin
-    there."""
+    """Measured / predicted of the networks that a job has measured so far, by device and limit: later targets
+    begin there."""
 
-    ratios: dict[str, list[float]] = field(default_factory=dict)
+    ratios: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
-    def of(self, place: OnDevice) -> float:
-        return float(np.median(self.ratios.get(place.device_id, [1.0])))
+    def of(self, gauge: Gauge) -> float:
+        return float(np.median(self.ratios.get((gauge.place.device_id, gauge.name), [1.0])))
 
-    def add(self, place: OnDevice, ratio: float) -> None:
-        self.ratios.setdefault(place.device_id, []).append(ratio)
+    def add(self, gauge: Gauge, ratio: float) -> None:
+        self.ratios.setdefault((gauge.place.device_id, gauge.name), []).append(ratio)
 
 
 class Choosing:
@@ -64,8 +65,8 @@ class Choosing:
             levels,
             target,
         )
-        budgets = tuple(place.budget_ms for place in target.measured)
-        self.choice = Choice[str](budgets, tuple(levels.of(place) for place in target.measured))
+        budgets = tuple(gauge.budget for gauge in target.gauges)
+        self.choice = Choice[str](budgets, tuple(levels.of(gauge) for gauge in target.gauges))
         self.candidates = int(run.request.get("measured_candidates") or CANDIDATES)
         self.files: dict[str, Delivered] = {}
         self.rounds = 0
@@ -125,16 +126,25 @@ class Choosing:
 
     def _keep(self, network: Delivered, latencies: tuple[Latency, ...]) -> None:
         target, digest = self.target, network.architecture.digest
-        predicted = tuple(place.held_ms(network.architecture) for place in target.measured)
+        predicted = tuple(gauge.predicted(network.architecture) for gauge in target.gauges)
         target.ruled_out.add(digest)
         self.files[digest] = network
         self.choice.found.append(Measured(digest, predicted, network.validation_accuracy, latencies))
-        for place, latency, expected in zip(target.measured, latencies, predicted, strict=True):
-            self.levels.add(place, latency.ms / expected)
-            self.verification.keep(place, OnFile(network.architecture, network.file), latency)
-            if latency.ms > place.budget_ms:
-                target.broken_ms.append(latency.ms)
-                broken = {"device": place.device, "budget_ms": place.budget_ms, "measured_ms": latency.ms}
+        for gauge, latency, expected in zip(target.gauges, latencies, predicted, strict=True):
+            self.levels.add(gauge, latency.ms / expected)
+            device = gauge.place.device
+            if gauge.further is None:
+                self.verification.keep(gauge.place, OnFile(network.architecture, network.file), latency)
+                broken = {"device": device, "budget_ms": gauge.budget, "measured_ms": latency.ms}
+            else:
+                broken = {
+                    "device": device,
+                    "constraint": gauge.name,
+                    "limit": gauge.budget,
+                    "value": latency.ms,
+                }
+            if latency.ms > gauge.budget:
+                target.broken_ms.extend([latency.ms] if gauge.further is None else [])
                 self.run.event("budget_broken", broken)
 
     def _better(self) -> Solved | None:
@@ -158,10 +168,20 @@ class Choosing:
 
     def lines(self) -> tuple[dict[str, Any], ...]:
         """What the card says of every measured network, best first."""
-        found = []
+        found: list[dict[str, Any]] = []
         for one in sorted(self.choice.found, key=lambda m: -m.quality):
             network = self.files[one.key]
-            for place, latency in zip(self.target.measured, one.latencies, strict=True):
+            for gauge, latency in zip(self.target.gauges, one.latencies, strict=True):
+                said = {
+                    "uncertainty": latency.uncertainty,
+                    "readings": latency.readings,
+                    "verdict": latency.verdict(gauge.budget).value,
+                }
+                if gauge.further is not None:  # it follows the latency on its device
+                    predicted = gauge.predicted(network.architecture)
+                    found[-1][gauge.name] = {"predicted": predicted, "measured": latency.ms, **said}
+                    continue
+                place = gauge.place
                 found.append(
                     {
                         "device": place.device,
@@ -169,9 +189,7 @@ class Choosing:
                         "accuracy_validation": one.quality,
                         "predicted_ms": place.predicted_ms(network.architecture),
                         "measured_ms": latency.ms,
-                        "uncertainty": latency.uncertainty,
-                        "readings": latency.readings,
-                        "verdict": latency.verdict(place.budget_ms).value,
+                        **said,
                     }
                 )
         return tuple(found)
@@ -187,17 +205,18 @@ class Choosing:
                 ]
             )
         )
-        place = self.target.measured[worst]
+        gauge = self.target.gauges[worst]
+        place, what = gauge.place, "" if gauge.further is None else f" of {gauge.name}"
         taken = [m.latencies[worst] for m in self.choice.found]
         fastest = min(latency.ms for latency in taken)
         networks = "1 network was" if len(taken) == 1 else f"{len(taken)} networks were"
         readings = sum(latency.readings for latency in taken)
         return InfeasibleBudget(
             f"{networks} measured on {place.device} in {readings} measurements and none kept "
-            f"{place.budget_ms:g} ms, the fastest "
-            f"took {fastest:.4g} ms; the device takes {self.levels.of(place):.3g} times what its table "
-            "predicts. The "
-            f"measurements are kept, so later searches allow for it: ask for {1.02 * fastest:.4g} ms or more",
+            f"{gauge.budget:g} ms{what}, the fastest took {fastest:.4g} ms; the device takes "
+            f"{self.levels.of(gauge):.3g} times what its table predicts. The measurements are kept, so later "
+            f"searches allow for it: ask for {1.02 * fastest:.4g} ms or more",
             fastest,
-            place.reachable[1],
+            bounds(gauge.held)[1],
+            gauge.name,
         )

@@ -67,7 +67,11 @@ class Gates(TargetTraining):
             "tables": [place.table_id for place in target.places],
             "left_out": target.left_out,
             "confidence": self.run.request.get("confidence"),
-            "budget": {"latency_ms": [place.budget_ms for place in target.places], **target.limits},
+            "budget": {
+                "latency_ms": [place.budget_ms for place in target.places],
+                **_further(target),
+                **target.limits,
+            },
         }
 
     def told(self, said: dict[str, Any]) -> str:
@@ -76,3 +80,10 @@ class Gates(TargetTraining):
             f"{said['phase']} epoch {said['epoch']} of {said['epochs']}, loss {said['loss']:.3f}, "
             f"expected {said['expected_cost']:.4g} ms, entropy {said['entropy']:.2f}"
         )
+
+
+def _further(target: Target) -> dict[str, list[list[Any]]]:
+    """Further limits of the devices, in their order; empty where there are none, as in the keys of earlier
+    versions."""
+    found = [[[f.name, f.limit] for f in place.further] for place in target.places]
+    return {"further": found} if any(found) else {}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from service.devices.pricing import DEFAULT_CONFIDENCE
+from latency_tables.prediction.calibration import DEFAULT_CONFIDENCE
 from supernets.search.limits import SIZE, costs_of
 from supernets.search.measured import Latency
-from worker.pipelines.search.targets import LATENCY, OnDevice, Target
+from worker.pipelines.search.targets import LATENCY, Further, OnDevice, Target
 
 if TYPE_CHECKING:
     from worker.pipelines.search.card import Delivered
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 KEYS: Final = (
     "predicted_ms", "upper_ms", "confidence", "bound", "missing_networks", "doubt", "chosen_by",
     "measured_ms", "uncertainty", "readings", "typical_ms", "p90_ms", "p95_ms", "prediction_error",
-    "verified", "table_id",
+    "verified", "table_id", "further",
 )  # fmt: skip
 
 
@@ -71,17 +71,43 @@ def on_device(target: Target, place: OnDevice, network: Delivered) -> dict[str, 
         "p90_ms": None if typical is None else typical.p90_ms,
         "p95_ms": None if typical is None else typical.p95_ms,
         "prediction_error": None if measured is None else measured.ms / predicted_ms - 1,
-        "verified": measured is not None and measured.ms <= place.budget_ms,
+        "verified": measured is not None and all(kept_when_measured(target, place, network)),
         "doubt": pricing.doubt,
         "table_id": place.table_id,
+        "further": [further_on(target, place, further, network) for further in place.further],
     }
     return {name: found[name] for name in KEYS}
 
 
-def measured_on(target: Target, place: OnDevice, network: Delivered) -> Latency | None:
-    """What was measured of the network on a device of the target."""
-    known = dict(zip([p.device_id for p in target.measured], network.latencies, strict=False))
-    return known.get(place.device_id)
+def further_on(target: Target, place: OnDevice, further: Further, network: Delivered) -> dict[str, Any]:
+    """A further limit of a device's budget with what the network costs: predicted, bounded, and measured
+    where agents do."""
+    cost, space = further.cost, place.pricing.space
+    upper = None if cost.upper is None else further.value(cost.upper, space, network.architecture)
+    measured = measured_on(target, place, network, further.name)
+    return {
+        "name": further.name,
+        "limit": further.limit,
+        "predicted": further.value(cost.predicted, space, network.architecture),
+        "upper": upper,
+        "confidence": cost.confidence,
+        "measured": None if measured is None else measured.ms,
+    }
+
+
+def kept_when_measured(target: Target, place: OnDevice, network: Delivered) -> list[bool]:
+    """Of every limit that was measured on a device, whether the network kept it."""
+    return [
+        latency.ms <= gauge.budget
+        for gauge, latency in zip(target.gauges, network.latencies, strict=False)
+        if gauge.place.device_id == place.device_id
+    ]
+
+
+def measured_on(target: Target, place: OnDevice, network: Delivered, name: str = LATENCY) -> Latency | None:
+    """What was measured of the network on a device of the target, of its latency or of another cost."""
+    known = zip([(g.place.device_id, g.name) for g in target.gauges], network.latencies, strict=False)
+    return dict(known).get((place.device_id, name))
 
 
 def constraints_of(target: Target, network: Delivered) -> list[dict[str, Any]]:
@@ -96,12 +122,21 @@ def constraints_of(target: Target, network: Delivered) -> list[dict[str, Any]]:
                 if said["upper_ms"] is None
                 else (said["upper_ms"], "upper bound")
             )
-        name = LATENCY if len(target.places) == 1 else f"{LATENCY} on {place.device}"
-        found.append({"name": name, "limit": place.budget_ms, "value": value, "basis": basis})
-    costs = costs_of(target.space, network.architecture)
+        found.append(
+            {"name": target.named(LATENCY, place), "limit": place.budget_ms, "value": value, "basis": basis}
+        )
+        found += [_constraint(target.named(one["name"], place), one) for one in said["further"]]
+    costs = costs_of(target.space, network.architecture, target.bytes_per_value)
     for name, limit in target.limits.items():
         own = network.file["size_bytes"] if name == SIZE else costs[name]
         found.append(
             {"name": name, "limit": limit, "value": own, "basis": "file" if name == SIZE else "operators"}
         )
     return found
+
+
+def _constraint(name: str, further: dict[str, Any]) -> dict[str, Any]:
+    """A further limit as a line of `constraints`."""
+    bases = {"measured": "measured on the device", "upper": "upper bound", "predicted": "predicted"}
+    key = next(key for key in bases if further[key] is not None)
+    return {"name": name, "limit": further["limit"], "value": further[key], "basis": bases[key]}

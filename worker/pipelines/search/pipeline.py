@@ -151,10 +151,15 @@ class _Search:
         for place in places:
             place.measured = there[place.device_id]
         for target in self.targets:
+            for place in target.places:
+                if not place.measured:
+                    place.hold_by_bound()
+                if place.by_prediction:
+                    self.run.event(
+                        "held_by_prediction", {"device": place.device, "budget_ms": place.budget_ms}
+                    )
             target.aim(
-                Choice[str](
-                    tuple(p.budget_ms for p in target.measured), (1.0,) * len(target.measured)
-                ).limits_ms()
+                Choice[str](tuple(g.budget for g in target.gauges), (1.0,) * len(target.gauges)).limits_ms()
             )
         if self.run.request.get("verify", True):
             for device in sorted({place.device for place in places if not place.measured}):
@@ -228,7 +233,7 @@ class _Search:
         latencies = choosing.settled([OnFile(better.architecture, better.file)])[0]
         if latencies is None:  # the same operators were measured before, with other weights in them
             return better
-        broken = any(one.ms > place.budget_ms for one, place in zip(latencies, target.measured, strict=True))
+        broken = any(one.ms > gauge.budget for one, gauge in zip(latencies, target.gauges, strict=True))
         return cut_out if broken else replace(better, latencies=latencies)
 
     def exported(self, target: Target, solved: Solved, most: int) -> list[Delivered]:
@@ -257,7 +262,7 @@ class _Search:
             if kept:
                 return kept
             found = self.solved(target)
-        raise unreachable(SIZE, limit, *reachable(target.space, SIZE))
+        raise unreachable(SIZE, limit, *reachable(target.space, SIZE, target.bytes_per_value))
 
     def solved(self, target: Target) -> Solved:
         """Raises InfeasibleBudget, SearchUnfinished."""

@@ -12,15 +12,17 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from latency_tables.dense import DenseTable
-from latency_tables.measurement import Context
+from latency_tables.measurement import Context, Measurement
 from service.db import devices
 from service.db.tables import context_of
+from service.devices.costs import Cost, asked_for
 from service.devices.pricing import PriceBook, Pricing, at_resolutions
 from supernets.accuracy.refinement import RefinedScore, Refinement
+from supernets.delivery.catalog import Delivery, common_delivery
 from supernets.errors import InfeasibleBudget, NoTable, SearchUnfinished
 from supernets.search.catalog import solve
 from supernets.search.exact.bounds import bounds
-from supernets.search.limits import SIZE, costs_of, limited
+from supernets.search.limits import BYTES_PER_VALUE, LIMITS, SIZE, costs_of, limited, unreachable
 from supernets.search.problem import MAX_CANDIDATES, Candidate, Constraint, Problem, SearchResult
 from supernets.search.restriction import excluded, restricted
 from supernets.spaces.architecture import Architecture
@@ -33,13 +35,32 @@ SHORTLIST: Final = 4  # times as many exact solutions as are asked for, of which
 
 
 @dataclass
+class Further:
+    """A further limit of a device's budget. limit: as asked for; aim: what predictions must keep now."""
+
+    cost: Cost
+    limit: float
+    aim: float
+
+    @property
+    def name(self) -> str:
+        return self.cost.name
+
+    def value(self, table: DenseTable, space: Space, architecture: Architecture) -> float:
+        """What one network costs by a table of the cost."""
+        return float(table.price(space.genes(architecture)[None])[0])
+
+
+@dataclass
 class OnDevice:
     """What a target asks of one device. limit_ms: what predictions must keep now; `Target.aim` moves it.
 
-    context: of the device; None: of one that nothing is delivered for.
+    context: of the device; None: of one that nothing is delivered for. further: limits besides the latency.
     measured: candidates are measured on the device, so they are chosen by prediction; else they are held
-    against the bound, where there is one. bounded: the bound was asked for, so it holds in either case.
-    whole: prices of what is excluded too.
+    against the bound,
+    where there is one. bounded: the bound was asked for, so it holds in either case. whole: prices of what is
+    excluded too.
+    by_prediction: nobody measures and no network keeps the bound, so the prediction has to do.
     """
 
     device: str
@@ -52,11 +73,34 @@ class OnDevice:
     bounded: bool = False
     whole: Pricing | None = None
     context: Context | None = None
+    further: tuple[Further, ...] = ()
+    by_prediction: bool = False
+
+    @property
+    def predicts(self) -> bool:
+        """Whether limits are held against predictions, and not against bounds, before anything is
+        measured."""
+        return not self.bounded and (self.measured or self.by_prediction)
 
     @property
     def held(self) -> DenseTable:
         """The latencies that the budget is held against before anything is measured."""
-        return self.pricing.predicted if self.measured and not self.bounded else self.pricing.held
+        return self.pricing.predicted if self.predicts else self.pricing.held
+
+    def hold_by_bound(self) -> None:
+        """Nobody measures here: limits are held against bounds.
+
+        Where no network keeps the bound of one, and the bound was not asked for, predictions have to do.
+        """
+        self.measured, self.limit_ms = False, self.budget_ms
+        for further in self.further:
+            further.aim = further.limit
+        held = [(self.held, self.budget_ms), *((self.held_of(f), f.limit) for f in self.further)]
+        self.by_prediction = not self.bounded and any(bounds(table)[0] > limit for table, limit in held)
+
+    def held_of(self, further: Further) -> DenseTable:
+        """The costs that a further limit is held against before anything is measured."""
+        return further.cost.predicted if self.predicts else further.cost.held
 
     @property
     def basis(self) -> str:
@@ -78,15 +122,55 @@ class OnDevice:
         return float(self.pricing.predicted.price(self.pricing.space.genes(architecture)[None])[0])
 
 
+@dataclass(frozen=True)
+class Gauge:
+    """A limit of a budget that measurements on the device tell about: its latency, or a further cost that
+    agents measure."""
+
+    place: OnDevice
+    further: Further | None = None
+
+    @property
+    def name(self) -> str:
+        return LATENCY if self.further is None else self.further.name
+
+    @property
+    def budget(self) -> float:
+        """As it was asked for."""
+        return self.place.budget_ms if self.further is None else self.further.limit
+
+    @property
+    def held(self) -> DenseTable:
+        return self.place.held if self.further is None else self.place.held_of(self.further)
+
+    def predicted(self, architecture: Architecture) -> float:
+        """Of one network, in terms of `held`."""
+        return float(self.held.price(self.place.pricing.space.genes(architecture)[None])[0])
+
+    def read(self, answer: Measurement) -> float | None:
+        """What a measurement says of it; None where the agent does not tell."""
+        if self.further is None:
+            return answer.latency_ms
+        return None if self.further.cost.read is None else self.further.cost.read(answer)
+
+    def aim(self, limit: float) -> None:
+        """What predictions must keep from now on."""
+        if self.further is None:
+            self.place.limit_ms = limit
+        else:
+            self.further.aim = limit
+
+
 @dataclass
 class Target:
     """What one network is wanted for: devices with a budget each (several: it keeps all), and limits that
     hold anywhere.
 
     space: at the resolutions that may be chosen. limits: by name. mask: choices that may not be taken;
-    left_out: the same for people. file_overhead_bytes: what files were seen to hold besides weights.
-    ruled_out: digests of networks that were measured, or whose file is too large. broken_ms: latencies
-    measured above their budget.
+    left_out: the
+    same for people. file_overhead_bytes: what files were seen to hold besides weights. ruled_out: digests of
+    networks that were measured, or whose file is too large. broken_ms: latencies measured above their budget.
+    bytes_per_value: of weights and activations in the precision that is delivered.
     """
 
     index: int
@@ -98,11 +182,20 @@ class Target:
     ruled_out: set[str] = field(default_factory=set)
     broken_ms: list[float] = field(default_factory=list)
     file_overhead_bytes: int = 0
+    bytes_per_value: int = BYTES_PER_VALUE
 
     @property
     def label(self) -> str:
         """The target in messages."""
-        times = [f"{place.device} within {place.budget_ms:g} ms" for place in self.places]
+        times = [
+            " and ".join(
+                [
+                    f"{place.device} within {place.budget_ms:g} ms",
+                    *(f"{f.name} <= {f.limit:g}" for f in place.further),
+                ]
+            )
+            for place in self.places
+        ]
         return " and ".join(times or [f"{name} <= {limit}" for name, limit in self.limits.items()])
 
     @property
@@ -121,48 +214,62 @@ class Target:
         return tuple(place for place in self.places if place.measured)
 
     @property
+    def gauges(self) -> tuple[Gauge, ...]:
+        """What is measured of a candidate, in this order: of every measured device its latency, then further
+        costs."""
+        return tuple(
+            gauge
+            for place in self.measured
+            for gauge in (Gauge(place), *(Gauge(place, f) for f in place.further if f.cost.read is not None))
+        )
+
+    @property
     def competing(self) -> bool:
         """Whether there are several constraints, which may take the solver seconds."""
-        return len(self.places) + len(self.limits) > 1
+        return len(self.places) + sum(len(place.further) for place in self.places) + len(self.limits) > 1
 
-    def aim(self, limits_ms: Sequence[float]) -> None:
-        """Hold candidates against these limits on the measured devices; never below what can be reached
+    def aim(self, limits: Sequence[float]) -> None:
+        """Hold candidates against these limits, one for each of `gauges`; never below what can be reached
         there."""
-        for place, limit_ms in zip(self.measured, limits_ms, strict=True):
-            most = min(limit_ms, place.budget_ms) if place.bounded else limit_ms
-            least = place.reachable[0]
-            place.limit_ms = max(most, least) if least <= place.budget_ms else most
+        for gauge, limit in zip(self.gauges, limits, strict=True):
+            most = min(limit, gauge.budget) if gauge.place.bounded else limit
+            least = bounds(gauge.held)[0]
+            gauge.aim(max(most, least) if least <= gauge.budget else most)
 
     def aim_at_fastest(self) -> None:
-        """Only the fastest networks of all are left."""
-        for place in self.measured:
-            place.limit_ms = place.reachable[0]
+        """Only the fastest networks of all are left, whatever else is measured of them."""
+        for gauge in self.gauges:
+            gauge.aim(bounds(gauge.held)[0 if gauge.further is None else 1])
 
     def hold_by_bound(self) -> None:
         """Nobody measures: every budget is held against the bound, or the prediction where there is none."""
         for place in self.places:
-            place.measured, place.limit_ms = False, place.budget_ms
+            place.hold_by_bound()
+
+    def named(self, name: str, place: OnDevice) -> str:
+        """A limit on a device as constraints and cards name it."""
+        return name if len(self.places) == 1 else f"{name} on {place.device}"
 
     def outgrown(self, architecture: Architecture, size_bytes: int) -> None:
         """Rule out a network whose file is larger than its limit, and expect as much besides the weights of
         the others."""
         self.ruled_out.add(architecture.digest)
-        weights = costs_of(self.space, architecture)[SIZE]
+        weights = costs_of(self.space, architecture, self.bytes_per_value)[SIZE]
         self.file_overhead_bytes = max(self.file_overhead_bytes, size_bytes - weights)
 
     def problem(self, score: DenseTable, space: Space, wanted: int = 1) -> Problem:
         """What is to be solved, at the resolutions of `space`. Raises InfeasibleBudget naming the
         constraint."""
         constraints = [
-            Constraint(
-                LATENCY if len(self.places) == 1 else f"{LATENCY} on {place.device}",
-                at_resolutions(place.held, place.pricing.space, space),
-                place.limit_ms,
-            )
+            Constraint(self.named(name, place), at_resolutions(table, place.pricing.space, space), limit)
             for place in self.places
+            for name, table, limit in (
+                (LATENCY, place.held, place.limit_ms),
+                *((f.name, place.held_of(f), f.aim) for f in place.further),
+            )
         ]
         alone = Problem(space.chain, score, tuple(constraints), wanted)
-        problem = limited(space, alone, self.limits, self.file_overhead_bytes)
+        problem = limited(space, alone, self.limits, self.file_overhead_bytes, self.bytes_per_value)
         return (
             problem
             if self.mask is None
@@ -188,8 +295,10 @@ def load_target(
     item: dict[str, Any],
     confidence: float | None,
 ) -> Target:
-    """Price one target of a request with the tables it is pinned to. Raises NoTable, PoorCalibration,
-    TooFewNetworks."""
+    """Price one target of a request with the tables it is pinned to.
+
+    Raises NoTable, NoEnergy, PoorCalibration, TooFewNetworks.
+    """
     places: list[OnDevice] = []
     resolutions, exclude = item.get("resolutions"), item.get("exclude") or {}
     members = item.get("group") or ([item] if "device" in item else [])
@@ -197,16 +306,15 @@ def load_target(
         device = devices.named(session, tenant_id, member["device"])
         if device is None or device.id != member["device_id"]:
             raise NoTable(f"device {member['device']} of this job is no longer there; register it again")
+        partly, asked = item.get("missing") == "exclude", asked_for(member["budget"])
         whole = book.load(
-            session,
-            device,
-            space,
-            table_id=member["table_id"],
-            confidence=confidence,
-            partial=item.get("missing") == "exclude",
+            session, device, space, table_id=member["table_id"], confidence=confidence, partial=partly
         )
         budget_ms, bounded = float(member["budget"][LATENCY]), confidence is not None
         pricing = whole.within(resolutions, exclude)
+        pricing = book.with_costs(
+            session, device, whole, pricing, [*asked], confidence=confidence, partial=partly
+        )
         place = OnDevice(
             device.name,
             device.id,
@@ -217,7 +325,8 @@ def load_target(
             bounded=bounded,
             whole=whole,
         )
-        places.append(replace(place, context=context_of(device)))
+        further = tuple(Further(pricing.costs[name], limit, limit) for name, limit in asked.items())
+        places.append(replace(place, context=context_of(device), further=further))
     allowed = [r for r in space.resolutions if resolutions is None or r in resolutions]
     shared = [r for r in allowed if all(r in place.pricing.space.resolutions for place in places)]
     if not shared:
@@ -229,15 +338,23 @@ def load_target(
     limits = _lowest([m["budget"] for m in members] + [item.get("budget") or {}])
     mask = excluded(here, exclude) if exclude else None
     left_out = {"exclude": exclude, "resolutions": resolutions, "missing": _missing(places)}
+    contexts = [place.context for place in places if place.context is not None]
+    form = common_delivery(contexts) if contexts else Delivery()
     return Target(
-        index, here, tuple(places), limits, mask, {name: value for name, value in left_out.items() if value}
+        index,
+        here,
+        tuple(places),
+        limits,
+        mask,
+        {name: value for name, value in left_out.items() if value},
+        bytes_per_value=form.bytes_per_value,
     )
 
 
 def _lowest(budgets: Sequence[Mapping[str, float]]) -> dict[str, int]:
-    """The limits besides latency, the lowest of each name."""
+    """The limits that hold on any device, the lowest of each name."""
     limits: dict[str, int] = {}
-    for name, limit in ((n, v) for budget in budgets for n, v in budget.items() if n != LATENCY):
+    for name, limit in ((n, v) for budget in budgets for n, v in budget.items() if n in LIMITS):
         limits[name] = min(int(limit), limits.get(name, int(limit)))
     return limits
 
@@ -307,6 +424,10 @@ def solve_target(
     """
     space = target.space
     for place in target.places:
+        for further in place.further:
+            low, high = bounds(place.held_of(further))
+            if further.aim < low:
+                raise unreachable(further.name, further.limit, low, high, f" on {place.device}")
         least, most = place.reachable
         if place.limit_ms < least:
             raise InfeasibleBudget(

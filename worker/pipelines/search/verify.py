@@ -24,10 +24,14 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from worker.context import JobRun
 from worker.measuring import Wanted, agent_is_present, ask, wait_for_one
-from worker.pipelines.search.targets import OnDevice, Target
+from worker.pipelines.search.targets import Gauge, OnDevice, Target
 
 LEAST_UNCERTAINTY: Final = 0.005
 """Two halves of a measurement may agree by chance; between sessions no device repeats better than this."""
+
+
+TAIL_UNCERTAINTY: Final = 0.05
+"""Of a p95: agents tell how well the undisturbed latency repeats, and a tail repeats less well."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,19 @@ class Verification:
         return agent_is_present(self.run, device_id)
 
     def readings(self, target: Target, networks: Sequence[OnFile], times: int) -> list[list[list[Reading]]]:
-        """Further readings of each network on each measured device of the target; fewer where its agent does
-        not answer."""
+        """Further readings of each network by each gauge of the target; fewer where an agent does not
+        answer."""
         found: list[list[list[Reading]]] = [[] for _ in networks]
         for place in target.measured:
+            gauges = [gauge for gauge in target.gauges if gauge.place is place]
             for one, answers in zip(found, self._on(target.index, place, networks, times), strict=True):
-                one.append([reading_of(answer) for answer in answers])
+                one.extend(
+                    [r for answer in answers if (r := reading_by(gauge, answer)) is not None]
+                    for gauge in gauges
+                )
+                if answers and not all(one[-len(gauges) :]):
+                    reason = "its agent tells no p95_ms, so that limit cannot be measured: update the agent"
+                    self.run.event("not_verified", {"device": place.device, "reason": reason})
         return found
 
     def typical(self, device_id: str, sha256: str) -> Measurement | None:
@@ -144,6 +155,14 @@ class Verification:
         run.record(
             session, "measured", {**said, "uncertainty": latency.uncertainty, "budget_ms": place.budget_ms}
         )
+
+
+def reading_by(gauge: Gauge, answer: Measurement) -> Reading | None:
+    """What an answer says of one limit; None where its agent does not tell."""
+    if gauge.further is None:
+        return reading_of(answer)
+    value = gauge.read(answer)
+    return None if value is None else Reading(value, max(TAIL_UNCERTAINTY, answer.uncertainty or UNKNOWN))
 
 
 def reading_of(answer: Measurement) -> Reading:
