@@ -21,8 +21,8 @@ class Known:
 
     size: None where pictures are kept at the size that a space needs. also: other numbers of channels it can
     be had with.
-    fingerprint: of what is there now; None for what is built in. fault: why it cannot be used; names no
-    place.
+    fingerprint: of what is there now. before: that of what supernets without one were trained on, None where
+    nobody knows. fault: why it cannot be used; names no place.
     """
 
     name: str
@@ -33,34 +33,32 @@ class Known:
     also: tuple[int, ...] = ()
     class_names: tuple[str, ...] | None = None
     fingerprint: str | None = None
+    before: str | None = None
     form: str | None = None
     fault: str = ""
 
 
 def listed(settings: Settings) -> list[Known]:
     """Every data set by name; the operator's own come after the built-in ones."""
-    built_in = [Known(d.name, d.description, d.classes, d.channels, d.size) for d in DATASETS.values()]
+    built_in = [_built_in(settings, name) for name in DATASETS]
     return built_in + [_registered(settings, name) for name in sorted(settings.datasets)]
 
 
 def known(settings: Settings, name: str) -> Known:
     """The data set of that name. Raises UnknownDataset that lists the known ones, InvalidDataset for one that
     cannot be used."""
-    if name in DATASETS:
-        info = DATASETS[name]
-        return Known(info.name, info.description, info.classes, info.channels, info.size)
-    if name not in settings.datasets:
+    if name not in DATASETS and name not in settings.datasets:
         raise UnknownDataset(
             f"unknown data set; known are {', '.join([*DATASETS, *sorted(settings.datasets)])}"
         )
-    found = _registered(settings, name)
+    found = _built_in(settings, name) if name in DATASETS else _registered(settings, name)
     if found.fault:
         raise InvalidDataset(found.fault)
     return found
 
 
 def facts_folder(settings: Settings) -> Path:
-    """Where API and workers keep what they know of registered data sets."""
+    """Where API and workers keep what they know of data sets."""
     return settings.data_dir / "work" / "data"
 
 
@@ -68,13 +66,14 @@ def check_trained_on(settings: Settings, supernet: Supernet) -> None:
     """Raises UnknownDataset, and InvalidDataset where the supernet's data set is not the one that it was
     trained on."""
     found = known(settings, supernet.dataset)
-    if found.fingerprint is None or supernet.dataset_fingerprint == found.fingerprint:
+    trained_on = trained_on_fingerprint(found, supernet)
+    if trained_on == found.fingerprint:
         return
-    if supernet.dataset_fingerprint is not None:
+    if trained_on is not None:
         raise InvalidDataset(
             f"data set {found.name!r} has changed since this supernet was trained on it (fingerprint "
-            f"{found.fingerprint[:12]}, "
-            f"it was {supernet.dataset_fingerprint[:12]}): its scores and tests would be of other samples. "
+            f"{(found.fingerprint or 'none')[:12]}, "
+            f"it was {trained_on[:12]}): its scores and tests would be of other samples. "
             "Search with space and "
             "dataset to train on what is there now, or put the old files back"
         )
@@ -86,17 +85,39 @@ def check_trained_on(settings: Settings, supernet: Supernet) -> None:
         )
 
 
-def remark_on_change(name: str, fingerprint: str | None, trained: Sequence[Supernet]) -> str | None:
+def trained_on_fingerprint(found: Known, supernet: Supernet) -> str | None:
+    """The fingerprint of what a supernet was trained on; None where nobody noted it and nobody knows."""
+    return supernet.dataset_fingerprint or found.before
+
+
+def remark_on_change(found: Known, fingerprint: str | None, trained: Sequence[Supernet]) -> str | None:
     """What to say to who trains on a set under whose name supernets were trained on something else; None
     where there is none."""
-    others = [row for row in trained if row.dataset_fingerprint != fingerprint]
+    others = [own for row in trained if (own := trained_on_fingerprint(found, row)) != fingerprint]
     if fingerprint is None or not others:
         return None
-    was = ", ".join(sorted({(row.dataset_fingerprint or "unknown")[:12] for row in others}))
+    was = ", ".join(sorted({(other or "unknown")[:12] for other in others}))
     return (
-        f"data set {name!r} is another set than the one that {len(others)} earlier supernet(s) were "
-        "trained on (fingerprint "
-        f"{fingerprint[:12]}, theirs {was}): a supernet of its own belongs to it"
+        f"data set {found.name!r} is another set than the one that {len(others)} earlier supernet(s) were "
+        f"trained on (fingerprint {fingerprint[:12]}, theirs {was}): a supernet of its own belongs to it"
+    )
+
+
+def _built_in(settings: Settings, name: str) -> Known:
+    info = DATASETS[name]
+    try:
+        facts = info.facts(facts_folder(settings))
+    except InvalidDataset as error:
+        return Known(name, info.description, None, None, None, fault=str(error))
+    return Known(
+        name,
+        info.description,
+        info.classes,
+        info.channels,
+        info.size,
+        class_names=info.class_names,
+        fingerprint=facts.fingerprint,
+        before=info.before,
     )
 
 
@@ -116,5 +137,5 @@ def _registered(settings: Settings, name: str) -> Known:
         shape.also,
         facts.classes,
         facts.fingerprint,
-        facts.form,
+        form=facts.form,
     )

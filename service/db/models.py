@@ -190,9 +190,7 @@ class Supernet(Base):
     digest: Mapped[str] = mapped_column(String(64))
     space: Mapped[str] = mapped_column(String(64))
     dataset: Mapped[str] = mapped_column(String(64))
-    dataset_fingerprint: Mapped[str | None] = mapped_column(
-        String(64)
-    )  # null: built in, or older than fingerprints
+    dataset_fingerprint: Mapped[str | None] = mapped_column(String(64))  # null: older than fingerprints
     recipe: Mapped[str] = mapped_column(String(64))
     seed: Mapped[int] = mapped_column(BigInteger)
     classes: Mapped[int] = mapped_column(Integer)

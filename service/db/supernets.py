@@ -56,6 +56,11 @@ def digest_of(inputs: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def with_digest(session: Session, tenant_id: str, digest: str) -> Supernet | None:
+    """The supernet of those inputs, None where there is none."""
+    return session.scalar(select(Supernet).where(Supernet.tenant_id == tenant_id, Supernet.digest == digest))
+
+
 def find_or_add(
     session: Session,
     tenant_id: str,

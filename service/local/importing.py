@@ -95,9 +95,8 @@ def import_supernet(
     parameters = sum(p.numel() for p in network.parameters())
     store = ArtifactStore(settings.data_dir / "artifacts")
     sha256, size_bytes = store.put(data)
-    fingerprint = (
-        known(settings, dataset).fingerprint if dataset in settings.datasets else None
-    )  # of what tests will be on
+    # of what tests will be on; a data set that is registered later is known then
+    fingerprint = known(settings, dataset).fingerprint if registered else None
 
     def add(session: Session) -> Imported:
         register(session, sha256, size_bytes, "supernet")

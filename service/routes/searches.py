@@ -79,7 +79,7 @@ def search(
             "preprocessing": body.preprocessing,
         }
         request |= body.model_dump(include={"gate_epochs", "tune_epochs"}, exclude_none=True)
-        request["remarks"] = remarks_on(session, caller.tenant_id, supernet)
+        request["remarks"] = remarks_on(session, services, caller.tenant_id, supernet)
         return submit(services, session, caller.tenant_id, JobKind.SEARCH, request)
 
     job = once(services, caller, idempotency_key, request_digest("POST", PATH, body.model_dump()), action)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from fastapi import APIRouter
 
 from latency_tables.operators import Operator
-from service.datasets import Known, listed
+from service.datasets import Known, listed, trained_on_fingerprint
 from service.db.models import Supernet
 from service.db.supernets import of_dataset
 from service.devices.pricing import space_of
@@ -75,12 +75,13 @@ def datasets(services: Service, caller: Caller) -> DatasetList:
     ones."""
     found = listed(services.settings)
     with services.sessions() as session:
-        trained = {d.name: of_dataset(session, caller.tenant_id, d.name) for d in found if d.form or d.fault}
-    return DatasetList(items=[_dataset_view(d, trained.get(d.name, ())) for d in found])
+        trained = {d.name: of_dataset(session, caller.tenant_id, d.name) for d in found}
+    return DatasetList(items=[_dataset_view(d, trained[d.name]) for d in found])
 
 
 def _dataset_view(found: Known, trained: Sequence[Supernet]) -> DatasetView:
     own = [found.fingerprint] if found.fingerprint else []
+    theirs = [(trained_on_fingerprint(found, row), row) for row in trained]
     versions = [
         DatasetVersion(
             fingerprint=fingerprint,
@@ -88,8 +89,8 @@ def _dataset_view(found: Known, trained: Sequence[Supernet]) -> DatasetView:
             supernets=len(rows),
             first_used_at=rows[0].created_at if rows else None,
         )
-        for fingerprint in dict.fromkeys([*own, *(row.dataset_fingerprint for row in reversed(trained))])
-        for rows in [[row for row in trained if row.dataset_fingerprint == fingerprint]]
+        for fingerprint in dict.fromkeys([*own, *(one for one, _ in reversed(theirs))])
+        for rows in [[row for one, row in theirs if one == fingerprint]]
     ]
     return DatasetView(
         name=found.name,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_tables.prediction.calibration import DEFAULT_CONFIDENCE
-from service.datasets import known, remark_on_change
+from service.datasets import known, remark_on_change, trained_on_fingerprint
 from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Supernet
@@ -94,12 +94,15 @@ def wanted_supernet(
             "description": "",
         },  # what follows a training makes no other supernet
         "seed": seed,
-        **({} if data.fingerprint is None else {"fingerprint": data.fingerprint}),
     }
+    if data.fingerprint == data.before:  # trained before built-in sets had fingerprints, on what is here now
+        older = supernet_rows.with_digest(session, tenant_id, supernet_rows.digest_of(inputs))
+        if older is not None:
+            return older
     return supernet_rows.find_or_add(
         session,
         tenant_id,
-        supernet_rows.digest_of(inputs),
+        supernet_rows.digest_of({**inputs, "fingerprint": data.fingerprint}),
         space=space,
         dataset=dataset,
         recipe=recipe,
@@ -109,12 +112,15 @@ def wanted_supernet(
     )
 
 
-def remarks_on(session: Session, tenant_id: str, row: Supernet) -> list[str]:
+def remarks_on(session: Session, services: Services, tenant_id: str, row: Supernet) -> list[str]:
     """What to say to who asked for that supernet: whether its data set is another one than under that name
     before."""
-    said = remark_on_change(
-        row.dataset, row.dataset_fingerprint, supernet_rows.of_dataset(session, tenant_id, row.dataset)
+    found = known(services.settings, row.dataset)
+    own, trained = (
+        trained_on_fingerprint(found, row),
+        supernet_rows.of_dataset(session, tenant_id, row.dataset),
     )
+    said = remark_on_change(found, own, trained)
     return [] if said is None else [said]
 
 
@@ -131,7 +137,7 @@ def train(
     def action(session: Session) -> Job:
         row = wanted_supernet(session, services, caller.tenant_id, **body.model_dump())
         under_way = job_rows.of_supernet(session, caller.tenant_id, row.id)
-        request = {"supernet_id": row.id, "remarks": remarks_on(session, caller.tenant_id, row)}
+        request = {"supernet_id": row.id, "remarks": remarks_on(session, services, caller.tenant_id, row)}
         return under_way or submit(services, session, caller.tenant_id, JobKind.SUPERNET, request)
 
     job = once(

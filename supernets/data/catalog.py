@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from supernets.data.fingerprint import check_unchanged
-from supernets.data.glyphs import CHARACTERS, SIZE, load_glyphs
+from supernets.data.fingerprint import Facts, Source, check_unchanged, facts_from, facts_of
+from supernets.data.glyphs import CHARACTERS, SIZE, load_glyphs, rendering, source_files
 from supernets.data.loaders.catalog import load_registered
-from supernets.data.loaders.forms import Wanted
+from supernets.data.loaders.forms import Shape, Wanted
 from supernets.data.splits import Dataset, split_three
 from supernets.errors import UnknownDataset
 from supernets.spaces.space import Space
@@ -32,35 +33,85 @@ def load_digits(folder: Path | None = None) -> Dataset:
     )
 
 
+def _digits_file() -> dict[str, Path]:
+    found = find_spec("sklearn")  # importing it takes a second, and the service only looks at the file
+    places = (found.submodule_search_locations or []) if found else []
+    return {"digits.csv.gz": Path(next(iter(places), "")) / "datasets" / "data" / "digits.csv.gz"}
+
+
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What the catalog says about a data set before it is loaded. `load` gets a folder for files it may
-    keep."""
+    """What the catalog says about a data set before it is loaded. `load` gets a folder for files it may keep.
+
+    files: those that its samples are made of, by name. version: of how they become samples. before: its
+    fingerprint at the time when supernets did not note one, None for a set that is younger than that.
+    """
 
     name: str
     description: str
-    classes: int
+    class_names: tuple[str, ...]
     channels: int
     size: int
     load: Callable[[Path | None], Dataset]
+    files: Callable[[], dict[str, Path]]
+    version: str = "1"
+    before: str | None = None
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    def facts(self, folder: Path | None = None) -> Facts:
+        """Its fingerprint and the like. folder: where hashes of files are kept. Raises InvalidDataset."""
+
+        def source() -> Source:
+            shape = Shape(self.classes, self.channels, self.size)
+            return Source(
+                f"built in, version {self.version}", self.files(), lambda: self.class_names, lambda: shape
+            )
+
+        return facts_from(self.name, "built in", source, folder)
 
 
 DATASETS: dict[str, DatasetInfo] = {
     info.name: info
     for info in (
         DatasetInfo(
-            "digits", "1,797 handwritten digits (UCI, scikit-learn), 8 x 8 pixels", 10, 1, 8, load_digits
+            "digits",
+            "1,797 handwritten digits (UCI, scikit-learn), 8 x 8 pixels",
+            tuple("0123456789"),
+            1,
+            8,
+            load_digits,
+            _digits_file,
+            before="df810d2193a393ddf517cf01aaa2a5c2dcc4a09bae5e984f6a9a04fa6c25e53f",
         ),
         DatasetInfo(
             "glyphs",
             "Letters and digits rendered in many fonts, with clutter and noise",
-            len(CHARACTERS),
+            tuple(CHARACTERS),
             3,
             SIZE,
             load_glyphs,
+            source_files,
+            rendering(),
+            before="b78fc86e02a66c72f86027b6ab8a89ca528db58f46b0272c899292814886c1b6",
         ),
     )
 }
+
+
+def facts_for(name: str, folder: Path | None = None, registered: Mapping[str, str] | None = None) -> Facts:
+    """What is known of a data set without loading it, its fingerprint among it; built in, or registered.
+
+    folder: where hashes of files are kept between processes. Raises UnknownDataset, InvalidDataset.
+    """
+    if name in (registered or {}):
+        return facts_of(name, Path((registered or {})[name]), folder)
+    if name not in DATASETS:
+        known = sorted({*DATASETS, *(registered or {})})
+        raise UnknownDataset(f"unknown data set; known are {', '.join(known)}")
+    return DATASETS[name].facts(folder)
 
 
 def load_dataset(
@@ -96,6 +147,6 @@ def load_for(
 ) -> Dataset:
     """The data set as a space needs it. Raises UnknownDataset, InvalidDataset, also where it is not that of
     the fingerprint."""
-    if fingerprint is not None and name in (registered or {}):
-        check_unchanged(name, Path((registered or {})[name]), fingerprint, folder)
+    if fingerprint is not None:
+        check_unchanged(name, facts_for(name, folder, registered), fingerprint)
     return load_dataset(name, folder, registered, size=max(space.resolutions), channels=space.in_channels)

@@ -1,4 +1,4 @@
-"""What a registered data set is, as one hash: contents, classes and order. A changed set under the same name
+"""What a data set is, as one hash: contents, classes and order. A changed set under the same name
 is another set.
 
 Contents are hashed in whole, once: what was hashed is known again by size, times and inode of each file, so
@@ -12,12 +12,12 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from supernets.data.loaders.catalog import form_of, unreadable
+from supernets.data.loaders.catalog import located, unreadable
 from supernets.data.loaders.forms import Shape
 from supernets.errors import InvalidDataset
 
@@ -43,46 +43,69 @@ class Facts:
         return cls(data["fingerprint"], data["form"], tuple(data["classes"]), shape, data["stamp"])
 
 
+@dataclass(frozen=True)
+class Source:
+    """What the facts of a data set are made from: files by their names inside it, in order; classes and shape
+    are asked for only where a file is new."""
+
+    form: str
+    files: Mapping[str, Path]
+    classes: Callable[[], tuple[str, ...]]
+    shape: Callable[[], Shape]
+
+
 def facts_of(name: str, path: Path, folder: Path | None = None) -> Facts:
     """Facts of the data set at `path`. folder: where hashes of files are kept between processes.
 
     Raises InvalidDataset that says what is wrong with the set.
     """
+
+    def source() -> Source:
+        form, place = located(name, path)
+        files = form.files(name, place)
+        return Source(form.name, files, lambda: form.classes(name, place), lambda: form.shape(name, place))
+
+    return facts_from(name, str(path), source, folder)
+
+
+def facts_from(name: str, place: str, find: Callable[[], Source], folder: Path | None = None) -> Facts:
+    """Facts of a data set of that name from what `find` gives.
+
+    place: tells sets of one name apart in this process. folder: where hashes of files are kept between
+    processes. Raises InvalidDataset.
+    """
     try:
-        form = form_of(name, path)
-        files = form.files(name, path)
-        stamps = {inside: _stamp(place) for inside, place in files.items()}
-        stamp = hashlib.sha256(json.dumps([VERSION, form.name, stamps]).encode()).hexdigest()
-        known = _known.get((name, str(path)))
+        source = find()
+        stamps = {inside: _stamp(path) for inside, path in source.files.items()}
+        stamp = hashlib.sha256(json.dumps([VERSION, source.form, stamps]).encode()).hexdigest()
+        known = _known.get((name, place))
         if known is not None and known.stamp == stamp:
             return known
         kept = _read(folder, name)
         if kept.get("facts", {}).get("stamp") == stamp:
             found = Facts.from_json(kept["facts"])
         else:
-            classes = form.classes(name, path)
-            hashes = _hashes(files, stamps, kept.get("files", {}))
-            text = json.dumps([VERSION, form.name, classes, [[inside, hashes[inside]] for inside in files]])
-            found = Facts(
-                hashlib.sha256(text.encode()).hexdigest(), form.name, classes, form.shape(name, path), stamp
+            classes = source.classes()
+            hashes = _hashes(source.files, stamps, kept.get("files", {}))
+            text = json.dumps(
+                [VERSION, source.form, classes, [[inside, hashes[inside]] for inside in source.files]]
             )
-            _write(
-                folder, name, {"facts": asdict(found), "files": {i: [*stamps[i], hashes[i]] for i in files}}
-            )
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            found = Facts(digest, source.form, classes, source.shape(), stamp)
+            files = {inside: [*stamps[inside], hashes[inside]] for inside in source.files}
+            _write(folder, name, {"facts": asdict(found), "files": files})
     except OSError as error:
         raise unreadable(name, error) from error
-    _known[name, str(path)] = found
+    _known[name, place] = found
     return found
 
 
-def check_unchanged(name: str, path: Path, fingerprint: str, folder: Path | None = None) -> None:
+def check_unchanged(name: str, found: Facts, fingerprint: str) -> None:
     """Raises InvalidDataset where the data set is no longer the one of that fingerprint."""
-    found = facts_of(name, path, folder).fingerprint
-    if found != fingerprint:
+    if found.fingerprint != fingerprint:
         raise InvalidDataset(
-            f"data set {name!r} has changed since this was asked for (fingerprint {found[:12]}, it was "
-            f"{fingerprint[:12]}); ask "
-            "again to use what is there now, or put the files back"
+            f"data set {name!r} has changed since this was asked for (fingerprint {found.fingerprint[:12]}, "
+            f"it was {fingerprint[:12]}); ask again to use what is there now, or put the files back"
         )
 
 

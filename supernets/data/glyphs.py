@@ -11,6 +11,7 @@ import os
 import string
 import tempfile
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,10 +76,21 @@ def _all_fonts() -> list[str]:
     return [font for name in SPLITS for font in FONTS[name]]
 
 
-def _font_folder() -> Path:
-    import matplotlib as mpl  # noqa: PLC0415 - only to find its fonts
+def source_files() -> dict[str, Path]:
+    """What the pictures are rendered from, by name. Raises InvalidDataset without the fonts."""
+    folder = _font_folder()
+    return {f"{font}.ttf": folder / f"{font}.ttf" for font in _all_fonts()}
 
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
+
+def rendering() -> str:
+    """Tells one way to render from another."""
+    return hashlib.sha256(repr((_VERSION, SIZE, PER_CLASS, FONTS)).encode()).hexdigest()[:16]
+
+
+def _font_folder() -> Path:
+    found = find_spec("matplotlib")  # only to find its fonts: importing it takes a second
+    places = (found.submodule_search_locations or []) if found else []
+    folder = Path(next(iter(places), "")) / "mpl-data" / "fonts" / "ttf"
     missing = [font for font in _all_fonts() if not (folder / f"{font}.ttf").is_file()]
     if missing:
         raise InvalidDataset(

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +26,21 @@ from supernets.data.preprocessing import keep
 from supernets.data.steps import PictureStep, Resize
 from supernets.errors import InvalidDataset
 
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
 Bytes = npt.NDArray[np.uint8]
 LEAST_SIDE = 8
+_LARGE = threading.Lock()  # one large picture at a time: of 100 million pixels each copy takes 300 MB
+_LARGE_PIXELS = 2**24
+_STRANGERS: Final = (
+    (4, b"ftyphei", "a HEIC picture (convert it to JPEG or PNG)"),
+    (4, b"ftypmif1", "a HEIC picture (convert it to JPEG or PNG)"),
+    (0, b"<!doctype", "a web page"),
+    (0, b"<html", "a web page"),
+    (0, b"version https://git-lfs", "a Git LFS pointer (git lfs pull)"),
+    (0, b"pk\x03\x04", "a zip archive"),
+)
 _CHECKSUM = 4
 _FREE_SHARE = 0.5  # of the disk's free space, at most, for a file of converted pictures
 
@@ -126,31 +141,46 @@ class Pictures:
         return Pictures(self.files, self.rows[rows])
 
 
-def read_picture(root: Path, name: str, steps: tuple[PictureStep, ...]) -> Bytes:
-    """The kept picture (C, H, W) of a file. Raises InvalidDataset that names it."""
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - only who reads pictures needs Pillow
+class UnreadablePicture(Exception):
+    """What is wrong with a picture, as the end of a sentence; names no place."""
 
-    path = root / name
+
+@contextmanager
+def opened_picture(path: Path) -> Iterator[Picture]:
+    """An opened picture, not yet decoded. Raises UnreadablePicture, also for what fails while it is open."""
+    from PIL import Image  # noqa: PLC0415 - only who reads pictures needs Pillow
+
     try:
         with Image.open(path) as opened:
             if min(opened.size) < LEAST_SIDE:
                 width, height = opened.size
-                raise InvalidDataset(
-                    f"image {name} is {width} x {height}; {LEAST_SIDE} x {LEAST_SIDE} is the least"
-                )
+                raise UnreadablePicture(f"is {width} x {height}; {LEAST_SIDE} x {LEAST_SIDE} is the least")
+            with _LARGE if opened.width * opened.height > _LARGE_PIXELS else nullcontext():
+                yield opened
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise UnreadablePicture(_reason(path, error)) from error
+
+
+def read_picture(root: Path, name: str, steps: tuple[PictureStep, ...]) -> Bytes:
+    """The kept picture (C, H, W) of a file. Raises InvalidDataset that names it."""
+    try:
+        with opened_picture(root / name) as opened:
             return keep(opened, steps)
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-    ) as error:
-        if isinstance(error, InvalidDataset):
-            raise
-        reason = str(error).replace(str(path), path.name)
-        raise InvalidDataset(f"image {name} cannot be read: {reason}; repair or remove it") from error
+    except UnreadablePicture as error:
+        raise InvalidDataset(f"image {name} {error}; repair or remove it") from error
+
+
+def _reason(path: Path, error: BaseException) -> str:
+    """Why a picture cannot be read: its first bytes say more than the error of who could not."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(32).lower()
+    except OSError:
+        head = b""
+    kind = next((kind for start, mark, kind in _STRANGERS if head[start:].startswith(mark)), None)
+    if kind is not None:
+        return f"cannot be read: it is {kind} under the name of a picture"
+    return f"cannot be read: {str(error).replace(str(path), path.name)}"
 
 
 class _Kept:

@@ -4,18 +4,20 @@ why it is refused."""
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from supernets.data.folder_names import alike_name, shown
+from supernets.data.heads import Heads
 from supernets.data.index import Files, FolderIndex, Skipped, index_folder
 from supernets.data.loaders import folder as folders
-from supernets.data.loaders.catalog import form_of, load_registered, unreadable
-from supernets.data.loaders.forms import Wanted, validation_size
+from supernets.data.loaders.catalog import load_registered, located, unreadable
+from supernets.data.loaders.forms import Form, Wanted, validation_size
 from supernets.data.pictures import LEAST_SIDE
 from supernets.data.splits import SPLITS, stratified
 from supernets.errors import InvalidDataset
@@ -55,14 +57,19 @@ class Report:
 
 def check_dataset(name: str, path: Path) -> Report:
     """Look through the data set at `path`; a fault is in the report, not raised."""
-    form = None
+    form: Form | None = None
     try:
-        form = form_of(name, path).name
-        return _check_folder(name, path) if form == folders.FORM.name else _check_arrays(name, form, path)
+        form, place = located(name, path)
+        check = _check_folder if form is folders.FORM else _check_arrays
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", "Image size"
+            )  # Pillow's, of large pictures: they are taken here
+            return check(name, form.name, place)
     except InvalidDataset as error:
-        return Report(name, form, refused=str(error))
+        return Report(name, None if form is None else form.name, refused=str(error))
     except OSError as error:
-        return Report(name, form, refused=str(unreadable(name, error)))
+        return Report(name, None if form is None else form.name, refused=str(unreadable(name, error)))
 
 
 def _check_arrays(name: str, form: str, path: Path) -> Report:
@@ -89,9 +96,9 @@ def _check_arrays(name: str, form: str, path: Path) -> Report:
     )
 
 
-def _check_folder(name: str, path: Path) -> Report:
+def _check_folder(name: str, form: str, path: Path) -> Report:
     index = index_folder(name, path)
-    heads = _Heads(index.root, len(index.names) <= MOST_DECODED)
+    heads = Heads(index.root, len(index.names) <= MOST_DECODED)
     heads.read(index.names)
     counts = _counts(index)
     copies = _copies(index)
@@ -108,17 +115,18 @@ def _check_folder(name: str, path: Path) -> Report:
     )
     return Report(
         name,
-        folders.FORM.name,
+        form,
         index.classes,
         {split: sum(found) for split, found in counts.items()},
         _per_class(index.classes, counts),
         heads.sizes(),
         dict(heads.modes.most_common()),
-        copies,
+        copies.count,
         index.skipped,
         (
             *_rare(index.classes, counts),
-            *_copied(copies, "pool" in index.splits),
+            *_alike(index.classes),
+            *copies.remarks("pool" in index.splits),
             *_left_out(index.skipped),
             *nested,
             *heads.remarks(),
@@ -127,76 +135,12 @@ def _check_folder(name: str, path: Path) -> Report:
     )
 
 
-class _Heads:
-    """Sizes and modes of pictures, and those that cannot be read. decode: read them in whole."""
-
-    def __init__(self, root: Path, decode: bool) -> None:
-        self.root, self.decode = root, decode
-        self.modes: Counter[str] = Counter()
-        self._sides: list[tuple[int, int]] = []
-        self._bad: list[tuple[str, str]] = []
-
-    def read(self, names: Iterable[str]) -> None:
-        """Look at each picture."""
-        from PIL import Image  # noqa: PLC0415 - only who opens pictures needs Pillow
-
-        for name in names:
-            try:
-                with Image.open(self.root / name) as opened:
-                    if self.decode:
-                        opened.load()
-                    if min(opened.size) < LEAST_SIDE:
-                        self._bad.append(
-                            (
-                                name,
-                                (
-                                    f"is {opened.width} x {opened.height}; {LEAST_SIDE} x {LEAST_SIDE} is "
-                                    "the "
-                                    "least"
-                                ),
-                            )
-                        )
-                    self.modes[opened.mode] += 1
-                    self._sides.append(opened.size)
-            except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-                self._bad.append(
-                    (name, f"cannot be read: {str(error).replace(str(self.root / name), Path(name).name)}")
-                )
-
-    def fault(self, name: str) -> str | None:
-        """Why the set is refused: pictures that cannot be read."""
-        if not self._bad:
-            return None
-        said = "; ".join(f"{picture} {why}" for picture, why in self._bad[:_SHOWN])
-        more = f" and {len(self._bad) - _SHOWN} more" if len(self._bad) > _SHOWN else ""
-        return f"data set {name!r}: image {said}{more}; repair or remove them"
-
-    def sizes(self) -> dict[str, list[int]]:
-        """Smallest, median and largest of widths and heights."""
-        sides = {"width": [w for w, _ in self._sides], "height": [h for _, h in self._sides]}
-        return {
-            side: [min(found), sorted(found)[len(found) // 2], max(found)]
-            for side, found in sides.items()
-            if found
-        }
-
-    def remarks(self) -> list[str]:
-        """Modes that are mixed in one set are often an accident."""
-        grey = sum(count for mode, count in self.modes.items() if mode[0] in "1LIF")
-        colour = sum(self.modes.values()) - grey
-        return (
-            [f"{grey} grey and {colour} colour pictures: all are taken as colour"] if grey and colour else []
-        )
-
-
 def _lacking(name: str, classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> str | None:
     for split, found in counts.items():
         missing = [title for title, count in zip(classes, found, strict=True) if count == 0]
         if missing:
-            shown = ", ".join(missing[:5])
-            return (
-                f"data set {name!r}: the {split} split lacks {len(missing)} class(es): {shown}; add samples"
-            )
+            some = ", ".join(missing[:5])
+            return f"data set {name!r}: the {split} split lacks {len(missing)} class(es): {some}; add samples"
     return None
 
 
@@ -219,25 +163,46 @@ def _cut(train: Files, classes: int) -> list[int]:
     return [int(n) for n in np.bincount(train.labels[held], minlength=classes)]
 
 
-def _copies(index: FolderIndex) -> int:
-    """Pictures of one split, byte for byte, that are in another one too; within a pool: more than once. Same
-    sizes first."""
-    by_size: dict[int, list[tuple[str, str]]] = {}
+@dataclass(frozen=True)
+class _Copies:
+    """Pictures that are there more than once, byte for byte. count: of those that lie in several splits,
+    or in a pool; unsure: of those that have several classes, whose names come first among the examples."""
+
+    count: int
+    unsure: int
+    examples: tuple[tuple[str, ...], ...]
+
+    def remarks(self, pooled: bool) -> list[str]:
+        """What to say of them."""
+        said = _copied(self.count, pooled, [names[:2] for names in self.examples])
+        if self.unsure:
+            said.append(f"{self.unsure} picture(s) have several classes: at most one of them is right")
+        return said
+
+
+def _copies(index: FolderIndex) -> _Copies:
+    """Same sizes first: only those are read."""
+    by_size: dict[int, list[tuple[str, int, str]]] = {}
     for split, files in index.splits.items():
-        for name in files.names:
-            by_size.setdefault((index.root / name).stat().st_size, []).append((split, name))
-    found = 0
+        for name, label in zip(files.names, files.labels.tolist(), strict=True):
+            by_size.setdefault((index.root / name).stat().st_size, []).append((split, label, name))
+    owners: dict[str, list[tuple[str, int, str]]] = {}
     for alike in by_size.values():
-        if len(alike) > 1 and (len({split for split, _ in alike}) > 1 or "pool" in index.splits):
-            owners: dict[str, list[str]] = {}
-            for split, name in alike:
-                with (index.root / name).open("rb") as file:
-                    owners.setdefault(hashlib.file_digest(file, "sha256").hexdigest(), []).append(split)
-            found += sum(
-                len(set(splits)) > 1 or (splits[0] == "pool" and len(splits) > 1)
-                for splits in owners.values()
-            )
-    return found
+        for split, label, name in alike if len(alike) > 1 else ():
+            with (index.root / name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            owners.setdefault(digest, []).append((split, label, name))
+    unsure = [found for found in owners.values() if len({label for _, label, _ in found}) > 1]
+    spread = [
+        found
+        for found in owners.values()
+        if len({split for split, _, _ in found}) > 1 or (found[0][0] == "pool" and len(found) > 1)
+    ]
+    examples = tuple(
+        tuple(name for _, _, name in found)
+        for found in [*unsure, *(one for one in spread if one not in unsure)][:_SHOWN]
+    )
+    return _Copies(len(spread), len(unsure), examples)
 
 
 def _per_class(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> dict[str, dict[str, int]]:
@@ -256,11 +221,23 @@ def _rare(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> list[s
     ]
 
 
-def _copied(copies: int, pooled: bool) -> list[str]:
+def _copied(copies: int, pooled: bool, examples: Sequence[Sequence[str]] = ()) -> list[str]:
     if not copies:
         return []
     where = "occur more than once, so copies may lie in train and test" if pooled else "lie in several splits"
-    return [f"{copies} picture(s) {where}: the accuracy on test will look better than it is"]
+    said = f" ({'; '.join(' = '.join(names) for names in examples)})" if examples else ""
+    return [f"{copies} picture(s) {where}: the accuracy on test will look better than it is{said}"]
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for title in classes:
+        found.setdefault(alike_name(title), []).append(title)
+    return [
+        f"classes {shown(same)} differ so little that they may be one"
+        for same in found.values()
+        if len(same) > 1
+    ]
 
 
 def _left_out(skipped: Sequence[Skipped]) -> list[str]:

@@ -3,13 +3,18 @@ was scored."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from service.datasets import check_trained_on
-from service.db.models import Supernet, now
+from service.db import supernets as rows
+from service.db.models import Supernet, Tenant, now
+from supernets.data.catalog import DATASETS
 from supernets.errors import InvalidDataset
+from supernets.training.catalog import recipe_named
 from tests.service.api import is_problem
 
 
@@ -72,19 +77,50 @@ def test_a_supernet_of_other_samples_is_not_searched(parts):
     assert str(path.parent) not in answer.text
 
 
-def test_supernets_of_built_in_sets_have_the_key_they_always_had(parts):
-    """Made before there were fingerprints: found again."""
-    from service.db import supernets as rows
-    from supernets.training.catalog import recipe_named
-
-    api, _ = parts
+def digits_inputs():
+    """What went into the key of a supernet of a built-in set before these had fingerprints."""
     recipe = {**recipe_named("trial").of_weights(), "description": ""}
-    inputs = {"space": "digits-mbv3", "dataset": "digits", "classes": 10, "recipe": recipe, "seed": 0}
+    return {"space": "digits-mbv3", "dataset": "digits", "classes": 10, "recipe": recipe, "seed": 0}
+
+
+def train_digits(api):
     answer = api.post("/v1/supernets", {"space": "digits-mbv3", "dataset": "digits", "recipe": "trial"})
-    assert answer.status_code == 202 and answer.json()["remarks"] == []
+    assert answer.status_code == 202
+    return answer.json()
+
+
+def test_supernets_of_built_in_sets_have_the_fingerprint_in_their_key(parts):
+    api, _ = parts
+    assert train_digits(api)["remarks"] == []
+    fingerprint = DATASETS["digits"].before
     with api.services.sessions() as session:
         (row,) = [r for r in session.query(Supernet).all() if r.dataset == "digits"]
-        assert row.digest == rows.digest_of(inputs) and row.dataset_fingerprint is None
+        assert row.digest == rows.digest_of({**digits_inputs(), "fingerprint": fingerprint})
+        assert row.dataset_fingerprint == fingerprint
+    (listed,) = [d for d in api.get("/v1/datasets").json()["items"] if d["name"] == "digits"]
+    assert listed["fingerprint"] == fingerprint and listed["class_names"] == list("0123456789")
+    assert [(v["current"], v["supernets"]) for v in listed["versions"]] == [(True, 1)]
+
+
+def test_a_supernet_of_a_built_in_set_that_is_older_than_fingerprints_is_found_again(parts, monkeypatch):
+    api, _ = parts
+    with api.services.sessions.begin() as session:
+        about = {"space": "digits-mbv3", "dataset": "digits", "recipe": "trial", "seed": 0, "classes": 10}
+        tenant = session.query(Tenant).one().id
+        older = rows.find_or_add(session, tenant, rows.digest_of(digits_inputs()), **about)
+        older_id = older.id
+    assert train_digits(api)["remarks"] == []
+    assert [one["id"] for one in api.get("/v1/supernets").json()["items"]] == [older_id]
+    (listed,) = [d for d in api.get("/v1/datasets").json()["items"] if d["name"] == "digits"]
+    assert [(v["current"], v["supernets"]) for v in listed["versions"]] == [(True, 1)]
+
+    monkeypatch.setitem(
+        DATASETS, "digits", replace(DATASETS["digits"], version="2")
+    )  # other digits from here on
+    assert "another set than the one that 1 earlier" in train_digits(api)["remarks"][0]
+    assert len(api.get("/v1/supernets").json()["items"]) == 2
+    with pytest.raises(InvalidDataset, match="has changed since this supernet was trained"):
+        check_trained_on(api.services.settings, Supernet(dataset="digits", recipe="trial", created_at=now()))
 
 
 def test_a_supernet_older_than_fingerprints_is_searched_but_for_folders(make_api, tmp_path):

@@ -259,8 +259,8 @@ def _finish(session: Session, statement: Update, rows: Sequence[Supernet]) -> No
 
 
 def fingerprinted(fingerprint: str | None) -> dict[str, str]:
-    """What of a data set goes into the keys of steps; nothing for those that are built in, whose steps stay
-    known."""
+    """What of a data set goes into the keys of steps; nothing for a supernet that is older than fingerprints,
+    whose steps stay known."""
     return {} if fingerprint is None else {"fingerprint": fingerprint}
 
 

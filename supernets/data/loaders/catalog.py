@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from supernets.data.loaders import arrays, cifar, folder, idx
+from supernets.data.folder_names import is_hidden
+from supernets.data.loaders import arrays, cifar, folder, idx, strangers
 from supernets.data.loaders.forms import Form, Shape, Wanted
 from supernets.data.splits import Dataset
 from supernets.errors import InvalidDataset
@@ -18,21 +19,32 @@ FORMS: Final[dict[str, Form]] = {
     form.name: form for form in (arrays.FORM, idx.FORM, cifar.CIFAR_10, cifar.CIFAR_100, folder.FORM)
 }
 
+_WRAPPED: Final = 4  # folders around a data set, at most
 
-def form_of(name: str, path: Path) -> Form:
-    """The form of what is at the path. Raises InvalidDataset that says what is wanted."""
+
+def located(name: str, path: Path) -> tuple[Form, Path]:
+    """(form, place) of the data set at the path: there, or in the only folder there, as in archives.
+
+    Raises InvalidDataset that says what is wanted.
+    """
+    place = path
     try:
-        for form in FORMS.values():
-            if form.matches(path):
-                return form
+        for _ in range(_WRAPPED):
+            for form in FORMS.values():
+                if form.matches(place):
+                    return form, place
+            inside = (
+                [p for p in place.iterdir() if p.is_dir() and not is_hidden(p.name)] if place.is_dir() else []
+            )
+            if len(inside) != 1:
+                break
+            (place,) = inside
     except OSError as error:  # a folder that the service may not enter
         raise unreadable(name, error) from error
-    found = "" if not path.is_dir() else _sample(path)
     raise InvalidDataset(
-        f"data set {name!r}: nothing known at its path{found}; wanted an .npz file, or a folder with IDX "
-        "files "
-        "(train-images-idx3-ubyte, ...), CIFAR binaries (data_batch_1.bin, ... or train.bin, test.bin), or "
-        "one folder per class"
+        f"data set {name!r}: nothing known at its path{strangers.described(path)}; wanted an .npz file, or a "
+        "folder with IDX files (train-images-idx3-ubyte, ...), CIFAR binaries (data_batch_1.bin, ... or "
+        "train.bin, test.bin), or one folder per class"
     )
 
 
@@ -40,7 +52,8 @@ def shape_of(name: str, path: Path) -> Shape:
     """Shape of the data set at `path` without reading its images. Raises InvalidDataset that says what is
     wrong."""
     try:
-        return form_of(name, path).shape(name, path)
+        form, place = located(name, path)
+        return form.shape(name, place)
     except OSError as error:
         raise unreadable(name, error) from error
 
@@ -49,7 +62,8 @@ def load_registered(name: str, path: Path, wanted: Wanted | None = None) -> Data
     """The data set at `path`, its form found by what is there. Raises InvalidDataset that says what is
     wrong."""
     try:
-        dataset = form_of(name, path).load(name, path, wanted or Wanted())
+        form, place = located(name, path)
+        dataset = form.load(name, place, wanted or Wanted())
     except OSError as error:
         raise unreadable(name, error) from error
     dataset.check_values()
@@ -60,13 +74,4 @@ def unreadable(name: str, error: OSError) -> InvalidDataset:
     """What to say of a file or folder that may not be read; names no place."""
     return InvalidDataset(
         f"data set {name!r} cannot be read: {error.strerror or 'unreadable'}; ask who runs the service"
-    )
-
-
-def _sample(path: Path) -> str:
-    names = sorted(p.name + ("/" if p.is_dir() else "") for p in path.iterdir())
-    return (
-        f" (found {', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
-        if names
-        else " (an empty folder)"
     )

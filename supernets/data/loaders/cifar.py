@@ -33,7 +33,7 @@ def _read(path: Path, labels: int) -> tuple[npt.NDArray[np.uint8], Labels]:
 
 def load_ten(name: str, folder: Path, wanted: Wanted) -> Dataset:
     """CIFAR-10: data_batch_1.bin to data_batch_5.bin, test_batch.bin."""
-    parts: list[tuple[Any, Any]] = [_read(path, 1) for path in sorted(folder.glob("data_batch_*.bin"))]
+    parts: list[tuple[Any, Any]] = [_read(path, 1) for path in _batches(name, folder)]
     images, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     test = checked_split(name, "test_batch.bin", *_read(folder / "test_batch.bin", 1))
     return with_validation(name, _TEN, checked_split(name, "data_batch", images, labels), test)
@@ -43,6 +43,16 @@ def load_hundred(name: str, folder: Path, wanted: Wanted) -> Dataset:
     """CIFAR-100: train.bin, test.bin; fine labels."""
     train, test = (checked_split(name, file, *_read(folder / file, 2)) for file in ("train.bin", "test.bin"))
     return with_validation(name, _HUNDRED, train, test)
+
+
+def _batches(name: str, folder: Path) -> list[Path]:
+    """The training files. Raises InvalidDataset where one between them is missing."""
+    found = sorted(folder.glob("data_batch_*.bin"))
+    wanted = {f"data_batch_{number}.bin" for number in range(1, len(found) + 1)}
+    lost = sorted(wanted - {path.name for path in found})
+    if lost:
+        raise InvalidDataset(f"data set {name!r}: {', '.join(lost)} is missing; fetch it again")
+    return found
 
 
 def _there(name: str, folder: Path, files: list[Path]) -> dict[str, Path]:
@@ -57,7 +67,7 @@ CIFAR_10: Final = Form(
     lambda path: (path / "data_batch_1.bin").is_file(),
     lambda name, path: Shape(10, 3, 32),
     lambda name, path: _TEN,
-    lambda name, path: _there(name, path, sorted([*path.glob("data_batch_*.bin"), path / "test_batch.bin"])),
+    lambda name, path: _there(name, path, [*_batches(name, path), path / "test_batch.bin"]),
     load_ten,
 )
 CIFAR_100: Final = Form(

@@ -12,7 +12,7 @@ import numpy as np
 
 from supernets.data.index import Files, FolderIndex, index_folder, looks_like_folders
 from supernets.data.loaders.forms import Form, Shape, Wanted, validation_size, with_validation
-from supernets.data.pictures import PictureFiles, Pictures
+from supernets.data.pictures import PictureFiles, Pictures, UnreadablePicture, opened_picture
 from supernets.data.preprocessing import picture_steps
 from supernets.data.splits import Dataset, Images, Labels, Split, evenly_spread, three_parts
 from supernets.data.steps import Depth, is_deep
@@ -117,29 +117,26 @@ def _spread_first(files: Files) -> Iterator[str]:
 def modes(root: Path, names: Iterator[str]) -> Iterator[tuple[str, str]]:
     """(name, Pillow mode) of each picture whose head can be read; the others are named when they are
     converted."""
-    from PIL import Image  # noqa: PLC0415 - only who opens pictures needs Pillow
-
     for name in names:
         try:
-            with Image.open(root / name) as opened:
-                yield name, opened.mode
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+            with opened_picture(root / name) as opened:
+                mode = opened.mode
+        except UnreadablePicture:
             continue
+        yield name, mode
 
 
 def _depth(root: Path, names: list[str]) -> Depth:
     """The range of pictures of more than 8 bits, from some of them: a range that instruments have, or what
     was found."""
-    from PIL import Image  # noqa: PLC0415
-
     ends: dict[bool, list[float]] = {False: [], True: []}  # floats? -> lowest and highest values
     for row in evenly_spread(len(names), _RANGE_SAMPLES):
         try:
-            with Image.open(root / names[row]) as opened:
+            with opened_picture(root / names[row]) as opened:
                 values = np.asarray(opened, dtype=np.float64)
                 finite = values[np.isfinite(values)]
                 ends[opened.mode == "F"] += [float(finite.min()), float(finite.max())] if finite.size else []
-        except (OSError, ValueError, SyntaxError, EOFError):
+        except UnreadablePicture:
             continue  # named when it is converted
     usual = Depth()
     integers, floats = usual.integers, usual.floats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,9 +78,32 @@ def validation_size(labels: Labels) -> int:
     return round(VALIDATION_SHARE * len(labels))
 
 
-def numbered(labels: npt.NDArray[np.integer[Any]]) -> tuple[str, ...]:
-    """Class names of data that has none."""
-    return tuple(str(c) for c in range(int(labels.max()) + 1)) if len(labels) else ()
+def numbered(name: str, where: str, labels: npt.NDArray[np.integer[Any]]) -> tuple[str, ...]:
+    """Class names of training labels that have none: the numbers 0 to the highest.
+
+    Raises InvalidDataset for labels that do not count so, before anything is made as large as the highest is.
+    """
+    if not len(labels):
+        return ()
+    values = np.unique(labels)
+    low, high, classes = int(values[0]), int(values[-1]), len(values)
+    cure = f"number them 0 to {classes - 1} in order (numpy.unique(labels, return_inverse=True)[1])"
+    if low < 0:
+        raise InvalidDataset(
+            f"data set {name!r}: a label of {where} is outside 0 to {high}, the lowest is {low}; {cure}"
+        )
+    if high >= classes:
+        if low == 1 and high == classes:
+            cure = "they begin at 1: subtract 1"
+        missing = itertools.islice(
+            (c for c in itertools.count() if c not in set(values[: c + 1].tolist())), 5
+        )
+        lacking = ", ".join(map(str, (c for c in missing if c <= high)))
+        raise InvalidDataset(
+            f"data set {name!r}: the train split lacks {high + 1 - classes} class(es): {lacking}; the labels "
+            f"have {classes} values from {low} to {high}: add samples, or {cure}"
+        )
+    return tuple(map(str, range(classes)))
 
 
 def checked_split(name: str, where: str, images: npt.NDArray[np.uint8], labels: Labels) -> Split:

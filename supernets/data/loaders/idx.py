@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from supernets.data.index import is_hidden
+from supernets.data.folder_names import is_hidden
 from supernets.data.loaders import forms
 from supernets.data.loaders.forms import (
     Form,
@@ -32,6 +32,7 @@ _NAME: Final = re.compile(
     r"(?P<prefix>.*?)(?P<split>train|t10k|test)[-_.](?P<kind>images|labels)[-_.]idx[13][-_.]ubyte(\.gz)?",
     re.IGNORECASE,
 )
+_PART_BYTES: Final = 2**24
 _DIMENSIONS: Final = {"images": 3, "labels": 1}
 _WANTED: Final = (
     "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte"
@@ -84,7 +85,11 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
 def _bytes(path: Path, most: int) -> bytes:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            return file.read(most)
+            parts = []  # in parts: reading 8 GiB at once asks for that much memory, whatever there is to read
+            while most > 0 and (part := file.read(min(most, _PART_BYTES))):
+                parts.append(part)
+                most -= len(part)
+            return b"".join(parts)
     except (OSError, EOFError, zlib.error) as error:
         raise InvalidDataset(f"{path.name} cannot be read: {reason(error, path)}; fetch it again") from error
 
@@ -92,8 +97,18 @@ def _bytes(path: Path, most: int) -> bytes:
 def _head(path: Path, data: bytes, dimensions: int) -> tuple[int, ...]:
     start = 4 + 4 * dimensions
     if len(data) < start or data[:4] != bytes((0, 0, 8, dimensions)):
-        raise InvalidDataset(f"{path.name} is not an IDX file of bytes with {dimensions} dimension(s)")
+        raise InvalidDataset(
+            f"{path.name} is not an IDX file of bytes with {dimensions} dimension(s){_other(data)}"
+        )
     return struct.unpack(f">{dimensions}I", data[4:start])
+
+
+def _other(data: bytes) -> str:
+    """What an IDX file holds that is not taken; empty for what is no IDX file."""
+    if len(data) < 4 or data[:2] != b"\0\0":
+        return ""
+    kind = "bytes" if data[2] == 8 else "wider numbers"
+    return f": it holds {kind} in {data[3]} dimension(s); save such images in an npz file"
 
 
 def _is_emnist(prefix: str) -> bool:
@@ -107,11 +122,11 @@ def _labels(prefix: str, parts: Parts) -> dict[str, Labels]:
     return {split: labels - first for split, labels in found.items()}
 
 
-def _classes(prefix: str, folder: Path, labels: Labels) -> tuple[str, ...]:
+def _classes(name: str, prefix: str, folder: Path, labels: Labels) -> tuple[str, ...]:
     """Numbers, or the characters of EMNIST's mapping file where it is there: rows of label, code of the
     character, ...."""
     mapping = folder / f"{prefix}mapping.txt"
-    names = numbered(labels)
+    names = numbered(name, "train", labels)
     if _is_emnist(prefix) and mapping.is_file():
         rows = [line.split() for line in mapping.read_text("ascii", "replace").splitlines()]
         codes = [int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()]
@@ -130,18 +145,20 @@ def load(name: str, folder: Path, wanted: Wanted) -> Dataset:
         upright = images.transpose(0, 2, 1) if _is_emnist(prefix) else images
         return checked_split(name, which, upright[:, None], labels[which])
 
-    return with_validation(name, _classes(prefix, folder, labels["train"]), split("train"), split("test"))
+    return with_validation(
+        name, _classes(name, prefix, folder, labels["train"]), split("train"), split("test")
+    )
 
 
 def _shape(name: str, folder: Path) -> Shape:
     prefix, parts = _parts(name, folder)
     _, height, _ = _head(parts["train", "images"], _bytes(parts["train", "images"], 16), 3)
-    return Shape(len(numbered(_labels(prefix, parts)["train"])), 1, height)
+    return Shape(len(numbered(name, "train", _labels(prefix, parts)["train"])), 1, height)
 
 
 def _class_names(name: str, folder: Path) -> tuple[str, ...]:
     prefix, parts = _parts(name, folder)
-    return _classes(prefix, folder, _labels(prefix, parts)["train"])
+    return _classes(name, prefix, folder, _labels(prefix, parts)["train"])
 
 
 def _files(name: str, folder: Path) -> dict[str, Path]:

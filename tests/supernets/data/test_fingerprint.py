@@ -2,14 +2,17 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from supernets.data import fingerprint
+from supernets.data.catalog import DATASETS, load_dataset, load_for
 from supernets.data.fingerprint import check_unchanged, facts_of
 from supernets.errors import InvalidDataset
+from supernets.spaces.catalog import space_named
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +66,7 @@ def test_a_change_makes_another_set(pets, tmp_path, change):
     CHANGES[change](pets)
     assert facts_of("pets", pets, kept).fingerprint != before.fingerprint
     with pytest.raises(InvalidDataset, match="has changed since"):
-        check_unchanged("pets", pets, before.fingerprint, kept)
+        check_unchanged("pets", facts_of("pets", pets, kept), before.fingerprint)
 
 
 def test_a_change_with_size_and_time_set_back_is_seen(pets, tmp_path):
@@ -99,3 +102,26 @@ def test_a_damaged_memory_is_made_again(pets, tmp_path, harm):
 def test_facts_hold_classes_and_shape(pets):
     facts = facts_of("pets", pets)
     assert (facts.classes, facts.shape.channels, facts.form) == (("cat", "dog"), 3, "picture folders")
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_built_in_sets_have_one_too(name, tmp_path):
+    """What is here now is what supernets were trained on before their fingerprints were noted."""
+    info = DATASETS[name]
+    facts = info.facts(tmp_path)
+    assert facts.fingerprint == info.before and facts.classes == info.class_names
+    fingerprint._known.clear()
+    assert info.facts(tmp_path) == facts and (tmp_path / f"facts-{name}.json").exists()
+
+
+def test_a_built_in_set_of_other_files_is_another_set(tmp_path, monkeypatch):
+    """As when scikit-learn changes its digits, or matplotlib a font."""
+    space, before = space_named("digits-mbv3"), DATASETS["digits"].facts().fingerprint
+    assert load_for(space, "digits", fingerprint=before).class_names == load_dataset("digits").class_names
+    other = tmp_path / "digits.csv.gz"
+    other.write_bytes(DATASETS["digits"].files()["digits.csv.gz"].read_bytes() + b" ")
+    monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], files=lambda: {other.name: other}))
+    with pytest.raises(InvalidDataset, match="has changed since"):
+        load_for(space, "digits", fingerprint=before)
+    newer = replace(DATASETS["digits"], version="2")
+    assert newer.facts().fingerprint not in (before, DATASETS["digits"].facts().fingerprint)

@@ -315,3 +315,126 @@ def test_a_folder_that_may_not_be_entered(tmp_path, monkeypatch):
     with pytest.raises(InvalidDataset, match="Permission denied; ask") as caught:
         shape_of("mine", tmp_path)
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_wrapped_binaries_are_found(tmp_path):
+    """As torchvision and the archives of CIFAR lay them out."""
+    for place, write in (("MNIST/raw", write_idx), ("cifar-10-batches-bin", write_cifar10)):
+        home = tmp_path / place.replace("/", "-")
+        (home / place).mkdir(parents=True)
+        write(home / place)
+        assert shape_of("mine", home).classes == len(load(home).classes)
+
+
+def test_a_cifar_file_that_is_missing_between_others_is_named(tmp_path):
+    write_cifar10(tmp_path)
+    (tmp_path / "data_batch_2.bin").unlink()
+    with pytest.raises(InvalidDataset, match=r"data_batch_5\.bin is missing|data_batch_2\.bin is missing"):
+        load(tmp_path)
+
+
+def save(folder, images, labels, **more):
+    np.savez(folder / "data.npz", images=images, labels=labels, **more)
+    return folder / "data.npz"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(lambda y: y + 1, "they begin at 1: subtract 1", id="from 1"),
+        pytest.param(lambda y: y * 1000, "3 values from 0 to 2000", id="sparse"),
+        pytest.param(lambda y: np.where(y == 2, 2**40, y), "lacks 1099511627774 class", id="huge"),
+        pytest.param(
+            lambda y: np.where(y == 2, np.uint64(2**63 + 5), y.astype(np.uint64)),
+            "no number of a class",
+            id="wide",
+        ),
+        pytest.param(lambda y: np.eye(3)[y], "labels.argmax", id="one-hot"),
+        pytest.param(lambda y: y.astype(float), "labels.astype", id="whole floats"),
+        pytest.param(lambda y: y + 0.5, "float64", id="floats"),
+        pytest.param(lambda y: np.where(y == 2, np.nan, y), "float64", id="not a number"),
+        pytest.param(lambda y: y == 1, "labels.astype", id="yes or no"),
+        pytest.param(lambda y: np.array(["cat", "dog", "owl"])[y], "return_inverse", id="names"),
+        pytest.param(lambda y: y.reshape(1, -1), r"\(1, 60\)", id="a row"),
+    ],
+)
+def test_labels_of_other_kinds_are_refused_with_the_cure(tmp_path, change, said):
+    images, labels = arrays()
+    path = save(tmp_path, images, change(labels))
+    for look in (load, lambda place: shape_of("mine", place)):
+        with pytest.raises(InvalidDataset, match=said):
+            look(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(
+            lambda x: np.repeat(x[:, None], 3, axis=1), r"transpose\(0, 2, 3, 1\)", id="channels first"
+        ),
+        pytest.param(
+            lambda x: np.repeat(x[..., None], 4, axis=3), r"grey \(1\) and colour \(3\)", id="alpha"
+        ),
+        pytest.param(lambda x: x / 255, "0 to 255", id="floats"),
+        pytest.param(lambda x: x.astype(np.uint16) * 257, "0 to 255", id="16 bits"),
+        pytest.param(lambda x: x.reshape(60, -1), "reshape", id="flat"),
+        pytest.param(lambda x: x[:, :4], "10 x 4", id="tiny"),
+        pytest.param(lambda x: x.astype(object), "Python objects|object", id="objects"),
+    ],
+)
+def test_images_of_other_kinds_are_refused_with_the_cure(tmp_path, change, said):
+    images, labels = arrays()
+    path = save(tmp_path, change(images), labels)
+    for look in (load, lambda place: shape_of("mine", place)):
+        with pytest.raises(InvalidDataset, match=said):
+            look(path)
+
+
+def test_names_of_arrays_are_known_in_capitals_and_two_sets_in_one_file_are_refused(tmp_path):
+    images, labels = arrays()
+    np.savez(tmp_path / "k.npz", X_train=images, y_train=labels, X_test=images[:9], y_test=labels[:9])
+    assert len(load(tmp_path / "k.npz").test) == 9
+    path = save(tmp_path, images, labels, train_images=images, train_labels=labels)
+    with pytest.raises(InvalidDataset, match="leave one of the two"):
+        load(path)
+
+
+def test_reading_labels_asks_for_no_more_memory_than_they_have(tmp_path):
+    """Eight GiB asked for at once fail where a process may not have so much, whatever there is to read."""
+    import tracemalloc
+
+    write_idx(tmp_path)
+    tracemalloc.start()
+    assert shape_of("mine", tmp_path).classes == 3
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 * 2**20
+
+
+def write_emnist(folder, prefix, labels):
+    for stem in ("train", "test"):
+        images = GENERATOR.integers(0, 256, size=(len(labels), 12, 12))
+        (folder / f"{prefix}-{stem}-images-idx3-ubyte").write_bytes(idx(images))
+        (folder / f"{prefix}-{stem}-labels-idx1-ubyte").write_bytes(idx(labels))
+
+
+def test_letters_from_1_are_known_by_emnists_name_and_refused_under_another(tmp_path):
+    labels = np.arange(260) % 26 + 1
+    for prefix in ("emnist-letters", "letters"):
+        (tmp_path / prefix).mkdir()
+        write_emnist(tmp_path / prefix, prefix, labels)
+    mapping = "".join(f"{n + 1} {65 + n} {97 + n}\n" for n in range(26))
+    (tmp_path / "emnist-letters" / "emnist-letters-mapping.txt").write_text(mapping)
+    assert load(tmp_path / "emnist-letters").class_names == tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    with pytest.raises(InvalidDataset, match="begin at 1: subtract 1"):
+        load(tmp_path / "letters")
+
+
+def test_colour_in_idx_files_is_named(tmp_path):
+    for stem in ("train", "t10k"):
+        (tmp_path / f"{stem}-images-idx3-ubyte").write_bytes(
+            idx(GENERATOR.integers(0, 256, size=(30, 8, 8, 3)))
+        )
+        (tmp_path / f"{stem}-labels-idx1-ubyte").write_bytes(idx(np.arange(30) % 3))
+    with pytest.raises(InvalidDataset, match=r"bytes in 4 dimension\(s\); save such images in an npz"):
+        load(tmp_path)
