@@ -23,7 +23,7 @@ from typing import Any
 from sqlalchemy import update
 
 from benchmarks.environment import environment
-from service.artifacts import register
+from service.db.artifacts import register
 from service.db.models import Supernet
 from service.telemetry import configure_logging
 from tests.reliability.machinery.lab import end

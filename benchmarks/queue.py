@@ -18,7 +18,7 @@ from sqlalchemy import select, text, update
 from benchmarks.environment import environment
 from service.db import jobs as job_rows
 from service.db.models import Job
-from service.jobs.transitions import JobState
+from service.db.states import JobState
 from tests.reliability.machinery import postgres
 from tests.reliability.machinery.lab import Lab
 from tests.reliability.test_e_overload import fill
@@ -108,7 +108,7 @@ def _median(values: list[float]) -> float:
 
 def _list(lab: Lab, tenant: str, state: str | None, kind: str | None, after: Any = None) -> None:
     with lab.sessions() as session:
-        job_rows.listed(session, tenant, state, kind, after, 50)
+        job_rows.listed(session, tenant, job_rows.JobFilter(state, kind), after, 50)
 
 
 def _get(lab: Lab, tenant: str, job_id: str) -> None:

@@ -17,10 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session
-
-from service.db.models import Artifact, now
 from service.errors import ArtifactCorrupt, ArtifactMissing
 from service.failpoints import failpoint
 
@@ -112,18 +108,6 @@ class ArtifactStore:
                     path.unlink()
                     removed.append(path)
         return removed
-
-
-def register(session: Session, sha256: str, size_bytes: int, kind: str) -> Artifact:
-    """The row of a stored file; call after `put`. Idempotent, also when two register the same file at
-    once."""
-    row = session.get(Artifact, sha256)
-    if row is not None:
-        return row
-    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-    values = {"sha256": sha256, "size_bytes": size_bytes, "kind": kind, "created_at": now()}
-    session.execute(insert(Artifact).values(values).on_conflict_do_nothing())
-    return session.get_one(Artifact, sha256)
 
 
 def sync_folder(folder: Path) -> None:

@@ -17,12 +17,13 @@ from typing import Any, Final
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, sessionmaker
 
+from service.db import agents as agent_rows
 from service.db import happenings as rows
-from service.db.models import AgentSession, Device, Happening, now
+from service.db.faults import Fault
+from service.db.models import Happening, now
+from service.db.session import Sessions
+from service.db.states import HappeningKind
 
 POLL_S: Final = 0.4
 PRESENCE_S: Final = 2.0
@@ -40,7 +41,7 @@ class Told:
     """
 
     tenant_id: str
-    kind: str
+    kind: HappeningKind
     subject: str
     data: dict[str, Any]
     at: datetime
@@ -66,7 +67,7 @@ class Listener:
 class Bulletin:
     """Tells listeners what happens. Used from one event loop."""
 
-    def __init__(self, sessions: sessionmaker[Session], present_s: float) -> None:
+    def __init__(self, sessions: Sessions, present_s: float) -> None:
         self._sessions = sessions
         self._present = timedelta(seconds=present_s)
         self._listeners: set[Listener] = set()
@@ -113,7 +114,7 @@ class Bulletin:
         """Reads until nobody listens; an outage of the database is waited out."""
         fresh, looked = True, 0.0
         while self._listeners:
-            with suppress(SQLAlchemyError):
+            with suppress(Fault):
                 if fresh:
                     await self._on_thread(self._begin)
                     fresh = False
@@ -156,23 +157,18 @@ class Bulletin:
     def _presence(self) -> list[Told]:
         """Agents that came or went since this was last asked."""
         seen = now() - self._present
-        query = select(Device.tenant_id, Device.name, AgentSession.seen_at).join(
-            Device, Device.id == AgentSession.device_id
-        )
         with self._sessions() as session:
-            found = session.execute(
-                query.where(AgentSession.closed_at.is_(None), AgentSession.expires_at > now())
-            ).all()
+            found = agent_rows.heard_of(session)
         here = {(tenant, name): at is not None and at > seen for tenant, name, at in found}
         before, self._agents = self._agents, here
         if before is None:
             return []
         changed = [key for key in {*here, *before} if here.get(key, False) != before.get(key, False)]
         return [
-            Told(t, "agent", name, {"present": here.get((t, name), False)}, now())
+            Told(t, HappeningKind.AGENT, name, {"present": here.get((t, name), False)}, now())
             for t, name in sorted(changed)
         ]
 
 
 def _told(row: Happening, settled: int) -> Told:
-    return Told(row.tenant_id, row.kind, row.subject, row.data, row.at, row.position, settled)
+    return Told(row.tenant_id, HappeningKind(row.kind), row.subject, row.data, row.at, row.position, settled)

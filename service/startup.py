@@ -9,17 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, sessionmaker
-
 from latency_tables.errors import BespokeError
 from service.artifacts import ArtifactStore
 from service.bulletin import Bulletin
 from service.db import jobs as job_rows
 from service.db import keys as key_rows
+from service.db.faults import Fault
 from service.db.migrate import upgrade
-from service.db.session import create_db_engine, session_factory
+from service.db.session import Session, Sessions, check_answers, create_db_engine, session_factory
 from service.devices.pricing import PriceBook
 from service.http.auth import SCOPES, Authenticator, create_key, digest_of, kind_of
 from service.http.dependencies import Services
@@ -95,7 +92,7 @@ def open_services(settings: Settings) -> Services:
         upgrade(engine)
         sessions = session_factory(engine)
         queue = JobQueue(settings.resolved_database_url)
-    except (SQLAlchemyError, OSError) as error:
+    except (Fault, OSError) as error:
         engine.dispose()
         reason = str(getattr(error, "orig", error)).splitlines()[0]
         raise UnsafeSettings(
@@ -112,7 +109,7 @@ def open_services(settings: Settings) -> Services:
         prices=PriceBook(),
         authenticator=Authenticator(sessions),
         limiter=Limiter.of(settings),
-        polls=Gathered(partial(job_rows.shown, engine)),
+        polls=Gathered(partial(job_rows.polled, engine)),
         bulletin=Bulletin(sessions, settings.agent_present_s),
     )
 
@@ -149,13 +146,13 @@ def _write_secret(place: Path, secret: str) -> None:
     partial.replace(place)
 
 
-def ready_checks(sessions: sessionmaker[Session], store: ArtifactStore) -> dict[str, str]:
+def ready_checks(sessions: Sessions, store: ArtifactStore) -> dict[str, str]:
     """What `GET /readyz` shows: `ok` or what is wrong, for database and artifact store."""
     checks = {"database": "ok", "artifacts": "ok"}
     try:
         with sessions() as session:
-            session.execute(text("SELECT 1 FROM tenants LIMIT 1"))
-    except SQLAlchemyError:
+            check_answers(session)
+    except Fault:
         checks["database"] = "not reachable"
     if not os.access(store.root, os.W_OK | os.X_OK):
         checks["artifacts"] = "not writable"

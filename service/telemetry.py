@@ -11,6 +11,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.tracebacks import ExceptionDictTransformer
 
+from service.db.figures import Figures
+
 _BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _LONGEST: Final = 300
 # Without local variables: a key or a body may be among them.
@@ -101,6 +103,26 @@ class Telemetry:
         self.corrupt = Counter(
             "bespoke_artifact_corrupt", "Files found damaged before they were served", registry=r
         )
+
+    def show(self, figures: Figures) -> None:
+        """Set every gauge that follows from SQL. What is there no more disappears."""
+        for (kind, state), number in figures.jobs.items():
+            self.jobs.labels(kind.value, state.value).set(number)
+        self.oldest_queued.set(figures.oldest_queued_s)
+        self.wait_seconds.set(figures.wait_s)
+        self.failures.clear()
+        for problem, number in figures.failures.items():
+            self.failures.labels(problem).set(number)
+        self.step_seconds.clear()
+        self.step_count.clear()
+        for step, done in figures.steps.items():
+            self.step_seconds.labels(step).set(done.mean_s)
+            self.step_count.labels(step).set(done.count)
+        for outcome, number in figures.outcomes.items():
+            self.models.labels(outcome).set(number)
+        self.table_error.set(figures.prediction_error)
+        self.workers.set(figures.workers)
+        self.agents.set(figures.agents)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         self.requests.labels(method, route, str(status)).inc()

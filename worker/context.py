@@ -22,10 +22,11 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from service.artifacts import ArtifactStore
 from service.db.models import Job, StepResult
+from service.db.states import JobState
+from service.db.transitions import add_event, move, record_progress
 from service.errors import JobConflict
 from service.failpoints import failpoint
 from service.http.problems import document
-from service.jobs.transitions import JobState, add_event, move, record_progress
 from service.settings import Settings
 from worker.errors import ChildCrashed, JobCancelled, JobLost, JobQuarantined, WorkerStopping
 from worker.steps import MAX_CRASHES, TRANSIENT, persist, step_digest, tries, worth_another

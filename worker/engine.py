@@ -18,18 +18,17 @@ from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 from dbos import DBOS, DBOSClient, DBOSConfig
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from latency_tables.errors import BespokeError
 from service.artifacts import ArtifactStore
+from service.db import jobs as job_rows
 from service.db.migrate import upgrade
-from service.db.models import Job
-from service.db.session import create_db_engine, session_factory
+from service.db.session import Session, create_db_engine, session_factory
+from service.db.states import ACTIVE, ENDED, JobState
+from service.db.transitions import add_event, crashes, move
 from service.errors import JobConflict
 from service.failpoints import failpoint
 from service.jobs.queue import APPLICATION, JOBS, SERIALIZER, TRAINING, WORKFLOWS, JobQueue
-from service.jobs.transitions import ACTIVE, ENDED, JobState, add_event, crashes, move
 from service.settings import Settings
 from worker.context import JobRun, WorkerContext, hand_back, quarantine_problem
 from worker.errors import JobCancelled, JobLost, JobQuarantined, WorkerStopping
@@ -181,15 +180,13 @@ class Engine:
         return {"done": True}
 
     def _has_ended(self, job_id: str) -> bool:
-        state = self.context.transaction(
-            lambda session: session.scalar(select(Job.state).where(Job.id == job_id))
-        )
+        state = self.context.transaction(lambda session: job_rows.state_of(session, job_id))
         return state is None or state in ENDED
 
 
 def _state_and_losses(session: Session, job_id: str) -> tuple[str | None, int]:
     """(state, crashes known so far): the loss that a claim would count is not among them."""
-    return session.scalar(select(Job.state).where(Job.id == job_id)), crashes(session, job_id)
+    return job_rows.state_of(session, job_id), crashes(session, job_id)
 
 
 def claim(session: Session, job_id: str, worker_id: str) -> int | None:
@@ -198,8 +195,7 @@ def claim(session: Session, job_id: str, worker_id: str) -> int | None:
 
     A job found running was lost by its worker without a word: that is a crash. The third one quarantines it.
     """
-    columns = select(Job.state, Job.attempts, Job.cancel_asked_at, Job.progress).where(Job.id == job_id)
-    row = session.execute(columns.with_for_update()).one_or_none()
+    row = job_rows.hold(session, job_id)
     if row is None or row.state not in ACTIVE:
         return None
     state = JobState(row.state)

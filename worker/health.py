@@ -4,25 +4,17 @@ container)."""
 from __future__ import annotations
 
 import sys
-from datetime import timedelta
 
-from sqlalchemy import Engine, func, select
-from sqlalchemy.orm import Session
-
-from service.db.models import Worker, now
-from service.db.session import create_db_engine
+from service.db import workers
+from service.db.session import Engine, create_db_engine, session_factory
 from service.settings import Settings
 from worker.liveness import host_name
 
 
 def healthy(database: Engine, settings: Settings) -> bool:
     """Whether a living worker of this host was heard of within `dead_after_s`."""
-    recent = now() - timedelta(seconds=settings.dead_after_s)
-    mine = select(func.count()).where(
-        Worker.host == host_name(), Worker.dead_at.is_(None), Worker.seen_at > recent
-    )
-    with Session(database) as session:
-        return bool(session.scalar(mine))
+    with session_factory(database)() as session:
+        return workers.heard_of(session, host_name(), settings.dead_after_s)
 
 
 def main() -> int:

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from dbos import DBOS, DBOSClient
-from sqlalchemy import ColumnElement, delete, func, select, update
-from sqlalchemy.orm import Session, sessionmaker
 
 from service.artifacts import ArtifactStore
-from service.db.models import Job, Worker, now
+from service.db import jobs as job_rows
+from service.db import workers
+from service.db.session import Session, Sessions
+from service.db.states import JobState
+from service.db.transitions import move
 from service.errors import JobConflict
-from service.jobs.transitions import JobState, move
 from service.settings import Settings
 from worker.steps import TRANSIENT
 from worker.upkeep import TIDY_S, forget_happenings, prune, sweep_files, sweep_trainings
@@ -71,9 +72,7 @@ def hand_over(client: DBOSClient, dead: Sequence[str]) -> int:
 class Liveness:
     """Beats, reaps and sweeps in a thread of its own from `start` on."""
 
-    def __init__(
-        self, settings: Settings, worker_id: str, sessions: sessionmaker[Session], client: DBOSClient
-    ) -> None:
+    def __init__(self, settings: Settings, worker_id: str, sessions: Sessions, client: DBOSClient) -> None:
         self._settings = settings
         self._id = worker_id
         self._host = host_name()
@@ -88,14 +87,14 @@ class Liveness:
 
     def start(self) -> None:
         with self._sessions.begin() as session:
-            session.add(Worker(id=self._id, host=self._host, pid=os.getpid()))
+            workers.add(session, self._id, self._host, os.getpid())
         self._thread.start()
 
     def retire(self) -> None:
         """Say that this worker is gone, so that its jobs move at once."""
         self._stop.set()
         with self._sessions.begin() as session:
-            session.execute(update(Worker).where(Worker.id == self._id).values(dead_at=now()))
+            workers.bury(session, self._id)
 
     def _loop(self) -> None:
         beaten = tidied = float("-inf")
@@ -120,30 +119,23 @@ class Liveness:
         """One heartbeat: say that we live, or end if we were declared dead; bury the dead; take over their
         jobs."""
         with self._sessions.begin() as session:
-            alive = (
-                update(Worker)
-                .where(Worker.id == self._id, Worker.dead_at.is_(None))
-                .values(seen_at=_database_now(session))
-            )
-            fenced = session.connection().execute(alive).rowcount == 0
+            fenced = not workers.beat(session, self._id)
         if fenced and not self._stop.is_set():
             log.error("this worker was declared dead; it ends")
             os._exit(FENCED)
         with self._sessions.begin() as session:
             self._bury(session)
-            session.execute(delete(Worker).where(Worker.dead_at < now() - _FORGET))
+            workers.forget(session, _FORGET)
         with self._sessions.begin() as session:
-            dead = session.scalars(select(Worker.id).where(Worker.dead_at.is_not(None))).all()
+            dead = workers.dead(session)
         moved = hand_over(self._client, dead)
         if moved:
             log.info("took over workflows of dead workers", extra={"workflows": moved})
 
     def sweep_cancelled(self) -> None:
         """End jobs whose cancellation nobody carried out, e.g. because their worker died."""
-        late = now() - timedelta(seconds=CANCEL_GRACE_S)
-        wanted = select(Job.id).where(Job.state == JobState.RUNNING, Job.cancel_asked_at < late)
         with self._sessions.begin() as session:
-            ids = session.scalars(wanted).all()
+            ids = job_rows.cancelled_in_vain(session, timedelta(seconds=CANCEL_GRACE_S))
         for job_id in ids:
             with suppress(JobConflict), self._sessions.begin() as session:
                 move(session, job_id, JobState.CANCELLED, from_states=(JobState.RUNNING,))
@@ -159,19 +151,10 @@ class Liveness:
     def _bury(self, session: Session) -> None:
         listened_s = min(time.monotonic() - self._looked, 2 * self._settings.heartbeat_s)
         self._looked = time.monotonic()
-        others = session.execute(
-            select(Worker.id, Worker.host, Worker.pid, Worker.seen_at).where(
-                Worker.dead_at.is_(None), Worker.id != self._id
-            )
-        ).all()
-        for other in others:
+        for other in workers.living(session, besides=self._id):
             if self._is_dead(other.id, other.host, other.pid, other.seen_at, listened_s):
                 log.warning("worker declared dead", extra={"worker": other.id})
-                session.execute(
-                    update(Worker)
-                    .where(Worker.id == other.id, Worker.dead_at.is_(None))
-                    .values(dead_at=now())
-                )
+                workers.bury(session, other.id)
 
     def _is_dead(self, worker_id: str, host: str, pid: int, seen_at: Any, listened_s: float) -> bool:
         if host == self._host and not _process_lives(pid):
@@ -195,8 +178,3 @@ def _process_lives(pid: int) -> bool:
     except PermissionError:
         return True
     return not Path("/proc/self").exists()
-
-
-def _database_now(session: Session) -> ColumnElement[Any] | Any:
-    """The database's clock; SQLite's is this machine's."""
-    return func.clock_timestamp() if session.connection().dialect.name == "postgresql" else now()

@@ -14,14 +14,13 @@ from sqlalchemy.orm import Session
 
 from latency_tables.measuring import speed
 from latency_tables.measuring.speed import Speed
-from service.artifacts import register
 from service.db import agents as agent_rows
+from service.db.artifacts import register
 from service.db.models import MeasurementTask, new_id, now
-from service.db.states import TaskKind, TaskState
+from service.db.states import ArtifactKind, TaskKind, TaskState
 from worker.context import JobRun
 
 POLL_S: Final = 1.0
-BENCHMARK: Final = "onnx_benchmark"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def ask(run: JobRun, device_id: str, wanted: Sequence[Wanted]) -> list[str]:
         first = session.scalar(select(func.count()).where(MeasurementTask.job_id == run.job_id)) or 0
         for position, item in enumerate(wanted, first):
             if item.sha256 not in known:
-                register(session, item.sha256, item.size_bytes, BENCHMARK)
+                register(session, item.sha256, item.size_bytes, ArtifactKind.ONNX_BENCHMARK)
                 known.add(item.sha256)
             row = MeasurementTask(
                 id=new_id("task"),

@@ -17,24 +17,15 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from service.db.faults import AWAY, is_database_outage
 
 Result = TypeVar("Result")
 VERSION: Final = 1  # part of every step's digest: raise it when a step's code changes what it computes
-TRANSIENT: Final = (OSError, OperationalError, InterfaceError, InternalError, PoolTimeout)
+TRANSIENT: Final = (OSError, *AWAY)
 TRIES: Final = 6
 MAX_CRASHES: Final = 3
 RECONNECT_S: Final = 5.0
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_SQLITE_OUTAGES: Final = (
-    5,
-    6,
-    8,
-    10,
-    13,
-    14,
-)  # busy, locked, read-only, I/O error, full, cannot open; not 1, a wrong statement
 
 
 class StepName(StrEnum):
@@ -62,12 +53,7 @@ def step_digest(step: str, inputs: dict[str, Any]) -> str:
 def is_outage(error: Exception) -> bool:
     """Whether the machine and not the work is at fault: the database is away or cannot write, or there is no
     room on the disk."""
-    if isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and error.connection_invalidated):
-        return True
-    if isinstance(error, (OperationalError, InterfaceError)):
-        code = getattr(error.orig, "sqlite_errorcode", None)
-        return code is None or code & 0xFF in _SQLITE_OUTAGES
-    return isinstance(error, OSError) and error.errno in _FULL
+    return is_database_outage(error) or (isinstance(error, OSError) and error.errno in _FULL)
 
 
 def worth_another(error: Exception, attempt: int) -> bool:

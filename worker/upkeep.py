@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from dbos import DBOSClient
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session, sessionmaker
 
 from service.artifacts import ArtifactStore
-from service.db import happenings
-from service.db.models import Artifact, Job, now
+from service.db import artifacts, happenings
+from service.db import jobs as job_rows
+from service.db.models import now
+from service.db.session import Sessions
 
 TIDY_S: Final = 3600.0
 KEPT: Final = timedelta(days=7)
@@ -36,29 +36,26 @@ def prune(client: DBOSClient, kept: timedelta = KEPT) -> int:
     return len(ended)
 
 
-def forget_happenings(sessions: sessionmaker[Session]) -> int:
+def forget_happenings(sessions: Sessions) -> int:
     """Delete what `GET /v1/events` need not tell any more; how many rows."""
     with sessions.begin() as session:
         return happenings.forget(session)
 
 
-def sweep_files(
-    sessions: sessionmaker[Session], store: ArtifactStore, older_than_s: float = FILE_AGE_S
-) -> int:
+def sweep_files(sessions: Sessions, store: ArtifactStore, older_than_s: float = FILE_AGE_S) -> int:
     """Remove what crashes left in the store; how many files. A remembered step whose file is swept is done
     again."""
     with sessions() as session:
-        referenced = set(session.scalars(select(Artifact.sha256)))
-    return len(store.sweep(referenced, older_than_s))
+        registered = artifacts.sizes(session)
+    return len(store.sweep(registered, older_than_s))
 
 
-def sweep_trainings(sessions: sessionmaker[Session], work: Path, kept: timedelta = KEPT) -> int:
+def sweep_trainings(sessions: Sessions, work: Path, kept: timedelta = KEPT) -> int:
     """Remove the checkpoints of trainings whose job ended longer ago, or is not there any more; how many
     jobs'."""
     found = {folder.name.removeprefix(TRAININGS): folder for folder in work.glob(f"{TRAININGS}*")}
-    recent = or_(Job.ended_at.is_(None), Job.ended_at > now() - kept)
     with sessions() as session:
-        needed = set(session.scalars(select(Job.id).where(Job.id.in_(found), recent)))
+        needed = job_rows.unfinished_or_recent(session, found, kept)
     over = [folder for job_id, folder in found.items() if job_id not in needed]
     for folder in over:
         shutil.rmtree(folder, ignore_errors=True)

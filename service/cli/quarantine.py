@@ -14,9 +14,8 @@ from service.cli.screen import age, grid, say
 from service.errors import JobConflict
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from service.db.models import Job
+    from service.db.session import Session
     from service.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Jobs that crashed three times: look, queue again, delete.")
@@ -42,9 +41,9 @@ def _session() -> Iterator[Session]:
 
 
 def _job(session: Session, job_id: str) -> Job:
-    from service.db.models import Job
+    from service.db import jobs as job_rows
 
-    job = session.get(Job, job_id)
+    job = job_rows.of_any_tenant(session, job_id)
     if job is None:
         raise JobConflict(
             "there is no such job here; `bespoke quarantine list` shows those that wait for you"
@@ -55,15 +54,10 @@ def _job(session: Session, job_id: str) -> Job:
 @app.command("list")
 def list_jobs() -> None:
     """List the quarantined jobs of all tenants, with the step and the signal of their last crash."""
-    from sqlalchemy import select
-
-    from service.db.models import Job
-    from service.jobs.transitions import JobState
+    from service.db import jobs as job_rows
 
     with _session() as session:
-        jobs = session.scalars(
-            select(Job).where(Job.state == JobState.QUARANTINED).order_by(Job.ended_at)
-        ).all()
+        jobs = job_rows.quarantined(session)
     rows = []
     for job in jobs:
         problem, since = job.error or {}, None if job.ended_at is None else job.ended_at.isoformat()
@@ -97,7 +91,7 @@ def requeue(job_id: JobId) -> None:
 @app.command()
 def delete(job_id: JobId) -> None:
     """Forget a quarantined job and all its events."""
-    from service.jobs.transitions import delete_quarantined
+    from service.db.transitions import delete_quarantined
 
     with _session() as session:
         delete_quarantined(session, _job(session, job_id))

@@ -9,9 +9,8 @@ from typing import Any
 from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
-from service.db.models import AgentPost, AgentSession, Enrolment, Job, MeasurementTask, new_id, now
-from service.db.states import TaskKind, TaskState
-from service.jobs.transitions import ACTIVE
+from service.db.models import AgentPost, AgentSession, Device, Enrolment, Job, MeasurementTask, new_id, now
+from service.db.states import ACTIVE, TaskKind, TaskState
 
 SENTINEL = TaskKind.SENTINEL
 
@@ -92,6 +91,19 @@ def last_sessions(session: Session, device_ids: Sequence[str]) -> dict[str, Agen
         select(AgentSession).where(AgentSession.device_id.in_(device_ids)).order_by(AgentSession.created_at)
     )
     return {row.device_id: row for row in session.scalars(query)}
+
+
+def heard_of(session: Session) -> list[tuple[str, str, datetime | None]]:
+    """(tenant, name of the device, last sign of life) of every open session."""
+    query = select(Device.tenant_id, Device.name, AgentSession.seen_at).join(
+        Device, Device.id == AgentSession.device_id
+    )
+    found = session.execute(query.where(AgentSession.closed_at.is_(None), AgentSession.expires_at > now()))
+    return [(tenant, name, at) for tenant, name, at in found]
+
+
+def get_session(session: Session, session_id: str | None) -> AgentSession | None:
+    return session.get(AgentSession, session_id)
 
 
 def beat(session: Session, session_id: str) -> None:

@@ -50,6 +50,11 @@ def with_key(session: Session, cookie: bytes) -> tuple[BrowserSession, ApiKey] |
     return None if row is None else (row[0], row[1])
 
 
+def expires_at(session: Session, session_id: str) -> datetime | None:
+    """When a session ends; None where there is none of that id."""
+    return session.scalar(select(BrowserSession.expires_at).where(BrowserSession.id == session_id))
+
+
 def end(session: Session, session_id: str) -> None:
     """End a session; ending it twice changes nothing."""
     statement = update(BrowserSession).where(BrowserSession.id == session_id)

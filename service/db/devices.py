@@ -23,14 +23,22 @@ from service.db.models import (
     TableRow,
     new_id,
 )
-from service.db.states import JobKind
-from service.jobs.transitions import ACTIVE
+from service.db.states import ACTIVE, HappeningKind, JobKind
 
 _NODES, _SESSION = "nodes_by_provider", "nodes_session"
 
 
 def named(session: Session, tenant_id: str, name: str) -> Device | None:
     return session.scalar(select(Device).where(Device.tenant_id == tenant_id, Device.name == name))
+
+
+def by_id(session: Session, device_id: str) -> Device | None:
+    return session.get(Device, device_id)
+
+
+def of_model(session: Session, model: Model) -> Device:
+    """The device that a network was made for, where it was made for one."""
+    return session.get_one(Device, model.device_id)
 
 
 def all_named(session: Session, tenant_id: str, names: Sequence[str]) -> dict[str, Device]:
@@ -52,15 +60,17 @@ def add(session: Session, tenant_id: str, name: str, description: str, context: 
     )
     session.add(row)
     session.flush()
-    tell(session, tenant_id, "device", name, {"registered": True})
+    tell(session, tenant_id, HappeningKind.DEVICE, name, {"registered": True})
     return row
 
 
-def describe(session: Session, device_id: str, revision: int, description: str) -> bool:
-    """Change the description of that revision; False when it has another one by now."""
-    statement = update(Device).where(Device.id == device_id, Device.revision == revision)
-    values = {"description": description, "revision": revision + 1}
-    return session.connection().execute(statement.values(**values)).rowcount == 1
+def describe(session: Session, device: Device, description: str) -> bool:
+    """Change the description of the revision that was read; False when the device has another one by now."""
+    statement = update(Device).where(Device.id == device.id, Device.revision == device.revision)
+    values = {"description": description, "revision": device.revision + 1}
+    done = session.connection().execute(statement.values(**values)).rowcount == 1
+    session.refresh(device)
+    return done
 
 
 def count_nodes(

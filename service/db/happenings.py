@@ -10,21 +10,22 @@ from sqlalchemy import delete, func, insert, literal, or_, select
 from sqlalchemy.orm import Session
 
 from service.db.models import Happening, Job, now
+from service.db.states import HappeningKind
 
 KEPT: Final = timedelta(hours=24)
 _DATA = Happening.data.type
 
 
 def tell(
-    session: Session, tenant_id: str, kind: str, subject: str, data: dict[str, Any] | None = None
+    session: Session, tenant_id: str, kind: HappeningKind, subject: str, data: dict[str, Any] | None = None
 ) -> None:
-    """Write that something happened, in the caller's transaction. kind: as in `Happening`."""
+    """Write that something happened, in the caller's transaction."""
     session.add(Happening(tenant_id=tenant_id, kind=kind, subject=subject[:64], data=data or {}))
 
 
 def tell_of_job(session: Session, job_id: str, event: str, data: dict[str, Any]) -> None:
     """The same for an event of a job, without asking whose it is: one statement."""
-    kind = "progress" if event == "progress" else "job"
+    kind = HappeningKind.PROGRESS if event == "progress" else HappeningKind.JOB
     given = [
         literal(now(), Happening.at.type),
         literal(kind),

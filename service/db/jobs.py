@@ -1,17 +1,15 @@
-"""Queries about jobs, delivered models and answered requests. What changes a job's state is in
-`service.jobs.transitions`."""
+"""Queries about jobs, delivered models, answered requests. `service.db.transitions` moves a job's state."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Engine,
-    Row,
     Text,
     bindparam,
     cast,
@@ -25,12 +23,32 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from service.db.models import Artifact, Device, IdempotencyKey, Job, MeasurementTask, Model, now
-from service.db.states import JobKind
-from service.jobs.transitions import ACTIVE, JobState
+from service.db.states import ACTIVE, JobKind, JobState
 
 Cursor = tuple[datetime, str]
 KEPT: Final = timedelta(hours=24)
-_SHOWN: Final = select(*(c for c in Job.__table__.c if c.name != "request")).where(
+
+
+class PolledJob(NamedTuple):
+    """A job as a poll shows it: all but what was asked for, which may be large."""
+
+    id: str
+    kind: str
+    state: str
+    progress: dict[str, Any] | None
+    attempts: int
+    priority: int
+    cancel_asked_at: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    error: dict[str, Any] | None
+    result: dict[str, Any] | None
+    name: str | None
+    note: str | None
+
+
+_POLLED: Final = select(*(Job.__table__.c[name] for name in PolledJob._fields)).where(
     Job.tenant_id == bindparam("tenant"), Job.id == bindparam("job")
 )
 
@@ -44,15 +62,17 @@ def get(session: Session, tenant_id: str, job_id: str) -> Job | None:
     return session.scalar(select(Job).where(Job.tenant_id == tenant_id, Job.id == job_id))
 
 
-def shown(engine: Engine, asked: Sequence[tuple[str, str]]) -> list[Row[Any] | None]:
+def polled(engine: Engine, asked: Sequence[tuple[str, str]]) -> list[PolledJob | None]:
     """What `GET /v1/jobs/{id}` shows of each (tenant, job): jobs are polled more than anything else is asked.
 
-    Without the object-relational layer, and each committed state by itself.
+    Without the object-relational layer, which would take longer than the query; and each committed state by
+    itself.
     """
     with engine.connect() as connection:
-        return [
-            connection.execute(_SHOWN, {"tenant": tenant, "job": job}).one_or_none() for tenant, job in asked
+        found = [
+            connection.execute(_POLLED, {"tenant": tenant, "job": job}).one_or_none() for tenant, job in asked
         ]
+    return [None if row is None else PolledJob._make(row) for row in found]
 
 
 @dataclass(frozen=True)
@@ -96,12 +116,71 @@ def listed(
     return session.scalars(query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)).all()
 
 
-def count_active(session: Session, tenant_id: str | None = None) -> int:
-    """Queued and running jobs, of one tenant or of all."""
+def count_active(session: Session, tenant_id: str | None = None, besides: str | None = None) -> int:
+    """Queued and running jobs, of one tenant or of all; one of them may be left out."""
     query = select(func.count()).select_from(Job).where(Job.state.in_(ACTIVE))
+    if besides is not None:
+        query = query.where(Job.id != besides)
     if tenant_id is not None:
         query = query.where(Job.tenant_id == tenant_id)
     return session.scalar(query) or 0
+
+
+def name_workflow(session: Session, job: Job, workflow_id: str) -> str:
+    """Note under which id the queue has the job."""
+    job.workflow_id = workflow_id
+    session.flush()
+    return workflow_id
+
+
+def quarantined(session: Session) -> Sequence[Job]:
+    """Quarantined jobs of all tenants, the longest there first."""
+    return session.scalars(select(Job).where(Job.state == JobState.QUARANTINED).order_by(Job.ended_at)).all()
+
+
+def of_any_tenant(session: Session, job_id: str) -> Job | None:
+    """For the operator on the machine itself, who may see every tenant's jobs."""
+    return session.get(Job, job_id)
+
+
+def rename(session: Session, row: Job | Model, given: Mapping[str, str | None]) -> None:
+    """Set what people call a job or a model: `name`, `note`, or both; None takes it away."""
+    for field in ("name", "note"):
+        if field in given:
+            setattr(row, field, given[field])
+    session.flush()
+
+
+def state_of(session: Session, job_id: str) -> str | None:
+    return session.scalar(select(Job.state).where(Job.id == job_id))
+
+
+class HeldJob(NamedTuple):
+    """What a worker looks at before it takes a job; not the request, which it may not be able to read."""
+
+    state: str
+    attempts: int
+    cancel_asked_at: datetime | None
+    progress: dict[str, Any] | None
+
+
+def hold(session: Session, job_id: str) -> HeldJob | None:
+    """A job that nobody else may change before this transaction ends."""
+    columns = select(*(getattr(Job, name) for name in HeldJob._fields)).where(Job.id == job_id)
+    row = session.execute(columns.with_for_update()).one_or_none()
+    return None if row is None else HeldJob._make(row)
+
+
+def cancelled_in_vain(session: Session, grace: timedelta) -> Sequence[str]:
+    """Ids of running jobs that somebody asked to stop longer ago than that."""
+    late = (Job.state == JobState.RUNNING, Job.cancel_asked_at < now() - grace)
+    return session.scalars(select(Job.id).where(*late)).all()
+
+
+def unfinished_or_recent(session: Session, ids: Collection[str], kept: timedelta) -> set[str]:
+    """Those of the jobs that have not ended, or not longer ago than that."""
+    recent = or_(Job.ended_at.is_(None), Job.ended_at > now() - kept)
+    return set(session.scalars(select(Job.id).where(Job.id.in_(ids), recent)))
 
 
 def of_supernet(session: Session, tenant_id: str, supernet_id: str) -> Job | None:

@@ -14,6 +14,14 @@ from service.db.models import ApiKey, Tenant, new_id, now
 _USED_EVERY: Final = timedelta(minutes=1)
 
 
+def by_id(session: Session, key_id: str) -> ApiKey | None:
+    return session.get(ApiKey, key_id)
+
+
+def tenant_name(session: Session, key: ApiKey) -> str:
+    return session.get_one(Tenant, key.tenant_id).name
+
+
 def by_digest(session: Session, digest: bytes) -> ApiKey | None:
     return session.scalar(select(ApiKey).where(ApiKey.digest == digest))
 

@@ -116,7 +116,7 @@ class Table(Base):
     version: Mapped[int] = mapped_column(Integer)
     digest: Mapped[str] = mapped_column(String(64))
     rows: Mapped[int] = mapped_column(Integer)
-    source: Mapped[str] = mapped_column(String(16))  # upload | agent | transfer
+    source: Mapped[str] = mapped_column(String(16))  # TableSource
     state: Mapped[str] = mapped_column(String(16), default="ready")  # TableState
     reasons: Mapped[list[Any]] = mapped_column(default=list)  # why it needs review, or warnings
     provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)  # session, environment, sentinel, fit
@@ -204,8 +204,7 @@ class Supernet(Base):
 
 
 class Job(Base):
-    """A job. Only `service.jobs.transitions.move` writes `state`; `cancel_asked_at` is a field, not a
-    state."""
+    """A job. Only `service.db.transitions.move` writes `state`; `cancel_asked_at` is a field, not a state."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -215,7 +214,7 @@ class Job(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     kind: Mapped[str] = mapped_column(String(16))  # JobKind
-    state: Mapped[str] = mapped_column(String(16), default="queued")
+    state: Mapped[str] = mapped_column(String(16), default="queued")  # JobState
     request: Mapped[dict[str, Any]] = mapped_column()
     progress: Mapped[dict[str, Any] | None] = mapped_column()  # step, fraction, message, eta_s
     attempts: Mapped[int] = mapped_column(Integer, default=0)
@@ -257,7 +256,7 @@ class Happening(Base):
     )
     tenant_id: Mapped[str] = mapped_column(String(40))
     at: Mapped[datetime] = mapped_column(default=now, index=True)
-    kind: Mapped[str] = mapped_column(String(16))  # job | progress | table | device | model | supernet
+    kind: Mapped[str] = mapped_column(String(16))  # HappeningKind
     subject: Mapped[str] = mapped_column(String(64))  # id, or the device's name
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
@@ -322,9 +321,7 @@ class Artifact(Base):
     __tablename__ = "artifacts"
     sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
-    kind: Mapped[str] = mapped_column(
-        String(32)
-    )  # onnx_model | onnx_benchmark | supernet | subnetwork | report
+    kind: Mapped[str] = mapped_column(String(32))  # ArtifactKind
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 

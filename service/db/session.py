@@ -2,6 +2,9 @@
 
 SQLite is opened with foreign keys on, a 10 s busy timeout and full synchronous writes. Below 3.51.3 the
 rollback journal is used: write-ahead logging has a corruption race with several processes there.
+
+Other rooms open transactions and hand their `Session` on; what a session is asked is written in this room
+alone.
 """
 
 from __future__ import annotations
@@ -10,9 +13,19 @@ import sqlite3
 import time
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session, sessionmaker
 
+__all__ = [
+    "Engine",
+    "Session",
+    "Sessions",
+    "check_answers",
+    "create_db_engine",
+    "session_factory",
+]  # types that all rooms pass on
+
+Sessions = sessionmaker[Session]
 WAL_IS_SAFE = sqlite3.sqlite_version_info >= (3, 51, 3)
 LONGEST_PAUSE_S = 30  # of a client within a transaction, on PostgreSQL
 KEPT_OPEN = 32  # SQLite connections: one for each thread of the API; opening one costs ten reads
@@ -66,5 +79,10 @@ def _prepare_postgresql(connection: Any, _record: object) -> None:
     connection.commit()
 
 
-def session_factory(engine: Engine) -> sessionmaker[Session]:
+def session_factory(engine: Engine) -> Sessions:
     return sessionmaker(engine, expire_on_commit=False)
+
+
+def check_answers(session: Session) -> None:
+    """Raises Fault where the database is away, or has none of our tables."""
+    session.execute(text("SELECT 1 FROM tenants LIMIT 1"))

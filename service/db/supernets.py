@@ -13,12 +13,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service.db.jobs import before
-from service.db.models import Job, JobEvent, Supernet, new_id, now
+from service.db.models import Job, JobEvent, Model, Supernet, new_id, now
 from service.db.states import JobKind
 
 
 def get(session: Session, tenant_id: str, supernet_id: str) -> Supernet | None:
     return session.scalar(select(Supernet).where(Supernet.tenant_id == tenant_id, Supernet.id == supernet_id))
+
+
+def of_model(session: Session, model: Model) -> Supernet:
+    """What a delivered network was cut from; it cannot be deleted before the model."""
+    return session.get_one(Supernet, model.supernet_id)
 
 
 def listed(

@@ -16,8 +16,7 @@ from latency_tables.trust import Finding, needs_review
 from service.db.devices import pinned_by
 from service.db.happenings import tell
 from service.db.models import Device, Job, Model, Table, TableRow, new_id, now
-from service.db.states import JobKind, TableState
-from service.jobs.transitions import ACTIVE
+from service.db.states import ACTIVE, HappeningKind, JobKind, TableSource, TableState
 from supernets.errors import NoTable
 
 READY: Final = TableState.READY
@@ -109,13 +108,12 @@ def publish(
     device: Device,
     table: LatencyTable,
     *,
-    source: str,
+    source: TableSource,
     findings: Sequence[Finding] = (),
     provenance: dict[str, Any] | None = None,
     by: str | None = None,
-) -> str:
-    """A new version of the device's table; its id. With findings of severity `review` nobody uses it
-    silently.
+) -> Table:
+    """A new version of the device's table. With findings of severity `review` nobody uses it silently.
 
     by: name of the key that brought it; None where an agent measured it.
     """
@@ -123,7 +121,7 @@ def publish(
     reasons = _reasons(findings)
     return add(
         session, device, table, source=source, state=state, reasons=reasons, provenance=provenance, by=by
-    ).id
+    )
 
 
 def versions(session: Session, device_id: str, limit: int = 50) -> Sequence[Table]:
@@ -169,7 +167,7 @@ def add(
     device: Device,
     table: LatencyTable,
     *,
-    source: str,
+    source: TableSource,
     state: str = READY,
     reasons: Sequence[dict[str, Any]] = (),
     provenance: dict[str, Any] | None = None,
@@ -205,7 +203,7 @@ def add(
     tell(
         session,
         device.tenant_id,
-        "table",
+        HappeningKind.TABLE,
         device.name,
         {"table_id": row.id, "version": row.version, "state": state},
     )

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
-from sqlalchemy.orm import Session
 
 from latency_tables import trust
 from latency_tables.errors import BespokeError, InvalidTable
@@ -27,7 +26,8 @@ from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Table
-from service.db.states import NetworkSource, TableState
+from service.db.session import Session
+from service.db.states import NetworkSource, TableSource, TableState
 from service.devices.pricing import space_of
 from service.http import strict_json
 from service.http.errors import Problem, error, invalid, validation_problem
@@ -37,7 +37,6 @@ from supernets.spaces.space import Space
 
 FORMAT: Final = "bespoke-device"
 VERSION: Final = 1
-TRANSFER: Final = "transfer"
 _LEAST_ROW_BYTES: Final = 40
 
 
@@ -155,7 +154,7 @@ def _read_table(file: DeviceFile, index: int) -> tuple[TableInFile, LatencyTable
         raise invalid(
             f"{place}/digest", "damaged", "the rows are not those of the digest; export the device again"
         )
-    if (given.source == TRANSFER) != (given.calibration is not None):
+    if (TableSource(given.source) is TableSource.TRANSFER) != (given.calibration is not None):
         raise invalid(
             f"{place}/calibration",
             "calibration",
@@ -197,7 +196,8 @@ def store_device(
         provenance: dict[str, Any] = {"imported": {"source": given.source, "file": file.sha256}}
         if given.calibration is not None:
             provenance["calibration"] = given.calibration.model_dump()
-        source = TRANSFER if given.source == TRANSFER else "upload"
+        # What an agent measured there was not watched here.
+        source = TableSource.UPLOAD if given.calibration is None else TableSource.TRANSFER
         table_rows.publish(
             session, device, table, source=source, findings=findings, provenance=provenance, by=by
         )

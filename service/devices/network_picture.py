@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy.orm import Session
-
 from latency_tables.errors import PoorCalibration
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 from service.db import tables as table_rows
 from service.db.models import Device
+from service.db.session import Session
 from service.devices.pricing import PriceBook, Pricing
 from service.schemas.networks import BlockView, NetworkPicture
 from supernets.errors import NoTable

@@ -16,7 +16,6 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import numpy as np
-from sqlalchemy.orm import Session
 
 from latency_tables.dense import DenseTable
 from latency_tables.errors import PoorCalibration
@@ -28,6 +27,7 @@ from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.measurements import label_of
 from service.db.models import Device, NetworkMeasurement, Supernet, Table
+from service.db.session import Session
 from service.devices.costs import Cost, Ground, costs_of
 from service.devices.covering import nearest_lack
 from supernets.accuracy.predictor import AccuracyPredictor

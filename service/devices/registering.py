@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy.orm import Session
-
 from latency_tables import scale, trust
 from latency_tables.table import LatencyTable
 from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Table
+from service.db.session import Session
+from service.db.states import TableSource
 from service.devices.covering import lost, nearest_lack, of, pixels
 from service.devices.pricing import PriceBook, networks_of, space_of
 from service.devices.view import coverage, spaces_of_interest
@@ -97,8 +97,7 @@ def _published(
     session: Session, services: Services, device: Device, table: LatencyTable, by: str | None
 ) -> Table:
     findings = [*trust.review_table(table), *check_scale_of(session, services.prices, device, table)]
-    table_id = table_rows.publish(session, device, table, source="upload", findings=findings, by=by)
-    return session.get_one(Table, table_id)
+    return table_rows.publish(session, device, table, source=TableSource.UPLOAD, findings=findings, by=by)
 
 
 def check_scale_of(

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy.orm import Session
 
 from latency_tables.dense import Array
 from latency_tables.measurement import Measurement
@@ -22,12 +21,13 @@ from latency_tables.prediction.transfer import Labels, Prior, Transferred, choos
 from latency_tables.table import LatencyTable
 from service.db import tables as table_rows
 from service.db.models import Device, Table
+from service.db.session import Session
+from service.db.states import TableSource
 from service.devices.pricing import PriceBook
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import all_operators, lower
 from supernets.spaces.space import Space
 
-SOURCE: Final = "transfer"
 _REFERENCE: Final = 256  # random networks that say how often each operator is used
 _CANDIDATES: Final = 400
 _LEAST_MS: Final = 1e-6
@@ -83,7 +83,7 @@ def known_devices(
 def _own_table(session: Session, prices: PriceBook, device: Device, space: Space) -> Table | None:
     """The table in use that was measured, not transferred, and covers every resolution of the space."""
     for table in table_rows.by_precedence(session, device.id):
-        usable = table.state == table_rows.READY and table.source != SOURCE
+        usable = table.state == table_rows.READY and table.source != TableSource.TRANSFER
         if usable and prices.coverage(session, table, device, space) == space.resolutions:
             return table
     return None

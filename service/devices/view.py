@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy.orm import Session
-
 from latency_tables import trust
 from latency_tables.errors import BespokeError
 from latency_tables.prediction.calibration import DEFAULT_CONFIDENCE, Calibration
@@ -16,6 +14,8 @@ from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import AgentSession, Device, Table, now
+from service.db.session import Session
+from service.db.states import TableSource
 from service.devices.pricing import Fit, PriceBook, space_of
 from service.http.dependencies import Services
 from service.schemas.devices import (
@@ -184,7 +184,7 @@ def _replication(
     session: Session, prices: PriceBook, device: Device, tables: list[Table]
 ) -> Replication | None:
     """The two newest tables that the device's own agent filled, next to each other."""
-    measured = [t for t in tables if t.source == "agent"][:2]
+    measured = [t for t in tables if t.source == TableSource.AGENT][:2]
     if len(measured) < 2:
         return None
     try:

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Literal
 
-from sqlalchemy.orm import Session, sessionmaker
-
 from service.db import agents as agent_rows
 from service.db import keys as key_rows
 from service.db.models import AgentSession, ApiKey, now
+from service.db.session import Session, Sessions
 
 Kind = Literal["key", "agent", "enrol"]
 SCOPES: Final[dict[str, str]] = {
@@ -98,7 +97,7 @@ class Authenticator:
     revoked key stops within one second on every process; `forget` makes that at once on this one.
     Thread-safe."""
 
-    sessions: sessionmaker[Session]
+    sessions: Sessions
     clock: Callable[[], float] = time.monotonic
     _known: dict[bytes, tuple[float, Identity | None]] = field(default_factory=dict)
 

@@ -15,12 +15,12 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from service.db import browsers as rows
 from service.db import keys as key_rows
 from service.db.models import ApiKey, now
+from service.db.session import Session
 from service.http.auth import Authenticator, Identity, digest_of, valid
 from service.settings import Settings
 
@@ -95,7 +95,7 @@ def key_of_link(session: Session, token: str) -> ApiKey | None:
     """The key that a token stands for, which is spent by asking; None for one that is used, late or
     unknown."""
     key_id = rows.spend_link(session, digest_of(token))
-    row = None if key_id is None else session.get(ApiKey, key_id)
+    row = None if key_id is None else key_rows.by_id(session, key_id)
     return row if row is not None and valid(row) else None
 
 

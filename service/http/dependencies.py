@@ -10,12 +10,12 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Depends
-from sqlalchemy import Engine, Row
-from sqlalchemy.orm import Session, sessionmaker
 from starlette.requests import Request
 
 from service.artifacts import ArtifactStore
 from service.bulletin import Bulletin
+from service.db.jobs import PolledJob
+from service.db.session import Engine, Sessions
 from service.devices.pricing import PriceBook
 from service.http.auth import Authenticator, Identity
 from service.http.errors import invalid
@@ -32,13 +32,13 @@ class Services:
 
     settings: Settings
     engine: Engine
-    sessions: sessionmaker[Session]
+    sessions: Sessions
     store: ArtifactStore
     queue: JobQueue
     prices: PriceBook
     authenticator: Authenticator
     limiter: Limiter
-    polls: Gathered[tuple[str, str], Row[Any] | None]
+    polls: Gathered[tuple[str, str], PolledJob | None]
     bulletin: Bulletin
     telemetry: Telemetry = field(default_factory=Telemetry)
 

@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import IntegrityError, InterfaceError, InternalError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from latency_tables.errors import BespokeError, InvalidTable
+from service.db.faults import AWAY, Conflict
 from service.http import problems
 from service.http.problems import PROBLEMS, urn
 from supernets.errors import InfeasibleBudget
@@ -146,7 +145,7 @@ def _database(e: Exception) -> Problem:
     return Problem("db_busy", "try again in a moment", headers=_RETRY)
 
 
-def _conflict(e: IntegrityError) -> Problem:
+def _conflict(e: Conflict) -> Problem:
     return Problem(
         "conflict", "something else was written at the same moment; read the present state and try again"
     )
@@ -158,11 +157,8 @@ _TRANSLATIONS: Final[tuple[tuple[type[Exception], Callable[[Any], Problem]], ...
     (BespokeError, _of_ours),
     (RequestValidationError, lambda e: validation_problem(e.errors())),
     (HTTPException, _http),
-    (IntegrityError, _conflict),
-    (OperationalError, _database),
-    (InterfaceError, _database),
-    (InternalError, _database),
-    (PoolTimeout, _database),
+    (Conflict, _conflict),
+    *((kind, _database) for kind in AWAY),
     (OSError, _os),
 )
 _KNOWN_NAMES: set[str] = set()

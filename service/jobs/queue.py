@@ -11,12 +11,12 @@ from dbos import DBOS, DBOSClient, EnqueueOptions
 from dbos._serialization import (
     DBOSPortableJSON,
 )  # not exported; tests/service/test_job_queue.py holds it in place
-from sqlalchemy import Engine, func, select
-from sqlalchemy.orm import Session
 
+from service.db import jobs as job_rows
 from service.db.models import Job
+from service.db.session import Engine, Session
 from service.db.states import JobKind
-from service.jobs.transitions import ACTIVE, requeue
+from service.db.transitions import requeue
 
 APPLICATION: Final = "bespoke"
 JOBS: Final = "jobs"  # light parents, wide: many of them only wait for a supernet or an agent
@@ -51,12 +51,11 @@ class JobQueue:
 
     def submit(self, session: Session, job: Job, *, workflow_id: str | None = None) -> None:
         """Queue a job in the caller's transaction: rolled back together, kept together."""
-        job.workflow_id = workflow_id or job.id
-        session.flush()
+        workflow_id = job_rows.name_workflow(session, job, workflow_id or job.id)
         options: EnqueueOptions = {
             "workflow_name": WORKFLOWS[job.kind],
             "queue_name": JOBS,
-            "workflow_id": job.workflow_id,
+            "workflow_id": workflow_id,
             "priority": self._rank(session, job),
         }
         self._client.enqueue_in_transaction(session, options, job.id)
@@ -77,11 +76,6 @@ class JobQueue:
         self._client.destroy()
 
     def _rank(self, session: Session, job: Job) -> int:
-        """Priority first; within it, a tenant's n-th active job stands behind every other tenant's first n -
-        1."""
-        ahead = session.scalar(
-            select(func.count())
-            .select_from(Job)
-            .where(Job.tenant_id == job.tenant_id, Job.state.in_(ACTIVE), Job.id != job.id)
-        )
-        return max(job.priority, 1) * _RANKS + min(ahead or 0, _RANKS - 1)
+        """Priority first; within it a tenant's n-th active job is behind every other tenant's first n - 1."""
+        ahead = job_rows.count_active(session, job.tenant_id, besides=job.id)
+        return max(job.priority, 1) * _RANKS + min(ahead, _RANKS - 1)

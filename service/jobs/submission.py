@@ -9,17 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
-
 from service.db import jobs as job_rows
+from service.db.faults import Conflict
 from service.db.models import Job
+from service.db.session import Engine, Session
+from service.db.transitions import create_job
 from service.failpoints import failpoint
 from service.http.auth import Identity
 from service.http.dependencies import Services
 from service.http.errors import Problem
-from service.jobs.transitions import create_job
 from service.settings import Settings
 
 MOST_KEY: Final = 255
@@ -100,7 +98,7 @@ def once(
                 failpoint("request.written")
             failpoint("request.committed")
             return job
-        except IntegrityError:
+        except Conflict:
             # Another request with this key was faster; the next round finds its job.
             if key is None or attempt == _TRIES - 1:
                 raise

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from sqlalchemy.orm import Session
 
-from service.artifacts import ArtifactStore, register
+from service.artifacts import ArtifactStore
 from service.datasets import known
 from service.db import keys as key_rows
 from service.db import supernets as supernet_rows
+from service.db.artifacts import register
 from service.db.migrate import upgrade
 from service.db.models import Supernet, now
-from service.db.session import create_db_engine, session_factory
+from service.db.session import Session, create_db_engine, session_factory
+from service.db.states import ArtifactKind
 from service.settings import Settings
 from service.startup import OWNER
 from supernets.accuracy.predictor import AccuracyPredictor
@@ -99,7 +100,7 @@ def import_supernet(
     fingerprint = known(settings, dataset).fingerprint if registered else None
 
     def add(session: Session) -> Imported:
-        register(session, sha256, size_bytes, "supernet")
+        register(session, sha256, size_bytes, ArtifactKind.SUPERNET)
         inputs = {"space": space.name, "dataset": dataset, "format": format_name, "weights_sha256": sha256}
         row = supernet_rows.find_or_add(
             session,

@@ -8,8 +8,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 from fastapi import APIRouter
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,7 +15,9 @@ from latency_tables.errors import InvalidMeasurement
 from latency_tables.measurement import Context
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
+from service.db.faults import Conflict
 from service.db.models import AgentSession, Device, Enrolment, MeasurementTask, now
+from service.db.session import Session
 from service.http.auth import AGENT_SCOPE, PUBLIC, Identity, digest_of, kind_of, new_secret
 from service.http.dependencies import Caller, Service
 from service.http.errors import Problem, error, invalid, not_found
@@ -60,7 +60,7 @@ def enrol(body: EnrolIn, request: Request, services: Service) -> Enrolled:
         if token is None or token.expires_at <= now():
             services.limiter.count_bad_key(request.client.host if request.client else "")
             raise unauthenticated("the token is unknown or has expired; ask for a new one")
-        device = session.get(Device, token.device_id)
+        device = device_rows.by_id(session, token.device_id)
         if device is None:
             raise not_found("device")
         _check_context(Context(**device.context), body.context.context())
@@ -105,8 +105,8 @@ def _redeem(
 
 def _session_of(session: Session, caller: Identity) -> tuple[AgentSession, Device]:
     """The agent's open session and its device. Raises Problem `session_closed`."""
-    row = session.get(AgentSession, caller.session_id)
-    device = None if row is None else session.get(Device, row.device_id)
+    row = agent_rows.get_session(session, caller.session_id)
+    device = None if row is None else device_rows.by_id(session, row.device_id)
     if row is None or device is None:
         raise not_found("session")
     if row.closed_at is not None or row.expires_at <= now():
@@ -193,7 +193,7 @@ def measurements(body: MeasurementsIn, services: Service, caller: Caller) -> Acc
             else:
                 changed = True
                 agent_rows.close_session(session, row.id, "device_changed")
-    except IntegrityError:
+    except Conflict:
         # The same post arrived twice at once; what the other one was answered holds.
         with services.sessions() as session:
             known = agent_rows.post_of(session, body.session_id, body.sequence)

@@ -6,7 +6,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_tables.dense import DenseTable
@@ -14,6 +13,7 @@ from latency_tables.errors import PoorCalibration
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Job, NetworkMeasurement
+from service.db.session import Session
 from service.db.states import JobKind
 from service.devices.pricing import space_of
 from service.http.dependencies import Caller, Service, Services

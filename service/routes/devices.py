@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from service.db import devices as device_rows
+from service.db.faults import Conflict
 from service.db.models import Device
+from service.db.session import Session
 from service.devices.contexts import refuse_unservable
 from service.devices.view import device_view, device_views
 from service.http.dependencies import Caller, Service, Services, page
@@ -40,7 +40,7 @@ def register(body: DeviceIn, services: Service, caller: Caller, response: Respon
             context = body.context.context().as_dict()
             device = device_rows.add(session, caller.tenant_id, body.name, body.description, context)
             view = device_view(session, services, device)
-    except IntegrityError:
+    except Conflict:
         raise Problem("already_exists", "a device of that name is registered; take another name") from None
     response.headers["Location"] = f"/v1/devices/{body.name}"
     response.headers["ETag"] = _etag(view.revision)
@@ -78,11 +78,8 @@ def describe(
         device = device_of(session, caller.tenant_id, name)
         if if_match is None:
             raise Problem("precondition_required", "send the ETag you read as If-Match")
-        if if_match != _etag(device.revision) or not device_rows.describe(
-            session, device.id, device.revision, body.description
-        ):
+        if if_match != _etag(device.revision) or not device_rows.describe(session, device, body.description):
             raise Problem("precondition_failed", "read the device again and repeat the change")
-        session.refresh(device)
         view = device_view(session, services, device)
     response.headers["ETag"] = _etag(view.revision)
     return view

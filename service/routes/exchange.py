@@ -8,10 +8,10 @@ from typing import Any, Final
 import anyio
 from anyio.to_thread import run_sync
 from fastapi import APIRouter
-from sqlalchemy.exc import IntegrityError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from service.db.faults import Conflict
 from service.devices.exchange import read_device, store_device, write_device
 from service.devices.view import device_view
 from service.http.auth import Identity
@@ -73,7 +73,7 @@ def _import(services: Services, caller: Identity, data: bytes, name: str | None)
         with services.sessions.begin() as session:
             device = store_device(session, caller.tenant_id, checked, name, caller.name)
             return device_view(session, services, device)
-    except IntegrityError:
+    except Conflict:
         raise Problem(
             "already_exists", "a device of that name is registered; import it under another name"
         ) from None

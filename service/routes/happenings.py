@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from service.bulletin import Bulletin, Told
+from service.db.states import HappeningKind
 from service.http.auth import Identity
 from service.http.dependencies import Caller, Service
 from service.http.event_stream import IDENTITY_S, PING_S, EventStream, still_admitted
@@ -24,13 +25,13 @@ router = APIRouter(route_class=GuardedRoute, tags=["service"])
 MEDIA_TYPE: Final = "text/event-stream"
 _PAGE: Final = 1000
 _SCOPES: Final = {
-    "job": "jobs:read",
-    "progress": "jobs:read",
-    "supernet": "jobs:read",
-    "device": "devices:read",
-    "table": "devices:read",
-    "agent": "devices:read",
-    "model": "models:read",
+    HappeningKind.JOB: "jobs:read",
+    HappeningKind.PROGRESS: "jobs:read",
+    HappeningKind.SUPERNET: "jobs:read",
+    HappeningKind.DEVICE: "devices:read",
+    HappeningKind.TABLE: "devices:read",
+    HappeningKind.AGENT: "devices:read",
+    HappeningKind.MODEL: "models:read",
 }
 
 

@@ -42,7 +42,7 @@ def readyz(services: Service) -> Response:
 def status(services: Service, caller: Caller) -> Status:
     """Whether anybody works: living workers, and the tenant's jobs by state."""
     with services.sessions() as session:
-        workers = figures.living_workers(session, services.settings)
+        workers = figures.living_workers(session, services.settings.dead_after_s)
         return Status(
             workers=workers, jobs=figures.jobs_of(session, caller.tenant_id), version=version("bespoke-nas")
         )
@@ -87,7 +87,8 @@ def docs(request: Request) -> HTMLResponse:
 def metrics(services: Service, caller: Caller) -> Response:
     """Figures of this process and of the whole database, for Prometheus."""
     with services.sessions() as session:
-        figures.refresh(session, services.telemetry, services.settings)
+        found = figures.read(session, services.settings.dead_after_s, services.settings.agent_present_s)
+    services.telemetry.show(found)
     return Response(
         generate_latest(services.telemetry.registry), media_type="text/plain; version=0.0.4; charset=utf-8"
     )

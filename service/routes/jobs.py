@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header
-from sqlalchemy import Row
-from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.db import jobs as job_rows
-from service.db.jobs import JobFilter
+from service.db import transitions
+from service.db.jobs import JobFilter, PolledJob
 from service.db.models import Job, JobEvent
-from service.db.states import JobKind
+from service.db.session import Session
+from service.db.states import ENDED, JobKind, JobState
 from service.http.auth import Identity
 from service.http.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
 from service.http.errors import not_found
 from service.http.event_stream import MOST_EVENTS, EventStream, job_events
 from service.http.guard import JSON, NOTHING, GuardedRoute, needs
 from service.http.problems import with_code
-from service.jobs import transitions as job_states
 from service.schemas.jobs import EventList, EventView, JobList, JobRequest, JobView, Naming, Progress
 from service.schemas.strict import Id, Name, PageSize, Short, Whole
 
@@ -29,9 +28,9 @@ router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 _LARGEST: Final = 2**31 - 1  # number of an event that every database takes
 
 
-def job_view(job: Job | Row[Any]) -> JobView:
+def job_view(job: Job | PolledJob) -> JobView:
     progress = job.progress or {}
-    waiting = "waiting for a worker" if job.state == job_states.JobState.QUEUED else ""
+    waiting = "waiting for a worker" if job.state == JobState.QUEUED else ""
     return JobView(
         id=job.id,
         kind=job.kind,
@@ -52,9 +51,9 @@ def job_view(job: Job | Row[Any]) -> JobView:
         result=job.result,
         name=job.name,
         note=job.note,
-        remarks=list(
-            (getattr(job, "request", None) or {}).get("remarks", [])
-        ),  # rows of polls come without the request
+        remarks=[]
+        if isinstance(job, PolledJob)
+        else list(job.request.get("remarks", [])),  # said when it was handed in
     )
 
 
@@ -74,7 +73,7 @@ def job_of(session: Session, tenant_id: str, job_id: str) -> Job:
 def listed(
     services: Service,
     caller: Caller,
-    state: job_states.JobState | None = None,
+    state: JobState | None = None,
     kind: JobKind | None = None,
     device: Name | None = None,
     supernet: Id | None = None,
@@ -118,9 +117,7 @@ def name_it(job_id: str, body: Naming, services: Service, caller: Caller) -> Job
     """Give a job a name and a note."""
     with services.sessions.begin() as session:
         job = job_of(session, caller.tenant_id, job_id)
-        for field in body.model_fields_set:
-            setattr(job, field, getattr(body, field))
-        session.flush()
+        job_rows.rename(session, job, body.model_dump(exclude_unset=True))
         return job_view(job)
 
 
@@ -129,7 +126,7 @@ def cancel(job_id: str, services: Service, caller: Caller) -> JobView:
     """Ask a job to stop; it ends `cancelled` within 5 s. 409 when it has ended already."""
     with services.sessions.begin() as session:
         job = job_of(session, caller.tenant_id, job_id)
-        job_states.ask_cancel(session, job)
+        transitions.ask_cancel(session, job)
         view = job_view(job)
     services.queue.cancel(job_id)
     return view
@@ -169,5 +166,5 @@ def _read(services: Services, caller: Identity, job_id: str, after: int) -> tupl
     """(events after a number, whether the job has ended)."""
     with services.sessions() as session:
         job = job_of(session, caller.tenant_id, job_id)
-        ended = job.state in job_states.ENDED
-        return [event_view(e) for e in job_states.events(session, job_id, after, MOST_EVENTS)], ended
+        ended = job.state in ENDED
+        return [event_view(e) for e in transitions.events(session, job_id, after, MOST_EVENTS)], ended

@@ -6,11 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 from fastapi import APIRouter
-from sqlalchemy.exc import IntegrityError
 from starlette.responses import Response
 
 from service.db import browsers as browser_rows
 from service.db import keys as key_rows
+from service.db.faults import Conflict
 from service.db.models import ApiKey
 from service.http.auth import SCOPES, TENANT_SCOPES, create_key
 from service.http.dependencies import Caller, Service
@@ -75,7 +75,7 @@ def create_tenant(body: TenantIn, services: Service) -> TenantCreated:
         with services.sessions.begin() as session:
             tenant = key_rows.add_tenant(session, body.name)
             _, secret = create_key(session, tenant.id, "first", frozenset(TENANT_SCOPES))
-    except IntegrityError:
+    except Conflict:
         raise Problem("already_exists", "a tenant of that name exists; take another name") from None
     return TenantCreated(id=tenant.id, name=tenant.name, created_at=tenant.created_at, key=secret)
 

@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 from fastapi import APIRouter
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_tables.errors import InvalidOperator, PoorCalibration, TooFewNetworks
@@ -24,9 +23,10 @@ from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
 from service.db.models import Device, Job, Table, new_id, now
-from service.db.states import JobKind, NetworkSource
+from service.db.session import Session
+from service.db.states import JobKind, NetworkSource, TableSource
 from service.devices.pricing import Fit, networks_of, space_of
-from service.devices.transfer import SOURCE, Known, known_devices, planned_networks, transferred_table
+from service.devices.transfer import Known, known_devices, planned_networks, transferred_table
 from service.devices.view import calibration_view, interval_of
 from service.http.auth import REVOKED, digest_of, new_secret
 from service.http.dependencies import Caller, Service, Services
@@ -194,7 +194,7 @@ def _fitted(
         table = services.prices.choose_table(session, device, space)
     except NoTable:
         return _transferred(session, services, device, space, accepted)
-    if table.source == SOURCE:
+    if table.source == TableSource.TRANSFER:
         return _transferred(session, services, device, space, accepted)
     fit = services.prices.fit(session, table, device, space)
     here, sums = services.prices.sums(session, table, device, space)
@@ -252,8 +252,8 @@ def _transferred(
         table, calibration, provenance = transferred_table(known_tables, device, networks)
     except (PoorCalibration, TooFewNetworks) as reason:
         return _created(accepted, "none", None, space, Fit(Calibration(), None, str(reason)), [str(reason)])
-    table_id = table_rows.publish(session, device, table, source=SOURCE, provenance=provenance)
-    return _created(accepted, "transfer", table_id, space, Fit(calibration, now()), [])
+    made = table_rows.publish(session, device, table, source=TableSource.TRANSFER, provenance=provenance)
+    return _created(accepted, "transfer", made.id, space, Fit(calibration, now()), [])
 
 
 def _known(session: Session, services: Services, device: Device, space: Space) -> Known | None:
@@ -320,7 +320,7 @@ def _planned(
         table = services.prices.choose_table(session, device, space)
     except NoTable:
         table = None
-    if table is not None and table.source != SOURCE:
+    if table is not None and table.source != TableSource.TRANSFER:
         here, dense = services.prices.sums(session, table, device, space)
     else:
         known_tables = _known(session, services, device, space)

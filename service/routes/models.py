@@ -7,13 +7,16 @@ import re
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Header
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
+from service.db import devices as device_rows
 from service.db import jobs as job_rows
+from service.db import supernets as supernet_rows
 from service.db.happenings import tell
 from service.db.jobs import ModelFilter
-from service.db.models import Device, Model, Supernet
+from service.db.models import Model
+from service.db.session import Session
+from service.db.states import HappeningKind
 from service.devices.network_picture import picture
 from service.devices.pricing import space_of
 from service.errors import ArtifactCorrupt
@@ -87,9 +90,7 @@ def name_it(model_id: str, body: Naming, services: Service, caller: Caller) -> M
     """Give a model a name and a note; its card stays as it is."""
     with services.sessions.begin() as session:
         found = model_of(session, caller.tenant_id, model_id)
-        for field in body.model_fields_set:
-            setattr(found, field, getattr(body, field))
-        session.flush()
+        job_rows.rename(session, found, body.model_dump(exclude_unset=True))
         return ModelNamed(id=found.id, name=found.name, note=found.note)
 
 
@@ -100,7 +101,7 @@ def remove(model_id: str, services: Service, caller: Caller) -> Response:
     """Delete a delivered network with its card; the file goes too where no other model has it."""
     with services.sessions.begin() as session:
         job_rows.remove_model(session, model_of(session, caller.tenant_id, model_id))
-        tell(session, caller.tenant_id, "model", model_id, {"deleted": True})
+        tell(session, caller.tenant_id, HappeningKind.MODEL, model_id, {"deleted": True})
     return Response(status_code=204)
 
 
@@ -118,7 +119,7 @@ def network(model_id: str, services: Service, caller: Caller, device: Name | Non
     device."""
     with services.sessions() as session:
         found = model_of(session, caller.tenant_id, model_id)
-        supernet = session.get_one(Supernet, found.supernet_id)
+        supernet = supernet_rows.of_model(session, found)
         if device is None and found.device_id is None:
             raise invalid(
                 "query/device",
@@ -126,7 +127,7 @@ def network(model_id: str, services: Service, caller: Caller, device: Name | Non
                 "this model was made for limits alone; name a device to see its latencies",
             )
         target = (
-            session.get_one(Device, found.device_id)
+            device_rows.of_model(session, found)
             if device is None
             else device_of(session, caller.tenant_id, device)
         )

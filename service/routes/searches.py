@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any, Final
 
 from fastapi import APIRouter
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_tables.dense import DenseTable
@@ -20,6 +19,7 @@ from service.db import agents as agent_rows
 from service.db import devices as device_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Supernet, now
+from service.db.session import Session
 from service.db.states import JobKind
 from service.db.tables import context_of
 from service.devices.costs import asked_for

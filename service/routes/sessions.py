@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from importlib.metadata import version
-from typing import Any
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter
-from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.db import browsers as browser_rows
-from service.db.models import ApiKey, BrowserSession, Tenant
+from service.db import keys as key_rows
+from service.db.models import ApiKey
+from service.db.session import Session
 from service.http import browsers
 from service.http.auth import PUBLIC, Identity
 from service.http.browsers import Opened
@@ -30,11 +31,12 @@ async def open_(body: SessionIn, request: Request, services: Service) -> Respons
     if not browsers.same_origin(request):
         raise Problem("insufficient_scope", "a browser logs in from the service's own page only")
     identity = None if body.token is not None else await _by_key(request, services)
-    opened, view = await run_sync(_opened, services, body.token, identity)
-    if opened is None or view is None:
+    made = await run_sync(_opened, services, body.token, identity)
+    if made is None:
         services.limiter.count_bad_key(request.client.host if request.client else "")
         raise unauthenticated("the link was used or is older than a minute; make another with `bespoke open`")
-    answer = JSONResponse(SessionOpened(**view, proof=opened.proof).model_dump(mode="json"), 201)
+    opened, view = made
+    answer = JSONResponse(SessionOpened(**view.model_dump(), proof=opened.proof).model_dump(mode="json"), 201)
     secure = services.settings.tls_proxy
     answer.set_cookie(
         browsers.cookie_name(services.settings, request),
@@ -59,29 +61,28 @@ async def _by_key(request: Request, services: Services) -> Identity:
 
 def _opened(
     services: Services, token: str | None, identity: Identity | None
-) -> tuple[Opened | None, dict[str, Any] | None]:
+) -> tuple[Opened, SessionView] | None:
     with services.sessions.begin() as session:
         key = (
             browsers.key_of_link(session, token or "")
             if identity is None
-            else session.get(ApiKey, identity.id)
+            else key_rows.by_id(session, identity.id)
         )
         if key is None:
-            return None, None
+            return None
         opened = browsers.open_session(session, key)
         return opened, _view(session, key, opened.expires_at)
 
 
-def _view(session: Session, key: ApiKey, expires_at: Any) -> dict[str, Any]:
-    tenant = session.get_one(Tenant, key.tenant_id)
-    return {
-        "tenant": tenant.name,
-        "key_id": key.id,
-        "key_name": key.name,
-        "scopes": list(key.scopes),
-        "expires_at": expires_at,
-        "version": version("bespoke-nas"),
-    }
+def _view(session: Session, key: ApiKey, expires_at: datetime | None) -> SessionView:
+    return SessionView(
+        tenant=key_rows.tenant_name(session, key),
+        key_id=key.id,
+        key_name=key.name,
+        scopes=list(key.scopes),
+        expires_at=expires_at,
+        version=version("bespoke-nas"),
+    )
 
 
 @router.post("/v1/sessions/links", status_code=201, openapi_extra=needs("catalog:read", NOTHING))
@@ -98,9 +99,15 @@ def link(services: Service, caller: Caller) -> LinkView:
 def current(services: Service, caller: Caller) -> SessionView:
     """Whom the session, or the key, acts for: tenant, name of the key, scopes, expiry."""
     with services.sessions() as session:
-        key = session.get_one(ApiKey, caller.id)
-        browser = None if caller.browser_id is None else session.get(BrowserSession, caller.browser_id)
-        return SessionView(**_view(session, key, key.expires_at if browser is None else browser.expires_at))
+        key = key_rows.by_id(session, caller.id)
+        if key is None:
+            raise unauthenticated("the key is not known here any more")
+        browser_id = caller.browser_id
+        return _view(
+            session,
+            key,
+            key.expires_at if browser_id is None else browser_rows.expires_at(session, browser_id),
+        )
 
 
 @router.delete(

@@ -7,7 +7,6 @@ import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from latency_tables.prediction.calibration import DEFAULT_CONFIDENCE
@@ -15,6 +14,7 @@ from service.datasets import known, remark_on_change, trained_on_fingerprint
 from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Supernet
+from service.db.session import Session
 from service.db.states import JobKind
 from service.devices.network_picture import picture
 from service.devices.pricing import Pricing, space_of

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final, Literal
 import anyio
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header
-from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,6 +18,7 @@ from latency_tables.measurement import Context
 from latency_tables.table import LatencyTable
 from service.db import tables as table_rows
 from service.db.models import Device, Table
+from service.db.session import Session
 from service.devices.registering import ADD, Incoming, added_to_table_in_use
 from service.devices.registering import register as register_table
 from service.devices.view import table_view

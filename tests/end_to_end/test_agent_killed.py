@@ -25,8 +25,9 @@ from latency_tables.measurement import Measurement
 from latency_tables.measuring.profiling import Reading
 from latency_tables.operators import Operator
 from service.db.models import AgentPost, Job, MeasurementTask
+from service.db.states import JobState
+from service.db.transitions import move
 from service.jobs.queue import JobQueue
-from service.jobs.transitions import JobState, move
 from service.settings import Settings
 from supernets.spaces.lowering import all_operators
 from tests.latency_tables.agent.networks import convolution

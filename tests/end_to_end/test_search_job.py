@@ -104,7 +104,7 @@ def test_one_job_for_a_group_for_limits_alone_and_for_a_table_with_gaps(tmp_path
                 table = LatencyTable(context, {op: Measurement(0.9 * operator_ms(op)) for op in kept})
                 tables[name] = publish(
                     session, session.get(Device, device_id), table, source="upload", findings=[]
-                )
+                ).id
         pinned = {
             n: {"device": n, "device_id": i, "table_id": tables[n], "budget": {"latency_ms": 0.1}}
             for n, i in ids.items()

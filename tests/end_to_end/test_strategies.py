@@ -45,7 +45,7 @@ def targets_of(installation):
         with installation.sessions.begin() as session:
             device = session.get(Device, device_id)
             table = LatencyTable(tables.context_of(device), {op: Measurement(law(op)) for op in operators})
-            table_id = tables.publish(session, device, table, source="test")
+            table_id = tables.publish(session, device, table, source="test").id
         least, most = exact.bounds(dense_latency(SPACE, table))
         found += [(name, device_id, table_id, least + share * (most - least)) for share in (0.1, 0.4)]
     return found

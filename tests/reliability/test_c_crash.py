@@ -31,12 +31,13 @@ import pytest
 from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import OperationalError
 
-from service.artifacts import register
 from service.db import migrate
+from service.db.artifacts import register
 from service.db.models import Artifact, IdempotencyKey, Job, JobEvent, Supernet, Worker, new_id, now
 from service.db.session import create_db_engine, session_factory
+from service.db.states import JobState
+from service.db.transitions import add_event, create_job, delete_quarantined
 from service.failpoints import FAILPOINTS, VARIABLE
-from service.jobs.transitions import JobState, add_event, create_job, delete_quarantined
 from service.local.doctor import doctor
 from service.settings import Settings
 from tests.reliability.machinery.history import check, journal
@@ -369,8 +370,8 @@ def test_c06_eight_processes_race_for_the_same_claims(both_labs: Lab) -> None:
     code = (
         "import sys; from service.db.session import *; from service.db.models import *; from sqlalchemy "
         "import select\n"
-        "from latency_tables.errors import JobConflict\nfrom worker.engine import claim\n"
-        "from service.jobs.transitions import move, JobState\n"
+        "from service.errors import JobConflict\nfrom worker.engine import claim\n"
+        "from service.db.states import JobState\nfrom service.db.transitions import move\n"
         "factory = session_factory(create_db_engine(sys.argv[1])); won = 0\n"
         "for job_id in factory().scalars(select(Job.id).order_by(Job.id)).all():\n"
         "    try:\n"

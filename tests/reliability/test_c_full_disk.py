@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.jobs.transitions import JobState
+from service.db.states import JobState
 from service.local.doctor import doctor
 from tests.reliability.machinery.history import check, journal
 from tests.reliability.machinery.lab import Lab, lives

@@ -22,8 +22,9 @@ from sqlalchemy import select, text, update
 
 from service.db import supernets as supernet_rows
 from service.db.models import Job, Worker, now
+from service.db.states import JobState
+from service.db.transitions import create_job
 from service.jobs.queue import JOBS, TRAINING
-from service.jobs.transitions import JobState, create_job
 from service.settings import Settings
 from tests.reliability.machinery.lab import Lab, freeze, lives
 from tests.reliability.machinery.postgres import PostgresServer

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from service.artifacts import register
 from service.db import supernets as supernet_rows
+from service.db.artifacts import register
 from service.db.models import now
-from service.jobs.transitions import JobState
+from service.db.states import JobState
 from supernets.accuracy.predictor import AccuracyPredictor
 from supernets.cut_out import cut_out, fold_batch_norm
 from supernets.data.catalog import load_dataset

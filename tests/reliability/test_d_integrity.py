@@ -31,8 +31,9 @@ from service.db.models import (
     new_id,
     now,
 )
+from service.db.states import ENDED, TRANSITIONS, JobState
+from service.db.transitions import ask_cancel, create_job, move
 from service.errors import JobConflict, JobEnded
-from service.jobs.transitions import ENDED, TRANSITIONS, JobState, ask_cancel, create_job, move
 from service.local.doctor import doctor, sweep
 from tests.reliability.machinery.history import journal
 from tests.reliability.machinery.lab import REPOSITORY, Lab

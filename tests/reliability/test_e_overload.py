@@ -16,7 +16,7 @@ from sqlalchemy import insert, select, text
 
 from service.db import jobs as job_rows
 from service.db.models import Job, JobEvent, new_id, now
-from service.jobs.transitions import JobState
+from service.db.states import JobState
 from tests.reliability.machinery.lab import Lab
 from tests.reliability.machinery.live import LiveApi, read_all, status_of
 from tests.reliability.machinery.load_client import found_by

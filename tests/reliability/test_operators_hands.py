@@ -11,7 +11,7 @@ import pytest
 
 from service.cli.app import run
 from service.client import ApiProblem, BespokeClient
-from service.jobs.transitions import JobState
+from service.db.states import JobState
 from service.telemetry import Telemetry
 from tests.reliability.machinery.lab import REPOSITORY, Lab
 from tests.reliability.machinery.live import LiveApi

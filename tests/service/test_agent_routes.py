@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from service.artifacts import register
+from service.db.artifacts import register
 from service.db.models import AgentSession, Device, Enrolment, MeasurementTask, new_id, now
 from service.http.auth import AGENT_SCOPE, PUBLIC
 from tests.service.api import CONTEXT, Api, is_problem

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.artifacts import ArtifactStore, register
+from service.artifacts import ArtifactStore
+from service.db.artifacts import register
 from service.db.models import Artifact
 from service.db.session import create_db_engine, session_factory
 from service.errors import ArtifactCorrupt, ArtifactMissing

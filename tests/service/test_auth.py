@@ -209,7 +209,7 @@ BODIES: dict[tuple[str, str], Any] = {
 
 def deliver(api: Api, job: str, supernet: str, table: str) -> str:
     """A delivered model, as a worker leaves it behind."""
-    from service.artifacts import register
+    from service.db.artifacts import register
     from service.db.models import Model, Table
 
     with api.services.sessions.begin() as session:

@@ -159,7 +159,7 @@ def test_d8_deletion_is_refused_while_in_use(both: Api) -> None:
 
 
 def test_a_device_of_a_delivered_model_stays(api: Api) -> None:
-    from service.artifacts import register
+    from service.db.artifacts import register
 
     api.add_device("phone")
     table = api.add_table("phone")

@@ -13,9 +13,9 @@ import pytest
 
 from service.bulletin import Bulletin
 from service.db import happenings
+from service.db import transitions as job_states
 from service.db.models import Happening
 from service.http.auth import Identity
-from service.jobs import transitions as job_states
 from service.routes.happenings import _events
 from tests.service.api import Api
 

@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from service.db.models import Job, Tenant
 from service.db.session import create_db_engine, session_factory
+from service.db.transitions import ask_cancel, create_job
 from service.jobs.queue import JOBS, SERIALIZER, JobQueue
-from service.jobs.transitions import ask_cancel, create_job
 
 
 @pytest.fixture
@@ -95,8 +95,5 @@ def test_opening_the_queue_twice_is_harmless(engine, queue, database_url):
 
 
 def test_the_api_side_never_loads_torch():
-    code = (
-        "import sys, service.jobs.queue, service.jobs.transitions, service.artifacts; sys.exit('torch' "
-        "in sys.modules)"
-    )
+    code = "import sys, service.jobs.queue, service.db.transitions, service.artifacts; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

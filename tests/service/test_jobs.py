@@ -9,18 +9,9 @@ from hypothesis import strategies as st
 
 from service.db.models import Job, Tenant, new_id
 from service.db.session import create_db_engine, session_factory
+from service.db.states import ENDED, TRANSITIONS, JobState
+from service.db.transitions import add_event, ask_cancel, create_job, events, move, record_progress
 from service.errors import JobConflict, JobEnded
-from service.jobs.transitions import (
-    ENDED,
-    TRANSITIONS,
-    JobState,
-    add_event,
-    ask_cancel,
-    create_job,
-    events,
-    move,
-    record_progress,
-)
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from sqlalchemy import func, select, text, update
 
 from latency_tables.operators import Operator
 from service.db.models import IdempotencyKey, Job, Supernet, now
-from service.jobs.transitions import JobState, move, record_progress
+from service.db.states import JobState
+from service.db.transitions import move, record_progress
 from supernets.search.limits import LIMITS, MACS, reachable
 from tests.service.api import SPACE, Api, is_problem, search_request
 from tests.service.test_auth import deliver

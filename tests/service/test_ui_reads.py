@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from service.db import transitions as job_states
 from service.db.models import Artifact, Model, now
-from service.jobs import transitions as job_states
 from service.schemas.front_columns import ALPHABET, architecture_of, gene_text
 from supernets.spaces.catalog import SPACES
 from tests.service.api import SPACE, Api, is_problem

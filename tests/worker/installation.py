@@ -19,9 +19,10 @@ from service.artifacts import ArtifactStore
 from service.db.migrate import upgrade
 from service.db.models import Job, JobEvent, Supernet, Tenant, now
 from service.db.session import create_db_engine, session_factory
+from service.db.states import ENDED
+from service.db.transitions import ask_cancel, create_job
 from service.failpoints import VARIABLE
 from service.jobs.queue import JobQueue
-from service.jobs.transitions import ENDED, ask_cancel, create_job
 from service.local.doctor import ERROR, doctor
 from service.settings import Settings
 

@@ -1,6 +1,6 @@
 """A search job that a worker has claimed, without the engine: for the steps of a job one by one."""
 
-from service.jobs.transitions import create_job, events
+from service.db.transitions import create_job, events
 from worker.context import JobRun
 from worker.engine import claim
 

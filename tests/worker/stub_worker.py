@@ -9,7 +9,7 @@ import os
 import sys
 import time
 
-from service.artifacts import register
+from service.db.artifacts import register
 from service.settings import Settings
 from supernets.errors import ExportFailed
 from worker.compute.child import Child

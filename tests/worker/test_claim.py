@@ -7,7 +7,8 @@ from sqlalchemy import text, update
 
 from service.db.models import Job, Tenant
 from service.db.session import create_db_engine, session_factory
-from service.jobs.transitions import ENDED, JobState, ask_cancel, create_job, events, move, record_progress
+from service.db.states import ENDED, JobState
+from service.db.transitions import ask_cancel, create_job, events, move, record_progress
 from worker.engine import claim
 
 

@@ -11,8 +11,9 @@ from dbos import DBOS
 
 from service.db.models import Job, Tenant, Worker, now
 from service.db.session import create_db_engine, session_factory
+from service.db.states import JobState
+from service.db.transitions import create_job
 from service.jobs.queue import JobQueue
-from service.jobs.transitions import JobState, create_job
 from service.settings import Settings
 from worker import liveness as module
 from worker.liveness import Liveness, hand_over, host_name, new_worker_id

@@ -6,8 +6,9 @@ from sqlalchemy import update
 from service.artifacts import ArtifactStore
 from service.db.models import Job, Supernet, Tenant, Worker, now
 from service.db.session import create_db_engine, session_factory
+from service.db.states import JobState
+from service.db.transitions import ask_cancel, create_job, events, move
 from service.jobs.queue import JobQueue
-from service.jobs.transitions import JobState, ask_cancel, create_job, events, move
 from service.settings import Settings
 from tests.worker.installation import eventually
 from worker.context import JobRun, WorkerContext

@@ -6,11 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from service.artifacts import ArtifactStore, register
+from service.artifacts import ArtifactStore
+from service.db.artifacts import register
 from service.db.models import Job, Tenant, now
 from service.db.session import create_db_engine, session_factory
+from service.db.transitions import create_job
 from service.jobs.queue import JobQueue
-from service.jobs.transitions import create_job
 from worker.upkeep import TRAININGS, prune, sweep_files, sweep_trainings
 
 

@@ -33,7 +33,7 @@ from latency_tables.trust import (
 )
 from service.db import measurements, tables
 from service.db.models import Device, JobEvent, MeasurementTask
-from service.db.states import NetworkSource, TableState, TaskKind
+from service.db.states import NetworkSource, TableSource, TableState, TaskKind
 from service.devices.pricing import networks_of
 from supernets.delivery.catalog import Delivery, delivery_of
 from supernets.spaces.architecture import Architecture
@@ -230,8 +230,8 @@ def _publish(
         ]
         provenance = _provenance(run, answers)
         table_id = tables.publish(
-            session, device, table, source="agent", findings=findings, provenance=provenance
-        )
+            session, device, table, source=TableSource.AGENT, findings=findings, provenance=provenance
+        ).id
         state = TableState.NEEDS_REVIEW if needs_review(findings) else TableState.READY
     else:
         table_id, state = known.id, TableState(known.state)

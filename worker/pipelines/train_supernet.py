@@ -24,14 +24,15 @@ from sqlalchemy.orm import Session
 
 from latency_tables.dense import Array, Genes
 from latency_tables.errors import BespokeError
-from service.artifacts import register
+from service.db.artifacts import register
 from service.db.happenings import tell
 from service.db.models import Job, Supernet, Worker, now
+from service.db.states import ACTIVE, ArtifactKind, HappeningKind
+from service.db.transitions import add_event, record_progress
 from service.errors import JobConflict
 from service.failpoints import failpoint
 from service.http.problems import document
 from service.jobs.queue import TRAINING
-from service.jobs.transitions import ACTIVE, add_event, record_progress
 from supernets.accuracy.choice import DRAWN_SHARE, ROUNDS, score_in_rounds
 from supernets.data.catalog import DATASETS
 from supernets.data.report import check_dataset
@@ -255,7 +256,7 @@ def _train_and_score(run: SharedRun) -> None:
 def _finish(session: Session, statement: Update, rows: Sequence[Supernet]) -> None:
     session.execute(statement)
     for row in rows:
-        tell(session, row.tenant_id, "supernet", row.id, {"state": "ready"})
+        tell(session, row.tenant_id, HappeningKind.SUPERNET, row.id, {"state": "ready"})
 
 
 def fingerprinted(fingerprint: str | None) -> dict[str, str]:
@@ -359,7 +360,7 @@ def _publish(run: SharedRun, folder: Path) -> dict[str, Any]:
 
 
 def _register(session: Session, sha256: str, size_bytes: int) -> None:
-    register(session, sha256, size_bytes, "supernet")
+    register(session, sha256, size_bytes, ArtifactKind.SUPERNET)
 
 
 def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str, networks: int) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import select
 
 from service.db.models import Artifact, Job, JobEvent
+from service.db.states import JobState
 from service.errors import ArtifactCorrupt, ArtifactMissing
-from service.jobs.transitions import JobState
 from tests.reliability.machinery.lab import Lab
 from tests.reliability.machinery.stub_worker import payload
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from service.db.models import Job
-from service.jobs.transitions import ACTIVE, ENDED, JobState
+from service.db.states import ACTIVE, ENDED, JobState
 from tests.reliability.machinery.history import History, check
 from tests.reliability.machinery.lab import REPOSITORY, Lab, lives
 from tests.reliability.machinery.zygote import Zygote

@@ -20,8 +20,9 @@ from service.artifacts import ArtifactStore
 from service.db.migrate import upgrade
 from service.db.models import Job, JobEvent, Tenant, new_id
 from service.db.session import create_db_engine, session_factory
+from service.db.states import ENDED
+from service.db.transitions import create_job
 from service.jobs.queue import JobQueue
-from service.jobs.transitions import ENDED, create_job
 from service.local.doctor import Finding, doctor
 from service.settings import Settings
 from tests.reliability.machinery.zygote import Zygote

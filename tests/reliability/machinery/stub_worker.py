@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from service.artifacts import register
+from service.db.artifacts import register
 from service.settings import Settings
 from supernets.errors import ExportFailed
 from tests.reliability.machinery.lab import JOURNAL

@@ -20,9 +20,10 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from latency_tables.errors import BespokeError
-from service.artifacts import register
+from service.db.artifacts import register
 from service.db.happenings import tell
 from service.db.models import Model
+from service.db.states import ArtifactKind, HappeningKind
 from service.devices.pricing import PriceBook
 from supernets.accuracy import refinement as accuracy_refinement
 from supernets.delivery.catalog import SEPARATE, Delivery, common_delivery
@@ -372,7 +373,7 @@ def _best_first(solved: Solved, accuracies: dict[str, float]) -> list[int]:
 
 
 def _register(session: Session, file: dict[str, Any]) -> None:
-    register(session, file["onnx_sha256"], file["size_bytes"], "onnx_model")
+    register(session, file["onnx_sha256"], file["size_bytes"], ArtifactKind.ONNX_MODEL)
 
 
 def _store(
@@ -399,4 +400,10 @@ def _store(
             card=card,
         )
     )
-    tell(session, run.tenant_id, "model", card["id"], {"device": target.device, "job_id": run.job_id})
+    tell(
+        session,
+        run.tenant_id,
+        HappeningKind.MODEL,
+        card["id"],
+        {"device": target.device, "job_id": run.job_id},
+    )

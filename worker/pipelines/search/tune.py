@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from service.artifacts import register
+from service.db.artifacts import register
+from service.db.states import ArtifactKind
 from supernets.spaces.architecture import Architecture
 from worker.compute.laboratory import Laboratory
 from worker.pipelines.search.targets import Target
@@ -35,7 +36,9 @@ class FineTuning(TargetTraining):
         inputs = {**self.loaded, **asked, "recipe": self.ready.recipe, "seed": self.ready.seed}
         found = self.train(STEP, laboratory, target, inputs, asked)
         self.run.write(
-            lambda session: register(session, found["weights_sha256"], found["size_bytes"], "subnetwork")
+            lambda session: register(
+                session, found["weights_sha256"], found["size_bytes"], ArtifactKind.SUBNETWORK
+            )
         )
         loaded = {**self.loaded, "weights_sha256": found["weights_sha256"], "alone": asked["architecture"]}
         return loaded, float(found["seconds"])

@@ -16,9 +16,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from latency_tables.measurement import Measurement
-from service.artifacts import register
+from service.db.artifacts import register
 from service.db.models import MeasurementTask, NetworkMeasurement
-from service.db.states import NetworkSource, TaskKind, TaskState
+from service.db.states import ArtifactKind, NetworkSource, TaskKind, TaskState
 from supernets.search.measured import UNKNOWN, Latency, Reading
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
@@ -114,7 +114,7 @@ class Verification:
         known = known[first : first + times]
         if len(known) == times:
             return known
-        self.run.write(lambda s: register(s, sha256, network.file["size_bytes"], "onnx_model"))
+        self.run.write(lambda s: register(s, sha256, network.file["size_bytes"], ArtifactKind.ONNX_MODEL))
         wanted = Wanted(
             TaskKind.VERIFY,
             sha256,

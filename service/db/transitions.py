@@ -7,39 +7,15 @@ field, not a state. `attempt` is the fencing token: a worker that lost its job t
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from enum import StrEnum
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from service.db.happenings import tell_of_job
 from service.db.models import IdempotencyKey, Job, JobEvent, MeasurementTask, new_id, now
-from service.db.states import JobKind, TaskState
+from service.db.states import ACTIVE, ENDED, TRANSITIONS, JobKind, JobState, TaskState
 from service.errors import JobConflict, JobEnded
-
-
-class JobState(StrEnum):
-    """Where a job is."""
-
-    QUEUED = "queued"  # accepted and kept; no worker has it yet, or one has handed it back
-    RUNNING = "running"  # a worker has it
-    SUCCEEDED = "succeeded"  # its result is complete and stored
-    FAILED = "failed"  # an error that trying again would only repeat
-    CANCELLED = "cancelled"  # somebody asked, and it stopped
-    QUARANTINED = "quarantined"  # three crashes; an operator must look before it runs again
-
-
-ACTIVE: Final = (JobState.QUEUED, JobState.RUNNING)
-ENDED: Final = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.QUARANTINED)
-TRANSITIONS: Final[dict[JobState, tuple[JobState, ...]]] = {
-    JobState.QUEUED: (JobState.RUNNING, JobState.CANCELLED, JobState.FAILED, JobState.QUARANTINED),
-    JobState.RUNNING: (JobState.QUEUED, JobState.RUNNING, *ENDED),
-    JobState.SUCCEEDED: (),
-    JobState.FAILED: (),
-    JobState.CANCELLED: (),
-    JobState.QUARANTINED: (JobState.QUEUED,),
-}
 
 
 def create_job(
