@@ -68,9 +68,9 @@ def compared(
         found.append(
             {
                 "budget_share": share,
-                "supernet_weights": float(own.accuracies(gates).mean()),
-                "gate_trained_weights": float(trained.accuracies(gates).mean()),
-                "exact_search": float(own.accuracies(best).mean()),
+                "supernet_weights": float(own.qualities(gates).mean()),
+                "gate_trained_weights": float(trained.qualities(gates).mean()),
+                "exact_search": float(own.qualities(best).mean()),
                 "entropy": training.history[-1].entropy,
                 "epochs": [settings.warmup_epochs, settings.epochs],
                 "seconds": seconds,

@@ -86,7 +86,7 @@ def _trained(arguments: argparse.Namespace, start: str, folder: Path) -> dict[st
     trainer.run(folder, lambda progress: losses.update({progress.epoch: round(progress.loss, 4)}))
     seconds = time.perf_counter() - begun
     print(f"{start}: {arguments.epochs} epochs in {seconds:.0f} s", file=sys.stderr, flush=True)
-    accuracy = float(Evaluator(trainer.supernet.eval(), dataset).accuracies([architecture])[0])
+    accuracy = float(Evaluator(trainer.supernet.eval(), dataset).qualities([architecture])[0])
     steps = trainer.steps_per_epoch * arguments.epochs
     return {
         "accuracy": accuracy,

@@ -49,7 +49,7 @@ def measured(folder: Path, kept: Path, size: int, batch: int, batches: int) -> d
     from supernets.data.catalog import load_dataset  # noqa: PLC0415
     from supernets.data.fingerprint import facts_of  # noqa: PLC0415
     from supernets.data.index import index_folder  # noqa: PLC0415
-    from supernets.training.images import NormalisedImages  # noqa: PLC0415
+    from supernets.tasks.images import NormalisedImages  # noqa: PLC0415
 
     clock = [time.perf_counter()]
 
@@ -62,9 +62,9 @@ def measured(folder: Path, kept: Path, size: int, batch: int, batches: int) -> d
     index_s = lap()
     dataset = load_dataset("pictures", kept, {"pictures": str(folder)}, size=size, channels=3)
     load_s = lap()
-    images = NormalisedImages(dataset, dataset.train, torch.device("cpu"))
+    images = NormalisedImages(dataset, "train", torch.device("cpu"))
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(dataset.train)))
-    first = images[order[:batch]]
+    first, _ = images[order[:batch]]
     first_s = lap()
     for number in range(1, batches):
         _ = images[order[number * batch : (number + 1) * batch]]

@@ -28,7 +28,6 @@ from supernets.network import Supernet
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.loop import Trainer
-from supernets.training.losses import network_loss
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
 
@@ -74,7 +73,9 @@ def plain(space: Space, batch: int, device: str) -> Callable[[int], None]:
                         resized(architecture.resolution), space.largest(architecture.resolution)
                     )
             logits = supernet(resized(architecture.resolution), architecture)
-            loss = network_loss(logits, labels, targets, smoothing=0.1, distillation=1.0, soft_only=False)
+            loss = F.cross_entropy(logits, labels, label_smoothing=0.1)
+            if targets is not None:
+                loss = loss + F.cross_entropy(logits, targets.softmax(dim=1))
             loss.backward()
             float(loss.detach())
         optimiser.step()

@@ -190,11 +190,11 @@ def held_out_accuracy(file: Path) -> float:
     """Share of the test digits that the network in the file gets right, run by ONNX Runtime."""
     import onnxruntime
 
-    from supernets.data.catalog import load_dataset
+    from supernets.data.catalog import load_digits
 
     session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
     feed = session.get_inputs()[0]
-    data = load_dataset(DATASET)
+    data = load_digits()
     images = data.inputs("test", int(feed.shape[-1]))
     batch = feed.shape[0] if isinstance(feed.shape[0], int) else len(images)
     right = 0

@@ -17,6 +17,8 @@ from supernets.data.loaders.forms import Shape, Wanted
 from supernets.data.splits import Dataset, split_three
 from supernets.errors import UnknownDataset
 from supernets.spaces.space import Space
+from supernets.tasks.catalog import IMAGES
+from supernets.tasks.data import Data
 
 __all__ = ["DATASETS", "Dataset", "DatasetInfo", "load_dataset", "load_digits", "load_for"]
 
@@ -44,7 +46,8 @@ class DatasetInfo:
     """What the catalog says about a data set before it is loaded. `load` gets a folder for files it may keep.
 
     files: those that its samples are made of, by name. version: of how they become samples. before: its
-    fingerprint at the time when supernets did not note one, None for a set that is younger than that.
+    fingerprint at the time when supernets did not note one, None for a set that is younger than that. task:
+    what is learnt from it (`supernets.tasks.catalog`). channels, size: of what a network takes.
     """
 
     name: str
@@ -52,10 +55,11 @@ class DatasetInfo:
     class_names: tuple[str, ...]
     channels: int
     size: int
-    load: Callable[[Path | None], Dataset]
+    load: Callable[[Path | None], Data]
     files: Callable[[], dict[str, Path]]
     version: str = "1"
     before: str | None = None
+    task: str = IMAGES
 
     @property
     def classes(self) -> int:
@@ -121,7 +125,7 @@ def load_dataset(
     *,
     size: int | None = None,
     channels: int | None = None,
-) -> Dataset:
+) -> Data:
     """The data set of that name: built in, or registered by the operator (name -> path, from the settings).
 
     folder: where rendered data sets and converted pictures are kept between runs. size: side at which
@@ -144,7 +148,7 @@ def load_for(
     registered: Mapping[str, str] | None = None,
     *,
     fingerprint: str | None = None,
-) -> Dataset:
+) -> Data:
     """The data set as a space needs it. Raises UnknownDataset, InvalidDataset, also where it is not that of
     the fingerprint."""
     if fingerprint is not None:

@@ -87,6 +87,11 @@ class Dataset:
             )
 
     @property
+    def task(self) -> str:
+        """What is learnt from it: one of the classes for each picture."""
+        return "images"
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes in the order of the labels, which is that of a network's outputs."""
         return self.classes

@@ -45,10 +45,13 @@ def describe(model: Any, described: Mapping[str, Any], classes: Sequence[str]) -
         entry = model.metadata_props.add()
         entry.key, entry.value = key, json.dumps(value, ensure_ascii=False, sort_keys=True)
     shape = ["N" if size is None else str(size) for size in described["shape"]]
+    colours, sample = "", "a sample"
+    if "channel_order" in described:
+        colours, sample = f", {described['channel_order']}", "a picture"
     model.doc_string = (
-        f"Input {described['name']}: {described['dtype']} {described['layout']} ({', '.join(shape)}), "
-        f"{described['channel_order']}. What to do to a picture is in metadata_props['{INPUT_KEY}'], the "
-        "names of the "
+        f"Input {described['name']}: {described['dtype']} {described['layout']} "
+        f"({', '.join(shape)}){colours}. "
+        f"What to do to {sample} is in metadata_props['{INPUT_KEY}'], the names of the "
         f"{len(classes)} classes in metadata_props['{CLASSES_KEY}'], both as JSON."
     )
 

@@ -29,7 +29,7 @@ from latency_tables.operators import Operator
 from supernets.cut_out import PlainNetwork, build_operator, fold_batch_norm
 from supernets.data.preprocessing import Preprocessing
 from supernets.delivery.catalog import OPSET, Delivery
-from supernets.delivery.description import describe, described_input
+from supernets.delivery.description import describe
 from supernets.delivery.feeding import NUMPY_TYPES
 from supernets.delivery.operator_graphs import operator_model
 from supernets.delivery.passes import in_form
@@ -66,14 +66,18 @@ def export_delivered(
     network: nn.Module,
     input_shape: Sequence[int],
     delivery: Delivery,
-    preprocessing: Preprocessing,
+    described: Mapping[str, Any],
     classes: Sequence[str],
+    preprocessing: Preprocessing | None = None,
 ) -> bytes:
-    """The network in the form of a delivery, with the description of its input and classes in it. Raises
-    ExportFailed."""
+    """The network in the form of a delivery, with the description of its input and outputs in it.
+
+    described: by the task (`Task.input_of`). preprocessing: what a delivery with it inside puts in front.
+    Raises ExportFailed.
+    """
     model = _canonical(_export([fold_batch_norm(network).cpu()], [tuple(input_shape)], 1), 0)
     formed = _canonical(in_form(model, delivery, preprocessing), 0)
-    describe(formed, described_input(INPUT, preprocessing, delivery), classes)
+    describe(formed, described, classes)
     return _finished(formed)
 
 

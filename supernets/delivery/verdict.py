@@ -19,17 +19,12 @@ _LEAST_ERROR: Final = 0.01
 GOOD, SUSPECT = "good", "suspect"
 
 
-def by_class(
-    found: npt.NDArray[Any], labels: npt.NDArray[Any], classes: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Name, samples and recall of each class, in the order of the outputs."""
+def by_class(tally: npt.NDArray[Any], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Name, samples and recall of each class, in the order of the outputs. tally: (2, classes), right
+    answers and samples."""
     return [
-        {
-            "name": name,
-            "samples": int((labels == number).sum()),
-            "recall": float((found[labels == number] == number).mean()) if (labels == number).any() else None,
-        }
-        for number, name in enumerate(classes)
+        {"name": name, "samples": int(samples), "recall": float(right / samples) if samples else None}
+        for name, right, samples in zip(classes, *tally, strict=True)
     ]
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from supernets.accuracy.predictor import AccuracyPredictor, HeldOut
-from supernets.data.splits import Dataset
 from supernets.errors import InvalidTraining
 from supernets.network import Supernet
 from supernets.search.exact.strategy import front
@@ -23,6 +22,7 @@ from supernets.search.pareto import Front
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import dense_from, lower
 from supernets.spaces.space import Space
+from supernets.tasks.data import Data
 from supernets.training.evaluation import Evaluator, score
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase, Recipe
@@ -117,7 +117,7 @@ def unshrunk_recipe(recipe: Recipe) -> Recipe:
 
 
 def train_quietly(
-    space: Space, dataset: Dataset, recipe: Recipe, seed: int, folder: Path, device: str
+    space: Space, dataset: Data, recipe: Recipe, seed: int, folder: Path, device: str
 ) -> tuple[Supernet, float]:
     """(trained supernet, seconds); goes on where an earlier run in `folder` stopped."""
     digest = f"{space.name} {dataset.name} {recipe.to_json()} {seed}"
@@ -144,7 +144,7 @@ def budget_networks(
 
 def run_controls(
     space: Space,
-    dataset: Dataset,
+    dataset: Data,
     recipe: Recipe,
     seed: int,
     folder: Path,
@@ -196,7 +196,7 @@ def run_controls(
             )
         )
     held_out = predictor.held_out or predictor.cross_validate(5)
-    steps = recipe.epochs * max(1, len(dataset.train) // recipe.batch_size)
+    steps = recipe.epochs * max(1, len(dataset.split("train")) // recipe.batch_size)
     return Controls(
         space=space.name,
         dataset=dataset.name,
@@ -218,7 +218,7 @@ def _compare(
     supernet: Supernet,
     control: Supernet | None,
     predictor: AccuracyPredictor,
-    dataset: Dataset,
+    dataset: Data,
     recipe: Recipe,
     seed: int,
     folder: Path,
@@ -237,7 +237,7 @@ def _compare(
         )
 
     def test(network: Supernet) -> float:
-        return float(Evaluator(network, dataset, "test").accuracies([architecture])[0])
+        return float(Evaluator(network, dataset, "test").qualities([architecture])[0])
 
     return Compared(
         architecture=architecture,

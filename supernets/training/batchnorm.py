@@ -3,15 +3,18 @@ section 3.3).
 
 Once-for-All averages the statistics of batches of 200; here they are those of one batch of all calibration
 samples, which is the same estimate with less noise, and lets evaluation share the work (see
-`supernets.training.evaluation`).
+`supernets.training.evaluation`). Networks without batch-norm are left as they are.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from supernets.data.splits import Dataset, evenly_spread
+from supernets.data.splits import evenly_spread
+from supernets.tasks.catalog import task_of
+from supernets.tasks.data import Data, Rows
 
 CALIBRATION_SAMPLES = 2000
 CALIBRATION_BYTES = (
@@ -19,21 +22,34 @@ CALIBRATION_BYTES = (
 )  # of inputs: 446 images of 224 pixels, each with thousands of places in every layer
 
 
-def calibration_inputs(dataset: Dataset, resolution: int, samples: int = CALIBRATION_SAMPLES) -> Tensor:
-    """Normalised training images, evenly spread over the split: (n, C, resolution, resolution).
+def norms_of(module: nn.Module) -> list[_BatchNorm]:
+    """Every batch-norm of a plain module, of inputs of whatever rank."""
+    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
+
+
+def calibration_inputs(data: Data, condition: int, samples: int = CALIBRATION_SAMPLES) -> Tensor:
+    """Training samples as a network takes them, evenly spread over the split: (n, ...).
 
     At most `samples`, and fewer where they would take more than CALIBRATION_BYTES.
     """
-    most = min(samples, max(1, CALIBRATION_BYTES // (4 * dataset.channels * resolution**2)))
-    return torch.from_numpy(dataset.inputs("train", resolution, evenly_spread(len(dataset.train), most)))
+    most = min(samples, max(1, CALIBRATION_BYTES // example_bytes(data, condition)))
+    return task_of(data).examples(data, "train", condition, evenly_spread(len(data.split("train")), most))[0]
+
+
+def example_bytes(data: Data, condition: int) -> int:
+    """How much memory one input takes."""
+    first: Rows = evenly_spread(1, 1)
+    return task_of(data).examples(data, "train", condition, first)[0].nbytes
 
 
 @torch.no_grad()
 def recalibrate(network: nn.Module, inputs: Tensor) -> None:
-    """Replace the running statistics of every BatchNorm2d by those of `inputs`; leaves the network in
+    """Replace the running statistics of every batch-norm by those of `inputs`; leaves the network in
     evaluation mode."""
-    norms = [part for part in network.modules() if isinstance(part, nn.BatchNorm2d)]
+    norms = norms_of(network)
     network.eval()
+    if not norms:
+        return
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average, so one batch replaces what was there

@@ -1,19 +1,18 @@
-"""Accuracy of many sub-networks of a supernet, each with recalibrated batch-norm.
+"""Quality of many sub-networks of a supernet, each with recalibrated batch-norm.
 
 Networks are walked like a tree of their blocks: two networks that begin with the same blocks share the work
 up to the first difference. Calibration and evaluation samples go through each block together: first the
 calibration batch, which sets the statistics, then the samples that are counted. The numbers are those of
 cutting the network out, `recalibrate` and counting. Nothing is evaluated twice: results are kept by the
-digest of the architecture.
+digest of the architecture. What is counted, and what quality that makes, is the task's (`supernets.tasks`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -21,110 +20,107 @@ from latency_tables.dense import Array, Genes
 from latency_tables.operators import Operator
 from supernets.accuracy.choice import score_in_rounds
 from supernets.accuracy.predictor import AccuracyPredictor
-from supernets.cut_out import PlainNetwork, build_operator
-from supernets.data.splits import Dataset, evenly_spread
+from supernets.cut_out import build_operator
+from supernets.data.splits import evenly_spread
 from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture
-from supernets.training.batchnorm import CALIBRATION_SAMPLES, calibration_inputs, recalibrate
+from supernets.tasks.catalog import task_of
+from supernets.tasks.data import Data, Rows
+from supernets.tasks.task import Cache
+from supernets.training.batchnorm import CALIBRATION_SAMPLES, calibration_inputs, example_bytes, norms_of
 
-Cache = MutableMapping[str, float]  # digest of an architecture -> accuracy in [0, 1]
 _Step = tuple[str, Operator]
-Statistics = dict[
-    tuple[int | _Step, ...], list[tuple[Tensor, Tensor]]
-]  # resolution and steps -> (mean, variance) of the last
+Statistics = dict[tuple[int | _Step, ...], list[tuple[Tensor, Tensor]]]
+"""Condition and steps -> (mean, variance) of every batch-norm of the last step."""
 PART_BYTES = 256 * 2**20  # of inputs that go through the networks together
 
 
 class Evaluator:
-    """Accuracy on one split. Keeps the calibration batch of every resolution in memory; samples go through in
-    parts.
+    """Qualities on one split. Keeps the calibration batch of every condition in memory; samples go through
+    in parts.
 
     calibration: training samples for the batch-norm statistics. limit: samples of the split, all of them by
-    default.
-    cache: results by architecture digest, shared with whoever owns it; it must belong to this supernet and
-    split.
+    default. cache: results by architecture digest, shared with whoever owns it; it must belong to this
+    supernet and split.
     """
 
     def __init__(
         self,
         supernet: Supernet,
-        dataset: Dataset,
+        data: Data,
         split: str = "validation",
         *,
         calibration: int = CALIBRATION_SAMPLES,
         limit: int | None = None,
         cache: Cache | None = None,
     ) -> None:
-        self.supernet, self.dataset, self.split = supernet, dataset, split
+        self.supernet, self.data, self.split, self.task = supernet, data, split, task_of(data)
         self.calibration, self.limit = calibration, limit
         self.cache: Cache = {} if cache is None else cache
         self.device = next(supernet.parameters()).device
         self._layers: dict[_Step, nn.Module] = {}
         self._calibrations: dict[int, Tensor] = {}
-        size = len(dataset.split(split))
+        size = len(data.split(split))
         self.rows = evenly_spread(size, size if limit is None else limit)
-        self._labels = torch.from_numpy(dataset.split(split).labels).to(self.device)
 
-    def accuracies(
+    def qualities(
         self, architectures: Sequence[Architecture], progress: Callable[[int, int], None] | None = None
     ) -> Array:
-        """Share of right answers of each network, shape (networks,). progress: called with (done, of)."""
+        """The quality of each network, shape (networks,). progress: called with (done, of)."""
         wanted = {a.digest: a for a in architectures if a.digest not in self.cache}
         ordered = sorted(
             wanted.values(), key=lambda a: (a.resolution, [str(step) for step in self.supernet.plan(a)])
         )
         done = 0
-        for resolution, group in groupby(ordered, key=lambda a: a.resolution):
+        for condition, group in groupby(ordered, key=lambda a: a.resolution):
             networks = list(group)
-            for architecture, share in zip(
-                networks, self._shares(networks, resolution, done, len(ordered), progress), strict=True
-            ):
-                self.cache[architecture.digest] = share
+            tallies = self._tallies(networks, condition, done, len(ordered), progress)
+            for architecture, tally in zip(networks, tallies, strict=True):
+                self.cache[architecture.digest] = self.task.quality(tally)
             done += len(networks)
         return np.array([self.cache[a.digest] for a in architectures])
 
-    def _shares(
+    def _tallies(
         self,
         networks: Sequence[Architecture],
-        resolution: int,
+        condition: int,
         done: int,
         of: int,
         progress: Callable[[int, int], None] | None,
-    ) -> list[float]:
-        """Share of right answers of each network, over the samples part by part: all of them may not fit into
+    ) -> list[Array]:
+        """The tally of each network, summed over the samples part by part: all of them may not fit into
         memory."""
-        parts, right = self._parts(resolution), [0] * len(networks)
+        parts, sums = self._parts(condition), [np.zeros(())] * len(networks)
         statistics: Statistics | None = {} if len(parts) > 1 else None
         for number, rows in enumerate(parts):
             walk = _Walk(self, rows, statistics)
             for index, architecture in enumerate(networks):
-                right[index] += walk.right(architecture)
+                sums[index] = sums[index] + walk.tally(architecture)
                 if progress is not None and number == len(parts) - 1:
                     progress(done + index + 1, of)
-        return [count / len(self.rows) for count in right]
+        return sums
 
-    def _parts(self, resolution: int) -> list[npt.NDArray[np.int64]]:
-        size = max(1, PART_BYTES // (4 * self.dataset.channels * resolution**2))
+    def _parts(self, condition: int) -> list[Rows]:
+        size = max(1, PART_BYTES // example_bytes(self.data, condition))
         return [self.rows[start : start + size] for start in range(0, len(self.rows), size)]
 
-    def calibration_batch(self, resolution: int) -> Tensor:
-        """Training samples for the batch-norm statistics, (n, C, resolution, resolution), channels last."""
-        if resolution not in self._calibrations:
-            self._calibrations[resolution] = self._placed(
-                calibration_inputs(self.dataset, resolution, self.calibration)
-            )
-        return self._calibrations[resolution]
+    def calibration_batch(self, condition: int) -> Tensor:
+        """Training samples for the batch-norm statistics, (n, ...); pictures channels last."""
+        if condition not in self._calibrations:
+            inputs = calibration_inputs(self.data, condition, self.calibration)
+            self._calibrations[condition] = self._placed(inputs)
+        return self._calibrations[condition]
 
-    def samples(self, resolution: int, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Samples of the split that are counted, (n, C, resolution, resolution), channels last."""
-        return self._placed(torch.from_numpy(self.dataset.inputs(self.split, resolution, rows)))
+    def samples(self, condition: int, rows: Rows) -> tuple[Tensor, Tensor]:
+        """(inputs, targets) of the split that are counted, (n, ...) each; pictures channels last."""
+        inputs, targets = self.task.examples(self.data, self.split, condition, rows)
+        return self._placed(inputs), targets.to(self.device)
 
     def _placed(self, inputs: Tensor) -> Tensor:
-        return inputs.to(self.device, memory_format=torch.channels_last)
-
-    def correct(self, logits: Tensor, rows: npt.NDArray[np.int64]) -> int:
-        """Right answers among those samples."""
-        return int((logits.argmax(dim=1) == self._labels[torch.from_numpy(rows).to(self.device)]).sum())
+        pictures = inputs.ndim == 4
+        return inputs.to(
+            self.device, memory_format=torch.channels_last if pictures else torch.preserve_format
+        )
 
     def layer(self, step: _Step) -> nn.Module:
         """The plain module of a block with the supernet's weights; made once."""
@@ -133,31 +129,33 @@ class Evaluator:
             module = build_operator(operator, eps=self.supernet.space.batch_norm_eps)
             if name:
                 module.load_state_dict(self.supernet.block(name).state(operator))
-            for norm in _norms(module):
+            for norm in norms_of(module):
                 norm.momentum = None
             self._layers[step] = module.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return self._layers[step]
 
 
-def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
-    return [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
-
-
 class _Walk:
     """Depth-first walk over networks in sorted order: activations of the path to the current network."""
 
-    def __init__(
-        self, evaluator: Evaluator, rows: npt.NDArray[np.int64], statistics: Statistics | None = None
-    ) -> None:
+    def __init__(self, evaluator: Evaluator, rows: Rows, statistics: Statistics | None = None) -> None:
         self.evaluator, self.rows, self.statistics = evaluator, rows, statistics
-        self.resolution = 0
+        self.condition = 0
         self.path: list[tuple[_Step, Tensor, Tensor]] = []
+        self.start: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
-    def right(self, architecture: Architecture) -> int:
-        """Right answers of one network among the rows of this walk."""
-        if architecture.resolution != self.resolution:
-            self.path, self.resolution = [], architecture.resolution
+    def tally(self, architecture: Architecture) -> Array:
+        """What the task counts of one network over the rows of this walk."""
+        outputs, targets = self.outputs(architecture)
+        return self.evaluator.task.tally(outputs, targets)
+
+    @torch.no_grad()
+    def outputs(self, architecture: Architecture) -> tuple[Tensor, Tensor]:
+        """(outputs of one network, targets) of the rows of this walk."""
+        if architecture.resolution != self.condition or self.start is None:
+            self.path, self.condition = [], architecture.resolution
+            self.start = self.evaluator.samples(self.condition, self.rows)
         plan = self.evaluator.supernet.plan(architecture)
         shared = 0
         while shared < min(len(plan), len(self.path)) and self.path[shared][0] == plan[shared]:
@@ -166,26 +164,25 @@ class _Walk:
         if self.path:
             calibration, samples = self.path[-1][1:]
         else:
-            calibration = self.evaluator.calibration_batch(architecture.resolution)
-            samples = self.evaluator.samples(architecture.resolution, self.rows)
+            calibration, samples = self.evaluator.calibration_batch(self.condition), self.start[0]
         for step in plan[shared:]:
             calibration, samples = self._through(step, calibration, samples)
             self.path.append((step, calibration, samples))
-        return self.evaluator.correct(samples, self.rows)
+        return samples, self.start[1]
 
     def _through(self, step: _Step, calibration: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
         """Both batches through one block; only the samples where an earlier walk has left the statistics of
         this path."""
         layer = self.evaluator.layer(step)
-        path: tuple[int | _Step, ...] = (self.resolution, *(one[0] for one in self.path), step)
+        path: tuple[int | _Step, ...] = (self.condition, *(one[0] for one in self.path), step)
         if self.statistics is not None and path in self.statistics:
-            for norm, (mean, variance) in zip(_norms(layer), self.statistics[path], strict=True):
+            for norm, (mean, variance) in zip(norms_of(layer), self.statistics[path], strict=True):
                 norm.running_mean, norm.running_var = mean, variance
             return calibration, layer(samples)
         found = _through(layer, calibration, samples)
         if self.statistics is not None:
             self.statistics[path] = [
-                (_copy(norm.running_mean), _copy(norm.running_var)) for norm in _norms(layer)
+                (_copy(norm.running_mean), _copy(norm.running_var)) for norm in norms_of(layer)
             ]
         return found
 
@@ -198,7 +195,7 @@ def _copy(values: Tensor | None) -> Tensor:
 def _through(layer: nn.Module, calibration: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
     """Both batches through one block; its batch-norms take their statistics from the calibration batch
     alone."""
-    norms = _norms(layer)
+    norms = norms_of(layer)
     for norm in norms:
         norm.reset_running_stats()
         norm.train()
@@ -211,32 +208,14 @@ def _through(layer: nn.Module, calibration: Tensor, samples: Tensor) -> tuple[Te
 def evaluate(
     supernet: Supernet,
     architectures: Sequence[Architecture],
-    dataset: Dataset,
+    data: Data,
     split: str = "validation",
     *,
     cache: Cache | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Array:
-    """Accuracy in [0, 1] of each sub-network on a split, batch-norm recalibrated; shape (networks,)."""
-    return Evaluator(supernet, dataset, split, cache=cache).accuracies(architectures, progress)
-
-
-@torch.no_grad()
-def plain_accuracy(
-    network: PlainNetwork, dataset: Dataset, split: str, *, calibration: int = CALIBRATION_SAMPLES
-) -> float:
-    """Accuracy of a plain network; its batch-norm is recalibrated first (and stays so) unless it is
-    folded."""
-    resolution = network.input_shape[1]
-    device = next(network.parameters()).device
-    if _norms(network):
-        recalibrate(network, calibration_inputs(dataset, resolution, calibration).to(device))
-    network.eval()
-    right = 0
-    for inputs, labels in dataset.batches(split, resolution):
-        answers = network(torch.from_numpy(inputs).to(device)).argmax(dim=1).cpu()
-        right += int((answers == torch.from_numpy(labels)).sum())
-    return right / len(dataset.split(split))
+    """The quality of each sub-network on a split, batch-norm recalibrated; shape (networks,)."""
+    return task_of(data).evaluator(supernet, data, split, cache=cache).qualities(architectures, progress)
 
 
 def score(
@@ -254,6 +233,6 @@ def score(
         before, total = done, max(networks, done + len(genes))
         done += len(genes)
         said = None if progress is None else lambda ready, of: progress(before + ready, total)
-        return evaluator.accuracies([space.architecture(row) for row in genes], said)
+        return evaluator.qualities([space.architecture(row) for row in genes], said)
 
     return score_in_rounds(space, networks, generator, values)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from supernets.data.catalog import Dataset, load_for
+from supernets.data.catalog import load_for
 from supernets.errors import InvalidCheckpoint, InvalidTraining
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
+from supernets.tasks.data import Data
 from supernets.training.catalog import recipe_named
 from supernets.training.files import sha256_of
 from supernets.training.recipe import Recipe
@@ -60,7 +61,7 @@ class Job:
         """The recipe itself. Raises UnknownRecipe, InvalidTraining."""
         return recipe_named(self.recipe) if isinstance(self.recipe, str) else Recipe.from_json(self.recipe)
 
-    def load_dataset(self) -> Dataset:
+    def load_dataset(self) -> Data:
         """The data set itself, as the space needs it. Raises UnknownSpace, UnknownDataset, InvalidDataset."""
         folder = None if self.data_dir is None else Path(self.data_dir)
         return load_for(

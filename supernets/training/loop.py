@@ -17,15 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supernets.data.splits import Dataset
 from supernets.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
 from supernets.layers.block import start_as_identity
 from supernets.layers.sorting import sort_channels
 from supernets.network import Supernet, shared_blocks
 from supernets.spaces.space import Space
-from supernets.training.augment import augmented
+from supernets.tasks.catalog import task_of
+from supernets.tasks.data import Data
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
-from supernets.training.images import NormalisedImages
 from supernets.training.losses import network_loss
 from supernets.training.parallel import FlatGradients, agreed, average_statistics, rank_and_size, wait_for_all
 from supernets.training.recipe import Phase, Recipe
@@ -75,14 +74,16 @@ class Trainer:
     def __init__(
         self,
         space: Space,
-        dataset: Dataset,
+        dataset: Data,
         recipe: Recipe,
         seed: int,
         *,
         device: str = "cpu",
         inputs_digest: str = "",
     ) -> None:
-        _check(space, dataset, recipe, device)
+        self.task = task_of(dataset)
+        self.task.check(space, dataset)
+        _check(recipe, device)
         self.space, self.dataset, self.recipe, self.seed = space, dataset, recipe, seed
         self.device = torch.device(device)
         self.inputs_digest = inputs_digest
@@ -98,17 +99,11 @@ class Trainer:
         self.teacher: Supernet | None = None
         self.gradients = FlatGradients(self.supernet.parameters())
         self.optimiser = self._optimiser(recipe.phases[0])
-        self.images, self.labels = self._data()
+        self.samples = self.task.batches(dataset, "train", self.device)
 
     def _placed(self, supernet: Supernet) -> Supernet:
         supernet = supernet.to(self.device)
         return supernet.to(memory_format=torch.channels_last) if self.recipe.channels_last else supernet  # type: ignore[call-overload]
-
-    def _data(self) -> tuple[NormalisedImages, Tensor]:
-        """The training split in its stored resolution, normalised batch by batch, and its labels on the
-        device."""
-        images = NormalisedImages(self.dataset, self.dataset.train, self.device)
-        return images, torch.from_numpy(self.dataset.train.labels).to(self.device)
 
     def _optimiser(self, phase: Phase) -> torch.optim.Optimizer:
         """A fresh optimiser; weight decay for the weights of convolutions and linear layers only."""
@@ -126,7 +121,7 @@ class Trainer:
     def steps_per_epoch(self) -> int:
         """Optimiser steps of one epoch; a last batch that is not full is left out, unless it is the only
         one."""
-        return max(1, len(self.labels) // self.recipe.batch_size)
+        return max(1, len(self.samples) // self.recipe.batch_size)
 
     def run(
         self,
@@ -184,7 +179,7 @@ class Trainer:
 
     def _batches(self, epoch_seed: list[int]) -> Iterator[Tensor]:
         """Indices of this process's share of every batch that is left of an epoch."""
-        order = np.random.default_rng(epoch_seed).permutation(len(self.labels))
+        order = np.random.default_rng(epoch_seed).permutation(len(self.samples))
         size = self.recipe.batch_size
         for step in range(self.position.batch, self.steps_per_epoch):
             share = order[step * size : (step + 1) * size][self.rank :: self.processes]
@@ -234,12 +229,14 @@ class Trainer:
         """
         networks = step_networks(self.space, phase, self.seed, step)
         generator = torch.Generator(self.device).manual_seed(_mixed(self.seed, step, self.rank))
-        inputs = augmented(self.images[batch], networks[0].resolution, self.recipe.augmentation, generator)
-        if self.recipe.channels_last:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        labels = self.labels[batch]
+        stored, labels = self.samples[batch]
+        condition = networks[0].resolution
+        inputs = laid_out(
+            self.task.prepare(stored, condition, self.recipe.augmentation, generator),
+            self.recipe.channels_last,
+        )
         self.gradients.zero()
-        targets = self._teacher_logits(phase, inputs)
+        targets = self._teacher_outputs(phase, inputs, condition)
         total = torch.zeros((), device=self.device)
         plans = [self.supernet.plan(architecture) for architecture in networks]
         shared = shared_blocks(plans)
@@ -249,14 +246,7 @@ class Trainer:
         for plan in plans:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
                 logits = self.supernet.through(features, plan[shared:])
-            loss = network_loss(
-                logits.float(),
-                labels,
-                targets,
-                smoothing=self.recipe.label_smoothing,
-                distillation=self.recipe.distillation,
-                soft_only=self.recipe.soft_only,
-            )
+            loss = network_loss(self.task, logits.float(), labels, targets, self.recipe)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             if phase.teacher == "largest" and targets is None:
@@ -266,12 +256,12 @@ class Trainer:
         return total
 
     @torch.no_grad()
-    def _teacher_logits(self, phase: Phase, inputs: Tensor) -> Tensor | None:
+    def _teacher_outputs(self, phase: Phase, inputs: Tensor, condition: int) -> Tensor | None:
         if phase.teacher != "frozen" or self.teacher is None:
             return None
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
-            logits: Tensor = self.teacher(inputs, self.space.largest(inputs.shape[-1]))
-        return logits.float()
+            outputs: Tensor = self.teacher(inputs, self.space.largest(condition))
+        return outputs.float()
 
     def _save(self, attempt: Path) -> None:
         tensors = {"supernet": self.supernet.state_dict(), "optimiser": optimiser_tensors(self.optimiser)}
@@ -369,17 +359,18 @@ def _mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _check(space: Space, dataset: Dataset, recipe: Recipe, device: str) -> None:
+def laid_out(inputs: Tensor, channels_last: bool) -> Tensor:
+    """In the memory format of the weights; only pictures have another one than the usual."""
+    return (
+        inputs.contiguous(memory_format=torch.channels_last) if channels_last and inputs.ndim == 4 else inputs
+    )
+
+
+def _check(recipe: Recipe, device: str) -> None:
     if device not in ("cpu", "cuda"):
         raise InvalidTraining("the device is cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise InvalidTraining("there is no CUDA device here; train with device cpu")
-    if dataset.channels != space.in_channels or len(dataset.classes) != space.classes:
-        raise InvalidTraining(
-            f"space {space.name!r} takes {space.in_channels} channel(s) and {space.classes} classes, "
-            f"data set {dataset.name!r} has {dataset.channels} and {len(dataset.classes)}; choose another "
-            "space"
-        )
     size, processes = recipe.batch_size, rank_and_size()[1]
     if size % processes or size // processes < 2:
         raise InvalidTraining(

@@ -1,32 +1,26 @@
-"""Losses: labels with smoothing, soft targets of a teacher."""
+"""The loss of one sub-network in a training step: its targets, and the outputs of a larger network as a
+teacher."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
-from torch.nn import functional as F
 
-
-def soft_cross_entropy(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Cross-entropy against the teacher's probabilities, mean over the batch; both (B, classes)."""
-    return -(F.softmax(teacher_logits, dim=1) * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
+from supernets.tasks.task import Task
+from supernets.training.recipe import Recipe
 
 
 def network_loss(
-    logits: Tensor,
-    labels: Tensor,
-    teacher_logits: Tensor | None,
-    *,
-    smoothing: float,
-    distillation: float,
-    soft_only: bool,
+    task: Task[Any], outputs: Tensor, targets: Tensor, teacher: Tensor | None, recipe: Recipe
 ) -> Tensor:
-    """Loss of one sub-network: labels, plus `distillation` x soft targets where there is a teacher.
+    """The task's loss, plus `distillation` x imitation of the teacher where there is one.
 
-    soft_only: the soft targets alone, as the sandwich rule has it.
+    recipe.soft_only: where there is a teacher it alone counts, as the sandwich rule has it.
     """
-    if teacher_logits is None:
-        return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-    soft = soft_cross_entropy(logits, teacher_logits)
-    if soft_only:
+    if teacher is None:
+        return task.loss(outputs, targets, smoothing=recipe.label_smoothing)
+    soft = task.imitation(outputs, teacher)
+    if recipe.soft_only:
         return soft
-    return F.cross_entropy(logits, labels, label_smoothing=smoothing) + distillation * soft
+    return task.loss(outputs, targets, smoothing=recipe.label_smoothing) + recipe.distillation * soft

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from supernets.data.splits import Dataset
 from supernets.errors import InvalidTraining
 from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
+from supernets.tasks.data import Data
 from supernets.training.loop import Progress, Trainer
 from supernets.training.recipe import Phase, Recipe
 
@@ -57,7 +57,7 @@ def specialised(supernet: Supernet, architecture: Architecture) -> Supernet:
 def tuned(
     supernet: Supernet,
     architecture: Architecture,
-    dataset: Dataset,
+    dataset: Data,
     recipe: Recipe,
     epochs: int,
     seed: int,

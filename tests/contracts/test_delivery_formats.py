@@ -10,8 +10,9 @@ from latency_tables.measurement import Context
 from latency_tables.operators import Operator
 from supernets.data.catalog import load_digits
 from supernets.delivery.catalog import READERS, Delivery, common_delivery, delivery_of
-from supernets.delivery.description import description_of, preprocessing_of
+from supernets.delivery.description import described_input, description_of, preprocessing_of
 from supernets.delivery.export import (
+    INPUT,
     export_delivered,
     export_operators,
     join_networks,
@@ -56,7 +57,8 @@ def digits():
 @pytest.mark.parametrize("delivery", DELIVERIES, ids=str)
 def test_a_file_in_that_form_computes_the_network_and_says_how_it_is_fed(delivery, digits):
     network, preprocessing = random_network(SPACE, LARGEST), digits.preprocessing(12)
-    file = export_delivered(network, (1, 12, 12), delivery, preprocessing, digits.class_names)
+    described = described_input(INPUT, preprocessing, delivery)
+    file = export_delivered(network, (1, 12, 12), delivery, described, digits.class_names, preprocessing)
     generator = torch.Generator().manual_seed(0)
     assert parity(network, file, samples=2, generator=generator, preprocessing=preprocessing).holds
     model = onnx.load_from_string(file)

@@ -19,9 +19,8 @@ from service.artifacts import ArtifactStore
 from supernets.accuracy import refinement as accuracy_refinement
 from supernets.accuracy.predictor import AccuracyPredictor
 from supernets.cut_out import cut_out, fold_batch_norm
-from supernets.data.catalog import Dataset, load_for
+from supernets.data.catalog import load_for
 from supernets.delivery.catalog import Delivery
-from supernets.delivery.description import described_input
 from supernets.delivery.export import (
     INPUT,
     export_delivered,
@@ -30,8 +29,7 @@ from supernets.delivery.export import (
     onnx_session,
     parity,
 )
-from supernets.delivery.feeding import predictions
-from supernets.delivery.verdict import by_class
+from supernets.delivery.testing import tested
 from supernets.errors import ExportFailed
 from supernets.network import Supernet
 from supernets.search.catalog import solve
@@ -41,6 +39,8 @@ from supernets.search.packing import packed_result, unpacked_problem
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space
+from supernets.tasks.catalog import task_named, task_of
+from supernets.tasks.data import Data
 from supernets.training.batchnorm import calibration_inputs, recalibrate
 from supernets.training.catalog import recipe_to_follow
 from supernets.training.evaluation import evaluate
@@ -50,7 +50,6 @@ from supernets.training.tuning import alone, tuned
 
 Progress = Callable[[int, int], None]
 PARITY_SAMPLES: Final = 16
-_AT_A_TIME: Final = 100  # test samples held as inputs
 
 
 def score(
@@ -93,11 +92,12 @@ def deliver(
     plain = cut_out(network, wanted)
     recalibrate(plain, calibration_inputs(dataset, wanted.resolution))
     folded = fold_batch_norm(plain)
-    form, preprocessing = Delivery.from_json(delivery), dataset.preprocessing(wanted.resolution)
-    onnx = export_delivered(folded, folded.input_shape, form, preprocessing, dataset.class_names)
+    form, task = Delivery.from_json(delivery), task_of(dataset)
+    preprocessing = task.preprocessing(dataset, wanted.resolution)
+    described = task.input_of(dataset, wanted.resolution, form, INPUT)
+    onnx = export_delivered(folded, folded.input_shape, form, described, dataset.classes, preprocessing)
     generator = torch.Generator().manual_seed(0)
     agreement = parity(folded, onnx, samples=PARITY_SAMPLES, generator=generator, preprocessing=preprocessing)
-    described = described_input(INPUT, preprocessing, form)
     if not agreement.holds:
         raise ExportFailed(
             f"the exported file differs from the network by {agreement.max_abs_error:.3g} in logits up to "
@@ -114,7 +114,7 @@ def deliver(
         "input_shape": [form.batch_size or 1, *described["shape"][1:]],
         "delivery": form.to_json(),
         "input": described,
-        "classes": list(dataset.class_names),
+        "classes": list(dataset.classes),
     }
 
 
@@ -130,20 +130,16 @@ def test_accuracy(
     space, _, dataset = _load(places, supernet)
     wanted = space.from_json(architecture)
     session = onnx_session(ArtifactStore(Path(places["store"])).read(onnx_sha256))
-    embedded = session.get_inputs()[0].type == "tensor(uint8)"
-    labels, found = dataset.test.labels, np.empty(len(dataset.test), dtype=np.int64)
-    starts = range(0, len(labels), _AT_A_TIME)
-    for start in starts:
-        rows = np.arange(start, min(start + _AT_A_TIME, len(labels)))
-        images = dataset.test.images[rows] if embedded else dataset.inputs("test", wanted.resolution, rows)
-        found[rows] = predictions(session, images)
-        progress(int(rows[-1]) + 1, len(labels))
+    found, metric = (
+        tested(session, dataset, wanted.resolution, "test", progress),
+        task_named(dataset.task).metric,
+    )
     return {
-        "accuracy": float((found == labels).mean()),
-        "samples": len(labels),
+        "accuracy": metric.value(found.quality),
+        "samples": found.samples,
         "dataset": dataset.name,
         "split": "test",
-        "by_class": by_class(found, labels, dataset.class_names),
+        "by_class": found.by_class,
     }
 
 
@@ -290,7 +286,7 @@ OPERATIONS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
 }
 
 
-def _load(places: dict[str, Any], supernet: dict[str, Any]) -> tuple[Space, Supernet, Dataset]:
+def _load(places: dict[str, Any], supernet: dict[str, Any]) -> tuple[Space, Supernet, Data]:
     """Space, weights and data set of a supernet, `{"space", "classes", "dataset", "weights_sha256"}`.
 
     `alone` beside them is the architecture of a network that was trained on: then the weights are its own.
@@ -312,5 +308,5 @@ def _network(store: str, supernet: str) -> tuple[Space, Supernet]:
 @lru_cache(maxsize=1)
 def _dataset(
     space: str, name: str, fingerprint: str | None, data_dir: str, registered: tuple[tuple[str, str], ...]
-) -> Dataset:
+) -> Data:
     return load_for(space_named(space), name, Path(data_dir), dict(registered), fingerprint=fingerprint)

@@ -13,16 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supernets.data.splits import Dataset, Split
 from supernets.errors import InvalidCheckpoint
 from supernets.network import Supernet
 from supernets.search.gradient.architecture_updates import Settings
 from supernets.search.gradient.strategy import GateTraining, Samples, Step
 from supernets.search.problem import Problem
 from supernets.spaces.space import Space
-from supernets.training.augment import augmented
+from supernets.tasks.catalog import task_named, task_of
+from supernets.tasks.data import Data
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
-from supernets.training.images import NormalisedImages
 from supernets.training.recipe import Augmentation, Recipe
 
 TRAVEL = (
@@ -58,16 +57,16 @@ def gate_settings(recipe: Recipe, steps_per_epoch: int, epochs: int | None = Non
     return Settings(warmup_epochs=warmup, epochs=search, every=1, architecture_rate=rate)
 
 
-def steps_per_epoch(dataset: Dataset, recipe: Recipe) -> int:
+def steps_per_epoch(dataset: Data, recipe: Recipe) -> int:
     """Weight steps of one epoch: full batches only, or one of all there is."""
-    return max(1, len(dataset.train) // recipe.batch_size)
+    return max(1, len(dataset.split("train")) // recipe.batch_size)
 
 
 def train_gates(
     problem: Problem,
     supernet: Supernet,
     space: Space,
-    dataset: Dataset,
+    dataset: Data,
     recipe: Recipe,
     settings: Settings,
     *,
@@ -87,13 +86,14 @@ def train_gates(
     """
     where = torch.device(device)
     own = copy.deepcopy(supernet).to(where)
-    train = _Shuffled(dataset, dataset.train, recipe.batch_size, seed, where, recipe.augmentation)
-    held_out = _Shuffled(dataset, dataset.validation, recipe.batch_size, seed, where, Augmentation())
+    train = _Shuffled(dataset, "train", recipe.batch_size, seed, where, recipe.augmentation)
+    held_out = _Shuffled(dataset, "validation", recipe.batch_size, seed, where, Augmentation())
+    info = task_named(dataset.task)
     training = GateTraining(
         problem,
         own,
-        Samples(train.batches, train.prepare),
-        Samples(held_out.batches, held_out.prepare),
+        Samples(train.batches, train.prepare, info),
+        Samples(held_out.batches, held_out.prepare, info),
         np.random.default_rng(seed),
         settings,
         space=space,
@@ -120,37 +120,26 @@ def _resume(training: GateTraining, folder: Path, inputs: str) -> None:
 
 
 class _Shuffled:
-    """A split in full batches, in another order in each epoch; normalised on the device, one batch at a
+    """A split in full batches, in another order in each epoch; made ready on the device, one batch at a
     time."""
 
     def __init__(
-        self,
-        dataset: Dataset,
-        split: Split,
-        size: int,
-        seed: int,
-        device: torch.device,
-        augmentation: Augmentation,
+        self, data: Data, split: str, size: int, seed: int, device: torch.device, augmentation: Augmentation
     ) -> None:
-        self.images, self.labels = NormalisedImages(dataset, split, device), torch.from_numpy(split.labels)
-        self.size, self.seed, self.device, self.augmentation = (
-            min(size, len(split)),
-            seed,
-            device,
-            augmentation,
-        )
-        self.generator = torch.Generator(device)
+        self.task = task_of(data)
+        self.samples = self.task.batches(data, split, device)
+        self.size, self.seed, self.device = min(size, len(self.samples)), seed, device
+        self.augmentation, self.generator = augmentation, torch.Generator(device)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         mixed = np.random.default_rng([self.seed, epoch])
         self.generator.manual_seed(int(mixed.integers(2**62)))
-        order = torch.from_numpy(mixed.permutation(len(self.labels)))
+        order = torch.from_numpy(mixed.permutation(len(self.samples)))
         for start in range(0, len(order) - self.size + 1, self.size):
-            chosen = order[start : start + self.size]
-            yield self.images[chosen.to(self.device)], self.labels[chosen].to(self.device)
+            yield self.samples[order[start : start + self.size].to(self.device)]
 
-    def prepare(self, images: Tensor, resolution: int) -> Tensor:
-        return augmented(images, resolution, self.augmentation, self.generator)
+    def prepare(self, inputs: Tensor, condition: int) -> Tensor:
+        return self.task.prepare(inputs, condition, self.augmentation, self.generator)
 
 
 class _Clock:

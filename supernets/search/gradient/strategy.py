@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from latency_tables.dense import Array
 from supernets.errors import InvalidSearch, TrainingDiverged
@@ -34,6 +33,7 @@ from supernets.search.gradient.distribution import Pair
 from supernets.search.gradient.gates import GatedPath
 from supernets.search.problem import Problem, SearchResult
 from supernets.spaces.space import Space
+from supernets.tasks.catalog import IMAGES, TaskInfo, task_named
 from supernets.training.augment import resized
 from supernets.training.loop import load_optimiser, optimiser_tensors
 
@@ -55,14 +55,15 @@ ADVICE = "Search with another strategy (exact needs no training), or train the s
 
 @dataclass(frozen=True)
 class Samples:
-    """Data on the supernet's device. batches: number of the epoch -> (x (B, C, H, W), y (B,)), the same
-    whenever it is asked.
+    """Data on the supernet's device. batches: number of the epoch -> (inputs (B, ...), targets (B, ...)), the
+    same whenever it is asked.
 
-    prepare: gives a batch its resolution, and may change it at random.
+    prepare: gives a batch its resolution, and may change it at random. task: whose data they are.
     """
 
     batches: Callable[[int], Iterable[tuple[Tensor, Tensor]]]
     prepare: Callable[[Tensor, int], Tensor] = resized
+    task: TaskInfo = field(default_factory=lambda: task_named(IMAGES))
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class GateTraining:
             )
         exact.solve(replace(problem, candidates=1, evaluate=None))
         self.search = ArchitectureSearch(problem, generator, self.settings)
-        self.supernet, self.train, self.validation = supernet, train, validation
+        self.supernet, self.train, self.validation, self.task = supernet, train, validation, train.task.task
         self.steps = 0
         self.history: list[Step] = []
         parameters = [p for p in supernet.parameters() if p.requires_grad]
@@ -262,7 +263,7 @@ class GateTraining:
         )
         self.optimiser.zero_grad(set_to_none=True)
         logits = self.supernet(self.train.prepare(x, architecture.resolution), architecture)
-        loss = F.cross_entropy(logits, y, label_smoothing=self.settings.smoothing)
+        loss = self.task.loss(logits, y, smoothing=self.settings.smoothing)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         self.optimiser.step()
         self.steps += 1
@@ -273,7 +274,7 @@ class GateTraining:
         pair = self.search.choices.sample_pair(self.search.generator)
         path = GatedPath(self.supernet, self.space, pair)
         with _frozen(self.supernet):
-            loss = F.cross_entropy(path(self.validation.prepare(x, path.resolution)), y)
+            loss = self.task.loss(path(self.validation.prepare(x, path.resolution)), y)
             between = self._between_resolutions(pair, float(loss.detach()), x, y)
             self.search.step_pair(loss, path, pair, between)
 
@@ -286,20 +287,22 @@ class GateTraining:
         other = self.space.architecture(self.search.problem.chain.canonical(row[None].numpy())[0])
         with torch.no_grad():
             found = float(
-                F.cross_entropy(self.supernet(self.validation.prepare(x, other.resolution), other), y)
+                self.task.loss(self.supernet(self.validation.prepare(x, other.resolution), other), y)
             )
         return torch.tensor([loss, found] if pair.active[0] == 0 else [found, loss])
 
     def reinforce_step(self, x: Tensor, y: Tensor) -> None:
-        """One step of the architecture on the accuracies of sampled networks on one batch."""
+        """One step of the architecture on the qualities of sampled networks on one batch, as shares of
+        the range."""
         genes = self.search.choices.sample(self.search.generator, self.settings.networks)
-        accuracies = []
+        shares = []
         with torch.no_grad():
             for row in genes:
                 architecture = self.space.architecture(row)
                 logits = self.supernet(self.validation.prepare(x, architecture.resolution), architecture)
-                accuracies.append(float((logits.argmax(dim=1) == y).double().mean()))
-        self.search.step_reinforce(genes, self.search.reward(np.array(accuracies), genes))
+                quality = self.task.quality(self.task.tally(logits, y))
+                shares.append(self.train.task.metric.share(quality))
+        self.search.step_reinforce(genes, self.search.reward(np.array(shares), genes))
 
 
 class _frozen:  # noqa: N801  (a context manager)

@@ -9,8 +9,8 @@ from benchmarks.image_folder import make_folder, measured
 from supernets.data.catalog import load_dataset
 from supernets.data.loaders import folder as folder_form
 from supernets.spaces.catalog import space_named
+from supernets.tasks.images import NormalisedImages
 from supernets.training.evaluation import Evaluator
-from supernets.training.images import NormalisedImages
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase, Recipe
 
@@ -36,21 +36,21 @@ def test_a_training_step_and_an_evaluation_are_the_same_from_memory_and_lazily(t
         )
         trainer = Trainer(space.at(space.resolutions[:1]), data, recipe, 0)
         batch = next(trainer._batches([0]))
-        batches.append(trainer.images[batch])
+        batches.append(trainer.samples[batch][0])
         losses.append(trainer.step(recipe.phases[0], batch, 0, 0.01))
-        shares.append(Evaluator(trainer.supernet.eval(), data).accuracies([trainer.space.smallest()])[0])
+        shares.append(Evaluator(trainer.supernet.eval(), data).qualities([trainer.space.smallest()])[0])
     assert torch.equal(*batches) and losses[0] == losses[1] and shares[0] == shares[1]
 
 
 def test_arrays_are_held_as_bytes():
     data = load_dataset("digits")
-    images = NormalisedImages(data, data.train, torch.device("cpu"))
+    images = NormalisedImages(data, "train", torch.device("cpu"))
     assert images._source.dtype == torch.uint8
     rows = torch.tensor([5, 1, 5])
     wanted = (data.train.images[rows.numpy()].astype(np.float32) - data.mean[:, None, None]) / data.deviation[
         :, None, None
     ]
-    assert np.allclose(images[rows].numpy(), wanted, atol=1e-6)
+    assert np.allclose(images[rows][0].numpy(), wanted, atol=1e-6)
 
 
 def test_the_benchmark_of_large_folders_measures_what_it_says(tmp_path, monkeypatch):

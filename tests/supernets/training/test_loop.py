@@ -93,18 +93,13 @@ def plain_gradients(trainer, phase, batch, step):
     own."""
     supernet = Supernet(trainer.space, generator=torch.Generator().manual_seed(trainer.seed)).train()
     networks = step_networks(trainer.space, phase, trainer.seed, step)
+    stored, labels = trainer.samples[batch]
     for position, architecture in enumerate(networks):
-        inputs = resized(trainer.images[batch], architecture.resolution)
+        inputs = resized(stored, architecture.resolution)
         with torch.no_grad():
             targets = supernet(inputs, networks[0]) if position else None
-        loss = network_loss(
-            supernet(inputs, architecture),
-            trainer.labels[batch],
-            targets,
-            smoothing=trainer.recipe.label_smoothing,
-            distillation=trainer.recipe.distillation,
-            soft_only=False,
-        )
+        outputs = supernet(inputs, architecture)
+        loss = network_loss(trainer.task, outputs, labels, targets, trainer.recipe)
         loss.backward()
     return {name: parameter.grad for name, parameter in supernet.named_parameters()}
 

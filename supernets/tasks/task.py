@@ -1,0 +1,132 @@
+"""What a supernet learns: from data to batches, from outputs to a loss and to a quality. One interface for
+every task.
+
+A task has no state of its own and may be used from any thread. Data sets belong to it: it alone looks
+inside them, and everybody else asks for what is in `Data`. Trainings, evaluation, gates, controls and
+delivery go through this interface.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from latency_tables.dense import Array
+from supernets.errors import InvalidTraining
+from supernets.tasks.data import Data, Rows
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from supernets.data.preprocessing import Preprocessing
+    from supernets.delivery.catalog import Delivery
+    from supernets.network import Supernet
+    from supernets.spaces.architecture import Architecture
+    from supernets.spaces.space import Space
+    from supernets.training.recipe import Augmentation
+
+Cache = MutableMapping[str, float]  # digest of an architecture -> quality
+
+
+class Batches(Protocol):
+    """A split on the training device. Rows (n,) give inputs in the stored size, (n, ...), and targets,
+    (n, ...)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+class Evaluates(Protocol):
+    """The qualities of sub-networks on one split."""
+
+    def qualities(
+        self, architectures: Sequence[Architecture], progress: Callable[[int, int], None] | None = None
+    ) -> Array: ...
+
+
+D = TypeVar("D", bound=Data)
+
+
+class Task(ABC, Generic[D]):
+    """The interface. condition: what an architecture says of its input, the resolution of pictures."""
+
+    @abstractmethod
+    def check(self, space: Space, data: D) -> None:
+        """Raises InvalidTraining where networks of the space cannot take the data, or have other outputs."""
+
+    @abstractmethod
+    def batches(self, data: D, split: str, device: torch.device) -> Batches:
+        """The split for a training: whatever size it has, in memory of the device where it fits."""
+
+    @abstractmethod
+    def prepare(
+        self, inputs: Tensor, condition: int, augmentation: Augmentation, generator: torch.Generator
+    ) -> Tensor:
+        """Inputs of a batch as a network takes them, randomly changed; of an augmentation what has a
+        meaning here.
+
+        The same generator state gives the same inputs; they stay on their device.
+        """
+
+    @abstractmethod
+    def examples(
+        self, data: D, split: str, condition: int, rows: Rows, *, embedded: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """(inputs, targets) of those rows as a network takes them, nothing random, on the CPU.
+
+        embedded: inputs of a file that does the preprocessing itself. Raises ExportFailed where there is no
+        such file.
+        """
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
+        """What training makes small, a mean over the batch. smoothing: of labels; a task without labels
+        has none."""
+
+    @abstractmethod
+    def imitation(self, outputs: Tensor, teacher: Tensor) -> Tensor:
+        """The same against the outputs of a larger network (knowledge distillation)."""
+
+    @abstractmethod
+    def tally(self, outputs: Tensor, targets: Tensor) -> Array:
+        """What the quality is made of, over these samples: numbers that add up over parts of a split."""
+
+    @abstractmethod
+    def quality(self, tally: Array) -> float:
+        """The quality (`supernets.tasks.metric`: higher is better) of a summed tally."""
+
+    @abstractmethod
+    def input_of(self, data: D, condition: int, delivery: Delivery, name: str) -> dict[str, Any]:
+        """How a delivered file is fed, as plain values: at least name, layout, dtype, shape (None:
+        open), steps, inside."""
+
+    def preprocessing(self, data: D, condition: int) -> Preprocessing | None:
+        """What a file can be told to do inside; None where there is nothing, and then such a file is
+        refused."""
+        return None
+
+    def by_class(self, tally: Array, data: D) -> list[dict[str, Any]]:
+        """Name, samples and recall of each class in the order of the outputs; empty where there are no
+        classes."""
+        return []
+
+    def evaluator(self, supernet: Supernet, data: D, split: str, *, cache: Cache | None = None) -> Evaluates:
+        """What scores sub-networks: block by block, statistics of batch-norm taken anew for each.
+
+        A task whose quality is not of the outputs of one forward pass (a decoded text) brings its own.
+        """
+        from supernets.training.evaluation import Evaluator  # noqa: PLC0415 - which asks for tasks itself
+
+        return Evaluator(supernet, data, split, cache=cache)
+
+
+def check_outputs(space: Space, data: Data) -> None:
+    """Raises InvalidTraining where a network of the space has not one output for each class of the data."""
+    if len(data.classes) != space.classes:
+        raise InvalidTraining(
+            f"networks of space {space.name!r} have {space.classes} outputs here, data set {data.name!r} has "
+            f"{len(data.classes)} classes; take the space `with_classes` of the data set"
+        )
