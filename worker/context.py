@@ -1,5 +1,6 @@
 """What a running job may use: its row, the stores, its steps. One `WorkerContext` per process, one `JobRun`
-per attempt."""
+per attempt.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
 from service.artifacts import ArtifactStore
+from service.db import job_log
 from service.db.models import Job, StepResult
 from service.db.states import JobState
 from service.db.transitions import add_event, move, record_progress
@@ -103,6 +105,7 @@ class Run(ABC):
         self.context = context
         self._checked = float("-inf")
         self._reported = float("-inf")
+        self._step = ""
 
     @abstractmethod
     def look(self) -> None:
@@ -147,6 +150,21 @@ class Run(ABC):
         except JobConflict as error:
             raise JobLost from error
 
+    @abstractmethod
+    def jobs(self, session: Session) -> Sequence[str]:
+        """Ids of the jobs that get what is said here."""
+
+    def say(self, source: str, lines: Sequence[str]) -> None:
+        """Keep lines in the log of the job (`GET /v1/jobs/{id}/log`). source: `worker`, or the child's
+        name.
+        """
+        if lines:
+            self.write(lambda session: self._log(session, source, lines))
+
+    def _log(self, session: Session, source: str, lines: Sequence[str]) -> None:
+        for job_id in self.jobs(session):
+            job_log.append(session, job_id, self._step, source, lines)
+
     def event(self, kind: str, data: dict[str, Any]) -> None:
         self.write(lambda session: self.record(session, kind, data))
 
@@ -164,7 +182,13 @@ class Run(ABC):
         if not always and fraction < 1 and time.monotonic() - self._reported < PROGRESS_S:
             return
         self._reported = time.monotonic()
-        self.write(lambda session: self.record_progress(session, step, fraction, message, eta_s, metrics))
+
+        def report(session: Session) -> None:
+            self.record_progress(session, step, fraction, message, eta_s, metrics)
+            if message:
+                self._log(session, "worker", [f"{100 * fraction:3.0f} % {message}"])
+
+        self.write(report)
 
     def step(self, name: str, inputs: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The result of a named step: remembered if any job has done it with these inputs, else done now.
@@ -173,6 +197,7 @@ class Run(ABC):
         transaction.
         """
         self.check()
+        self._step = name
         digest = step_digest(name, inputs)
         known = self.context.remembered(digest)
         if known is not None and self._complete(known):
@@ -192,6 +217,7 @@ class Run(ABC):
     ) -> list[dict[str, Any]]:
         """Results of many like steps, in order. `work` gets the indices of those that no job has done yet."""
         self.check()
+        self._step = name
         digests = [step_digest(name, one) for one in inputs]
         known = {d: r for d, r in self.context.remembered_many(digests).items() if self._complete(r)}
         first = {digest: index for index, digest in reversed(list(enumerate(digests)))}
@@ -240,6 +266,7 @@ class Run(ABC):
             except ChildCrashed as crash:
                 crashes += 1
                 self.event("crashed", {"step": name, "signal": crash.signal, "message": str(crash)})
+                self.say("worker", [f"crash {crashes} of {MAX_CRASHES}: {crash}"])
                 log.warning("child crashed", extra={"step": name, "tail": crash.tail})
                 if crashes == MAX_CRASHES:
                     raise JobQuarantined(quarantine_problem(name, crash.signal)) from crash
@@ -247,6 +274,7 @@ class Run(ABC):
                 if not worth_another(error, attempt):
                     raise
                 self.event("retrying", {"step": name, "reason": type(error).__name__, "attempt": attempt + 1})
+                self.say("worker", [f"tried again after {type(error).__name__}"])
         raise AssertionError("unreachable")
 
 
@@ -264,10 +292,14 @@ class JobRun(Run):
         self.priority: int = row.priority
         self.last_writes: list[Callable[[Session], None]] = []
 
+    def jobs(self, session: Session) -> Sequence[str]:
+        return [self.job_id]
+
     @cached_property
     def request(self) -> dict[str, Any]:
         """What was asked for; read here and not earlier, so that one that cannot be read fails its job and
-        nothing else."""
+        nothing else.
+        """
         query = select(Job.request).where(Job.id == self.job_id)
         return dict(self.context.transaction(lambda session: session.scalars(query).one()))
 
@@ -329,7 +361,8 @@ def quarantine_problem(step: str, signal: int) -> dict[str, Any]:
 
 def hand_back(run: JobRun) -> None:
     """Queue the job again, for another worker; not counted as a crash. Where the database is away, the reaper
-    moves it later."""
+    moves it later.
+    """
     with suppress(JobConflict, *TRANSIENT), run.context.sessions.begin() as session:
         move(
             session,

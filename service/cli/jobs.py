@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from rich.markup import escape
 
 from service.cli.connection import client
 from service.cli.matrix import NoMatrix, matrix_of, print_matrix, save_matrix
-from service.cli.screen import age, as_json, follow, grid, percent, problem_text, say, state_text
+from service.cli.screen import age, as_json, as_line, follow, grid, percent, problem_text, say, state_text
 from service.client import Job
 
 app = typer.Typer(no_args_is_help=True, help="List, show, compare, watch and cancel jobs.")
@@ -98,6 +99,38 @@ def matrix(
     if output is not None:
         save_matrix(found, output)
     as_json(found) if json_out else print_matrix(found)
+
+
+@app.command("log")
+def show_log(
+    job_id: JobId,
+    follow_it: Annotated[
+        bool,
+        typer.Option(
+            "--follow", "-f", help="Go on until the job has ended. Ctrl-C stops the watching alone."
+        ),
+    ] = False,
+    json_out: JsonOut = False,
+) -> None:
+    """Print what a job's worker and its child said, step by step; the last 2,000 lines.
+
+    Example: [cyan]bespoke jobs log job_5f... --follow[/]
+    """
+    with client() as service:
+        position = 0
+        while True:
+            ended = service.job(job_id).ended  # asked first: what is said until its end is then read below
+            lines = service.job_log(job_id, position)
+            if json_out and not follow_it:
+                as_json(lines)
+                return
+            for line in lines:
+                position = line["position"]
+                said = f"{line['at']} {line['step'] or '-'} {line['source']}: {line['text']}"
+                as_line(line) if json_out else say(escape(said))
+            if ended or not follow_it:
+                return
+            time.sleep(1.0)
 
 
 @app.command()

@@ -66,6 +66,12 @@ def as_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=2, sort_keys=False, default=str) + "\n")
 
 
+def as_line(value: object) -> None:
+    """One JSON value in a line, for programs that read while it goes on."""
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.flush()
+
+
 def milliseconds(value: object) -> str:
     """A latency with three significant digits, `-` where there is none."""
     return "-" if not isinstance(value, int | float) else f"{value:.3g}" if value < 100 else f"{value:.0f}"

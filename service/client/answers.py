@@ -309,6 +309,8 @@ class HistoryPoint(Answer):
     epoch: int
     epochs: int
     loss: float
+    rate: float | None = None
+    validation: dict[str, float] | None = None
 
 
 class Many(list[Any]):

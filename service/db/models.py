@@ -361,6 +361,23 @@ class Enrolment(Base):
     used_at: Mapped[datetime | None] = mapped_column()
 
 
+class LogLine(Base):
+    """A line that a job's worker, or its child, has said; the last of them are kept
+    (`service.db.job_log`).
+    """
+
+    __tablename__ = "job_log_lines"
+    __table_args__ = (Index("ix_job_log_lines_job", "job_id", "position"),)
+    position: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    at: Mapped[datetime] = mapped_column(default=now)
+    step: Mapped[str] = mapped_column(String(64))
+    source: Mapped[str] = mapped_column(String(16))  # worker, or what the child is called
+    text: Mapped[str] = mapped_column(Text)
+
+
 class AgentSession(Base):
     """An agent's identity: one device, one session, one key."""
 

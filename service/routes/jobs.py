@@ -9,8 +9,8 @@ from fastapi import APIRouter, Header
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from service.db import job_log, transitions
 from service.db import jobs as job_rows
-from service.db import transitions
 from service.db.jobs import JobFilter, PolledJob
 from service.db.models import Job, JobEvent
 from service.db.session import Session
@@ -21,8 +21,18 @@ from service.http.errors import not_found
 from service.http.event_stream import MOST_EVENTS, EventStream, job_events
 from service.http.guard import JSON, NOTHING, GuardedRoute, needs
 from service.http.problems import with_code
-from service.schemas.jobs import EventList, EventView, JobList, JobRequest, JobView, Naming, Progress
-from service.schemas.strict import Id, Name, PageSize, Short, Whole
+from service.schemas.jobs import (
+    EventList,
+    EventView,
+    JobList,
+    JobRequest,
+    JobView,
+    LogLineView,
+    LogList,
+    Naming,
+    Progress,
+)
+from service.schemas.strict import Id, LogSize, Name, PageSize, Position, Short, Whole
 
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 _LARGEST: Final = 2**31 - 1  # number of an event that every database takes
@@ -119,6 +129,20 @@ def name_it(job_id: str, body: Naming, services: Service, caller: Caller) -> Job
         job = job_of(session, caller.tenant_id, job_id)
         job_rows.rename(session, job, body.model_dump(exclude_unset=True))
         return job_view(job)
+
+
+@router.get("/v1/jobs/{job_id}/log", openapi_extra=needs("jobs:read"))
+def log(
+    job_id: str, services: Service, caller: Caller, after: Position = 0, limit: LogSize = 1000
+) -> LogList:
+    """What its worker and its child said, step by step: the last 2,000 lines, without secrets."""
+    with services.sessions() as session:
+        job_of(session, caller.tenant_id, job_id)
+        found = job_log.listed(session, job_id, after, limit + 1)
+    items = [
+        LogLineView(position=r.position, at=r.at, step=r.step, source=r.source, text=r.text) for r in found
+    ]
+    return LogList(items=items[:limit], next=items[limit - 1].position if len(items) > limit else None)
 
 
 @router.post("/v1/jobs/{job_id}/cancel", status_code=202, openapi_extra=needs("jobs:write", NOTHING))

@@ -235,7 +235,7 @@ def network(
 
 @router.get("/v1/supernets/{supernet_id}/history", openapi_extra=needs("jobs:read"))
 def history(supernet_id: str, services: Service, caller: Caller) -> History:
-    """How its training went: loss by epoch and phase, in order."""
+    """How its training went: loss, learning rate and validation accuracy by epoch and phase, in order."""
     with services.sessions() as session:
         row = supernet_of(session, caller.tenant_id, supernet_id)
         reports = supernet_rows.history(session, caller.tenant_id, row.id)
@@ -244,6 +244,7 @@ def history(supernet_id: str, services: Service, caller: Caller) -> History:
             at=at,
             fraction=data["fraction"],
             **{k: data["metrics"][k] for k in ("phase", "epoch", "epochs", "loss")},
+            **{k: data["metrics"].get(k) for k in ("rate", "validation")},
         )
         for at, data in reports
     ]

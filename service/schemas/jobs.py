@@ -91,3 +91,20 @@ class ModelNamed(Answer):
 class ModelList(Answer):
     items: list[ModelSummary]
     next: str | None = None
+
+
+class LogLineView(Answer):
+    """A line that a worker or its child said while it did a step. source: `worker`, or the child's name."""
+
+    position: int
+    at: Time
+    step: str
+    source: str
+    text: str
+
+
+class LogList(Answer):
+    """The last 2,000 lines of a job, in order."""
+
+    items: list[LogLineView]
+    next: int | None = None

@@ -275,7 +275,11 @@ class FrontColumns(Answer):
 
 
 class HistoryPoint(Answer):
-    """One report of a training; its `loss` is the mean over the epoch so far."""
+    """One report of a training; its `loss` is the mean over the epoch so far, `rate` the learning rate.
+
+    validation: accuracy of the `largest` and the `smallest` sub-network on some of the validation split, at
+    the end of some epochs.
+    """
 
     at: Time
     fraction: float
@@ -283,11 +287,14 @@ class HistoryPoint(Answer):
     epoch: int
     epochs: int
     loss: float
+    rate: float | None = None
+    validation: dict[str, float] | None = None
 
 
 class History(Answer):
     """How the training of a supernet went, in order; empty for one that was imported or trained by an older
-    version."""
+    version.
+    """
 
     items: list[HistoryPoint]
     next: None = None
@@ -305,7 +312,8 @@ class PredictorPairs(Answer):
 
 class FrontView(Answer):
     """The whole latency/accuracy front, ascending in both. confidence: of `upper_ms`. doubt: why latencies
-    may be off."""
+    may be off.
+    """
 
     optimal: bool
     device: str

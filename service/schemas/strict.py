@@ -70,3 +70,4 @@ class MeasuredIn(Strict):
 Whole = Annotated[int, BeforeValidator(_digits), Field(ge=0, le=2**31 - 1)]
 Position = Annotated[int, BeforeValidator(_digits), Field(ge=0, le=2**63 - 1)]
 PageSize = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=200)]
+LogSize = Annotated[int, BeforeValidator(_digits), Field(ge=1, le=2000)]

@@ -29,12 +29,14 @@ from supernets.training.losses import network_loss
 from supernets.training.parallel import FlatGradients, agreed, average_statistics, rank_and_size, wait_for_all
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
+from supernets.training.validating import Validation
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a training stands. epoch: of the phase, from 1; fraction: of the whole training; eta_s: seconds
-    left."""
+    left. rate: learning rate. validation: accuracy of the largest and smallest sub-network, None where it was
+    not looked at."""
 
     phase: str
     epoch: int
@@ -43,6 +45,8 @@ class Progress:
     eta_s: float
     loss: float
     message: str
+    rate: float | None = None
+    validation: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ class Trainer:
         self._resume(folder)
         self.attempt = attempt_folder(folder) if self.rank == 0 else folder
         clock = _Clock(self.recipe, self.steps_per_epoch, self.position)
+        validation = Validation(self.space, self.dataset)
         while self.position.phase < len(self.recipe.phases):
             phase = self.recipe.phases[self.position.phase]
             if self.position.epoch == self.position.batch == 0:
@@ -154,7 +159,10 @@ class Trainer:
             wait_for_all()
             if self._stop:
                 raise TrainingStopped
-            report(clock.progress(phase, self.position_before.epoch + 1, self.steps_per_epoch, loss))
+            said = clock.progress(phase, self.position_before.epoch + 1, self.steps_per_epoch, loss)
+            if self.rank == 0 and (self.position.epoch == 0 or validation.due()):
+                said = replace(said, validation=validation.accuracies(self.supernet))
+            report(replace(said, rate=self.optimiser.param_groups[0]["lr"]))
 
     def _advance(self, phase: Phase) -> None:
         self.position_before = self.position
@@ -206,7 +214,8 @@ class Trainer:
                 break
             clock.tick(phase)
             if clock.due():
-                report(clock.progress(phase, epoch + 1, index + 1, loss))
+                said = clock.progress(phase, epoch + 1, index + 1, loss)
+                report(replace(said, rate=self.optimiser.param_groups[0]["lr"]))
         return total / (self.position.batch - first)
 
     def step(self, phase: Phase, batch: Tensor, step: int, learning_rate: float) -> float:

@@ -134,3 +134,11 @@ def test_a_child_does_not_spin_while_it_waits(monkeypatch):
     }.items() <= scrubbed_environment().items()
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "4")
     assert scrubbed_environment()["OPENBLAS_NUM_THREADS"] == "4", "whoever sets it has a reason"
+
+
+def test_what_it_logs_is_told_with_its_name(tmp_path):
+    told = []
+    tell = lambda what, lines: told.append((what, lines))  # noqa: E731
+    with start(tmp_path, "exit3", tell=tell) as child, pytest.raises(ChildCrashed):
+        list(child.messages())
+    assert told == [("stub", ["about to leave"])]

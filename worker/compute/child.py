@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,8 @@ from service.settings import Settings
 from worker.errors import ChildCrashed, StepFailed, WorkerStopping
 
 POLL_S: Final = 0.2
+TELL_S: Final = 1.0
+MOST_TOLD_BYTES: Final = 256 << 10
 BEAT_S: Final = 1.0
 MOST_FILES: Final = 4096
 LARGEST_FILE_BYTES: Final = 64 << 30
@@ -61,7 +63,8 @@ def scrubbed_environment(threads: int | None = None) -> dict[str, str]:
 
 def silence_limit_s(settings: Settings) -> float:
     """How long a child waits for a frozen worker's heartbeat: it is gone before another worker takes the
-    job."""
+    job.
+    """
     return max(5.0, settings.dead_after_s / 2)
 
 
@@ -70,7 +73,8 @@ class Child:
 
     Ranks that torchrun starts have groups of their own; they end because their parent did.
 
-    check: called several times a second while the caller waits; what it raises ends the wait.
+    check: called several times a second while the caller waits; what it raises ends the wait. tell: gets the
+    lines of the child's log, with what the child is, as they come.
     memory_bytes: limit of its address space, 0 for none. timeout_s: how long it may work at a time, None for
     ever.
     grace_s: how long it may go on after SIGTERM where the worker stops, to keep what it has done; else it is
@@ -84,19 +88,21 @@ class Child:
         *,
         log: Path,
         check: Callable[[], None],
+        tell: Callable[[str, Sequence[str]], None] | None = None,
         memory_bytes: int = 0,
         timeout_s: float | None = None,
         grace_s: float = 0.0,
     ) -> None:
         self.what = what
-        self._check = check
+        self._check, self._tell = check, tell
         self._log = log
         self._timeout_s = timeout_s
         self._grace_s = grace_s
         self._started = time.monotonic()
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as errors:
-            self._log_start = errors.tell()
+            self._log_start = self._told = errors.tell()
+            self._told_at = time.monotonic()
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules
                 [sys.executable, "-m", *arguments],
                 stdin=subprocess.PIPE,
@@ -151,6 +157,7 @@ class Child:
         """JSON lines of the child until it ends. Raises ChildCrashed, StepFailed, or what `check` raises."""
         while True:
             self._check()
+            self._tell_new(least_s=TELL_S)
             if self._timeout_s is not None and time.monotonic() - self._started > self._timeout_s:
                 raise StepFailed(
                     "Timeout", f"{self.what} took longer than {self._timeout_s:g} s (BESPOKE_STEP_TIMEOUT_S)"
@@ -172,7 +179,8 @@ class Child:
 
     def _ask_to_end(self) -> None:
         """SIGTERM, and a bounded wait. A group that torchrun leads is asked through torchrun, which tells its
-        ranks."""
+        ranks.
+        """
         self._process.terminate()
         try:
             code = self._process.wait(self._grace_s)
@@ -218,6 +226,7 @@ class Child:
 
     def _ended(self) -> None:
         code = self._process.wait()
+        self._tell_new()
         if code == 0:
             return
         tail = self._tail()
@@ -227,6 +236,22 @@ class Child:
                 f"{self.what} needs more memory than it may take (BESPOKE_STEP_MEMORY_MB) or there is",
             )
         raise ChildCrashed(self.what, -code if code < 0 else 0, code, tail)
+
+    def _tell_new(self, least_s: float = 0.0) -> None:
+        """Tell what is new in the log, if that is long enough after the last time; whole lines, the last
+        ones of many.
+        """
+        if self._tell is None or time.monotonic() - self._told_at < least_s:
+            return
+        self._told_at = time.monotonic()
+        with self._log.open("rb") as log:
+            start = max(self._told, self._log.stat().st_size - MOST_TOLD_BYTES)
+            log.seek(start)
+            data = log.read()
+        whole = data[: data.rfind(b"\n") + 1] if least_s else data
+        if whole:
+            self._told = start + len(whole)
+            self._tell(self.what, whole.decode(errors="replace").splitlines())
 
     def _tail(self) -> str:
         with self._log.open("rb") as log:

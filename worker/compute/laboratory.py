@@ -80,6 +80,7 @@ class Laboratory:
                 module,
                 log=log,
                 check=self._run.check,
+                tell=self._run.say,
                 memory_bytes=memory_bytes,
                 timeout_s=timeout_s,
             )

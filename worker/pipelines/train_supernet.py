@@ -79,7 +79,14 @@ class ReadySupernet:
     dataset_fingerprint: str | None = None
 
 
-METRICS: Final = ("phase", "epoch", "epochs", "loss")  # of what the trainer says, for its curve
+METRICS: Final = (
+    "phase",
+    "epoch",
+    "epochs",
+    "loss",
+    "rate",
+    "validation",
+)  # of what the trainer says, for its curve
 
 
 def supernet(run: JobRun) -> dict[str, Any]:
@@ -181,6 +188,9 @@ class SharedRun(Run):
             Job.request["supernet_id"].as_string().in_(wanted),
         )
         return list(session.scalars(jobs.order_by(Job.id)))
+
+    def jobs(self, session: Session) -> Sequence[str]:
+        return self.waiting(session)
 
     def record(self, session: Session, kind: str, data: dict[str, Any]) -> None:
         for job_id in self.waiting(session):
@@ -306,6 +316,7 @@ def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
         "training",
         module,
         log=log_file,
+        tell=run.say,
         check=run.check,
         memory_bytes=memory_bytes,
         timeout_s=timeout_s,

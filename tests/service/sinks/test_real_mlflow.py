@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -19,9 +20,10 @@ pytestmark = pytest.mark.skipif(not URL, reason="no MLflow server: set BESPOKE_T
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> httpx.Client:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", URL)
-    return httpx.Client(base_url=f"{URL}/api/2.0/mlflow")
+    with httpx.Client(base_url=f"{URL}/api/2.0/mlflow") as opened:
+        yield opened
 
 
 def test_run_and_version_are_there(server: httpx.Client, release: Release) -> None:  # noqa: F811

@@ -1,0 +1,41 @@
+"""Validation accuracy of the two ends of a supernet while it trains: what its curve shows, and nothing that
+changes its weights.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from supernets.data.splits import Dataset
+from supernets.network import Supernet
+from supernets.spaces.space import Space
+from supernets.training.evaluation import Evaluator
+
+SAMPLES: Final = (
+    256  # of the validation split, evenly spread: an error of three points or so, enough for a curve
+)
+CALIBRATION: Final = 128
+LEAST_S: Final = 5.0  # from one validation to the next; the last epoch of a phase is always validated
+
+
+class Validation:
+    """Accuracies of the largest and the smallest sub-network at the space's largest resolution, batch-norm
+    recalibrated.
+    """
+
+    def __init__(self, space: Space, dataset: Dataset, least_s: float = LEAST_S) -> None:
+        self._dataset, self._least_s = dataset, least_s
+        self._networks = {"largest": space.largest(), "smallest": space.smallest(space.largest().resolution)}
+        self._at = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is long enough since the last one."""
+        return time.monotonic() - self._at >= self._least_s
+
+    def accuracies(self, supernet: Supernet) -> dict[str, float]:
+        """`largest` and `smallest`, in [0, 1]. The supernet is read only: its blocks are copied."""
+        evaluator = Evaluator(supernet, self._dataset, calibration=CALIBRATION, limit=SAMPLES)
+        found = evaluator.accuracies(list(self._networks.values()))
+        self._at = time.monotonic()
+        return dict(zip(self._networks, (float(share) for share in found), strict=True))
