@@ -35,7 +35,7 @@ from supernets.training.validating import Validation
 @dataclass(frozen=True)
 class Progress:
     """Where a training stands. epoch: of the phase, from 1; fraction: of the whole training; eta_s: seconds
-    left. rate: learning rate. validation: accuracy of the largest and smallest sub-network, None where it was
+    left. rate: learning rate. validation: quality of the largest and smallest sub-network, None where it was
     not looked at."""
 
     phase: str
@@ -161,7 +161,7 @@ class Trainer:
                 raise TrainingStopped
             said = clock.progress(phase, self.position_before.epoch + 1, self.steps_per_epoch, loss)
             if self.rank == 0 and (self.position.epoch == 0 or validation.due()):
-                said = replace(said, validation=validation.accuracies(self.supernet))
+                said = replace(said, validation=validation.qualities(self.supernet))
             report(replace(said, rate=self.optimiser.param_groups[0]["lr"]))
 
     def _advance(self, phase: Phase) -> None:

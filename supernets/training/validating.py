@@ -1,4 +1,4 @@
-"""Validation accuracy of the two ends of a supernet while it trains: what its curve shows, and nothing that
+"""Validation quality of the two ends of a supernet while it trains: what its curve shows, and nothing that
 changes its weights.
 """
 
@@ -7,24 +7,23 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from supernets.data.splits import Dataset
 from supernets.network import Supernet
 from supernets.spaces.space import Space
+from supernets.tasks.data import Data
 from supernets.training.evaluation import Evaluator
 
-SAMPLES: Final = (
-    256  # of the validation split, evenly spread: an error of three points or so, enough for a curve
-)
+# Of the validation split, evenly spread: an error of three points or so, enough for a curve.
+SAMPLES: Final = 256
 CALIBRATION: Final = 128
 LEAST_S: Final = 5.0  # from one validation to the next; the last epoch of a phase is always validated
 
 
 class Validation:
-    """Accuracies of the largest and the smallest sub-network at the space's largest resolution, batch-norm
+    """Qualities of the largest and the smallest sub-network at the space's largest resolution, batch-norm
     recalibrated.
     """
 
-    def __init__(self, space: Space, dataset: Dataset, least_s: float = LEAST_S) -> None:
+    def __init__(self, space: Space, dataset: Data, least_s: float = LEAST_S) -> None:
         self._dataset, self._least_s = dataset, least_s
         self._networks = {"largest": space.largest(), "smallest": space.smallest(space.largest().resolution)}
         self._at = time.monotonic()
@@ -33,9 +32,11 @@ class Validation:
         """Whether it is long enough since the last one."""
         return time.monotonic() - self._at >= self._least_s
 
-    def accuracies(self, supernet: Supernet) -> dict[str, float]:
-        """`largest` and `smallest`, in [0, 1]. The supernet is read only: its blocks are copied."""
+    def qualities(self, supernet: Supernet) -> dict[str, float]:
+        """`largest` and `smallest`, as the task has it (a classifier: share of right answers). The supernet
+        is read only: its blocks are copied.
+        """
         evaluator = Evaluator(supernet, self._dataset, calibration=CALIBRATION, limit=SAMPLES)
-        found = evaluator.accuracies(list(self._networks.values()))
+        found = evaluator.qualities(list(self._networks.values()))
         self._at = time.monotonic()
         return dict(zip(self._networks, (float(share) for share in found), strict=True))
