@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,14 @@ from typing import Any, Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from latency_tables.measurement import Measurement
 from latency_tables.measuring import speed
 from latency_tables.measuring.speed import Speed
 from service.db import agents as agent_rows
 from service.db.artifacts import register
 from service.db.models import MeasurementTask, new_id, now
 from service.db.states import ArtifactKind, TaskKind, TaskState
+from supernets.search.measured import UNKNOWN
 from worker.context import JobRun
 
 POLL_S: Final = 1.0
@@ -163,7 +166,7 @@ class Group:
     @property
     def throttled(self) -> bool:
         """Whether the device slowed down for good meanwhile."""
-        return any("throttled" in ((t.result or {}).get("flags") or ()) for t in self.tasks)
+        return any(_throttled(t.result or {}) for t in self.tasks)
 
     def as_dict(self) -> dict[str, Any]:
         """What is kept of it: latencies of its tasks were multiplied by `factor`."""
@@ -180,6 +183,30 @@ class Group:
             "load": self.load,
             "measuring_s": self.measuring_s,
         }
+
+
+def undisturbed(result: Mapping[str, Any]) -> tuple[Measurement, float]:
+    """(an answer brought to the device that nobody slows for a whole session, the factor that did it).
+
+    As the groups of a profile are: by the fastest that the agent ever saw its sentinel. The factor is 1 where
+    that does not tell, and where the device slowed down for good meanwhile; else its error is part of the
+    uncertainty.
+    """
+    measurement, reference_ms = Measurement.from_json(result), result.get("reference_ms")
+    if result.get("sentinel_ms") is None or reference_ms is None or _throttled(result):
+        return measurement, 1.0
+    told = Speed(result["sentinel_ms"], result.get("sentinel_error"))
+    (factor,) = speed.factors([told], reference_ms)
+    if factor >= 1:
+        return measurement, 1.0
+    own = UNKNOWN if measurement.uncertainty is None else measurement.uncertainty
+    uncertainty = math.hypot(own, math.sqrt(2) * (told.error or 0.0))
+    return replace(measurement.times(factor), uncertainty=uncertainty), factor
+
+
+def _throttled(result: Mapping[str, Any]) -> bool:
+    """Whether the device slowed down for good while that was measured."""
+    return "throttled" in (result.get("flags") or ())
 
 
 def groups_of(tasks: Sequence[MeasurementTask]) -> list[Group]:

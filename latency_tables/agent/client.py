@@ -19,11 +19,13 @@ from latency_tables.agent.errors import (
     Refused,
     SessionClosed,
     StaleTask,
+    UnknownField,
     Unreachable,
 )
 
 MAX_JSON_BYTES: Final = 4 * 2**20
 DOWNLOAD_S: Final = 600.0
+UNKNOWN_FIELD: Final = "unknown_field"
 _AWAY: Final = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -151,24 +153,29 @@ def _raise_for(status: int, data: bytes) -> NoReturn:
         )
     if status in _AWAY:
         raise Unreachable(f"status {status}")
-    kind, detail = _problem(data)
+    kind, detail, codes = _problem(data)
     if kind.endswith("session_closed"):
         raise SessionClosed("the session is over; ask for a new enrolment token and start the agent with it")
     if kind.endswith("device_changed"):
         raise DeviceChanged("the service saw that the device changed; ask for a new enrolment token")
     if kind.endswith(("nonce", "wrong_task")):
         raise StaleTask("the tasks were issued anew, answered or withdrawn meanwhile")
+    if UNKNOWN_FIELD in codes:
+        raise UnknownField(f"the service does not know a field that was sent. {detail}".strip())
     if status in (401, 403):
         raise Refused(f"the service does not know this agent, or its key was revoked. {detail}".strip())
     raise Refused(f"the service refused with status {status}. {detail}".strip())
 
 
-def _problem(data: bytes) -> tuple[str, str]:
+def _problem(data: bytes) -> tuple[str, str, set[str]]:
+    """(type, detail, codes of its errors)"""
     try:
         problem = json.loads(data)
     except (ValueError, RecursionError):
-        return "", ""
+        return "", "", set()
     if not isinstance(problem, dict):
-        return "", ""
+        return "", "", set()
+    errors = problem.get("errors")
+    codes = {str(e.get("code")) for e in errors if isinstance(e, dict)} if isinstance(errors, list) else set()
     detail = "".join(c if c.isprintable() else " " for c in str(problem.get("detail", "")))
-    return str(problem.get("type", "")), detail[:500]
+    return str(problem.get("type", "")), detail[:500], codes

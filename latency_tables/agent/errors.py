@@ -4,6 +4,7 @@ BespokeError (latency_tables/errors.py)
 └── AgentError               what can stop the agent
     ├── Unreachable          the service did not answer in the time that was allowed
     ├── Refused              the service refused (not enrolled, key revoked, a task that cannot be)
+    │   └── UnknownField     … fields of a result that this service, which is older, does not know
     ├── SessionClosed        the session is over; enrol again
     ├── StaleTask            tasks were issued anew, answered or withdrawn; their old results are dropped
     ├── DeviceChanged        processor, governor, threads or versions are not those the session began with
@@ -29,6 +30,10 @@ class Unreachable(AgentError):
 
 class Refused(AgentError):
     """The service refused what the agent asked."""
+
+
+class UnknownField(Refused):
+    """The service is older than this agent: it does not know a field of its results."""
 
 
 class SessionClosed(AgentError):

@@ -21,9 +21,10 @@ from latency_tables.agent.errors import (
     Refused,
     SessionClosed,
     StaleTask,
+    UnknownField,
 )
 from latency_tables.agent.graph import check_graph
-from latency_tables.agent.protocol import Conditions, File, Plan, Task, answer_of
+from latency_tables.agent.protocol import Conditions, File, Plan, Task, answer_of, of_first_version
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.runtimes.probe import Found, found
 from latency_tables.agent.runtimes.setup import Setup
@@ -77,6 +78,7 @@ class Agent:
         self._find = find
         self._found: Found | None = None
         self._failed: set[str] = set()
+        self._old_service = False
         self._answered, self._busy_s, self._alive_at = 0, 0.0, 0.0
         self._state: State | None = None
 
@@ -310,10 +312,20 @@ class Agent:
     def _post_pending(self) -> None:
         state = self._session()
         while state.pending:
+            body = of_first_version(state.pending[0]) if self._old_service else state.pending[0]
             try:
-                self._client.post(state.pending[0])
+                self._client.post(body)
             except StaleTask:
                 self._report("these tasks were issued anew or withdrawn meanwhile; asking again")
+            except UnknownField as error:
+                if self._old_service:
+                    raise
+                self._old_service = True
+                self._report(
+                    f"this service is older than the agent ({error}); posting medians and quartiles alone. "
+                    "Update the service for the undisturbed latency"
+                )
+                continue
             except Refused as error:
                 self._report(f"the service refused results: {error}")
                 raise

@@ -170,6 +170,18 @@ def _whole(fields: Mapping[str, Any], name: str, least: int, most: int) -> int:
     return value
 
 
+FIRST_FIELDS: Final = (
+    "task_id", "nonce", "sha256", "median_ms", "lower_quartile_ms", "mad_ms", "count", "flags", "sentinel_ms",
+)  # fmt: skip
+"""What the first services took of a result; every later one takes them too."""
+
+
+def of_first_version(body: Mapping[str, Any]) -> dict[str, Any]:
+    """A post of results in the form that every service takes: what later versions added is left out."""
+    items = [{name: item[name] for name in FIRST_FIELDS} for item in body["items"]]
+    return {**body, "items": items}
+
+
 def answer_of(task: Task, reading: Reading, conditions: Conditions) -> dict[str, Any]:
     """What is posted for a task."""
     m = reading.measurement

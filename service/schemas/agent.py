@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from service.schemas.devices import ContextIn
 from service.schemas.strict import Answer, Id, LatencyMs, MeasuredIn, Sha256, Short, Strict, Time
@@ -57,8 +57,11 @@ class MeasurementIn(MeasuredIn):
     group: tasks of one number were measured together; sentinel_ms, sentinel_error (relative), load (runnable
     processes a core), transfer_s and measuring_s are those of the group. reference_ms: the fastest that the
     sentinel was ever seen.
-    nodes: of the network, by the provider that computed them.
+    nodes: of the network, by the provider that computed them. What a newer agent tells besides is not looked
+    at, so that a service may be older than its agents; nothing else of the protocol is as lenient.
     """
+
+    model_config = ConfigDict(extra="ignore")
 
     task_id: Id
     nonce: Annotated[str, Field(min_length=1, max_length=128)]

@@ -185,6 +185,30 @@ def test_b9_an_agent_may_do_nothing_else(board: Api) -> None:
     is_problem(board.get("/v1/agent/tasks"), 403)  # and the owner's key is no agent's
 
 
+def test_what_a_newer_agent_tells_of_a_measurement_is_not_looked_at_and_does_not_stop_it(board: Api) -> None:
+    me = enrolled(board)
+    add_tasks(board)
+    plan = plan_of(board, me)
+    newer = answers(plan, undisturbed_ms=0.4, p99_ms=0.9, told_by={"version": "9.0"})
+    assert post(board, me, newer).json() == {"accepted": len(plan["items"])}
+    with board.services.sessions() as session:
+        results = [t.result for t in session.scalars(select(MeasurementTask)) if t.result]
+    assert results and all(r["undisturbed_ms"] == 0.4 and "p99_ms" not in r for r in results)
+    add_tasks(board, 1)
+    plan = plan_of(board, me)
+    is_problem(post(board, me, answers(plan), 2, told_by="9.0"), 422)
+    is_problem(post(board, me, answers(plan, median_ms="0.5"), 2), 422)
+    context = {**CONTEXT, "clock": "fixed"}
+    is_problem(redeem(board, token_of(board), context=context), 422)  # what latencies are valid in matters
+
+
+def test_what_a_newer_agent_posts_is_taken_with_the_same_word_twice(board: Api) -> None:
+    me = enrolled(board)
+    add_tasks(board, 1)
+    items = answers(plan_of(board, me), p99_ms=0.9)
+    assert [post(board, me, items).status_code for _ in range(2)] == [200, 200], "an answer that got lost"
+
+
 def test_b9_another_devices_files_and_tasks(board: Api) -> None:
     board.add_device("other")
     me, other = enrolled(board), enrolled(board, "other")

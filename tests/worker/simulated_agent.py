@@ -32,6 +32,7 @@ class SimulatedAgent:
     def __init__(self, installation, device_ids):
         self.installation, self.device_ids = installation, device_ids
         self.slower = {}
+        self.told = {}
         self.answered = []
         self._random = np.random.default_rng(0)
         self._stop = threading.Event()
@@ -77,7 +78,7 @@ class SimulatedAgent:
         spread = latency_ms * 0.01 * (1 + self._random.random())
         task.result = {
             "median_ms": latency_ms, "lower_quartile_ms": latency_ms * 0.99, "mad_ms": spread, "count": 30, "flags": [],
-            "sentinel_ms": 0.01 * (1 + 0.001 * self._random.random()),
+            "sentinel_ms": 0.01 * (1 + 0.001 * self._random.random()), **self.told,
         }  # fmt: skip
 
     def _latency_ms(self, task):

@@ -18,6 +18,7 @@ from tests.worker.runs import events_of, new_run
 from tests.worker.simulated_agent import SimulatedAgent, register
 from tests.worker.test_targets import SPACE, priced_at, pricing, with_further
 from worker.context import JobRun
+from worker.measuring import undisturbed
 from worker.pipelines.search.card import Delivered
 from worker.pipelines.search.choose import Choosing, Levels
 from worker.pipelines.search.latency_card import constraints_of, devices_of, latency_of
@@ -250,6 +251,50 @@ def test_readings_go_through_tasks_and_a_job_taken_up_again_reads_them(context, 
 def test_a_reading_is_as_sure_as_its_agent_says_but_not_surer_than_devices_repeat(told, used):
     reading = reading_of(Measurement(0.2, undisturbed_ms=0.1, uncertainty=told))
     assert (reading.ms, reading.uncertainty) == (0.1, used)
+
+
+SLOW = {
+    "median_ms": 0.2,
+    "undisturbed_ms": 0.16,
+    "p95_ms": 0.3,
+    "sentinel_ms": 0.016,
+    "sentinel_error": 0.004,
+}
+
+
+@pytest.mark.parametrize(
+    ("told", "factor"),
+    [
+        pytest.param({"reference_ms": 0.010}, 1 / 1.6, id="a neighbour stayed for the whole session"),
+        pytest.param({"reference_ms": 0.0159}, 1.0, id="within the noise of the sentinel"),
+        pytest.param({"reference_ms": None}, 1.0, id="an agent that tells no reference"),
+        pytest.param({"reference_ms": 0.010, "sentinel_error": None}, 1.0, id="one copy of the sentinel"),
+        pytest.param({"reference_ms": 0.010, "flags": ["throttled"]}, 1.0, id="slowed down for good"),
+    ],
+)
+def test_a_reading_of_a_slow_session_is_brought_to_the_fastest_sentinel_ever_seen(told, factor):
+    answer, applied = undisturbed({**SLOW, "uncertainty": 0.003, **told})
+    assert applied == pytest.approx(factor) and answer.latency_ms == pytest.approx(0.16 * factor)
+    reading = reading_of(answer)
+    assert (reading.uncertainty > LEAST_UNCERTAINTY) == (factor < 1), (
+        "what it was brought by has an error too"
+    )
+
+
+def test_a_delivered_network_is_not_found_slow_because_its_session_was(context, run):
+    device_id = register(context, "dev")
+    sha256, _ = context.store.put(b"a network")
+    place = replace(priced_at(0.3, pricing(), measured=True), device_id=device_id)
+    one = OnFile(SPACE.smallest(8), {"onnx_sha256": sha256, "size_bytes": 9, "input_shape": [1, 1, 8, 8]})
+    with SimulatedAgent(context, [device_id]) as agent:
+        agent.told = {"sentinel_ms": 0.016, "sentinel_error": 0.003, "reference_ms": 0.01}
+        ((slow,),) = Verification(run, SPACE).readings(Target(0, SPACE, (place,)), [one], 1)
+        agent.told = {}
+        other = Verification(new_run(context), SPACE)
+        ((quiet,),) = other.readings(Target(0, SPACE, (place,)), [one], 1)
+    assert slow[0].ms == pytest.approx(quiet[0].ms / 1.6, rel=0.1)
+    (said,) = [e for e in events_of(context, run) if e["kind"] == "slow_session"]
+    assert said["device"] == "dev" and said["factor"] == pytest.approx(1 / 1.6, abs=1e-3)
 
 
 def test_verification_that_was_not_asked_for_is_not_done(run):

@@ -26,7 +26,7 @@ from latency_tables.agent.errors import (
     UnusableRuntime,
 )
 from latency_tables.agent.loop import Agent, Options
-from latency_tables.agent.protocol import File, Task
+from latency_tables.agent.protocol import FIRST_FIELDS, File, Task
 from latency_tables.agent.runtimes.probe import Found
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import StateFolder
@@ -278,6 +278,43 @@ def test_f6_tasks_withdrawn_while_they_were_measured_do_not_end_the_agent(tmp_pa
     service.post = withdraw
     Life(service, tmp_path).run("token-1")
     assert complete(service) and len(service.answers) == 5
+
+
+def strict_about(known):
+    """A service that refuses results with other fields than these, as services of that time do."""
+
+    def fault(request):
+        if request.url.path != "/v1/agent/measurements":
+            return None
+        unknown = {name for item in json.loads(request.content)["items"] for name in item} - set(known)
+        if not unknown:
+            return None
+        answer = problem(
+            422, "validation", "1 thing(s) are wrong; first, /items/0: a field that is not known"
+        )
+        errors = [
+            {"pointer": "/items/0", "code": "unknown_field", "detail": "a field that is not known here"}
+        ]
+        return httpx.Response(422, json={**answer.json(), "errors": errors})
+
+    return fault
+
+
+def test_a_service_that_is_older_than_the_agent_gets_what_it_knows(tmp_path):
+    service = FakeService(FILES, fault=strict_about(FIRST_FIELDS))
+    life = Life(service, tmp_path)
+    life.run("token-1")
+    assert complete(service)
+    assert all(set(item) == set(FIRST_FIELDS) for item in service.answers.values())
+    assert sum("older than the agent" in line for line in life.reports) == 1, "said once, not at every post"
+    refused = [r for r in service.received if r == "POST /v1/agent/measurements"]
+    assert len(refused) == len(service.posts) + 1, "only the first post was tried in the new form"
+
+
+def test_a_service_that_does_not_even_know_the_first_fields_is_refused_with_its_words(tmp_path):
+    service = FakeService(FILES, fault=strict_about(("task_id",)))
+    with pytest.raises(Refused, match="a field that is not known"):
+        Life(service, tmp_path).run("token-1")
 
 
 def test_f10_a_changed_device_is_refused(tmp_path):

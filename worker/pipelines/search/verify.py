@@ -23,7 +23,7 @@ from supernets.search.measured import UNKNOWN, Latency, Reading
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from worker.context import JobRun
-from worker.measuring import Wanted, agent_is_present, ask, wait_for_one
+from worker.measuring import Wanted, agent_is_present, ask, undisturbed, wait_for_one
 from worker.pipelines.search.targets import Gauge, OnDevice, Target
 
 LEAST_UNCERTAINTY: Final = 0.005
@@ -94,7 +94,10 @@ class Verification:
             waited = [
                 wait_for_one(self.run, task, self.run.context.settings.verify_timeout_s) for task in tasks
             ]
-            answers = [Measurement.from_json(answer) for answer in waited if answer is not None]
+            found_fast = [undisturbed(answer) for answer in waited if answer is not None]
+            answers = [measurement for measurement, _ in found_fast]
+            if found_fast and (factor := min(f for _, f in found_fast)) < 1:
+                self.run.event("slow_session", {"device": place.device, "factor": round(factor, 3)})
             if len(answers) < len(tasks):
                 reason = "its agent did not answer in time"
                 self.run.event("not_verified", {"device": place.device, "reason": reason})
