@@ -35,11 +35,10 @@ def combined(measured: Sequence[Measurement]) -> Measurement:
         return measured[0]
     first, second = sorted(measured, key=lambda m: m.latency_ms)[:2]
     apart = second.latency_ms / first.latency_ms - 1
-    typical = {
-        name: _median([getattr(m, name) for m in measured], getattr(first, name))
-        for name in ("median_ms", "p90_ms", "p95_ms")
-    }
-    lowest = min(first.lower_quartile_ms or first.median_ms, typical["median_ms"] or first.median_ms)
+    # Where no undisturbed latency was told the median stands for it, so it is the fastest session's.
+    names = ("p90_ms", "p95_ms") if first.undisturbed_ms is None else ("median_ms", "p90_ms", "p95_ms")
+    typical = {name: _median([getattr(m, name) for m in measured], getattr(first, name)) for name in names}
+    lowest = min(first.lower_quartile_ms or first.median_ms, typical.get("median_ms") or first.median_ms)
     counts = [m.count for m in measured if m.count is not None]
     return replace(
         first,

@@ -154,8 +154,10 @@ def add(
         known | {k: v for k, v in given.items() if v is not None}, options_from(provider_option or ())
     )
     with client() as service:
-        service.add_device(name, fields, description)
+        made = service.add_device(name, fields, description)
     say(f"{name} is registered: {', '.join(f'{k} {v}' for k, v in fields.items())}")
+    for text in made.get("remarks") or []:
+        errors.print(f"[yellow]remark: {escape(text)}[/]")
     say(
         "Next: a latency table. From the device itself: `bespoke devices enrol "
         + name

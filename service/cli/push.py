@@ -22,7 +22,9 @@ def push(
     ] = "folder",
     place: Annotated[
         str,
-        typer.Option("--place", help="A folder to make, OWNER/NAME of a hub, EXPERIMENT[/MODEL] of MLflow."),
+        typer.Option(
+            "--place", help="A folder to make, OWNER/NAME of a hub, EXPERIMENT or EXPERIMENT/MODEL of MLflow."
+        ),
     ] = "model",
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:

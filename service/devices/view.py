@@ -29,6 +29,7 @@ from service.schemas.devices import (
     Replication,
     TableView,
 )
+from supernets.delivery.catalog import remark
 from supernets.errors import NoTable
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.space import Space
@@ -73,6 +74,7 @@ def _view(
         replication=_replication(session, services.prices, device, tables),
         environment=device.environment,
         nodes_by_provider=device_rows.nodes_by_provider(device),
+        remarks=[text for text in (remark(table_rows.context_of(device)),) if text],
     )
 
 

@@ -183,6 +183,8 @@ class AgentView(Answer):
 
 
 class DeviceView(Answer):
+    """remarks: what is not known of what is delivered for it, and should be tried before it is relied on."""
+
     name: str
     description: str
     context: ContextView
@@ -199,6 +201,7 @@ class DeviceView(Answer):
     replication: Replication | None
     environment: dict[str, Any] | None
     nodes_by_provider: dict[str, int] | None = None
+    remarks: list[str] = Field(default_factory=list)
 
 
 class DeviceList(Answer):

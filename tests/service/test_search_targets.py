@@ -10,7 +10,8 @@ from sqlalchemy import select
 
 from service.db.models import Device, Job
 from service.devices.pricing import PriceBook
-from tests.service.api import SPACE, Api, is_problem, table_rows
+from service.jobs.transitions import JobState, move
+from tests.service.api import CONTEXT, SPACE, Api, is_problem, table_rows
 
 
 def narrowed(supernet: str, **more: Any) -> dict[str, Any]:
@@ -94,6 +95,53 @@ def test_one_network_for_several_devices_is_pinned_to_all_of_them(api: Api) -> N
         api.post("/v1/searches", {"supernet": supernet, "targets": [{"group": group}]}), 422
     )
     assert document["reachable_ms"]["min"] > 1e-6 and "board" in document["detail"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("precision", "float16"), ("batch_size", 8)], ids=["precision", "batch"]
+)
+def test_one_file_cannot_serve_devices_of_different_precision_or_batch(
+    api: Api, field: str, value: object
+) -> None:
+    context = {**CONTEXT, field: value}
+    api.add_device("phone")
+    api.add_table("phone")
+    assert api.post("/v1/devices", {"name": "other", "context": context}).status_code == 201
+    body = {"context": context, "rows": table_rows()}
+    assert api.post("/v1/devices/other/tables", body).status_code == 201
+    supernet = api.add_supernet()
+    group = [{"device": name, "budget": {"latency_ms": 500.0}} for name in ("phone", "other")]
+    refused = api.post("/v1/searches", {"supernet": supernet, "targets": [{"group": group}]})
+    document = is_problem(refused, 422, code="unservable_context")
+    assert document["errors"][0]["pointer"] == "/targets/0/group" and str(value) in document["detail"]
+    alone = [{"device": name, "budget": {"latency_ms": 500.0}} for name in ("phone", "other")]
+    assert api.post("/v1/searches", {"supernet": supernet, "targets": alone}).status_code == 202
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING])
+def test_no_device_or_table_of_a_group_is_deleted_under_its_job(api: Api, state: JobState) -> None:
+    names, supernet = ("phone", "board", "watch"), api.add_supernet()
+    tables = {}
+    for name in names:
+        api.add_device(name)
+        tables[name] = api.add_table(name)["id"]
+        api.add_table(name, [{**row, "median_ms": row["median_ms"] * 1.01} for row in table_rows()])
+        used = api.get(f"/v1/devices/{name}").json()["table_id"]
+        assert used != tables[name]
+        tables[name] = used
+    group = [{"device": name, "budget": {"latency_ms": 50.0}} for name in names]
+    job = api.post("/v1/searches", {"supernet": supernet, "targets": [{"group": group}]}).json()["id"]
+    with api.services.sessions.begin() as session:
+        if state is JobState.RUNNING:
+            move(session, job, JobState.RUNNING, from_states=[JobState.QUEUED])
+    for name in names:
+        is_problem(api.call("DELETE", f"/v1/devices/{name}"), 409, code="in_use")
+        is_problem(api.call("DELETE", f"/v1/devices/{name}/tables/{tables[name]}"), 409, code="in_use")
+    with api.services.sessions.begin() as session:
+        move(session, job, JobState.CANCELLED, from_states=[state])
+    for name in names:
+        assert api.call("DELETE", f"/v1/devices/{name}/tables/{tables[name]}").status_code == 204
+        assert api.call("DELETE", f"/v1/devices/{name}").status_code == 204
 
 
 def test_limits_on_size_and_memory_alone_need_no_device_and_no_table(api: Api) -> None:

@@ -16,6 +16,7 @@ from service.cli.devices import nodes_line
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import all_operators
 from tests.service.cli.conftest import Bespoke, Server
+from tests.service.cli.delivering import SIZE_ONLY, delivering
 
 CONTEXT = Context("onnxruntime", "1.31", "CPUExecutionProvider", 1, "float32", 1)
 SPACE = SPACES["digits-mbv3"]
@@ -99,6 +100,9 @@ def test_an_error_says_what_to_do_next_without_a_traceback(
     ("arguments", "says"),
     [
         (("search",), "--target"),
+        (("search", "--p95-ms", "1"), "name it with --device"),
+        (("search", "--energy-mj", "1", "--size-bytes", "9"), "name it with --device"),
+        (("search", "--device", "x", "--energy-mj", "1"), "belong together"),
         (("search", "--device", "x"), "belong together"),
         (("search", "--target", "x=fast"), "DEVICE=MS"),
         (("search", "--device", "x", "--budget-ms", "1", "--tune-epochs", "0"), "--tune-epochs"),
@@ -161,6 +165,39 @@ def test_an_unreachable_budget_shows_what_can_be_reached(bespoke: Bespoke, tmp_p
         done = bespoke("search", "--device", "board-d", "--budget-ms", "100", option, "7")
         assert done.status == 1
         assert f"{name} <= 7" in " ".join(done.err.split()), done.err
+
+
+def test_a_search_says_what_p95_and_energy_need(bespoke: Bespoke, tmp_path: Path) -> None:
+    add_device(bespoke, "board-p")
+    assert bespoke("tables", "import", "board-p", table_file(tmp_path)).status == 0
+    for option, says in (("--p95-ms", "at least 5"), ("--energy-mj", "no energy_mj for")):
+        for target in (("--device", "board-p", "--budget-ms", "100"), ("--target", "board-p=100")):
+            done = bespoke("search", *target, option, "200")
+            assert done.status == 1 and says in " ".join(done.err.split()), done.err
+    alone = bespoke("search", "--device", "board-p", "--p95-ms", "200")
+    assert alone.status == 1 and "bespoke profile" in alone.err
+
+
+def test_a_delivery_that_does_not_do_what_was_predicted_ends_with_status_1(
+    bespoke: Bespoke, server: Server
+) -> None:
+    for state, status in (("good", 0), ("suspect", 1)):
+        card = {**SIZE_ONLY, "state": state, "suspect_reason": None if state == "good" else "far below"}
+        with delivering(server.data_dir, card):
+            done = bespoke("search", "--size-bytes", "400000", "--recipe", "quick")
+        assert done.status == status, done.out + done.err
+        assert "for any device" in done.out
+    assert "not to be trusted: model_" in done.err and "far below" in done.out
+
+
+def test_a_device_whose_runtime_nobody_tried_is_registered_with_a_remark(bespoke: Bespoke) -> None:
+    known = ("--provider", "xnnpack", "--threads", "4")
+    done = bespoke("devices", "add", "odd-1", "--runtime", "tflite", "--runtime-version", "2.19", *known)
+    assert done.status == 0 and "try one before you rely on it" in " ".join(done.err.split())
+    usual = bespoke("devices", "add", "usual-1", "--runtime", "onnxruntime", "--runtime-version", "1.31")
+    assert usual.status == 0 and "remark" not in usual.err
+    shown = json.loads(bespoke("devices", "show", "odd-1", "--json").out)
+    assert len(shown["remarks"]) == 1 and "tflite 2.19" in shown["remarks"][0]
 
 
 def test_a_key_is_shown_once_works_and_is_revoked(bespoke: Bespoke) -> None:
