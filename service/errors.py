@@ -3,6 +3,7 @@
 BespokeError (latency_tables/errors.py)
 ├── JobConflict            a job is not in a state from which it can go where it was sent
 │   └── JobEnded           a job that has ended was asked to do something
+├── ImplausibleNetworks    measured networks are unlike those of any known device
 ├── ArtifactMissing        a file that the database knows is not in the store
 ├── ArtifactCorrupt        a file's bytes are not those of its SHA-256
 ├── UnsafeSettings         settings that must not serve (service/startup.py)
@@ -47,6 +48,10 @@ class JobEnded(JobConflict):
     def __init__(self, state: str) -> None:
         super().__init__(f"the job has already ended: {state}")
         self.state = state
+
+
+class ImplausibleNetworks(BespokeError):
+    """Latencies of whole networks that no device has, most likely in another unit."""
 
 
 class ArtifactMissing(BespokeError, LookupError):

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from latency_tables.measurement import Measurement
 from service.db.models import Device, NetworkMeasurement, new_id
 from service.db.states import NetworkSource
+from supernets.errors import InvalidArchitecture
 from supernets.spaces.architecture import Architecture, SpaceRef
 from supernets.spaces.space import Space
 
@@ -30,6 +31,18 @@ def label_of(row: NetworkMeasurement) -> str:
     together."""
     # A network that was verified is a session of its own where an older version did not say.
     return row.session or (row.id if row.source == NetworkSource.VERIFY else "")
+
+
+def networks_of(space: Space, rows: Sequence[NetworkMeasurement]) -> list[tuple[Architecture, float]]:
+    """Measured networks of a space that can still be read, each once (the newest measurement counts)."""
+    newest: dict[str, tuple[Architecture, float]] = {}
+    for row in rows:
+        try:
+            architecture = space.from_json(row.architecture)
+        except InvalidArchitecture:
+            continue  # of a resolution that the table does not cover, or of an older form of the space
+        newest[row.architecture_digest] = (architecture, row.latency_ms)
+    return list(newest.values())
 
 
 def spaces_measured(session: Session, device_id: str) -> list[SpaceRef]:

@@ -28,11 +28,11 @@ from service.db import tables as table_rows
 from service.db.models import Device, Table
 from service.db.session import Session
 from service.db.states import NetworkSource, TableSource, TableState
-from service.devices.pricing import space_of
 from service.http import strict_json
 from service.http.errors import Problem, error, invalid, validation_problem
 from service.schemas.exchange import DeviceFile, TableInFile
 from supernets.spaces.architecture import Architecture
+from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 
 FORMAT: Final = "bespoke-device"
@@ -175,7 +175,7 @@ def _read_networks(file: DeviceFile) -> tuple[tuple[Space, Architecture, Measure
         key = (n.space, n.classes)
         try:
             if key not in spaces:
-                spaces[key] = space_of(*key)
+                spaces[key] = space_named(*key)
             architecture = spaces[key].from_json(n.architecture)
             measurement = n.measurement()
         except BespokeError as reason:

@@ -25,19 +25,18 @@ from latency_tables.scale import rate
 from latency_tables.table import LatencyTable
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
-from service.db.measurements import label_of
+from service.db.measurements import label_of, networks_of
 from service.db.models import Device, NetworkMeasurement, Supernet, Table
 from service.db.session import Session
 from service.devices.costs import Cost, Ground, costs_of
 from service.devices.covering import nearest_lack
 from supernets.accuracy.predictor import AccuracyPredictor
-from supernets.errors import InvalidArchitecture, NoTable
+from supernets.errors import NoTable
 from supernets.search.exact import strategy as exact
 from supernets.search.pareto import Front
 from supernets.search.restriction import Value as ChoiceValue
-from supernets.search.restriction import added, excluded, possible_resolutions
+from supernets.search.restriction import added, at_resolutions, excluded, possible_resolutions
 from supernets.spaces.architecture import Architecture
-from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import (
     all_operators,
     covered_resolutions,
@@ -136,24 +135,6 @@ def to_latency_table(session: Session, table: Table, device: Device) -> LatencyT
     return LatencyTable(table_rows.context_of(device), table_rows.rows_of(session, table.id))
 
 
-def space_of(name: str, classes: int | None = None) -> Space:
-    """The catalog's space with the head of a data set. Raises UnknownSpace."""
-    space = space_named(name)
-    return space if classes in (None, space.classes) else space.with_classes(int(classes or space.classes))
-
-
-def networks_of(space: Space, rows: Sequence[NetworkMeasurement]) -> list[tuple[Architecture, float]]:
-    """Measured networks of a space that can still be read, each once (the newest measurement counts)."""
-    newest: dict[str, tuple[Architecture, float]] = {}
-    for row in rows:
-        try:
-            architecture = space.from_json(row.architecture)
-        except InvalidArchitecture:
-            continue  # of a resolution that the table does not cover, or of an older form of the space
-        newest[row.architecture_digest] = (architecture, row.latency_ms)
-    return list(newest.values())
-
-
 def across_sessions(
     fit: Calibration,
     rows: Sequence[NetworkMeasurement],
@@ -179,17 +160,6 @@ def calibrate(space: Space, table: LatencyTable, networks: Sequence[tuple[Archit
     lowered = [lower(space, architecture) for architecture, _ in networks]
     return refine(
         table, lowered, [a.resolution for a, _ in networks], [latency_ms for _, latency_ms in networks]
-    )
-
-
-def at_resolutions(dense: DenseTable, space: Space, kept: Space) -> DenseTable:
-    """A dense table of `space` for the fewer resolutions of `kept`."""
-    indices = [space.resolutions.index(r) for r in kept.resolutions]
-    return DenseTable(
-        kept.chain,
-        dense.constant[indices],
-        tuple(b[indices] for b in dense.blocks),
-        tuple(d[indices] for d in dense.depth),
     )
 
 

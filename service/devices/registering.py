@@ -16,16 +16,17 @@ from latency_tables.table import LatencyTable
 from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
+from service.db.measurements import networks_of
 from service.db.models import Device, Table
 from service.db.session import Session
 from service.db.states import TableSource
 from service.devices.covering import lost, nearest_lack, of, pixels
-from service.devices.pricing import PriceBook, networks_of, space_of
+from service.devices.pricing import PriceBook
 from service.devices.view import coverage, spaces_of_interest
 from service.http.dependencies import Services
 from service.http.errors import Problem
 from service.schemas.devices import TableCreated, TableInUse
-from supernets.spaces.catalog import SPACES
+from supernets.spaces.catalog import SPACES, space_named
 from supernets.spaces.lowering import covered_resolutions, lower
 from supernets.spaces.space import Space
 
@@ -134,7 +135,7 @@ def check_networks_of(session: Session, device: Device, table: LatencyTable) -> 
     for name, classes in measurement_rows.spaces_measured(session, device.id):
         if name not in SPACES:
             continue
-        space = space_of(name, classes)
+        space = space_named(name, classes)
         sizes = covered_resolutions(space, table)
         rows = measurement_rows.networks(session, device.id, name, classes)
         measured = networks_of(space.at(sizes), rows) if sizes else []

@@ -16,7 +16,8 @@ from service.db import tables as table_rows
 from service.db.models import AgentSession, Device, Table, now
 from service.db.session import Session
 from service.db.states import TableSource
-from service.devices.pricing import Fit, PriceBook, space_of
+from service.devices.calibrate import Learnt
+from service.devices.pricing import Fit, PriceBook
 from service.http.dependencies import Services
 from service.schemas.devices import (
     AgentView,
@@ -26,12 +27,13 @@ from service.schemas.devices import (
     DeviceView,
     FindingView,
     Interval,
+    ProbesCreated,
     Replication,
     TableView,
 )
 from supernets.delivery.catalog import remark
 from supernets.errors import NoTable
-from supernets.spaces.catalog import SPACES
+from supernets.spaces.catalog import SPACES, space_named
 from supernets.spaces.space import Space
 
 _TABLES_SHOWN: Final = 20
@@ -131,7 +133,7 @@ def spaces_of_interest(session: Session, device: Device) -> list[Space]:
     spaces = list(SPACES.values())
     for name, classes in measurement_rows.spaces_measured(session, device.id):
         if name in SPACES and classes != SPACES[name].classes:
-            spaces.append(space_of(name, classes))
+            spaces.append(space_named(name, classes))
     return spaces
 
 
@@ -141,7 +143,7 @@ def calibration_views(session: Session, prices: PriceBook, device: Device) -> li
     for name, classes in measurement_rows.spaces_measured(session, device.id):
         if name not in SPACES:
             continue
-        space = space_of(name, classes)
+        space = space_named(name, classes)
         try:
             table = prices.choose_table(session, device, space)
             fit = prices.fit(session, table, device, space)
@@ -172,6 +174,23 @@ def calibration_view(space: Space, fit: Fit, measured: int = 0) -> CalibrationVi
         measured_at=fit.measured_at,
         sessions=c.sessions.count,
         session_spread=c.sessions.spread,
+    )
+
+
+def probes_created(learnt: Learnt, accepted: int, together: str) -> ProbesCreated:
+    """accepted: networks of the post; together: names them, so that they can be deleted."""
+    calibration = learnt.fit.calibration
+    return ProbesCreated(
+        accepted=accepted,
+        session=together,
+        method=learnt.method,
+        table_id=learnt.table_id,
+        error=calibration.error,
+        worst=calibration.worst,
+        interval=interval_of(calibration),
+        missing_networks=calibration.missing_networks(DEFAULT_CONFIDENCE),
+        calibration=[calibration_view(learnt.space, learnt.fit, accepted)],
+        warnings=list(learnt.warnings),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
-from fastapi import Depends
+from fastapi import Depends, Header
 from starlette.requests import Request
 
 from service.artifacts import ArtifactStore
@@ -24,6 +25,8 @@ from service.jobs.polls import Gathered
 from service.jobs.queue import JobQueue
 from service.settings import Settings
 from service.telemetry import Telemetry
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ async def _identity_dependency(request: Request) -> Identity:
 
 Service = Annotated[Services, Depends(_services_dependency)]
 Caller = Annotated[Identity, Depends(_identity_dependency)]
+IdempotencyKey = Annotated[str | None, Header(max_length=1000)]
 
 
 def encode_cursor(at: datetime, row_id: str) -> str:
@@ -91,6 +95,7 @@ def decode_cursor(cursor: str | None) -> tuple[datetime, str] | None:
     return moment, row_id
 
 
-def page(items: list[Any], limit: int) -> tuple[list[Any], bool]:
-    """The items of a page of which one more than `limit` was asked for, and whether there are more."""
-    return items[:limit], len(items) > limit
+def page(rows: Sequence[Row], limit: int, place: Callable[[Row], str]) -> tuple[list[Row], str | None]:
+    """(rows of a page, `next`). One row more than `limit` is read: it says whether another page is there."""
+    shown = list(rows[:limit])
+    return shown, place(shown[-1]) if len(rows) > limit else None

@@ -23,7 +23,7 @@ from latency_tables.errors import (
     PoorCalibration,
     TooFewNetworks,
 )
-from service.errors import ArtifactCorrupt, ArtifactMissing, JobConflict, JobEnded
+from service.errors import ArtifactCorrupt, ArtifactMissing, ImplausibleNetworks, JobConflict, JobEnded
 from supernets.errors import (
     ExportFailed,
     InfeasibleBudget,
@@ -169,6 +169,7 @@ ERRORS: Final[dict[type[BespokeError], Kind]] = {
     UnservableContext: Kind("unservable_context"),
     JobEnded: Kind("job_ended", lambda e: {"state": e.state}),
     JobConflict: Kind("conflict", detail="the job changed at the same moment; read it again"),
+    ImplausibleNetworks: Kind("implausible"),
     ArtifactCorrupt: Kind("artifact_corrupt", detail="its bytes are not those of its SHA-256"),
     ArtifactMissing: Kind("artifact_missing", detail="ask the operator to run `bespoke doctor`"),
 }

@@ -15,18 +15,17 @@ from service.db import tables as table_rows
 from service.db.models import Device, Job, NetworkMeasurement
 from service.db.session import Session
 from service.db.states import JobKind
-from service.devices.pricing import space_of
-from service.http.dependencies import Caller, Service, Services
+from service.http.dependencies import Caller, IdempotencyKey, Service, Services
 from service.http.errors import Problem, not_found
 from service.http.guard import JSON, GuardedRoute, needs
-from service.jobs.submission import once, request_digest, submit
+from service.jobs.submission import submit
 from service.routes.devices import device_of
-from service.routes.jobs import job_view
-from service.routes.supernets import IdempotencyKey
+from service.routes.jobs import handed_in
 from service.schemas.devices import CheckIn, NetworkList, NetworkView
 from service.schemas.jobs import JobView
 from service.schemas.strict import Short
 from supernets.errors import NoTable
+from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 
 router = APIRouter(route_class=GuardedRoute, tags=["measuring"])
@@ -50,10 +49,8 @@ def check(
         request = {"device_id": device.id, "device": device.name, "operators": body.operators}
         return submit(services, session, caller.tenant_id, JobKind.CHECK, request)
 
-    digest = request_digest("POST", f"/v1/devices/{name}/checks", body.model_dump())
-    job = once(services, caller, idempotency_key, digest, action)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return job_view(job)
+    path = f"/v1/devices/{name}/checks"
+    return handed_in(services, caller, response, idempotency_key, path, body, action)
 
 
 @router.get("/v1/devices/{name}/networks", openapi_extra=needs("devices:read"))
@@ -64,7 +61,7 @@ def networks(name: str, services: Service, caller: Caller) -> NetworkList:
         device = device_of(session, caller.tenant_id, name)
         for space, classes in measurement_rows.spaces_measured(session, device.id):
             rows = measurement_rows.networks(session, device.id, space, classes)
-            items += _views(session, services, device, space_of(space, classes), list(rows))
+            items += _views(session, services, device, space_named(space, classes), list(rows))
     return NetworkList(items=items)
 
 

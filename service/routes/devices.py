@@ -51,8 +51,9 @@ def register(body: DeviceIn, services: Service, caller: Caller, response: Respon
 def listed(services: Service, caller: Caller, after: Name | None = None, limit: PageSize = 50) -> DeviceList:
     """Devices with coverage, calibration and prediction error, by name."""
     with services.sessions() as session:
-        rows, more = page(list(device_rows.listed(session, caller.tenant_id, after, limit + 1)), limit)
-        return DeviceList(items=device_views(session, services, rows), next=rows[-1].name if more else None)
+        found = device_rows.listed(session, caller.tenant_id, after, limit + 1)
+        rows, further = page(found, limit, lambda device: device.name)
+        return DeviceList(items=device_views(session, services, rows), next=further)
 
 
 @router.get("/v1/devices/{name}", openapi_extra=needs("devices:read"))

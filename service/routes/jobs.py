@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Final
 
 from anyio.to_thread import run_sync
@@ -21,6 +22,7 @@ from service.http.errors import not_found
 from service.http.event_stream import MOST_EVENTS, EventStream, job_events
 from service.http.guard import JSON, NOTHING, GuardedRoute, needs
 from service.http.problems import with_code
+from service.jobs.submission import once, request_digest
 from service.schemas.jobs import (
     EventList,
     EventView,
@@ -32,7 +34,7 @@ from service.schemas.jobs import (
     Naming,
     Progress,
 )
-from service.schemas.strict import Id, LogSize, Name, PageSize, Position, Short, Whole
+from service.schemas.strict import Id, LogSize, Name, PageSize, Position, Short, Strict, Whole
 
 router = APIRouter(route_class=GuardedRoute, tags=["jobs"])
 _LARGEST: Final = 2**31 - 1  # number of an event that every database takes
@@ -67,6 +69,22 @@ def job_view(job: Job | PolledJob) -> JobView:
     )
 
 
+def handed_in(
+    services: Services,
+    caller: Identity,
+    response: Response,
+    key: str | None,
+    path: str,
+    body: Strict,
+    action: Callable[[Session], Job],
+) -> JobView:
+    """The job that `action` makes, once for each Idempotency-Key; the answer says where it is."""
+    digest = request_digest("POST", path, body.model_dump())
+    job = once(services, caller, key, digest, action)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return job_view(job)
+
+
 def event_view(event: JobEvent) -> EventView:
     return EventView(sequence=event.sequence, at=event.at, kind=event.kind, data=event.data)
 
@@ -94,12 +112,9 @@ def listed(
     """Jobs, the newest first."""
     cursor, wanted = decode_cursor(after), JobFilter(state, kind, device, supernet, text)
     with services.sessions() as session:
-        found = list(job_rows.listed(session, caller.tenant_id, wanted, cursor, limit + 1))
-    rows, more = page(found, limit)
-    return JobList(
-        items=[job_view(r) for r in rows],
-        next=encode_cursor(rows[-1].created_at, rows[-1].id) if more else None,
-    )
+        found = job_rows.listed(session, caller.tenant_id, wanted, cursor, limit + 1)
+    rows, further = page(found, limit, lambda job: encode_cursor(job.created_at, job.id))
+    return JobList(items=[job_view(row) for row in rows], next=further)
 
 
 @router.get("/v1/jobs/{job_id}", response_model=JobView, openapi_extra=needs("jobs:read"))

@@ -6,36 +6,27 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-import numpy as np
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from latency_tables.errors import InvalidOperator, PoorCalibration, TooFewNetworks
+from latency_tables.errors import InvalidOperator
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
-from latency_tables.plan import calibration_networks
-from latency_tables.prediction.calibration import DEFAULT_CONFIDENCE, Calibration
-from latency_tables.scale import check_networks, check_units, unlike_known
-from latency_tables.trust import check_scale
 from service.datasets import known
 from service.db import agents as agent_rows
-from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
-from service.db import tables as table_rows
-from service.db.models import Device, Job, Table, new_id, now
+from service.db.models import Job, new_id, now
 from service.db.session import Session
-from service.db.states import JobKind, NetworkSource, TableSource
-from service.devices.pricing import Fit, networks_of, space_of
-from service.devices.transfer import Known, known_devices, planned_networks, transferred_table
-from service.devices.view import calibration_view, interval_of
+from service.db.states import JobKind, NetworkSource
+from service.devices.calibrate import learn, plan
+from service.devices.view import probes_created
 from service.http.auth import REVOKED, digest_of, new_secret
-from service.http.dependencies import Caller, Service, Services
+from service.http.dependencies import Caller, IdempotencyKey, Service
 from service.http.errors import Problem, error, invalid
 from service.http.guard import JSON, NOTHING, GuardedRoute, needs
-from service.jobs.submission import once, request_digest, submit
+from service.jobs.submission import submit
 from service.routes.devices import device_of
-from service.routes.jobs import job_view
-from service.routes.supernets import IdempotencyKey
+from service.routes.jobs import handed_in
 from service.schemas.devices import (
     EnrolmentView,
     Probe,
@@ -47,30 +38,19 @@ from service.schemas.devices import (
 )
 from service.schemas.jobs import JobView
 from service.schemas.strict import Name, Whole
-from supernets.errors import InvalidArchitecture, NoTable, UnknownSpace
+from supernets.errors import InvalidArchitecture, UnknownSpace
 from supernets.spaces.architecture import Architecture
-from supernets.spaces.catalog import ref_in
-from supernets.spaces.lowering import dense_from, lower
+from supernets.spaces.catalog import ref_in, space_named
 from supernets.spaces.space import Space
 
 router = APIRouter(route_class=GuardedRoute, tags=["measuring"])
 MOST_PLANNED: Final = 200
-MOST_SOURCES: Final = 100
-_KEPT: Final = (
-    "The networks are kept: predictions on this device say so, without a bound, until another "
-    "table or other networks fit."
-)
-_NOBODY: Final = (
-    "no other device yet has a measured table for this space at these resolutions; the networks are kept "
-    "for calibration. "
-    "Profile this device by blocks (`bespoke profile` or `bespoke agent`)."
-)
 
 
 def space_at(pointer: str, name: str, classes: int | None = None) -> Space:
     """The space of that name. Raises Problem that points to where it was named."""
     try:
-        return space_of(name, classes)
+        return space_named(name, classes)
     except UnknownSpace as unknown:
         raise Problem(
             "unknown_space", str(unknown), errors=[error(pointer, "unknown_space", str(unknown))]
@@ -135,10 +115,8 @@ def profile(
         }
         return submit(services, session, caller.tenant_id, JobKind.PROFILE, request)
 
-    digest = request_digest("POST", f"/v1/devices/{name}/profiles", body.model_dump())
-    job = once(services, caller, idempotency_key, digest, action)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return job_view(job)
+    path = f"/v1/devices/{name}/profiles"
+    return handed_in(services, caller, response, idempotency_key, path, body, action)
 
 
 def _operators(texts: list[str]) -> list[str]:
@@ -165,7 +143,8 @@ def probes(name: str, body: ProbesIn, services: Service, caller: Caller) -> Prob
             measurement_rows.add(
                 session, device, space, architecture, measured, NetworkSource.PROBE, together
             )
-        return _fitted(session, services, device, space, len(read)).model_copy(update={"session": together})
+        learnt = learn(session, services.prices, device, space)
+    return probes_created(learnt, len(read), together)
 
 
 def _read(index: int, sample: Probe) -> tuple[Space, Architecture]:
@@ -183,99 +162,6 @@ def _read(index: int, sample: Probe) -> tuple[Space, Architecture]:
     except (InvalidArchitecture, ValueError) as reason:
         detail = str(reason) if isinstance(reason, InvalidArchitecture) else "not an architecture"
         raise invalid(f"/samples/{index}/architecture", "architecture", detail) from None
-
-
-def _fitted(
-    session: Session, services: Services, device: Device, space: Space, accepted: int
-) -> ProbesCreated:
-    """What the device's networks say: about its own table, else about a mix of the tables of known
-    devices."""
-    try:
-        table = services.prices.choose_table(session, device, space)
-    except NoTable:
-        return _transferred(session, services, device, space, accepted)
-    if table.source == TableSource.TRANSFER:
-        return _transferred(session, services, device, space, accepted)
-    fit = services.prices.fit(session, table, device, space)
-    here, sums = services.prices.sums(session, table, device, space)
-    networks = networks_of(here, measurement_rows.networks(session, device.id, space.name, space.classes))
-    genes = np.array([here.genes(a) for a, _ in networks], dtype=np.int64).reshape(-1, here.chain.genes)
-    priced, measured_ms = [float(v) for v in sums.price(genes)], [latency_ms for _, latency_ms in networks]
-    contradictions = check_networks(priced, measured_ms)
-    if contradictions:
-        _refuse_strange(session, services, device, table, here, networks)
-        # The networks are like some device, so it is the table that is doubted; they are kept to judge the
-        # next one by.
-        table_rows.doubt(session, table, contradictions)
-        reason = (
-            f"{contradictions[0].message}. Version {table.version} of the table needs a review and is "
-            "not used"
-        )
-        return _created(accepted, "refused", table.id, space, Fit(Calibration(), now(), reason), [reason])
-    warnings = [finding.message for finding in check_scale(priced, measured_ms)]
-    if fit.refused is not None:
-        return _created(accepted, "refused", table.id, space, fit, [f"{fit.refused} {_KEPT}", *warnings])
-    return _created(accepted, "calibration", table.id, space, fit, warnings)
-
-
-def _refuse_strange(
-    session: Session,
-    services: Services,
-    device: Device,
-    table: Table,
-    space: Space,
-    networks: list[tuple[Architecture, float]],
-) -> None:
-    """Raises Problem `implausible` where the networks are unlike every known device and the table they
-    contradict is not."""
-    macs = [float(sum(op.macs for op in lower(space, architecture))) for architecture, _ in networks]
-    batch_size = int(device.context["batch_size"])
-    strange = unlike_known(macs, [latency_ms for _, latency_ms in networks], batch_size)
-    if strange is not None and not check_units(services.prices.table(session, table, device)):
-        raise Problem(
-            "implausible",
-            f"of the networks: {strange}. `latency_ms` is in milliseconds; nothing of this post was kept",
-        )
-
-
-def _transferred(
-    session: Session, services: Services, device: Device, space: Space, accepted: int
-) -> ProbesCreated:
-    """A table from the known devices, or why there is none; the probes are kept either way."""
-    rows = measurement_rows.networks(session, device.id, space.name, space.classes)
-    networks = networks_of(space, rows)
-    here = space.at(sorted({architecture.resolution for architecture, _ in networks}))
-    known_tables = _known(session, services, device, here)
-    if known_tables is None:
-        return _created(accepted, "none", None, space, Fit(Calibration(), None), [_NOBODY])
-    try:
-        table, calibration, provenance = transferred_table(known_tables, device, networks)
-    except (PoorCalibration, TooFewNetworks) as reason:
-        return _created(accepted, "none", None, space, Fit(Calibration(), None, str(reason)), [str(reason)])
-    made = table_rows.publish(session, device, table, source=TableSource.TRANSFER, provenance=provenance)
-    return _created(accepted, "transfer", made.id, space, Fit(calibration, now()), [])
-
-
-def _known(session: Session, services: Services, device: Device, space: Space) -> Known | None:
-    others = device_rows.listed(session, device.tenant_id, None, MOST_SOURCES)
-    return known_devices(session, services.prices, device, space, others)
-
-
-def _created(
-    accepted: int, method: str, table_id: str | None, space: Space, fit: Fit, warnings: list[str]
-) -> ProbesCreated:
-    calibration = fit.calibration
-    return ProbesCreated(
-        accepted=accepted,
-        method=method,
-        table_id=table_id,
-        error=calibration.error,
-        worst=calibration.worst,
-        interval=interval_of(calibration),
-        missing_networks=calibration.missing_networks(DEFAULT_CONFIDENCE),
-        calibration=[calibration_view(space, fit, accepted)],
-        warnings=warnings,
-    )
 
 
 @router.get("/v1/devices/{name}/probe-plan", openapi_extra=needs("devices:read"))
@@ -302,33 +188,9 @@ def probe_plan(
         wanted = wanted.at([resolution])
     with services.sessions() as session:
         device = device_of(session, caller.tenant_id, name)
-        here, planned = _planned(session, services, device, wanted, count)
+        here, planned = plan(session, services.prices, device, wanted, count)
     items = [
         ProbePlanItem(space=here.name, architecture=here.to_json(a), architecture_digest=a.digest)
         for a in planned
     ]
     return ProbePlan(items=items)
-
-
-def _planned(
-    session: Session, services: Services, device: Device, space: Space, count: int
-) -> tuple[Space, list[Architecture]]:
-    """(space at the resolutions planned for, networks)."""
-    rows = measurement_rows.networks(session, device.id, space.name, space.classes)
-    seed = int(device.id[-8:], 16) + len(rows)
-    try:
-        table = services.prices.choose_table(session, device, space)
-    except NoTable:
-        table = None
-    if table is not None and table.source != TableSource.TRANSFER:
-        here, dense = services.prices.sums(session, table, device, space)
-    else:
-        known_tables = _known(session, services, device, space)
-        if known_tables is not None:
-            measured = [a for a, _ in networks_of(space, rows)]
-            return space, planned_networks(known_tables, measured, count, seed)
-        here, dense = space, dense_from(space, lambda op: float(op.macs))
-    done = [here.genes(a) for a, _ in networks_of(here, rows)]
-    genes = np.array(done, dtype=np.int64).reshape(-1, here.chain.genes)
-    chosen = calibration_networks(dense, np.random.default_rng(seed), count, known=genes)
-    return here, [here.architecture(row) for row in chosen]

@@ -18,7 +18,6 @@ from service.db.models import Model
 from service.db.session import Session
 from service.db.states import HappeningKind
 from service.devices.network_picture import picture
-from service.devices.pricing import space_of
 from service.errors import ArtifactCorrupt
 from service.http.dependencies import Caller, Service, decode_cursor, encode_cursor, page
 from service.http.errors import Problem, invalid, not_found
@@ -28,6 +27,7 @@ from service.schemas.jobs import ModelList, ModelNamed, ModelSummary, Naming
 from service.schemas.networks import NetworkPicture
 from service.schemas.strict import Id, Name, PageSize, Short
 from service.telemetry import log
+from supernets.spaces.catalog import space_named
 
 router = APIRouter(route_class=GuardedRoute, tags=["models"])
 ONNX: Final = "application/onnx"
@@ -56,11 +56,9 @@ def listed(
     """Delivered networks, the newest first."""
     cursor, wanted = decode_cursor(after), ModelFilter(device, supernet, job, text)
     with services.sessions() as session:
-        rows, more = page(list(job_rows.models(session, caller.tenant_id, wanted, cursor, limit + 1)), limit)
-    items = [_summary(m, name) for m, name in rows]
-    return ModelList(
-        items=items, next=encode_cursor(rows[-1][0].created_at, rows[-1][0].id) if more else None
-    )
+        found = job_rows.models(session, caller.tenant_id, wanted, cursor, limit + 1)
+    rows, further = page(found, limit, lambda row: encode_cursor(row[0].created_at, row[0].id))
+    return ModelList(items=[_summary(model, name) for model, name in rows], next=further)
 
 
 def _summary(m: Model, device: str | None) -> ModelSummary:
@@ -131,7 +129,7 @@ def network(model_id: str, services: Service, caller: Caller, device: Name | Non
             if device is None
             else device_of(session, caller.tenant_id, device)
         )
-        space = space_of(supernet.space, supernet.classes)
+        space = space_named(supernet.space, supernet.classes)
         return picture(session, services.prices, target, space, space.from_json(found.card["architecture"]))
 
 

@@ -23,13 +23,13 @@ from service.db.session import Session
 from service.db.states import JobKind
 from service.db.tables import context_of
 from service.devices.costs import asked_for
-from service.devices.pricing import Pricing, at_resolutions, space_of
-from service.http.dependencies import Caller, Service, Services
+from service.devices.pricing import Pricing
+from service.http.dependencies import Caller, IdempotencyKey, Service, Services
 from service.http.errors import Problem, error, infeasible, problem_of
 from service.http.guard import JSON, GuardedRoute, needs
-from service.jobs.submission import once, request_digest, submit
-from service.routes.jobs import job_view
-from service.routes.supernets import IdempotencyKey, remarks_on, wanted_supernet
+from service.jobs.submission import submit
+from service.routes.jobs import handed_in
+from service.routes.supernets import remarks_on, wanted_supernet
 from service.schemas.jobs import JobView
 from service.schemas.searches import Member, SearchIn, Target
 from supernets.delivery.catalog import Delivery, common_delivery, delivery_of
@@ -38,7 +38,8 @@ from supernets.search.catalog import STRATEGIES
 from supernets.search.exact.bounds import bounds
 from supernets.search.limits import check_limits
 from supernets.search.problem import Constraint
-from supernets.search.restriction import excluded
+from supernets.search.restriction import at_resolutions, excluded
+from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 
 router = APIRouter(route_class=GuardedRoute, tags=["searches"])
@@ -82,9 +83,7 @@ def search(
         request["remarks"] = remarks_on(session, services, caller.tenant_id, supernet)
         return submit(services, session, caller.tenant_id, JobKind.SEARCH, request)
 
-    job = once(services, caller, idempotency_key, request_digest("POST", PATH, body.model_dump()), action)
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return job_view(job)
+    return handed_in(services, caller, response, idempotency_key, PATH, body, action)
 
 
 def _supernet(session: Session, services: Services, tenant_id: str, body: SearchIn) -> Supernet:
@@ -120,7 +119,7 @@ def _targets(
 ) -> list[dict[str, Any]]:
     """The targets with their tables pinned. Raises Problem that says which target cannot be."""
     devices = device_rows.all_named(session, tenant_id, [m.device for t in body.targets for m in t.members()])
-    space = space_of(supernet.space, supernet.classes)
+    space = space_named(supernet.space, supernet.classes)
     since = now() - timedelta(seconds=services.settings.agent_present_s)
     found = []
     for index, target in enumerate(body.targets):

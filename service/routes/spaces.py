@@ -11,7 +11,6 @@ from latency_tables.operators import Operator
 from service.datasets import Known, listed, trained_on_fingerprint
 from service.db.models import Supernet
 from service.db.supernets import of_dataset
-from service.devices.pricing import space_of
 from service.http.auth import SCOPES
 from service.http.dependencies import Caller, Service
 from service.http.errors import invalid, not_found
@@ -31,7 +30,7 @@ from service.schemas.catalog import (
 from service.schemas.strict import Whole
 from supernets.errors import UnknownSpace
 from supernets.search.catalog import STRATEGIES
-from supernets.spaces.catalog import SPACES
+from supernets.spaces.catalog import SPACES, space_named
 from supernets.spaces.lowering import all_operators
 from supernets.spaces.space import Space
 from supernets.training.catalog import RECIPES
@@ -57,7 +56,7 @@ def space(name: str) -> SpaceView:
 def operators(name: str, resolution: Whole | None = None, classes: Whole | None = None) -> OperatorList:
     """What a latency table for this space must hold, at one resolution or at all."""
     try:
-        wanted = space_of(name, classes or None)
+        wanted = space_named(name, classes or None)
     except UnknownSpace:
         raise not_found("search space") from None
     if resolution is not None and resolution not in wanted.resolutions:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from latency_tables.prediction.calibration import DEFAULT_CONFIDENCE
@@ -17,13 +17,21 @@ from service.db.models import Job, Supernet
 from service.db.session import Session
 from service.db.states import JobKind
 from service.devices.network_picture import picture
-from service.devices.pricing import Pricing, space_of
-from service.http.dependencies import Caller, Service, Services, decode_cursor, encode_cursor, page
+from service.devices.pricing import Pricing
+from service.http.dependencies import (
+    Caller,
+    IdempotencyKey,
+    Service,
+    Services,
+    decode_cursor,
+    encode_cursor,
+    page,
+)
 from service.http.errors import Problem, error, invalid, not_found
 from service.http.guard import JSON, GuardedRoute, needs
-from service.jobs.submission import once, request_digest, submit
+from service.jobs.submission import submit
 from service.routes.devices import device_of
-from service.routes.jobs import job_view
+from service.routes.jobs import handed_in
 from service.schemas.front_columns import ALPHABET, architecture_of, gene_text, legend
 from service.schemas.jobs import JobView
 from service.schemas.networks import NetworkPicture
@@ -49,7 +57,7 @@ from supernets.spaces.catalog import space_named
 from supernets.training.catalog import recipe_named
 
 router = APIRouter(route_class=GuardedRoute, tags=["supernets"])
-IdempotencyKey = Annotated[str | None, Header(max_length=1000)]
+PATH: Final = "/v1/supernets"
 GeneText = Annotated[str, Query(pattern="^[0-9a-zA-Z]{1,512}$")]
 
 
@@ -124,7 +132,7 @@ def remarks_on(session: Session, services: Services, tenant_id: str, row: Supern
     return [] if said is None else [said]
 
 
-@router.post("/v1/supernets", status_code=202, openapi_extra=needs("jobs:write", JSON))
+@router.post(PATH, status_code=202, openapi_extra=needs("jobs:write", JSON))
 def train(
     body: SupernetIn,
     services: Service,
@@ -140,11 +148,7 @@ def train(
         request = {"supernet_id": row.id, "remarks": remarks_on(session, services, caller.tenant_id, row)}
         return under_way or submit(services, session, caller.tenant_id, JobKind.SUPERNET, request)
 
-    job = once(
-        services, caller, idempotency_key, request_digest("POST", "/v1/supernets", body.model_dump()), action
-    )
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return job_view(job)
+    return handed_in(services, caller, response, idempotency_key, PATH, body, action)
 
 
 @router.get("/v1/supernets", openapi_extra=needs("jobs:read"))
@@ -152,9 +156,9 @@ def listed(services: Service, caller: Caller, after: str | None = None, limit: P
     """Supernets, the newest first."""
     cursor = decode_cursor(after)
     with services.sessions() as session:
-        rows, more = page(list(supernet_rows.listed(session, caller.tenant_id, cursor, limit + 1)), limit)
-        items = [_view(session, row) for row in rows]
-    return SupernetList(items=items, next=encode_cursor(rows[-1].created_at, rows[-1].id) if more else None)
+        found = supernet_rows.listed(session, caller.tenant_id, cursor, limit + 1)
+        rows, further = page(found, limit, lambda row: encode_cursor(row.created_at, row.id))
+        return SupernetList(items=[_view(session, row) for row in rows], next=further)
 
 
 @router.get("/v1/supernets/{supernet_id}", openapi_extra=needs("jobs:read"))
@@ -187,7 +191,7 @@ def front(
         target = device_of(session, caller.tenant_id, device)
         if supernet.predictor is None:
             raise Problem("not_ready", "wait for its job to succeed")
-        space = space_of(supernet.space, supernet.classes)
+        space = space_named(supernet.space, supernet.classes)
         pricing = services.prices.load(session, target, space, confidence=confidence)
         started = time.perf_counter()
         solved = services.prices.front(supernet, pricing)
@@ -223,7 +227,7 @@ def network(
     with services.sessions() as session:
         supernet = supernet_of(session, caller.tenant_id, supernet_id)
         target = device_of(session, caller.tenant_id, device)
-        space = space_of(supernet.space, supernet.classes)
+        space = space_named(supernet.space, supernet.classes)
         pricing = services.prices.load(session, target, space)
         try:
             architecture = architecture_of(pricing.space, genes)

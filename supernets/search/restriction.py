@@ -208,3 +208,14 @@ def _shown(value: Value) -> str:
         if isinstance(value, float)
         else str(value)
     )
+
+
+def at_resolutions(dense: DenseTable, space: Space, kept: Space) -> DenseTable:
+    """A dense table of `space` for the fewer resolutions of `kept`."""
+    indices = [space.resolutions.index(r) for r in kept.resolutions]
+    return DenseTable(
+        kept.chain,
+        dense.constant[indices],
+        tuple(b[indices] for b in dense.blocks),
+        tuple(d[indices] for d in dense.depth),
+    )

@@ -226,18 +226,18 @@ def register_installed_spaces() -> None:
         register_space(space)
 
 
-def space_named(name: str) -> Space:
-    """The space of that name. Raises UnknownSpace that lists the known ones."""
+def space_named(name: str, classes: int | None = None) -> Space:
+    """The space of that name, with so many classes. Raises UnknownSpace that lists the known ones."""
     try:
-        return SPACES[name]
+        space = SPACES[name]
     except KeyError:
         raise UnknownSpace(f"unknown search space; known are {', '.join(sorted(SPACES))}") from None
+    return space if classes in (None, space.classes) else space.with_classes(int(classes or space.classes))
 
 
 def space_at(ref: SpaceRef) -> Space:
     """The space that is referred to, with the head of that many classes. Raises UnknownSpace."""
-    space = space_named(ref.name)
-    return space if ref.classes == space.classes else space.with_classes(ref.classes)
+    return space_named(ref.name, ref.classes)
 
 
 def ref_in(architecture: Mapping[str, Any]) -> SpaceRef | None:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from service.db.models import Job
-from service.devices.pricing import PriceBook, load_pricing, space_of
+from service.devices.pricing import PriceBook, load_pricing
+from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
 from tests.service.api import CONTEXT, SPACE, Api, is_problem, search_request, table_rows
 
@@ -308,9 +309,9 @@ def test_worker_and_api_price_alike(phone: Api) -> None:
     with phone.services.sessions() as session:
         device = devices.named(session, phone.tenant_id, "phone")
         assert device is not None
-        theirs = load_pricing(session, device, space_of(SPACE.name, 10))
-        ours = phone.services.prices.load(session, device, space_of(SPACE.name, 10))
-        pinned = PriceBook().load(session, device, space_of(SPACE.name, 10), table_id=ours.table_id)
+        theirs = load_pricing(session, device, space_named(SPACE.name, 10))
+        ours = phone.services.prices.load(session, device, space_named(SPACE.name, 10))
+        pinned = PriceBook().load(session, device, space_named(SPACE.name, 10), table_id=ours.table_id)
     for other in (theirs, pinned):
         assert np.array_equal(ours.held.price(genes), other.held.price(genes))
     assert ours.upper is not None and (ours.upper.price(genes) >= ours.predicted.price(genes)).all()
@@ -329,7 +330,7 @@ def test_a_job_may_leave_out_what_it_measured_itself(phone: Api) -> None:
         with phone.services.sessions() as session:
             device = devices.named(session, phone.tenant_id, "phone")
             assert device is not None
-            return of.load(session, device, space_of(SPACE.name, 10)).predicted.price(genes)
+            return of.load(session, device, space_named(SPACE.name, 10)).predicted.price(genes)
 
     before = prices(PriceBook())
     with phone.services.sessions.begin() as session:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from service.db.models import Job, now
-from service.devices.pricing import at_resolutions
+from supernets.search.restriction import at_resolutions
 from supernets.spaces.lowering import dense_from
 from tests.worker.runs import events_of, new_run
 from tests.worker.test_targets import SPACE, target

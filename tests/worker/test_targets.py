@@ -11,7 +11,7 @@ import pytest
 from latency_tables.errors import BespokeError
 from latency_tables.prediction.calibration import Calibration
 from service.devices.costs import ENERGY, TAIL, Cost
-from service.devices.pricing import Pricing, at_resolutions
+from service.devices.pricing import Pricing
 from supernets.accuracy.predictor import AccuracyPredictor, HeldOut
 from supernets.accuracy.refinement import RefinedScore, Refinement, StagePairs, _data
 from supernets.errors import ContradictingConstraints, InfeasibleBudget, InvalidSearch
@@ -22,7 +22,7 @@ from supernets.search.likely import most_probable
 from supernets.search.limits import LIMITS, MACS, MEMORY, SIZE, costs_of, reachable
 from supernets.search.packing import packed_problem, packed_result, unpacked_problem, unpacked_result
 from supernets.search.problem import Constraint, Problem
-from supernets.search.restriction import excluded
+from supernets.search.restriction import at_resolutions, excluded
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
 from worker.compute.child_process import _detail, _kind

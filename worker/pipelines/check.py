@@ -18,9 +18,9 @@ from latency_tables.plan import CHECK_NETWORKS, check_operators
 from latency_tables.table import LatencyTable
 from latency_tables.trust import drift
 from service.db import measurements, tables
+from service.db.measurements import networks_of
 from service.db.models import Device, MeasurementTask
 from service.db.states import NetworkSource, TaskKind
-from service.devices.pricing import networks_of
 from supernets.delivery.catalog import delivery_of
 from supernets.errors import NoTable
 from supernets.spaces.architecture import Architecture

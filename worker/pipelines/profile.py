@@ -32,9 +32,9 @@ from latency_tables.trust import (
     review_table,
 )
 from service.db import measurements, tables
+from service.db.measurements import networks_of
 from service.db.models import Device, JobEvent, MeasurementTask
 from service.db.states import NetworkSource, TableSource, TableState, TaskKind
-from service.devices.pricing import networks_of
 from supernets.delivery.catalog import Delivery, delivery_of
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named

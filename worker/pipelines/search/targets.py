@@ -16,7 +16,7 @@ from latency_tables.measurement import Context, Measurement
 from service.db import devices
 from service.db.tables import context_of
 from service.devices.costs import Cost, asked_for
-from service.devices.pricing import PriceBook, Pricing, at_resolutions
+from service.devices.pricing import PriceBook, Pricing
 from supernets.accuracy.refinement import RefinedScore, Refinement
 from supernets.delivery.catalog import Delivery, common_delivery
 from supernets.errors import InfeasibleBudget, NoTable, SearchUnfinished
@@ -24,7 +24,7 @@ from supernets.search.catalog import solve
 from supernets.search.exact.bounds import bounds
 from supernets.search.limits import BYTES_PER_VALUE, LIMITS, SIZE, costs_of, limited, unreachable
 from supernets.search.problem import MAX_CANDIDATES, Candidate, Constraint, Problem, SearchResult
-from supernets.search.restriction import excluded, restricted
+from supernets.search.restriction import at_resolutions, excluded, restricted
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 
