@@ -21,7 +21,7 @@ BespokeError (latency_tables/errors.py)
 ├── ExportFailed           a network that does not become a deliverable ONNX file
 └── UnservableContext      a context that no file can be delivered for
 Exception
-├── UnreadablePicture      a picture cannot be read; its reader says of which file (supernets/data/pictures.py)
+├── UnreadablePicture      a picture that cannot be read (supernets/data/pictures.py)
 └── TrainingStopped        a training was asked to end, and left a checkpoint (supernets/training/loop.py)
 """
 
