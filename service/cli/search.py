@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.markup import escape
 
+from service.cli import search_options as option
 from service.cli.connection import client
+from service.cli.deliveries import deliver, show_matrix
 from service.cli.front import newest_trained
-from service.cli.matrix import matrix_of, print_matrix, save_matrix
-from service.cli.models import print_card
 from service.cli.screen import errors, follow, milliseconds, problem_text, say
+from service.cli.targets import narrowing_of, targets_of
 from service.client import BespokeClient, ClientError
 
 
@@ -36,105 +35,32 @@ class Suspect(ClientError):
 
 
 def search(
-    device: Annotated[str | None, typer.Option(help="Name of a registered device.")] = None,
-    budget_ms: Annotated[
-        float | None, typer.Option(help="Latency budget on that device, in milliseconds.")
-    ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DEVICE=MS",
-            help="A device and its budget; several times. DEVICE=MS+DEVICE=MS: one network for all.",
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="A choice that may not be taken, such as kernel=7."),
-    ] = None,
-    resolution: Annotated[
-        list[int] | None, typer.Option(min=1, help="The only input sizes that may be chosen, in pixels.")
-    ] = None,
-    exclude_missing: Annotated[
-        bool, typer.Option("--exclude-missing", help="Leave out what the device's table has no latency for.")
-    ] = False,
-    p95_ms: Annotated[
-        float | None,
-        typer.Option(
-            help="Budget that 19 runs in 20 keep, in milliseconds, whatever else the device is doing."
-        ),
-    ] = None,
-    energy_mj: Annotated[
-        float | None,
-        typer.Option(help="Most energy of one run, in millijoules; needs a table with energy_mj."),
-    ] = None,
-    size_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Largest ONNX file, in bytes; holds for every target.")
-    ] = None,
-    macs: Annotated[int | None, typer.Option(min=1, help="Most multiply-adds of one input.")] = None,
-    memory_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Largest peak of the activations, in bytes, for one input.")
-    ] = None,
-    supernet: Annotated[
-        str | None,
-        typer.Option(
-            help="Id of a trained supernet; left out: that of --space and --dataset, else the newest one."
-        ),
-    ] = None,
-    space: Annotated[
-        str | None, typer.Option(help="Search space; its supernet is trained first if there is none.")
-    ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Data set to train on.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Training recipe, if it must be trained.")] = None,
-    strategy: Annotated[
-        str,
-        typer.Option(
-            help="exact, evolution, random, or gradient, which trains for every target (see below)."
-        ),
-    ] = "exact",
-    gate_epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="For gradient: epochs it searches for each target, instead of the recipe's."
-        ),
-    ] = None,
-    tune_epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Train the chosen network on for so many epochs before it is delivered (see below)."
-        ),
-    ] = None,
-    confidence: Annotated[
-        float | None,
-        typer.Option(help="Share of networks that keep the budget when measured; needs measured networks."),
-    ] = None,
-    candidates: Annotated[
-        int, typer.Option(min=1, help="Best distinct networks scored on the supernet.")
-    ] = 5,
-    verify: Annotated[
-        bool, typer.Option(help="Measure the network on the device when an agent is there.")
-    ] = True,
-    measured_candidates: Annotated[
-        int,
-        typer.Option(
-            min=1, max=16, help="Candidates measured at a time; the best that keeps the budget is delivered."
-        ),
-    ] = 3,
-    batch: Annotated[
-        str, typer.Option(help="Batch size of the file: device (that of its context) or dynamic.")
-    ] = "device",
-    preprocessing: Annotated[
-        str, typer.Option(help="separate, or embedded: the file takes bytes and normalises them itself.")
-    ] = "separate",
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="ONNX file to write; with several targets, a folder, which gets matrix.json and "
-            "matrix.png too.",
-        ),
-    ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Queue the job, print its id and return.")] = False,
+    device: option.Device = None,
+    budget_ms: option.BudgetMs = None,
+    target: option.Target = None,
+    exclude: option.Exclude = None,
+    resolution: option.Resolution = None,
+    exclude_missing: option.ExcludeMissing = False,
+    p95_ms: option.P95Ms = None,
+    energy_mj: option.EnergyMj = None,
+    size_bytes: option.SizeBytes = None,
+    macs: option.Macs = None,
+    memory_bytes: option.MemoryBytes = None,
+    supernet: option.Supernet = None,
+    space: option.Space = None,
+    dataset: option.Dataset = None,
+    recipe: option.Recipe = None,
+    strategy: option.Strategy = "exact",
+    gate_epochs: option.GateEpochs = None,
+    tune_epochs: option.TuneEpochs = None,
+    confidence: option.Confidence = None,
+    candidates: option.Candidates = 5,
+    verify: option.Verify = True,
+    measured_candidates: option.MeasuredCandidates = 3,
+    batch: option.Batch = "device",
+    preprocessing: option.Preprocessing = "separate",
+    output: option.Output = None,
+    detach: option.Detach = False,
 ) -> None:
     """Find the most accurate network that keeps a latency budget on a device.
 
@@ -177,10 +103,10 @@ def search(
     given = {"size_bytes": size_bytes, "macs": macs, "memory_bytes": memory_bytes}
     limits = {name: value for name, value in given.items() if value is not None}
     further = {"latency_p95_ms": p95_ms, "energy_mj": energy_mj}
-    wanted = _targets(
+    wanted = targets_of(
         device, budget_ms, target or [], limits, {n: v for n, v in further.items() if v is not None}
     )
-    narrowed = _narrowed(exclude or [], resolution or [], exclude_missing)
+    narrowed = narrowing_of(exclude or [], resolution or [], exclude_missing)
     request: dict[str, Any] = {
         "targets": [{**one, **narrowed} for one in wanted],
         "strategy": strategy,
@@ -202,10 +128,15 @@ def search(
         done = follow(service, job, f"search {job.id[:12]}")
         deliver(service, done.result.get("models") or [], output)
     show_matrix(done.result, output)
-    failures = done.result.get("failures") or []
+    check_delivered(done.result)
+
+
+def check_delivered(result: dict[str, Any]) -> None:
+    """Raises SomeFailed where a target has no network, Suspect where one does not do what was predicted."""
+    failures = result.get("failures") or []
     if failures:
         raise SomeFailed(failures)
-    suspects = [model for model in done.result.get("models") or [] if model.get("state") == "suspect"]
+    suspects = [model for model in result.get("models") or [] if model.get("state") == "suspect"]
     if suspects:
         raise Suspect(suspects)
 
@@ -226,119 +157,6 @@ def source_of(
     return source if recipe is None else {**source, "recipe": recipe}
 
 
-def deliver(service: BespokeClient, models: list[dict[str, Any]], output: Path | None) -> None:
-    """Print the cards and write the files."""
-    for model in models:
-        card = service.model(model["id"])
-        print_card(card)
-        if output is not None:
-            file = output if len(models) == 1 and not output.is_dir() else output / _file_name(card)
-            service.download_model(card["id"], file)
-            say(f"  written   {escape(str(file))}")
-        else:
-            say(f"[dim]  Get the file with `bespoke models download {card['id']} -o model.onnx`.[/]")
-
-
-def show_matrix(result: dict[str, Any], output: Path | None) -> None:
-    """What each network would cost on every device of the job; into the folder of the files too: why
-    specialising pays."""
-    matrix = matrix_of(result)
-    if len(matrix["devices"]) < 2 or not matrix["networks"]:
-        return
-    print_matrix(matrix)
-    if output is not None and output.is_dir():
-        for name in ("matrix.json", "matrix.png"):
-            save_matrix(matrix, output / name)
-            say(f"  written   {escape(str(output / name))}")
-
-
-def _file_name(card: dict[str, Any]) -> str:
-    if card["device"] is None:
-        return "limits.onnx"
-    return (
-        "+".join(
-            f"{one['device']}-{milliseconds(one['budget_ms'])}ms" for one in card.get("devices") or [card]
-        )
-        + ".onnx"
-    )
-
-
 def _name_of(failure: dict[str, Any]) -> str:
     """The target of a failure as a person reads it."""
     return str(failure.get("target") or f"{failure['device']} within {milliseconds(failure['budget_ms'])} ms")
-
-
-def _targets(
-    device: str | None,
-    budget_ms: float | None,
-    targets: list[str],
-    limits: dict[str, int],
-    further: dict[str, float],
-) -> list[dict[str, Any]]:
-    """All targets as the API takes them; `further` limits every device. Raises a usage error that says how to
-    write them."""
-    wanted = [_target(text, limits, further) for text in targets]
-    timed = budget_ms is not None or "latency_p95_ms" in further
-    if (device is None) != (budget_ms is None) and not (device is not None and timed):
-        raise typer.BadParameter(
-            "--device and --budget-ms belong together: --device this-machine --budget-ms 0.5"
-        )
-    if device is not None:
-        latency = {} if budget_ms is None else {"latency_ms": budget_ms}
-        wanted.insert(0, {"device": device, "budget": {**latency, **further, **limits}})
-    elif further and not wanted:
-        raise typer.BadParameter(
-            "--p95-ms and --energy-mj are limits on a device: name it with --device or --target"
-        )
-    if not wanted and not limits:
-        raise typer.BadParameter(
-            "name at least one target: --device NAME --budget-ms MS, or --target NAME=MS, or limits alone: "
-            "--size-bytes N"
-        )
-    return wanted or [{"budget": limits}]
-
-
-def _target(text: str, limits: dict[str, int], further: dict[str, float]) -> dict[str, Any]:
-    parts = [_parse(part) for part in text.split("+")]
-    if len(parts) == 1:
-        return {"device": parts[0][0], "budget": {"latency_ms": parts[0][1], **further, **limits}}
-    group = [{"device": name, "budget": {"latency_ms": budget, **further}} for name, budget in parts]
-    return {"group": group, **({"budget": limits} if limits else {})}
-
-
-def _parse(text: str) -> tuple[str, float]:
-    name, _, budget = text.rpartition("=")
-    try:
-        return name, float(budget.removesuffix("ms"))
-    except ValueError:
-        hint = (
-            "a target is DEVICE=MS, such as pixel7=12.5, or several joined by + for one network that "
-            "keeps all"
-        )
-        raise typer.BadParameter(hint, param_hint="--target") from None
-
-
-def _narrowed(exclude: list[str], resolutions: list[int], missing: bool) -> dict[str, Any]:
-    """What every target leaves out."""
-    names: dict[str, list[Any]] = {}
-    for text in exclude:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise typer.BadParameter(
-                "write NAME=VALUE, such as kernel=7 or squeeze_excite=true", param_hint="--exclude"
-            )
-        names.setdefault(name, []).append(_value(value))
-    found = {"exclude": names, "resolutions": resolutions, "missing": "exclude" if missing else None}
-    return {name: value for name, value in found.items() if value}
-
-
-def _value(text: str) -> bool | int | float | str:
-    """A value as the space has it: true and false, whole numbers, other numbers, words."""
-    if text in ("true", "false"):
-        return text == "true"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
