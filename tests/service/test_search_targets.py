@@ -6,10 +6,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from service.jobs.transitions import JobState, move
 from sqlalchemy import select
 
 from service.db.models import Device, Job
+from service.db.states import JobState
+from service.db.transitions import move
 from service.devices.pricing import PriceBook
 from tests.service.api import CONTEXT, SPACE, Api, is_problem, table_rows
 

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from service.jobs.transitions import JobState, create_job, move
 from sqlalchemy import select
 
-from service.artifacts import ArtifactStore, register
+from service.artifacts import ArtifactStore
+from service.db.artifacts import register
 from service.db.models import Job, Model, Supernet, Tenant, new_id, now
 from service.db.session import create_db_engine, session_factory
-from service.db.states import JobKind
+from service.db.states import JobKind, JobState
+from service.db.transitions import create_job, move
 from service.settings import Settings
 
 SIZE_ONLY: dict[str, Any] = {
