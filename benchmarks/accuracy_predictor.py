@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.environment import environment
 from latency_tables.dense import Array, Genes
 from supernets.accuracy.choice import score_in_rounds
-from supernets.accuracy.predictor import AccuracyPredictor, kendall_tau, rmse
+from supernets.accuracy.predictor import QualityPredictor, kendall_tau, rmse
 from supernets.accuracy.refinement import refine
 from supernets.accuracy.scores import read_scores
 from supernets.spaces.catalog import space_named
@@ -105,7 +105,7 @@ def main() -> None:
         unseen = len(genes) // 3 if arguments.active else len(genes) - arguments.train
         seen, kept = order[: arguments.train], order[-unseen:]
         start = time.perf_counter()
-        predictor = AccuracyPredictor.fit(space, genes[seen], values[seen], folds=0)
+        predictor = QualityPredictor.fit(space, genes[seen], values[seen], folds=0)
         seconds.append(time.perf_counter() - start)
         predicted = predictor.predict(genes[kept])
         errors.append(rmse(predicted, values[kept]))

@@ -195,7 +195,7 @@ class Supernet(Base):
     seed: Mapped[int] = mapped_column(BigInteger)
     classes: Mapped[int] = mapped_column(Integer)
     weights_sha256: Mapped[str | None] = mapped_column(String(64))  # artifact; null while it trains
-    predictor: Mapped[dict[str, Any] | None] = mapped_column()  # AccuracyPredictor.to_json
+    predictor: Mapped[dict[str, Any] | None] = mapped_column()  # QualityPredictor.to_json
     summary: Mapped[dict[str, Any] | None] = (
         mapped_column()
     )  # accuracies of the largest and smallest, history

@@ -30,7 +30,7 @@ from service.db.models import Device, NetworkMeasurement, Supernet, Table
 from service.db.session import Session
 from service.devices.costs import Cost, Ground, costs_of
 from service.devices.covering import nearest_lack
-from supernets.accuracy.predictor import AccuracyPredictor
+from supernets.accuracy.predictor import QualityPredictor
 from supernets.errors import NoTable
 from supernets.search.exact import strategy as exact
 from supernets.search.pareto import Front
@@ -385,11 +385,11 @@ class PriceBook:
         used = next((t for t in candidates if t.state == table_rows.READY), None)
         raise no_table(space, None if used is None else self.table(session, used, device))
 
-    def predictor(self, supernet: Supernet) -> tuple[AccuracyPredictor, DenseTable]:
+    def predictor(self, supernet: Supernet) -> tuple[QualityPredictor, DenseTable]:
         """The supernet's accuracy predictor and its additive score of the whole space."""
 
-        def make() -> tuple[AccuracyPredictor, DenseTable]:
-            predictor = AccuracyPredictor.from_json(supernet.predictor or {})
+        def make() -> tuple[QualityPredictor, DenseTable]:
+            predictor = QualityPredictor.from_json(supernet.predictor or {})
             return predictor, predictor.dense()
 
         return self._remember(("score", supernet.id, supernet.ready_at), make)
@@ -412,7 +412,7 @@ class PriceBook:
         def make() -> Front:
             predictor, dense = self.predictor(supernet)
             solved = exact.front(at_resolutions(dense, predictor.space, pricing.space), pricing.predicted)
-            return replace(solved, scores=predictor.accuracy_of(solved.scores))
+            return replace(solved, scores=predictor.quality_of(solved.scores))
 
         return self._remember(key, make)
 

@@ -26,7 +26,7 @@ from service.db.session import Session, create_db_engine, session_factory
 from service.db.states import ArtifactKind
 from service.settings import Settings
 from service.startup import OWNER
-from supernets.accuracy.predictor import AccuracyPredictor
+from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.refinement import Refinement, refine, summary, to_json
 from supernets.accuracy.scores import read_scores
 from supernets.errors import InvalidCheckpoint, InvalidPredictor, UnknownDataset
@@ -158,7 +158,7 @@ def register_scores(
     if networks is not None and networks < len(genes):
         chosen = np.random.default_rng(seed).choice(len(genes), networks, replace=False)
         genes, percents = genes[chosen], percents[chosen]
-    predictor = AccuracyPredictor.fit(space, genes, percents / 100, seed=seed)
+    predictor = QualityPredictor.fit(space, genes, percents / 100, seed=seed)
     refinement = refine(predictor, seed=seed)  # takes seconds, and so no transaction is open
     _in_transaction(
         settings, lambda session: _store(_named(session, supernet_id), space, predictor, refinement)
@@ -178,7 +178,7 @@ def _space_of(row: Supernet) -> Space:
     return space_named(row.space).with_classes(row.classes)
 
 
-def _store(row: Supernet, space: Space, predictor: AccuracyPredictor, refinement: Refinement | None) -> None:
+def _store(row: Supernet, space: Space, predictor: QualityPredictor, refinement: Refinement | None) -> None:
     """The predictor, and what it says of the largest and smallest sub-network where nobody measured them."""
     extremes = {"largest": space.largest(), "smallest": space.smallest()}
     predicted = (refinement or predictor).predict(np.array([space.genes(a) for a in extremes.values()]))

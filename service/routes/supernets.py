@@ -54,6 +54,7 @@ from supernets.accuracy.refinement import from_json, summary
 from supernets.errors import InvalidArchitecture, UnknownRecipe, UnknownSpace
 from supernets.search.pareto import Front
 from supernets.spaces.catalog import space_named
+from supernets.tasks.metric import Metric
 from supernets.training.catalog import recipe_named
 
 router = APIRouter(route_class=GuardedRoute, tags=["supernets"])
@@ -195,6 +196,7 @@ def front(
         pricing = services.prices.load(session, target, space, confidence=confidence)
         started = time.perf_counter()
         solved = services.prices.front(supernet, pricing)
+        metric = services.prices.predictor(supernet)[0].metric
         elapsed_ms = (time.perf_counter() - started) * 1e3
     low, high = pricing.reachable_ms()
     shared: dict[str, Any] = {
@@ -204,16 +206,17 @@ def front(
         "table_id": pricing.table_id,
         "doubt": pricing.doubt,
         "confidence": pricing.confidence,
+        "metric": metric.to_json(),
         "missing_networks": pricing.calibration.missing_networks(DEFAULT_CONFIDENCE),
         "reachable_ms": {"min": low, "max": high},
         "solved_in_ms": elapsed_ms,
     }
     view: FrontView | FrontColumns
     if form == "columns":
-        view = _columns(solved, pricing, shared)
+        view = _columns(solved, pricing, metric, shared)
     else:
         view = FrontView(
-            **shared, resolutions=list(pricing.space.resolutions), points=_points(solved, pricing)
+            **shared, resolutions=list(pricing.space.resolutions), points=_points(solved, pricing, metric)
         )
     return Response(view.model_dump_json(), media_type="application/json")
 
@@ -263,18 +266,18 @@ def predictor(supernet_id: str, services: Service, caller: Caller) -> PredictorP
     if row.predictor is None:
         raise Problem("not_ready", "wait for its job to succeed")
     fitted = services.prices.predictor(row)[0]
-    predicted, measured = fitted.pairs()
+    predicted, measured = fitted.pairs()  # qualities
     held_out = HeldOut.of(predicted, measured, 5)
     return PredictorPairs(
         name="additive",
-        predicted=[float(p) for p in predicted],
-        measured=[float(m) for m in measured],
+        predicted=[float(fitted.metric.quality(p)) for p in predicted],
+        measured=[float(fitted.metric.quality(m)) for m in measured],
         rmse=held_out.rmse,
         kendall_tau=held_out.kendall_tau,
     )
 
 
-def _columns(solved: Front, pricing: Pricing, shared: dict[str, Any]) -> FrontColumns:
+def _columns(solved: Front, pricing: Pricing, metric: Metric, shared: dict[str, Any]) -> FrontColumns:
     """Latencies with six digits, more than any measurement has, rounded up: who budgets for them gets the
     network."""
 
@@ -290,13 +293,14 @@ def _columns(solved: Front, pricing: Pricing, shared: dict[str, Any]) -> FrontCo
         legend=legend(pricing.space),
         latency_ms=short(solved.costs),
         upper_ms=None if pricing.upper is None else short(pricing.upper.price(solved.genes)),
-        accuracy=[round(min(1.0, max(0.0, float(score))), 6) for score in solved.scores],
+        accuracy=[round(float(value), 6) for value in metric.value(solved.scores)],
         genes=[gene_text(row) for row in solved.genes.tolist()],
     )
 
 
-def _points(solved: Front, pricing: Pricing) -> list[FrontPoint]:
-    """Both columns ascend; an accuracy is shown within [0, 1], where the additive model may step out."""
+def _points(solved: Front, pricing: Pricing, metric: Metric) -> list[FrontPoint]:
+    """Latencies ascend, values get better; they stay in the metric's range, where an additive model may
+    not."""
     uppers = (
         [None] * len(solved)
         if pricing.upper is None
@@ -307,10 +311,12 @@ def _points(solved: Front, pricing: Pricing) -> list[FrontPoint]:
         FrontPoint(
             latency_ms=float(cost),
             upper_ms=upper,
-            accuracy=min(1.0, max(0.0, float(score))),
+            accuracy=float(value),
             architecture=space.to_json(space.architecture(genes)),
         )
-        for cost, score, upper, genes in zip(solved.costs, solved.scores, uppers, solved.genes, strict=True)
+        for cost, value, upper, genes in zip(
+            solved.costs, metric.value(solved.scores), uppers, solved.genes, strict=True
+        )
     ]
 
 

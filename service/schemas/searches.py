@@ -203,6 +203,15 @@ class Scored(Answer):
     architecture: dict[str, Any]
 
 
+class MetricView(Answer):
+    """What a network is judged by: what every `accuracy` is a value of. No bound: null."""
+
+    name: str
+    higher_is_better: bool
+    lowest: float | None
+    highest: float | None
+
+
 class PredictorView(Answer):
     """The accuracy predictor that ranks networks in searches, with its held-out error; rmse in share of right
     answers.
@@ -215,6 +224,7 @@ class PredictorView(Answer):
     name: str
     networks: int
     held_out_networks: int | None
+    metric: MetricView
     rmse: float | None
     kendall_tau: float | None
 
@@ -261,6 +271,7 @@ class FrontColumns(Answer):
     device: str
     supernet_id: str
     table_id: str
+    metric: MetricView
     confidence: float | None
     missing_networks: int
     doubt: str | None = None
@@ -320,6 +331,7 @@ class FrontView(Answer):
     supernet_id: str
     table_id: str
     resolutions: list[int]
+    metric: MetricView
     confidence: float | None
     missing_networks: int
     doubt: str | None = None

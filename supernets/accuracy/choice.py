@@ -11,16 +11,17 @@ from collections.abc import Callable
 import numpy as np
 
 from latency_tables.dense import Array, Genes
-from supernets.accuracy.predictor import MINIMUM_NETWORKS, AccuracyPredictor
+from supernets.accuracy.predictor import MINIMUM_NETWORKS, QualityPredictor
 from supernets.accuracy.prior import Posterior, cells
 from supernets.spaces.space import Space
+from supernets.tasks.metric import ACCURACY, Metric
 
 DRAWN_SHARE = 0.25  # of the scored networks: drawn at random, the sample on which the predictor is judged
 SAMPLED = 1500  # networks to choose from
 FEWEST_DRAWN = 20  # a belief from fewer chooses worse than chance
 ROUNDS = 4  # in which the others are chosen, each with what the earlier ones taught
 
-Evaluate = Callable[[Genes], Array]  # genes (networks, genes) -> accuracies (networks,)
+Evaluate = Callable[[Genes], Array]  # genes (networks, genes) -> qualities (networks,)
 
 
 def score_in_rounds(
@@ -32,8 +33,9 @@ def score_in_rounds(
     extremes: bool = True,
     pool: Genes | None = None,
     seed: int = 0,
-) -> AccuracyPredictor:
-    """An accuracy predictor from about so many distinct networks, fewer where there are fewer; none is
+    metric: Metric = ACCURACY,
+) -> QualityPredictor:
+    """A quality predictor from about so many distinct networks, fewer where there are fewer; none is
     evaluated twice.
 
     A quarter is drawn at random and alone is held out in turn. Then come the largest and smallest network of
@@ -50,10 +52,12 @@ def score_in_rounds(
         more = -(-(networks - len(genes)) // left)
         if more <= 0:
             break
-        chosen = choose_next(AccuracyPredictor.fit(space, genes, values, folds=0), generator, more, pool=pool)
+        chosen = choose_next(
+            QualityPredictor.fit(space, genes, values, folds=0, metric=metric), generator, more, pool=pool
+        )
         if len(chosen):
             genes, values = np.concatenate([genes, chosen]), np.concatenate([values, evaluate(chosen)])
-    return AccuracyPredictor.fit(space, genes, values, drawn=len(first), seed=seed)
+    return QualityPredictor.fit(space, genes, values, drawn=len(first), seed=seed, metric=metric)
 
 
 def draw(space: Space, networks: int, generator: np.random.Generator, pool: Genes | None = None) -> Genes:
@@ -68,7 +72,7 @@ def draw(space: Space, networks: int, generator: np.random.Generator, pool: Gene
 
 
 def choose_next(
-    predictor: AccuracyPredictor,
+    predictor: QualityPredictor,
     generator: np.random.Generator,
     networks: int,
     *,

@@ -1,11 +1,13 @@
-"""Accuracy predictor: additive Bayesian ridge on the one-hot choices of a sub-network, under a saturating
+"""Quality predictor: additive Bayesian ridge on the one-hot choices of a sub-network, under a saturating
 link.
 
-Once-for-All (Cai et al., ICLR 2020) predicts accuracy with a perceptron of 372,801 weights from 16,000 scored
-sub-networks. What adds up over choices is not the accuracy but how near it comes to a ceiling, -log(ceiling -
-accuracy): the better a network is, the less one more good choice brings. With that link a linear model with a
-hierarchical prior needs some two hundred scored networks, says how sure it is, and gives the exact solver an
-additive score.
+Once-for-All (Cai et al., ICLR 2020) predicts accuracy with a perceptron of 372,801 weights from 16,000
+scored sub-networks. What adds up over choices is not the accuracy but how near it comes to a ceiling,
+-log(ceiling - accuracy): the better a network is, the less one more good choice brings. With that link a
+linear model with a hierarchical prior needs some two hundred scored networks, says how sure it is, and
+gives the exact solver an additive score. What is predicted is a quality (`supernets.tasks.metric`), so
+higher is better for every metric; one whose good side is open has nothing to saturate at, and no ceiling is
+tried for it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from supernets.errors import InvalidPredictor
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
+from supernets.tasks.metric import ACCURACY, Metric
 
 MINIMUM_NETWORKS = 10
 CEILINGS = (
@@ -40,7 +43,7 @@ CEILINGS = (
     1.5,
     2.5,
     5.0,
-)  # tried above the best accuracy seen, in standard deviations; or none
+)  # tried above the best quality seen, in standard deviations; or none
 MARGIN = 2.0  # in log likelihood: what the link has to gain before it is used
 FORM = "additive-ridge-1"
 
@@ -49,7 +52,7 @@ Predict = Callable[[Array], Array]  # features (n, cells) -> scores (n,)
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Error on networks the model has not seen, by cross-validation; `rmse` in the unit of the accuracies.
+    """Error on networks the model has not seen, by cross-validation; `rmse` in the unit of the qualities.
 
     networks: how many were held out in turn, None in predictors of before that was kept.
     """
@@ -79,12 +82,12 @@ def rmse(predicted: Array, measured: Array) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class AccuracyPredictor:
-    """Accuracy of every sub-network of a space, additive over its choices.
+class QualityPredictor:
+    """Quality of every sub-network of a space, additive over its choices.
 
-    genes (networks, genes) and accuracies (networks,) are the scored sub-networks; ceiling (None: accuracy
-    itself is additive) and variances are what was learnt from them; all else follows. Accuracies keep the
-    unit they were given in.
+    genes (networks, genes) and qualities (networks,) are the scored sub-networks; ceiling (None: the quality
+    itself is additive) and variances are what was learnt from them; all else follows. Qualities keep the
+    unit they were given in. metric: what they are qualities of.
     drawn: so many of the first networks are a random sample and stand for all others in the held-out error
     (0: all are); those chosen because they tell most lie further out than a random one, and would overstate
     it.
@@ -92,55 +95,57 @@ class AccuracyPredictor:
 
     space: Space
     genes: Genes
-    accuracies: Array
+    qualities: Array
     variances: Mapping[str, float]
     ceiling: float | None = None
     held_out: HeldOut | None = None
     drawn: int = 0
+    metric: Metric = ACCURACY
 
     @classmethod
     def fit(
         cls,
         space: Space,
         architectures: Sequence[Architecture] | Genes,
-        accuracies: Sequence[float] | Array,
+        qualities: Sequence[float] | Array,
         *,
         folds: int = 5,
         seed: int = 0,
         drawn: int = 0,
-    ) -> AccuracyPredictor:
+        metric: Metric = ACCURACY,
+    ) -> QualityPredictor:
         """Fit to scored sub-networks, with held-out error by cross-validation (`folds=0`: without).
 
-        Raises TooFewNetworks below 10 networks, InvalidPredictor for accuracies that are not finite.
+        Raises TooFewNetworks below 10 networks, InvalidPredictor for qualities that are not finite.
         """
-        genes, values = as_genes(space, architectures), np.asarray(accuracies, dtype=np.float64)
+        genes, values = as_genes(space, architectures), np.asarray(qualities, dtype=np.float64)
         _check(genes, values)
         features, loadings = cells(space.chain, genes), prior_loadings(space)
-        variances, ceiling = _learn(features, values, loadings)
-        fitted = cls(space, genes, values, variances, ceiling, None, drawn)
+        variances, ceiling = _learn(features, values, loadings, metric)
+        fitted = cls(space, genes, values, variances, ceiling, None, drawn, metric)
         return replace(fitted, held_out=fitted.cross_validate(folds, seed)) if folds else fitted
 
     @cached_property
     def belief(self) -> Posterior:
         """What is known about every cell of the space."""
-        targets = to_score(self.accuracies, self.ceiling)
+        targets = to_score(self.qualities, self.ceiling)
         return posterior(
             cells(self.space.chain, self.genes), targets, prior_loadings(self.space), self.variances
         )
 
     def predict(self, genes: Genes) -> Array:
-        """Expected accuracy of each network, shape (networks,)."""
-        return self.accuracy_of(self.belief.predict(cells(self.space.chain, genes)))
+        """Expected quality of each network, shape (networks,)."""
+        return self.quality_of(self.belief.predict(cells(self.space.chain, genes)))
 
     def deviation(self, genes: Genes) -> Array:
-        """Standard deviation of a measured accuracy around `predict`, shape (networks,); first order in the
+        """Standard deviation of a measured quality around `predict`, shape (networks,); first order in the
         link."""
         features = cells(self.space.chain, genes)
         slope = 1.0 if self.ceiling is None else np.exp(-self.belief.predict(features))
         return np.asarray(slope * np.sqrt(self.belief.variance(features)))
 
-    def accuracy_of(self, scores: Array) -> Array:
-        """The accuracies behind prices of `dense()`; ascending, so the better score is the better network."""
+    def quality_of(self, scores: Array) -> Array:
+        """The qualities behind prices of `dense()`; ascending, so the better score is the better network."""
         return scores if self.ceiling is None else self.ceiling - np.exp(-scores)
 
     def cross_validate(self, folds: int, seed: int = 0) -> HeldOut:
@@ -149,7 +154,7 @@ class AccuracyPredictor:
         return self.judge(self._own_fit(), folds, seed)
 
     def pairs(self, folds: int = 5, seed: int = 0) -> tuple[Array, Array]:
-        """(predicted, measured) accuracies behind `cross_validate`."""
+        """(predicted, measured) qualities behind `cross_validate`."""
         predicted, measured, _ = self.held_out_pairs(self._own_fit(), folds, seed)
         return predicted, measured
 
@@ -181,12 +186,12 @@ class AccuracyPredictor:
         predicted = np.empty(len(self.genes))
         for k in range(folds):
             seen, kept = fold != k, fold == k
-            predict = fit(features[seen], to_score(self.accuracies[seen], self.ceiling))
-            predicted[kept] = self.accuracy_of(predict(features[kept]))
-        return predicted[:judged], self.accuracies[:judged], folds
+            predict = fit(features[seen], to_score(self.qualities[seen], self.ceiling))
+            predicted[kept] = self.quality_of(predict(features[kept]))
+        return predicted[:judged], self.qualities[:judged], folds
 
     def dense(self) -> DenseTable:
-        """The additive score of the whole space, for the exact solver; `accuracy_of` makes accuracies of
+        """The additive score of the whole space, for the exact solver; `quality_of` makes qualities of
         it."""
         chain, belief, offsets = self.space.chain, self.belief, cell_offsets(self.space.chain)
         base = belief.mean - float(belief.centre @ belief.weights)
@@ -212,15 +217,17 @@ class AccuracyPredictor:
             "resolutions": list(self.space.resolutions),
             "classes": self.space.classes,
             "genes": self.genes.tolist(),
-            "accuracies": self.accuracies.tolist(),
+            "accuracies": self.qualities.tolist(),
             "variances": dict(self.variances),
             "ceiling": self.ceiling,
             "held_out": None if self.held_out is None else asdict(self.held_out),
             "drawn": self.drawn,
+            # Left out for accuracy, as before there were other metrics: stored predictors stay what they are.
+            **({} if self.metric == ACCURACY else {"metric": self.metric.to_json()}),
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], space: Space | None = None) -> AccuracyPredictor:
+    def from_json(cls, data: Mapping[str, Any], space: Space | None = None) -> QualityPredictor:
         """Read `to_json`'s form; `space` is needed where the catalog lacks it. Raises InvalidPredictor."""
         try:
             if data["form"] != FORM:
@@ -234,15 +241,15 @@ class AccuracyPredictor:
             variances = {name: float(data["variances"][name]) for name in (*prior_loadings(space), "noise")}
             ceiling = None if data.get("ceiling") is None else float(data["ceiling"])
             held_out = None if data["held_out"] is None else HeldOut(**data["held_out"])
-            drawn = int(data.get("drawn", 0))
+            drawn, metric = int(data.get("drawn", 0)), Metric.from_json(data.get("metric"))
         except (LookupError, TypeError, ValueError) as error:
             raise InvalidPredictor(f"not an accuracy predictor ({error}); fit it again") from error
         _check(as_genes(space, genes), values)
         if ceiling is not None and not ceiling > values.max():
-            raise InvalidPredictor("the ceiling must lie above every accuracy; fit it again")
+            raise InvalidPredictor("the ceiling must lie above every quality; fit it again")
         if not 0 <= drawn <= len(genes):
             raise InvalidPredictor("more networks were drawn than scored; fit it again")
-        return cls(space, genes, values, variances, ceiling, held_out, drawn)
+        return cls(space, genes, values, variances, ceiling, held_out, drawn, metric)
 
 
 def as_genes(space: Space, architectures: Sequence[Architecture] | Genes) -> Genes:
@@ -258,23 +265,23 @@ def as_genes(space: Space, architectures: Sequence[Architecture] | Genes) -> Gen
     return space.chain.canonical(architectures.astype(np.int64))
 
 
-def to_score(accuracies: Array, ceiling: float | None) -> Array:
-    """What adds up over choices; all accuracies must lie below the ceiling."""
-    return accuracies if ceiling is None else -np.log(ceiling - accuracies)
+def to_score(qualities: Array, ceiling: float | None) -> Array:
+    """What adds up over choices; all qualities must lie below the ceiling."""
+    return qualities if ceiling is None else -np.log(ceiling - qualities)
 
 
 def _learn(
-    features: Array, values: Array, loadings: Mapping[str, Array]
+    features: Array, values: Array, loadings: Mapping[str, Array], metric: Metric
 ) -> tuple[dict[str, float], float | None]:
-    """(variances, ceiling) that make the accuracies most likely; a ceiling must earn its place."""
+    """(variances, ceiling) that make the qualities most likely; a ceiling must earn its place."""
     best, ceiling = learn_variances(features, values, loadings), None
-    if np.ptp(values) == 0:
+    if np.ptp(values) == 0 or metric.best is None:
         return best[0], None
     start = None
     for share in CEILINGS:
         tried = float(values.max() + share * values.std())
         variances, loss = learn_variances(features, to_score(values, tried), loadings, start)
-        # The likelihood of the accuracies themselves: that of the scores times the slope of the link.
+        # The likelihood of the qualities themselves: that of the scores times the slope of the link.
         loss += float(np.log(tried - values).sum())
         if loss < best[1] - (0.0 if ceiling is not None else MARGIN):
             best, ceiling = (variances, loss), tried
@@ -288,7 +295,7 @@ def _values(weights: Array, offsets: Genes, gene: int, size: int) -> Array:
 
 def _check(genes: Genes, values: Array) -> None:
     if values.shape != (len(genes),) or not np.isfinite(values).all():
-        raise InvalidPredictor("one finite accuracy per sub-network is needed")
+        raise InvalidPredictor("one finite quality per sub-network is needed")
     if len(genes) < MINIMUM_NETWORKS:
         missing = MINIMUM_NETWORKS - len(genes)
         raise TooFewNetworks(

@@ -2,7 +2,7 @@
 
 `pairs`: a Gaussian process whose covariance has, beside the additive one, products of every two stages'
 covariances, so that what one stage brings may depend on another. `mlp`: a small perceptron on the same cells
-(once-for-all's has 372,801 weights). Neither is additive: the exact solver uses `AccuracyPredictor.dense`,
+(once-for-all's has 372,801 weights). Neither is additive: the exact solver uses `QualityPredictor.dense`,
 and `Problem.evaluate` ranks with these.
 """
 
@@ -19,10 +19,11 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from latency_tables.dense import Array, Genes
-from supernets.accuracy.predictor import AccuracyPredictor, HeldOut, to_score
+from supernets.accuracy.predictor import HeldOut, QualityPredictor, to_score
 from supernets.accuracy.prior import cells, posterior, prior_loadings
 from supernets.errors import InvalidPredictor
 from supernets.spaces.space import Space
+from supernets.tasks.metric import Metric
 
 WIN = 0.97  # the held-out error must fall below this share of the additive one's
 FORM: Final = "refinement-1"
@@ -47,20 +48,24 @@ class Refinement:
     name: str
     held_out: HeldOut
     additive: HeldOut
-    predictor: AccuracyPredictor
+    predictor: QualityPredictor
     model: Model
 
     @property
     def space(self) -> Space:
         return self.predictor.space
 
+    @property
+    def metric(self) -> Metric:
+        return self.predictor.metric
+
     def scores(self, genes: Genes) -> Array:
-        """In the unit of the additive score, shape (networks,); ascending with the accuracy."""
+        """In the unit of the additive score, shape (networks,); ascending with the quality."""
         return self.model.predict(cells(self.space.chain, genes))
 
     def predict(self, genes: Genes) -> Array:
-        """Expected accuracy of each network, shape (networks,)."""
-        return self.predictor.accuracy_of(self.scores(genes))
+        """Expected quality of each network, shape (networks,)."""
+        return self.predictor.quality_of(self.scores(genes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +84,7 @@ class RefinedScore:
         return self.refinement.scores(own)
 
 
-def refine(predictor: AccuracyPredictor, *, folds: int = 5, seed: int = 0) -> Refinement | None:
+def refine(predictor: QualityPredictor, *, folds: int = 5, seed: int = 0) -> Refinement | None:
     """The best refinement by held-out error, None where the additive predictor is as good.
 
     All contestants share the prior variances learnt from all networks, so that only their form is compared.
@@ -102,7 +107,7 @@ def refine(predictor: AccuracyPredictor, *, folds: int = 5, seed: int = 0) -> Re
     return Refinement(best, found[best], additive, predictor, fits[best](*_data(predictor)))
 
 
-def to_json(predictor: AccuracyPredictor, refinement: Refinement | None) -> dict[str, Any]:
+def to_json(predictor: QualityPredictor, refinement: Refinement | None) -> dict[str, Any]:
     """Both as plain values: the additive predictor's form with one more key, so that either can be read
     alone."""
     if refinement is None:
@@ -119,10 +124,10 @@ def to_json(predictor: AccuracyPredictor, refinement: Refinement | None) -> dict
 
 def from_json(
     data: Mapping[str, Any], space: Space | None = None
-) -> tuple[AccuracyPredictor, Refinement | None]:
+) -> tuple[QualityPredictor, Refinement | None]:
     """Read `to_json`'s form, and that of predictors from before there were refinements. Raises
     InvalidPredictor."""
-    predictor = AccuracyPredictor.from_json(data, space)
+    predictor = QualityPredictor.from_json(data, space)
     kept = data.get("refinement")
     if kept is None:
         return predictor, None
@@ -138,8 +143,8 @@ def from_json(
     return predictor, Refinement(kept["name"], held_out, additive, predictor, model)
 
 
-def summary(used: AccuracyPredictor | Refinement) -> dict[str, Any]:
-    """Which predictor ranks networks and its error held out, in the unit of the accuracies; None where none
+def summary(used: QualityPredictor | Refinement) -> dict[str, Any]:
+    """Which predictor ranks networks and its error held out, in the unit of the qualities; None where none
     was kept."""
     name, predictor = (used.name, used.predictor) if isinstance(used, Refinement) else ("additive", used)
     held_out = used.held_out
@@ -149,15 +154,16 @@ def summary(used: AccuracyPredictor | Refinement) -> dict[str, Any]:
         "rmse": None if held_out is None else held_out.rmse,
         "kendall_tau": None if held_out is None else held_out.kendall_tau,
         "held_out_networks": None if held_out is None else held_out.networks,
+        "metric": predictor.metric.to_json(),
     }
 
 
-def _data(predictor: AccuracyPredictor) -> tuple[Array, Array]:
+def _data(predictor: QualityPredictor) -> tuple[Array, Array]:
     """(features, scores) of all scored networks."""
-    return cells(predictor.space.chain, predictor.genes), to_score(predictor.accuracies, predictor.ceiling)
+    return cells(predictor.space.chain, predictor.genes), to_score(predictor.qualities, predictor.ceiling)
 
 
-def _stages_of(predictor: AccuracyPredictor) -> Genes:
+def _stages_of(predictor: QualityPredictor) -> Genes:
     """Stage of every cell, -1 for resolutions; shape (cells,)."""
     chain = predictor.space.chain
     stage = np.full(chain.genes, -1, dtype=np.int64)
@@ -174,14 +180,14 @@ class StagePairs:
     explain.
     """
 
-    predictor: AccuracyPredictor
+    predictor: QualityPredictor
     features: Array
     targets: Array
     weight: float = 0.0
     noise: float = 1.0
 
     @classmethod
-    def fit(cls, predictor: AccuracyPredictor, features: Array, targets: Array) -> StagePairs:
+    def fit(cls, predictor: QualityPredictor, features: Array, targets: Array) -> StagePairs:
         """Both variances by marginal likelihood over a small grid."""
         blank = cls(predictor, features, targets)
         additive, pair = blank._kernels(blank._away)
@@ -197,7 +203,7 @@ class StagePairs:
         return cls(predictor, features, targets, *best[1:])
 
     @classmethod
-    def from_json(cls, predictor: AccuracyPredictor, data: Mapping[str, Any]) -> StagePairs:
+    def from_json(cls, predictor: QualityPredictor, data: Mapping[str, Any]) -> StagePairs:
         return cls(predictor, *_data(predictor), float(data["weight"]), float(data["noise"]))
 
     def to_json(self) -> dict[str, Any]:
@@ -278,7 +284,7 @@ class Perceptron:
         return cls(mean, scale, tuple((_single(weights), _single(bias)) for weights, bias in layers))
 
     @classmethod
-    def from_json(cls, predictor: AccuracyPredictor, data: Mapping[str, Any]) -> Perceptron:
+    def from_json(cls, predictor: QualityPredictor, data: Mapping[str, Any]) -> Perceptron:
         layers = tuple((_unpacked(one["weights"]), _unpacked(one["bias"])) for one in data["layers"])
         sizes = [int(predictor.space.chain.gene_sizes.sum()), *(weights.shape[-1] for weights, _ in layers)]
         for before, after, (weights, bias) in zip(sizes, sizes[1:], layers, strict=False):
@@ -299,7 +305,7 @@ class Perceptron:
         return np.asarray(self.mean + self.scale * (features @ weights + bias)[:, 0])
 
 
-_READ: Final[dict[str, Callable[[AccuracyPredictor, Mapping[str, Any]], Model]]] = {
+_READ: Final[dict[str, Callable[[QualityPredictor, Mapping[str, Any]], Model]]] = {
     "pairs": StagePairs.from_json,
     "mlp": Perceptron.from_json,
 }

@@ -3,24 +3,29 @@ catalog."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from supernets.data.fingerprint import Facts, Source, check_unchanged, facts_from, facts_of
+from supernets.data.fingerprint import Facts, check_unchanged, facts_of
 from supernets.data.glyphs import CHARACTERS, SIZE, load_glyphs, rendering, source_files
+from supernets.data.info import DatasetInfo
 from supernets.data.loaders.catalog import load_registered
-from supernets.data.loaders.forms import Shape, Wanted
+from supernets.data.loaders.forms import Wanted
 from supernets.data.splits import Dataset, split_three
 from supernets.errors import UnknownDataset
 from supernets.spaces.space import Space
-from supernets.tasks.catalog import IMAGES
+from supernets.tasks.catalog import task_named
 from supernets.tasks.data import Data
+from supernets.tasks.info import IMAGES, TaskInfo
 
 __all__ = ["DATASETS", "Dataset", "DatasetInfo", "load_dataset", "load_digits", "load_for"]
+
+ENTRY_POINT_GROUP: Final = "bespoke.datasets"
 
 
 def load_digits(folder: Path | None = None) -> Dataset:
@@ -39,42 +44,6 @@ def _digits_file() -> dict[str, Path]:
     found = find_spec("sklearn")  # importing it takes a second, and the service only looks at the file
     places = (found.submodule_search_locations or []) if found else []
     return {"digits.csv.gz": Path(next(iter(places), "")) / "datasets" / "data" / "digits.csv.gz"}
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What the catalog says about a data set before it is loaded. `load` gets a folder for files it may keep.
-
-    files: those that its samples are made of, by name. version: of how they become samples. before: its
-    fingerprint at the time when supernets did not note one, None for a set that is younger than that. task:
-    what is learnt from it (`supernets.tasks.catalog`). channels, size: of what a network takes.
-    """
-
-    name: str
-    description: str
-    class_names: tuple[str, ...]
-    channels: int
-    size: int
-    load: Callable[[Path | None], Data]
-    files: Callable[[], dict[str, Path]]
-    version: str = "1"
-    before: str | None = None
-    task: str = IMAGES
-
-    @property
-    def classes(self) -> int:
-        return len(self.class_names)
-
-    def facts(self, folder: Path | None = None) -> Facts:
-        """Its fingerprint and the like. folder: where hashes of files are kept. Raises InvalidDataset."""
-
-        def source() -> Source:
-            shape = Shape(self.classes, self.channels, self.size)
-            return Source(
-                f"built in, version {self.version}", self.files(), lambda: self.class_names, lambda: shape
-            )
-
-        return facts_from(self.name, "built in", source, folder)
 
 
 DATASETS: dict[str, DatasetInfo] = {
@@ -103,6 +72,28 @@ DATASETS: dict[str, DatasetInfo] = {
         ),
     )
 }
+
+
+def register_dataset(info: DatasetInfo) -> None:
+    """Add a data set to the catalog of this process. Raises ValueError when another one has its name."""
+    if DATASETS.setdefault(info.name, info) != info:
+        raise ValueError(f"a data set named {info.name!r} exists already; give the new one another name")
+
+
+def register_installed_datasets() -> None:
+    """Add what installed distributions name under `bespoke.datasets` (see `docs/add_a_task.md`). Raises
+    TypeError for what is no DatasetInfo."""
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        info = entry.load()
+        if not isinstance(info, DatasetInfo):
+            raise TypeError(f"entry point {entry.value!r} of group {ENTRY_POINT_GROUP} is not a DatasetInfo")
+        register_dataset(info)
+
+
+def task_for(name: str) -> TaskInfo:
+    """The task of a data set of that name; what an operator registers are pictures. Raises
+    InvalidTraining."""
+    return task_named(DATASETS[name].task if name in DATASETS else IMAGES)
 
 
 def facts_for(name: str, folder: Path | None = None, registered: Mapping[str, str] | None = None) -> Facts:
@@ -154,3 +145,6 @@ def load_for(
     if fingerprint is not None:
         check_unchanged(name, facts_for(name, folder, registered), fingerprint)
     return load_dataset(name, folder, registered, size=max(space.resolutions), channels=space.in_channels)
+
+
+register_installed_datasets()

@@ -10,12 +10,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from supernets.tasks.metric import Metric
+
 RARE: Final = 20
 """Below so many test samples a class's recall says little: one sample more or less moves it by over 5
 points."""
 _DEVIATIONS: Final = 4.0
 """Of predictor and test split together, one-sided: a sound network is called suspect about once in 30,000."""
-_LEAST_ERROR: Final = 0.01
+_LEAST_ERROR: Final = 0.01  # of the metric's range
 GOOD, SUSPECT = "good", "suspect"
 
 
@@ -52,27 +54,32 @@ def warnings_of(classes: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def suspicion(
-    predicted: float, validation: float, measured: float | None, samples: int | None, rmse: float | None
+    metric: Metric,
+    predicted: float,
+    validation: float,
+    measured: float | None,
+    samples: int | None,
+    rmse: float | None,
 ) -> str | None:
     """Why a file is not delivered as good; None where it is as good as was said, within the errors.
 
-    predicted, validation, measured: shares in [0, 1]. rmse: of the predictor on networks held out. The
-    validation accuracy is what its own weights did, so the less hopeful of the two counts: an optimistic
-    predictor is no fault of the file.
+    predicted, validation, measured: qualities. rmse: of the predictor on networks held out. The quality on
+    validation is what its own weights did, so the less hopeful of the two counts: an optimistic predictor
+    is no fault of the file. Where the metric's range is open the chance of a sample is unknown, and nothing
+    is suspect.
     """
-    if measured is None or not samples:
+    promised = metric.quality(metric.value(min(predicted, validation)))
+    by_chance = None if not samples else metric.variance(promised, samples)
+    if measured is None or by_chance is None or metric.best is None or metric.worst is None:
         return None
-    promised = min(max(min(predicted, validation), 0.0), 1.0)
-    by_chance = (
-        max(promised * (1 - promised), 0.25 / samples) / samples
-    )  # never 0: 100 % of few samples promises little
-    # Validation accuracy is itself counted on a sample of about that size, and the best of many was taken.
-    allowed = _DEVIATIONS * math.sqrt(2 * by_chance + max(rmse or 0.0, _LEAST_ERROR) ** 2)
+    # That on validation is itself counted on a sample of about that size, and the best of many was taken.
+    error = max(rmse or 0.0, _LEAST_ERROR * (metric.best - metric.worst))
+    allowed = _DEVIATIONS * math.sqrt(2 * by_chance + error**2)
     if measured >= promised - allowed:
         return None
+    explained = f"{allowed:.1%}" if metric.text(promised).endswith("%") else f"{allowed:.3g}"
     return (
-        f"measured {measured:.2%} on {samples} test samples, {promised:.2%} was predicted and both errors "
-        "together explain "
-        f"{allowed:.1%} at most; check that the data are those that the supernet was trained on, then "
-        "train it again"
+        f"measured {metric.text(measured)} on {samples} test samples, {metric.text(promised)} was predicted "
+        f"and both errors together explain {explained} at most; check that the data are those that the "
+        "supernet was trained on, then train it again"
     )

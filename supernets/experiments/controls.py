@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from supernets.accuracy.predictor import AccuracyPredictor, HeldOut
+from supernets.accuracy.predictor import HeldOut, QualityPredictor
 from supernets.errors import InvalidTraining
 from supernets.network import Supernet
 from supernets.search.exact.strategy import front
@@ -23,6 +23,7 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import dense_from, lower
 from supernets.spaces.space import Space
 from supernets.tasks.data import Data
+from supernets.tasks.metric import ACCURACY, Metric
 from supernets.training.evaluation import Evaluator, score
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase, Recipe
@@ -31,7 +32,7 @@ from supernets.training.tuning import alone, tuned
 
 @dataclass(frozen=True)
 class Compared:
-    """One network, trained in several ways. Accuracies on the test split, in [0, 1]; None where it was not
+    """One network, trained in several ways. Qualities on the test split; None where it was not
     asked for.
 
     described: the architecture as its space writes it. tuned: the sub-network of the supernet, trained on for
@@ -74,25 +75,26 @@ class Controls:
     score_seconds: float
     target_seconds: float
     tune_epochs: int = 0
+    metric: Metric = ACCURACY
 
     @property
     def loss_points(self) -> float:
-        """Mean of stand-alone minus sub-network accuracy, in points; positive where the supernet costs
-        accuracy."""
-        return 100 * float(np.mean([c.alone - c.supernet for c in self.networks]))
+        """Mean of stand-alone minus sub-network quality, in points (or the metric's unit); positive where the
+        supernet costs quality."""
+        return self.metric.scale * float(np.mean([c.alone - c.supernet for c in self.networks]))
 
     @property
     def tuned_loss_points(self) -> float | None:
         """The same for the sub-networks after fine-tuning; None where it was not asked for."""
         losses = [c.alone - c.tuned for c in self.networks if c.tuned is not None]
-        return 100 * float(np.mean(losses)) if losses else None
+        return self.metric.scale * float(np.mean(losses)) if losses else None
 
     @property
     def shrinking_gain_points(self) -> float | None:
         """Mean of the recipe minus uniform sampling from the start, in points; None where it was not asked
         for."""
         gains = [c.supernet - c.without_shrinking for c in self.networks if c.without_shrinking is not None]
-        return 100 * float(np.mean(gains)) if gains else None
+        return self.metric.scale * float(np.mean(gains)) if gains else None
 
 
 def alone_recipe(recipe: Recipe, more_epochs: int = 0) -> Recipe:
@@ -127,7 +129,7 @@ def train_quietly(
 
 
 def budget_networks(
-    space: Space, predictor: AccuracyPredictor, networks: int
+    space: Space, predictor: QualityPredictor, networks: int
 ) -> tuple[list[Architecture], float]:
     """(best networks at budgets spread evenly over the front in log MACs, smallest first; seconds to solve
     the front)."""
@@ -210,6 +212,7 @@ def run_controls(
         score_seconds=score_seconds,
         target_seconds=target_seconds,
         tune_epochs=tune_epochs,
+        metric=predictor.metric,
     )
 
 
@@ -217,7 +220,7 @@ def _compare(
     architecture: Architecture,
     supernet: Supernet,
     control: Supernet | None,
-    predictor: AccuracyPredictor,
+    predictor: QualityPredictor,
     dataset: Data,
     recipe: Recipe,
     seed: int,

@@ -7,14 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from supernets.tasks.metric import Metric
+
 if TYPE_CHECKING:
     from supernets.experiments.controls import Controls
 
 
 def as_json(found: Controls) -> dict[str, Any]:
-    """Plain values; accuracies in [0, 1], differences in points."""
+    """Plain values; networks by the metric's values, differences in points (or its unit)."""
+    value = found.metric.value
     return {
         "space": found.space,
+        "metric": found.metric.to_json(),
         "dataset": found.dataset,
         "recipe": found.recipe,
         "seed": found.seed,
@@ -40,11 +44,11 @@ def as_json(found: Controls) -> dict[str, Any]:
                 "architecture": c.described,
                 "resolution": c.architecture.resolution,
                 "macs": c.macs,
-                "predicted": c.predicted,
-                "supernet": c.supernet,
-                "without_shrinking": c.without_shrinking,
-                "alone": c.alone,
-                "tuned": c.tuned,
+                "predicted": value(c.predicted),
+                "supernet": value(c.supernet),
+                "without_shrinking": None if c.without_shrinking is None else value(c.without_shrinking),
+                "alone": value(c.alone),
+                "tuned": None if c.tuned is None else value(c.tuned),
                 "tuned_seconds": c.tuned_seconds,
             }
             for c in found.networks
@@ -65,39 +69,45 @@ def as_markdown(found: Controls) -> str:
     """One page: what was found, then the table."""
     data = as_json(found)
     seconds, gain = data["seconds"], data["shrinking_gain_points"]
+    scale, unit = found.metric.scale, _unit(found)
     shown = {
         key: name for key, name in _COLUMNS.items() if all(row[key] is not None for row in data["networks"])
     }
+    sign = " %" if scale == 100 else ""
     lines = [
         f"# Controls: {found.space} on {found.dataset}, recipe {found.recipe}, seed {found.seed}",
         "",
-        f"Accuracies are those of the test split. {_steps(found)}",
+        f"Values are those of the test split. {_steps(found)}",
         "",
         (
-            f"- sub-networks against the same networks trained alone: {-data['loss_points']:+.2f} points on "
+            f"- sub-networks against the same networks trained alone: {-data['loss_points']:+.2f}{unit} on "
             "average"
         ),
         *_tuned(found),
         (
             "- the recipe against uniform sampling from the start: "
-            f"{'not run' if gain is None else f'{gain:+.2f} points'}"
+            f"{'not run' if gain is None else f'{gain:+.2f}{unit}'}"
         ),
-        f"- accuracy predictor, held out on {found.scored} scored sub-networks: RMSE "
-        f"{100 * found.predictor.rmse:.2f} points, Kendall tau {found.predictor.kendall_tau:.2f}",
+        f"- quality predictor, held out on {found.scored} scored sub-networks: RMSE "
+        f"{scale * found.predictor.rmse:.2f}{unit}, Kendall tau {found.predictor.kendall_tau:.2f}",
         f"- one more target device: {seconds['one_more_target']:.3f} s of search; training one network for "
         f"it alone: {seconds['one_network_alone']:.0f} s",
         "",
-        "| " + " | ".join(["million MACs", "px", *(f"{shown[key]} %" for key in shown)]) + " |",
+        "| " + " | ".join(["million MACs", "px", *(shown[key] + sign for key in shown)]) + " |",
         "|" + "---:|" * (2 + len(shown)),
     ]
     for row in data["networks"]:
         cells = [
             f"{row['macs'] / 1e6:.2f}",
             str(row["resolution"]),
-            *(f"{100 * row[key]:.2f}" for key in shown),
+            *(f"{scale * row[key]:.2f}" for key in shown),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _unit(found: Controls) -> str:
+    return " points" if found.metric.scale == 100 else f" of {found.metric.label}"
 
 
 def _steps(found: Controls) -> str:
@@ -115,17 +125,18 @@ def _tuned(found: Controls) -> list[str]:
         return []
     seconds = sum(c.tuned_seconds or 0.0 for c in found.networks) / len(found.networks)
     return [
-        f"- the same after fine-tuning: {-found.tuned_loss_points:+.2f} points, {seconds:.0f} s a network"
+        f"- the same after fine-tuning: {-found.tuned_loss_points:+.2f}{_unit(found)}, "
+        f"{seconds:.0f} s a network"
     ]
 
 
 def as_picture(data: Mapping[str, Any], path: Path) -> None:
-    """Accuracy over MACs of `as_json`'s form, one line for each way of training; PNG."""
+    """The metric over MACs of `as_json`'s form, one line for each way of training; PNG."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - a second to import
     from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
     figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot()
+    axes, metric = figure.add_subplot(), Metric.from_json(data["metric"])
     ordered = sorted(data["networks"], key=lambda network: network["macs"])
     macs = [network["macs"] / 1e6 for network in ordered]
     for key, style, label in (
@@ -135,8 +146,8 @@ def as_picture(data: Mapping[str, Any], path: Path) -> None:
         ("without_shrinking", "^:", "without shrinking"),
     ):
         if all(network.get(key) is not None for network in ordered):
-            axes.plot(macs, [100 * network[key] for network in ordered], style, label=label)
-    axes.set(xscale="log", xlabel="million multiply-accumulates", ylabel="test accuracy, %")
+            axes.plot(macs, [metric.scale * network[key] for network in ordered], style, label=label)
+    axes.set(xscale="log", xlabel="million multiply-accumulates", ylabel=f"test {metric.label}")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
     axes.xaxis.set_minor_formatter(NullFormatter())

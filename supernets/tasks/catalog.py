@@ -5,37 +5,18 @@ No torch here: the service asks for a task's metric. The task itself is loaded b
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from supernets.errors import InvalidTraining
-from supernets.tasks.metric import ACCURACY, Metric
+from supernets.tasks.info import IMAGES, TaskInfo
+from supernets.tasks.metric import ACCURACY
 
 if TYPE_CHECKING:
     from supernets.tasks.data import Data
     from supernets.tasks.task import Task
 
 ENTRY_POINT_GROUP: Final = "bespoke.tasks"
-IMAGES: Final = "images"
-
-
-@dataclass(frozen=True)
-class TaskInfo:
-    """What the catalog says of a task before torch is loaded. load: gives the task; called once a process."""
-
-    name: str
-    description: str
-    metric: Metric
-    load: Callable[[], Task[Any]]
-
-    @cached_property
-    def task(self) -> Task[Any]:
-        """The task itself."""
-        return self.load()
-
 
 TASKS: dict[str, TaskInfo] = {}
 

@@ -81,6 +81,21 @@ class Metric:
         width = self.best - self.worst
         return max((self.best - quality) * (quality - self.worst), 0.25 * width**2 / samples) / samples
 
+    @property
+    def scale(self) -> int:
+        """What a value is multiplied by for people: shares are shown in percent, differences in points."""
+        return 100 if (self.lowest, self.highest) == (0.0, 1.0) else 1
+
+    @property
+    def label(self) -> str:
+        """Name with unit, for tables and axes."""
+        return f"{self.name.replace('_', ' ')}, %" if self.scale == 100 else self.name.replace("_", " ")
+
+    def text(self, quality: float) -> str:
+        """As a person reads it: a share in percent, anything else as a number."""
+        value = self.value(quality)
+        return f"{value:.2%}" if self.scale == 100 else f"{value:.4g}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
         return asdict(self)

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from latency_tables.dense import Array, Genes
 from latency_tables.operators import Operator
 from supernets.accuracy.choice import score_in_rounds
-from supernets.accuracy.predictor import AccuracyPredictor
+from supernets.accuracy.predictor import QualityPredictor
 from supernets.cut_out import build_operator
 from supernets.data.splits import evenly_spread
 from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture
-from supernets.tasks.catalog import task_of
+from supernets.tasks.catalog import task_named, task_of
 from supernets.tasks.data import Data, Rows
 from supernets.tasks.task import Cache
 from supernets.training.batchnorm import CALIBRATION_SAMPLES, calibration_inputs, example_bytes, norms_of
@@ -224,8 +224,8 @@ def score(
     generator: np.random.Generator,
     *,
     progress: Callable[[int, int], None] | None = None,
-) -> AccuracyPredictor:
-    """An accuracy predictor from about that many scored sub-networks: see `score_in_rounds`."""
+) -> QualityPredictor:
+    """A quality predictor from about that many scored sub-networks: see `score_in_rounds`."""
     space, done = evaluator.supernet.space, 0
 
     def values(genes: Genes) -> Array:
@@ -235,4 +235,5 @@ def score(
         said = None if progress is None else lambda ready, of: progress(before + ready, total)
         return evaluator.qualities([space.architecture(row) for row in genes], said)
 
-    return score_in_rounds(space, networks, generator, values)
+    metric = task_named(evaluator.data.task).metric
+    return score_in_rounds(space, networks, generator, values, metric=metric)

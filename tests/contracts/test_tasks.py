@@ -13,8 +13,9 @@ from supernets.data.splits import evenly_spread
 from supernets.delivery.catalog import Delivery
 from supernets.errors import InvalidTraining
 from supernets.spaces.catalog import SPACES
-from supernets.tasks.catalog import TASKS, TaskInfo, register_task, task_named, task_of
+from supernets.tasks.catalog import TASKS, register_task, task_named, task_of
 from supernets.tasks.data import Data
+from supernets.tasks.info import TaskInfo
 from supernets.tasks.metric import ACCURACY, Metric
 from supernets.training.batchnorm import calibration_inputs, example_bytes
 from supernets.training.catalog import recipe_named

@@ -18,7 +18,7 @@ from service.db import supernets as supernet_rows
 from service.db.artifacts import register
 from service.db.models import now
 from service.db.states import JobState
-from supernets.accuracy.predictor import AccuracyPredictor
+from supernets.accuracy.predictor import QualityPredictor
 from supernets.cut_out import cut_out, fold_batch_norm
 from supernets.data.catalog import load_dataset
 from supernets.delivery.export import export_onnx, parity
@@ -125,7 +125,7 @@ def _untrained(lab: Lab, api: Api, space: Space, dataset: str) -> str:
     )
     genes = space.chain.sample(np.random.default_rng(0), 60)
     tenant_id = api.tenant_id
-    predictor = AccuracyPredictor.fit(space, genes, 0.5 + genes.sum(axis=1) / genes.sum(), folds=2)
+    predictor = QualityPredictor.fit(space, genes, 0.5 + genes.sum(axis=1) / genes.sum(), folds=2)
     with lab.sessions.begin() as session:
         register(session, sha256, size_bytes, "supernet")
         spec: dict[str, Any] = {

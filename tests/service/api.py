@@ -16,7 +16,7 @@ from service.db import supernets as supernet_rows
 from service.db.models import now
 from service.http.dependencies import Services
 from service.settings import Settings
-from supernets.accuracy.predictor import AccuracyPredictor
+from supernets.accuracy.predictor import QualityPredictor
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import all_operators
 from supernets.spaces.space import Space
@@ -151,12 +151,12 @@ def search_request(supernet: str, budget_ms: float, device: str = "phone", **mor
     }
 
 
-def predictor() -> AccuracyPredictor:
+def predictor() -> QualityPredictor:
     """Fitted to made-up accuracies that grow with the size of the network."""
     generator = np.random.default_rng(0)
     genes = SPACE.chain.sample(generator, 60)
     values = 0.9 + 0.002 * genes.sum(axis=1) / SPACE.chain.genes + generator.normal(0, 1e-4, len(genes))
-    return AccuracyPredictor.fit(SPACE, genes, values, folds=2)
+    return QualityPredictor.fit(SPACE, genes, values, folds=2)
 
 
 def is_problem(answer: Response, *statuses: int, code: str | None = None) -> dict[str, Any]:

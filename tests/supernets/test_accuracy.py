@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_tables.errors import TooFewNetworks
-from supernets.accuracy.predictor import AccuracyPredictor, kendall_tau, rmse
+from supernets.accuracy.predictor import QualityPredictor, kendall_tau, rmse
 from supernets.accuracy.prior import _reduce, cells, learn_variances, prior_loadings
 from supernets.accuracy.scores import parse_scores, read_scores
 from supernets.errors import InvalidPredictor
 from supernets.spaces.catalog import space_named
+from supernets.tasks.metric import Metric
 
 SPACE = space_named("digits-mbv3")
 MEASURED = Path(__file__).resolve().parents[3] / "shared" / "data" / "ofa_mbv3_imagenet_top1.csv.gz"
@@ -30,7 +31,7 @@ def _truth(generator, noise=0.0, networks=120):
 def test_recovers_an_additive_accuracy():
     generator = np.random.default_rng(0)
     genes, weights, values = _truth(generator, networks=400)
-    predictor = AccuracyPredictor.fit(SPACE, genes, values, folds=0)
+    predictor = QualityPredictor.fit(SPACE, genes, values, folds=0)
     fresh = SPACE.chain.sample(generator, 200)
     assert rmse(predictor.predict(fresh), 90 + cells(SPACE.chain, fresh) @ weights) < 0.05
 
@@ -38,17 +39,35 @@ def test_recovers_an_additive_accuracy():
 def test_held_out_error_is_that_of_networks_it_has_not_seen():
     generator = np.random.default_rng(1)
     genes, weights, values = _truth(generator, noise=0.5)
-    predictor = AccuracyPredictor.fit(SPACE, genes, values)
+    predictor = QualityPredictor.fit(SPACE, genes, values)
     fresh = SPACE.chain.sample(generator, 500)
     measured = 90 + cells(SPACE.chain, fresh) @ weights + 0.5 * generator.normal(size=500)
     assert predictor.held_out.rmse == pytest.approx(rmse(predictor.predict(fresh), measured), rel=0.35)
     assert predictor.held_out.rmse > rmse(predictor.predict(genes), values)
 
 
+def test_an_error_is_predicted_by_its_quality_and_a_metric_without_a_best_value_saturates_at_nothing():
+    """Errors that shrink by shares add up as logarithms, so the link with its ceiling is chosen for them."""
+    generator = np.random.default_rng(5)
+    genes = SPACE.chain.sample(generator, 160)
+    features = cells(SPACE.chain, genes)
+    errors = np.exp(2 + 0.25 * features @ generator.normal(size=features.shape[1]))
+    error, open_ended = Metric("error_hz", False, 0.0, None), Metric("log_likelihood", True, None, None)
+    predictor = QualityPredictor.fit(SPACE, genes, -errors, metric=error)
+    assert predictor.ceiling is not None and predictor.ceiling > (-errors).max()
+    assert predictor.held_out.kendall_tau > 0.9
+    read = QualityPredictor.from_json(json.loads(json.dumps(predictor.to_json())))
+    assert (
+        read.metric == error and "metric" not in QualityPredictor.fit(SPACE, genes, errors, folds=0).to_json()
+    )
+    assert (read.metric.value(read.predict(genes)) >= 0).all(), "no error below nothing"
+    assert QualityPredictor.fit(SPACE, genes, -errors, folds=0, metric=open_ended).ceiling is None
+
+
 def test_deviation_covers_what_it_says():
     generator = np.random.default_rng(2)
     genes, weights, values = _truth(generator, noise=0.5)
-    predictor = AccuracyPredictor.fit(SPACE, genes, values, folds=0)
+    predictor = QualityPredictor.fit(SPACE, genes, values, folds=0)
     fresh = SPACE.chain.sample(generator, 1000)
     measured = 90 + cells(SPACE.chain, fresh) @ weights + 0.5 * generator.normal(size=1000)
     covered = np.mean(np.abs(predictor.predict(fresh) - measured) <= 1.96 * predictor.deviation(fresh))
@@ -58,14 +77,14 @@ def test_deviation_covers_what_it_says():
 def test_noise_alone_is_predicted_by_its_mean():
     generator = np.random.default_rng(3)
     genes = SPACE.chain.sample(generator, 60)
-    predictor = AccuracyPredictor.fit(SPACE, genes, 97 + 0.1 * generator.normal(size=60))
+    predictor = QualityPredictor.fit(SPACE, genes, 97 + 0.1 * generator.normal(size=60))
     assert np.ptp(predictor.predict(genes)) < 0.2
     assert predictor.held_out.rmse < 0.15
 
 
 def test_equal_accuracies_do_not_break_it():
     genes = SPACE.chain.sample(np.random.default_rng(4), 20)
-    predictor = AccuracyPredictor.fit(SPACE, genes, np.full(20, 0.9))
+    predictor = QualityPredictor.fit(SPACE, genes, np.full(20, 0.9))
     assert predictor.predict(genes) == pytest.approx(np.full(20, 0.9))
     assert predictor.held_out.kendall_tau == 0.0
 
@@ -77,9 +96,9 @@ def test_dense_table_is_the_prediction(name, seed):
     space = space_named(name)
     generator = np.random.default_rng(seed)
     genes = space.chain.sample(generator, 30)
-    predictor = AccuracyPredictor.fit(space, genes, generator.uniform(70, 80, 30), folds=0)
+    predictor = QualityPredictor.fit(space, genes, generator.uniform(70, 80, 30), folds=0)
     fresh = space.chain.sample(generator, 50)
-    assert predictor.accuracy_of(predictor.dense().price(fresh)) == pytest.approx(
+    assert predictor.quality_of(predictor.dense().price(fresh)) == pytest.approx(
         predictor.predict(fresh), abs=1e-9
     )
 
@@ -90,7 +109,7 @@ def test_a_saturating_accuracy_is_learnt_and_stays_additive_in_its_score():
     features = cells(SPACE.chain, genes)
     weights = 0.15 * generator.normal(size=features.shape[1])
     values = 80 - 3 * np.exp(-(features - features.mean(0)) @ weights) + 0.02 * generator.normal(size=300)
-    predictor = AccuracyPredictor.fit(SPACE, genes[:200], values[:200], folds=0)
+    predictor = QualityPredictor.fit(SPACE, genes[:200], values[:200], folds=0)
     linear = replace(
         predictor,
         ceiling=None,
@@ -104,10 +123,10 @@ def test_a_saturating_accuracy_is_learnt_and_stays_additive_in_its_score():
     assert np.array_equal(
         np.argsort(scores, kind="stable"), np.argsort(predictor.predict(genes), kind="stable")
     )
-    again = AccuracyPredictor.from_json(json.loads(json.dumps(predictor.to_json())))
+    again = QualityPredictor.from_json(json.loads(json.dumps(predictor.to_json())))
     assert np.array_equal(again.predict(genes), predictor.predict(genes))
     with pytest.raises(InvalidPredictor, match="ceiling"):
-        AccuracyPredictor.from_json({**predictor.to_json(), "ceiling": 60.0})
+        QualityPredictor.from_json({**predictor.to_json(), "ceiling": 60.0})
 
 
 def test_gradient_of_the_likelihood():
@@ -125,8 +144,8 @@ def test_gradient_of_the_likelihood():
 def test_json_round_trip():
     generator = np.random.default_rng(6)
     genes, _, values = _truth(generator, noise=0.1, networks=40)
-    predictor = AccuracyPredictor.fit(SPACE, [SPACE.architecture(g) for g in genes], values, folds=3)
-    again = AccuracyPredictor.from_json(json.loads(json.dumps(predictor.to_json())))
+    predictor = QualityPredictor.fit(SPACE, [SPACE.architecture(g) for g in genes], values, folds=3)
+    again = QualityPredictor.from_json(json.loads(json.dumps(predictor.to_json())))
     assert np.array_equal(again.predict(genes), predictor.predict(genes))
     assert again.held_out == predictor.held_out
 
@@ -138,22 +157,22 @@ def test_json_round_trip():
 def test_broken_json_is_named(broken):
     generator = np.random.default_rng(7)
     genes, _, values = _truth(generator, networks=20)
-    data = AccuracyPredictor.fit(SPACE, genes, values, folds=0).to_json()
+    data = QualityPredictor.fit(SPACE, genes, values, folds=0).to_json()
     with pytest.raises(InvalidPredictor):
-        AccuracyPredictor.from_json({**data, **broken} if broken else {})
+        QualityPredictor.from_json({**data, **broken} if broken else {})
 
 
 def test_bad_scores_are_named():
     genes = SPACE.chain.sample(np.random.default_rng(8), 12)
     with pytest.raises(TooFewNetworks) as few:
-        AccuracyPredictor.fit(SPACE, genes[:4], np.zeros(4))
+        QualityPredictor.fit(SPACE, genes[:4], np.zeros(4))
     assert few.value.missing == 6
     with pytest.raises(InvalidPredictor):
-        AccuracyPredictor.fit(SPACE, genes, np.full(12, np.nan))
+        QualityPredictor.fit(SPACE, genes, np.full(12, np.nan))
     with pytest.raises(InvalidPredictor):
-        AccuracyPredictor.fit(SPACE, genes, np.zeros(11))
+        QualityPredictor.fit(SPACE, genes, np.zeros(11))
     with pytest.raises(InvalidPredictor):
-        AccuracyPredictor.fit(SPACE, genes + 100, np.zeros(12))
+        QualityPredictor.fit(SPACE, genes + 100, np.zeros(12))
 
 
 def test_kendall_tau_ranks():
@@ -191,7 +210,7 @@ def test_meets_the_aim_on_measured_sub_networks():
     space = space_named("ofa-mbv3")
     genes, values = read_scores(space, MEASURED)
     order = np.random.default_rng([0, 0]).permutation(len(genes))
-    predictor = AccuracyPredictor.fit(space, genes[order[:200]], values[order[:200]], folds=0)
+    predictor = QualityPredictor.fit(space, genes[order[:200]], values[order[:200]], folds=0)
     predicted = predictor.predict(genes[order[200:]])
     assert rmse(predicted, values[order[200:]]) <= 0.12
     assert kendall_tau(predicted, values[order[200:]]) >= 0.93

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from supernets.accuracy.choice import ROUNDS, choose_next, most_telling, score_in_rounds
-from supernets.accuracy.predictor import AccuracyPredictor, rmse, to_score
+from supernets.accuracy.predictor import QualityPredictor, rmse, to_score
 from supernets.accuracy.prior import cells, posterior, prior_loadings
 from supernets.spaces.catalog import space_named
 
@@ -17,7 +17,7 @@ def predictor():
     genes = SPACE.chain.sample(generator, 30)
     features = cells(SPACE.chain, genes)
     values = 90 + features @ generator.normal(size=features.shape[1]) + 0.2 * generator.normal(size=30)
-    return AccuracyPredictor.fit(SPACE, genes, values, folds=0)
+    return QualityPredictor.fit(SPACE, genes, values, folds=0)
 
 
 def total_variance(predictor, extra, fresh):
@@ -92,7 +92,7 @@ def test_only_the_networks_drawn_at_random_are_held_out():
 
     judged = fitted.judge(nothing_learnt, 4)
     assert seen == [35] * 4, "all but the part held out of the networks drawn"
-    assert judged.rmse == pytest.approx(rmse(np.full(20, 88.0), fitted.accuracies[:20]))
+    assert judged.rmse == pytest.approx(rmse(np.full(20, 88.0), fitted.qualities[:20]))
 
 
 def test_a_pool_is_the_limit():

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from supernets.accuracy.predictor import AccuracyPredictor, HeldOut, rmse
+from supernets.accuracy.predictor import HeldOut, QualityPredictor, rmse
 from supernets.accuracy.prior import cells
 from supernets.accuracy.refinement import (
     Perceptron,
@@ -32,7 +32,7 @@ def made(pairs, noise, networks=160):
     features = cells(SPACE.chain, genes) - 0.3
     features[:, : len(SPACE.resolutions)] = 0
     weights = generator.normal(size=features.shape[1])
-    stage = _stages_of(AccuracyPredictor(SPACE, genes, np.zeros(len(genes)), {}))
+    stage = _stages_of(QualityPredictor(SPACE, genes, np.zeros(len(genes)), {}))
     parts = [features[:, stage == s] @ weights[stage == s] for s in range(1, 4)]
     values = (
         90
@@ -40,7 +40,7 @@ def made(pairs, noise, networks=160):
         + pairs * (parts[0] * parts[1] + parts[1] * parts[2])
         + noise * generator.normal(size=len(genes))
     )
-    predictor = AccuracyPredictor.fit(SPACE, genes[:networks], values[:networks], folds=0)
+    predictor = QualityPredictor.fit(SPACE, genes[:networks], values[:networks], folds=0)
     return predictor, genes[networks:], values[networks:]
 
 
@@ -76,7 +76,7 @@ def test_stored_as_json_it_predicts_the_same(refinements, name):
     assert np.allclose(again.predict(genes), kept.predict(genes), rtol=1e-12)
     assert np.array_equal(predictor.predict(genes), kept.predictor.predict(genes))
     assert (again.name, again.held_out, again.additive) == (name, kept.held_out, kept.additive)
-    assert np.array_equal(AccuracyPredictor.from_json(stored).predict(genes), predictor.predict(genes)), (
+    assert np.array_equal(QualityPredictor.from_json(stored).predict(genes), predictor.predict(genes)), (
         "either reads alone"
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from supernets.accuracy.predictor import AccuracyPredictor
+from supernets.accuracy.predictor import QualityPredictor
 from supernets.cut_out import cut_out
 from supernets.data.splits import Dataset, Split
 from supernets.errors import InvalidCheckpoint, InvalidTraining
@@ -188,7 +188,7 @@ def test_controls_have_equal_steps(name):
 def test_budgets_are_spread_over_the_front():
     genes = TINY.chain.sample(np.random.default_rng(0), 40)
     values = 0.9 + 0.01 * genes.sum(axis=1)
-    chosen, seconds = budget_networks(TINY, AccuracyPredictor.fit(TINY, genes, values, folds=0), 3)
+    chosen, seconds = budget_networks(TINY, QualityPredictor.fit(TINY, genes, values, folds=0), 3)
     macs = [sum(op.macs for op in lower(TINY, a)) for a in chosen]
     assert macs == sorted(set(macs)) and seconds >= 0
 

@@ -99,4 +99,4 @@ def test_scores_make_a_predictor(supernet, dataset):
         == len(evaluator.cache)
         == 24
     )
-    assert (predictor.accuracies >= 0).all() and (predictor.accuracies <= 1).all()
+    assert (predictor.qualities >= 0).all() and (predictor.qualities <= 1).all()

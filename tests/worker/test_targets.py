@@ -12,7 +12,7 @@ from latency_tables.errors import BespokeError
 from latency_tables.prediction.calibration import Calibration
 from service.devices.costs import ENERGY, TAIL, Cost
 from service.devices.pricing import Pricing
-from supernets.accuracy.predictor import AccuracyPredictor, HeldOut
+from supernets.accuracy.predictor import HeldOut, QualityPredictor
 from supernets.accuracy.refinement import RefinedScore, Refinement, StagePairs, _data
 from supernets.errors import ContradictingConstraints, InfeasibleBudget, InvalidSearch
 from supernets.search.catalog import solve
@@ -273,7 +273,7 @@ def refined(wish):
     generator = np.random.default_rng(0)
     genes = np.unique(SPACE.chain.sample(generator, 80), axis=0)
     values = 0.9 + 0.02 * np.tanh(wish.score.price(genes)) + 0.01 * generator.normal(size=len(genes))
-    predictor = AccuracyPredictor.fit(SPACE, genes, values, folds=0)
+    predictor = QualityPredictor.fit(SPACE, genes, values, folds=0)
     pairs = StagePairs(predictor, *_data(predictor), weight=50.0, noise=1e-3)
     error = HeldOut(0.01, 0.9, 5, 20)
     return replace(
@@ -402,7 +402,7 @@ def test_a_target_out_of_time_is_named_and_the_others_go_on(wish):
     job = _Search.__new__(_Search)
     silent = SimpleNamespace(progress=lambda *_, **__: None, event=lambda *_: None)
     job.run, job.ready, job.wish = silent, SimpleNamespace(seed=0), wish
-    job.predictor = AccuracyPredictor.fit(SPACE, genes, 0.9 + 0.01 * generator.random(30), folds=0)
+    job.predictor = QualityPredictor.fit(SPACE, genes, 0.9 + 0.01 * generator.random(30), folds=0)
     job.laboratory, job.scored = ChildWithoutTime(2), lambda architectures: {}
     middle = {name: int(np.mean(reachable(SPACE, name))) for name in (MACS, SIZE)}
     easy, hard = target(0.12, limits={MACS: middle[MACS]}), target(0.12, 1, limits=middle)

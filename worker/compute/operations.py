@@ -17,7 +17,7 @@ from safetensors.torch import save
 from latency_tables.operators import Operator
 from service.artifacts import ArtifactStore
 from supernets.accuracy import refinement as accuracy_refinement
-from supernets.accuracy.predictor import AccuracyPredictor
+from supernets.accuracy.predictor import QualityPredictor
 from supernets.cut_out import cut_out, fold_batch_norm
 from supernets.data.catalog import load_for
 from supernets.delivery.catalog import Delivery
@@ -70,7 +70,7 @@ def refine(
     *, progress: Progress, places: dict[str, Any], predictor: dict[str, Any], seed: int
 ) -> dict[str, Any]:
     """The stored form of an accuracy predictor with its refinement, where one wins on networks held out."""
-    fitted = AccuracyPredictor.from_json(predictor)
+    fitted = QualityPredictor.from_json(predictor)
     return {"predictor": accuracy_refinement.to_json(fitted, accuracy_refinement.refine(fitted, seed=seed))}
 
 

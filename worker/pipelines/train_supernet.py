@@ -34,7 +34,7 @@ from service.failpoints import failpoint
 from service.http.problems import document
 from service.jobs.queue import TRAINING
 from supernets.accuracy.choice import DRAWN_SHARE, ROUNDS, score_in_rounds
-from supernets.data.catalog import DATASETS
+from supernets.data.catalog import DATASETS, task_for
 from supernets.data.report import check_dataset
 from supernets.errors import InvalidDataset
 from supernets.spaces.catalog import space_named
@@ -382,6 +382,7 @@ def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str, networks: 
     }
     loaded["weights_sha256"] = weights_sha256
     measured: dict[str, float] = {}
+    metric = task_for(spec["dataset"]).metric
     started, fresh = time.monotonic(), 0  # how many were evaluated since then, and not remembered
     with Laboratory(run) as laboratory:
 
@@ -399,12 +400,11 @@ def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str, networks: 
             measured.update(validation_scores(run, laboratory, space, loaded, architectures, report))
             return np.array([measured[a.digest] for a in architectures])
 
-        predictor = score_in_rounds(
-            space, networks, np.random.default_rng(spec["seed"]), evaluate, seed=spec["seed"]
-        )
+        generator = np.random.default_rng(spec["seed"])
+        predictor = score_in_rounds(space, networks, generator, evaluate, seed=spec["seed"], metric=metric)
         fitted = laboratory.call("refine", {"predictor": predictor.to_json(), "seed": spec["seed"]})
     summary = {
-        name: {"accuracy": measured[a.digest], "architecture": space.to_json(a)}
+        name: {"accuracy": metric.value(measured[a.digest]), "architecture": space.to_json(a)}
         for name, a in (("largest", space.largest()), ("smallest", space.smallest()))
     }
     return {

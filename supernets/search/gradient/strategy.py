@@ -33,7 +33,8 @@ from supernets.search.gradient.distribution import Pair
 from supernets.search.gradient.gates import GatedPath
 from supernets.search.problem import Problem, SearchResult
 from supernets.spaces.space import Space
-from supernets.tasks.catalog import IMAGES, TaskInfo, task_named
+from supernets.tasks.catalog import task_named
+from supernets.tasks.info import IMAGES, TaskInfo
 from supernets.training.augment import resized
 from supernets.training.loop import load_optimiser, optimiser_tensors
 

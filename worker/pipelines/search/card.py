@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from latency_tables.measurement import Measurement
-from supernets.accuracy.predictor import AccuracyPredictor
+from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.refinement import Refinement, summary
 from supernets.delivery.catalog import remark
 from supernets.delivery.feeding import snippet
 from supernets.delivery.verdict import GOOD, SUSPECT, balanced_accuracy, suspicion, warnings_of
 from supernets.search.measured import Latency
 from supernets.spaces.architecture import Architecture
+from supernets.tasks.metric import ACCURACY, Metric
 from worker.context import JobRun
 from worker.pipelines.search.latency_card import constraints_of, devices_of, latency_of
 from worker.pipelines.search.targets import Solved, Target
@@ -29,8 +30,8 @@ _PACKAGES: Final = ("bespoke-nas", "torch", "onnx", "onnxruntime", "numpy")
 
 @dataclass(frozen=True)
 class Delivered:
-    """A network on its way out. accuracies are shares in [0, 1]; predicted: by the predictor, validation: of
-    its own weights.
+    """A network on its way out. Accuracies are qualities of the metric; predicted: by the predictor,
+    validation: of its own weights.
 
     latencies: measured, on the measured devices of its target in their order; measured_networks: all that
     were measured for it.
@@ -50,6 +51,7 @@ class Delivered:
     typical: dict[str, Measurement] = field(default_factory=dict)
     test: dict[str, Any] | None = None
     tuning: dict[str, Any] | None = None
+    metric: Metric = ACCURACY
 
     @classmethod
     def of(
@@ -59,19 +61,22 @@ class Delivered:
         order: list[int],
         accuracies: dict[str, float],
         file: dict[str, Any],
-        predictor: AccuracyPredictor | Refinement,
+        predictor: QualityPredictor | Refinement,
     ) -> Delivered:
         """The first of `order` is delivered, the others are its runners-up. predictor: what ranked them."""
         genes = np.stack([predictor.space.genes(a) for a in solved.architectures])
         predicted = predictor.predict(genes)
-        lines = [_line(target, solved.architectures[i], float(predicted[i]), accuracies) for i in order]
+        metric, chosen = predictor.metric, solved.architectures[order[0]]
+        lines = [
+            _line(target, solved.architectures[i], float(predicted[i]), accuracies, metric) for i in order
+        ]
         first = lines[0]
         return cls(
-            architecture=solved.architectures[order[0]],
+            architecture=chosen,
             predicted_ms=first["predicted_ms"],
             upper_ms=first["upper_ms"],
-            predicted_accuracy=first["accuracy_predicted"],
-            validation_accuracy=first["accuracy_validation"],
+            predicted_accuracy=metric.quality(float(first["accuracy_predicted"])),
+            validation_accuracy=accuracies[chosen.digest],
             runner_up=tuple(lines[1:]),
             search={
                 "strategy": solved.result.strategy,
@@ -80,6 +85,7 @@ class Delivered:
                 "predictor": summary(predictor),
             },
             file=file,
+            metric=metric,
         )
 
     def with_latencies(
@@ -114,8 +120,9 @@ def card_of(
         "latency": latency_of(target, network),
         "devices": devices_of(target, network),
         "accuracy": {
-            "predicted": network.predicted_accuracy,
-            "validation": network.validation_accuracy,
+            "metric": network.metric.to_json(),
+            "predicted": network.metric.value(network.predicted_accuracy),
+            "validation": network.metric.value(network.validation_accuracy),
             "measured": test.get("accuracy"),
             "dataset": ready.dataset,
             "split": "test",
@@ -168,10 +175,12 @@ def card_of(
 def _suspicion(network: Delivered) -> str | None:
     """Why the file is not delivered as good."""
     test, rmse = network.test or {}, (network.search.get("predictor") or {}).get("rmse")
+    measured = test.get("accuracy")
     return suspicion(
+        network.metric,
         network.predicted_accuracy,
         network.validation_accuracy,
-        test.get("accuracy"),
+        None if measured is None else network.metric.quality(float(measured)),
         test.get("samples"),
         rmse,
     )
@@ -189,7 +198,11 @@ def versions() -> dict[str, str]:
 
 
 def _line(
-    target: Target, architecture: Architecture, predicted: float, accuracies: dict[str, float]
+    target: Target,
+    architecture: Architecture,
+    predicted: float,
+    accuracies: dict[str, float],
+    metric: Metric,
 ) -> dict[str, Any]:
     place = target.places[0] if target.places else None
     upper = None if place is None else place.pricing.upper
@@ -198,8 +211,6 @@ def _line(
         "architecture": target.space.to_json(architecture),
         "predicted_ms": None if place is None else place.predicted_ms(architecture),
         "upper_ms": None if upper is None or genes is None else float(upper.price(genes)[0]),
-        "accuracy_predicted": min(
-            max(predicted, 0.0), 1.0
-        ),  # an additive model can promise more than everything
-        "accuracy_validation": accuracies[architecture.digest],
+        "accuracy_predicted": metric.value(predicted),
+        "accuracy_validation": metric.value(accuracies[architecture.digest]),
     }

@@ -86,7 +86,12 @@ class Choosing:
             raise self.slower_than_its_table()
         said = {"device": self.target.device, "networks": len(self.choice.found), "rounds": self.rounds}
         self.run.event(
-            "chosen_by_measurement", {**said, "measured_ms": best.latencies[0].ms, "accuracy": best.quality}
+            "chosen_by_measurement",
+            {
+                **said,
+                "measured_ms": best.latencies[0].ms,
+                "accuracy": self.files[best.key].metric.value(best.quality),
+            },
         )
         return self.files[best.key].with_latencies(best.latencies, self.lines())
 
@@ -186,7 +191,7 @@ class Choosing:
                     {
                         "device": place.device,
                         "architecture": place.pricing.space.to_json(network.architecture),
-                        "accuracy_validation": one.quality,
+                        "accuracy_validation": network.metric.value(one.quality),
                         "predicted_ms": place.predicted_ms(network.architecture),
                         "measured_ms": latency.ms,
                         **said,

@@ -202,14 +202,18 @@ class _Search:
     def _fine_tuned(self, target: Target, cut_out: Delivered, choosing: Choosing) -> Delivered:
         """The network fine-tuned and measured; as it was cut out where that diverged, lost accuracy or broke
         the budget."""
-        architecture, before = cut_out.architecture, cut_out.validation_accuracy
-        said: dict[str, Any] = {"epochs": self.tuning.epochs, "seconds": None, "validation_before": before}
+        architecture, before, value = cut_out.architecture, cut_out.validation_accuracy, cut_out.metric.value
+        said: dict[str, Any] = {
+            "epochs": self.tuning.epochs,
+            "seconds": None,
+            "validation_before": value(before),
+        }
         said |= {"validation": None, "kept": False, "failure": None}
         better = cut_out
         try:
             loaded, said["seconds"] = self.tuning.trained(self.laboratory, target, architecture)
             accuracy = self.scored([architecture], loaded)[architecture.digest]
-            said |= {"validation": accuracy, "kept": accuracy >= before}
+            said |= {"validation": value(accuracy), "kept": accuracy >= before}
             if said["kept"]:
                 better = replace(
                     cut_out, file=self._file(target, architecture, loaded), validation_accuracy=accuracy
@@ -304,9 +308,10 @@ class _Search:
         best = error.detail.get("best_score")
         if best is None:
             return SearchUnfinished(str(error))
-        accuracy = float(self.predictor.accuracy_of(np.array(best)))
+        quality = float(self.predictor.quality_of(np.array(best)))
+        said = f"{self.predictor.metric.text(quality)} {self.predictor.metric.name}"
         return SearchUnfinished(
-            f"{error}; no network within them is predicted to be right more often than {accuracy:.2%}", best
+            f"{error}; no network within them is predicted to do better than {said}", best
         )
 
     def scored(
