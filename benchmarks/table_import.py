@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.environment import environment
 from benchmarks.footprint import CONTEXT, api, resident_mib
-from latency_tables.operators import Operator
+from latency_tables.operators.conv import Conv
 
 
 def profile(rows: int, generator: random.Random) -> dict[str, float]:
@@ -27,7 +27,7 @@ def profile(rows: int, generator: random.Random) -> dict[str, float]:
     found: dict[str, float] = {}
     for index in range(rows):
         channels, out = 1 + index % 1000, 1 + index // 1000
-        operator = Operator("conv", 8, 8, channels, out, 3, 1, 0, False, False, "relu", 1)
+        operator = Conv(8, 8, channels, out, 3, 1, 0, False, False, "relu", 1)
         found[operator.text] = round(0.002 + operator.macs / 1e7 * generator.uniform(0.9, 1.1), 6)
     return found
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,8 +62,8 @@ class Compared:
 def compare_within_kinds(operators: Sequence[Operator], latency_ms: Array) -> Compared:
     """Compare every row with its kind. Works for any number of rows; a dozen is the least that says
     something."""
-    kinds = _merged([_kind(op) for op in operators])
-    labels = [[label(op) for op in operators] for label in _GROUPINGS]
+    kinds = _merged([op.kind for op in operators])
+    labels = _groupings(operators)
     model, overheads = _work_model(operators, latency_ms, kinds)
     ratios = np.log(latency_ms / model)
     shared, totals = _shared_by_classes(labels, ratios - np.median(ratios))
@@ -73,35 +73,15 @@ def compare_within_kinds(operators: Sequence[Operator], latency_ms: Array) -> Co
     return Compared(left - np.median(left), judged, (*_odd_overheads(kinds, latency_ms, overheads), *odd))
 
 
-def _kind(op: Operator) -> str:
-    squeeze = (
-        " with squeeze-excite"
-        if op.squeeze_excite
-        else " without squeeze-excite"
-        if op.family == "mbconv"
-        else ""
-    )
-    return f"{op.family}{squeeze}, kernel {op.kernel}"
-
-
-def _channels(op: Operator) -> int:
-    return op.mid_channels or op.out_channels
-
-
-def _alignment(op: Operator) -> str:
-    step = next((n for n in (32, 16, 8) if _channels(op) % n == 0), 1)
-    return f"channels a multiple of {step}" if step > 1 else "channels no multiple of 8"
-
-
-_GROUPINGS: Final[tuple[Callable[[Operator], str], ...]] = (
-    _kind,
-    lambda op: f"activation {op.activation}",
-    _alignment,
-    lambda op: f"up to {1 << (_channels(op) - 1).bit_length()} channels",
-    lambda op: f"input of {op.in_height} x {op.in_width}",
-    lambda op: f"stride {op.stride}",
-    lambda op: "with a residual connection" if op.residual else "without a residual connection",
-)
+def _groupings(operators: Sequence[Operator]) -> list[list[str]]:
+    """For each grouping that some family knows (`Operator.traits`), the kinds first, the class of every
+    operator."""
+    traits = [op.traits for op in operators]
+    names = dict.fromkeys(name for found in traits for name in found)
+    return [
+        [op.kind for op in operators],
+        *([found.get(name, _OTHERS) for found in traits] for name in names),
+    ]
 
 
 def _merged(labels: Sequence[str]) -> list[str]:
@@ -146,14 +126,10 @@ def _odd_overheads(kinds: Sequence[str], latency_ms: Array, overheads: dict[str,
 
 
 def work(op: Operator) -> tuple[float, float, float]:
-    """(MACs of matrix products, MACs of depthwise convolution or comparisons of a pool, bytes moved) of an
+    """(MACs of matrix products, operations of another rate such as depthwise MACs, bytes moved) of an
     operator."""
-    depthwise = 0.0
-    if op.family == "mbconv":
-        depthwise = op.out_height * op.out_width * op.mid_channels * op.kernel**2
-    elif op.family == "maxpool":
-        depthwise = op.out_height * op.out_width * op.out_channels * op.kernel**2
-    return max(0.0, op.macs - depthwise), depthwise, float(op.bytes_moved)
+    light = float(op.light_operations)
+    return max(0.0, op.macs - light), light, float(op.bytes_moved)
 
 
 def _work_model(

@@ -23,6 +23,7 @@ from latency_tables.kinds import Effect, compare_within_kinds
 from latency_tables.measurement import Measurement
 from latency_tables.measuring.speed import CLEARLY, MOST_LOAD, Speed
 from latency_tables.operators import Operator
+from latency_tables.prediction.uses import groups_of
 from latency_tables.table import LatencyTable
 
 Severity = Literal["review", "warning"]
@@ -87,7 +88,8 @@ def against_kind(table: LatencyTable) -> list[Finding]:
     operators = list(table.rows)
     times = np.array([table.rows[op].latency_ms for op in operators])
     compared = compare_within_kinds(operators, times)
-    families = np.array([f"{op.family}{op.kernel}" for op in operators])
+    # Seen against the spread of what is most alike: a family at one kernel size, say.
+    families = groups_of(operators)[0]
     found = [_odd_kind(effect) for effect in compared.effects]
     for family in np.unique(families):
         members = np.flatnonzero(families == family)
@@ -127,17 +129,15 @@ def _odd_kind(effect: Effect) -> Finding:
     )
 
 
-_SIZES: Final = ("in_height", "mid_channels", "kernel")
-
-
 def not_monotone(table: LatencyTable) -> list[Finding]:
-    """Rows much faster than a smaller operator of the same kind (smaller image, fewer mid channels, smaller
-    kernel)."""
+    """Rows much faster than an operator that is smaller along one axis of their family (`Operator.axes`): a
+    smaller image, say, fewer mid channels, a smaller kernel."""
     found: dict[str, Finding] = {}
-    for size in _SIZES:
+    for size in dict.fromkeys(name for op in table.rows for name in op.axes):
         groups: dict[tuple[object, ...], list[Operator]] = {}
         for op in table.rows:
-            groups.setdefault(_without(op, size), []).append(op)
+            if size in op.axes:
+                groups.setdefault(_without(op, size), []).append(op)
         for group in groups.values():
             ordered = sorted(group, key=lambda op: getattr(op, size))
             for small, large in pairwise(ordered):
@@ -159,14 +159,9 @@ def not_monotone(table: LatencyTable) -> list[Finding]:
 
 
 def _without(op: Operator, size: str) -> tuple[object, ...]:
-    dropped = {"in_height": ("in_height", "in_width"), "mid_channels": ("mid_channels", "groups")}.get(
-        size, (size,)
-    )
-    return tuple(
-        value
-        for name, value in op.__dict__.items()
-        if name in op.__dataclass_fields__ and name not in dropped
-    )
+    """What has to agree between operators that are compared along an axis."""
+    dropped = (size, *op.axes[size])
+    return (op.family, *(value for name, value in op.values.items() if name not in dropped))
 
 
 def repeated(table: LatencyTable) -> list[Finding]:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from latency_tables.operators import Operator
 from supernets.errors import InvalidArchitecture
-from supernets.layers.block import ElasticBlock, build_block, initialise_elastic
+from supernets.layers.block import ElasticBlock, LayerSettings, initialise
+from supernets.layers.catalog import build_block, layer_of, weightless
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import block_choices, blocks_of
 from supernets.spaces.space import Space
@@ -35,50 +35,59 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         self.space = space
-        self.blocks = nn.ModuleDict(
-            {
-                block_name(space, stage, block): build_block(
-                    operators, shared=space.stages[stage].shared, eps=space.batch_norm_eps, dropout=dropout
-                )
-                for (stage, block), operators in block_choices(space).items()
-            }
-        )
-        initialise_elastic(self, generator)
+        settings = LayerSettings(space.batch_norm_eps, dropout)
+        blocks = {
+            block_name(space, stage, block): build_block(
+                list(operators), shared=space.stages[stage].shared, settings=settings
+            )
+            for (stage, block), operators in block_choices(space).items()
+        }
+        self.blocks = nn.ModuleDict({name: block for name, block in blocks.items() if block is not None})
+        initialise(self, generator)
         self._plans: dict[Architecture, Plan] = {}
 
     def plan(self, architecture: Architecture) -> Plan:
-        """(name of the block, operator it shall be) in order; a max-pool has the name "". Raises
+        """(name of the block, operator it shall be) in order; what has no weights has the name "". Raises
         InvalidArchitecture."""
         plan = self._plans.get(architecture)
         if plan is None:
             self.space.genes(architecture)
             plan = tuple(
-                ("" if op.family == "maxpool" else block_name(self.space, stage, block), op)
+                step
                 for stage, block, operators in blocks_of(self.space, architecture)
-                for op in operators
+                for step in block_plan(block_name(self.space, stage, block), operators)
             )
             if len(self._plans) >= _PLANS_KEPT:
                 self._plans.clear()
             self._plans[architecture] = plan
         return plan
 
-    def block(self, name: str) -> ElasticBlock:
-        return cast(ElasticBlock, self.blocks[name])
+    def block(self, name: str) -> ElasticBlock[Any]:
+        return cast(ElasticBlock[Any], self.blocks[name])
 
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
-        """Logits (B, classes) of one sub-network. x: (B, C, H, W) at the architecture's resolution."""
-        if x.shape[-2:] != (architecture.resolution, architecture.resolution):
+        """Logits (B, classes) of one sub-network. x: a batch of the space's input at the architecture's
+        resolution."""
+        wanted = self.space.input_shape(architecture.resolution)
+        if tuple(x.shape[1:]) != wanted:
             raise InvalidArchitecture(
-                f"the architecture is for {architecture.resolution} px, the input has "
-                f"{tuple(x.shape[-2:])}: resize it first"
+                f"the architecture takes an input of shape {wanted} (resolution {architecture.resolution}), "
+                f"this one has {tuple(x.shape[1:])}: resize it first"
             )
         return self.through(x, self.plan(architecture))
 
     def through(self, x: Tensor, plan: Plan) -> Tensor:
         """What those blocks, in that order, make of x."""
         for name, op in plan:
-            x = self.blocks[name](x, op) if name else F.max_pool2d(x, op.kernel, op.stride, op.kernel // 2)
+            x = self.blocks[name](x, op) if name else weightless(op)(x)
         return x
+
+
+def block_plan(name: str, operators: Sequence[Operator]) -> Plan:
+    """A block's own operator under its name, then what follows it without weights."""
+    if not operators or layer_of(operators[0]).elastic is None:
+        return tuple(("", op) for op in operators)
+    return ((name, operators[0]), *(("", op) for op in operators[1:]))
 
 
 def shared_blocks(plans: Sequence[Plan]) -> int:

@@ -155,7 +155,8 @@ def _resnet_stem(number: int) -> str:
 
 def _last_conv(supernet: Supernet) -> str:
     """The last convolution is its own layer where a feature layer follows the pooling (MobileNetV3)."""
-    return "final_expand_layer" if supernet.space.stages[-1].feature_channels else "feature_mix_layer"
+    features = supernet.space.stages[-1].settings["feature_channels"]
+    return "final_expand_layer" if features else "feature_mix_layer"
 
 
 def _plain(key: str) -> str:

@@ -17,6 +17,7 @@ from latency_tables.errors import InvalidMeasurement, InvalidOperator, InvalidTa
 from latency_tables.formats.native_json import MAX_ROWS
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
+from latency_tables.operators.head import Head as NetworkHead
 from latency_tables.units import MS, to_ms
 
 MAX_BYTES: Final = 64 * 2**20
@@ -177,7 +178,7 @@ def _head(parts: dict[str, Entry], head: Head, unit: str) -> dict[Operator, Meas
     _, (h, w, c), _ = input_output(parts["AvgPool2D"].key)
     _, (_, _, features), (_, _, classes) = input_output(parts["Logits"].key)
     mid = features if head.feature_key else 0
-    operator = Operator("head", h, w, c, classes, 1, 1, mid, False, False, head.activation, 1)
+    operator = NetworkHead(h, w, c, classes, 1, 1, mid, False, False, head.activation, 1)
     counts = [entry.count for entry in parts.values() if entry.count is not None]
     total = sum(entry.mean for entry in parts.values())
     return {operator: Measurement(to_ms(total, unit), count=min(counts) if counts else None)}

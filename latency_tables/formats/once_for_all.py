@@ -23,6 +23,8 @@ from latency_tables.formats.keyed_yaml import (
 )
 from latency_tables.measurement import Context
 from latency_tables.operators import Operator
+from latency_tables.operators.conv import Conv
+from latency_tables.operators.mbconv import MBConv
 from latency_tables.table import LatencyTable
 from latency_tables.units import MS
 
@@ -54,7 +56,7 @@ def _operator(entry: Entry) -> Operator | None:
     if match is not None:
         h, w, c, _, _, out, mid, kernel, stride, skip, se, hs = (int(v) for v in match.groups())
         activation = "hswish" if hs else "relu"
-        return Operator("mbconv", h, w, c, out, kernel, stride, mid, bool(skip), bool(se), activation, mid)
+        return MBConv(h, w, c, out, kernel, stride, mid, bool(skip), bool(se), activation, mid)
     if entry.key.startswith("expanded_conv"):
         raise InvalidTable(
             "a block needs expand (mid channels), kernel, stride, idskip, se and hs; is it a ProxylessNAS "
@@ -63,5 +65,5 @@ def _operator(entry: Entry) -> Operator | None:
     name, (h, w, c), (oh, _, out) = input_output(entry.key)
     if name in ("Conv", "Conv_1"):
         kernel = 3 if name == "Conv" else 1
-        return Operator("conv", h, w, c, out, kernel, stride_of(h, oh), 0, False, False, "hswish", 1)
+        return Conv(h, w, c, out, kernel, stride_of(h, oh), 0, False, False, "hswish", 1)
     return None

@@ -23,6 +23,8 @@ from latency_tables.formats.keyed_yaml import (
 )
 from latency_tables.measurement import Context
 from latency_tables.operators import Operator, make_divisible
+from latency_tables.operators.conv import Conv
+from latency_tables.operators.mbconv import MBConv
 from latency_tables.table import LatencyTable
 from latency_tables.units import MS
 
@@ -58,7 +60,7 @@ def _operator(entry: Entry) -> Operator | None:
                 f"expand is the ratio here, 1 to {MAX_RATIO}; is it a once-for-all table, with mid channels?"
             )
         mid = c if ratio == 1 else make_divisible(c * ratio, 8)
-        return Operator("mbconv", h, w, c, out, kernel, stride, mid, bool(skip), False, "relu6", mid)
+        return MBConv(h, w, c, out, kernel, stride, mid, bool(skip), False, "relu6", mid)
     if entry.key.startswith("expanded_conv"):
         raise InvalidTable(
             "a block needs expand (the ratio), kernel, stride and idskip, nothing more; is it a "
@@ -67,5 +69,5 @@ def _operator(entry: Entry) -> Operator | None:
     name, (h, w, c), (oh, _, out) = input_output(entry.key)
     if name in ("Conv", "Conv_1"):
         kernel = 3 if name == "Conv" else 1
-        return Operator("conv", h, w, c, out, kernel, stride_of(h, oh), 0, False, False, "relu6", 1)
+        return Conv(h, w, c, out, kernel, stride_of(h, oh), 0, False, False, "relu6", 1)
     return None

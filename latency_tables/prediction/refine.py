@@ -20,7 +20,8 @@ from latency_tables.dense import Array
 from latency_tables.errors import PoorCalibration
 from latency_tables.operators import Operator
 from latency_tables.prediction.calibration import MAX_ERROR, Calibration
-from latency_tables.prediction.transfer import Labels, Prior, transfer
+from latency_tables.prediction.transfer import Prior, transfer
+from latency_tables.prediction.uses import groups_of, uses_of
 from latency_tables.table import LatencyTable
 
 LEAST_NETWORKS: Final = 12
@@ -79,8 +80,8 @@ def _corrected(table: LatencyTable, networks: Sequence[Sequence[Operator]], time
     """Rows that no measured network has are corrected too, as far as they are of a kind with others."""
     operators = list(table.rows)
     own = np.array([table.rows[op].latency_ms for op in operators])
-    uses = _uses(operators, networks)
-    fit = transfer(Prior.of(own[:, None], uses, operator_groups(operators)), uses, times)
+    uses = uses_of(operators, networks)
+    fit = transfer(Prior.of(own[:, None], uses, groups_of(operators)), uses, times)
     calibration = replace(
         fit.calibration(), transferred=False
     )  # measured rows: random networks, so the conformal bound
@@ -91,29 +92,3 @@ def _corrected(table: LatencyTable, networks: Sequence[Sequence[Operator]], time
     rows = {op: table.rows[op].times(ms / row) for op, ms, row in zip(operators, cells, own, strict=True)}
     intercept = fit.offset_ms - raised
     return Refined(LatencyTable(table.context, rows), replace(calibration, intercept_ms=intercept), True)
-
-
-def _uses(operators: Sequence[Operator], networks: Sequence[Sequence[Operator]]) -> Array:
-    column = {op: i for i, op in enumerate(operators)}
-    found = np.zeros((len(networks), len(operators)))
-    for row, network in zip(found, networks, strict=True):
-        for op in network:
-            row[column[op]] += 1
-    return found
-
-
-def operator_groups(operators: Sequence[Operator]) -> list[Labels]:
-    """Operators that are dearer or cheaper together: of one kernel, one expansion, one size, one
-    activation."""
-    keys: list[list[object]] = [
-        [(op.family, op.kernel) for op in operators],
-        [(op.family, round(op.mid_channels / op.in_channels, 1)) for op in operators],
-        [(op.in_height, op.out_channels) for op in operators],
-        [(op.activation, op.squeeze_excite) for op in operators],
-    ]
-    return [_labels(values) for values in keys]
-
-
-def _labels(values: Sequence[object]) -> Labels:
-    number: dict[object, int] = {}
-    return np.array([number.setdefault(value, len(number)) for value in values], dtype=np.int64)

@@ -19,13 +19,11 @@ from itertools import product
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from latency_tables.dense import Array
 from latency_tables.errors import PoorCalibration, TooFewNetworks
 from latency_tables.prediction.calibration import LEAST_TRANSFERRED, Calibration
-
-Labels = npt.NDArray[np.int64]
+from latency_tables.prediction.uses import Labels
 
 MAX_ERROR: Final = 0.25
 """Held-out error above which a transferred table is refused."""

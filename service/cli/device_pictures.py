@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latency_tables.formats.native_json import read
+from latency_tables.operators.mbconv import MBConv
 from latency_tables.table import LatencyTable
 from service.cli.pictures import BLUE, GREY, INK, ORANGE, new_figure, save
 from service.cli.tables import table_in_use
@@ -86,7 +87,7 @@ def _heat_map(ax: Axes, table: LatencyTable, space: Space) -> None:
     in the middle."""
     cells: dict[tuple[int, int, int, int], dict[tuple[int, float], float]] = {}
     for op, measured in table.rows.items():
-        if op.family == "mbconv":
+        if isinstance(op, MBConv):
             row = (op.in_height, op.in_channels, op.out_channels, op.stride)
             cells.setdefault(row, {})[op.kernel, round(op.mid_channels / op.in_channels, 1)] = (
                 measured.latency_ms

@@ -14,7 +14,7 @@ from service.devices.pricing import PriceBook, Pricing
 from service.schemas.networks import BlockView, NetworkPicture
 from supernets.errors import NoTable
 from supernets.spaces.architecture import Architecture
-from supernets.spaces.lowering import blocks_of, stage_sizes
+from supernets.spaces.lowering import blocks_of
 from supernets.spaces.space import Space
 
 
@@ -23,10 +23,10 @@ def picture(
 ) -> NetworkPicture:
     """The blocks of a network; without milliseconds where the device has no table for them."""
     pricing, table = _priced(session, prices, device, space)
-    rows = [
-        _block(space, architecture, stage, block, operators, table)
-        for stage, block, operators in blocks_of(space, architecture)
-    ]
+    rows, shape = [], space.input_shape(architecture.resolution)
+    for stage, block, operators in blocks_of(space, architecture):
+        rows.append(_block(space, architecture, stage, block, operators, shape, table))
+        shape = operators[-1].output_shape if operators else shape
     known = [row.ms for row in rows if row.ms is not None]
     total = sum(known) if len(known) == len(rows) else None
     shared = [
@@ -72,26 +72,29 @@ def _block(
     index: int,
     block: int,
     operators: Sequence[Operator],
+    shape: tuple[int, ...],
     table: LatencyTable | None,
 ) -> BlockView:
     stage, chosen = space.stages[index], architecture.stages[index]
     choice = chosen.blocks[block]
     medians = [None if table is None else table.rows.get(operator) for operator in operators]
     priced = table is not None and all(m is not None for m in medians)
-    first = operators[0] if operators else None
+    named = {**{d.name: d.default for d in stage.operators.dimensions}, **stage.settings, **choice}
     return BlockView(
         stage=stage.name,
         block=block,
         family=stage.family,
-        kernel=choice.kernel,
-        expand=choice.expand,
+        values={name: value for name, value in choice.items() if name != "zero"},
+        kernel=named.get("kernel"),
+        expand=named.get("expand"),
         width=chosen.width,
-        stride=stage.stride if block == 0 else 1,
-        in_channels=first.in_channels if first else chosen.width,
-        size=first.in_height if first else stage_sizes(space, architecture.resolution)[index],
+        stride=named.get("stride", 1) if block == 0 else 1,
+        input_shape=list(shape),
+        in_channels=shape[0],
+        size=shape[min(1, len(shape) - 1)],
         left_out=choice.zero,
-        squeeze_excite=stage.squeeze_excite,
-        activation=stage.activation,
+        squeeze_excite=named.get("squeeze_excite", False),
+        activation=named.get("activation", "none"),
         macs=sum(operator.macs for operator in operators),
         parameters=sum(operator.parameters for operator in operators),
         ms=sum(m.latency_ms for m in medians if m is not None) if priced else None,

@@ -19,6 +19,7 @@ import numpy as np
 
 from latency_tables.dense import DenseTable
 from latency_tables.errors import PoorCalibration
+from latency_tables.named import Value as ChoiceValue
 from latency_tables.prediction.calibration import Calibration
 from latency_tables.prediction.refine import Refined, refine
 from latency_tables.scale import rate
@@ -34,7 +35,6 @@ from supernets.accuracy.predictor import QualityPredictor
 from supernets.errors import NoTable
 from supernets.search.exact import strategy as exact
 from supernets.search.pareto import Front
-from supernets.search.restriction import Value as ChoiceValue
 from supernets.search.restriction import added, at_resolutions, excluded, possible_resolutions
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import (

@@ -17,7 +17,8 @@ from latency_tables.dense import Array
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from latency_tables.prediction.calibration import Calibration
-from latency_tables.prediction.transfer import Labels, Prior, Transferred, choose_networks, transfer
+from latency_tables.prediction.transfer import Prior, Transferred, choose_networks, transfer
+from latency_tables.prediction.uses import groups_of, uses_of
 from latency_tables.table import LatencyTable
 from service.db import tables as table_rows
 from service.db.models import Device, Table
@@ -44,17 +45,7 @@ class Known:
 
     def uses(self, architectures: Sequence[Architecture]) -> Array:
         """How often each network has each operator, shape (networks, operators)."""
-        return uses_of(self.space, self.operators, architectures)
-
-
-def uses_of(space: Space, operators: Sequence[Operator], architectures: Sequence[Architecture]) -> Array:
-    """How often each network has each operator, shape (networks, operators)."""
-    column = {op: i for i, op in enumerate(operators)}
-    found = np.zeros((len(architectures), len(operators)))
-    for row, architecture in enumerate(architectures):
-        for operator in lower(space, architecture):
-            found[row, column[operator]] += 1
-    return found
+        return uses_of(self.operators, [lower(self.space, architecture) for architecture in architectures])
 
 
 def known_devices(
@@ -76,7 +67,11 @@ def known_devices(
         return None
     seed = np.random.default_rng(len(operators))
     reference = [space.architecture(genes) for genes in space.chain.sample(seed, _REFERENCE)]
-    prior = Prior.of(np.array(columns).T, uses_of(space, operators, reference), groups_of(operators))
+    prior = Prior.of(
+        np.array(columns).T,
+        uses_of(operators, [lower(space, architecture) for architecture in reference]),
+        groups_of(operators),
+    )
     return Known(space, operators, tuple(names), prior)
 
 
@@ -87,22 +82,6 @@ def _own_table(session: Session, prices: PriceBook, device: Device, space: Space
         if usable and prices.coverage(session, table, device, space) == space.resolutions:
             return table
     return None
-
-
-def groups_of(operators: Sequence[Operator]) -> list[Labels]:
-    """Operators that may become dearer together: of one kernel, of one expansion, of one size, of one
-    activation."""
-
-    def labels(keys: list[tuple[Any, ...]]) -> Labels:
-        numbers = {key: i for i, key in enumerate(sorted(set(keys)))}
-        return np.array([numbers[key] for key in keys], dtype=np.int64)
-
-    return [
-        labels([(op.family, op.kernel) for op in operators]),
-        labels([(op.family, round(op.mid_channels / op.in_channels, 1)) for op in operators]),
-        labels([(op.in_height, op.out_channels) for op in operators]),
-        labels([(op.activation, op.squeeze_excite) for op in operators]),
-    ]
 
 
 def transferred_table(

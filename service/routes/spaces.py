@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from fastapi import APIRouter
 
-from latency_tables.operators import Operator
+from latency_tables.named import Value
+from latency_tables.operators import ImageOperator, Operator
 from service.datasets import Known, listed, trained_on_fingerprint
 from service.db.models import Supernet
 from service.db.supernets import of_dataset
@@ -142,36 +143,34 @@ def _space_view(name: str) -> SpaceView:
     )
 
 
-def _choices(found: Space) -> dict[str, list[float]]:
+def _choices(found: Space) -> dict[str, list[float | str]]:
     """Every value of the elastic dimensions, over all stages."""
     elastic = [stage for stage in found.stages if stage.elastic]
     blocks = [
         choice for stage in elastic for options in stage.choices for choice in options if not choice.zero
     ]
+    names = dict.fromkeys(name for choice in blocks for name in choice)
     return {
         "resolution": [float(r) for r in found.resolutions],
-        "kernel": sorted({float(c.kernel) for c in blocks}),
-        "expand": sorted({float(c.expand) for c in blocks}),
+        **{name: _in_order({c[name] for c in blocks if name in c}) for name in names},
         "depth": sorted({float(d) for stage in elastic for d in stage.depths}),
         "width": sorted({float(w) for stage in elastic for w in stage.widths}),
     }
 
 
+def _in_order(values: set[Value]) -> list[float | str]:
+    words = sorted(value for value in values if isinstance(value, str))
+    return [*sorted(float(value) for value in values if not isinstance(value, str)), *words]
+
+
 def _operator_view(op: Operator) -> OperatorView:
+    """Fields of image operators stand by themselves as well, for clients of before there were other
+    families."""
     return OperatorView(
+        **(op.values if isinstance(op, ImageOperator) else {}),
         operator=op.text,
         family=op.family,
-        in_height=op.in_height,
-        in_width=op.in_width,
-        in_channels=op.in_channels,
-        out_channels=op.out_channels,
-        kernel=op.kernel,
-        stride=op.stride,
-        mid_channels=op.mid_channels,
-        residual=op.residual,
-        squeeze_excite=op.squeeze_excite,
-        activation=op.activation,
-        groups=op.groups,
+        values=op.values,
         macs=op.macs,
         parameters=op.parameters,
         bytes=op.bytes_moved,

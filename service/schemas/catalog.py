@@ -23,7 +23,7 @@ class SpaceView(Answer):
     resolutions: list[int]
     in_channels: int
     classes: int
-    choices: dict[str, list[float]]
+    choices: dict[str, list[float | str]]
     subnetworks: int
     subnetworks_text: str
     stages: list[StageView]
@@ -36,21 +36,25 @@ class SpaceList(Answer):
 
 
 class OperatorView(Answer):
-    """An operator: canonical text, fields, and what it costs. bytes: least bytes moved in float32."""
+    """An operator: canonical text, fields by name, and what it costs. bytes: least bytes moved in float32.
+
+    The fields of image operators stand by themselves too, and are null for other families.
+    """
 
     operator: str
     family: str
-    in_height: int
-    in_width: int
-    in_channels: int
-    out_channels: int
-    kernel: int
-    stride: int
-    mid_channels: int
-    residual: bool
-    squeeze_excite: bool
-    activation: str
-    groups: int
+    values: dict[str, Any]
+    in_height: int | None = None
+    in_width: int | None = None
+    in_channels: int | None = None
+    out_channels: int | None = None
+    kernel: int | None = None
+    stride: int | None = None
+    mid_channels: int | None = None
+    residual: bool | None = None
+    squeeze_excite: bool | None = None
+    activation: str | None = None
+    groups: int | None = None
     macs: int
     parameters: int
     bytes: int

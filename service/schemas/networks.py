@@ -11,16 +11,19 @@ class BlockView(Answer):
     """One block. ms: sum of its rows in the device's table; share: of all rows; null where the table lacks
     one.
 
-    operators: keys of those rows. macs: multiply-adds of one input.
+    operators: keys of those rows. macs: multiply-adds of one input. values: what was chosen, by the names
+    that its family has for it; kernel, expand: null for a family without. input_shape: of one sample.
     """
 
     stage: str
     block: int
     family: str
-    kernel: int
-    expand: float
+    values: dict[str, Any]
+    kernel: int | None
+    expand: float | None
     width: int
     stride: int
+    input_shape: list[int]
     in_channels: int
     size: int
     left_out: bool

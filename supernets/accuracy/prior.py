@@ -50,14 +50,15 @@ def _labels(space: Space) -> dict[str, dict[int, Hashable]]:
             cell = int(offsets[column + 1]) + d
             mark("depth", cell, (index, d))
             mark("depth, shared", cell, (d, len(stage.depths)))
+        names = [dimension.name for dimension in stage.operators.dimensions]
         for block, options in enumerate(stage.choices):
             for c, choice in enumerate(options):
                 cell = int(offsets[column + 2 + block]) + c
-                kernel, expand = (choice.zero, choice.kernel), (choice.zero, choice.expand)
                 place = (index, block)
                 mark("choice", cell, (place, choice))
                 mark("choice, shared", cell, choice)
-                for name, value in (("kernel", kernel), ("expand", expand)):
+                for name in names:
+                    value = (choice.zero, None if choice.zero else choice[name])
                     mark(name, cell, (place, value))
                     mark(f"{name}, shared", cell, value)
                     mark(f"{name}, by stage", cell, (index, value))

@@ -10,7 +10,7 @@ that what is timed stays what is delivered.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -18,14 +18,12 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from supernets.cut_out import Bottleneck, ConvUnit, Head, MBConv, ResidualConv, SqueezeExcite
+from supernets.layers.block import Drawn
 
 IR_VERSION: Final = 10
 INPUT: Final = "input"
 OUTPUT: Final = "output"
 _PLACES: Final = ("input", "weight", "bias")
-
-Part = TypeVar("Part", bound=nn.Module)
 
 
 def operator_model(
@@ -33,7 +31,8 @@ def operator_model(
 ) -> Any:
     """The onnx.ModelProto of an operator's module, batch-norm folded. Shapes with the batch.
 
-    Raises KeyError for a module of a kind that is not known here.
+    Raises KeyError for a module that does not draw itself (`supernets.layers.block.Drawn`) or holds one that
+    does not.
     """
     graph = _Graph()
     graph.finish(graph.module(module, INPUT))
@@ -86,7 +85,7 @@ class _Graph:
             raise ValueError("the last node does not make the output")
 
     def module(self, part: nn.Module, x: str) -> str:
-        return _FORMS[type(part)](self, part, x)
+        return part.draw(self, x) if isinstance(part, Drawn) else _FORMS[type(part)](self, part, x)
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -99,39 +98,6 @@ def _conv(g: _Graph, conv: nn.Conv2d, x: str) -> str:
     pads = [int(p) for p in conv.padding] * 2
     window = {"kernel_shape": list(conv.kernel_size), "strides": list(conv.stride), "pads": pads}
     return g.add("Conv", [x, *weights], auto_pad="NOTSET", dilations=[1, 1], group=conv.groups, **window)
-
-
-def _conv_unit(g: _Graph, unit: ConvUnit, x: str) -> str:
-    return g.module(unit.activation, g.module(unit.norm, g.module(unit.conv, x)))
-
-
-def _residual_conv(g: _Graph, part: ResidualConv, x: str) -> str:
-    return g.add("Add", [g.module(part.unit, x), x])
-
-
-def _squeeze_excite(g: _Graph, part: SqueezeExcite, x: str) -> str:
-    mean = g.add("ReduceMean", [x, np.array([2, 3], dtype=np.int64)], keepdims=1, noop_with_empty_axes=0)
-    gate = g.module(part.expand, g.add("Relu", [g.module(part.reduce, mean)]))
-    return g.add("Mul", [x, g.add("HardSigmoid", [gate], alpha=1 / 6, beta=0.5)])
-
-
-def _mbconv(g: _Graph, part: MBConv, x: str) -> str:
-    y = g.module(
-        part.project, g.module(part.squeeze_excite, g.module(part.depthwise, g.module(part.expand, x)))
-    )
-    return g.add("Add", [x, y]) if part.residual else y
-
-
-def _bottleneck(g: _Graph, part: Bottleneck, x: str) -> str:
-    y = g.module(part.project, g.module(part.spatial, g.module(part.reduce, x)))
-    if part.residual:
-        y = g.add("Add", [y, g.module(part.shortcut, g.module(part.pool, x))])
-    return g.module(part.activation, y)
-
-
-def _head(g: _Graph, part: Head, x: str) -> str:
-    pooled = g.add("ReduceMean", [x, np.array([2, 3], dtype=np.int64)], keepdims=0, noop_with_empty_axes=0)
-    return g.module(part.linear, g.module(part.activation, g.module(part.feature, pooled)))
 
 
 def _linear(g: _Graph, part: nn.Linear, x: str) -> str:
@@ -172,10 +138,4 @@ _FORMS: Final[dict[type[nn.Module], Callable[[_Graph, Any, str], str]]] = {
     nn.Hardswish: lambda g, part, x: g.add("HardSwish", [x]),
     nn.MaxPool2d: _max_pool,
     nn.AvgPool2d: _average_pool,
-    ConvUnit: _conv_unit,
-    ResidualConv: _residual_conv,
-    SqueezeExcite: _squeeze_excite,
-    MBConv: _mbconv,
-    Bottleneck: _bottleneck,
-    Head: _head,
 }

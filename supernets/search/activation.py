@@ -22,19 +22,7 @@ from supernets.spaces.space import Space
 def peak_activation_bytes(op: Operator, bytes_per_value: int = 4) -> int:
     """Largest memory of tensors alive at once within an operator, batch 1: what it reads, writes, and its
     shortcut."""
-    inside, outside = op.in_height * op.in_width, op.out_height * op.out_width
-    given, made = inside * op.in_channels, outside * op.out_channels
-    kept = given if op.residual else 0
-    if op.family == "mbconv":
-        wide, narrow = inside * op.mid_channels, outside * op.mid_channels
-        expand = given + wide if op.mid_channels != op.in_channels else 0
-        most = max(expand, wide + narrow + kept, narrow + made + kept)
-    elif op.family == "bottleneck":
-        wide, narrow = inside * op.mid_channels, outside * op.mid_channels
-        most = max(given + wide, given + wide + narrow, given + narrow + made)
-    else:
-        most = given + op.mid_channels + made
-    return bytes_per_value * most
+    return bytes_per_value * op.peak_values
 
 
 def within_activation(

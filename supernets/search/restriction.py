@@ -14,16 +14,15 @@ from typing import Final
 import numpy as np
 
 from latency_tables.dense import Array, DenseTable
+from latency_tables.named import Value
 from latency_tables.table import LatencyTable
 from supernets.errors import InfeasibleBudget, InvalidSearch
 from supernets.search.exact.bounds import bounds
 from supernets.search.problem import Constraint, Problem
-from supernets.spaces.architecture import Choice
+from supernets.spaces.choices import Choice
 from supernets.spaces.lowering import dense_from, known_latency
 from supernets.spaces.space import Space, Stage
 
-Value = bool | int | float | str
-EXPANDING: Final = ("mbconv", "bottleneck")
 DEPTH: Final = "depth"
 
 
@@ -31,12 +30,9 @@ def values_of(stage: Stage, width: int, choice: Choice) -> dict[str, Value]:
     """The named values of one block: what `exclude` may forbid. A block that is left out has `zero` alone."""
     if choice.zero:
         return {"zero": True}
-    found: dict[str, Value] = {"kernel": choice.kernel, "width": width, "family": stage.family}
-    if stage.family in EXPANDING:
-        found["expand"] = choice.expand
-    if stage.family != "head":
-        found |= {"squeeze_excite": stage.squeeze_excite, "activation": stage.activation}
-    return found
+    named = {**choice, **stage.settings}
+    allowed = {name: named[name] for name in stage.operators.excludable}
+    return {**allowed, "width": width, "family": stage.family}
 
 
 def named_values(space: Space) -> dict[str, list[Value]]:

@@ -9,7 +9,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
+
+from supernets.spaces.choices import Choice
 
 
 class SpaceRef(NamedTuple):
@@ -18,30 +20,6 @@ class SpaceRef(NamedTuple):
 
     name: str
     classes: int
-
-
-@dataclass(frozen=True, order=True)
-class Choice:
-    """What one block may be.
-
-    expand: mid channels over input channels (inverted bottleneck) or over output channels (bottleneck).
-    zero: the block is left out (ProxylessNAS's Zero); only where a residual connection would carry the input
-    on.
-    """
-
-    kernel: int
-    expand: float = 1
-    zero: bool = False
-
-    def __post_init__(self) -> None:
-        if float(self.expand).is_integer():  # 3.0 and 3 are one choice, so they get one digest
-            object.__setattr__(self, "expand", int(self.expand))
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"zero": True} if self.zero else {"kernel": self.kernel, "expand": self.expand}
-
-
-ZERO: Final = Choice(1, 1, zero=True)
 
 
 @dataclass(frozen=True, order=True)

@@ -10,21 +10,14 @@ from typing import Any, Final
 
 from latency_tables.operators import make_divisible
 from supernets.errors import InvalidArchitecture, UnknownSpace
-from supernets.spaces.architecture import ZERO, Choice, SpaceRef
+from supernets.spaces.architecture import SpaceRef
+from supernets.spaces.choices import ZERO, Choice, kernel_expand
 from supernets.spaces.space import Space, Stage
 
 ENTRY_POINT_GROUP: Final = "bespoke.spaces"
 MOST_CLASSES: Final = 65_536
 RESNET_WIDTHS: Final = (0.65, 0.8, 1.0)  # width multipliers of `ofa-resnet50`
 _OFA = "Once-for-All (Cai et al., ICLR 2020)"
-
-
-def kernel_expand(
-    kernels: Sequence[int], expands: Sequence[float], blocks: int
-) -> tuple[tuple[Choice, ...], ...]:
-    """The same kernel x expand choices for every block of a stage."""
-    options = tuple(Choice(k, e) for k, e in product(kernels, expands))
-    return (options,) * blocks
 
 
 def _mbv3(
@@ -40,8 +33,14 @@ def _mbv3(
     )
     first = make_divisible(16 * width)
     stages = [
-        Stage("stem", "conv", (first,), choices=((Choice(3),),), stride=2, activation="hswish"),
-        Stage("first", "mbconv", (first,), choices=((Choice(3),),)),
+        Stage(
+            "stem",
+            "conv",
+            (first,),
+            choices=((Choice(kernel=3),),),
+            settings={"stride": 2, "activation": "hswish"},
+        ),
+        Stage("first", "mbconv", (first,), choices=((Choice(kernel=3),),)),
     ]
     for number, (channels, stride, activation, squeeze_excite) in enumerate(rows, 1):
         stages.append(
@@ -51,14 +50,24 @@ def _mbv3(
                 (make_divisible(channels * width),),
                 depths=(2, 3, 4),
                 choices=kernel_expand((3, 5, 7), (3, 4, 6), 4),
-                stride=stride,
-                activation=activation,
-                squeeze_excite=squeeze_excite,
+                settings={"stride": stride, "activation": activation, "squeeze_excite": squeeze_excite},
             )
         )
-    stages.append(Stage("final", "conv", (make_divisible(960 * width),), activation="hswish", residual=False))
     stages.append(
-        Stage("head", "head", (1000,), activation="hswish", feature_channels=make_divisible(1280 * width))
+        Stage(
+            "final",
+            "conv",
+            (make_divisible(960 * width),),
+            settings={"activation": "hswish", "residual": False},
+        )
+    )
+    stages.append(
+        Stage(
+            "head",
+            "head",
+            (1000,),
+            settings={"activation": "hswish", "feature_channels": make_divisible(1280 * width)},
+        )
     )
     return Space(name, description, resolutions, 3, 1000, tuple(stages), source)
 
@@ -73,7 +82,15 @@ def _small_mbv3(
 ) -> Space:
     """A MobileNetV3-like space for small pictures, trainable on two cores: stem at full size, three stages of
     1 to 3 blocks."""
-    stages = [Stage("stem", "conv", (16,), choices=((Choice(3),),), activation="hswish", residual=False)]
+    stages = [
+        Stage(
+            "stem",
+            "conv",
+            (16,),
+            choices=((Choice(kernel=3),),),
+            settings={"activation": "hswish", "residual": False},
+        )
+    ]
     for number, (width, stride, activation, squeeze_excite) in enumerate(rows, 1):
         stages.append(
             Stage(
@@ -82,13 +99,13 @@ def _small_mbv3(
                 (width,),
                 depths=(1, 2, 3),
                 choices=kernel_expand((3, 5, 7), (2, 3, 4), 3),
-                stride=stride,
-                activation=activation,
-                squeeze_excite=squeeze_excite,
+                settings={"stride": stride, "activation": activation, "squeeze_excite": squeeze_excite},
             )
         )
-    stages.append(Stage("final", "conv", (final[0],), activation="hswish", residual=False))
-    stages.append(Stage("head", "head", (10,), activation="hswish", feature_channels=final[1]))
+    stages.append(Stage("final", "conv", (final[0],), settings={"activation": "hswish", "residual": False}))
+    stages.append(
+        Stage("head", "head", (10,), settings={"activation": "hswish", "feature_channels": final[1]})
+    )
     return Space(name, description, resolutions, channels, 10, tuple(stages), _OFA + ", scaled down")
 
 
@@ -109,12 +126,20 @@ def _mobilenet_v2(
     """ReLU6 and no squeeze-excite around these stages, widths and batch-norm of ProxylessNAS."""
     edges = [make_divisible(channels * width) for channels in (32, 16, 1280)]
     front = [
-        Stage("stem", "conv", (edges[0],), choices=((Choice(3),),), stride=2, activation="relu6"),
-        Stage("first", "mbconv", (edges[1],), choices=((Choice(3),),), activation="relu6"),
+        Stage(
+            "stem",
+            "conv",
+            (edges[0],),
+            choices=((Choice(kernel=3),),),
+            settings={"stride": 2, "activation": "relu6"},
+        ),
+        Stage(
+            "first", "mbconv", (edges[1],), choices=((Choice(kernel=3),),), settings={"activation": "relu6"}
+        ),
     ]
     back = [
-        Stage("final", "conv", (edges[2],), activation="relu6", residual=False),
-        Stage("head", "head", (1000,), activation="none"),
+        Stage("final", "conv", (edges[2],), settings={"activation": "relu6", "residual": False}),
+        Stage("head", "head", (1000,), settings={"activation": "none"}),
     ]
     return Space(
         name,
@@ -138,8 +163,7 @@ def _ofa_proxyless() -> Space:
             (make_divisible(channels * 1.3),),
             depths=(2, 3, 4) if blocks > 1 else (1,),
             choices=kernel_expand((3, 5, 7), (3, 4, 6), blocks),
-            stride=stride,
-            activation="relu6",
+            settings={"stride": stride, "activation": "relu6"},
         )
         for number, (channels, stride, blocks) in enumerate(_PROXYLESS_ROWS, 1)
     ]
@@ -151,7 +175,7 @@ def _ofa_proxyless() -> Space:
 def _proxyless() -> Space:
     """ProxylessNAS: six operators of their own weights per block, and Zero where the input may pass
     unchanged."""
-    operators = tuple(Choice(kernel, expand) for expand, kernel in product((3, 6), (3, 5, 7)))
+    operators = tuple(Choice(kernel=kernel, expand=expand) for expand, kernel in product((3, 6), (3, 5, 7)))
     stages = [
         Stage(
             f"stage{number}",
@@ -159,8 +183,7 @@ def _proxyless() -> Space:
             (channels,),
             depths=(blocks,),
             choices=(operators, *((*operators, ZERO),) * (blocks - 1)),
-            stride=stride,
-            activation="relu6",
+            settings={"stride": stride, "activation": "relu6"},
             shared=False,
         )
         for number, (channels, stride, blocks) in enumerate(_PROXYLESS_ROWS, 1)
@@ -179,8 +202,16 @@ def _ofa_resnet50() -> Space:
     stem_out = tuple(make_divisible(64 * width) for width in RESNET_WIDTHS)
     stem_in = tuple(sorted({make_divisible(channels // 2) for channels in stem_out}))
     stages = [
-        Stage("stem", "conv", stem_in, depths=(1, 2), choices=((Choice(3),),) * 2, stride=2),
-        Stage("stem_out", "conv", stem_out, choices=((Choice(3),),), residual=False, pooled=True),
+        Stage(
+            "stem", "conv", stem_in, depths=(1, 2), choices=((Choice(kernel=3),),) * 2, settings={"stride": 2}
+        ),
+        Stage(
+            "stem_out",
+            "conv",
+            stem_out,
+            choices=((Choice(kernel=3),),),
+            settings={"residual": False, "pooled": True},
+        ),
     ]
     for number, (channels, stride, least) in enumerate(
         ((256, 1, 2), (512, 2, 2), (1024, 2, 4), (2048, 2, 2)), 1
@@ -192,10 +223,10 @@ def _ofa_resnet50() -> Space:
                 tuple(make_divisible(channels * width) for width in RESNET_WIDTHS),
                 depths=(least, least + 1, least + 2),
                 choices=kernel_expand((3,), (0.2, 0.25, 0.35), least + 2),
-                stride=stride,
+                settings={"stride": stride},
             )
         )
-    stages.append(Stage("head", "head", (1000,), activation="none"))
+    stages.append(Stage("head", "head", (1000,), settings={"activation": "none"}))
     sizes = (128, 144, 160, 176, 192, 224, 240, 256)
     return Space(
         "ofa-resnet50", "ResNet50-D, elastic width, ImageNet sizes", sizes, 3, 1000, tuple(stages), _OFA

@@ -9,72 +9,56 @@ import numpy as np
 
 from latency_tables.dense import DenseTable
 from latency_tables.errors import MissingLatency
-from latency_tables.operators import Operator, make_divisible
+from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 from supernets.errors import NoEnergy
-from supernets.spaces.architecture import Architecture, Choice
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.choices import Choice
 from supernets.spaces.space import Space, Stage
 
 
 def block_operators(
-    stage: Stage, block: int, in_size: int, in_channels: int, width: int, choice: Choice
+    stage: Stage, number: int, shape: tuple[int, ...], width: int, choice: Choice
 ) -> tuple[Operator, ...]:
-    """Operators of one block; `in_size` in pixels, `in_channels` of its own input. Empty for Zero."""
+    """Operators of block `number` of a stage: its own, then what follows it without weights. Empty for Zero.
+
+    shape: of its input, one sample.
+    """
     if choice.zero:
         return ()
-    stride = stage.stride if block == 0 else 1
-    same = stride == 1 and in_channels == width
-    mid = groups = 0
-    if stage.family == "mbconv":
-        mid = groups = (
-            in_channels if choice.expand == 1 else make_divisible(round(in_channels * choice.expand), 8)
-        )
-    elif stage.family == "bottleneck":
-        mid, groups = make_divisible(round(width * choice.expand), 8), 1
-    elif stage.family == "head":
-        mid = stage.feature_channels
-    operator = Operator(
-        family=stage.family,
-        in_height=in_size,
-        in_width=in_size,
-        in_channels=in_channels,
-        out_channels=width,
-        kernel=choice.kernel,
-        stride=stride,
-        mid_channels=mid,
-        residual=stage.residual and (same or stage.family == "bottleneck") and stage.family != "head",
-        squeeze_excite=stage.squeeze_excite,
-        activation=stage.activation,
-        groups=groups or 1,
-    )
-    if not stage.pooled or block != len(stage.choices) - 1:
-        return (operator,)
-    size = operator.out_height
-    return (operator, Operator("maxpool", size, size, width, width, 3, 2, 0, False, False, "none", 1))
+    return stage.operators.of_block(stage.block(number, shape, width, choice))
 
 
-def stage_sizes(space: Space, resolution: int) -> list[int]:
-    """Input size in pixels of every stage."""
-    sizes, size = [], resolution
+def input_shapes(space: Space, resolution: int) -> list[list[tuple[int, ...]]]:
+    """For every stage the shape of its input (one sample) at each width of the stage before, or the space's
+    input alone."""
+    found, shapes = [], [space.input_shape(resolution)]
     for stage in space.stages:
-        sizes.append(size)
-        size = (size - 1) // stage.stride + 1
-        if stage.pooled:
-            size = (size - 1) // 2 + 1
-    return sizes
+        found.append(shapes)
+        shapes = [_inside(stage, shapes[0], width)[-1] for width in stage.widths]
+    return found
+
+
+def _inside(stage: Stage, shape: tuple[int, ...], width: int) -> list[tuple[int, ...]]:
+    """Shapes that every block of a stage is given, and what the stage gives. Choices do not change shapes."""
+    shapes = [shape]
+    for number, options in enumerate(stage.choices):
+        operators = next(
+            (found for c in options if (found := block_operators(stage, number, shape, width, c))), ()
+        )
+        shape = operators[-1].output_shape if operators else shape
+        shapes.append(shape)
+    return shapes
 
 
 def blocks_of(space: Space, architecture: Architecture) -> Iterator[tuple[int, int, tuple[Operator, ...]]]:
     """(stage, block, operators) of every active block, in order."""
-    sizes = stage_sizes(space, architecture.resolution)
-    channels = space.in_channels
+    shape = space.input_shape(architecture.resolution)
     for index, (stage, chosen) in enumerate(zip(space.stages, architecture.stages, strict=True)):
-        size = sizes[index]
-        for block, choice in enumerate(chosen.blocks):
-            operators = block_operators(stage, block, size, channels, chosen.width, choice)
-            yield index, block, operators
-            channels = chosen.width
-            size = operators[-1].out_height if operators else size
+        for number, choice in enumerate(chosen.blocks):
+            operators = block_operators(stage, number, shape, chosen.width, choice)
+            yield index, number, operators
+            shape = operators[-1].output_shape if operators else shape
 
 
 def lower(space: Space, architecture: Architecture) -> list[Operator]:
@@ -91,16 +75,17 @@ def all_operators(space: Space, resolution: int) -> list[Operator]:
     return sorted(found)
 
 
-def block_choices(space: Space) -> dict[tuple[int, int], list[Operator]]:
-    """(stage, block) -> every operator a block may be at one resolution (not the max-pool after it), in
-    order.
+def block_choices(space: Space) -> dict[tuple[int, int], dict[Operator, set[int]]]:
+    """(stage, block) -> every operator a block may be at one resolution (not what follows it without
+    weights), in order, each with the numbers of the choices that make it.
 
     A block that can only be left out (ProxylessNAS's Zero) has none and is not among them.
     """
-    found: dict[tuple[int, int], dict[Operator, None]] = {}
-    for stage, (_, _, block), _, operators in _cells(space, space.resolutions[0]):
-        found.setdefault((stage, block), {}).update(dict.fromkeys(operators[:1]))
-    return {at: list(operators) for at, operators in found.items() if operators}
+    found: dict[tuple[int, int], dict[Operator, set[int]]] = {}
+    for stage, (_, _, block), choice, operators in _cells(space, space.resolutions[0]):
+        for operator in operators[:1]:
+            found.setdefault((stage, block), {}).setdefault(operator, set()).add(choice)
+    return found
 
 
 _Cell = tuple[int, tuple[int, int, int], int, tuple[Operator, ...]]
@@ -108,22 +93,14 @@ _Cell = tuple[int, tuple[int, int, int], int, tuple[Operator, ...]]
 
 def _cells(space: Space, resolution: int) -> Iterator[_Cell]:
     """(stage, (width in, width out, block), choice, operators) of every cell of the dense table."""
-    sizes = stage_sizes(space, resolution)
-    widths_in: tuple[int, ...] = (space.in_channels,)
-    for index, stage in enumerate(space.stages):
-        after = (sizes[index] - 1) // stage.stride + 1
-        for i, before in enumerate(widths_in):
+    for index, (stage, shapes) in enumerate(zip(space.stages, input_shapes(space, resolution), strict=True)):
+        inside = [_inside(stage, shapes[0], width) for width in stage.widths]
+        for i, given in enumerate(shapes):
             for o, width in enumerate(stage.widths):
                 for block, options in enumerate(stage.choices):
-                    size, channels = (sizes[index], before) if block == 0 else (after, width)
+                    shape = given if block == 0 else inside[o][block]
                     for c, choice in enumerate(options):
-                        yield (
-                            index,
-                            (i, o, block),
-                            c,
-                            block_operators(stage, block, size, channels, width, choice),
-                        )
-        widths_in = stage.widths
+                        yield index, (i, o, block), c, block_operators(stage, block, shape, width, choice)
 
 
 def dense_from(

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from supernets.errors import InvalidArchitecture
-from supernets.spaces.architecture import Architecture, Choice, StageChoice
+from supernets.spaces.architecture import Architecture, StageChoice
 from supernets.spaces.catalog import RESNET_WIDTHS
+from supernets.spaces.choices import Choice
 from supernets.spaces.space import Space, Stage
 
 
@@ -89,7 +91,9 @@ def lists_of(space: Space, architecture: Architecture) -> Lists:
         inside = 2 if architecture.stages[0].width == stem[-1] else 0
         rest = zip(space.stages[1:-1], architecture.stages[1:-1], strict=True)
         width = (inside, *(stage.widths.index(chosen.width) for stage, chosen in rest))
-    return Lists(tuple(depth), tuple(c.kernel for c in blocks), tuple(c.expand for c in blocks), width)
+    kernels = tuple(cast(int, c["kernel"]) for c in blocks)
+    expands = tuple(cast(float, c["expand"]) for c in blocks)
+    return Lists(tuple(depth), kernels, expands, width)
 
 
 def searched_stages(space: Space) -> tuple[Stage, ...]:
@@ -114,7 +118,7 @@ def _chosen(stage: Stage, blocks: Sequence[tuple[int, float]], depth: int) -> tu
     """The stage's own choices that these (kernel, expand) pairs name."""
     if depth not in stage.depths:
         raise InvalidArchitecture(f"stage {stage.name}: number of blocks must be one of {list(stage.depths)}")
-    chosen = tuple(Choice(kernel, expand) for kernel, expand in blocks)
+    chosen = tuple(Choice(kernel=kernel, expand=expand) for kernel, expand in blocks)
     for options, choice in zip(stage.choices, chosen, strict=False):
         if choice not in options:
             raise InvalidArchitecture(

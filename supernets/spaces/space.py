@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, cast
 
 import numpy as np
 
 from latency_tables.dense import Chain, Genes, StageShape
+from latency_tables.named import Named, Value
+from latency_tables.operators import Block, Operator
+from latency_tables.operators.catalog import family_named
 from supernets.errors import InvalidArchitecture
-from supernets.spaces.architecture import Architecture, Choice, SpaceRef, StageChoice
+from supernets.spaces.architecture import Architecture, SpaceRef, StageChoice
+from supernets.spaces.choices import Choice
 
 
 @dataclass(frozen=True)
 class Stage:
     """One stage of a space.
 
-    family: operator family of its blocks (see `latency_tables.operators.FAMILIES`).
-    widths: output channels to choose from. depths: numbers of active blocks to choose from, ascending.
-    choices: for every block (as many as the largest depth) what it may be.
-    stride: of the first block. residual: whether blocks that keep shape and stride 1 add their input.
-    feature_channels: of the feature layer in a `head`, 0 for none. pooled: a 3x3 stride-2 max-pool follows.
+    family: operator family of its blocks (see `latency_tables.operators.catalog.FAMILIES`).
+    widths: of its output, to choose from: channels of an image. depths: numbers of active blocks to choose
+    from, ascending.
+    choices: for every block (as many as the largest depth) what it may be; dimensions that are left out have
+    the family's default. settings: of the family, such as `{"stride": 2, "activation": "relu6"}`; the rest as
+    it has them.
     shared: whether the choices of a block share one set of weights (once-for-all) or have their own
     (ProxylessNAS).
     """
@@ -31,13 +36,8 @@ class Stage:
     family: str
     widths: tuple[int, ...]
     depths: tuple[int, ...] = (1,)
-    choices: tuple[tuple[Choice, ...], ...] = ((Choice(1),),)
-    stride: int = 1
-    activation: str = "relu"
-    squeeze_excite: bool = False
-    residual: bool = True
-    feature_channels: int = 0
-    pooled: bool = False
+    choices: tuple[tuple[Choice, ...], ...] = ((Choice(),),)
+    settings: Mapping[str, Value] = Named()
     shared: bool = True
 
     def __post_init__(self) -> None:
@@ -51,6 +51,47 @@ class Stage:
             )
         if list(self.widths) != sorted(set(self.widths)):
             raise ValueError(f"stage {self.name}: widths must ascend")
+        known = self.operators.settings
+        if not set(self.settings) <= set(known):
+            raise ValueError(f"stage {self.name}: settings of {self.family} are {', '.join(known) or 'none'}")
+        defaults = {dimension.name: dimension.default for dimension in self.operators.dimensions}
+        if any(not set(c) <= set(defaults) for options in self.choices for c in options if not c.zero):
+            raise ValueError(
+                f"stage {self.name}: choices of {self.family} are of {', '.join(defaults) or 'nothing'}"
+            )
+        whole = tuple(
+            tuple(
+                c if c.zero else Choice({**c, **{n: v for n, v in defaults.items() if n not in c}})
+                for c in options
+            )
+            for options in self.choices
+        )
+        object.__setattr__(self, "choices", whole)
+        object.__setattr__(self, "settings", Named({**known, **self.settings}))
+
+    @property
+    def operators(self) -> type[Operator]:
+        """The family of its blocks. Raises InvalidOperator for one that is not in the catalog."""
+        return family_named(self.family)
+
+    def block(self, number: int, shape: tuple[int, ...], width: int, choice: Choice) -> Block:
+        """Block `number` of the stage with an input of that shape (one sample) and that width and choice."""
+        settings = cast(Named, self.settings)
+        return Block(shape, width, number == 0, number == len(self.choices) - 1, choice, settings)
+
+    def ordered(self, number: int, name: str) -> list[Value]:
+        """Values of a dimension among what block `number` may be, from least to most: numbers as they ascend,
+        others in the order in which the space names them."""
+        values = list(dict.fromkeys(c[name] for c in self.choices[number] if not c.zero))
+        return values if any(isinstance(value, str) for value in values) else sorted(values)
+
+    def rank(self, number: int, choice: Choice) -> tuple[int, ...]:
+        """How much a choice of block `number` is: left out least, then by the family's dimensions, the last
+        above all."""
+        if choice.zero:
+            return (0,)
+        names = [dimension.name for dimension in reversed(self.operators.dimensions)]
+        return (1, *(self.ordered(number, name).index(choice[name]) for name in names))
 
     @property
     def elastic(self) -> bool:
@@ -83,18 +124,27 @@ class Space:
             raise ValueError(f"space {self.name}: stages need names of their own")
         if not self.resolutions or list(self.resolutions) != sorted(set(self.resolutions)):
             raise ValueError(f"space {self.name}: resolutions must ascend")
-        if not self.stages or self.stages[-1].family != "head" or self.stages[-1].widths != (self.classes,):
+        if (
+            not self.stages
+            or not self.stages[-1].operators.closes
+            or self.stages[-1].widths != (self.classes,)
+        ):
             raise ValueError(f"space {self.name}: the last stage must be a head as wide as there are classes")
-        before: tuple[int, ...] = (self.in_channels,)
+        before: tuple[int, ...] = ()
         for stage in self.stages:
             for number, options in enumerate(stage.choices):
-                passes = number > 0 or (stage.stride == 1 and before == stage.widths and len(before) == 1)
-                if any(choice.zero for choice in options) and not (passes and stage.residual):
+                keeps = number > 0 or (len(before) == 1 and before == stage.widths)
+                passes = keeps and stage.operators.optional(number == 0, cast(Named, stage.settings))
+                if any(choice.zero for choice in options) and not passes:
                     raise ValueError(
-                        f"stage {stage.name}: Zero needs a block of stride 1 that keeps the number of "
-                        "channels"
+                        f"stage {stage.name}: Zero needs a block that keeps shape and width and "
+                        "has a residual connection"
                     )
             before = stage.widths
+
+    def input_shape(self, resolution: int) -> tuple[int, ...]:
+        """Of one sample at that resolution."""
+        return (self.in_channels, resolution, resolution)
 
     @cached_property
     def chain(self) -> Chain:
@@ -132,13 +182,7 @@ class Space:
         return self._extreme(min, min(self.resolutions) if resolution is None else resolution)
 
     def _extreme(self, pick: Any, resolution: int) -> Architecture:
-        def size(choice: Choice) -> tuple[bool, float, int]:
-            return (not choice.zero, choice.expand, choice.kernel)
-
-        stages = tuple(
-            StageChoice(pick(s.widths), tuple(pick(c, key=size) for c in s.choices[: pick(s.depths)]))
-            for s in self.stages
-        )
+        stages = tuple(StageChoice(pick(s.widths), _picked(pick, s, pick(s.depths))) for s in self.stages)
         return Architecture(self.name, resolution, stages)
 
     def architecture(self, genes: Sequence[int] | Genes) -> Architecture:
@@ -229,18 +273,22 @@ class Space:
         return architecture
 
 
+def _picked(pick: Any, stage: Stage, depth: int) -> tuple[Choice, ...]:
+    return tuple(pick(stage.choices[b], key=partial(stage.rank, b)) for b in range(depth))
+
+
 def _stage_from_json(stage: Stage, data: Any) -> StageChoice:
+    names = ", ".join(f'"{dimension.name}"' for dimension in stage.operators.dimensions)
     wrong = InvalidArchitecture(
-        f"stage {stage.name}: wanted "
-        f'{{"name", "width", "blocks": [{{"kernel", "expand"}} or {{"zero": true}}]}}'
+        f'stage {stage.name}: wanted {{"name", "width", "blocks": [{{{names}}} or {{"zero": true}}]}}'
     )
     if not isinstance(data, dict) or set(data) != {"name", "width", "blocks"} or data["name"] != stage.name:
         raise wrong
     width, blocks = data["width"], data["blocks"]
     if type(width) is not int or not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
         raise wrong
-    known = {tuple(sorted(c.as_dict().items())): c for options in stage.choices for c in options}
+    known = {c: c for options in stage.choices for c in options}
     try:
-        return StageChoice(width, tuple(known[tuple(sorted(b.items()))] for b in blocks))
+        return StageChoice(width, tuple(known[Choice(b)] for b in blocks))
     except (KeyError, TypeError) as error:
         raise wrong from error

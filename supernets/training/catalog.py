@@ -43,17 +43,14 @@ def _progressive(name: str, description: str, scale: float) -> Recipe:
     """
 
     def phase(title: str, epochs: float, rate: float, networks: int, *free: int | None) -> Phase:
-        kernels, depths, expands = free
+        limits = dict(zip(("kernel", "depth", "expand", "width"), (*free, free[2]), strict=True))
         return Phase(
             title,
             max(1, round(epochs * scale)),
             rate,
             warmup_epochs=1 if epochs > 5 else 0,
             networks=networks,
-            kernels=kernels,
-            depths=depths,
-            expands=expands,
-            widths=expands,
+            limits={name: kept for name, kept in limits.items() if kept is not None},
             sampling="uniform" if networks == 1 else "sandwich",
             teacher="none" if title == "full" else "frozen" if networks == 1 else "largest",
             sort_channels=title.startswith("width"),

@@ -20,8 +20,8 @@ from latency_tables.dense import Array, Genes
 from latency_tables.operators import Operator
 from supernets.accuracy.choice import score_in_rounds
 from supernets.accuracy.predictor import QualityPredictor
-from supernets.cut_out import build_operator
 from supernets.data.splits import evenly_spread
+from supernets.layers.catalog import build_operator
 from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.tasks.catalog import task_named, task_of

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from supernets.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
 from supernets.layers.block import start_as_identity
-from supernets.layers.sorting import sort_channels
 from supernets.network import Supernet, shared_blocks
 from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
@@ -29,6 +28,7 @@ from supernets.training.losses import network_loss
 from supernets.training.parallel import FlatGradients, agreed, average_statistics, rank_and_size, wait_for_all
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
+from supernets.training.sorting import sort_channels
 from supernets.training.validating import Validation
 
 

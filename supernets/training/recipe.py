@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
 
 from supernets.errors import InvalidTraining
 
@@ -40,9 +40,10 @@ class Augmentation:
 class Phase:
     """One phase of a recipe.
 
-    networks: sub-networks whose gradients are summed in one step. kernels, depths, expands, widths: how many
-    of the largest values may be drawn, None for all. sampling: `uniform`, or `sandwich` (largest, smallest,
-    the others uniform).
+    networks: sub-networks whose gradients are summed in one step. limits: how many of the largest values may
+    be drawn, of `depth`, `width` and of each group of dimensions that opens together
+    (`latency_tables.operators.Dimension.opens`, such as `kernel` and `expand`); what is not named is free.
+    sampling: `uniform`, or `sandwich` (largest, smallest, the others uniform).
     teacher: soft targets from the `largest` network of the same step, or the network `frozen` at the end of
     the first phase.
     sort_channels: order channels by importance before the phase starts. learning_rate: peak, reached after
@@ -54,10 +55,7 @@ class Phase:
     learning_rate: float
     warmup_epochs: int = 0
     networks: int = 1
-    kernels: int | None = None
-    depths: int | None = None
-    expands: int | None = None
-    widths: int | None = None
+    limits: Mapping[str, int] = field(default_factory=dict, hash=False)
     sampling: str = "uniform"
     teacher: str = "none"
     sort_channels: bool = False
@@ -70,6 +68,8 @@ class Phase:
             or not self.learning_rate > 0
         ):
             raise InvalidTraining(f"phase {self.name!r}: epochs, networks and learning rate must be positive")
+        if any(type(kept) is not int or kept < 1 for kept in self.limits.values()):
+            raise InvalidTraining(f"phase {self.name!r}: limits are whole numbers of values, from 1 on")
         if self.sampling not in SAMPLINGS or self.teacher not in TEACHERS:
             raise InvalidTraining(
                 f"phase {self.name!r}: sampling is one of {SAMPLINGS}, teacher one of {TEACHERS}"
@@ -143,8 +143,9 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
         return {
-            **asdict(self),
-            "phases": [asdict(phase) for phase in self.phases],
+            **{one.name: getattr(self, one.name) for one in fields(self)},
+            "augmentation": asdict(self.augmentation),
+            "phases": [_phase_json(phase) for phase in self.phases],
             "gate_epochs": list(self.gate_epochs),
         }
 
@@ -156,7 +157,7 @@ class Recipe:
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
         """Read `to_json`'s form; what is left out has its default. Raises InvalidTraining."""
         try:
-            phases = tuple(_read(Phase, phase) for phase in data["phases"])
+            phases = tuple(_phase_from(phase) for phase in data["phases"])
             augmentation = _read(Augmentation, data.get("augmentation", {}))
             rest = {key: value for key, value in data.items() if key not in ("phases", "augmentation")}
             if "gate_epochs" in rest:
@@ -167,8 +168,26 @@ class Recipe:
         return recipe
 
 
+# How recipes of before dimensions had names are written; their digests rest on it.
+_LIMITS: Final = {"kernel": "kernels", "depth": "depths", "expand": "expands", "width": "widths"}
+
+
+def _phase_json(phase: Phase) -> dict[str, Any]:
+    plain = {one.name: getattr(phase, one.name) for one in fields(phase) if one.name != "limits"}
+    further = {name: kept for name, kept in sorted(phase.limits.items()) if name not in _LIMITS}
+    named = {title: phase.limits.get(name) for name, title in _LIMITS.items()}
+    return {**plain, **named, **({"limits": further} if further else {})}
+
+
+def _phase_from(data: Mapping[str, Any]) -> Phase:
+    limits = {name: data[title] for name, title in _LIMITS.items() if data.get(title) is not None}
+    rest = {key: value for key, value in data.items() if key not in _LIMITS.values()}
+    phase: Phase = _read(Phase, {**rest, "limits": {**rest.get("limits", {}), **limits}})
+    return phase
+
+
 def _read(kind: Any, data: Mapping[str, Any]) -> Any:
-    unknown = set(data) - {field.name for field in fields(kind)}
+    unknown = set(data) - {one.name for one in fields(kind)}
     if unknown:
         raise InvalidTraining(f"a {kind.__name__.lower()} has no {', '.join(sorted(unknown))}")
     return kind(**data)

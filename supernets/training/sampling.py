@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from latency_tables.dense import Genes
+from latency_tables.named import Value
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space, Stage
 from supernets.training.recipe import Phase
@@ -16,8 +17,8 @@ def allowed_values(space: Space, phase: Phase) -> list[Genes]:
     """For every gene of the space the values that the phase may draw."""
     values = [np.arange(len(space.resolutions), dtype=np.int64)]
     for stage in space.stages:
-        values.append(_last(len(stage.widths), phase.widths))
-        values.append(_last(len(stage.depths), phase.depths))
+        values.append(_last(len(stage.widths), phase.limits.get("width")))
+        values.append(_last(len(stage.depths), phase.limits.get("depth")))
         values.extend(_allowed_choices(stage, block, phase) for block in range(len(stage.choices)))
     return values
 
@@ -27,19 +28,23 @@ def _last(count: int, kept: int | None) -> Genes:
 
 
 def _allowed_choices(stage: Stage, block: int, phase: Phase) -> Genes:
-    """Choices of a block whose kernel and expand ratio are among the largest allowed; Zero counts as a
+    """Choices of a block whose values are among the largest allowed of every dimension; Zero counts as a
     depth."""
-    options = stage.choices[block]
-    kernels = sorted({c.kernel for c in options if not c.zero})
-    expands = sorted({c.expand for c in options if not c.zero})
-    kernels = kernels[-phase.kernels :] if phase.kernels is not None else kernels
-    expands = expands[-phase.expands :] if phase.expands is not None else expands
-    kept = [
+    kept = {
+        d.name: _largest(stage.ordered(block, d.name), phase.limits.get(d.opens))
+        for d in stage.operators.dimensions
+    }
+    zero = phase.limits.get("depth") is None
+    allowed = [
         index
-        for index, c in enumerate(options)
-        if (phase.depths is None if c.zero else c.kernel in kernels and c.expand in expands)
+        for index, choice in enumerate(stage.choices[block])
+        if (zero if choice.zero else all(choice[name] in values for name, values in kept.items()))
     ]
-    return np.array(kept, dtype=np.int64)
+    return np.array(allowed, dtype=np.int64)
+
+
+def _largest(values: list[Value], kept: int | None) -> list[Value]:
+    return values if kept is None else values[-kept:]
 
 
 def step_networks(space: Space, phase: Phase, seed: int, step: int) -> list[Architecture]:
@@ -62,8 +67,8 @@ def smallest_of(space: Space, phase: Phase, resolution: int) -> Architecture:
     """The smallest network that the phase allows, at that resolution."""
     stages = []
     for stage in space.stages:
-        width = stage.widths[_last(len(stage.widths), phase.widths)[0]]
-        depth = stage.depths[_last(len(stage.depths), phase.depths)[0]]
+        width = stage.widths[_last(len(stage.widths), phase.limits.get("width"))[0]]
+        depth = stage.depths[_last(len(stage.depths), phase.limits.get("depth"))[0]]
         choices = tuple(
             tuple(stage.choices[b][c] for c in _allowed_choices(stage, b, phase)) for b in range(depth)
         )

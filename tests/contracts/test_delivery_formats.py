@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from latency_tables.measurement import Context
-from latency_tables.operators import Operator
+from latency_tables.operators.bottleneck import Bottleneck
 from supernets.data.catalog import load_digits
 from supernets.delivery.catalog import READERS, Delivery, common_delivery, delivery_of
 from supernets.delivery.description import described_input, description_of, preprocessing_of
@@ -97,7 +97,7 @@ def test_every_family_and_activation_computes_the_same_in_the_words_of_an_older_
 
 def test_a_shortcut_of_an_odd_size_divides_by_the_pixels_that_are_there_in_every_runtime():
     """ONNX Runtime 1.15 to 1.20 counted cells beyond the edge where padding counts, though there was none."""
-    op = Operator("bottleneck", 5, 5, 8, 16, 3, 2, 4, True, False, "relu", 1)
+    op = Bottleneck(5, 5, 8, 16, 3, 2, 4, True, False, "relu", 1)
     model = onnx.load_from_string(export_operators([op])[op])
     (pool,) = [node for node in model.graph.node if node.op_type == "AveragePool"]
     said = {attribute.name: attribute.i for attribute in pool.attribute}

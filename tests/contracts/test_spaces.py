@@ -22,9 +22,10 @@ from supernets.cut_out import cut_out, fold_batch_norm
 from supernets.delivery.export import export_networks, export_onnx, export_operators, parity, random_network
 from supernets.errors import InvalidArchitecture, UnknownSpace
 from supernets.network import Supernet
-from supernets.spaces.architecture import Architecture, Choice
+from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES, ref_in, space_at, space_named
-from supernets.spaces.lowering import all_operators, block_choices, dense_from, lower, stage_sizes
+from supernets.spaces.choices import Choice
+from supernets.spaces.lowering import all_operators, block_choices, dense_from, input_shapes, lower
 from supernets.spaces.space import Space
 
 SMALL = [name for name, space in SPACES.items() if max(space.resolutions) <= 32]
@@ -201,7 +202,7 @@ def test_every_operator_of_a_network_is_in_the_list_to_measure(name: str) -> Non
             space.smallest(resolution),
         ]:
             assert listed.issuperset(lower(space, architecture))
-        assert len(stage_sizes(space, resolution)) == len(space.stages)
+        assert len(input_shapes(space, resolution)) == len(space.stages)
 
 
 @every_space
@@ -331,5 +332,5 @@ def test_unknown_space_lists_the_known_ones() -> None:
 
 
 def test_a_choice_is_written_without_what_does_not_matter() -> None:
-    assert Choice(3, 4.0).as_dict() == {"kernel": 3, "expand": 4}
-    assert Choice(1, zero=True).as_dict() == {"zero": True}
+    assert Choice(kernel=3, expand=4.0).as_dict() == {"kernel": 3, "expand": 4}
+    assert Choice(zero=True).as_dict() == {"zero": True}

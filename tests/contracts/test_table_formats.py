@@ -12,7 +12,7 @@ from latency_tables.errors import ContextMismatch, InvalidTable
 from latency_tables.formats import csv_rows, native_json
 from latency_tables.formats.catalog import FORMATS, format_named, recognised
 from latency_tables.measurement import Context, Measurement
-from latency_tables.operators import Operator
+from latency_tables.operators.conv import Conv
 from latency_tables.table import LatencyTable
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators
@@ -440,7 +440,7 @@ def test_a_hundred_thousand_rows(name):
     generator = np.random.default_rng(0)
     rows = {}
     for i in range(100_000):
-        op = Operator("conv", 1 + i % 224, 1 + i % 224, 1 + i // 224, 8, 3, 1, 0, False, False, "relu", 1)
+        op = Conv(1 + i % 224, 1 + i % 224, 1 + i // 224, 8, 3, 1, 0, False, False, "relu", 1)
         rows[op] = Measurement(float(generator.uniform(0.01, 5)), None, None, 30)
     table = LatencyTable(CONTEXT, rows)
     data = FORMATS[name].write(table)

@@ -7,14 +7,14 @@ import pytest
 from latency_tables.errors import ContextMismatch, InvalidTable
 from latency_tables.measurement import Context, Measurement
 from latency_tables.merging import merged
-from latency_tables.operators import Operator
+from latency_tables.operators.conv import Conv
 from latency_tables.table import LatencyTable
 
 CONTEXT = Context("onnxruntime", "1.31", "CPUExecutionProvider", 1, "float32", 1)
 
 
 def conv(size):
-    return Operator("conv", size, size, 3, 8, 3, 1, 0, False, False, "relu", 1)
+    return Conv(size, size, 3, 8, 3, 1, 0, False, False, "relu", 1)
 
 
 def table(**rows):

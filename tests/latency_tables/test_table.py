@@ -4,12 +4,13 @@ import pytest
 
 from latency_tables.errors import InvalidMeasurement, MissingLatency
 from latency_tables.measurement import Context, Measurement
-from latency_tables.operators import Operator
+from latency_tables.operators.conv import Conv
+from latency_tables.operators.head import Head
 from latency_tables.table import LatencyTable
 
 CONTEXT = Context("onnxruntime", "1.31", "CPUExecutionProvider", 1, "float32", 1)
-STEM = Operator("conv", 8, 8, 1, 16, 3, 1, 0, False, False, "hswish", 1)
-HEAD = Operator("head", 2, 2, 96, 10, 1, 1, 128, False, False, "hswish", 1)
+STEM = Conv(8, 8, 1, 16, 3, 1, 0, False, False, "hswish", 1)
+HEAD = Head(2, 2, 96, 10, 1, 1, 128, False, False, "hswish", 1)
 
 
 def test_a_missing_latency_is_an_error_that_names_it():

@@ -9,7 +9,10 @@ from scipy.stats import spearmanr, t
 
 from latency_tables.errors import PoorCalibration, TooFewNetworks
 from latency_tables.prediction.bound import student_quantile
-from latency_tables.prediction.cells import (
+from latency_tables.prediction.transfer import Prior, choose_networks, transfer
+from supernets.spaces.catalog import space_named
+from supernets.spaces.lowering import dense_from
+from tests.latency_tables.dense_cells import (
     cell_count,
     cell_groups,
     cell_index,
@@ -18,9 +21,6 @@ from latency_tables.prediction.cells import (
     cell_vector,
     dense_from_cells,
 )
-from latency_tables.prediction.transfer import Prior, choose_networks, transfer
-from supernets.spaces.catalog import space_named
-from supernets.spaces.lowering import dense_from
 
 SPACE = space_named("digits-mbv3")
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

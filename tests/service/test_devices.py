@@ -199,12 +199,12 @@ def test_unknown_device_and_table(api: Api) -> None:
 
 def test_a_large_table(api: Api) -> None:
     """20,000 rows in one request, read back whole."""
-    from latency_tables.operators import Operator
+    from latency_tables.operators.conv import Conv
 
     api.add_device("phone")
     lines = ["operator,median_ms"]
     for number in range(20_000):
-        op = Operator("conv", 1 + number % 500, 1 + number // 500, 3, 8, 3, 1, 0, False, False, "relu", 1)
+        op = Conv(1 + number % 500, 1 + number // 500, 3, 8, 3, 1, 0, False, False, "relu", 1)
         lines.append(f"{op.text},0.5")
     answer = api.call(
         "POST",

@@ -14,26 +14,32 @@ from supernets.errors import InvalidCheckpoint, InvalidTraining
 from supernets.experiments.controls import alone_recipe, budget_networks, run_controls, unshrunk_recipe
 from supernets.experiments.report import as_json, as_markdown, write_report
 from supernets.network import Supernet
-from supernets.spaces.architecture import Choice
 from supernets.spaces.catalog import SPACES, space_named
+from supernets.spaces.choices import Choice
 from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space, Stage
 from supernets.training.catalog import recipe_named
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.tuning import alone, specialised, tune_recipe, tuned
 
-OPTIONS = tuple(Choice(k, e) for k in (3, 5) for e in (2, 3))
+OPTIONS = tuple(Choice(kernel=k, expand=e) for k in (3, 5) for e in (2, 3))
 STAGES = (
-    Stage("stem", "conv", (8,), choices=((Choice(3),),), activation="hswish", residual=False),
-    Stage("body", "mbconv", (8,), depths=(1, 2), choices=(OPTIONS, OPTIONS), stride=2),
-    Stage("head", "head", (2,), activation="hswish", feature_channels=16),
+    Stage(
+        "stem",
+        "conv",
+        (8,),
+        choices=((Choice(kernel=3),),),
+        settings={"activation": "hswish", "residual": False},
+    ),
+    Stage("body", "mbconv", (8,), depths=(1, 2), choices=(OPTIONS, OPTIONS), settings={"stride": 2}),
+    Stage("head", "head", (2,), settings={"activation": "hswish", "feature_channels": 16}),
 )
 TINY = Space("tiny", "for tests", (8,), 1, 2, STAGES, "none")
 RECIPE = Recipe(
     "short",
     "for tests",
     (
-        Phase("full", 1, 0.05, kernels=1, depths=1, expands=1),
+        Phase("full", 1, 0.05, limits={"kernel": 1, "depth": 1, "expand": 1}),
         Phase("all", 2, 0.02, networks=2, teacher="frozen", sort_channels=True),
     ),
     batch_size=16,

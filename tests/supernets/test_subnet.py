@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from latency_tables.operators import Operator
-from supernets.cut_out import PlainNetwork, build_operator, cut_out, fold_batch_norm
+from latency_tables.operators.bottleneck import Bottleneck
+from latency_tables.operators.conv import Conv
+from latency_tables.operators.head import Head
+from latency_tables.operators.maxpool import MaxPool
+from latency_tables.operators.mbconv import MBConv
+from supernets.cut_out import PlainNetwork, cut_out, fold_batch_norm
+from supernets.layers.catalog import build_operator
 from supernets.network import Supernet
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import all_operators, lower
@@ -15,15 +21,15 @@ from supernets.spaces.lowering import all_operators, lower
 DIGITS = SPACES["digits-mbv3"]
 
 OPERATORS = [
-    Operator("conv", 9, 9, 3, 16, 3, 2, 0, False, False, "hswish", 1),
-    Operator("conv", 8, 8, 16, 16, 3, 1, 0, True, False, "relu", 1),
-    Operator("mbconv", 9, 9, 16, 24, 5, 2, 48, False, True, "hswish", 48),
-    Operator("mbconv", 8, 8, 16, 16, 3, 1, 16, True, False, "relu6", 16),
-    Operator("bottleneck", 9, 9, 16, 32, 3, 2, 8, True, False, "relu", 1),
-    Operator("bottleneck", 8, 8, 32, 32, 3, 1, 8, True, False, "relu", 1),
-    Operator("maxpool", 9, 9, 16, 16, 3, 2, 0, False, False, "none", 1),
-    Operator("head", 4, 4, 16, 10, 1, 1, 32, False, False, "hswish", 1),
-    Operator("head", 4, 4, 16, 10, 1, 1, 0, False, False, "none", 1),
+    Conv(9, 9, 3, 16, 3, 2, 0, False, False, "hswish", 1),
+    Conv(8, 8, 16, 16, 3, 1, 0, True, False, "relu", 1),
+    MBConv(9, 9, 16, 24, 5, 2, 48, False, True, "hswish", 48),
+    MBConv(8, 8, 16, 16, 3, 1, 16, True, False, "relu6", 16),
+    Bottleneck(9, 9, 16, 32, 3, 2, 8, True, False, "relu", 1),
+    Bottleneck(8, 8, 32, 32, 3, 1, 8, True, False, "relu", 1),
+    MaxPool(9, 9, 16, 16, 3, 2, 0, False, False, "none", 1),
+    Head(4, 4, 16, 10, 1, 1, 32, False, False, "hswish", 1),
+    Head(4, 4, 16, 10, 1, 1, 0, False, False, "none", 1),
 ]
 
 

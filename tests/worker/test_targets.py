@@ -143,8 +143,8 @@ def test_excluded_choices_are_not_taken_by_any_strategy(wish, strategy):
     for architecture in solve_target(goal, replace(wish, strategy=strategy), generator()).architectures:
         assert architecture.resolution in (8, 16)
         named = dict(zip([stage.name for stage in SPACE.stages], architecture.stages, strict=True))
-        assert all(choice.kernel != 5 for stage in architecture.stages for choice in stage.blocks)
-        assert all(choice.expand != 4 for choice in named["stage2"].blocks)
+        assert all(choice["kernel"] != 5 for stage in architecture.stages for choice in stage.blocks)
+        assert all(choice["expand"] != 4 for choice in named["stage2"].blocks)
 
 
 def test_a_network_that_was_measured_is_not_a_candidate_again(wish):

@@ -157,15 +157,11 @@ def operator_tasks(run: JobRun, operators: list[Operator], form: Delivery) -> li
             TaskKind.OPERATOR,
             f["onnx_sha256"],
             f["size_bytes"],
-            (form.batch_size or 1, *_input_of(op)),
+            op.inputs[0].batched(form.batch_size or 1),
             op.text,
         )
         for op, f in zip(operators, files, strict=True)
     ]
-
-
-def _input_of(op: Operator) -> tuple[int, int, int]:
-    return op.in_channels, op.in_height, op.in_width
 
 
 def network_tasks(

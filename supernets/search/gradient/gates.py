@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from supernets.network import Supernet, block_name
+from supernets.network import Supernet, block_name, block_plan
 from supernets.search.gradient.distribution import Pair
-from supernets.spaces.architecture import Choice
+from supernets.spaces.choices import Choice
 from supernets.spaces.lowering import block_operators
 from supernets.spaces.space import Space
 
@@ -126,12 +126,8 @@ class GatedPath:
         return x
 
     def _block(self, stage: int, block: int, x: Tensor, width: int, choice: int) -> Tensor:
-        """One block; x itself for Zero. A max-pool that follows the last block is part of it."""
+        """One block; x itself for Zero. What follows it without weights is part of it."""
         data = self.space.stages[stage]
         chosen: Choice = data.choices[block][choice]
-        for op in block_operators(data, block, x.shape[-1], x.shape[1], data.widths[width], chosen):
-            if op.family == "maxpool":
-                x = F.max_pool2d(x, op.kernel, op.stride, op.kernel // 2)
-            else:
-                x = self.supernet.block(block_name(self.space, stage, block))(x, op)
-        return x
+        operators = block_operators(data, block, tuple(x.shape[1:]), data.widths[width], chosen)
+        return self.supernet.through(x, block_plan(block_name(self.space, stage, block), operators))

@@ -42,8 +42,8 @@ def scores(folder: Path, networks: int = 60) -> Path:
             kernel, expand = [], []
             for stage in elastic:
                 padded = [*stage.blocks, *[stage.blocks[0]] * (3 - len(stage.blocks))]
-                kernel += [b.kernel for b in padded]
-                expand += [b.expand for b in padded]
+                kernel += [b["kernel"] for b in padded]
+                expand += [b["expand"] for b in padded]
             top1 = 60 + 3 * sum(depth) + architecture.resolution / 2
             rows.writerow(
                 [" ".join(map(str, v)) for v in (depth, kernel, expand)] + [architecture.resolution, top1]

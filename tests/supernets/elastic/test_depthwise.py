@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from supernets.layers.conv import ElasticConv
 from supernets.layers.depthwise import strip_convolution, wants_strips
+from supernets.layers.units import ElasticConv
 
 
 @pytest.mark.parametrize("kernel", [5, 7, 9])

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from supernets.errors import InvalidArchitecture
-from supernets.layers.conv import ElasticConv
 from supernets.layers.norm import ElasticBatchNorm
+from supernets.layers.units import ElasticConv
 from supernets.network import Supernet
 from supernets.spaces.catalog import SPACES
 

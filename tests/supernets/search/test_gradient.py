@@ -23,8 +23,8 @@ from supernets.search.gradient.gates import GatedPath
 from supernets.search.gradient.strategy import GateTraining, Samples, Settings
 from supernets.search.likely import log_table
 from supernets.search.problem import Constraint, Problem
-from supernets.spaces.architecture import Choice
 from supernets.spaces.catalog import SPACES
+from supernets.spaces.choices import Choice
 from supernets.spaces.lowering import dense_from
 from supernets.spaces.space import Space, Stage
 from tests.supernets.search.chains import chains, every_network, random_table, seeds
@@ -36,11 +36,23 @@ def torch_generator(seed: int = 0) -> torch.Generator:
 
 def small_space(resolutions=(8,), widths=(8, 12)) -> Space:
     """Everything that can be gated: paths of their own with Zero, two depths, two widths, shared kernels."""
-    paths = (Choice(3, 3), Choice(5, 3), Choice(3, 6), Choice(1, zero=True))
+    paths = (
+        Choice(kernel=3, expand=3),
+        Choice(kernel=5, expand=3),
+        Choice(kernel=3, expand=6),
+        Choice(zero=True),
+    )
     stages = (
-        Stage("stem", "conv", (8,), choices=((Choice(3),),), activation="relu6"),
-        Stage("own", "mbconv", (8,), (3,), (paths,) * 3, activation="relu6", shared=False),
-        Stage("wide", "mbconv", widths, (1, 2), ((Choice(3, 3), Choice(5, 3)),) * 2, stride=2),
+        Stage("stem", "conv", (8,), choices=((Choice(kernel=3),),), settings={"activation": "relu6"}),
+        Stage("own", "mbconv", (8,), (3,), (paths,) * 3, settings={"activation": "relu6"}, shared=False),
+        Stage(
+            "wide",
+            "mbconv",
+            widths,
+            (1, 2),
+            ((Choice(kernel=3, expand=3), Choice(kernel=5, expand=3)),) * 2,
+            settings={"stride": 2},
+        ),
         Stage("head", "head", (10,)),
     )
     return Space("small", "for tests", resolutions, 1, 10, stages, "tests")

@@ -29,19 +29,19 @@ def networks(count=3000):
 @pytest.mark.parametrize(
     ("exclude", "taken"),
     [
-        ({"kernel": [7]}, lambda stage, chosen: any(c.kernel == 7 for c in chosen.blocks)),
+        ({"kernel": [7]}, lambda stage, chosen: any(c["kernel"] == 7 for c in chosen.blocks)),
         (
             {"stage2.kernel": [3, 5]},
-            lambda stage, chosen: stage.name == "stage2" and any(c.kernel < 7 for c in chosen.blocks),
+            lambda stage, chosen: stage.name == "stage2" and any(c["kernel"] < 7 for c in chosen.blocks),
         ),
         (
             {"expand": [4]},
-            lambda stage, chosen: stage.family == "mbconv" and any(c.expand == 4 for c in chosen.blocks),
+            lambda stage, chosen: stage.family == "mbconv" and any(c["expand"] == 4 for c in chosen.blocks),
         ),
         ({"depth": [3]}, lambda stage, chosen: chosen.depth == 3),
         (
             {"kernel": [5], "depth": [2]},
-            lambda stage, chosen: chosen.depth == 2 or any(c.kernel == 5 for c in chosen.blocks),
+            lambda stage, chosen: chosen.depth == 2 or any(c["kernel"] == 5 for c in chosen.blocks),
         ),
     ],
     ids=lambda value: None if callable(value) else str(value),  # a function's text holds its address

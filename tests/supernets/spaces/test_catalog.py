@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from supernets.spaces.architecture import ZERO, Architecture, Choice, StageChoice
+from supernets.spaces.architecture import Architecture, StageChoice
 from supernets.spaces.catalog import SPACES, register_space, space_named
+from supernets.spaces.choices import ZERO, Choice
 from supernets.spaces.lowering import all_operators, lower
 from supernets.spaces.space import Space, Stage
 
@@ -49,7 +50,8 @@ def test_published_widths(name: str, widths: list[int]) -> None:
 
 def test_feature_layers_and_batch_norm_are_the_published_ones() -> None:
     assert [
-        SPACES[name].stages[-1].feature_channels for name in ("ofa-mbv3", "ofa-mbv3-w1.2", "ofa-proxyless")
+        SPACES[name].stages[-1].settings["feature_channels"]
+        for name in ("ofa-mbv3", "ofa-mbv3-w1.2", "ofa-proxyless")
     ] == [
         1280,
         1536,
@@ -92,7 +94,7 @@ def test_equal_choices_have_one_digest() -> None:
     space = SPACES["digits-mbv3"]
     architecture = space.largest()
     stages = tuple(
-        StageChoice(s.width, tuple(Choice(c.kernel, float(c.expand)) for c in s.blocks))
+        StageChoice(s.width, tuple(Choice(kernel=c["kernel"], expand=float(c["expand"])) for c in s.blocks))
         for s in architecture.stages
     )
     assert Architecture(space.name, architecture.resolution, stages).digest == architecture.digest
@@ -121,7 +123,7 @@ def test_spaces_that_make_no_sense_are_refused(change: dict[str, object], messag
 
 
 def test_zero_is_refused_where_the_input_cannot_pass() -> None:
-    head = Stage("head", "head", (10,), activation="none")
-    options = ((Choice(3, 3), ZERO),)
+    head = Stage("head", "head", (10,), settings={"activation": "none"})
+    options = ((Choice(kernel=3, expand=3), ZERO),)
     with pytest.raises(ValueError, match="Zero"):
         Space("x", "", (8,), 3, 10, (Stage("one", "mbconv", (16,), choices=options), head), "")

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from supernets.data.splits import Dataset, Split
-from supernets.spaces.architecture import Choice
+from supernets.spaces.choices import Choice
 from supernets.spaces.space import Space, Stage
 from supernets.training.recipe import Augmentation, Phase, Recipe
 
-OPTIONS = tuple(Choice(k, e) for k in (3, 5) for e in (2, 3))
+OPTIONS = tuple(Choice(kernel=k, expand=e) for k in (3, 5) for e in (2, 3))
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +23,30 @@ def one_thread():
 @pytest.fixture(scope="session")
 def space():
     stages = (
-        Stage("stem", "conv", (8,), choices=((Choice(3),),), activation="hswish", residual=False),
         Stage(
-            "body", "mbconv", (8,), depths=(1, 2), choices=(OPTIONS, OPTIONS), stride=2, squeeze_excite=True
+            "stem",
+            "conv",
+            (8,),
+            choices=((Choice(kernel=3),),),
+            settings={"activation": "hswish", "residual": False},
         ),
         Stage(
-            "last", "mbconv", (16,), depths=(1, 2), choices=(OPTIONS, OPTIONS), stride=2, activation="hswish"
+            "body",
+            "mbconv",
+            (8,),
+            depths=(1, 2),
+            choices=(OPTIONS, OPTIONS),
+            settings={"stride": 2, "squeeze_excite": True},
         ),
-        Stage("head", "head", (4,), activation="hswish", feature_channels=16),
+        Stage(
+            "last",
+            "mbconv",
+            (16,),
+            depths=(1, 2),
+            choices=(OPTIONS, OPTIONS),
+            settings={"stride": 2, "activation": "hswish"},
+        ),
+        Stage("head", "head", (4,), settings={"activation": "hswish", "feature_channels": 16}),
     )
     return Space("tiny", "for tests", (8, 12), 1, 4, stages, "none")
 
@@ -61,11 +77,11 @@ def sandwich():
 
 @pytest.fixture
 def progressive():
-    closed = {"kernels": 1, "depths": 1, "expands": 1, "widths": 1}
+    closed = {"depth": 1, "expand": 1, "width": 1}
     phases = (
-        Phase("full", 2, 0.05, **closed),
-        Phase("kernel", 1, 0.02, teacher="frozen", **{**closed, "kernels": None}),
-        Phase("depth 1", 1, 0.02, networks=2, teacher="frozen", **{**closed, "kernels": None, "depths": 2}),
+        Phase("full", 2, 0.05, limits={**closed, "kernel": 1}),
+        Phase("kernel", 1, 0.02, teacher="frozen", limits=closed),
+        Phase("depth 1", 1, 0.02, networks=2, teacher="frozen", limits={**closed, "depth": 2}),
         Phase("width 1", 2, 0.02, networks=2, teacher="frozen", sort_channels=True),
     )
     return Recipe("short progressive", "for tests", phases, batch_size=32, dropout=0.1)

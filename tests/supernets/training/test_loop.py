@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from supernets.cut_out import MBConv
 from supernets.data import glyphs
 from supernets.data.catalog import load_dataset
 from supernets.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
 from supernets.layers.block import start_as_identity
+from supernets.layers.mbconv import PlainMBConv
 from supernets.network import Supernet, shared_blocks
 from supernets.spaces.catalog import space_named
 from supernets.training.augment import resized
@@ -276,7 +276,7 @@ def test_a_training_begins_with_blocks_that_pass_on_what_they_get(name, first):
 def test_blocks_with_weights_of_their_own_for_each_choice_begin_so_too():
     network = Supernet(space_named("proxyless"), generator=torch.Generator().manual_seed(0))
     start_as_identity(network)
-    paths = [part for part in network.modules() if isinstance(part, MBConv)]
+    paths = [part for part in network.modules() if isinstance(part, PlainMBConv)]
     assert {bool(part.project.norm.weight.any()) for part in paths if part.residual} == {False}
     assert {bool(part.project.norm.weight.all()) for part in paths if not part.residual} == {True}
 

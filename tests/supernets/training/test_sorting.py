@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from supernets.layers.sorting import banded_order, importance, sort_channels, supported_mids
+from supernets.layers.sorting import banded_order, importance
 from supernets.network import Supernet
 from supernets.training.recipe import Phase
+from supernets.training.sorting import sort_channels, supported_operators
 
-FULL = Phase("full", 1, 0.1, kernels=1, depths=1, expands=1, widths=1)
+FULL = Phase("full", 1, 0.1, limits={"kernel": 1, "depth": 1, "expand": 1, "width": 1})
 ALL = Phase("all", 1, 0.1)
 
 
@@ -52,7 +53,12 @@ def test_bands_keep_their_channels():
     assert order.tolist() == [1, 2, 0, 3, 4, 5]
 
 
+def supported_mids(supernet, phase):
+    found = supported_operators(supernet, phase)
+    return {name: sorted({op.mid_channels for op in operators}) for name, operators in found.items()}
+
+
 def test_supported_widths_follow_the_phase(supernet):
     assert supported_mids(supernet, FULL)["body_0"] == [24]
     assert supported_mids(supernet, ALL)["body_0"] == [16, 24]
-    assert supported_mids(supernet, replace(ALL, expands=1))["last_1"] == [48]
+    assert supported_mids(supernet, replace(ALL, limits={"expand": 1}))["last_1"] == [48]

@@ -1,0 +1,254 @@
+"""The operator: the key of a latency table.
+
+One operator is what one row of a table measures, with everything its latency depends on: a block of a network
+with its sizes, or what stands between two blocks. What kinds of blocks there are is open: a family is one
+class in one file (its fields, its text, what it costs, how its rows are compared) and an entry of
+`latency_tables.operators.catalog`; how it is computed is the file of the same name in `supernets/layers`. See
+docs/add_an_operator_family.md.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
+from typing import Any, ClassVar, Final, Self
+
+from latency_tables.errors import InvalidOperator
+from latency_tables.inputs import DTYPE_BYTES, InputSpec
+from latency_tables.named import Named, Value
+
+MAX_SIZE: Final = 65_536
+_NAME: Final = re.compile(r"([a-z][a-z0-9_]{0,15})/", re.ASCII)
+_VALUES: Final = {"int": r"\d{1,6}", "bool": "[01]", "str": "[a-z0-9]{1,16}"}
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """Something that may be chosen in a block of a family.
+
+    default: its value where a space leaves it out. opens: in which phase of a progressive training further
+    values of it are drawn (see `supernets.training.recipe.Phase`): `kernel` (first), `expand` (last), or a
+    name of the recipe's own.
+    """
+
+    name: str
+    default: Value
+    opens: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of a stage whose values are chosen: what a family makes its operator of.
+
+    shape: of its input, one sample, without the batch. width: of its output. first, last: of its stage.
+    values: what was chosen, every dimension of the family among them. settings: of the stage, every setting
+    of the family among them.
+    """
+
+    shape: tuple[int, ...]
+    width: int
+    first: bool
+    last: bool
+    values: Named
+    settings: Named
+
+
+@dataclass(frozen=True)
+class Operator(ABC):
+    """One row key of a latency table. A family is a frozen dataclass derived from it whose fields are whole
+    numbers, truth values and words of small letters and digits; they check themselves in `__post_init__`.
+
+    family: its name, which the text begins with. form: the text after that name, each field in braces.
+    settings: what a stage of the family may set, with defaults. dimensions: what may be chosen in a block.
+    excludable: names of values and
+    settings that a request may forbid. axes: fields along which latency should grow, with the fields that
+    grow along.
+    closes: whether a network may end in it, its width being the number of classes.
+    """
+
+    family: ClassVar[str]
+    form: ClassVar[str]
+    settings: ClassVar[Mapping[str, Value]] = {}
+    dimensions: ClassVar[tuple[Dimension, ...]] = ()
+    excludable: ClassVar[tuple[str, ...]] = ()
+    axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    closes: ClassVar[bool] = False
+
+    # --- its text
+
+    @cached_property
+    def text(self) -> str:
+        """Canonical text form; `Operator.parse` reads it back."""
+        values = {
+            name: int(value) if value is True or value is False else value
+            for name, value in self.values.items()
+        }
+        return f"{self.family}/{self.form.format_map(values)}"
+
+    @classmethod
+    def parse(cls, text: str) -> Operator:
+        """Read the canonical text form. Raises InvalidOperator for anything else, `01` for `1` included."""
+        # The catalog imports the families, which import this module.
+        from latency_tables.operators.catalog import family_named  # noqa: PLC0415
+
+        match = _NAME.match(text)
+        if match is None:
+            raise InvalidOperator(
+                "not an operator; the form is family/NAME=VALUE/..., such as conv/in=HxWxC/out=C/kernel=K/..."
+            )
+        return family_named(match[1]).read(text)
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """An operator of this family from its text. Raises InvalidOperator."""
+        match = _reader(cls).fullmatch(text)
+        if match is None:
+            raise InvalidOperator(
+                f"not an operator; the form is {cls.family}/{cls.form.replace('{', '').replace('}', '')}"
+            )
+        kinds = _kinds(cls)
+        made = cls(**{name: _CONVERTED[kinds[name]](value) for name, value in match.groupdict().items()})
+        if made.text != text:
+            raise InvalidOperator("numbers must be written without leading zeros")
+        return made
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The fields by name, in order."""
+        return {name: getattr(self, name) for name in _kinds(type(self))}
+
+    @cached_property
+    def _key(self) -> tuple[Any, ...]:
+        return (self.family, *self.values.values())
+
+    def __lt__(self, other: Operator) -> bool:
+        return self._key < other._key
+
+    # --- how a stage of a space becomes operators
+
+    @classmethod
+    @abstractmethod
+    def of_block(cls, block: Block) -> tuple[Operator, ...]:
+        """The operators of a block: its own first, then what follows it and has no weights (a pooling
+        layer)."""
+
+    @classmethod
+    def optional(cls, first: bool, settings: Named) -> bool:
+        """Whether such a block, which keeps its width, may be left out: its input then passes unchanged."""
+        return False
+
+    # --- what goes in and out, and what it costs
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What one run is fed with."""
+
+    @property
+    @abstractmethod
+    def output_shape(self) -> tuple[int, ...]:
+        """Of one sample, float32."""
+
+    @property
+    @abstractmethod
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int:
+        """Weights and biases after batch-norm is folded."""
+
+    @property
+    def light_operations(self) -> int:
+        """Operations that run at another rate than matrix products: MACs of depthwise convolution,
+        comparisons of a pool."""
+        return 0
+
+    @cached_property
+    def bytes_moved(self) -> int:
+        """Least bytes between memory and processor: float32 weights once, inputs and output once."""
+        written = DTYPE_BYTES["float32"] * (self.parameters + math.prod(self.output_shape))
+        return written + sum(spec.size_bytes for spec in self.inputs)
+
+    @property
+    def peak_values(self) -> int:
+        """Values alive at once within the operator, for one sample: what it reads, writes, and keeps for
+        later."""
+        return sum(math.prod(spec.shape) for spec in self.inputs) + math.prod(self.output_shape)
+
+    # --- what it has in common with other operators
+
+    @property
+    def kind(self) -> str:
+        """In words: operators of which each has about the same overhead beyond its work."""
+        return self.family
+
+    @property
+    def traits(self) -> Mapping[str, str]:
+        """Name of a grouping -> the class of it that this operator is in, in words: what whole classes may
+        share."""
+        return {}
+
+    @property
+    def alike(self) -> Mapping[str, Hashable]:
+        """Name of a grouping -> label: operators of one label tend to become dearer or cheaper together on
+        another device."""
+        return {"family": self.family}
+
+    @property
+    def path(self) -> str:
+        """A name, without dots, that differs between all that one block may be."""
+        return re.sub(r"\W", "_", self.text)
+
+
+def checked_family(family: Any) -> type[Operator]:
+    """The class, if it can be a family. Raises TypeError that says what it lacks."""
+    if not (isinstance(family, type) and issubclass(family, Operator)) or getattr(
+        family, "__abstractmethods__", None
+    ):
+        raise TypeError(
+            f"{family!r} is no operator family: a class derived from Operator with all of its abstract parts"
+        )
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,15}", getattr(family, "family", ""), re.ASCII):
+        raise TypeError(
+            f"{family.__qualname__}: a family's name is up to 16 small letters, digits and underscores"
+        )
+    _reader(family)
+    return family
+
+
+@cache
+def _kinds(family: type[Operator]) -> dict[str, str]:
+    """Field -> `int`, `bool` or `str`. Raises TypeError for a family with fields of other types."""
+    kinds = {
+        field.name: field.type if isinstance(field.type, str) else field.type.__name__
+        for field in fields(family)
+    }
+    odd = [name for name, kind in kinds.items() if kind not in _VALUES or hasattr(Operator, name)]
+    if odd:
+        raise TypeError(
+            f"operator family {family.family!r}: {', '.join(odd)} must be annotated int, bool or str, "
+            "and not be named as something that every operator has"
+        )
+    return kinds
+
+
+@cache
+def _reader(family: type[Operator]) -> re.Pattern[str]:
+    """Reads the text of a family. Raises TypeError where its form does not name every field once."""
+    kinds = _kinds(family)
+    parts = re.split(r"\{(\w+)\}", family.form)
+    if sorted(parts[1::2]) != sorted(kinds):
+        raise TypeError(
+            f"operator family {family.family!r}: its form must name every field once: {', '.join(kinds)}"
+        )
+    pattern = [re.escape(p) if i % 2 == 0 else f"(?P<{p}>{_VALUES[kinds[p]]})" for i, p in enumerate(parts)]
+    return re.compile(f"{re.escape(family.family)}/{''.join(pattern)}", re.ASCII)
+
+
+_CONVERTED: Final[dict[str, Any]] = {"int": int, "bool": "1".__eq__, "str": str}
