@@ -83,10 +83,11 @@ def _measure(job: dict[str, Any], progress: Callable[[float], None]) -> dict[str
     entries = {entry["name"]: entry for entry in job["networks"]}
     networks = {name: opened(entry) for name, entry in entries.items()}
     copies = {f"{job['sentinel']}#{i}": opened(entries[job["sentinel"]]) for i in range(int(job["copies"]))}
+    opened_all = networks | copies
     gc.collect()
     gc.disable()
     readings = measure(
-        {name: network.run for name, network in (networks | copies).items()},
+        {name: network.run for name, network in opened_all.items()},
         Settings(**job["settings"]),
         MonotonicClock(),
         generator,
@@ -94,6 +95,7 @@ def _measure(job: dict[str, Any], progress: Callable[[float], None]) -> dict[str
         reference_ms=job["reference_ms"],
         progress=progress,
         copies=list(copies),
+        in_calling_thread={name for name, network in opened_all.items() if network.in_calling_thread},
     )
     return {name: {**asdict(readings[name]), "nodes": dict(networks[name].nodes)} for name in networks}
 

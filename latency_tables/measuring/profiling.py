@@ -7,6 +7,10 @@ device, a low order statistic of the bursts; median, 90th and 95th percentile st
 until the two halves of the session agree about nearly every runner, or a time limit is reached: then the row
 carries its own uncertainty.
 
+Where a network is computed by the thread that calls it, a sample of the undisturbed device is the processor
+time of that thread: what it waited for a processor that others held is not the network's. A call that is
+longer than a time slice has no elapsed time that is undisturbed while others want to run.
+
 Neighbours come and go, so the quiet level returns. A device that gets hot does not: where the quiet level
 itself has risen and does not come back for a time longer than spells last, the sustained speed is kept and
 said (`throttled`). The trial that chose the statistic stands in docs/decisions.md. A mean is never kept: one
@@ -18,7 +22,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
@@ -36,17 +40,22 @@ Array = npt.NDArray[np.float64]
 _WINDOWS: Final = 15  # of a session, to see how its quiet level moves
 _LATE: Final = 5  # the last of them, in which a throttled device has its sustained speed
 _BACKWARDS: Final = 3  # readings that went backwards before the clock is refused
+_ELAPSED_SHARE: Final = 1 / 100  # of the samples lie below the undisturbed latency, by elapsed time
+_OWN_SHARE: Final = 1 / 20  # and by processor time, which holds no waiting: more samples are good
 
 
 class Clock(Protocol):
     """A monotonic clock. `resolution_ns` is its smallest step.
 
+    own_ns: processor time of the calling thread; None where the system does not tell, or in steps too long.
     others: processes besides this one that want to run right now; None where the system does not tell.
     """
 
     resolution_ns: float
 
     def now_ns(self) -> int: ...
+
+    def own_ns(self) -> int | None: ...
 
     def others(self) -> int | None: ...
 
@@ -55,6 +64,7 @@ class MonotonicClock:
     """The machine's performance counter; never the wall clock, which may jump."""
 
     resolution_ns = max(1.0, time.get_clock_info("perf_counter").resolution * 1e9)
+    _tells_own = time.get_clock_info("thread_time").resolution <= 1e-6  # Windows counts in steps of 15 ms
 
     def __init__(self) -> None:
         try:
@@ -64,6 +74,9 @@ class MonotonicClock:
 
     def now_ns(self) -> int:
         return time.perf_counter_ns()
+
+    def own_ns(self) -> int | None:
+        return time.thread_time_ns() if self._tells_own else None
 
     def others(self) -> int | None:
         if self._loadavg is None:
@@ -125,6 +138,7 @@ def measure(
     reference_ms: float | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
     copies: Sequence[str] = (),
+    in_calling_thread: Collection[str] = (),
 ) -> dict[str, Reading]:
     """Time every runner, interleaved over the whole session. Raises InvalidMeasurement where the clock is
     none.
@@ -132,50 +146,60 @@ def measure(
     sentinel: runner that tells the speed of the session (default: the first); copies: the same elsewhere in
     memory.
     reference_ms: what it takes on the undisturbed device as far as that is known from earlier sessions.
-    progress: told the fraction done, from 0 to 1.
+    progress: told the fraction done, from 0 to 1. in_calling_thread: runners that compute in the thread that
+    calls them, so that its processor time is theirs.
     """
     if not runners:
         return {}
-    session = _Session(
-        runners, settings, clock, generator, [sentinel or next(iter(runners)), *copies], progress
-    )
+    sentinels = [sentinel or next(iter(runners)), *copies]
+    session = _Session(runners, settings, clock, generator, sentinels, progress, in_calling_thread)
     session.warm_up()
     session.run(reference_ms)
     return session.readings()
 
 
-def undisturbed_ms(samples_ms: npt.ArrayLike) -> float:
-    """The second smallest of up to 200 samples, the hundredth part of more: what a quiet moment shows.
+def undisturbed_ms(samples_ms: npt.ArrayLike, share: float = _ELAPSED_SHARE) -> float:
+    """What a quiet moment shows: the sample that a share of all lie below, or the second smallest.
 
     The smallest alone would be whatever the timer got wrong once.
     """
     ordered = np.sort(np.asarray(samples_ms, dtype=np.float64))
-    return float(ordered[min(len(ordered), max(2, math.ceil(len(ordered) / 100))) - 1])
+    return float(ordered[min(len(ordered), max(2, math.ceil(len(ordered) * share))) - 1])
 
 
-def repeat_error(samples_ms: npt.ArrayLike) -> float:
+def repeat_error(samples_ms: npt.ArrayLike, share: float = _ELAPSED_SHARE) -> float:
     """How far the undisturbed latency of the first half of the samples lies from that of the second,
     relative."""
     values = np.asarray(samples_ms, dtype=np.float64)
     if len(values) < 4:
         return 1.0
-    first, second = undisturbed_ms(values[: len(values) // 2]), undisturbed_ms(values[len(values) // 2 :])
+    half = len(values) // 2
+    first, second = undisturbed_ms(values[:half], share), undisturbed_ms(values[half:], share)
     return abs(first - second) / min(first, second)
 
 
-def summarise(samples_ms: Sequence[float] | Array) -> Measurement:
-    """All statistics of samples in ms, in the order in which they were taken."""
+def summarise(
+    samples_ms: Sequence[float] | Array,
+    own_ms: Sequence[float] | Array | None = None,
+    share: float = _ELAPSED_SHARE,
+) -> Measurement:
+    """All statistics of samples in ms, in the order in which they were taken.
+
+    samples_ms: elapsed; typical latencies are of these. own_ms: the same without waiting for a processor, and
+    share: of them, below the undisturbed latency; by default that is of the elapsed ones too.
+    """
     values = np.asarray(samples_ms, dtype=np.float64)
+    own = values if own_ms is None else np.asarray(own_ms, dtype=np.float64)
     quartile, median, p90, p95 = (float(v) for v in np.quantile(values, (0.25, 0.5, 0.9, 0.95)))
     return Measurement(
         median_ms=median,
         lower_quartile_ms=quartile,
         mad_ms=float(np.median(np.abs(values - median))),
         count=len(values),
-        undisturbed_ms=min(undisturbed_ms(values), median),
+        undisturbed_ms=min(undisturbed_ms(own, share), median),
         p90_ms=p90,
         p95_ms=p95,
-        uncertainty=repeat_error(values),
+        uncertainty=repeat_error(own, share),
     )
 
 
@@ -196,12 +220,19 @@ class _Session:
         generator: np.random.Generator,
         copies: Sequence[str],
         progress: Callable[[float], None],
+        in_calling_thread: Collection[str],
     ) -> None:
         self._runners, self._settings, self._clock, self._generator = runners, settings, clock, generator
         self._copies, self._progress = copies, progress
         self._calls: dict[str, tuple[int, int]] = {}  # (samples of a visit, calls of a sample)
         self._times_s: dict[str, list[float]] = {name: [] for name in runners}
         self._samples_ms: dict[str, list[float]] = {name: [] for name in runners}
+        # Processor time where it is the runner's, else elapsed time again: what the quiet level is judged by.
+        self._own_ms: dict[str, list[float]] = {name: [] for name in runners}
+        tells = clock.own_ns() is not None
+        self._shares = {
+            name: _OWN_SHARE if tells and name in in_calling_thread else _ELAPSED_SHARE for name in runners
+        }
         self._alone: dict[str, list[bool]] = {name: [] for name in runners}
         self._quiet_rounds = self._backwards = 0
         self._told = 0.0
@@ -241,7 +272,14 @@ class _Session:
         self._progress(1.0)
 
     def readings(self) -> dict[str, Reading]:
-        found = {name: summarise(self._kept(name)) for name in self._runners}
+        found = {
+            name: summarise(
+                self._kept(name, self._samples_ms[name]),
+                self._kept(name, self._own_ms[name]),
+                self._shares[name],
+            )
+            for name in self._runners
+        }
         speed = Speed.of([found[copy].latency_ms for copy in self._copies])
         return {
             name: Reading(m, speed.sentinel_ms, tuple(self._flags(m)), speed.error)
@@ -263,7 +301,7 @@ class _Session:
         """Whether the halves agree, and somebody has seen the device undisturbed."""
         if self._elapsed_s() < self._settings.least_s:
             return False
-        settled = [repeat_error(values) <= self._settings.settled for values in self._samples_ms.values()]
+        settled = [self._repeat_error(name) <= self._settings.settled for name in self._runners]
         if np.mean(settled) < self._settings.settled_share:
             return False
         if reference_ms is not None and self._sentinel_ms() <= reference_ms * (1 + self._settings.settled):
@@ -271,7 +309,13 @@ class _Session:
         return self._quiet_rounds >= self._settings.quiet_rounds
 
     def _sentinel_ms(self) -> float:
-        return Speed.of([undisturbed_ms(self._samples_ms[copy]) for copy in self._copies]).sentinel_ms
+        return Speed.of([self._undisturbed_ms(copy) for copy in self._copies]).sentinel_ms
+
+    def _undisturbed_ms(self, name: str) -> float:
+        return undisturbed_ms(self._own_ms[name], self._shares[name])
+
+    def _repeat_error(self, name: str) -> float:
+        return repeat_error(self._own_ms[name], self._shares[name])
 
     def _wait_for_the_quiet_level(self, names: Sequence[str]) -> None:
         """Neighbours leave within a minute or so; a quiet level that does not come back is the device's
@@ -309,22 +353,22 @@ class _Session:
         """(time in s, relative to its runner's undisturbed latency, whether nobody else wanted to run) of
         every sample."""
         times = np.concatenate([np.asarray(t) for t in self._times_s.values()])
-        ratios = np.concatenate([np.asarray(v) / undisturbed_ms(v) for v in self._samples_ms.values()])
+        ratios = np.concatenate([np.asarray(v) / self._undisturbed_ms(n) for n, v in self._own_ms.items()])
         return times, ratios, np.concatenate([np.asarray(a, dtype=bool) for a in self._alone.values()])
 
     def _settle_stragglers(self) -> None:
         """A few runners that have not settled get rounds of their own, a tenth of the session more."""
         end_s = 1.1 * self._elapsed_s()
         while self._elapsed_s() < end_s:
-            late = [n for n, v in self._samples_ms.items() if repeat_error(v) > self._settings.settled]
+            late = [name for name in self._runners if self._repeat_error(name) > self._settings.settled]
             if not late or len(late) > len(self._runners) / 4:
                 return
             for _ in range(8):
                 self._round(late)
 
-    def _kept(self, name: str) -> Array:
+    def _kept(self, name: str, samples_ms: Sequence[float]) -> Array:
         """The samples that count: those of the sustained speed, where the device slowed down for good."""
-        values = np.asarray(self._samples_ms[name])
+        values = np.asarray(samples_ms)
         if not self._throttled:
             return values
         late = np.asarray(self._times_s[name]) >= self._elapsed_s() * (1 - _LATE / _WINDOWS)
@@ -344,12 +388,19 @@ class _Session:
         runner, (samples, calls) = self._runners[name], self._calls[name]
         runner()
         at_s = self._elapsed_s()
+        computes_here = self._shares[name] == _OWN_SHARE
         for _ in range(samples):
+            begun_ns = self._clock.own_ns() if computes_here else None
             elapsed_ns = self._time_ns(runner, calls)
             if elapsed_ns is not None:
+                sample_ns = max(elapsed_ns, self._clock.resolution_ns)
+                ended_ns = self._clock.own_ns() if begun_ns is not None else None
+                own_ns = sample_ns if begun_ns is None or ended_ns is None else ended_ns - begun_ns
                 self._times_s[name].append(at_s)
                 self._alone[name].append(alone)
-                self._samples_ms[name].append(max(elapsed_ns, self._clock.resolution_ns) / calls / 1e6)
+                self._samples_ms[name].append(sample_ns / calls / 1e6)
+                # Never above the elapsed time: reading the second clock costs a little, too.
+                self._own_ms[name].append(min(sample_ns, max(own_ns, 1.0)) / calls / 1e6)
 
     def _time_ns(self, runner: Runner, calls: int) -> int | None:
         """None for a reading that went backwards. Raises InvalidMeasurement where that happens again and

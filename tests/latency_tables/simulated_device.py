@@ -16,11 +16,14 @@ class VirtualClock:
         self, resolution_ns: float = 1.0, others: Callable[[float], int | None] = lambda seconds: 0
     ) -> None:
         self.resolution_ns = resolution_ns
-        self.elapsed_ns = 0.0
+        self.elapsed_ns = self.computed_ns = 0.0
         self._others = others
 
     def now_ns(self) -> int:
         return int(self.elapsed_ns // self.resolution_ns * self.resolution_ns)
+
+    def own_ns(self) -> int | None:
+        return int(self.computed_ns)
 
     def others(self) -> int | None:
         return self._others(self.elapsed_ns / 1e9)
@@ -63,6 +66,8 @@ class SimulatedDevice:
         if self.calls[name] < self._cold:
             value *= 5
         self.calls[name] += 1
-        self.clock.elapsed_ns += value * 1e6 * self._speed(self.clock.elapsed_ns / 1e9)
+        took_ns = value * 1e6 * self._speed(self.clock.elapsed_ns / 1e9)
+        self.clock.elapsed_ns += took_ns
+        self.clock.computed_ns += took_ns
         if self._generator.random() < self._preempted:
             self.clock.elapsed_ns += 3e6
