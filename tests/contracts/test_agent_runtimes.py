@@ -48,7 +48,11 @@ def test_the_nodes_of_a_network_are_counted_by_provider(runtime):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_more_threads_than_one_can_be_asked_for(runtime, threads):
-    opened(runtime, threads=threads).run()
+    network = opened(runtime, threads=threads)
+    network.run()
+    assert not (threads > 1 and network.in_calling_thread), (
+        "the processor time of one thread is not that of the network"
+    )
 
 
 def test_the_processor_time_of_the_calling_thread_is_that_of_the_network_where_the_runtime_says_so(runtime):

@@ -85,6 +85,7 @@ class OnnxRuntime:
             run=_bound(session, sample, provider, dict(setup.options)),
             provider=provider,
             nodes=_nodes(session),
+            in_calling_thread=provider == CPU and setup.threads == 1,
         )
 
 

@@ -83,6 +83,7 @@ class OpenVino:
             run=request.infer,
             provider=device,
             nodes={device: _nodes(compiled)},
+            in_calling_thread=device == CPU and setup.threads == 1,
         )
 
 

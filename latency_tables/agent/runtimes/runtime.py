@@ -17,12 +17,14 @@ class Opened:
     """A network that is ready to run: calling `run` is one inference, inputs and outputs are bound once.
 
     provider: what really computes. nodes: how many nodes of the optimised graph by provider; empty where the
-    runtime does not tell.
+    runtime does not tell. in_calling_thread: whether the work is done by the thread that calls, so that its
+    processor time is the network's.
     """
 
     run: Callable[[], object]
     provider: str
     nodes: Mapping[str, int] = field(default_factory=dict)
+    in_calling_thread: bool = False
 
 
 class Runtime(Protocol):
