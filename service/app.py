@@ -103,7 +103,8 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
 def _field_names(app: FastAPI) -> set[str]:
     """Names of the fields and parameters that we declare; only these may stand in an error's pointer."""
     names: set[str] = set()
-    for schema in app_schemas(app).values():
+    declared = get_openapi(title=app.title, version=app.version, routes=app.routes)
+    for schema in declared.get("components", {}).get("schemas", {}).values():
         names.update(schema.get("properties", {}))
     for route in app.routes:
         if isinstance(route, GuardedRoute):
@@ -112,9 +113,3 @@ def _field_names(app: FastAPI) -> set[str]:
                 p.alias for p in (*dependant.query_params, *dependant.path_params, *dependant.header_params)
             )
     return names
-
-
-def app_schemas(app: FastAPI) -> dict[str, Any]:
-    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-    schemas: dict[str, Any] = document.get("components", {}).get("schemas", {})
-    return schemas

@@ -20,6 +20,7 @@ from anyio.to_thread import run_sync
 
 from service.db import agents as agent_rows
 from service.db import happenings as rows
+from service.db.documents import Document
 from service.db.faults import Fault
 from service.db.models import Happening, now
 from service.db.session import Sessions
@@ -43,7 +44,7 @@ class Told:
     tenant_id: str
     kind: HappeningKind
     subject: str
-    data: dict[str, Any]
+    data: Document
     at: datetime
     position: int | None = None
     settled: int | None = None

@@ -203,7 +203,7 @@ def claim(session: Session, job_id: str, worker_id: str) -> int | None:
         move(session, job_id, JobState.CANCELLED, from_states=(state,), attempt=row.attempts)
         return None
     if state is JobState.RUNNING:
-        step = (row.progress or {}).get("step", "start")
+        step = row.progress["step"] if row.progress else "start"
         add_event(
             session, job_id, "crashed", {"step": step, "signal": 0, "message": "the worker process was lost"}
         )

@@ -227,11 +227,8 @@ def groups_of(tasks: Sequence[MeasurementTask]) -> list[Group]:
 
 def _group(name: str, tasks: list[MeasurementTask]) -> Group:
     result = tasks[0].result or {}
-    told = (
-        None
-        if result.get("sentinel_ms") is None
-        else Speed(result["sentinel_ms"], result.get("sentinel_error"))
-    )
+    sentinel_ms = result.get("sentinel_ms")
+    told = None if sentinel_ms is None else Speed(sentinel_ms, result.get("sentinel_error"))
     return Group(
         name,
         tuple(tasks),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 
@@ -11,9 +10,10 @@ from service.cli.matrix import matrix_of, print_matrix, save_matrix
 from service.cli.models import print_card
 from service.cli.screen import milliseconds, say
 from service.client import BespokeClient
+from service.client.jobs import Json
 
 
-def deliver(service: BespokeClient, models: list[dict[str, Any]], output: Path | None) -> None:
+def deliver(service: BespokeClient, models: list[Json], output: Path | None) -> None:
     """Print the cards and write the files."""
     for model in models:
         card = service.model(model["id"])
@@ -26,7 +26,7 @@ def deliver(service: BespokeClient, models: list[dict[str, Any]], output: Path |
             say(f"[dim]  Get the file with `bespoke models download {card['id']} -o model.onnx`.[/]")
 
 
-def show_matrix(result: dict[str, Any], output: Path | None) -> None:
+def show_matrix(result: Json, output: Path | None) -> None:
     """What each network would cost on every device of the job; into the folder of the files too: why
     specialising pays."""
     matrix = matrix_of(result)
@@ -39,7 +39,7 @@ def show_matrix(result: dict[str, Any], output: Path | None) -> None:
             say(f"  written   {escape(str(output / name))}")
 
 
-def _file_name(card: dict[str, Any]) -> str:
+def _file_name(card: Json) -> str:
     if card["device"] is None:
         return "limits.onnx"
     return (

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import numpy as np
 import typer
@@ -23,6 +23,7 @@ from service.cli.profile import THIS_MACHINE, measure, say_measured
 from service.cli.screen import errors, follow, grid, percent, say
 from service.cli.supervisor import Stack
 from service.client import BespokeClient, JobUnfinished, find_access
+from service.client.jobs import Json
 
 SPACE: Final = "digits-mbv3"
 DATASET: Final = "digits"
@@ -40,7 +41,7 @@ class Shown:
     """A delivered network and how it did here. correct: share of unseen digits."""
 
     label: str
-    card: dict[str, Any]
+    card: Json
     file: Path
     correct: float
 
@@ -89,7 +90,7 @@ def demo(
         raise DemoFailed(complaint)
 
 
-def what_failed(shown: Sequence[Shown], failures: Sequence[dict[str, Any]]) -> str:
+def what_failed(shown: Sequence[Shown], failures: Sequence[Json]) -> str:
     """Why this machine was shown less than was asked for, and what to do; empty where every budget was kept.
 
     failures: the targets without a network, as the result of the search job lists them.
@@ -104,9 +105,7 @@ def what_failed(shown: Sequence[Shown], failures: Sequence[dict[str, Any]]) -> s
     )
 
 
-def _walk(
-    service: BespokeClient, data_dir: Path, recipe: str
-) -> tuple[list[Shown], list[dict[str, Any]], list[dict[str, Any]]]:
+def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Shown], list[Json], list[Json]]:
     """What was delivered, the front's points, and the budgets that no network kept, as the job's result says
     them."""
     _step(1, f"the service runs at {service.url}, logs in {data_dir / 'logs'}")
@@ -131,11 +130,11 @@ def _walk(
 
 def _searched(
     service: BespokeClient, supernet: str, budgets: dict[str, float]
-) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[dict[str, Json], list[Json]]:
     """(label -> card, targets that have no network); what broke its budget is searched again, knowing what
     was measured."""
-    cards: dict[str, dict[str, Any]] = {}
-    failures: list[dict[str, Any]] = []
+    cards: dict[str, Json] = {}
+    failures: list[Json] = []
     for attempt in range(_TRIES):
         wanted = {label: ms for label, ms in budgets.items() if label not in cards or not keeps(cards[label])}
         if not wanted:
@@ -158,18 +157,18 @@ def _searched(
     return cards, failures
 
 
-def keeps(card: dict[str, Any]) -> bool:
+def keeps(card: Json) -> bool:
     """Whether a network kept its budget when it was measured."""
     latency = card["latency"]
     return bool(latency.get("verified")) and latency["measured_ms"] <= card["budget_ms"]
 
 
-def trained_id(result: dict[str, Any]) -> str:
+def trained_id(result: Json) -> str:
     """Id of the supernet that a training job made."""
     return str(result.get("supernet_id") or (result.get("supernet") or {})["id"])
 
 
-def choose_budgets(points: Sequence[dict[str, Any]]) -> dict[str, float]:
+def choose_budgets(points: Sequence[Json]) -> dict[str, float]:
     """A tight, a middle and a loose budget in ms, three digits each, from the range that can be promised.
 
     points: the front; its upper bounds are used where enough networks were measured for them.
@@ -179,7 +178,7 @@ def choose_budgets(points: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {label: float(f"{low + share * (high - low):.3g}") for label, share in SHARES.items()}
 
 
-def _run(service: BespokeClient, data_dir: Path, label: str, card: dict[str, Any]) -> Shown:
+def _run(service: BespokeClient, data_dir: Path, label: str, card: Json) -> Shown:
     file = data_dir / f"{label}.onnx"
     service.download_model(card["id"], file)
     (data_dir / f"{label}.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

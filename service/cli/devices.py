@@ -6,7 +6,7 @@ import json
 import shlex
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -22,6 +22,7 @@ from service.cli.runtimes import ProviderOptions, agent_arguments, this_context
 from service.cli.screen import age, as_json, errors, follow, grid, percent, say
 from service.cli.tables import coverage_text
 from service.client import BespokeClient
+from service.client.jobs import Json
 
 app = typer.Typer(no_args_is_help=True, help="Register devices, measure them, look at what is known of them.")
 
@@ -149,7 +150,7 @@ def add(
         "precision": precision,
         "batch_size": batch_size,
     }
-    known: dict[str, Any] = json.loads(context.read_text()) if context else {}
+    known: Json = json.loads(context.read_text()) if context else {}
     fields = completed(
         known | {k: v for k, v in given.items() if v is not None}, options_from(provider_option or ())
     )
@@ -165,7 +166,7 @@ def add(
     )
 
 
-def completed(given: dict[str, Any], options: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+def completed(given: Json, options: tuple[tuple[str, str], ...]) -> Json:
     """A whole context from what is known of it. Raises UnusableRuntime where this machine is meant and cannot
     do that."""
     default = Setup()
@@ -370,7 +371,7 @@ def plot(
     say(f"{output} is written")
 
 
-def read_samples(file: Path) -> list[dict[str, Any]]:
+def read_samples(file: Path) -> list[Json]:
     """The measured networks of a probe file. Raises InvalidTable that says how one looks."""
     if file.name.lower().endswith((".csv", ".csv.gz")):
         raise InvalidTable(
@@ -396,7 +397,7 @@ def read_samples(file: Path) -> list[dict[str, Any]]:
     return samples
 
 
-def nodes_line(device: dict[str, Any]) -> str | None:
+def nodes_line(device: Json) -> str | None:
     """Nodes of measured networks by provider; those that fell back to another than the context's stand
     out."""
     nodes, provider = device.get("nodes_by_provider"), split_provider(device["context"]["provider"])[0]
@@ -409,7 +410,7 @@ def nodes_line(device: dict[str, Any]) -> str | None:
     return f"{text}; [yellow]{fallen / sum(nodes.values()):.0%} fell back[/]" if fallen else text
 
 
-def calibration_lines(device: dict[str, Any]) -> list[str]:
+def calibration_lines(device: Json) -> list[str]:
     """What is known of how well the table predicts whole networks, one line for each space."""
     return [_calibration(item) for item in device["calibration"]]
 
@@ -441,7 +442,7 @@ def import_file(
     )
 
 
-def _calibration(item: dict[str, Any]) -> str:
+def _calibration(item: Json) -> str:
     parts = [f"{item['space']}: {item['state']}", f"{item['networks']} whole networks measured"]
     if item["error"] is not None:
         parts.append(f"held-out error {percent(item['error'])} mean, {percent(item['worst'])} worst")
@@ -457,7 +458,7 @@ def _calibration(item: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _runtime(device: dict[str, Any]) -> str:
+def _runtime(device: Json) -> str:
     c = device["context"]
     threads = f"{c['threads']} thread" + ("s" if c["threads"] != 1 else "")
     return (
@@ -466,12 +467,12 @@ def _runtime(device: dict[str, Any]) -> str:
     )
 
 
-def _agent(device: dict[str, Any]) -> str:
+def _agent(device: Json) -> str:
     agent = device["agent"]
     return "-" if agent is None else "present" if agent["present"] else "away"
 
 
-def _table_state(table: dict[str, Any]) -> str:
+def _table_state(table: Json) -> str:
     if table["accepted_at"]:
         by = f"accepted by {escape(str(table['accepted_by']))} {age(table['accepted_at'])}"
         return f"{by}, in use" if table["in_use"] else by

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -13,6 +13,7 @@ from service.cli.connection import client
 from service.cli.pictures import draw_front
 from service.cli.screen import as_json, errors, grid, milliseconds, percent, say
 from service.client import BespokeClient, ClientError
+from service.client.jobs import Json
 
 
 class NothingTrained(ClientError):
@@ -51,7 +52,7 @@ def front(
         errors.print(f"{output} is written")
 
 
-def delivered(service: BespokeClient, supernet_id: str, device: str, most: int = 12) -> list[dict[str, Any]]:
+def delivered(service: BespokeClient, supernet_id: str, device: str, most: int = 12) -> list[Json]:
     """Cards of the newest networks that were cut from a supernet for a device, one for each budget."""
     newest: dict[float, str] = {}
     for summary in service.models():
@@ -70,12 +71,12 @@ def newest_supernet(service: BespokeClient) -> str:
     return str(found["id"])
 
 
-def newest_trained(service: BespokeClient) -> dict[str, Any] | None:
+def newest_trained(service: BespokeClient) -> Json | None:
     trained = [s for s in service.supernets() if s["ready_at"]]
     return max(trained, key=lambda s: str(s["ready_at"]), default=None)
 
 
-def _print(device: str, found: dict[str, Any], rows: int) -> None:
+def _print(device: str, found: Json, rows: int) -> None:
     points = found["points"]
     chosen = spread(points, rows)
     proof = "proven optimal" if found.get("optimal") else "not proven optimal"
@@ -102,12 +103,12 @@ def _print(device: str, found: dict[str, Any], rows: int) -> None:
         )
 
 
-def spread(points: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def spread(points: Sequence[Json], count: int) -> list[Json]:
     """At most `count` of them, both ends included, evenly spread."""
     if len(points) <= count:
         return list(points)
     return [points[round(n * (len(points) - 1) / (count - 1))] for n in range(count)]
 
 
-def _resolution(architecture: dict[str, Any]) -> str:
+def _resolution(architecture: Json) -> str:
     return f"{architecture['resolution']} px" if "resolution" in architecture else "-"

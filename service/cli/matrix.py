@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from rich.markup import escape
 
 from latency_tables.errors import BespokeError
 from service.cli.pictures import draw_matrix
 from service.cli.screen import grid, milliseconds
+from service.client.jobs import Json
 
 
 class NoMatrix(BespokeError):
     """A job that has no cross-device matrix, or a file that it cannot be written into."""
 
 
-def matrix_of(result: dict[str, Any]) -> dict[str, Any]:
+def matrix_of(result: Json) -> Json:
     """The matrix of a search's result with its rows by device and budget; no rows where there is none."""
     matrix = result.get("matrix") or {}
     devices = matrix.get("devices") or []
@@ -25,7 +25,7 @@ def matrix_of(result: dict[str, Any]) -> dict[str, Any]:
     return {"devices": devices, "networks": rows}
 
 
-def print_matrix(matrix: dict[str, Any]) -> None:
+def print_matrix(matrix: Json) -> None:
     """A row for each network, a column for each device."""
     rows = [
         (
@@ -38,7 +38,7 @@ def print_matrix(matrix: dict[str, Any]) -> None:
     grid("predicted latency of each network on each device, in ms", columns, rows)
 
 
-def save_matrix(matrix: dict[str, Any], file: Path) -> None:
+def save_matrix(matrix: Json, file: Path) -> None:
     """Write a .json or a .png. Raises NoMatrix for any other name."""
     if file.suffix == ".json":
         file.parent.mkdir(parents=True, exist_ok=True)

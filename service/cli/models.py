@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -13,6 +13,7 @@ from service.cli.connection import client
 from service.cli.push import push
 from service.cli.run_file import run
 from service.cli.screen import age, as_json, grid, milliseconds, percent, say
+from service.client.jobs import Json
 
 app = typer.Typer(no_args_is_help=True, help="List, show, download and hand over delivered networks.")
 app.command()(push)
@@ -115,7 +116,7 @@ def download(
     say(f"{output}  {output.stat().st_size:,} bytes  sha256 {digest}")
 
 
-def latency_cells(card: dict[str, Any]) -> tuple[str, str, str, str]:
+def latency_cells(card: Json) -> tuple[str, str, str, str]:
     """Budget, predicted, upper and measured latency."""
     latency = card.get("latency") or {}
     return (
@@ -126,12 +127,12 @@ def latency_cells(card: dict[str, Any]) -> tuple[str, str, str, str]:
     )
 
 
-def accuracy_cells(card: dict[str, Any]) -> tuple[str, str]:
+def accuracy_cells(card: Json) -> tuple[str, str]:
     accuracy = card.get("accuracy") or {}
     return percent(accuracy.get("predicted"), 2), percent(accuracy.get("measured"), 2)
 
 
-def print_card(card: dict[str, Any]) -> None:
+def print_card(card: Json) -> None:
     """The card in a few lines."""
     latency, accuracy, search, file = (
         card.get(part) or {} for part in ("latency", "accuracy", "search", "file")
@@ -189,7 +190,7 @@ def print_card(card: dict[str, Any]) -> None:
         )
 
 
-def _further(limit: dict[str, Any]) -> str:
+def _further(limit: Json) -> str:
     """A further limit of a device: predicted, bounded and measured beside what it may be."""
     known = [(word, limit.get(word)) for word in ("predicted", "upper", "measured")]
     return (
@@ -198,7 +199,7 @@ def _further(limit: dict[str, Any]) -> str:
     )
 
 
-def _table(table: dict[str, Any]) -> str:
+def _table(table: Json) -> str:
     """Which latency table the network rests on, who brought it and who found it true although it looked
     odd."""
     text = f"version {table['version']}, {table['created_by'] or table['source']} {age(table['created_at'])}"
@@ -208,7 +209,7 @@ def _table(table: dict[str, Any]) -> str:
     return text
 
 
-def delivery_lines(card: dict[str, Any]) -> list[str]:
+def delivery_lines(card: Json) -> list[str]:
     """What the file is for, how it is fed, and what should be doubted. Nothing of cards of earlier
     versions."""
     context, given, accuracy = (card.get(part) or {} for part in ("context", "input", "accuracy"))
@@ -233,7 +234,7 @@ def delivery_lines(card: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _proof(search: dict[str, Any]) -> str:
+def _proof(search: Json) -> str:
     """How sure it is that nothing better was to be found."""
     if search.get("optimal"):
         return "proven optimal"
@@ -242,7 +243,7 @@ def _proof(search: dict[str, Any]) -> str:
     return trained + ("not proven optimal" if search.get("gap") is None else f"gap {search['gap']:.3g}")
 
 
-def _tuned(tuning: dict[str, Any]) -> str:
+def _tuned(tuning: Json) -> str:
     """What training on has brought."""
     if tuning.get("failure"):
         return f"given up, delivered as it was cut out: {escape(str(tuning['failure']))}"
@@ -254,7 +255,7 @@ def _tuned(tuning: dict[str, Any]) -> str:
     )
 
 
-def _verdict(latency: dict[str, Any]) -> str:
+def _verdict(latency: Json) -> str:
     if latency.get("verified"):
         return "[green]verified on the device[/]"
     return "[yellow]not measured[/]" if latency.get("measured_ms") is None else "[red]over its budget[/]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -17,6 +17,7 @@ from service.cli.local_agent import LocalAgent, ensure_device
 from service.cli.runtimes import BatchSize, Precision, Provider, ProviderOptions, Runtime, Threads
 from service.cli.screen import errors, follow, say
 from service.client import ApiProblem, BespokeClient, Job
+from service.client.jobs import Json
 
 THIS_MACHINE = "this-machine"
 
@@ -151,7 +152,7 @@ def say_measured(service: BespokeClient, device: str, job: Job) -> None:
     ]
     errors.print(escape("; ".join(parts)))
     if result.get("state") == "needs_review":
-        table: dict[str, Any] = next(
+        table: Json = next(
             (t for t in seen["tables"] if t["id"] == result["table_id"]), {"version": "", "reasons": []}
         )
         reasons = "; ".join(r["message"] for r in table["reasons"] if r["severity"] == "review")

@@ -14,6 +14,7 @@ from rich.markup import escape
 from latency_tables.errors import BespokeError
 from service.cli.connection import client
 from service.cli.screen import as_json, percent, say
+from service.client.jobs import Json
 
 _AT_A_TIME: Final = 64
 
@@ -41,7 +42,7 @@ def run(
         say(f"{escape(line['picture'])}  {escape(line['class'])}  {percent(line['probability'], 1)}")
 
 
-def run_pictures(onnx: bytes, pictures: list[Path]) -> list[dict[str, Any]]:
+def run_pictures(onnx: bytes, pictures: list[Path]) -> list[Json]:
     """Class and probability of every picture. Raises RunFailed, InvalidPreprocessing."""
     from supernets.delivery.feeding import Reader
 

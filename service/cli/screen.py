@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from latency_tables.errors import BespokeError, InvalidTable
 from service.client import ApiProblem, BespokeClient, Job, JobUnfinished
+from service.client.jobs import Json
 
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -215,7 +216,7 @@ def follow(
         return client.wait(job.id, changed)
 
 
-def problem_text(error: dict[str, Any] | None) -> str:
+def problem_text(error: Json | None) -> str:
     """One line for a problem object, empty where there is none."""
     if not error:
         return ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.markup import escape
 
 from service.cli import search_options as option
@@ -13,12 +11,13 @@ from service.cli.front import newest_trained
 from service.cli.screen import errors, follow, milliseconds, problem_text, say
 from service.cli.targets import narrowing_of, targets_of
 from service.client import BespokeClient, ClientError
+from service.client.jobs import Json
 
 
 class SomeFailed(ClientError):
     """Some targets of a job were delivered, others cannot be met."""
 
-    def __init__(self, failures: list[dict[str, Any]]) -> None:
+    def __init__(self, failures: list[Json]) -> None:
         lines = [f"{_name_of(f)}: {problem_text(f.get('error'))}" for f in failures]
         super().__init__("not every target was met.\n  " + "\n  ".join(lines))
 
@@ -26,7 +25,7 @@ class SomeFailed(ClientError):
 class Suspect(ClientError):
     """Networks were delivered that do not do what was predicted of them."""
 
-    def __init__(self, models: list[dict[str, Any]]) -> None:
+    def __init__(self, models: list[Json]) -> None:
         super().__init__(
             f"not to be trusted: {', '.join(m['id'] for m in models)}. Accuracy on the test split lies far "
             "below the prediction; "
@@ -107,7 +106,7 @@ def search(
         device, budget_ms, target or [], limits, {n: v for n, v in further.items() if v is not None}
     )
     narrowed = narrowing_of(exclude or [], resolution or [], exclude_missing)
-    request: dict[str, Any] = {
+    request: Json = {
         "targets": [{**one, **narrowed} for one in wanted],
         "strategy": strategy,
         "candidates": candidates,
@@ -131,7 +130,7 @@ def search(
     check_delivered(done.result)
 
 
-def check_delivered(result: dict[str, Any]) -> None:
+def check_delivered(result: Json) -> None:
     """Raises SomeFailed where a target has no network, Suspect where one does not do what was predicted."""
     failures = result.get("failures") or []
     if failures:
@@ -157,6 +156,6 @@ def source_of(
     return source if recipe is None else {**source, "recipe": recipe}
 
 
-def _name_of(failure: dict[str, Any]) -> str:
+def _name_of(failure: Json) -> str:
     """The target of a failure as a person reads it."""
     return str(failure.get("target") or f"{failure['device']} within {milliseconds(failure['budget_ms'])} ms")

@@ -11,6 +11,7 @@ from rich.markup import escape
 from service.cli.connection import client, current
 from service.cli.jobs import print_job
 from service.cli.screen import age, as_json, errors, follow, grid, percent, say
+from service.client.jobs import Json
 
 if TYPE_CHECKING:
     from service.local.importing import Scored
@@ -252,5 +253,5 @@ def _say_scored(scored: Scored) -> None:
     )
 
 
-def _accuracy(supernet: dict[str, Any], which: str) -> Any:
+def _accuracy(supernet: Json, which: str) -> Any:
     return (supernet.get(which) or {}).get("accuracy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -18,6 +18,7 @@ from service.cli.connection import client
 from service.cli.screen import age, as_json, errors, grid, say
 from service.cli.table_files import read_tables, table_files, unpacked
 from service.client import BespokeClient
+from service.client.jobs import Json
 
 app = typer.Typer(no_args_is_help=True, help="Import, choose, export and convert latency tables.")
 
@@ -181,13 +182,13 @@ def version_id(service: BespokeClient, device: str, version: str) -> str:
     raise InvalidTable(f"{device} has no version {version} of its table; there are: {there}")
 
 
-def _state(table: dict[str, Any]) -> str:
+def _state(table: Json) -> str:
     state = str(table["state"]).replace("_", " ")
     shown = "accepted" if table["accepted_at"] else state if state == "ready" else f"[yellow]{state}[/]"
     return f"{shown}, in use" if table["in_use"] else shown
 
 
-def _who(table: dict[str, Any]) -> str:
+def _who(table: Json) -> str:
     """Who imported a version and when, and who accepted it."""
     parts = [f"{table['created_by'] or table['source']}, {age(table['created_at'])}"]
     if table["accepted_at"]:
@@ -283,7 +284,7 @@ def media_type(file: Path) -> str:
         ) from None
 
 
-def table_in_use(device: dict[str, Any]) -> str:
+def table_in_use(device: Json) -> str:
     """Id of the table that the device uses. Raises InvalidTable where it has none."""
     if device.get("table_id"):
         return str(device["table_id"])
@@ -296,7 +297,7 @@ def table_in_use(device: dict[str, Any]) -> str:
     )
 
 
-def coverage_text(covered: dict[str, Any]) -> str:
+def coverage_text(covered: Json) -> str:
     """One line about how much of a space a table holds."""
     have, all_of = covered.get("resolutions") or [], covered.get("of") or []
     sizes = (

@@ -6,6 +6,8 @@ from typing import Any
 
 import typer
 
+from service.client.jobs import Json
+
 
 def targets_of(
     device: str | None,
@@ -13,7 +15,7 @@ def targets_of(
     targets: list[str],
     limits: dict[str, int],
     further: dict[str, float],
-) -> list[dict[str, Any]]:
+) -> list[Json]:
     """All targets as the API takes them; `further` limits every device. Raises a usage error that says how to
     write them."""
     wanted = [_target(text, limits, further) for text in targets]
@@ -37,7 +39,7 @@ def targets_of(
     return wanted or [{"budget": limits}]
 
 
-def _target(text: str, limits: dict[str, int], further: dict[str, float]) -> dict[str, Any]:
+def _target(text: str, limits: dict[str, int], further: dict[str, float]) -> Json:
     parts = [_parse(part) for part in text.split("+")]
     if len(parts) == 1:
         return {"device": parts[0][0], "budget": {"latency_ms": parts[0][1], **further, **limits}}
@@ -57,7 +59,7 @@ def _parse(text: str) -> tuple[str, float]:
         raise typer.BadParameter(hint, param_hint="--target") from None
 
 
-def narrowing_of(exclude: list[str], resolutions: list[int], missing: bool) -> dict[str, Any]:
+def narrowing_of(exclude: list[str], resolutions: list[int], missing: bool) -> Json:
     """What every target leaves out."""
     names: dict[str, list[Any]] = {}
     for text in exclude:

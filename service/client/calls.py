@@ -18,9 +18,8 @@ from latency_tables.agent.connection import by_proxy, open_client
 from latency_tables.agent.errors import Refused
 from service.client.access import Access
 from service.client.errors import ApiProblem, DamagedDownload, JobUnfinished, NoServer
-from service.client.jobs import Job
+from service.client.jobs import Job, Json
 
-Json = dict[str, Any]
 _PATIENCE_S: Final = 60.0  # how long a waiting client puts up with a server that does not answer
 _RETRIES: Final = 4
 

@@ -16,9 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latency_tables.errors import BespokeError
-from service.client.jobs import Job
-
-Json = dict[str, Any]
+from service.client.jobs import Job, Json
 
 
 class ClientError(BespokeError):

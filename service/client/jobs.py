@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from service.client.pictures import bar, facts
 
-Json = dict[str, Any]
+Json = dict[str, Any]  # an answer of the service as it came, or a part of one
 ENDED: Final = ("succeeded", "failed", "cancelled", "quarantined")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
+from service.db.documents import Fields, TaskResult
 from service.db.models import AgentPost, AgentSession, Device, Enrolment, Job, MeasurementTask, new_id, now
 from service.db.states import ACTIVE, TaskKind, TaskState
 
@@ -40,7 +40,7 @@ def open_session(
     session: Session,
     enrolment: Enrolment,
     key_digest: bytes,
-    environment: dict[str, Any],
+    environment: Fields,
     fingerprint: str,
     expires_at: datetime,
 ) -> AgentSession:
@@ -55,7 +55,7 @@ def open_session(
         tenant_id=enrolment.tenant_id,
         device_id=enrolment.device_id,
         key_digest=key_digest,
-        environment=environment,
+        environment=dict(environment),
         fingerprint=fingerprint,
         expires_at=expires_at,
         seen_at=now(),
@@ -177,7 +177,7 @@ def tasks_named(session: Session, device_id: str, ids: Sequence[str]) -> dict[st
     return {row.id: row for row in session.scalars(query)}
 
 
-def answer_task(session: Session, task_id: str, session_id: str, result: dict[str, Any]) -> bool:
+def answer_task(session: Session, task_id: str, session_id: str, result: TaskResult) -> bool:
     """Store a measurement; False when the task is not open any more."""
     statement = update(MeasurementTask).where(
         MeasurementTask.id == task_id, MeasurementTask.state == TaskState.OPEN
@@ -190,8 +190,8 @@ def post_of(session: Session, session_id: str, sequence: int) -> AgentPost | Non
     return session.get(AgentPost, (session_id, sequence))
 
 
-def add_post(
-    session: Session, session_id: str, sequence: int, body_digest: str, answer: dict[str, Any]
-) -> None:
-    session.add(AgentPost(session_id=session_id, sequence=sequence, body_digest=body_digest, answer=answer))
+def add_post(session: Session, session_id: str, sequence: int, body_digest: str, answer: Fields) -> None:
+    session.add(
+        AgentPost(session_id=session_id, sequence=sequence, body_digest=body_digest, answer=dict(answer))
+    )
     session.flush()

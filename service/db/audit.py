@@ -18,6 +18,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from service.db import artifacts
+from service.db.documents import items, part
 from service.db.models import (
     AgentSession,
     ApiKey,
@@ -233,12 +234,12 @@ def _results(session: Session) -> Iterator[Finding]:
             yield Finding(
                 Severity.ERROR, "model_job", model, f"was published by a job that is {states.get(job_id)}"
             )
-        if (card.get("file") or {}).get("sha256", sha256) != sha256:
+        if part(card, "file").get("sha256", sha256) != sha256:
             yield Finding(Severity.ERROR, "model_card", model, "its card names another file")
     for job_id, result in session.execute(
         select(Job.id, Job.result).where(Job.state == JobState.SUCCEEDED, Job.kind == JobKind.SEARCH)
     ):
-        for wanted in (result or {}).get("models", []):
+        for wanted in items(result, "models"):
             if session.get(Model, wanted["id"]) is None:
                 yield Finding(
                     Severity.ERROR,

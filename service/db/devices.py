@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NamedTuple
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from latency_tables.measurement import Context
+from service.db.documents import Fields, context_document, items, part
 from service.db.happenings import tell
 from service.db.models import (
     AgentPost,
@@ -54,9 +56,14 @@ def listed(session: Session, tenant_id: str, after: str | None, limit: int) -> S
     return session.scalars(query.order_by(Device.name).limit(limit)).all()
 
 
-def add(session: Session, tenant_id: str, name: str, description: str, context: dict[str, Any]) -> Device:
+def add(session: Session, tenant_id: str, name: str, description: str, context: Context) -> Device:
     row = Device(
-        id=new_id("dev"), tenant_id=tenant_id, name=name, description=description, context=context, revision=1
+        id=new_id("dev"),
+        tenant_id=tenant_id,
+        name=name,
+        description=description,
+        context=context_document(context),
+        revision=1,
     )
     session.add(row)
     session.flush()
@@ -81,7 +88,7 @@ def count_nodes(
     if not networks:
         return
     known = device.environment or {}
-    nodes = Counter(known[_NODES] if known.get(_SESSION) == session_id else {})
+    nodes = Counter(part(known, _NODES) if known.get(_SESSION) == session_id else {})
     for network in networks:
         nodes.update(network)
     device.environment = {**known, _NODES: dict(nodes), _SESSION: session_id}
@@ -95,7 +102,7 @@ def nodes_by_provider(device: Device) -> dict[str, int] | None:
     return {str(name): n for name, n in nodes.items()}
 
 
-def set_environment(session: Session, device_id: str, environment: dict[str, Any]) -> None:
+def set_environment(session: Session, device_id: str, environment: Fields) -> None:
     """What the newest agent sees of its device; the nodes counted before stay until it has measured."""
     known = session.scalar(select(Device.environment).where(Device.id == device_id)) or {}
     if _SESSION in known:
@@ -103,7 +110,7 @@ def set_environment(session: Session, device_id: str, environment: dict[str, Any
     session.execute(update(Device).where(Device.id == device_id).values(environment=environment))
 
 
-def use(session: Session, device: Device) -> str | None:
+def why_kept(session: Session, device: Device) -> str | None:
     """Why a device cannot be deleted, or None: a delivered model or a job that has not ended needs it."""
     if session.scalar(select(Model.id).where(Model.device_id == device.id).limit(1)) is not None:
         return "a delivered model was made for it"
@@ -111,17 +118,23 @@ def use(session: Session, device: Device) -> str | None:
         Job.tenant_id == device.tenant_id, Job.state.in_(ACTIVE), Job.kind != JobKind.SUPERNET
     )
     for request in session.scalars(jobs):
-        targets = [request.get("device_id"), *(pinned["device_id"] for pinned in pinned_by(request))]
+        targets = [request.get("device_id"), *(pinned.device_id for pinned in pinned_by(request))]
         if device.id in targets:
             return "a job that has not ended works for it"
     return None
 
 
-def pinned_by(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The devices and tables that a search is pinned to, those of its groups too."""
-    return [
-        member for t in request.get("targets", []) for member in t.get("group", [t]) if "device_id" in member
-    ]
+class Pinned(NamedTuple):
+    """A device and the version of its table that a search holds on to."""
+
+    device_id: str
+    table_id: str
+
+
+def pinned_by(request: Fields) -> list[Pinned]:
+    """What a search is pinned to, the devices of its groups too."""
+    members = [member for target in items(request, "targets") for member in target.get("group", [target])]
+    return [Pinned(m["device_id"], m["table_id"]) for m in members if "device_id" in m]
 
 
 def remove(session: Session, device_id: str) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from service.db.documents import part
 from service.db.models import AgentSession, Job, JobEvent, Model, Worker, now
 from service.db.states import JobKind, JobState
 
@@ -126,7 +127,7 @@ def _models(session: Session) -> tuple[dict[str, int], float]:
     errors = []
     newest = select(Model.budget_ms, Model.card).order_by(Model.created_at.desc()).limit(_MOST_MODELS)
     for budget_ms, card in session.execute(newest):
-        latency = card.get("latency", {})
+        latency = part(card, "latency")
         measured_ms, predicted_ms = latency.get("measured_ms"), latency.get("predicted_ms")
         if measured_ms is None or budget_ms is None:
             outcomes["unmeasured"] += 1

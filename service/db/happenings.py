@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import delete, func, insert, literal, or_, select
 from sqlalchemy.orm import Session
 
+from service.db.documents import Fields
 from service.db.models import Happening, Job, now
 from service.db.states import HappeningKind
 
@@ -17,13 +18,13 @@ _DATA = Happening.data.type
 
 
 def tell(
-    session: Session, tenant_id: str, kind: HappeningKind, subject: str, data: dict[str, Any] | None = None
+    session: Session, tenant_id: str, kind: HappeningKind, subject: str, data: Fields | None = None
 ) -> None:
     """Write that something happened, in the caller's transaction."""
-    session.add(Happening(tenant_id=tenant_id, kind=kind, subject=subject[:64], data=data or {}))
+    session.add(Happening(tenant_id=tenant_id, kind=kind, subject=subject[:64], data=dict(data or {})))
 
 
-def tell_of_job(session: Session, job_id: str, event: str, data: dict[str, Any]) -> None:
+def tell_of_job(session: Session, job_id: str, event: str, data: Fields) -> None:
     """The same for an event of a job, without asking whose it is: one statement."""
     kind = HappeningKind.PROGRESS if event == "progress" else HappeningKind.JOB
     given = [

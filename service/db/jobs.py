@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from service.db.documents import Document, Progress
 from service.db.models import Artifact, Device, IdempotencyKey, Job, MeasurementTask, Model, now
 from service.db.states import ACTIVE, JobKind, JobState
 
@@ -35,15 +36,15 @@ class PolledJob(NamedTuple):
     id: str
     kind: str
     state: str
-    progress: dict[str, Any] | None
+    progress: Progress | None
     attempts: int
     priority: int
     cancel_asked_at: datetime | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
-    error: dict[str, Any] | None
-    result: dict[str, Any] | None
+    error: Document | None
+    result: Document | None
     name: str | None
     note: str | None
 
@@ -161,7 +162,7 @@ class HeldJob(NamedTuple):
     state: str
     attempts: int
     cancel_asked_at: datetime | None
-    progress: dict[str, Any] | None
+    progress: Progress | None
 
 
 def hold(session: Session, job_id: str) -> HeldJob | None:

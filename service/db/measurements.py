@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -67,14 +66,13 @@ def add(
 ) -> NetworkMeasurement:
     """Keep the latency of a whole network. source: `probe`, `agent` or `verify`; together: names the job or
     post it is of."""
-    values: dict[str, Any] = space.to_json(architecture)
     row = NetworkMeasurement(
         id=new_id("net"),
         tenant_id=device.tenant_id,
         device_id=device.id,
         space=space.name,
         classes=space.classes,
-        architecture=values,
+        architecture=space.to_json(architecture),
         architecture_digest=architecture.digest,
         **measurement.to_json(),
         source=source,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     JSON,
@@ -29,6 +29,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from latency_tables.measurement import Measurement
+from service.db.documents import ContextDocument, Document, Progress, Reason, TaskResult
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -58,7 +59,17 @@ def new_id(prefix: str) -> str:
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON, datetime: UtcDateTime}  # noqa: RUF012 (SQLAlchemy's way)
+    type_annotation_map: ClassVar = {
+        Document: JSON,
+        dict[str, Any]: JSON,
+        ContextDocument: JSON,
+        Progress: JSON,
+        TaskResult: JSON,
+        list[str]: JSON,
+        list[int]: JSON,
+        list[Reason]: JSON,
+        datetime: UtcDateTime,
+    }
 
 
 class Tenant(Base):
@@ -76,7 +87,7 @@ class ApiKey(Base):
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
     name: Mapped[str] = mapped_column(String(64))
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
-    scopes: Mapped[list[Any]] = mapped_column()
+    scopes: Mapped[list[str]] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime | None] = mapped_column()
     revoked_at: Mapped[datetime | None] = mapped_column()
@@ -92,8 +103,8 @@ class Device(Base):
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
     name: Mapped[str] = mapped_column(String(64))
     description: Mapped[str] = mapped_column(Text, default="")
-    context: Mapped[dict[str, Any]] = mapped_column()
-    environment: Mapped[dict[str, Any] | None] = mapped_column()
+    context: Mapped[ContextDocument] = mapped_column()
+    environment: Mapped[Document | None] = mapped_column()
     revision: Mapped[int] = mapped_column(Integer, default=1)  # for ETag and If-Match
     created_at: Mapped[datetime] = mapped_column(default=now)
 
@@ -118,8 +129,8 @@ class Table(Base):
     rows: Mapped[int] = mapped_column(Integer)
     source: Mapped[str] = mapped_column(String(16))  # TableSource
     state: Mapped[str] = mapped_column(String(16), default="ready")  # TableState
-    reasons: Mapped[list[Any]] = mapped_column(default=list)  # why it needs review, or warnings
-    provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)  # session, environment, sentinel, fit
+    reasons: Mapped[list[Reason]] = mapped_column(default=list)  # why it needs review, or warnings
+    provenance: Mapped[Document] = mapped_column(default=dict)  # session, environment, sentinel, fit
     precedence: Mapped[int] = mapped_column(Integer, server_default="0")
     created_at: Mapped[datetime] = mapped_column(default=now)
     created_by: Mapped[str | None] = mapped_column(
@@ -172,7 +183,7 @@ class NetworkMeasurement(Measured, Base):
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"), index=True)
     space: Mapped[str] = mapped_column(String(64))
     classes: Mapped[int] = mapped_column(Integer)
-    architecture: Mapped[dict[str, Any]] = mapped_column()
+    architecture: Mapped[Document] = mapped_column()
     architecture_digest: Mapped[str] = mapped_column(String(64))
     source: Mapped[str] = mapped_column(String(16))  # NetworkSource
     session: Mapped[str | None] = mapped_column(String(96))  # the job that measured it, or the post
@@ -195,10 +206,8 @@ class Supernet(Base):
     seed: Mapped[int] = mapped_column(BigInteger)
     classes: Mapped[int] = mapped_column(Integer)
     weights_sha256: Mapped[str | None] = mapped_column(String(64))  # artifact; null while it trains
-    predictor: Mapped[dict[str, Any] | None] = mapped_column()  # QualityPredictor.to_json
-    summary: Mapped[dict[str, Any] | None] = (
-        mapped_column()
-    )  # accuracies of the largest and smallest, history
+    predictor: Mapped[Document | None] = mapped_column()  # QualityPredictor.to_json
+    summary: Mapped[Document | None] = mapped_column()  # qualities of the largest and smallest, history
     created_at: Mapped[datetime] = mapped_column(default=now)
     ready_at: Mapped[datetime | None] = mapped_column()
 
@@ -215,12 +224,12 @@ class Job(Base):
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     kind: Mapped[str] = mapped_column(String(16))  # JobKind
     state: Mapped[str] = mapped_column(String(16), default="queued")  # JobState
-    request: Mapped[dict[str, Any]] = mapped_column()
-    progress: Mapped[dict[str, Any] | None] = mapped_column()  # step, fraction, message, eta_s
+    request: Mapped[Document] = mapped_column()
+    progress: Mapped[Progress | None] = mapped_column()
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     priority: Mapped[int] = mapped_column(Integer, default=10)  # 1 first
-    result: Mapped[dict[str, Any] | None] = mapped_column()
-    error: Mapped[dict[str, Any] | None] = mapped_column()  # a problem object
+    result: Mapped[Document | None] = mapped_column()
+    error: Mapped[Document | None] = mapped_column()  # a problem object
     workflow_id: Mapped[str | None] = mapped_column(String(128), index=True)
     worker_id: Mapped[str | None] = mapped_column(String(128))
     cancel_asked_at: Mapped[datetime | None] = mapped_column()
@@ -258,7 +267,7 @@ class Happening(Base):
     at: Mapped[datetime] = mapped_column(default=now, index=True)
     kind: Mapped[str] = mapped_column(String(16))  # HappeningKind
     subject: Mapped[str] = mapped_column(String(64))  # id, or the device's name
-    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    data: Mapped[Document] = mapped_column(default=dict)
 
 
 class LoginLink(Base):
@@ -309,7 +318,7 @@ class Model(Base):
     table_id: Mapped[str | None] = mapped_column(ForeignKey("latency_tables.id"), index=True)
     budget_ms: Mapped[float | None] = mapped_column(Float(53))
     onnx_sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"))
-    card: Mapped[dict[str, Any]] = mapped_column()
+    card: Mapped[Document] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(default=now)
     name: Mapped[str | None] = mapped_column(String(128))  # what people call it
     note: Mapped[str | None] = mapped_column(Text)
@@ -386,7 +395,7 @@ class AgentSession(Base):
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"), index=True)
     key_digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
-    environment: Mapped[dict[str, Any]] = mapped_column()
+    environment: Mapped[Document] = mapped_column()
     fingerprint: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime] = mapped_column(default=now)
     expires_at: Mapped[datetime] = mapped_column()
@@ -404,7 +413,7 @@ class AgentPost(Base):
     )
     sequence: Mapped[int] = mapped_column(Integer, primary_key=True)
     body_digest: Mapped[str] = mapped_column(String(64))
-    answer: Mapped[dict[str, Any]] = mapped_column()
+    answer: Mapped[Document] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -421,13 +430,13 @@ class MeasurementTask(Base):
     kind: Mapped[str] = mapped_column(String(16))  # TaskKind
     operator: Mapped[str | None] = mapped_column(String(200))
     space: Mapped[str | None] = mapped_column(String(64))
-    architecture: Mapped[dict[str, Any] | None] = mapped_column()
-    input_shape: Mapped[list[Any]] = mapped_column()
+    architecture: Mapped[Document | None] = mapped_column()
+    input_shape: Mapped[list[int]] = mapped_column()
     sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     nonce: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16), default="open")  # TaskState
     session_id: Mapped[str | None] = mapped_column(ForeignKey("agent_sessions.id"))
-    result: Mapped[dict[str, Any] | None] = mapped_column()  # what `MeasurementIn` says of it
+    result: Mapped[TaskResult | None] = mapped_column()
     created_at: Mapped[datetime] = mapped_column(default=now)
     answered_at: Mapped[datetime | None] = mapped_column()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +13,19 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from service.db.documents import Fields, part
 from service.db.jobs import before
 from service.db.models import Job, JobEvent, Model, Supernet, new_id, now
 from service.db.states import JobKind
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """One report of a training. metrics: `phase`, `epoch`, `epochs`, `loss` (mean over the epoch so far) …"""
+
+    at: datetime
+    fraction: float
+    metrics: Mapping[str, Any]
 
 
 def get(session: Session, tenant_id: str, supernet_id: str) -> Supernet | None:
@@ -36,8 +47,8 @@ def listed(
     return session.scalars(query.order_by(Supernet.created_at.desc(), Supernet.id.desc()).limit(limit)).all()
 
 
-def history(session: Session, tenant_id: str, supernet_id: str) -> list[tuple[datetime, dict[str, Any]]]:
-    """(time, data) of the progress of the job that trained it which holds numbers, in order."""
+def history(session: Session, tenant_id: str, supernet_id: str) -> list[TrainingReport]:
+    """Progress of the job that trained it which holds numbers, in order."""
     wanted = (
         Job.tenant_id == tenant_id,
         Job.request["supernet_id"].as_string() == supernet_id,
@@ -46,7 +57,8 @@ def history(session: Session, tenant_id: str, supernet_id: str) -> list[tuple[da
     trained = session.scalar(select(Job.id).where(*wanted).order_by(Job.created_at.desc()).limit(1))
     query = select(JobEvent.at, JobEvent.data).where(JobEvent.job_id == trained, JobEvent.kind == "progress")
     found = session.execute(query.order_by(JobEvent.sequence)).all()
-    return [(at, data) for at, data in found if isinstance((data.get("metrics") or {}).get("loss"), float)]
+    reports = [TrainingReport(at, float(data["fraction"]), part(data, "metrics")) for at, data in found]
+    return [report for report in reports if isinstance(report.metrics.get("loss"), float)]
 
 
 def of_dataset(session: Session, tenant_id: str, dataset: str) -> Sequence[Supernet]:
@@ -55,7 +67,7 @@ def of_dataset(session: Session, tenant_id: str, dataset: str) -> Sequence[Super
     return session.scalars(query.order_by(Supernet.created_at, Supernet.id)).all()
 
 
-def digest_of(inputs: dict[str, Any]) -> str:
+def digest_of(inputs: Fields) -> str:
     """Hash of all that goes into a supernet."""
     text = json.dumps(inputs, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

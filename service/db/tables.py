@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from latency_tables.measurement import Context, Measurement
 from latency_tables.operators import Operator
+from latency_tables.prediction.calibration import Calibration
 from latency_tables.table import LatencyTable
 from latency_tables.trust import Finding, needs_review
 from service.db.devices import pinned_by
+from service.db.documents import Document, Fields, Reason, part
 from service.db.happenings import tell
 from service.db.models import Device, Job, Model, Table, TableRow, new_id, now
 from service.db.states import ACTIVE, HappeningKind, JobKind, TableSource, TableState
@@ -50,7 +52,7 @@ def put_in_use(session: Session, table: Table, by: str | None) -> None:
     session.flush()
 
 
-def facts(table: Table) -> dict[str, Any]:
+def facts(table: Table) -> Document:
     """What a model card says of the table it rests on: who brought it, who accepted it, what was found odd.
     Plain values."""
     times = {"created_at": table.created_at, "used_at": table.used_at, "accepted_at": table.accepted_at}
@@ -65,6 +67,18 @@ def facts(table: Table) -> dict[str, Any]:
         **{name: None if at is None else at.isoformat(timespec="seconds") for name, at in times.items()},
         "findings": sorted({str(reason["kind"]) for reason in table.reasons}),
     }
+
+
+def given_calibration(table: Table) -> Calibration | None:
+    """What came with a transferred table; other tables are calibrated by measured networks."""
+    given = part(table.provenance, "calibration")
+    return Calibration.from_json(given) if given else None
+
+
+def assumed_spread(table: Table) -> float | None:
+    """How far the device's speed varied while its agent measured the rows; None where nobody knows."""
+    spread = table.provenance.get("speed_spread")
+    return spread if isinstance(spread, float) else None
 
 
 def accept(session: Session, table: Table, by: str | None, note: str) -> None:
@@ -89,8 +103,11 @@ def _last(session: Session, column: InstrumentedAttribute[int], device_id: str) 
     return session.scalar(select(func.max(column)).where(Table.device_id == device_id)) or 0
 
 
-def _reasons(findings: Sequence[Finding]) -> list[dict[str, str | None]]:
-    return [f.as_dict() for f in sorted(findings, key=lambda f: f.severity != "review")[:_MOST_REASONS]]
+def _reasons(findings: Sequence[Finding]) -> list[Reason]:
+    worst_first = sorted(findings, key=lambda f: f.severity != "review")[:_MOST_REASONS]
+    return [
+        Reason(kind=f.kind, severity=f.severity, message=f.message, operator=f.operator) for f in worst_first
+    ]
 
 
 def load(session: Session, table_id: str) -> LatencyTable:
@@ -110,7 +127,7 @@ def publish(
     *,
     source: TableSource,
     findings: Sequence[Finding] = (),
-    provenance: dict[str, Any] | None = None,
+    provenance: Fields | None = None,
     by: str | None = None,
 ) -> Table:
     """A new version of the device's table. With findings of severity `review` nobody uses it silently.
@@ -169,8 +186,8 @@ def add(
     *,
     source: TableSource,
     state: str = READY,
-    reasons: Sequence[dict[str, Any]] = (),
-    provenance: dict[str, Any] | None = None,
+    reasons: Sequence[Reason] = (),
+    provenance: Fields | None = None,
     by: str | None = None,
 ) -> Table:
     """A new immutable version of the device's table, all of it or nothing; it goes before those that were
@@ -187,7 +204,7 @@ def add(
         source=source,
         state=state,
         reasons=list(reasons),
-        provenance=provenance or {},
+        provenance=dict(provenance or {}),
         created_at=at,
         created_by=by,
         used_at=at,
@@ -210,14 +227,14 @@ def add(
     return row
 
 
-def use(session: Session, table_id: str) -> str | None:
+def why_kept(session: Session, table_id: str) -> str | None:
     """Why a table cannot be deleted, or None: a delivered model or a running job rests on it."""
     if session.scalar(select(Model.id).where(Model.table_id == table_id).limit(1)) is not None:
         return "a delivered model rests on it"
     for request in session.scalars(
         select(Job.request).where(Job.state.in_(ACTIVE), Job.kind == JobKind.SEARCH)
     ):
-        if any(pinned["table_id"] == table_id for pinned in pinned_by(request)):
+        if any(pinned.table_id == table_id for pinned in pinned_by(request)):
             return "a job that has not ended uses it"
     return None
 

@@ -7,20 +7,18 @@ field, not a state. `attempt` is the fencing token: a worker that lost its job t
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from sqlalchemy import delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
+from service.db.documents import Document, Fields, Progress
 from service.db.happenings import tell_of_job
 from service.db.models import IdempotencyKey, Job, JobEvent, MeasurementTask, new_id, now
 from service.db.states import ACTIVE, ENDED, TRANSITIONS, JobKind, JobState, TaskState
 from service.errors import JobConflict, JobEnded
 
 
-def create_job(
-    session: Session, *, tenant_id: str, kind: str, request: dict[str, Any], priority: int = 10
-) -> Job:
+def create_job(session: Session, *, tenant_id: str, kind: str, request: Fields, priority: int = 10) -> Job:
     """A queued job with its first event. Hand it over with `JobQueue.submit` in the same transaction."""
     if kind not in tuple(JobKind):
         raise ValueError(f"unknown kind of job; known are {', '.join(JobKind)}")
@@ -29,7 +27,7 @@ def create_job(
         tenant_id=tenant_id,
         kind=kind,
         state=JobState.QUEUED,
-        request=request,
+        request=dict(request),
         priority=priority,
         attempts=0,
     )
@@ -47,11 +45,11 @@ def move(
     to: JobState,
     *,
     from_states: Collection[JobState],
-    data: dict[str, Any] | None = None,
-    error: dict[str, Any] | None = None,
-    result: dict[str, Any] | None = None,
+    data: Fields | None = None,
+    error: Fields | None = None,
+    result: Fields | None = None,
     attempt: int | None = None,
-    values: dict[str, Any] | None = None,
+    values: Fields | None = None,
 ) -> None:
     """Move a job and write the event. Raises JobConflict when it is in none of `from_states`.
 
@@ -61,7 +59,7 @@ def move(
     illegal = [s for s in from_states if to not in TRANSITIONS[s]]
     if illegal:
         raise ValueError(f"no job goes from {', '.join(illegal)} to {to}")
-    changes: dict[str, Any] = {"state": to, **(values or {})}
+    changes: Document = {"state": to, **(values or {})}
     if to is JobState.RUNNING:
         changes.setdefault("started_at", func.coalesce(Job.started_at, now()))
     if to in ENDED:
@@ -97,13 +95,13 @@ def record_progress(
     *,
     attempt: int | None = None,
     event: bool = True,
-    metrics: dict[str, Any] | None = None,
+    metrics: Fields | None = None,
 ) -> None:
     """Set the progress of a running job, with an event. Raises JobConflict when it is not running (any more).
 
     metrics: numbers of a training for its curve, kept with the event (`GET /v1/supernets/{id}/history`).
     """
-    progress = {
+    progress: Progress = {
         "step": step,
         "fraction": round(min(max(fraction, 0.0), 1.0), 4),
         "message": message,
@@ -126,7 +124,7 @@ def record_progress(
 
 
 def add_event(
-    session: Session, job_id: str, kind: str, data: dict[str, Any] | None = None, *, locked: bool = False
+    session: Session, job_id: str, kind: str, data: Fields | None = None, *, locked: bool = False
 ) -> int:
     """Append an event; its sequence number. Numbers of a job are 1, 2, 3, … in order of commit.
 

@@ -132,7 +132,7 @@ def _refuse_strange(
 ) -> None:
     """Raises ImplausibleNetworks where they are like no known device and the table they contradict is."""
     macs = [float(sum(op.macs for op in lower(space, architecture))) for architecture, _ in networks]
-    batch_size = int(device.context["batch_size"])
+    batch_size = device.context["batch_size"]
     strange = unlike_known(macs, [latency_ms for _, latency_ms in networks], batch_size)
     if strange is not None and not check_units(prices.table(session, table, device)):
         raise ImplausibleNetworks(

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -25,6 +24,7 @@ from latency_tables.table import LatencyTable
 from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
+from service.db.documents import Document, Fields
 from service.db.models import Device, Table
 from service.db.session import Session
 from service.db.states import NetworkSource, TableSource, TableState
@@ -49,7 +49,7 @@ class Checked:
     networks: tuple[tuple[Space, Architecture, Measurement, int | None], ...]
 
 
-def canonical(document: Mapping[str, Any]) -> bytes:
+def canonical(document: Fields) -> bytes:
     """The one way to write a document, without its own hash."""
     rest = {key: value for key, value in document.items() if key != "sha256"}
     return json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
@@ -64,7 +64,7 @@ def write_device(session: Session, device: Device, most_bytes: int) -> bytes:
     if _LEAST_ROW_BYTES * sum(table.rows for table in tables) > most_bytes:
         raise _too_large(most_bytes)
     numbers: dict[str, int] = {}
-    document: dict[str, Any] = {
+    document: Document = {
         "format": FORMAT,
         "version": VERSION,
         "name": device.name,
@@ -101,9 +101,9 @@ def _too_large(most_bytes: int) -> Problem:
     )
 
 
-def _table(session: Session, row: Table) -> dict[str, Any]:
+def _table(session: Session, row: Table) -> Document:
     rows = table_rows.rows_of(session, row.id)
-    found = {
+    found: Document = {
         "digest": row.digest,
         "source": row.source,
         "state": row.state,
@@ -190,10 +190,10 @@ def store_device(
     """The device of a file in the caller's transaction, under another name if given; `by` is the name of the
     caller's key."""
     file = checked.file
-    context = file.context.context().as_dict()
+    context = file.context.context()
     device = device_rows.add(session, tenant_id, name or file.name, file.description, context)
     for given, table, findings in checked.tables:
-        provenance: dict[str, Any] = {"imported": {"source": given.source, "file": file.sha256}}
+        provenance: Document = {"imported": {"source": given.source, "file": file.sha256}}
         if given.calibration is not None:
             provenance["calibration"] = given.calibration.model_dump()
         # What an agent measured there was not watched here.

@@ -240,7 +240,7 @@ class PriceBook:
         last = max((row.created_at for row in rows), default=None)
 
         def make() -> Fit:
-            given, assumed = table.provenance.get("calibration"), table.provenance.get("speed_spread")
+            given, assumed = table_rows.given_calibration(table), table_rows.assumed_spread(table)
             networks = networks_of(here, rows)
             if partial:
                 priced = [bool(np.isfinite(sums.price(here.genes(a)[None])[0])) for a, _ in networks]
@@ -248,14 +248,13 @@ class PriceBook:
             dense = known_latency if partial else dense_latency
             try:
                 if given is not None:
-                    calibration = Calibration.from_json(given)
                     genes = np.array([here.genes(a) for a, _ in networks], dtype=np.int64).reshape(
                         -1, here.chain.genes
                     )
-                    predicted = calibration.apply(sums, here.resolutions).price(genes)
+                    predicted = given.apply(sums, here.resolutions).price(genes)
                     held_out = {a.digest: float(ms) for (a, _), ms in zip(networks, predicted, strict=True)}
                     later = [row for row in rows if row.created_at > table.created_at]
-                    return Fit(across_sessions(calibration, later, held_out, assumed), last)
+                    return Fit(across_sessions(given, later, held_out, assumed), last)
                 found = calibrate(here, self.table(session, table, device), networks)
                 ratios = found.calibration.ratios
                 held_out = {a.digest: ms / ratio for (a, ms), ratio in zip(networks, ratios, strict=False)}
@@ -345,7 +344,7 @@ class PriceBook:
             here_sums=within.sums,
             table=self.table(session, table, device),
             networks=self._measured(session, device, whole.space),
-            assumed=table.provenance.get("speed_spread"),
+            assumed=table_rows.assumed_spread(table),
             partial=partial,
         )
         costs = costs_of(names, ground, confidence)

@@ -7,15 +7,16 @@ which version is and why. Nothing is lost without a word: spaces that are not co
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from latency_tables import scale, trust
 from latency_tables.table import LatencyTable
 from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
+from service.db.documents import ContextDocument
 from service.db.measurements import networks_of
 from service.db.models import Device, Table
 from service.db.session import Session
@@ -79,7 +80,7 @@ def register(
     if known is not None:
         table_rows.put_in_use(session, known, by)
     used = table_rows.in_use(session, device.id)
-    warnings = [*incoming.notes, *(str(reason["message"]) for reason in row.reasons)]
+    warnings = [*incoming.notes, *(reason["message"] for reason in row.reasons)]
     return TableCreated(
         id=row.id,
         version=row.version,
@@ -124,9 +125,9 @@ def check_scale_of(
     return found or check_networks_of(session, device, table)
 
 
-def alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+def alike(first: ContextDocument, second: ContextDocument) -> bool:
     """Whether rates of two contexts can be compared: one input at a time, or several."""
-    return bool((first["batch_size"] > 1) == (second["batch_size"] > 1))
+    return (first["batch_size"] > 1) == (second["batch_size"] > 1)
 
 
 def check_networks_of(session: Session, device: Device, table: LatencyTable) -> list[trust.Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from latency_tables.prediction.transfer import Prior, Transferred, choose_networ
 from latency_tables.prediction.uses import groups_of, uses_of
 from latency_tables.table import LatencyTable
 from service.db import tables as table_rows
+from service.db.documents import Document
 from service.db.models import Device, Table
 from service.db.session import Session
 from service.db.states import TableSource
@@ -86,7 +87,7 @@ def _own_table(session: Session, prices: PriceBook, device: Device, space: Space
 
 def transferred_table(
     known: Known, device: Device, networks: Sequence[tuple[Architecture, float]]
-) -> tuple[LatencyTable, Calibration, dict[str, Any]]:
+) -> tuple[LatencyTable, Calibration, Document]:
     """(table, calibration, provenance) for the device. Raises PoorCalibration where the known devices do not
     help."""
     uses = known.uses([architecture for architecture, _ in networks])
@@ -103,7 +104,7 @@ def transferred_table(
     return table, calibration, _provenance(known, result, calibration)
 
 
-def _provenance(known: Known, result: Transferred, calibration: Calibration) -> dict[str, Any]:
+def _provenance(known: Known, result: Transferred, calibration: Calibration) -> Document:
     return {
         "devices": list(known.devices),
         "networks": result.networks,

@@ -13,6 +13,7 @@ from service.db import agents as agent_rows
 from service.db import devices as device_rows
 from service.db import measurements as measurement_rows
 from service.db import tables as table_rows
+from service.db.documents import Reason
 from service.db.models import AgentSession, Device, Table, now
 from service.db.session import Session
 from service.db.states import TableSource
@@ -101,7 +102,7 @@ def table_view(table: Table, used_id: str | None) -> TableView:
     )
 
 
-def finding_view(reason: dict[str, str | None]) -> FindingView:
+def finding_view(reason: Reason) -> FindingView:
     return FindingView(
         kind=reason.get("kind") or "note",
         severity=reason.get("severity") or "warning",

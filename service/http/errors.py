@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from latency_tables.errors import BespokeError, InvalidTable
+from service.db.documents import Document, Fields
 from service.db.faults import AWAY, Conflict
 from service.http import problems
 from service.http.problems import PROBLEMS, urn
@@ -48,31 +49,34 @@ class Problem(HTTPException):
         *,
         errors: Sequence[Mapping[str, str]] = (),
         headers: Mapping[str, str] | None = None,
-        **extra: Any,
+        members: Fields | None = None,
+        **extra: object,
     ) -> None:
         status, self.title = PROBLEMS[code]
         super().__init__(status, detail, headers)
         self.code = code
         self.errors = [dict(e) for e in errors]
-        self.extra = extra
+        self.extra = {**(members or {}), **extra}
 
-    def document(self, request_id: str | None = None) -> dict[str, Any]:
+    def document(self, request_id: str | None = None) -> Document:
         """The problem as plain values, under 4 KiB as JSON."""
-        found: dict[str, Any] = {
+        found: Document = {
             "type": urn(self.code),
             "code": self.code,
             "title": self.title,
             "status": self.status_code,
             "detail": self.detail[:MOST_DETAIL],
         }
+        errors: list[dict[str, str]] = []
         if self.errors or self.status_code == 422:
-            errors = self.errors or [error("", self.code, self.detail or self.title)]
-            found["errors"] = [{k: v[:200] for k, v in e.items()} for e in errors[:MOST_ERRORS]]
+            told = self.errors or [error("", self.code, self.detail or self.title)]
+            errors = [{k: v[:200] for k, v in e.items()} for e in told[:MOST_ERRORS]]
+            found["errors"] = errors
         found.update(self.extra)
         if request_id is not None:
             found["request_id"] = request_id
-        while len(json.dumps(found)) > MOST_BYTES and found.get("errors"):
-            found["errors"].pop()
+        while len(json.dumps(found)) > MOST_BYTES and errors:
+            errors.pop()
         return found
 
 
@@ -93,14 +97,14 @@ def invalid(pointer: str, code: str, detail: str) -> Problem:
 
 def _table(e: InvalidTable) -> Problem:
     rows = [error(f"/rows/{number - 1}", "row", f"row {number}: {reason}") for number, reason in e.rows]
-    return Problem("invalid_table", str(e), errors=rows, **problems.members_of(e))
+    return Problem("invalid_table", str(e), errors=rows, members=problems.members_of(e))
 
 
 def infeasible(e: InfeasibleBudget, target: int = 0) -> Problem:
     """An unreachable budget of a target: which constraint, and the range that it can reach."""
     detail, pointer = str(e), f"/targets/{target}/budget/{e.constraint}"
     errors = [error(pointer, "infeasible_budget", detail)]
-    return Problem("infeasible_budget", detail, errors=errors, **problems.members_of(e))
+    return Problem("infeasible_budget", detail, errors=errors, members=problems.members_of(e))
 
 
 def _of_ours(e: BespokeError) -> Problem:
@@ -109,7 +113,7 @@ def _of_ours(e: BespokeError) -> Problem:
     kind = problems.kind_of(type(e))
     if kind.answered_as == "internal":
         return Problem("internal", _INTERNAL)
-    return Problem(kind.answered_as or kind.code, kind.detail or str(e), **problems.members_of(e))
+    return Problem(kind.answered_as or kind.code, kind.detail or str(e), members=problems.members_of(e))
 
 
 _INTERNAL: Final = "the operator finds the reason in the log, under the request id"

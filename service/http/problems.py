@@ -23,6 +23,7 @@ from latency_tables.errors import (
     PoorCalibration,
     TooFewNetworks,
 )
+from service.db.documents import Document
 from service.errors import ArtifactCorrupt, ArtifactMissing, ImplausibleNetworks, JobConflict, JobEnded
 from supernets.errors import (
     ExportFailed,
@@ -129,12 +130,12 @@ class Kind:
     """
 
     code: str
-    members: Callable[[Any], dict[str, Any]] = lambda _error: {}
+    members: Callable[[Any], Document] = lambda _error: {}
     detail: str | None = None
     answered_as: str | None = None
 
 
-def _missing(e: MissingLatency | NoTable) -> dict[str, Any]:
+def _missing(e: MissingLatency | NoTable) -> Document:
     return {"missing": list(e.operators[:10]), "missing_count": len(e.operators)} if e.operators else {}
 
 
@@ -180,7 +181,7 @@ def kind_of(error: type[BespokeError]) -> Kind:
     return next(ERRORS[parent] for parent in error.__mro__ if parent in ERRORS)
 
 
-def members_of(error: BespokeError) -> dict[str, Any]:
+def members_of(error: BespokeError) -> Document:
     return kind_of(type(error)).members(error)
 
 
@@ -188,13 +189,13 @@ def urn(code: str) -> str:
     return f"{_URN}{code}"
 
 
-def document(code: str, detail: str, **members: Any) -> dict[str, Any]:
+def document(code: str, detail: str, **members: Any) -> Document:
     """A problem document as plain values."""
     status, title = PROBLEMS[code]
     return {"type": urn(code), "code": code, "title": title, "status": status, "detail": detail, **members}
 
 
-def with_code(problem: Mapping[str, Any]) -> dict[str, Any]:
+def with_code(problem: Mapping[str, object]) -> Document:
     """A stored problem with its `code`: jobs that failed before 0.2 have it only in the `type`, which stays
     as it was."""
     named = str(problem.get("type", ""))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from service.db import jobs as job_rows
+from service.db.documents import Fields
 from service.db.faults import Conflict
 from service.db.models import Job
 from service.db.session import Engine, Session
@@ -69,7 +70,7 @@ def check_quota(session: Session, tenant_id: str, settings: Settings) -> None:
         raise Problem("queue_full", "try again later", headers=_RETRY)
 
 
-def submit(services: Services, session: Session, tenant_id: str, kind: str, request: dict[str, Any]) -> Job:
+def submit(services: Services, session: Session, tenant_id: str, kind: str, request: Fields) -> Job:
     """A queued job in the caller's transaction. Raises Problem `quota` or `queue_full`."""
     check_quota(session, tenant_id, services.settings)
     job = create_job(session, tenant_id=tenant_id, kind=kind, request=request)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from latency_tables.errors import InvalidMeasurement
 from latency_tables.measurement import Context
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
+from service.db.documents import Fields
 from service.db.faults import Conflict
 from service.db.models import AgentSession, Device, Enrolment, MeasurementTask, now
 from service.db.session import Session
@@ -92,7 +93,7 @@ def _redeem(
     session: Session,
     token: Enrolment,
     secret: str,
-    environment: dict[str, Any],
+    environment: Fields,
     fingerprint: str,
     ttl_s: float,
 ) -> AgentSession:
@@ -208,7 +209,7 @@ def measurements(body: MeasurementsIn, services: Service, caller: Caller) -> Acc
     return Accepted(**answer)
 
 
-def _again(known_digest: str, digest: str, answer: dict[str, Any]) -> Accepted:
+def _again(known_digest: str, digest: str, answer: Fields) -> Accepted:
     if known_digest != digest:
         raise Problem("sequence_reused", "every post has a sequence number of its own")
     return Accepted(**answer)
@@ -223,8 +224,7 @@ def _accept(session: Session, row: AgentSession, device: Device, body: Measureme
         _check(f"/items/{index}", item, found.get(item.task_id))
     _check_durations(row, body)
     for item in body.items:
-        result = item.model_dump(exclude={"task_id", "nonce", "sha256"})
-        if not agent_rows.answer_task(session, item.task_id, row.id, result):
+        if not agent_rows.answer_task(session, item.task_id, row.id, item.result()):
             raise Problem(
                 "wrong_task", "a task has been answered or withdrawn meanwhile; ask for the tasks again"
             )

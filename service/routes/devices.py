@@ -37,7 +37,7 @@ def register(body: DeviceIn, services: Service, caller: Caller, response: Respon
     refuse_unservable(body.context.context())
     try:
         with services.sessions.begin() as session:
-            context = body.context.context().as_dict()
+            context = body.context.context()
             device = device_rows.add(session, caller.tenant_id, body.name, body.description, context)
             view = device_view(session, services, device)
     except Conflict:
@@ -93,13 +93,13 @@ def remove(name: str, services: Service, caller: Caller) -> Response:
     """Delete a device with its tables and measurements; refused while a model or a job needs it."""
     with services.sessions.begin() as session:
         device = device_of(session, caller.tenant_id, name)
-        _refuse_if_used(session, device, services)
+        _refuse_if_kept(session, device, services)
         device_rows.remove(session, device.id)
     return Response(status_code=204)
 
 
-def _refuse_if_used(session: Session, device: Device, services: Services) -> None:
-    reason = device_rows.use(session, device)
+def _refuse_if_kept(session: Session, device: Device, services: Services) -> None:
+    reason = device_rows.why_kept(session, device)
     if reason is not None:
         raise Problem("in_use", f"the device is not deleted: {reason}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from typing import Final
 
 import anyio
 from anyio.to_thread import run_sync
@@ -21,10 +21,10 @@ from service.http.guard import DEVICE_FILE, GuardedRoute, needs
 from service.routes.devices import device_of
 from service.schemas.devices import DeviceView
 from service.schemas.exchange import DeviceFile
-from service.schemas.strict import Name
+from service.schemas.strict import JsonObject, Name
 
 router = APIRouter(route_class=GuardedRoute, tags=["devices"])
-_BODY: Final[dict[str, Any]] = {
+_BODY: Final[JsonObject] = {
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/DeviceFile"}}},

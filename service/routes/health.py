@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from html import escape
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import APIRouter
 from prometheus_client import generate_latest
@@ -16,6 +15,7 @@ from service.http.auth import PUBLIC
 from service.http.dependencies import Caller, Service
 from service.http.guard import GuardedRoute, needs
 from service.schemas.catalog import Health, Readiness, Status
+from service.schemas.strict import JsonObject
 from service.startup import ready_checks
 
 router = APIRouter(route_class=GuardedRoute, tags=["service"])
@@ -49,9 +49,9 @@ def status(services: Service, caller: Caller) -> Status:
 
 
 @router.get("/openapi.json", openapi_extra=needs(PUBLIC))
-def openapi(request: Request) -> dict[str, Any]:
+def openapi(request: Request) -> JsonObject:
     """The contract as OpenAPI 3.1."""
-    document: dict[str, Any] = request.app.openapi()
+    document: JsonObject = request.app.openapi()
     return document
 
 

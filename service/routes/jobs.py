@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from service.db import job_log, transitions
 from service.db import jobs as job_rows
+from service.db.documents import Fields, items
 from service.db.jobs import JobFilter, PolledJob
 from service.db.models import Job, JobEvent
 from service.db.session import Session
@@ -41,7 +42,7 @@ _LARGEST: Final = 2**31 - 1  # number of an event that every database takes
 
 
 def job_view(job: Job | PolledJob) -> JobView:
-    progress = job.progress or {}
+    progress: Fields = job.progress or {}
     waiting = "waiting for a worker" if job.state == JobState.QUEUED else ""
     return JobView(
         id=job.id,
@@ -65,7 +66,7 @@ def job_view(job: Job | PolledJob) -> JobView:
         note=job.note,
         remarks=[]
         if isinstance(job, PolledJob)
-        else list(job.request.get("remarks", [])),  # said when it was handed in
+        else list(items(job.request, "remarks")),  # said when it was handed in
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -44,7 +43,7 @@ def create(body: KeyIn, services: Service, caller: Caller) -> KeyCreated:
     expires_in = None if body.expires_in_days is None else timedelta(days=body.expires_in_days)
     with services.sessions.begin() as session:
         row, secret = create_key(session, caller.tenant_id, body.name, scopes, expires_in)
-        return KeyCreated(**_fields(row), key=secret)
+        return KeyCreated(**_view(row).model_dump(), key=secret)
 
 
 @router.get("/v1/keys", openapi_extra=needs("keys:write"))
@@ -53,7 +52,7 @@ def listed(services: Service, caller: Caller) -> KeyList:
     with services.sessions() as session:
         rows = key_rows.of_tenant(session, caller.tenant_id)
         browsers = browser_rows.open_of_keys(session, [row.id for row in rows])
-        return KeyList(items=[KeyView(**_fields(row), sessions=browsers.get(row.id, 0)) for row in rows])
+        return KeyList(items=[_view(row, browsers.get(row.id, 0)) for row in rows])
 
 
 @router.delete(
@@ -88,13 +87,14 @@ def tenants(services: Service) -> TenantList:
     return TenantList(items=[TenantView(id=t.id, name=t.name, created_at=t.created_at) for t in rows])
 
 
-def _fields(row: ApiKey) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "name": row.name,
-        "scopes": row.scopes,
-        "created_at": row.created_at,
-        "expires_at": row.expires_at,
-        "revoked_at": row.revoked_at,
-        "last_used_at": row.last_used_at,
-    }
+def _view(row: ApiKey, sessions: int = 0) -> KeyView:
+    return KeyView(
+        id=row.id,
+        name=row.name,
+        scopes=row.scopes,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        last_used_at=row.last_used_at,
+        sessions=sessions,
+    )

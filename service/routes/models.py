@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Header
 from starlette.responses import Response
@@ -12,6 +12,7 @@ from starlette.responses import Response
 from service.db import devices as device_rows
 from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
+from service.db.documents import Document, part
 from service.db.happenings import tell
 from service.db.jobs import ModelFilter
 from service.db.models import Model
@@ -62,7 +63,7 @@ def listed(
 
 
 def _summary(m: Model, device: str | None) -> ModelSummary:
-    latency, accuracy, file = (m.card.get(part) or {} for part in ("latency", "accuracy", "file"))
+    latency, accuracy, file = (part(m.card, name) for name in ("latency", "accuracy", "file"))
     return ModelSummary(
         id=m.id,
         job_id=m.job_id,
@@ -104,10 +105,10 @@ def remove(model_id: str, services: Service, caller: Caller) -> Response:
 
 
 @router.get("/v1/models/{model_id}", openapi_extra=needs("models:read"))
-def card(model_id: str, services: Service, caller: Caller) -> dict[str, Any]:
+def card(model_id: str, services: Service, caller: Caller) -> Document:
     """The model card: everything a person needs in order to trust the network."""
     with services.sessions() as session:
-        found: dict[str, Any] = model_of(session, caller.tenant_id, model_id).card
+        found: Document = model_of(session, caller.tenant_id, model_id).card
     return found
 
 
@@ -130,7 +131,9 @@ def network(model_id: str, services: Service, caller: Caller, device: Name | Non
             else device_of(session, caller.tenant_id, device)
         )
         space = space_named(supernet.space, supernet.classes)
-        return picture(session, services.prices, target, space, space.from_json(found.card["architecture"]))
+        return picture(
+            session, services.prices, target, space, space.from_json(part(found.card, "architecture"))
+        )
 
 
 @router.get(

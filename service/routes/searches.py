@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter
 from starlette.responses import Response
@@ -18,6 +18,7 @@ from service.datasets import check_trained_on
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
 from service.db import supernets as supernet_rows
+from service.db.documents import Document
 from service.db.models import Job, Supernet, now
 from service.db.session import Session
 from service.db.states import JobKind
@@ -68,7 +69,7 @@ def search(
 
     def action(session: Session) -> Job:
         supernet = _supernet(session, services, caller.tenant_id, body)
-        request: dict[str, Any] = {
+        request: Document = {
             "supernet_id": supernet.id,
             "targets": _targets(session, services, caller.tenant_id, body, supernet),
             "strategy": body.strategy,
@@ -116,14 +117,14 @@ def _supernet(session: Session, services: Services, tenant_id: str, body: Search
 
 def _targets(
     session: Session, services: Services, tenant_id: str, body: SearchIn, supernet: Supernet
-) -> list[dict[str, Any]]:
+) -> list[Document]:
     """The targets with their tables pinned. Raises Problem that says which target cannot be."""
     devices = device_rows.all_named(session, tenant_id, [m.device for t in body.targets for m in t.members()])
     space = space_named(supernet.space, supernet.classes)
     since = now() - timedelta(seconds=services.settings.agent_present_s)
     found = []
     for index, target in enumerate(body.targets):
-        members: list[dict[str, Any]] = []
+        members: list[Document] = []
         priced: list[_Priced] = []
         contexts: list[Context] = []
         for position, member in enumerate(target.members()):
@@ -169,7 +170,7 @@ def _targets(
     return found
 
 
-def _stored(target: Target, members: list[dict[str, Any]]) -> dict[str, Any]:
+def _stored(target: Target, members: list[Document]) -> Document:
     """A target as the job keeps it."""
     kept = target.model_dump(include={"exclude", "resolutions"}, exclude_none=True)
     if "exclude" in kept:

@@ -13,6 +13,7 @@ from latency_tables.prediction.calibration import DEFAULT_CONFIDENCE
 from service.datasets import known, remark_on_change, trained_on_fingerprint
 from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
+from service.db.documents import Fields, part
 from service.db.models import Job, Supernet
 from service.db.session import Session
 from service.db.states import JobKind
@@ -37,10 +38,12 @@ from service.schemas.jobs import JobView
 from service.schemas.networks import NetworkPicture
 from service.schemas.searches import (
     FrontColumns,
+    FrontHead,
     FrontPoint,
     FrontView,
     History,
     HistoryPoint,
+    MetricView,
     PredictorPairs,
     PredictorView,
     Scored,
@@ -199,25 +202,20 @@ def front(
         metric = services.prices.predictor(supernet)[0].metric
         elapsed_ms = (time.perf_counter() - started) * 1e3
     low, high = pricing.reachable_ms()
-    shared: dict[str, Any] = {
-        "optimal": True,
-        "device": device,
-        "supernet_id": supernet_id,
-        "table_id": pricing.table_id,
-        "doubt": pricing.doubt,
-        "confidence": pricing.confidence,
-        "metric": metric.to_json(),
-        "missing_networks": pricing.calibration.missing_networks(DEFAULT_CONFIDENCE),
-        "reachable_ms": {"min": low, "max": high},
-        "solved_in_ms": elapsed_ms,
-    }
-    view: FrontView | FrontColumns
-    if form == "columns":
-        view = _columns(solved, pricing, metric, shared)
-    else:
-        view = FrontView(
-            **shared, resolutions=list(pricing.space.resolutions), points=_points(solved, pricing, metric)
-        )
+    head = FrontHead(
+        optimal=True,  # only the exact strategy gives a front
+        device=device,
+        supernet_id=supernet_id,
+        table_id=pricing.table_id,
+        doubt=pricing.doubt,
+        confidence=pricing.confidence,
+        metric=MetricView(**metric.to_json()),
+        missing_networks=pricing.calibration.missing_networks(DEFAULT_CONFIDENCE),
+        reachable_ms={"min": low, "max": high},
+        solved_in_ms=elapsed_ms,
+    )
+    form_of = _columns if form == "columns" else _whole
+    view = form_of(solved, pricing, metric, head)
     return Response(view.model_dump_json(), media_type="application/json")
 
 
@@ -248,12 +246,12 @@ def history(supernet_id: str, services: Service, caller: Caller) -> History:
         reports = supernet_rows.history(session, caller.tenant_id, row.id)
     items = [
         HistoryPoint(
-            at=at,
-            fraction=data["fraction"],
-            **{k: data["metrics"][k] for k in ("phase", "epoch", "epochs", "loss")},
-            **{k: data["metrics"].get(k) for k in ("rate", "validation")},
+            at=report.at,
+            fraction=report.fraction,
+            **{name: report.metrics[name] for name in ("phase", "epoch", "epochs", "loss")},
+            **{name: report.metrics.get(name) for name in ("rate", "validation")},
         )
-        for at, data in reports
+        for report in reports
     ]
     return History(items=items)
 
@@ -277,7 +275,7 @@ def predictor(supernet_id: str, services: Service, caller: Caller) -> PredictorP
     )
 
 
-def _columns(solved: Front, pricing: Pricing, metric: Metric, shared: dict[str, Any]) -> FrontColumns:
+def _columns(solved: Front, pricing: Pricing, metric: Metric, head: FrontHead) -> FrontColumns:
     """Latencies with six digits, more than any measurement has, rounded up: who budgets for them gets the
     network."""
 
@@ -288,7 +286,7 @@ def _columns(solved: Front, pricing: Pricing, metric: Metric, shared: dict[str, 
         ]
 
     return FrontColumns(
-        **shared,
+        **head.model_dump(),
         alphabet=ALPHABET,
         legend=legend(pricing.space),
         latency_ms=short(solved.costs),
@@ -296,6 +294,11 @@ def _columns(solved: Front, pricing: Pricing, metric: Metric, shared: dict[str, 
         accuracy=[round(float(value), 6) for value in metric.value(solved.scores)],
         genes=[gene_text(row) for row in solved.genes.tolist()],
     )
+
+
+def _whole(solved: Front, pricing: Pricing, metric: Metric, head: FrontHead) -> FrontView:
+    points = _points(solved, pricing, metric)
+    return FrontView(**head.model_dump(), resolutions=list(pricing.space.resolutions), points=points)
 
 
 def _points(solved: Front, pricing: Pricing, metric: Metric) -> list[FrontPoint]:
@@ -322,7 +325,6 @@ def _points(solved: Front, pricing: Pricing, metric: Metric) -> list[FrontPoint]
 
 def _view(session: Session, row: Supernet) -> SupernetView:
     job = job_rows.of_supernet(session, row.tenant_id, row.id)
-    summary: dict[str, Any] = row.summary or {}
     return SupernetView(
         id=row.id,
         space=row.space,
@@ -332,8 +334,8 @@ def _view(session: Session, row: Supernet) -> SupernetView:
         seed=row.seed,
         classes=row.classes,
         state="ready" if row.ready_at is not None else "training" if job is not None else "waiting",
-        largest=_scored(summary.get("largest")),
-        smallest=_scored(summary.get("smallest")),
+        largest=_scored(row.summary, "largest"),
+        smallest=_scored(row.summary, "smallest"),
         predictor=None if row.predictor is None else _predictor(row.predictor),
         job_id=None if job is None else job.id,
         created_at=row.created_at,
@@ -341,10 +343,11 @@ def _view(session: Session, row: Supernet) -> SupernetView:
     )
 
 
-def _scored(found: dict[str, Any] | None) -> Scored | None:
-    return None if found is None else Scored(accuracy=found["accuracy"], architecture=found["architecture"])
+def _scored(summary: Fields | None, which: str) -> Scored | None:
+    found = part(summary, which)
+    return Scored(accuracy=found["accuracy"], architecture=found["architecture"]) if found else None
 
 
-def _predictor(data: dict[str, Any]) -> PredictorView:
+def _predictor(data: Fields) -> PredictorView:
     predictor, refinement = from_json(data)
     return PredictorView(**summary(refinement or predictor))

@@ -4,7 +4,7 @@ delete."""
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import anyio
 from anyio.to_thread import run_sync
@@ -28,6 +28,7 @@ from service.http.errors import Problem, error, not_found
 from service.http.guard import JSON, NOTHING, TABLE, GuardedRoute, needs
 from service.routes.devices import device_of
 from service.schemas.devices import AcceptIn, TableCreated, TableList, TableView
+from service.schemas.strict import JsonObject
 
 router = APIRouter(route_class=GuardedRoute, tags=["devices"])
 Mode = Literal["replace", "add"]
@@ -36,7 +37,7 @@ OVER_HTTP: Final[dict[str, Format]] = {
     f.media_type: f for f in FORMATS.values() if f.over_http and f.media_type
 }
 WRITERS: Final = {media_type: f.write for media_type, f in OVER_HTTP.items() if f.write}
-_BODIES: Final[dict[str, Any]] = {
+_BODIES: Final[JsonObject] = {
     "requestBody": {
         "required": True,
         "content": {
@@ -45,9 +46,7 @@ _BODIES: Final[dict[str, Any]] = {
         },
     }
 }
-_TEXTS: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {media_type: {} for media_type in OVER_HTTP}}
-}
+_TEXTS: Final[dict[int | str, JsonObject]] = {200: {"content": {media_type: {} for media_type in OVER_HTTP}}}
 _one_at_a_time = anyio.CapacityLimiter(2)  # a table of a million rows takes much memory while it is read
 
 
@@ -149,7 +148,7 @@ def remove(name: str, table_id: str, services: Service, caller: Caller) -> Respo
     with services.sessions.begin() as session:
         device = device_of(session, caller.tenant_id, name)
         row = _table_of(session, device, table_id)
-        reason = table_rows.use(session, row.id)
+        reason = table_rows.why_kept(session, row.id)
         if reason is not None:
             raise Problem("in_use", f"the table is not deleted: {reason}")
         table_rows.remove(session, row.id)

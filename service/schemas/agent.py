@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 from pydantic import ConfigDict, Field
 
+from service.db.documents import TaskResult
 from service.schemas.devices import ContextIn
-from service.schemas.strict import Answer, Id, LatencyMs, MeasuredIn, Sha256, Short, Strict, Time
+from service.schemas.strict import Answer, Id, JsonObject, LatencyMs, MeasuredIn, Sha256, Short, Strict, Time
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 
@@ -17,7 +18,7 @@ class EnrolIn(Strict):
 
     token: Annotated[str, Field(min_length=1, max_length=256)]
     context: ContextIn
-    environment: Annotated[dict[str, Any], Field(max_length=64)]
+    environment: Annotated[JsonObject, Field(max_length=64)]
 
 
 class Enrolled(Answer):
@@ -44,7 +45,7 @@ class TaskView(Answer):
 
 class TaskList(Answer):
     session_id: str
-    context: dict[str, Any]
+    context: JsonObject
     sentinel: FileView | None
     items: list[TaskView]
     remaining: int
@@ -75,6 +76,10 @@ class MeasurementIn(MeasuredIn):
     transfer_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
     measuring_s: Annotated[float, Field(ge=0, le=1e9)] | None = None
     nodes: Annotated[dict[Short, Annotated[int, Field(ge=0, le=100_000)]], Field(max_length=16)] | None = None
+
+    def result(self) -> TaskResult:
+        """What is kept of it with its task."""
+        return cast(TaskResult, self.model_dump(exclude={"task_id", "nonce", "sha256"}))
 
 
 class MeasurementsIn(Strict):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from service.schemas.strict import Answer, Time
+from service.schemas.strict import Answer, JsonObject, Time
 
 
 class StageView(Answer):
@@ -14,7 +12,7 @@ class StageView(Answer):
     family: str
     widths: list[int]
     depths: list[int]
-    choices: list[list[dict[str, Any]]]
+    choices: list[list[JsonObject]]
 
 
 class SpaceView(Answer):
@@ -43,7 +41,7 @@ class OperatorView(Answer):
 
     operator: str
     family: str
-    values: dict[str, Any]
+    values: JsonObject
     in_height: int | None = None
     in_width: int | None = None
     in_channels: int | None = None

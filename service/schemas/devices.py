@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from latency_tables.measurement import Context
 from latency_tables.plan import CHECK_OPERATORS
-from service.schemas.strict import Answer, LatencyMs, Line, Name, Short, Strict, Time
+from service.schemas.strict import Answer, JsonObject, LatencyMs, Line, Name, Short, Strict, Time
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -199,7 +199,7 @@ class DeviceView(Answer):
     interval: Interval | None
     date: Time | None
     replication: Replication | None
-    environment: dict[str, Any] | None
+    environment: JsonObject | None
     nodes_by_provider: dict[str, int] | None = None
     remarks: list[str] = Field(default_factory=list)
 
@@ -223,7 +223,7 @@ class Probe(Strict):
     """
 
     space: Name
-    architecture: dict[str, Any]
+    architecture: JsonObject
     latency_ms: LatencyMs
     p95_ms: LatencyMs | None = None
     classes: Annotated[int, Field(ge=1, le=65_536)] | None = None
@@ -255,7 +255,7 @@ class ProbesCreated(Answer):
 
 class ProbePlanItem(Answer):
     space: str
-    architecture: dict[str, Any]
+    architecture: JsonObject
     architecture_digest: str
 
 
@@ -298,7 +298,7 @@ class NetworkView(Answer):
     space: str
     classes: int
     resolution: int
-    architecture: dict[str, Any]
+    architecture: JsonObject
     measured_ms: float
     predicted_ms: float | None
     upper_ms: float | None

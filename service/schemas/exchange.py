@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, StringConstraints
 
 from service.schemas.devices import ContextIn, Count
-from service.schemas.strict import Line, MeasuredIn, Name, Sha256, Strict
+from service.schemas.strict import JsonObject, Line, MeasuredIn, Name, Sha256, Strict
 
 MOST: Final = 1_000_000  # the size of the file is what is limited: BESPOKE_MAX_TABLE_BYTES
 
@@ -56,7 +56,7 @@ class NetworkInFile(MeasuredIn):
 
     space: Name
     classes: Count
-    architecture: dict[str, Any]
+    architecture: JsonObject
     together: Annotated[int, Field(ge=0, le=10**6)] | None = None
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from service.schemas.strict import JsonObject
 from supernets.errors import InvalidArchitecture
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
@@ -14,7 +15,7 @@ from supernets.spaces.space import Space
 ALPHABET: Final = string.digits + string.ascii_letters
 
 
-def legend(space: Space) -> dict[str, Any]:
+def legend(space: Space) -> JsonObject:
     """What the genes mean: resolutions, and for each stage its widths, depths and the choices of each
     block."""
     return {

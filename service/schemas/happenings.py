@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from service.schemas.strict import Answer, Time
+from service.schemas.strict import Answer, JsonObject, Time
 
 
 class HappeningView(Answer):
@@ -19,7 +17,7 @@ class HappeningView(Answer):
     at: Time
     kind: str
     subject: str
-    data: dict[str, Any]
+    data: JsonObject
 
 
 class HappeningList(Answer):

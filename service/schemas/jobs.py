@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from service.schemas.strict import Answer, Line, Short, Strict, Time
+from service.schemas.strict import Answer, JsonObject, Line, Short, Strict, Time
 
 
 class Progress(Answer):
@@ -25,8 +23,8 @@ class JobView(Answer):
     created_at: Time
     started_at: Time | None
     ended_at: Time | None
-    error: dict[str, Any] | None
-    result: dict[str, Any] | None
+    error: JsonObject | None
+    result: JsonObject | None
     name: str | None = None
     note: str | None = None
     remarks: list[str] = []  # noqa: RUF012 - what was remarked when the job was handed in
@@ -36,7 +34,7 @@ class JobRequest(Answer):
     """What was asked for, as the service keeps it: names resolved, tables pinned."""
 
     kind: str
-    request: dict[str, Any]
+    request: JsonObject
 
 
 class Naming(Strict):
@@ -55,7 +53,7 @@ class EventView(Answer):
     sequence: int
     at: Time
     kind: str
-    data: dict[str, Any]
+    data: JsonObject
 
 
 class EventList(Answer):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from service.schemas.strict import Answer
+from service.schemas.strict import Answer, JsonObject
 
 
 class BlockView(Answer):
@@ -18,7 +16,7 @@ class BlockView(Answer):
     stage: str
     block: int
     family: str
-    values: dict[str, Any]
+    values: JsonObject
     kernel: int | None
     expand: float | None
     width: int
@@ -53,4 +51,4 @@ class NetworkPicture(Answer):
     rows_ms: float | None
     predicted_ms: float | None
     upper_ms: float | None
-    architecture: dict[str, Any]
+    architecture: JsonObject

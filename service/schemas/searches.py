@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from latency_tables.measurement import MAX_ENERGY_MJ
-from service.schemas.strict import Answer, Id, LatencyMs, Name, Strict, Time
+from service.schemas.strict import Answer, Id, JsonObject, LatencyMs, Name, Strict, Time
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
@@ -200,7 +200,7 @@ class SearchIn(Strict):
 
 class Scored(Answer):
     accuracy: float
-    architecture: dict[str, Any]
+    architecture: JsonObject
 
 
 class MetricView(Answer):
@@ -255,17 +255,11 @@ class FrontPoint(Answer):
     latency_ms: float
     upper_ms: float | None
     accuracy: float
-    architecture: dict[str, Any]
+    architecture: JsonObject
 
 
-class FrontColumns(Answer):
-    """The front in columns, a fraction of the size. genes: a text for each network, one character for each
-    gene.
-
-    The first gene is the index of the resolution; then come those of each elastic stage of `legend`: width,
-    depth and the choice of each block, as indices into its lists. A character is the index in `alphabet`.
-    Blocks beyond the depth count for nothing.
-    """
+class FrontHead(Answer):
+    """What both forms of a front say. confidence: of `upper_ms`. doubt: why latencies may be off."""
 
     optimal: bool
     device: str
@@ -277,8 +271,19 @@ class FrontColumns(Answer):
     doubt: str | None = None
     reachable_ms: dict[str, float]
     solved_in_ms: float
+
+
+class FrontColumns(FrontHead):
+    """The front in columns, a fraction of the size. genes: a text for each network, one character for each
+    gene.
+
+    The first gene is the index of the resolution; then come those of each elastic stage of `legend`: width,
+    depth and the choice of each block, as indices into its lists. A character is the index in `alphabet`.
+    Blocks beyond the depth count for nothing.
+    """
+
     alphabet: str
-    legend: dict[str, Any]
+    legend: JsonObject
     latency_ms: list[float]
     upper_ms: list[float] | None
     accuracy: list[float]
@@ -321,20 +326,8 @@ class PredictorPairs(Answer):
     kendall_tau: float | None
 
 
-class FrontView(Answer):
-    """The whole latency/accuracy front, ascending in both. confidence: of `upper_ms`. doubt: why latencies
-    may be off.
-    """
+class FrontView(FrontHead):
+    """The whole latency/accuracy front, ascending in both."""
 
-    optimal: bool
-    device: str
-    supernet_id: str
-    table_id: str
     resolutions: list[int]
-    metric: MetricView
-    confidence: float | None
-    missing_networks: int
-    doubt: str | None = None
-    reachable_ms: dict[str, float]
-    solved_in_ms: float
     points: list[FrontPoint]

@@ -40,6 +40,7 @@ def _digits(value: Any) -> Any:
     return int(value) if isinstance(value, str) else value
 
 
+JsonObject = dict[str, object]  # passed on as it is: no part of it is looked at here
 Time = Annotated[datetime, PlainSerializer(_rfc3339, return_type=str)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Line = Annotated[str, StringConstraints(max_length=1000), BeforeValidator(_printable)]
