@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -21,8 +21,11 @@ from sqlalchemy import Select, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
+from latency_tables.errors import InvalidForm
+from latency_tables.typed_json import Json
 from service.artifacts import ArtifactStore
 from service.db import job_log
+from service.db.documents import Fields
 from service.db.models import Job, StepResult
 from service.db.states import JobState
 from service.db.transitions import add_event, move, record_progress
@@ -30,10 +33,12 @@ from service.errors import JobConflict
 from service.failpoints import failpoint
 from service.http.problems import document
 from service.settings import Settings
+from worker.compute.codec import CODEC
 from worker.errors import ChildCrashed, JobCancelled, JobLost, JobQuarantined, WorkerStopping
 from worker.steps import MAX_CRASHES, TRANSIENT, persist, step_digest, tries, worth_another
 
 Result = TypeVar("Result")
+Answer = TypeVar("Answer")
 CHECK_S: Final = 0.5
 PROGRESS_S: Final = 1.0
 _QUERY: Final = 500
@@ -78,19 +83,12 @@ class WorkerContext:
 
         return persist(once, self.pause)
 
-    def remembered(self, digest: str) -> dict[str, Any] | None:
-        """The result of a step, if any job has done it."""
-        return self.transaction(
-            lambda session: session.scalar(select(StepResult.result).where(StepResult.digest == digest))
-        )
-
-    def remembered_many(self, digests: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def remembered(self, digests: Sequence[str]) -> dict[str, Json]:
         """Digest -> result, for those of the steps that some job has done."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Json] = {}
         for start in range(0, len(digests), _QUERY):
-            query = select(StepResult.digest, StepResult.result).where(
-                StepResult.digest.in_(digests[start : start + _QUERY])
-            )
+            some = StepResult.digest.in_(digests[start : start + _QUERY])
+            query = select(StepResult.digest, StepResult.result).where(some)
             found.update(self.transaction(partial(_pairs, query)))
         return found
 
@@ -112,7 +110,7 @@ class Run(ABC):
         """Ask the database whether to go on; raises what ends the run."""
 
     @abstractmethod
-    def record(self, session: Session, kind: str, data: dict[str, Any]) -> None:
+    def record(self, session: Session, kind: str, data: Mapping[str, Json]) -> None:
         """Add an event in the caller's transaction. Raises JobConflict when the job is no longer ours."""
 
     @abstractmethod
@@ -123,7 +121,7 @@ class Run(ABC):
         fraction: float,
         message: str,
         eta_s: float | None,
-        metrics: dict[str, Any] | None = None,
+        metrics: Mapping[str, Json] | None = None,
     ) -> None:
         """Set the progress in the caller's transaction. Raises JobConflict when the job is no longer ours."""
 
@@ -165,7 +163,7 @@ class Run(ABC):
         for job_id in self.jobs(session):
             job_log.append(session, job_id, self._step, source, lines)
 
-    def event(self, kind: str, data: dict[str, Any]) -> None:
+    def event(self, kind: str, data: Mapping[str, Json]) -> None:
         self.write(lambda session: self.record(session, kind, data))
 
     def progress(
@@ -176,7 +174,7 @@ class Run(ABC):
         eta_s: float | None = None,
         *,
         always: bool = False,
-        metrics: dict[str, Any] | None = None,
+        metrics: Mapping[str, Json] | None = None,
     ) -> None:
         """Report progress; reports that follow within a second of another are left out unless `always`."""
         if not always and fraction < 1 and time.monotonic() - self._reported < PROGRESS_S:
@@ -190,36 +188,42 @@ class Run(ABC):
 
         self.write(report)
 
-    def step(self, name: str, inputs: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def step(
+        self, name: str, inputs: Mapping[str, Json], answer: type[Answer], work: Callable[[], Answer]
+    ) -> Answer:
         """The result of a named step: remembered if any job has done it with these inputs, else done now.
 
-        `work` returns a small JSON object that names artifacts by SHA-256. The result and the event are one
-        transaction.
+        answer: the type of the result, a small one that names artifacts by SHA-256, kept as the JSON of that
+        type. The result and the event are one transaction.
         """
         self.check()
         self._step = name
         digest = step_digest(name, inputs)
-        known = self.context.remembered(digest)
-        if known is not None and self._complete(known):
+        known = self._complete(self.context.remembered([digest]), answer)
+        if digest in known:
             self.event("step_reused", {"step": name, "digest": digest[:12]})
-            return known
+            return known[digest]
         started = time.monotonic()
         self.event("step_started", {"step": name, "digest": digest[:12]})
         failpoint("step.started")
         result = self._insist(name, work)
         failpoint("step.computed")
-        self._store(name, {digest: result}, time.monotonic() - started)
+        self._store(name, {digest: CODEC.write(result, answer)}, time.monotonic() - started)
         failpoint("step.stored")
         return result
 
     def steps(
-        self, name: str, inputs: Sequence[dict[str, Any]], work: Callable[[list[int]], list[dict[str, Any]]]
-    ) -> list[dict[str, Any]]:
+        self,
+        name: str,
+        inputs: Sequence[Mapping[str, Json]],
+        answer: type[Answer],
+        work: Callable[[list[int]], Sequence[Answer]],
+    ) -> list[Answer]:
         """Results of many like steps, in order. `work` gets the indices of those that no job has done yet."""
         self.check()
         self._step = name
         digests = [step_digest(name, one) for one in inputs]
-        known = {d: r for d, r in self.context.remembered_many(digests).items() if self._complete(r)}
+        known = self._complete(self.context.remembered(digests), answer)
         first = {digest: index for index, digest in reversed(list(enumerate(digests)))}
         missing = sorted(index for digest, index in first.items() if digest not in known)
         if missing:
@@ -231,18 +235,19 @@ class Run(ABC):
             done = self._insist(name, lambda: work(missing))
             failpoint("step.computed")
             new = {digests[index]: result for index, result in zip(missing, done, strict=True)}
-            self._store(name, new, time.monotonic() - started)
+            written = {digest: CODEC.write(result, answer) for digest, result in new.items()}
+            self._store(name, written, time.monotonic() - started)
             failpoint("step.stored")
             known |= new
         elif digests:
             self.event("step_reused", {"step": name, "count": len(first)})
         return [known[digest] for digest in digests]
 
-    def _store(self, name: str, results: dict[str, dict[str, Any]], elapsed_s: float) -> None:
+    def _store(self, name: str, results: Mapping[str, Json], elapsed_s: float) -> None:
         def store(session: Session) -> None:
             for digest, result in results.items():
                 session.merge(StepResult(digest=digest, step=name, result=result))
-            done = {
+            done: dict[str, Json] = {
                 "step": name,
                 "count": len(results),
                 "digest": next(iter(results))[:12],
@@ -253,9 +258,18 @@ class Run(ABC):
         with suppress(IntegrityError):  # another job stored the same step at the same moment
             self.write(store)
 
-    def _complete(self, result: dict[str, Any]) -> bool:
-        """Whether the files a remembered result names are still there, byte for byte."""
-        return all(self.context.store.whole(sha256) for sha256 in named_files(result))
+    def _complete(self, remembered: Mapping[str, Json], answer: type[Answer]) -> dict[str, Answer]:
+        """The remembered results that can be read and whose files are still there, byte for byte."""
+        found: dict[str, Answer] = {}
+        for digest, result in remembered.items():
+            if all(self.context.store.whole(sha256) for sha256 in named_files(result)):
+                try:
+                    found[digest] = CODEC.read(answer, result)
+                except InvalidForm as error:  # another version's: done again, it is then written over
+                    log.warning(
+                        "a step's result cannot be read", extra={"digest": digest, "reason": str(error)}
+                    )
+        return found
 
     def _insist(self, name: str, work: Callable[[], Result]) -> Result:
         """Do the work; again with back-off after transient errors and crashes. Raises JobQuarantined."""
@@ -315,7 +329,7 @@ class JobRun(Run):
         if row.cancel_asked_at is not None:
             raise JobCancelled
 
-    def record(self, session: Session, kind: str, data: dict[str, Any]) -> None:
+    def record(self, session: Session, kind: str, data: Mapping[str, Json]) -> None:
         held = update(Job).where(
             Job.id == self.job_id, Job.attempts == self.attempt, Job.state == JobState.RUNNING
         )
@@ -330,14 +344,14 @@ class JobRun(Run):
         fraction: float,
         message: str,
         eta_s: float | None,
-        metrics: dict[str, Any] | None = None,
+        metrics: Mapping[str, Json] | None = None,
     ) -> None:
         record_progress(
             session, self.job_id, step, fraction, message, eta_s, attempt=self.attempt, metrics=metrics
         )
 
 
-def _pairs(query: Select[tuple[str, dict[str, Any]]], session: Session) -> list[tuple[str, dict[str, Any]]]:
+def _pairs(query: Select[str, dict[str, Any]], session: Session) -> list[tuple[str, Json]]:
     return [(digest, result) for digest, result in session.execute(query)]
 
 
@@ -349,7 +363,7 @@ def named_files(result: Any) -> list[str]:
     return [f for v in result for f in named_files(v)] if isinstance(result, list) else []
 
 
-def quarantine_problem(step: str, signal: int) -> dict[str, Any]:
+def quarantine_problem(step: str, signal: int) -> Fields:
     """The problem object of a job that crashed three times."""
     how = f"signal {signal}" if signal else "the worker process was lost"
     detail = (

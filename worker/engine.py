@@ -15,13 +15,14 @@ import time
 import types
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from typing import Any, Final
+from typing import Final
 
 from dbos import DBOS, DBOSClient, DBOSConfig
 
 from latency_tables.errors import BespokeError
 from service.artifacts import ArtifactStore
 from service.db import jobs as job_rows
+from service.db.documents import Fields
 from service.db.migrate import upgrade
 from service.db.session import Session, create_db_engine, session_factory
 from service.db.states import ACTIVE, ENDED, JobState
@@ -113,11 +114,11 @@ class Engine:
     def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
         self._told.set()
 
-    def _parked(self, work: Callable[[str], dict[str, Any]]) -> Callable[[str], dict[str, Any]]:
+    def _parked(self, work: Callable[[str], Fields]) -> Callable[[str], Fields]:
         """A workflow that returns only when its job has ended: returning, or raising, would mark it as done
         for all workers."""
 
-        def workflow(argument: str) -> dict[str, Any]:
+        def workflow(argument: str) -> Fields:
             key = threading.get_ident()
             with self._lock:
                 self._active.add(key)
@@ -136,10 +137,10 @@ class Engine:
         workflow.__qualname__ = workflow.__name__ = work.__name__
         return workflow
 
-    def _train(self, digest: str) -> dict[str, Any]:
+    def _train(self, digest: str) -> Fields:
         return train_shared(self.context, digest)
 
-    def _job(self, job_id: str) -> dict[str, Any]:
+    def _job(self, job_id: str) -> Fields:
         """One attempt at a job; alone at first, where the worker that had it was lost. What it returns only
         the engine sees."""
         if self.context.stopping.is_set():
@@ -150,7 +151,7 @@ class Engine:
         ):
             return self._attempt(job_id)
 
-    def _attempt(self, job_id: str) -> dict[str, Any]:
+    def _attempt(self, job_id: str) -> Fields:
         """From claim to the last transaction."""
         attempt = self.context.transaction(lambda session: claim(session, job_id, self.context.worker_id))
         if attempt is None:
@@ -233,7 +234,11 @@ def claim(session: Session, job_id: str, worker_id: str) -> int | None:
 
 
 def end_job(
-    run: JobRun, state: JobState, *, result: dict[str, Any] | None = None, error: dict[str, Any] | None = None
+    run: JobRun,
+    state: JobState,
+    *,
+    result: Fields | None = None,
+    error: Fields | None = None,
 ) -> None:
     """The last transaction of a job. Does nothing when it is no longer ours."""
 
@@ -254,8 +259,8 @@ def end_job(
         run.context.transaction(last)
 
 
-def _named(method: Callable[[str], dict[str, Any]], name: str) -> Callable[[str], dict[str, Any]]:
-    def work(argument: str) -> dict[str, Any]:
+def _named(method: Callable[[str], Fields], name: str) -> Callable[[str], Fields]:
+    def work(argument: str) -> Fields:
         return method(argument)
 
     work.__name__ = work.__qualname__ = name

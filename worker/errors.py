@@ -1,8 +1,12 @@
 """What ends a job, a step or a run.
 
 BespokeError (latency_tables/errors.py)
-└── StepFailed             an error that a child or a shared step reported: the job fails with it
-    └── SharedFailure      … of the training of a supernet that several jobs wait for
+├── StepFailed             a step failed for a reason that is no error of ours
+│   ├── OutOfMemory        a child needs more memory than it may take
+│   ├── StepTimeout        a child took longer than it may
+│   └── SharedFailure      the training of a supernet that several jobs wait for failed (carries its problem)
+├── UnknownDevice          the job's device is not there any more
+└── UnknownSupernet        the job's supernet is not there any more
 Exception
 ├── JobCancelled           the user asked the job to stop
 ├── JobLost                another worker has the job: nothing more may be written
@@ -11,14 +15,13 @@ Exception
 ├── NobodyWaits            no job wants this supernet any more
 └── ChildCrashed           a child ended by a signal or without a word: the step is tried again
 
-Only what is a BespokeError is the fault of what was asked for; the others say how a run goes on.
+A BespokeError ends the job as failed, with its problem; the others say how a run goes on.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from latency_tables.errors import BespokeError
+from service.db.documents import Fields
 
 
 class JobCancelled(Exception):
@@ -36,18 +39,37 @@ class WorkerStopping(Exception):
 class JobQuarantined(Exception):
     """The job crashed too often; `problem` says how."""
 
-    def __init__(self, problem: dict[str, Any]) -> None:
-        super().__init__(problem["detail"])
+    def __init__(self, problem: Fields) -> None:
+        super().__init__(str(problem["detail"]))
         self.problem = problem
 
 
 class StepFailed(BespokeError):
-    """An error that a child or a shared step reported; `kind` is its class there."""
+    """A step failed for a reason that is no error of ours: a fault of the service."""
 
-    def __init__(self, kind: str, message: str, detail: dict[str, Any] | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.detail = detail or {}
+
+class OutOfMemory(StepFailed):
+    """A child needs more memory than it may take, or than there is."""
+
+
+class StepTimeout(StepFailed):
+    """A child took longer than it may."""
+
+
+class SharedFailure(StepFailed):
+    """The shared training failed; `problem` is the problem object it ended with."""
+
+    def __init__(self, problem: Fields) -> None:
+        super().__init__(str(problem.get("detail", "the training failed")))
+        self.problem = problem
+
+
+class UnknownDevice(BespokeError, LookupError):
+    """The device of a job is not there any more."""
+
+
+class UnknownSupernet(BespokeError, LookupError):
+    """The supernet of a job is not there any more."""
 
 
 class ChildCrashed(Exception):
@@ -62,10 +84,3 @@ class ChildCrashed(Exception):
 
 class NobodyWaits(Exception):
     """Every job that wanted this supernet has ended; its checkpoints stay for the next one."""
-
-
-class SharedFailure(StepFailed):
-    """The shared training failed; `detail` is its problem object."""
-
-    def __init__(self, problem: dict[str, Any]) -> None:
-        super().__init__("TrainingFailed", str(problem.get("detail", "the training failed")), problem)

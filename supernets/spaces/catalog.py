@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from latency_tables.operators import make_divisible
 from supernets.errors import InvalidArchitecture, UnknownSpace
-from supernets.spaces.architecture import SpaceRef
+from supernets.spaces.architecture import Architecture, SpaceRef
 from supernets.spaces.choices import ZERO, Choice, kernel_expand
 from supernets.spaces.space import Space, Stage
 
@@ -283,6 +283,20 @@ def ref_in(architecture: Mapping[str, Any]) -> SpaceRef | None:
     if not isinstance(name, str) or type(classes) is not int or not 1 <= classes <= MOST_CLASSES:
         raise InvalidArchitecture(f"wanted the name of a space, and classes from 1 to {MOST_CLASSES}")
     return SpaceRef(name, classes)
+
+
+def described(architecture: Architecture) -> dict[str, Any]:
+    """The JSON of an architecture, by the space it names; `architecture_from` reads it back."""
+    # The last stage of every space is its head, as wide as there are classes.
+    return space_at(SpaceRef(architecture.space, architecture.stages[-1].width)).to_json(architecture)
+
+
+def architecture_from(data: Mapping[str, Any]) -> Architecture:
+    """Read `described`'s form, of whatever space. Raises InvalidArchitecture, UnknownSpace."""
+    ref = ref_in(data)
+    if ref is None:
+        raise InvalidArchitecture("an architecture without the number of its classes; give it as `classes`")
+    return space_at(ref).from_json(data)
 
 
 for _space in (

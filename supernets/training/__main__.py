@@ -17,11 +17,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from latency_tables.errors import BespokeError
-from supernets.errors import InvalidTraining, TrainingDiverged
+from latency_tables.failures import failure_of
+from supernets.errors import InvalidTraining
 from supernets.training.job import Job, train
 
 TERMINATED: Final = 128 + signal.SIGTERM
@@ -104,7 +106,7 @@ def main(arguments: list[str]) -> int:
     try:
         job = _read(arguments)
     except InvalidTraining as error:
-        say("error", type=type(error).__name__, message=str(error))
+        say("error", **asdict(failure_of(error)))
         return 2
     rank = int(os.environ.get("RANK", "0"))
     ending = Ending()
@@ -126,12 +128,7 @@ def main(arguments: list[str]) -> int:
     except TrainingStopped:
         return TERMINATED
     except BespokeError as error:
-        where = (
-            {"phase": error.phase, "epoch": error.epoch, "step": error.step}
-            if isinstance(error, TrainingDiverged)
-            else {}
-        )
-        say("error", type=type(error).__name__, message=str(error), **where)
+        say("error", **asdict(failure_of(error)))
         return 1
     finally:
         parallel.leave()

@@ -32,9 +32,8 @@ def stub(run):
             run.write(lambda s: register(s, sha256, size_bytes, "report") and None)
             return {"sha256": sha256}
 
-        files.append(
-            run.step(f"stub_{number}", {"seed": run.request.get("seed", 0), "number": number}, work)["sha256"]
-        )
+        inputs = {"seed": run.request.get("seed", 0), "number": number}
+        files.append(run.step(f"stub_{number}", inputs, dict[str, str], work)["sha256"])
         run.progress("stub", (number + 1) / run.request["steps"], f"step {number + 1}", always=True)
     return {"files": files}
 

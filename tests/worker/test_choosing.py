@@ -17,6 +17,7 @@ from supernets.spaces.lowering import dense_from
 from tests.worker.runs import events_of, new_run
 from tests.worker.simulated_agent import SimulatedAgent, register
 from tests.worker.test_targets import SPACE, priced_at, pricing, with_further
+from worker.compute.requests import DeliveredFile
 from worker.context import JobRun
 from worker.measuring import undisturbed
 from worker.pipelines.search.card import Delivered
@@ -45,7 +46,7 @@ class Bench:
 
 
 def file_of(architecture):
-    return {"onnx_sha256": architecture.digest, "size_bytes": 10, "input_shape": [1, 1, 16, 16]}
+    return DeliveredFile(architecture.digest, 10, 20, 1, 1, 1e-6, (1, 1, 16, 16))
 
 
 class Device(Verification):
@@ -204,7 +205,7 @@ def test_an_agent_that_tells_no_p95_leaves_the_choice_to_the_bound_and_is_said(c
     place = with_further(
         replace(priced_at(0.3, pricing(), measured=True), device_id=device_id), **{TAIL: 0.13}
     )
-    one = OnFile(SPACE.smallest(8), {"onnx_sha256": sha256, "size_bytes": 9, "input_shape": [1, 1, 8, 8]})
+    one = OnFile(SPACE.smallest(8), DeliveredFile(sha256, 9, 20, 1, 1, 1e-6, (1, 1, 8, 8)))
     with SimulatedAgent(context, [device_id]):
         (readings,) = Verification(run, SPACE).readings(Target(0, SPACE, (place,)), [one], 1)
     assert len(readings[0]) == 1 and readings[1] == []
@@ -215,7 +216,7 @@ def test_readings_go_through_tasks_and_a_job_taken_up_again_reads_them(context, 
     device_id = register(context, "dev")
     network = SPACE.smallest(8)
     sha256, _ = context.store.put(b"a network")
-    file = {"onnx_sha256": sha256, "size_bytes": 9, "input_shape": [1, 1, 8, 8]}
+    file = DeliveredFile(sha256, 9, 20, 1, 1, 1e-6, (1, 1, 8, 8))
     place = replace(priced_at(0.12, pricing(), measured=True), device_id=device_id)
     goal, one = Target(0, SPACE, (place,)), OnFile(network, file)
     absent = Verification(run, SPACE)
@@ -285,7 +286,7 @@ def test_a_delivered_network_is_not_found_slow_because_its_session_was(context, 
     device_id = register(context, "dev")
     sha256, _ = context.store.put(b"a network")
     place = replace(priced_at(0.3, pricing(), measured=True), device_id=device_id)
-    one = OnFile(SPACE.smallest(8), {"onnx_sha256": sha256, "size_bytes": 9, "input_shape": [1, 1, 8, 8]})
+    one = OnFile(SPACE.smallest(8), DeliveredFile(sha256, 9, 20, 1, 1, 1e-6, (1, 1, 8, 8)))
     with SimulatedAgent(context, [device_id]) as agent:
         agent.told = {"sentinel_ms": 0.016, "sentinel_error": 0.003, "reference_ms": 0.01}
         ((slow,),) = Verification(run, SPACE).readings(Target(0, SPACE, (place,)), [one], 1)

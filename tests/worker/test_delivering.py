@@ -19,7 +19,8 @@ from supernets.delivery.feeding import predictions, snippet
 from supernets.errors import InvalidPreprocessing
 from supernets.network import Supernet
 from supernets.spaces.catalog import space_named
-from worker.compute import operations
+from worker.compute.operations.deliver import deliver, measure_accuracy
+from worker.compute.requests import Deliver, MeasureAccuracy, Places, SupernetRef
 
 CLASSES = ("ant", "bee", "crow", "dog")
 SPACE = space_named("cifar-mbv3").with_classes(len(CLASSES))
@@ -53,23 +54,17 @@ def life(tmp_path_factory):
                 draw(generator, number, home / "set" / split / name / f"{index:03}")
     weights = save(Supernet(SPACE, generator=torch.Generator().manual_seed(0)).state_dict())
     sha256, _ = ArtifactStore(home / "store").put(weights)
-    places = {
-        "store": str(home / "store"),
-        "data_dir": str(home / "data"),
-        "registered": {"mine": str(home / "set")},
-    }
-    supernet = {"space": SPACE.name, "classes": len(CLASSES), "dataset": "mine", "weights_sha256": sha256}
-    return home, places, supernet
+    places = Places(str(home / "store"), str(home / "data"), {"mine": str(home / "set")})
+    return home, places, SupernetRef(SPACE.ref, "mine", sha256)
 
 
 def delivered(life, form):
     """(what `deliver` says, the file's bytes, its accuracy on the test split)."""
     _, places, supernet = life
-    asked = {"progress": lambda *_: None, "places": places, "supernet": supernet}
-    asked["architecture"] = SPACE.to_json(SPACE.smallest(24))
-    said = operations.deliver(**asked, delivery=form.to_json())
-    test = operations.test_accuracy(**asked, onnx_sha256=said["onnx_sha256"])
-    return said, ArtifactStore(life[1]["store"] and life[0] / "store").read(said["onnx_sha256"]), test
+    network = SPACE.smallest(24)
+    said = deliver(places, Deliver(supernet, network, form), lambda _: None)
+    test = measure_accuracy(places, MeasureAccuracy(supernet, network, said.onnx_sha256), lambda _: None)
+    return said, ArtifactStore(life[0] / "store").read(said.onnx_sha256), test
 
 
 @pytest.mark.parametrize(
@@ -79,20 +74,20 @@ def test_fifteen_lines_fed_by_the_files_metadata_have_the_cards_accuracy_on_raw_
     life, form, tmp_path
 ):
     said, onnx, test = delivered(life, form)
-    script, model = snippet(said["input"]), tmp_path / "m.onnx"
+    script, model = snippet(said.input), tmp_path / "m.onnx"
     assert len(script.splitlines()) <= 15 and max(map(len, script.splitlines())) <= 120
     (tmp_path / "run.py").write_text(script)
     model.write_bytes(onnx)
     pictures = sorted((life[0] / "set" / "test").rglob("*.*"))
-    assert len(pictures) == len(CLASSES) * EACH == test["samples"]
+    assert len(pictures) == len(CLASSES) * EACH == test.samples
     call = [sys.executable, "-I", "-W", "error", str(tmp_path / "run.py"), str(model), *map(str, pictures)]
     lines = subprocess.run(call, check=True, capture_output=True, text=True).stdout.splitlines()
     named = [line.rpartition(" ")[2] for line in lines]
     right = np.mean([name == path.parent.name for name, path in zip(named, pictures, strict=True)])
-    assert abs(right - test["accuracy"]) <= 0.001 and len(set(named)) > 1
+    assert abs(right - test.accuracy) <= 0.001 and len(set(named)) > 1
     assert [one["class"] for one in run_pictures(onnx, pictures)] == named
 
-    dataset = load_for(SPACE, "mine", None, life[1]["registered"])
+    dataset = load_for(SPACE, "mine", None, life[1].registered)
     images = dataset.test.images[:] if form.preprocessing == "embedded" else dataset.inputs("test", 24)
     assert [dataset.class_names[i] for i in predictions(onnx_session(onnx), images)] == named
 
@@ -102,7 +97,7 @@ def test_pictures_of_other_depths_and_alpha_are_run_and_the_script_stops_at_them
     Image.fromarray(np.full((40, 40), 40_000, np.uint16)).save(tmp_path / "deep.png")
     Image.new("RGBA", (40, 40), (200, 10, 10, 0)).save(tmp_path / "clear.png")
     (tmp_path / "m.onnx").write_bytes(onnx)
-    (tmp_path / "run.py").write_text(snippet(said["input"]))
+    (tmp_path / "run.py").write_text(snippet(said.input))
     for name in ("deep.png", "clear.png"):
         (line,) = run_pictures(onnx, [tmp_path / name])
         assert line["class"] in CLASSES and 0 < line["probability"] <= 1

@@ -19,13 +19,7 @@ SCORE = dense_from(SPACE, lambda op: np.log1p(op.macs) / 1000)
 
 
 def gates(run, ready, targets=1):
-    loaded = {
-        "space": SPACE.name,
-        "classes": 10,
-        "dataset": ready.dataset,
-        "weights_sha256": ready.weights_sha256,
-    }
-    return Gates(run, ready, loaded, targets)
+    return Gates(run, ready, targets)
 
 
 def asked(goal, wanted=3):
@@ -81,7 +75,7 @@ def test_a_cancelled_training_keeps_its_checkpoints_and_no_child(context, ready)
 
     def cancel_in_the_search(*arguments):
         report(*arguments)
-        if arguments[-1]["phase"] == "search":
+        if arguments[-1].training.phase == "search":
             with context.sessions.begin() as session:
                 session.get(Job, run.job_id).cancel_asked_at = now()
             run._checked = float("-inf")

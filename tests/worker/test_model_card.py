@@ -7,22 +7,19 @@ import pytest
 
 from latency_tables.measurement import Context
 from supernets.spaces.catalog import space_named
+from worker.compute.requests import ClassRecall, DeliveredFile, FileAccuracy
 from worker.pipelines.search.card import Delivered, card_of
 from worker.pipelines.search.targets import Target
 from worker.pipelines.train_supernet import ReadySupernet
 
 SPACE = space_named("digits-mbv3")
 READY = ReadySupernet("sup_1", SPACE, "digits", "trial", 0, "a" * 64, {})
-FILE = {
-    "onnx_sha256": "b" * 64,
-    **dict.fromkeys(("size_bytes", "opset", "parameters", "macs", "parity_max_abs_error"), 1),
-    "input_shape": [1, 1, 12, 12],
-}
+FILE = DeliveredFile("b" * 64, 1, 20, 1, 1, 1e-6, (1, 1, 12, 12))
 NETWORK = Delivered(SPACE.largest(12), None, None, 0.98, 0.97, (), {"predictor": {"rmse": 0.01}}, FILE)
 
 
 def card(accuracy, samples=360, by_class=(), places=()):
-    test = {"accuracy": accuracy, "samples": samples, "by_class": list(by_class)}
+    test = FileAccuracy(accuracy, samples, "digits", "test", tuple(ClassRecall(**one) for one in by_class))
     target = Target(0, SPACE, places, {"size_bytes": 10**9})
     return card_of(SimpleNamespace(job_id="job_1"), READY, target, replace(NETWORK, test=test), "mod_1")
 

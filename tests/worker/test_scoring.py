@@ -8,12 +8,12 @@ from supernets.accuracy import refinement as accuracy_refinement
 from supernets.accuracy.prior import cells
 from supernets.spaces.catalog import space_named
 from tests.worker.test_shared_training import DIGEST, context, new_job  # noqa: F401  a fixture
+from worker.compute.requests import SupernetRef
 from worker.errors import WorkerStopping
 from worker.pipelines import train_supernet
 from worker.pipelines.train_supernet import SharedRun
 
 SPACE = space_named("digits-mbv3")
-SPEC = {"space": "digits-mbv3", "classes": 10, "dataset": "digits", "recipe": "trial", "seed": 3}
 WEIGHTS = np.random.default_rng(0).normal(size=int(SPACE.chain.gene_sizes.sum()))
 
 
@@ -35,18 +35,18 @@ class Children:
     def __exit__(self, *reason):
         pass
 
-    def call(self, operation, arguments, report=None):
-        if operation == "refine":
-            return {"predictor": arguments["predictor"]}
+    def refine(self, predictor, seed):
+        return predictor.to_json()
+
+    def score(self, supernet, wanted, split, report):
         if self.calls == 0:
             raise WorkerStopping
         self.calls = None if self.calls is None else self.calls - 1
-        wanted = [SPACE.from_json(a) for a in arguments["architectures"]]
         for number, architecture in enumerate(wanted, 1):
             self.evaluated.append(architecture.digest)
             report(number, len(wanted))
         features = cells(SPACE.chain, np.array([SPACE.genes(a) for a in wanted]))
-        return {"accuracies": (0.9 + 0.002 * features @ WEIGHTS).tolist()}
+        return tuple((0.9 + 0.002 * features @ WEIGHTS).tolist())
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def scored(context, monkeypatch):  # noqa: F811
         monkeypatch.setattr(train_supernet, "Laboratory", children)
         run = SharedRun(context, DIGEST)
         run.progress = lambda step, fraction, message, eta_s=None, **_: said.append((fraction, eta_s))
-        return train_supernet._score(run, SPEC, weights * 64, 30)
+        return train_supernet._score(run, SupernetRef(SPACE.ref, "digits", weights * 64), 3, 30)
 
     new_job(context)
     said = []
@@ -72,17 +72,17 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(scored):
     assert (
         len(interrupted.evaluated)
         == len(set(interrupted.evaluated))
-        == found["summary"]["scored_networks"]
+        == found.summary["scored_networks"]
         == 30
     )
     whole = scored(undisturbed, "f")
     assert undisturbed.evaluated == interrupted.evaluated, (
         "other weights, the same seed and accuracies: the same choices"
     )
-    assert whole["predictor"] == found["predictor"]
-    predictor, _ = accuracy_refinement.from_json(found["predictor"])
+    assert whole.predictor == found.predictor
+    predictor, _ = accuracy_refinement.from_json(found.predictor)
     assert predictor.drawn == 20 and predictor.held_out.networks == 20
-    assert found["summary"]["largest"]["accuracy"] == pytest.approx(
+    assert found.summary["largest"]["accuracy"] == pytest.approx(
         float(0.9 + 0.002 * cells(SPACE.chain, SPACE.genes(SPACE.largest())[None])[0] @ WEIGHTS)
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from latency_tables.errors import BespokeError
+from latency_tables.failures import error_of, failure_of
 from latency_tables.prediction.calibration import Calibration
 from service.devices.costs import ENERGY, TAIL, Cost
 from service.devices.pricing import Pricing
@@ -20,14 +21,13 @@ from supernets.search.exact import milp, several
 from supernets.search.exact.bounds import bounds
 from supernets.search.likely import most_probable
 from supernets.search.limits import LIMITS, MACS, MEMORY, SIZE, costs_of, reachable
-from supernets.search.packing import packed_problem, packed_result, unpacked_problem, unpacked_result
 from supernets.search.problem import Constraint, Problem
 from supernets.search.restriction import at_resolutions, excluded
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
-from worker.compute.child_process import _detail, _kind
-from worker.compute.operations import OPERATIONS
-from worker.errors import StepFailed
+from worker.compute.codec import CODEC
+from worker.compute.operations import solve as operations
+from worker.compute.requests import Solve
 from worker.pipelines.search.pipeline import _Search
 from worker.pipelines.search.targets import Further, OnDevice, Target, Wish, cross_device, solve_target
 from worker.problems import problem_of
@@ -324,11 +324,11 @@ def test_a_refined_score_survives_the_way_to_a_child_and_other_functions_do_not(
     score = at_resolutions(refined.score, SPACE, goal.places[0].pricing.space)
     alone = goal.problem(score, goal.places[0].pricing.space, 3)
     problem = replace(alone, evaluate=RefinedScore(refined.refinement, (8, 12)), costly=False)
-    travelled = unpacked_problem(json.loads(json.dumps(packed_problem(problem), allow_nan=False)))
-    here, there = (solve(p, "evolution", generator()).candidates for p in (problem, travelled))
+    there_too = travelled(problem)
+    here, there = (solve(p, "evolution", generator()).candidates for p in (problem, there_too))
     assert [(c.genes.tolist(), c.score) for c in here] == [(c.genes.tolist(), c.score) for c in there]
     with pytest.raises(InvalidSearch, match="stored predictor"):
-        packed_problem(replace(problem, evaluate=lambda genes: genes.sum(axis=1)))
+        CODEC.write(replace(problem, evaluate=lambda genes: genes.sum(axis=1)))
 
 
 @pytest.mark.parametrize("strategy", ["exact", "random"])
@@ -337,9 +337,9 @@ def test_problems_and_answers_survive_the_way_to_a_child(wish, strategy):
     problem = Problem(
         SPACE.chain, wish.score, (Constraint("latency_ms", goal.places[0].pricing.held, 0.12),), 3
     )
-    travelled = unpacked_problem(json.loads(json.dumps(packed_problem(problem), allow_nan=False)))
-    here, there = (solve(p, strategy, generator()) for p in (problem, travelled))
-    back = unpacked_result(json.loads(json.dumps(packed_result(there), allow_nan=False)))
+    there_too = travelled(problem)
+    here, there = (solve(p, strategy, generator()) for p in (problem, there_too))
+    back = travelled(there)
     assert [c.genes.tolist() for c in back.candidates] == [c.genes.tolist() for c in here.candidates]
     assert [c.costs for c in back.candidates] == [c.costs for c in here.candidates]
     assert (back.optimal, back.gap, back.strategy) == (here.optimal, here.gap, here.strategy)
@@ -374,6 +374,11 @@ def test_a_limit_that_nothing_keeps_is_named_with_its_range(wish, name):
     assert low <= smallest[name] <= high
 
 
+def travelled(value):
+    """What comes out at the other end of the way to a child, or back."""
+    return CODEC.read(type(value), json.loads(json.dumps(CODEC.write(value), allow_nan=False)))
+
+
 class ChildWithoutTime:
     """A laboratory whose child has no time for problems of more than `most` constraints; errors take their
     usual way."""
@@ -381,20 +386,17 @@ class ChildWithoutTime:
     def __init__(self, most):
         self.most = most
 
-    def call(self, operation, arguments, report=None):
-        late = len(arguments["problem"]["constraints"]) > self.most
+    def solve(self, problem, strategy, seed):
+        late = len(problem.constraints) > self.most
         relaxed, limit_s = (0, 0.0) if late else (several._RELAXED_NETWORKS, milp.TIME_LIMIT_S)
         try:
             with (
                 patch.object(several, "_RELAXED_NETWORKS", relaxed),
                 patch.object(several.solve, "__defaults__", (limit_s,)),
             ):
-                return OPERATIONS[operation](progress=lambda *_: None, places={}, **arguments)
+                return operations.solve(None, travelled(Solve(problem, strategy, seed)), None)
         except BespokeError as error:
-            told = json.loads(
-                json.dumps({"kind": _kind(error), "message": str(error), "detail": _detail(error)})
-            )
-            raise StepFailed(**told) from None
+            raise error_of(travelled(failure_of(error))) from None
 
 
 def test_a_target_out_of_time_is_named_and_the_others_go_on(wish):
@@ -456,6 +458,6 @@ def test_several_limits_travel_to_a_child(wish):
         0.12, limits={MACS: int(np.mean(reachable(SPACE, MACS))), MEMORY: int(reachable(SPACE, MEMORY)[0])}
     )
     problem = goal.problem(wish.score, SPACE, 2)
-    travelled = unpacked_problem(json.loads(json.dumps(packed_problem(problem), allow_nan=False)))
-    here, there = (solve(p, "exact", generator()).candidates for p in (problem, travelled))
+    there_too = travelled(problem)
+    here, there = (solve(p, "exact", generator()).candidates for p in (problem, there_too))
     assert [c.genes.tolist() for c in here] == [c.genes.tolist() for c in there]

@@ -9,11 +9,14 @@ import torch
 from safetensors.torch import save
 
 from service.db.models import Artifact, Job, now
+from supernets.delivery.catalog import Delivery
+from supernets.errors import InvalidArchitecture
 from supernets.network import Supernet
 from tests.worker.runs import events_of, new_run
+from tests.worker.test_model_card import FILE
 from tests.worker.test_targets import SPACE, target
 from worker.compute.laboratory import Laboratory
-from worker.errors import JobCancelled, StepFailed
+from worker.errors import JobCancelled
 from worker.pipelines.search.card import Delivered
 from worker.pipelines.search.pipeline import _Search
 from worker.pipelines.search.tune import FineTuning
@@ -24,45 +27,23 @@ NETWORK = SPACE.smallest()
 
 def tuning(run, ready, epochs=2, targets=1):
     run.request["tune_epochs"] = epochs
-    loaded = {
-        "space": SPACE.name,
-        "classes": 10,
-        "dataset": ready.dataset,
-        "weights_sha256": ready.weights_sha256,
-    }
-    return FineTuning(run, ready, loaded, targets)
+    return FineTuning(run, ready, targets)
 
 
 def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, ready):
     run, goal = new_run(context), target(0.05, resolutions=(8,))
     made = tuning(run, ready, targets=2)
-    described = SPACE.to_json(NETWORK)
     with Laboratory(run) as laboratory:
         loaded, seconds = made.trained(laboratory, goal, NETWORK)
-        assert (
-            seconds > 0 and loaded["weights_sha256"] != ready.weights_sha256 and loaded["alone"] == described
-        )
-        asked = {"architectures": [described], "split": "validation"}
-        scores = [
-            laboratory.call("score", {**asked, "supernet": s})["accuracies"][0] for s in (made.loaded, loaded)
-        ]
+        assert seconds > 0 and loaded.weights_sha256 != ready.weights_sha256 and loaded.alone == NETWORK
+        scores = [laboratory.score(s, [NETWORK], "validation")[0] for s in (ready.ref, loaded)]
         assert scores[1] > scores[0] + 0.1, "32 steps from random weights teach something"
-        file = laboratory.call("deliver", {"supernet": loaded, "architecture": described})
-        assert file["parity_max_abs_error"] <= 1e-4
-        tested = laboratory.call(
-            "test_accuracy",
-            {"supernet": made.loaded, "architecture": described, "onnx_sha256": file["onnx_sha256"]},
-        )
-        assert abs(tested["accuracy"] - scores[1]) < 0.1, "the file holds the weights that were trained on"
-        with pytest.raises(StepFailed, match="stage1"):
-            laboratory.call(
-                "score",
-                {
-                    "architectures": [SPACE.to_json(SPACE.largest(8))],
-                    "split": "validation",
-                    "supernet": loaded,
-                },
-            )
+        file = laboratory.deliver(loaded, NETWORK, Delivery())
+        assert file.parity_max_abs_error <= 1e-4
+        tested = laboratory.measure_accuracy(ready.ref, NETWORK, file.onnx_sha256)
+        assert abs(tested.accuracy - scores[1]) < 0.1, "the file holds the weights that were trained on"
+        with pytest.raises(InvalidArchitecture, match="stage1"):
+            laboratory.score(loaded, [SPACE.largest(8)], "validation")
     happened = events_of(context, run)
     assert [e["step"] for e in happened if e["kind"] == "step_done"] == ["fine_tune"]
     said = [e["message"] for e in happened if e["kind"] == "progress"]
@@ -72,9 +53,7 @@ def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, read
         "checkpoints go when the result is there"
     )
     with context.sessions() as session:
-        assert session.get(Artifact, loaded["weights_sha256"]).kind == "subnetwork", (
-            "the hourly sweep leaves it"
-        )
+        assert session.get(Artifact, loaded.weights_sha256).kind == "subnetwork", "the hourly sweep leaves it"
 
     later = new_run(context)
     assert tuning(later, ready).trained(None, goal, NETWORK) == (loaded, seconds), (
@@ -90,7 +69,7 @@ def test_a_cancelled_fine_tuning_keeps_its_checkpoints_and_no_child(context, rea
 
     def cancel_after_two_epochs(*arguments):
         report(*arguments)
-        if arguments[-1]["epoch"] == 3:
+        if arguments[-1].training.epoch == 3:
             with context.sessions.begin() as session:
                 session.get(Job, run.job_id).cancel_asked_at = now()
             run._checked = float("-inf")
@@ -104,7 +83,7 @@ def test_a_cancelled_fine_tuning_keeps_its_checkpoints_and_no_child(context, rea
 
 def test_no_epochs_are_no_fine_tuning(context, ready):
     run = new_run(context)
-    assert FineTuning(run, ready, {}, 1).epochs == 0
+    assert FineTuning(run, ready, 1).epochs == 0
     assert tuning(run, ready, epochs=None).epochs == 0 and tuning(run, ready, epochs=7).epochs == 7
 
 
@@ -118,10 +97,10 @@ def test_a_fine_tuning_that_diverges_costs_nobody_the_network(context, ready):
     )
     job = object.__new__(_Search)
     job.run, job.ready, job.tuning = run, ready, tuning(run, ready)
-    cut_out = Delivered(NETWORK, 0.04, None, 0.9, 0.8, (), {}, {"onnx_sha256": "as it was"})
+    cut_out = Delivered(NETWORK, 0.04, None, 0.9, 0.8, (), {}, FILE)
     with Laboratory(run) as job.laboratory:
         delivered = job._fine_tuned(goal, cut_out, None)
     assert delivered == replace(cut_out, tuning=delivered.tuning)
-    assert not delivered.tuning["kept"] and "epoch 1" in delivered.tuning["failure"]
+    assert not delivered.tuning.kept and "epoch 1" in delivered.tuning.failure
     (told,) = [e for e in events_of(context, run) if e["kind"] == "fine_tuned"]
-    assert told["failure"] == delivered.tuning["failure"]
+    assert told["failure"] == delivered.tuning.failure

@@ -18,15 +18,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from latency_tables.blas import one_thread_unless_asked
+from latency_tables.failures import OUT_OF_MEMORY, Failure, error_of
+from latency_tables.typed_json import PLAIN, Json
 from service.settings import Settings
-from worker.errors import ChildCrashed, StepFailed, WorkerStopping
+from worker.errors import ChildCrashed, OutOfMemory, StepFailed, StepTimeout, WorkerStopping
 
 POLL_S: Final = 0.2
 TELL_S: Final = 1.0
@@ -46,7 +48,7 @@ _KEPT: Final = (
     "BESPOKE_FAILPOINT",
 )
 _KEPT_BEGINNINGS: Final = ("OMP_", "MKL_", "OPENBLAS_", "GLOO_", "NCCL_")
-OUT_OF_MEMORY: Final = ("MemoryError", "not enough memory", "out of memory")
+_OUT_OF_MEMORY: Final = ("MemoryError", "not enough memory", "out of memory")
 _TAIL_BYTES: Final = 2000
 log = logging.getLogger("bespoke.worker")
 
@@ -148,19 +150,22 @@ class Child:
             with suppress(ProcessLookupError):  # it has ended already; `messages` reports how
                 resource.prlimit(self._process.pid, which, (bounded, bounded))
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Mapping[str, Json]) -> None:
         """Write one JSON line to the child; its time begins anew."""
         self._started = time.monotonic()
         self._write(json.dumps(message, allow_nan=False).encode() + b"\n")
 
     def messages(self) -> Iterator[dict[str, Any]]:
-        """JSON lines of the child until it ends. Raises ChildCrashed, StepFailed, or what `check` raises."""
+        """JSON lines of the child until it ends.
+
+        Raises the child's error, StepFailed for one that is not ours, ChildCrashed, or what `check` raises.
+        """
         while True:
             self._check()
             self._tell_new(least_s=TELL_S)
             if self._timeout_s is not None and time.monotonic() - self._started > self._timeout_s:
-                raise StepFailed(
-                    "Timeout", f"{self.what} took longer than {self._timeout_s:g} s (BESPOKE_STEP_TIMEOUT_S)"
+                raise StepTimeout(
+                    f"{self.what} took longer than {self._timeout_s:g} s (BESPOKE_STEP_TIMEOUT_S)"
                 )
             try:
                 line = self._lines.get(timeout=POLL_S)
@@ -172,9 +177,8 @@ class Child:
             if message is None:
                 continue
             if message.get("event") == "error":
-                raise StepFailed(
-                    str(message.get("type", "Error")), str(message.get("message", "")), message.get("detail")
-                )
+                del message["event"]
+                raise _raised(PLAIN.read(Failure, message))
             yield message
 
     def _ask_to_end(self) -> None:
@@ -230,10 +234,10 @@ class Child:
         if code == 0:
             return
         tail = self._tail()
-        if code > 0 and any(sign in tail for sign in OUT_OF_MEMORY):
-            raise StepFailed(
-                "OutOfMemory",
-                f"{self.what} needs more memory than it may take (BESPOKE_STEP_MEMORY_MB) or there is",
+        if code > 0 and any(sign in tail for sign in _OUT_OF_MEMORY):
+            # Torch and C libraries die of it without an exception that anybody could have sent.
+            raise OutOfMemory(
+                f"{self.what} needs more memory than it may take (BESPOKE_STEP_MEMORY_MB) or there is"
             )
         raise ChildCrashed(self.what, -code if code < 0 else 0, code, tail)
 
@@ -266,6 +270,13 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return message if isinstance(message, dict) else None
+
+
+def _raised(failure: Failure) -> Exception:
+    """The child's error as it was raised there, where it is one of ours."""
+    if failure.type == OUT_OF_MEMORY:
+        return OutOfMemory(failure.message)
+    return error_of(failure) or StepFailed(failure.message)
 
 
 def _kill_group(pid: int) -> None:

@@ -1,15 +1,14 @@
-"""The child's side: `python -m worker.compute.child_process SILENCE_S` answers calls with
-`worker.compute.operations`.
+"""The child's side: `python -m worker.compute.child_process SILENCE_S` does what the requests of
+`worker.compute.requests` ask for.
 
-Standard input: one JSON object per line, {"call": name, "arguments": {...}}; empty lines are the worker's
-heartbeat; end of file, or silence, means that the worker is gone, and the child ends. Standard output: JSON
-lines only.
+Standard input: one JSON object per line, {"call": name of the request, "places", "request"}; empty lines are
+the worker's heartbeat; end of file, or silence, means that the worker is gone, and the child ends. Standard
+output: JSON lines only.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import queue
 import resource
@@ -19,11 +18,15 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from latency_tables.errors import BespokeError
+from latency_tables.failures import failure_of
+from latency_tables.typed_json import PLAIN, Json
 from service.failpoints import failpoint
-from supernets.errors import InfeasibleBudget, SearchUnfinished
+from worker.compute.requests import Places, Progress
+
+Say = Callable[[str, Mapping[str, Json]], None]
 
 
 def main() -> None:
@@ -34,55 +37,33 @@ def main() -> None:
     calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(calls, silence_s), daemon=True).start()
 
-    def say(message: dict[str, Any]) -> None:
-        out.write(json.dumps(message, allow_nan=False).encode() + b"\n")
+    def say(event: str, values: Mapping[str, Json]) -> None:
+        out.write(json.dumps({"event": event, **values}, allow_nan=False).encode() + b"\n")
 
     while True:
         call = calls.get()
         try:
-            say({"event": "result", "result": _answer(call, say)})
+            say("answer", {"answer": _answer(call, say)})
         except Exception as error:  # noqa: BLE001 - every error of an operation goes to the worker
             traceback.print_exc()
-            say(
-                {
-                    "event": "error",
-                    "type": _kind(error),
-                    "message": str(error)[:2000],
-                    "detail": _detail(error),
-                }
-            )
-            return
+            say("error", PLAIN.write(failure_of(error)))
+            return  # what the error has left of memory and locks nobody knows: the next call gets a new child
 
 
-def _answer(call: dict[str, Any], say: Any) -> dict[str, Any]:
-    from worker.compute.operations import OPERATIONS  # noqa: PLC0415 - torch takes seconds; listen to the worker first
+def _answer(call: Mapping[str, Any], say: Say) -> Json:
+    # torch takes seconds to load; the child listens to the worker first
+    from worker.compute.codec import CODEC  # noqa: PLC0415
+    from worker.compute.operations.catalog import operation_named  # noqa: PLC0415
 
     failpoint("child.called")
 
-    def progress(done: int, total: int, **more: Any) -> None:
-        say({"event": "progress", "done": done, "total": total, **more})
+    def report(progress: Progress) -> None:
+        say("progress", PLAIN.write(progress))
 
-    result: dict[str, Any] = OPERATIONS[call["call"]](progress=progress, **call["arguments"])
-    return result
-
-
-def _kind(error: Exception) -> str:
-    if isinstance(error, MemoryError) or "not enough memory" in str(error) or "out of memory" in str(error):
-        return "OutOfMemory"
-    if isinstance(error, BespokeError):
-        return type(error).__name__
-    return "OSError" if isinstance(error, OSError) else "InternalError"
-
-
-def _detail(error: Exception) -> dict[str, Any]:
-    """What the worker needs to raise the error again; infinities, which JSON has not, become nothing
-    reachable."""
-    if isinstance(error, SearchUnfinished):
-        return {"best_score": error.best_score}
-    if not isinstance(error, InfeasibleBudget):
-        return {}
-    low, high = (None if math.isinf(value) else value for value in (error.minimum, error.maximum))
-    return {"minimum": low, "maximum": high, "constraint": error.constraint}
+    asked, operation = operation_named(call["call"])
+    answer = operation(CODEC.read(Places, call["places"]), CODEC.read(asked, call["request"]), report)
+    written: Json = CODEC.write(answer, asked.answer)
+    return written
 
 
 def _listen(calls: queue.SimpleQueue[dict[str, Any]], silence_s: float) -> None:

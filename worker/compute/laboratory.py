@@ -1,23 +1,34 @@
-"""The worker's hands on torch: operations of `worker.compute.operations`, done in a child that is started
-when first needed."""
+"""The worker's hands on torch: requests that a child does, which is started when it is first needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import cast
 
+from latency_tables.operators import Operator
+from latency_tables.typed_json import Json
+from supernets.accuracy.predictor import QualityPredictor
+from supernets.delivery.catalog import Delivery
+from supernets.search.problem import Problem, SearchResult
+from supernets.spaces.architecture import Architecture, SpaceRef
+from worker.compute import requests
 from worker.compute.child import POLL_S, Child, silence_limit_s
+from worker.compute.codec import CODEC
+from worker.compute.requests import AnswerOf, Places, Progress, Request, StoredFile, SupernetRef
 from worker.context import Run
 from worker.errors import ChildCrashed
 
 Report = Callable[[int, int], None]
-Follow = Callable[[dict[str, Any]], None]
+Follow = Callable[[Progress], None]
 
 
 class Laboratory:
-    """One child for all operations of a run; use as a context manager. After a crash the next call starts a
-    new child."""
+    """One child for all requests of a run; use as a context manager. After a crash the next starts another.
+
+    Every method raises the error of the operation, StepFailed where that is none of ours, ChildCrashed, and
+    whatever ends the run. Files that an answer names are in the artifact store, not yet in the database.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -31,37 +42,81 @@ class Laboratory:
     ) -> None:
         self._close()
 
-    def call(
+    def score(
         self,
-        operation: str,
-        arguments: dict[str, Any],
+        supernet: SupernetRef,
+        architectures: Sequence[Architecture],
+        split: str,
         report: Report | None = None,
-        follow: Follow | None = None,
-    ) -> dict[str, Any]:
-        """Do an operation; what it puts into the artifact store it names by SHA-256. follow: gets all that it
-        says of itself.
+    ) -> tuple[float, ...]:
+        """Share of right answers of each sub-network. report: (done, of how many)."""
 
-        Raises StepFailed for an error of the operation, ChildCrashed, and whatever ends the run.
-        """
+        def follow(progress: Progress) -> None:
+            if report is not None:
+                report(progress.done, progress.total)
+
+        return self.ask(requests.Score(supernet, tuple(architectures), split), follow).accuracies
+
+    def refine(self, predictor: QualityPredictor, seed: int) -> Mapping[str, Json]:
+        """The predictor as it is stored, with a refinement where one is better."""
+        return self.ask(requests.Refine(predictor, seed)).predictor
+
+    def solve(self, problem: Problem, strategy: str, seed: int) -> SearchResult:
+        """One of the slower strategies."""
+        return self.ask(requests.Solve(problem, strategy, seed))
+
+    def choose(self, problem: Problem, gates: requests.TrainedGates) -> SearchResult:
+        """The most probable networks within the limits, after a gate training."""
+        return self.ask(requests.ChooseByGates(problem, gates))
+
+    def train_gates(self, request: requests.TrainGates, follow: Follow) -> requests.TrainedGates:
+        """Goes on from the checkpoints in the request's folder."""
+        return self.ask(request, follow)
+
+    def fine_tune(self, request: requests.FineTune, follow: Follow) -> requests.TunedWeights:
+        """Goes on from the checkpoints in the request's folder."""
+        return self.ask(request, follow)
+
+    def deliver(
+        self, supernet: SupernetRef, architecture: Architecture, delivery: Delivery
+    ) -> requests.DeliveredFile:
+        """A sub-network as an ONNX file."""
+        return self.ask(requests.Deliver(supernet, architecture, delivery))
+
+    def measure_accuracy(
+        self, supernet: SupernetRef, architecture: Architecture, onnx_sha256: str
+    ) -> requests.FileAccuracy:
+        """What a delivered file does on the test split."""
+        return self.ask(requests.MeasureAccuracy(supernet, architecture, onnx_sha256))
+
+    def operator_files(self, operators: Sequence[Operator], delivery: Delivery) -> Mapping[str, StoredFile]:
+        """Micro-benchmarks by the operator's text."""
+        return self.ask(requests.ExportOperators(tuple(operators), delivery)).files
+
+    def network_files(
+        self, space: SpaceRef, architectures: Sequence[Architecture], operators: Mapping[str, str]
+    ) -> tuple[StoredFile, ...]:
+        """Whole networks with random weights. operators: text -> SHA-256 of the files they are made of."""
+        return self.ask(requests.ExportNetworks(space, tuple(architectures), operators)).files
+
+    def ask(self, request: Request[AnswerOf], follow: Follow = lambda progress: None) -> AnswerOf:
+        """What all others do: one request, its reports, its answer."""
         child = self._child or self._start()
         context = self._run.context
-        places = {
-            "store": str(context.store.root),
-            "data_dir": str(context.work_folder("data")),
-            "registered": {name: str(path) for name, path in context.settings.datasets.items()},
-        }
-        child.send({"call": operation, "arguments": {"places": places, **arguments}})
+        registered = {name: str(path) for name, path in context.settings.datasets.items()}
+        places = Places(str(context.store.root), str(context.work_folder("data")), registered)
+        name = type(request).__name__
         try:
+            child.send({"call": name, "places": CODEC.write(places), "request": CODEC.write(request)})
             for message in child.messages():
-                if message.get("event") == "result":
-                    result: dict[str, Any] = message["result"]
-                    return result
-                if message.get("event") == "progress" and report is not None:
-                    report(int(message["done"]), int(message["total"]))
-                if message.get("event") == "progress" and follow is not None:
-                    follow(message)
-            raise ChildCrashed(operation, 0, 0, "it ended without a result")
+                match message.pop("event"):
+                    case "answer":
+                        return cast(AnswerOf, CODEC.read(request.answer, message["answer"]))
+                    case "progress":
+                        follow(CODEC.read(Progress, message))
+            raise ChildCrashed(name, 0, 0, "it ended without an answer")
         except BaseException:
+            # A child that was left in the middle of a request would answer the next one with it.
             self._close()
             raise
 

@@ -27,7 +27,7 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES, ref_in, space_at
 from supernets.spaces.space import Space
 from worker.context import JobRun
-from worker.errors import StepFailed
+from worker.errors import UnknownDevice
 from worker.measuring import Wanted, ask, tasks_of, wait_for_all
 from worker.pipelines.profile import measurement_of, network_tasks, operator_tasks
 
@@ -62,7 +62,7 @@ def _load(session: Session, run: JobRun) -> tuple[Device, str, LatencyTable]:
         select(Device).where(Device.id == run.request["device_id"], Device.tenant_id == run.tenant_id)
     )
     if device is None:
-        raise StepFailed("UnknownDevice", "the device of this job is no longer there; register it again")
+        raise UnknownDevice("the device of this job is no longer there; register it again")
     table_id = tables.newest(session, device.id)
     if table_id is None:
         raise NoTable("the device has no table to check; measure it first (`bespoke profile`)")

@@ -31,6 +31,7 @@ from latency_tables.trust import (
     needs_review,
     review_table,
 )
+from latency_tables.typed_json import Json
 from service.db import measurements, tables
 from service.db.measurements import networks_of
 from service.db.models import Device, JobEvent, MeasurementTask
@@ -41,8 +42,9 @@ from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, dense_from, lower
 from supernets.spaces.space import Space
 from worker.compute.laboratory import Laboratory
+from worker.compute.requests import StoredFile
 from worker.context import JobRun
-from worker.errors import StepFailed
+from worker.errors import UnknownDevice
 from worker.measuring import Wanted, ask, tasks_of, wait_for_all, wanted_again
 from worker.pipelines.remeasuring import Answers
 from worker.steps import StepName
@@ -82,7 +84,7 @@ def _device(session: Session, run: JobRun) -> Device:
         select(Device).where(Device.id == run.request["device_id"], Device.tenant_id == run.tenant_id)
     )
     if row is None:
-        raise StepFailed("UnknownDevice", "the device of this job is no longer there; register it again")
+        raise UnknownDevice("the device of this job is no longer there; register it again")
     return row
 
 
@@ -141,22 +143,23 @@ def operator_tasks(run: JobRun, operators: list[Operator], form: Delivery) -> li
     """Micro-benchmarks in the form that networks are delivered in; each is exported once for all jobs."""
     told = _told(form)
 
-    def export(missing: list[int]) -> list[dict[str, Any]]:
-        done: list[dict[str, Any]] = []
+    def export(missing: list[int]) -> list[StoredFile]:
+        done: list[StoredFile] = []
         with Laboratory(run) as laboratory:
             for start in range(0, len(missing), _CHUNK):
-                texts = [operators[i].text for i in missing[start : start + _CHUNK]]
+                some = [operators[i] for i in missing[start : start + _CHUNK]]
                 run.progress("export_operators", start / len(missing), f"benchmark {start} of {len(missing)}")
-                files = laboratory.call("operator_files", {"operators": texts, **told})["files"]
-                done += [{"onnx_sha256": files[text][0], "size_bytes": files[text][1]} for text in texts]
+                files = laboratory.operator_files(some, form)
+                done += [files[op.text] for op in some]
         return done
 
-    files = run.steps(StepName.EXPORT_OPERATOR, [{"operator": op.text, **told} for op in operators], export)
+    inputs = [{"operator": op.text, **told} for op in operators]
+    files = run.steps(StepName.EXPORT_OPERATOR, inputs, StoredFile, export)
     return [
         Wanted(
             TaskKind.OPERATOR,
-            f["onnx_sha256"],
-            f["size_bytes"],
+            f.onnx_sha256,
+            f.size_bytes,
             op.inputs[0].batched(form.batch_size or 1),
             op.text,
         )
@@ -170,26 +173,22 @@ def network_tasks(
     """Whole networks with random weights, in the form that networks are delivered in."""
     described = [space.to_json(a) for a in architectures]
 
-    def export(missing: list[int]) -> list[dict[str, Any]]:
+    def export(missing: list[int]) -> Sequence[StoredFile]:
         operators = sorted({op for i in missing for op in lower(space, architectures[i])})
         blocks = {str(t.operator): t.sha256 for t in operator_tasks(run, operators, form)}
         run.progress("export_networks", 0.0, f"{len(missing)} whole networks", always=True)
         with Laboratory(run) as laboratory:
-            asked = {"space": space.name, "classes": space.classes, "operators": blocks}
-            files = laboratory.call(
-                "network_files", {**asked, "architectures": [described[i] for i in missing]}
-            )["files"]
-        return [{"onnx_sha256": sha256, "size_bytes": size_bytes} for sha256, size_bytes in files]
+            return laboratory.network_files(space.ref, [architectures[i] for i in missing], blocks)
 
     inputs = [
         {"space": space.name, "classes": space.classes, "architecture": d, **_told(form)} for d in described
     ]
-    files = run.steps(StepName.EXPORT_NETWORK, inputs, export)
+    files = run.steps(StepName.EXPORT_NETWORK, inputs, StoredFile, export)
     return [
         Wanted(
             TaskKind.NETWORK,
-            f["onnx_sha256"],
-            f["size_bytes"],
+            f.onnx_sha256,
+            f.size_bytes,
             _shape(space, a, form),
             space=space.name,
             architecture=d,
@@ -198,7 +197,7 @@ def network_tasks(
     ]
 
 
-def _told(form: Delivery) -> dict[str, Any]:
+def _told(form: Delivery) -> dict[str, Json]:
     """Nothing of the usual form: steps that earlier versions remembered are still known by their inputs."""
     return {} if form == Delivery() else {"delivery": form.to_json()}
 
@@ -231,7 +230,7 @@ def _publish(
         state = TableState.NEEDS_REVIEW if needs_review(findings) else TableState.READY
     else:
         table_id, state = known.id, TableState(known.state)
-    result = {
+    result: dict[str, Json] = {
         "table_id": table_id,
         "rows": len(answers.rows),
         "networks": len(answers.networks),

@@ -12,10 +12,10 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from dbos import EnqueueOptions
@@ -24,7 +24,9 @@ from sqlalchemy.orm import Session
 
 from latency_tables.dense import Array, Genes
 from latency_tables.errors import BespokeError
+from latency_tables.typed_json import Json
 from service.db.artifacts import register
+from service.db.documents import Fields
 from service.db.happenings import tell
 from service.db.models import Job, Supernet, Worker, now
 from service.db.states import ACTIVE, ArtifactKind, HappeningKind
@@ -35,14 +37,18 @@ from service.http.problems import document
 from service.jobs.queue import TRAINING
 from supernets.accuracy.choice import DRAWN_SHARE, ROUNDS, score_in_rounds
 from supernets.data.catalog import DATASETS, task_for
-from supernets.data.report import check_dataset
+from supernets.data.report import Report, check_dataset
 from supernets.errors import InvalidDataset
-from supernets.spaces.catalog import space_named
+from supernets.spaces.architecture import SpaceRef
+from supernets.spaces.catalog import space_at, space_named
 from supernets.spaces.space import Space
 from supernets.training.catalog import recipe_to_follow
 from supernets.training.job import DESCRIPTION, WEIGHTS
+from supernets.training.job import Job as TrainingJob
 from worker.compute.child import Child, silence_limit_s
+from worker.compute.codec import CODEC
 from worker.compute.laboratory import Laboratory
+from worker.compute.requests import SupernetRef
 from worker.context import JobRun, Run, WorkerContext
 from worker.errors import (
     ChildCrashed,
@@ -50,7 +56,7 @@ from worker.errors import (
     JobQuarantined,
     NobodyWaits,
     SharedFailure,
-    StepFailed,
+    UnknownSupernet,
     WorkerStopping,
 )
 from worker.pipelines.scoring import VALIDATION, validation_scores
@@ -75,8 +81,29 @@ class ReadySupernet:
     recipe: str
     seed: int
     weights_sha256: str
-    predictor: dict[str, Any]
+    predictor: Fields
     dataset_fingerprint: str | None = None
+
+    @property
+    def ref(self) -> SupernetRef:
+        """The supernet as a child is told of it."""
+        return SupernetRef(self.space.ref, self.dataset, self.weights_sha256, self.dataset_fingerprint)
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """What the step that trains leaves. training: epochs, steps and seconds, for the supernet's summary."""
+
+    weights_sha256: str
+    training: dict[str, Json]
+
+
+@dataclass(frozen=True)
+class ScoredSupernet:
+    """What the step that scores leaves: the fitted predictor as it is stored, and the supernet's summary."""
+
+    predictor: dict[str, Json]
+    summary: dict[str, Json]
 
 
 METRICS: Final = (
@@ -89,7 +116,7 @@ METRICS: Final = (
 )  # of what the trainer says, for its curve
 
 
-def supernet(run: JobRun) -> dict[str, Any]:
+def supernet(run: JobRun) -> Mapping[str, Json]:
     """The pipeline of a `supernet` job: train, or find trained."""
     ready = ensure_supernet(run, run.request["supernet_id"])
     return {"supernet_id": ready.id}
@@ -144,7 +171,7 @@ def attach(context: WorkerContext, digest: str, priority: int) -> str:
 def _load(session: Session, supernet_id: str) -> Supernet:
     row = session.get(Supernet, supernet_id)
     if row is None:
-        raise StepFailed("UnknownSupernet", "the supernet of this job is no longer there; train it again")
+        raise UnknownSupernet("the supernet of this job is no longer there; train it again")
     return row
 
 
@@ -192,7 +219,7 @@ class SharedRun(Run):
     def jobs(self, session: Session) -> Sequence[str]:
         return self.waiting(session)
 
-    def record(self, session: Session, kind: str, data: dict[str, Any]) -> None:
+    def record(self, session: Session, kind: str, data: Mapping[str, Json]) -> None:
         for job_id in self.waiting(session):
             add_event(session, job_id, kind, data)
 
@@ -203,7 +230,7 @@ class SharedRun(Run):
         fraction: float,
         message: str,
         eta_s: float | None,
-        metrics: dict[str, Any] | None = None,
+        metrics: Mapping[str, Json] | None = None,
     ) -> None:
         for job_id in self.waiting(session):
             try:
@@ -212,7 +239,7 @@ class SharedRun(Run):
                 continue  # queued, or ended in this very moment
 
 
-def train_shared(context: WorkerContext, digest: str) -> dict[str, Any]:
+def train_shared(context: WorkerContext, digest: str) -> Fields:
     """The shared workflow. Never raises for a failed training: the jobs that wait read what it returns."""
     run = SharedRun(context, digest)
     try:
@@ -236,26 +263,35 @@ def _train_and_score(run: SharedRun) -> None:
     if not rows:
         raise NobodyWaits
     row = rows[0]
-    spec = {
+    inputs: dict[str, Json] = {
         "space": row.space,
         "classes": row.classes,
         "dataset": row.dataset,
         "recipe": row.recipe,
         "seed": row.seed,
+        **fingerprinted(row.dataset_fingerprint),
     }
-    spec |= fingerprinted(row.dataset_fingerprint)
     _report_dataset(run, row)
-    trained = run.step(StepName.TRAIN_SUPERNET, {**spec, "digest": run.digest}, lambda: _train(run, spec))
+    trained = run.step(
+        StepName.TRAIN_SUPERNET,
+        {**inputs, "digest": run.digest},
+        TrainedWeights,
+        lambda: _train(run, row),
+    )
     networks = recipe_to_follow(row.recipe).scored_networks
+    ref = SupernetRef(
+        SpaceRef(row.space, row.classes), row.dataset, trained.weights_sha256, row.dataset_fingerprint
+    )
     scored = run.step(
         StepName.SCORE_SUBNETWORKS,
-        {**spec, "weights_sha256": trained["weights_sha256"], "networks": networks, "design": DESIGN},
-        lambda: _score(run, spec, trained["weights_sha256"], networks),
+        {**inputs, "weights_sha256": trained.weights_sha256, "networks": networks, "design": DESIGN},
+        ScoredSupernet,
+        lambda: _score(run, ref, row.seed, networks),
     )
     finished = {
-        "weights_sha256": trained["weights_sha256"],
-        "predictor": scored["predictor"],
-        "summary": {**scored["summary"], **trained["training"]},
+        "weights_sha256": trained.weights_sha256,
+        "predictor": scored.predictor,
+        "summary": {**scored.summary, **trained.training},
         "ready_at": now(),
     }
     unfinished = update(Supernet).where(Supernet.digest == run.digest, Supernet.ready_at.is_(None))
@@ -283,31 +319,36 @@ def _report_dataset(run: SharedRun, row: Supernet) -> None:
         return
     path = settings.datasets[row.dataset]
     inputs = {"dataset": row.dataset, **fingerprinted(row.dataset_fingerprint)}
-    report = run.step(StepName.CHECK_DATASET, inputs, lambda: check_dataset(row.dataset, path).to_json())
-    run.event("dataset", report)
-    if report["refused"] is not None:
-        raise InvalidDataset(report["refused"])
+    report = run.step(StepName.CHECK_DATASET, inputs, Report, lambda: check_dataset(row.dataset, path))
+    run.event("dataset", CODEC.write(report))
+    if report.refused is not None:
+        raise InvalidDataset(report.refused)
 
 
 def _folder(run: SharedRun) -> Path:
     return run.context.work_folder(f"supernet-{run.digest[:32]}")
 
 
-def _train(run: SharedRun, spec: dict[str, Any]) -> dict[str, Any]:
+def _train(run: SharedRun, row: Supernet) -> TrainedWeights:
     """Train in a child that goes on from its last checkpoint; the result is read from its files, not from its
     words."""
     context = run.context
     folder = _folder(run)
-    job = {key: spec[key] for key in ("space", "dataset", "recipe", "seed", "fingerprint") if key in spec} | {
-        "out_dir": str(folder),
-        "data_dir": str(context.work_folder("data")),
-        "registered": {name: str(place) for name, place in context.settings.datasets.items()},
-        "heartbeat_timeout_s": silence_limit_s(context.settings),
-        "device": context.settings.training_device,
-        "threads": threads_each(context.settings.training_processes),
-    }
+    job = TrainingJob(
+        space=row.space,
+        dataset=row.dataset,
+        out_dir=str(folder),
+        recipe=row.recipe,
+        seed=row.seed,
+        device=context.settings.training_device,
+        data_dir=str(context.work_folder("data")),
+        registered={name: str(place) for name, place in context.settings.datasets.items()},
+        heartbeat_timeout_s=silence_limit_s(context.settings),
+        threads=threads_each(context.settings.training_processes),
+        fingerprint=row.dataset_fingerprint,
+    )
     path = folder / f"spec-{context.worker_id}.json"
-    path.write_text(json.dumps(job))
+    path.write_text(json.dumps(CODEC.write(job)))
     module = training_module(context.settings.training_processes, path)
     memory_bytes = context.settings.step_memory_mb << 20
     timeout_s = context.settings.step_timeout_s
@@ -355,7 +396,7 @@ def threads_each(processes: int) -> int | None:
     return max(1, len(os.sched_getaffinity(0)) // processes)
 
 
-def _publish(run: SharedRun, folder: Path) -> dict[str, Any]:
+def _publish(run: SharedRun, folder: Path) -> TrainedWeights:
     """Store the weights under their hash, checked against what the trainer wrote beside them."""
     try:
         description = json.loads((folder / DESCRIPTION).read_bytes())
@@ -367,22 +408,18 @@ def _publish(run: SharedRun, folder: Path) -> dict[str, Any]:
     failpoint("training.stored")
     run.write(lambda session: _register(session, sha256, size_bytes))
     kept = ("epochs", "steps", "train_seconds")
-    return {"weights_sha256": sha256, "training": {key: description[key] for key in kept}}
+    return TrainedWeights(sha256, {key: description[key] for key in kept})
 
 
 def _register(session: Session, sha256: str, size_bytes: int) -> None:
     register(session, sha256, size_bytes, ArtifactKind.SUPERNET)
 
 
-def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str, networks: int) -> dict[str, Any]:
+def _score(run: SharedRun, supernet: SupernetRef, seed: int, networks: int) -> ScoredSupernet:
     """Evaluate sub-networks on the validation split, in rounds, and fit the accuracy predictor."""
-    space = space_named(spec["space"]).with_classes(spec["classes"])
-    loaded: dict[str, Any] = {
-        key: spec[key] for key in ("space", "classes", "dataset", "fingerprint") if key in spec
-    }
-    loaded["weights_sha256"] = weights_sha256
+    space = space_at(supernet.space)
     measured: dict[str, float] = {}
-    metric = task_for(spec["dataset"]).metric
+    metric = task_for(supernet.dataset).metric
     started, fresh = time.monotonic(), 0  # how many were evaluated since then, and not remembered
     with Laboratory(run) as laboratory:
 
@@ -397,17 +434,15 @@ def _score(run: SharedRun, spec: dict[str, Any], weights_sha256: str, networks: 
                 run.progress("score_subnetworks", ready / total, f"sub-network {ready} of {total}", eta_s)
 
             architectures = [space.architecture(row) for row in genes]
-            measured.update(validation_scores(run, laboratory, space, loaded, architectures, report))
+            measured.update(validation_scores(run, laboratory, supernet, architectures, report))
             return np.array([measured[a.digest] for a in architectures])
 
-        generator = np.random.default_rng(spec["seed"])
-        predictor = score_in_rounds(space, networks, generator, evaluate, seed=spec["seed"], metric=metric)
-        fitted = laboratory.call("refine", {"predictor": predictor.to_json(), "seed": spec["seed"]})
-    summary = {
+        generator = np.random.default_rng(seed)
+        predictor = score_in_rounds(space, networks, generator, evaluate, seed=seed, metric=metric)
+        fitted = laboratory.refine(predictor, seed)
+    summary: dict[str, Json] = {
         name: {"accuracy": metric.value(measured[a.digest]), "architecture": space.to_json(a)}
         for name, a in (("largest", space.largest()), ("smallest", space.smallest()))
     }
-    return {
-        "predictor": fitted["predictor"],
-        "summary": {**summary, "split": VALIDATION, "scored_networks": len(measured)},
-    }
+    summary |= {"split": VALIDATION, "scored_networks": len(measured)}
+    return ScoredSupernet(dict(fitted), summary)

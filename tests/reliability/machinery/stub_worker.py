@@ -46,7 +46,7 @@ def stub(run: JobRun) -> dict[str, Any]:
             "before": files[-1:],
             "for": request.get("private"),
         }
-        done = run.step(f"stub_{number}", inputs, lambda number=number: _work(run, number))
+        done = run.step(f"stub_{number}", inputs, dict[str, str], lambda number=number: _work(run, number))
         files.append(done["stub_sha256"])
         run.progress(f"stub_{number}", number / int(request.get("steps", 4)), "", always=True)
     return {"files": files, "models": []}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +18,7 @@ from supernets.delivery.verdict import GOOD, SUSPECT, balanced_accuracy, suspici
 from supernets.search.measured import Latency
 from supernets.spaces.architecture import Architecture
 from supernets.tasks.metric import ACCURACY, Metric
+from worker.compute.requests import DeliveredFile, FileAccuracy
 from worker.context import JobRun
 from worker.pipelines.search.latency_card import constraints_of, devices_of, latency_of
 from worker.pipelines.search.targets import Solved, Target
@@ -26,6 +27,21 @@ if TYPE_CHECKING:
     from worker.pipelines.train_supernet import ReadySupernet
 
 _PACKAGES: Final = ("bespoke-nas", "torch", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What fine-tuning has brought. validation accuracies: shares in [0, 1]; kept: whether it is delivered.
+
+    failure: why it is not, where accuracy alone does not say so.
+    """
+
+    epochs: int
+    validation_before: float
+    seconds: float | None = None
+    validation: float | None = None
+    kept: bool = False
+    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +61,12 @@ class Delivered:
     validation_accuracy: float
     runner_up: tuple[dict[str, Any], ...]
     search: dict[str, Any]
-    file: dict[str, Any]
+    file: DeliveredFile
     latencies: tuple[Latency, ...] = ()
     measured_networks: tuple[dict[str, Any], ...] = ()
     typical: dict[str, Measurement] = field(default_factory=dict)
-    test: dict[str, Any] | None = None
-    tuning: dict[str, Any] | None = None
+    test: FileAccuracy | None = None
+    tuning: Tuning | None = None
     metric: Metric = ACCURACY
 
     @classmethod
@@ -60,7 +76,7 @@ class Delivered:
         solved: Solved,
         order: list[int],
         accuracies: dict[str, float],
-        file: dict[str, Any],
+        file: DeliveredFile,
         predictor: QualityPredictor | Refinement,
     ) -> Delivered:
         """The first of `order` is delivered, the others are its runners-up. predictor: what ranked them."""
@@ -94,7 +110,7 @@ class Delivered:
         """latencies: its own; networks: the card's lines of all that were measured for the target."""
         return replace(self, latencies=latencies, measured_networks=networks)
 
-    def tested(self, test: dict[str, Any], typical: dict[str, Measurement]) -> Delivered:
+    def tested(self, test: FileAccuracy, typical: dict[str, Measurement]) -> Delivered:
         """test: what the file does on the test split; typical: a measurement of the file by device id."""
         return replace(self, test=test, typical=typical)
 
@@ -103,8 +119,8 @@ def card_of(
     run: JobRun, ready: ReadySupernet, target: Target, network: Delivered, model_id: str
 ) -> dict[str, Any]:
     """The card as the API gives it."""
-    test, file = network.test or {}, network.file
-    by_class = test.get("by_class") or []
+    test, file = network.test, network.file
+    by_class = [] if test is None else [asdict(one) for one in test.by_class]
     reason = _suspicion(network)
     context = target.places[0].context if target.places else None
     return {
@@ -123,19 +139,19 @@ def card_of(
             "metric": network.metric.to_json(),
             "predicted": network.metric.value(network.predicted_accuracy),
             "validation": network.metric.value(network.validation_accuracy),
-            "measured": test.get("accuracy"),
+            "measured": None if test is None else test.accuracy,
             "dataset": ready.dataset,
             "split": "test",
-            "samples": test.get("samples"),
+            "samples": None if test is None else test.samples,
             "balanced": balanced_accuracy(by_class),
             "by_class": by_class,
             "warnings": warnings_of(by_class),
         },
         "left_out": target.left_out or None,
-        "input": file.get("input"),
-        "classes": file.get("classes"),
-        "snippet": snippet(file["input"]) if file.get("input") else None,
-        "tuning": network.tuning,
+        "input": file.input,
+        "classes": None if file.classes is None else list(file.classes),
+        "snippet": snippet(file.input) if file.input else None,
+        "tuning": None if network.tuning is None else asdict(network.tuning),
         "search": {
             **network.search,
             "runner_up": list(network.runner_up),
@@ -143,19 +159,14 @@ def card_of(
             "broken_budgets_ms": list(target.broken_ms),
         },
         "file": {
-            "sha256": file["onnx_sha256"],
-            **{
-                key: file[key]
-                for key in (
-                    "size_bytes",
-                    "opset",
-                    "parameters",
-                    "macs",
-                    "parity_max_abs_error",
-                    "input_shape",
-                )
-            },
-            "delivery": file.get("delivery"),
+            "sha256": file.onnx_sha256,
+            "size_bytes": file.size_bytes,
+            "opset": file.opset,
+            "parameters": file.parameters,
+            "macs": file.macs,
+            "parity_max_abs_error": file.parity_max_abs_error,
+            "input_shape": list(file.input_shape),
+            "delivery": None if file.delivery is None else file.delivery.to_json(),
             "remarks": [
                 text
                 for place in target.places
@@ -174,14 +185,13 @@ def card_of(
 
 def _suspicion(network: Delivered) -> str | None:
     """Why the file is not delivered as good."""
-    test, rmse = network.test or {}, (network.search.get("predictor") or {}).get("rmse")
-    measured = test.get("accuracy")
+    test, rmse = network.test, (network.search.get("predictor") or {}).get("rmse")
     return suspicion(
         network.metric,
         network.predicted_accuracy,
         network.validation_accuracy,
-        None if measured is None else network.metric.quality(float(measured)),
-        test.get("samples"),
+        None if test is None else network.metric.quality(test.accuracy),
+        None if test is None else test.samples,
         rmse,
     )
 

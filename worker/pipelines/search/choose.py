@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from latency_tables.typed_json import Json
 from supernets.errors import InfeasibleBudget, SearchUnfinished
 from supernets.search.exact.bounds import bounds
 from supernets.search.measured import ROUNDS, Choice, Latency, Measured, settle
@@ -138,6 +139,7 @@ class Choosing:
         for gauge, latency, expected in zip(target.gauges, latencies, predicted, strict=True):
             self.levels.add(gauge, latency.ms / expected)
             device = gauge.place.device
+            broken: dict[str, Json]
             if gauge.further is None:
                 self.verification.keep(gauge.place, OnFile(network.architecture, network.file), latency)
                 broken = {"device": device, "budget_ms": gauge.budget, "measured_ms": latency.ms}

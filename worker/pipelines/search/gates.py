@@ -9,11 +9,12 @@ the choice is made anew.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from supernets.search.packing import packed_problem, unpacked_result
+from latency_tables.typed_json import Json
 from supernets.search.problem import Problem, SearchResult
-from worker.compute.laboratory import Laboratory
+from worker.compute.laboratory import Follow, Laboratory
+from worker.compute.requests import TrainedGates, TrainGates, TrainingReport
 from worker.pipelines.search.targets import Target
 from worker.pipelines.search.trainings import TargetTraining
 from worker.steps import StepName, step_digest
@@ -26,40 +27,55 @@ STEP: Final = StepName.TRAIN_GATES
 class Gates(TargetTraining):
     """The gate trainings of one job."""
 
-    _found: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _found: dict[int, TrainedGates] = field(default_factory=dict)
 
     def solve(self, laboratory: Laboratory, target: Target, problem: Problem) -> SearchResult:
-        """Train (or remember) the target's gates and choose within its limits. Raises StepFailed,
-        ChildCrashed."""
-        asked = {"problem": packed_problem(problem), "gates": self.trained(laboratory, target, problem)}
-        return unpacked_result(laboratory.call("choose", asked))
+        """Train (or remember) the target's gates and choose within its limits. Raises InfeasibleBudget."""
+        return laboratory.choose(problem, self.trained(laboratory, target, problem))
 
-    def trained(self, laboratory: Laboratory, target: Target, problem: Problem) -> dict[str, Any]:
-        """The step's result: log-probabilities, epochs, the curve."""
+    def trained(self, laboratory: Laboratory, target: Target, problem: Problem) -> TrainedGates:
+        """The step's result: log-probabilities, epochs, curve. Raises InfeasibleBudget, TrainingDiverged."""
         if target.index not in self._found:
-            inputs = self._inputs(target)
-            asked = {
-                "problem": packed_problem(problem),
-                "inputs": step_digest(STEP, inputs),
-                **{key: inputs[key] for key in ("epochs", "resolutions")},
-            }
-            self._found[target.index] = self.train(STEP, laboratory, target, inputs, asked)
+            inputs, device = self._inputs(target), self.run.context.settings.training_device
+
+            def begin(folder: str, follow: Follow) -> TrainedGates:
+                asked = TrainGates(
+                    supernet=self.ready.ref,
+                    problem=problem,
+                    resolutions=target.space.resolutions,
+                    recipe=self.ready.recipe,
+                    epochs=self.run.request.get("gate_epochs"),
+                    seed=self.ready.seed,
+                    device=device,
+                    folder=folder,
+                    inputs=step_digest(STEP, inputs),
+                )
+                return laboratory.train_gates(asked, follow)
+
+            self._found[target.index] = self.train(STEP, inputs, TrainedGates, target, begin)
         return self._found[target.index]
 
-    def summary(self, target: Target) -> dict[str, Any]:
+    def summary(self, target: Target) -> dict[str, Json]:
         """What the card says of the target's gate training; empty where there was none."""
         found = self._found.get(target.index)
         if found is None:
             return {}
-        last = found["history"][-1]
-        counts = {key: found[key] for key in ("warmup_epochs", "epochs", "weight_steps")}
-        return {"gates": {**counts, "expected_ms": last["expected_cost"], "entropy": last["entropy"]}}
+        last = found.history[-1]
+        return {
+            "gates": {
+                "warmup_epochs": found.warmup_epochs,
+                "epochs": found.epochs,
+                "weight_steps": found.weight_steps,
+                "expected_ms": last.expected_cost,
+                "entropy": last.entropy,
+            }
+        }
 
-    def _inputs(self, target: Target) -> dict[str, Any]:
+    def _inputs(self, target: Target) -> dict[str, Json]:
         # The table and not its prices: those are corrected whenever a network is measured, and the choice
         # uses them.
         return {
-            **self.loaded,
+            **self.ready.ref.inputs(),
             "recipe": self.ready.recipe,
             "seed": self.ready.seed,
             "epochs": self.run.request.get("gate_epochs"),
@@ -74,16 +90,16 @@ class Gates(TargetTraining):
             },
         }
 
-    def told(self, said: dict[str, Any]) -> str:
+    def told(self, said: TrainingReport) -> str:
         """Phase, epoch, loss, and how undecided the choices are."""
         return (
-            f"{said['phase']} epoch {said['epoch']} of {said['epochs']}, loss {said['loss']:.3f}, "
-            f"expected {said['expected_cost']:.4g} ms, entropy {said['entropy']:.2f}"
+            f"{said.phase} epoch {said.epoch} of {said.epochs}, loss {said.loss:.3f}, "
+            f"expected {said.expected_cost:.4g} ms, entropy {said.entropy:.2f}"
         )
 
 
-def _further(target: Target) -> dict[str, list[list[Any]]]:
+def _further(target: Target) -> dict[str, Json]:
     """Further limits of the devices, in their order; empty where there are none, as in the keys of earlier
     versions."""
-    found = [[[f.name, f.limit] for f in place.further] for place in target.places]
+    found: list[list[Json]] = [[[f.name, f.limit] for f in place.further] for place in target.places]
     return {"further": found} if any(found) else {}

@@ -128,7 +128,7 @@ def constraints_of(target: Target, network: Delivered) -> list[dict[str, Any]]:
         found += [_constraint(target.named(one["name"], place), one) for one in said["further"]]
     costs = costs_of(target.space, network.architecture, target.bytes_per_value)
     for name, limit in target.limits.items():
-        own = network.file["size_bytes"] if name == SIZE else costs[name]
+        own = network.file.size_bytes if name == SIZE else costs[name]
         found.append(
             {"name": name, "limit": limit, "value": own, "basis": "file" if name == SIZE else "operators"}
         )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from latency_tables.errors import BespokeError
+from latency_tables.typed_json import Json
 from service.db.artifacts import register
 from service.db.happenings import tell
 from service.db.models import Model
@@ -28,18 +29,18 @@ from service.devices.pricing import PriceBook
 from supernets.accuracy import refinement as accuracy_refinement
 from supernets.delivery.catalog import SEPARATE, Delivery, common_delivery
 from supernets.delivery.verdict import SUSPECT
-from supernets.errors import ContradictingConstraints, InfeasibleBudget, SearchUnfinished, TrainingDiverged
+from supernets.errors import InfeasibleBudget, SearchUnfinished, TrainingDiverged
 from supernets.search.catalog import solve
 from supernets.search.limits import SIZE, reachable, unreachable
 from supernets.search.measured import Choice
-from supernets.search.packing import packed_problem, unpacked_result
 from supernets.search.problem import Problem, SearchResult
 from supernets.spaces.architecture import Architecture
+from supernets.spaces.catalog import described
 from worker.compute.laboratory import Laboratory
+from worker.compute.requests import DeliveredFile, FileAccuracy, SupernetRef
 from worker.context import JobRun
-from worker.errors import StepFailed
 from worker.pipelines.scoring import validation_scores
-from worker.pipelines.search.card import Delivered, card_of
+from worker.pipelines.search.card import Delivered, Tuning, card_of
 from worker.pipelines.search.choose import Choosing, Levels
 from worker.pipelines.search.gates import GRADIENT, Gates
 from worker.pipelines.search.targets import (
@@ -53,7 +54,7 @@ from worker.pipelines.search.targets import (
 )
 from worker.pipelines.search.tune import FineTuning
 from worker.pipelines.search.verify import OnFile, Verification
-from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet, fingerprinted
+from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet
 from worker.problems import problem_of
 from worker.steps import StepName
 
@@ -133,15 +134,8 @@ class _Search:
         self.targets = run.context.transaction(load)
         self.verification, self.levels = Verification(run, ready.space), Levels()
         self._ask_who_is_there()
-        self.loaded = {
-            "space": ready.space.name,
-            "classes": ready.space.classes,
-            "dataset": ready.dataset,
-            "weights_sha256": ready.weights_sha256,
-            **fingerprinted(ready.dataset_fingerprint),
-        }
-        self.gates = Gates(run, ready, self.loaded, len(self.targets))
-        self.tuning = FineTuning(run, ready, self.loaded, len(self.targets))
+        self.gates = Gates(run, ready, len(self.targets))
+        self.tuning = FineTuning(run, ready, len(self.targets))
 
     def _ask_who_is_there(self) -> None:
         """Which devices measure candidates; the others' budgets are held against the bound."""
@@ -191,7 +185,7 @@ class _Search:
             chosen = self.exported(target, found, 1)[0]
         if self.tuning.epochs:
             chosen = self._fine_tuned(target, chosen, choosing)
-        sha256 = chosen.file["onnx_sha256"]
+        sha256 = chosen.file.onnx_sha256
         typical = {
             place.device_id: self.verification.typical(place.device_id, sha256) for place in target.places
         }
@@ -203,30 +197,23 @@ class _Search:
         """The network fine-tuned and measured; as it was cut out where that diverged, lost accuracy or broke
         the budget."""
         architecture, before, value = cut_out.architecture, cut_out.validation_accuracy, cut_out.metric.value
-        said: dict[str, Any] = {
-            "epochs": self.tuning.epochs,
-            "seconds": None,
-            "validation_before": value(before),
-        }
-        said |= {"validation": None, "kept": False, "failure": None}
-        better = cut_out
+        told, better = Tuning(self.tuning.epochs, value(before)), cut_out
         try:
-            loaded, said["seconds"] = self.tuning.trained(self.laboratory, target, architecture)
-            accuracy = self.scored([architecture], loaded)[architecture.digest]
-            said |= {"validation": value(accuracy), "kept": accuracy >= before}
-            if said["kept"]:
-                better = replace(
-                    cut_out, file=self._file(target, architecture, loaded), validation_accuracy=accuracy
-                )
+            tuned, seconds = self.tuning.trained(self.laboratory, target, architecture)
+            accuracy = self.scored([architecture], tuned)[architecture.digest]
+            told = replace(told, seconds=seconds, validation=value(accuracy), kept=accuracy >= before)
+            if told.kept:
+                file = self._file(target, architecture, tuned)
+                better = replace(cut_out, file=file, validation_accuracy=accuracy)
                 better = self._measured_again(target, cut_out, better, choosing)
                 if better is cut_out:
-                    said |= {"kept": False, "failure": "its file was measured above the budget"}
-        except StepFailed as error:
-            if error.kind != TrainingDiverged.__name__:
-                raise
-            said["failure"] = str(error)
-        self.run.event("fine_tuned", {"device": target.device, "budget_ms": target.budget_ms, **said})
-        return replace(better, tuning=said)
+                    told = replace(told, kept=False, failure="its file was measured above the budget")
+        except TrainingDiverged as error:
+            # Fine-tuning is a wish for more: the network that keeps its budget is there without it.
+            told = replace(told, failure=str(error))
+        place = {"device": target.device, "budget_ms": target.budget_ms}
+        self.run.event("fine_tuned", {**place, **asdict(told)})
+        return replace(better, tuning=told)
 
     def _measured_again(
         self, target: Target, cut_out: Delivered, better: Delivered, choosing: Choosing
@@ -257,7 +244,7 @@ class _Search:
                 network = self._as_file(
                     target, found, [position, *(i for i in order if i != position)], accuracies
                 )
-                size_bytes = int(network.file["size_bytes"])
+                size_bytes = network.file.size_bytes
                 if size_bytes <= limit:
                     kept.append(network)
                     continue
@@ -279,7 +266,7 @@ class _Search:
         """How this job solves: strategies that take seconds or need torch do it in the child, where
         cancelling stops them."""
         if self.wish.strategy == GRADIENT:
-            return lambda problem, strategy, generator: self._of_target(
+            return lambda problem, strategy, generator: self._in_child(
                 lambda: self.gates.solve(self.laboratory, target, problem)
             )
         return solve if self.wish.strategy in QUICK and not target.competing else self._solve_in_child
@@ -288,34 +275,25 @@ class _Search:
         self, problem: Problem, strategy: str, generator: np.random.Generator
     ) -> SearchResult:
         seed = int(generator.integers(2**63))
-        asked = {"problem": packed_problem(problem), "strategy": strategy, "seed": seed}
-        return self._of_target(lambda: unpacked_result(self.laboratory.call("solve", asked)))
+        return self._in_child(lambda: self.laboratory.solve(problem, strategy, seed))
 
-    def _of_target(self, work: Callable[[], SearchResult]) -> SearchResult:
-        """Work in the child whose errors about the limits are this target's alone."""
+    def _in_child(self, work: Callable[[], SearchResult]) -> SearchResult:
+        """Solve in the child. What it had shown before its time was over is said in terms of accuracy."""
         try:
             return work()
-        except StepFailed as error:
-            if error.kind == SearchUnfinished.__name__:
-                raise self._unfinished(error) from None
-            if error.kind not in (InfeasibleBudget.__name__, ContradictingConstraints.__name__):
+        except SearchUnfinished as error:
+            if error.best_score is None:
                 raise
-            low, high, name = (error.detail.get(key) for key in ("minimum", "maximum", "constraint"))
-            reach = (-math.inf, math.inf) if low is None or high is None else (float(low), float(high))
-            raise InfeasibleBudget(str(error), *reach, str(name)) from None
-
-    def _unfinished(self, error: StepFailed) -> SearchUnfinished:
-        best = error.detail.get("best_score")
-        if best is None:
-            return SearchUnfinished(str(error))
-        quality = float(self.predictor.quality_of(np.array(best)))
-        said = f"{self.predictor.metric.text(quality)} {self.predictor.metric.name}"
-        return SearchUnfinished(
-            f"{error}; no network within them is predicted to do better than {said}", best
-        )
+            # The child knows scores only; what they mean knows the predictor.
+            metric = self.predictor.metric
+            quality = metric.text(float(self.predictor.quality_of(np.array(error.best_score))))
+            raise SearchUnfinished(
+                f"{error}; no network within them is predicted to do better than {quality} {metric.name}",
+                error.best_score,
+            ) from None
 
     def scored(
-        self, architectures: list[Architecture], supernet: dict[str, Any] | None = None
+        self, architectures: list[Architecture], supernet: SupernetRef | None = None
     ) -> dict[str, float]:
         """Accuracy on the validation split by digest of the architecture; each is evaluated once for all
         jobs."""
@@ -323,18 +301,17 @@ class _Search:
         def report(done: int, total: int) -> None:
             self.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
 
-        return validation_scores(
-            self.run, self.laboratory, self.ready.space, supernet or self.loaded, architectures, report
-        )
+        return validation_scores(self.run, self.laboratory, supernet or self.ready.ref, architectures, report)
 
-    def _file(self, target: Target, architecture: Architecture, supernet: dict[str, Any]) -> dict[str, Any]:
-        """A network cut out of a supernet (that of the job, or one trained on alone) as an ONNX file in the
-        store."""
-        described, form = self.ready.space.to_json(architecture), self._delivery(target).to_json()
-        asked = {"supernet": supernet, "architecture": described, "delivery": form}
-        inputs = {**supernet, "architecture": described, "delivery": form}
+    def _file(self, target: Target, architecture: Architecture, supernet: SupernetRef) -> DeliveredFile:
+        """A network cut out of a supernet (the job's, or a fine-tuned network) as an ONNX file."""
+        form = self._delivery(target)
+        inputs = {**supernet.inputs(), "architecture": described(architecture), "delivery": form.to_json()}
         return self.run.step(
-            StepName.EXPORT_NETWORK_FILE, inputs, lambda: self.laboratory.call("deliver", asked)
+            StepName.EXPORT_NETWORK_FILE,
+            inputs,
+            DeliveredFile,
+            lambda: self.laboratory.deliver(supernet, architecture, form),
         )
 
     def _delivery(self, target: Target) -> Delivery:
@@ -350,20 +327,23 @@ class _Search:
         self, target: Target, solved: Solved, order: list[int], accuracies: dict[str, float]
     ) -> Delivered:
         """The first of `order` as a file; the others are its runners-up."""
-        file = self._file(target, solved.architectures[order[0]], self.loaded)
+        file = self._file(target, solved.architectures[order[0]], self.ready.ref)
         delivered = Delivered.of(target, solved, order, accuracies, file, self.refinement or self.predictor)
         return replace(delivered, search={**delivered.search, **self.gates.summary(target)})
 
-    def _test(self, delivered: Delivered) -> dict[str, Any]:
+    def _test(self, delivered: Delivered) -> FileAccuracy:
         """Accuracy of the file itself on samples that neither training nor search has seen."""
-        described = self.ready.space.to_json(delivered.architecture)
-        asked = {
-            "supernet": self.loaded,
-            "architecture": described,
-            "onnx_sha256": delivered.file["onnx_sha256"],
+        supernet, architecture, sha256 = self.ready.ref, delivered.architecture, delivered.file.onnx_sha256
+        inputs: dict[str, Json] = {
+            "supernet": supernet.inputs(),
+            "architecture": described(architecture),
+            "onnx_sha256": sha256,
         }
         return self.run.step(
-            StepName.TEST_NETWORK_FILE, asked, lambda: self.laboratory.call("test_accuracy", asked)
+            StepName.TEST_NETWORK_FILE,
+            inputs,
+            FileAccuracy,
+            lambda: self.laboratory.measure_accuracy(supernet, architecture, sha256),
         )
 
 
@@ -377,8 +357,8 @@ def _best_first(solved: Solved, accuracies: dict[str, float]) -> list[int]:
     return sorted(range(len(solved.architectures)), key=rank)
 
 
-def _register(session: Session, file: dict[str, Any]) -> None:
-    register(session, file["onnx_sha256"], file["size_bytes"], ArtifactKind.ONNX_MODEL)
+def _register(session: Session, file: DeliveredFile) -> None:
+    register(session, file.onnx_sha256, file.size_bytes, ArtifactKind.ONNX_MODEL)
 
 
 def _store(
@@ -401,7 +381,7 @@ def _store(
             supernet_id=ready.id,
             table_id=target.places[0].table_id if target.places else None,
             budget_ms=target.budget_ms,
-            onnx_sha256=delivered.file["onnx_sha256"],
+            onnx_sha256=delivered.file.onnx_sha256,
             card=card,
         )
     )

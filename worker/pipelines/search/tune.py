@@ -6,12 +6,15 @@ A network is fine-tuned once, however many targets of however many jobs choose i
 
 from __future__ import annotations
 
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 
 from service.db.artifacts import register
 from service.db.states import ArtifactKind
 from supernets.spaces.architecture import Architecture
-from worker.compute.laboratory import Laboratory
+from supernets.spaces.catalog import described
+from worker.compute.laboratory import Follow, Laboratory
+from worker.compute.requests import FineTune, SupernetRef, TrainingReport, TunedWeights
 from worker.pipelines.search.targets import Target
 from worker.pipelines.search.trainings import TargetTraining
 from worker.steps import StepName
@@ -29,20 +32,26 @@ class FineTuning(TargetTraining):
 
     def trained(
         self, laboratory: Laboratory, target: Target, architecture: Architecture
-    ) -> tuple[dict[str, Any], float]:
-        """(the fine-tuned network as operations name a supernet, seconds that took). Raises StepFailed,
-        ChildCrashed."""
-        asked = {"architecture": self.ready.space.to_json(architecture), "epochs": self.epochs}
-        inputs = {**self.loaded, **asked, "recipe": self.ready.recipe, "seed": self.ready.seed}
-        found = self.train(STEP, laboratory, target, inputs, asked)
-        self.run.write(
-            lambda session: register(
-                session, found["weights_sha256"], found["size_bytes"], ArtifactKind.SUBNETWORK
-            )
-        )
-        loaded = {**self.loaded, "weights_sha256": found["weights_sha256"], "alone": asked["architecture"]}
-        return loaded, float(found["seconds"])
+    ) -> tuple[SupernetRef, float]:
+        """(the fine-tuned network as a supernet of its own, seconds that took). Raises TrainingDiverged."""
+        ready, device = self.ready, self.run.context.settings.training_device
+        inputs = {
+            **ready.ref.inputs(),
+            "architecture": described(architecture),
+            "epochs": self.epochs,
+            "recipe": ready.recipe,
+            "seed": ready.seed,
+        }
 
-    def told(self, said: dict[str, Any]) -> str:
+        def begin(folder: str, follow: Follow) -> TunedWeights:
+            asked = FineTune(ready.ref, architecture, ready.recipe, self.epochs, ready.seed, device, folder)
+            return laboratory.fine_tune(asked, follow)
+
+        found = self.train(STEP, inputs, TunedWeights, target, begin)
+        sha256, size_bytes = found.weights_sha256, found.size_bytes
+        self.run.write(lambda session: register(session, sha256, size_bytes, ArtifactKind.SUBNETWORK))
+        return replace(ready.ref, weights_sha256=sha256, alone=architecture), found.seconds
+
+    def told(self, said: TrainingReport) -> str:
         """Epoch and loss."""
-        return f"epoch {said['epoch']} of {said['epochs']}, loss {said['loss']:.3f}"
+        return f"epoch {said.epoch} of {said.epochs}, loss {said.loss:.3f}"

@@ -10,18 +10,20 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from latency_tables.measurement import Measurement
+from latency_tables.typed_json import Json
 from service.db.artifacts import register
 from service.db.models import MeasurementTask, NetworkMeasurement
 from service.db.states import ArtifactKind, NetworkSource, TaskKind, TaskState
 from supernets.search.measured import UNKNOWN, Latency, Reading
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
+from worker.compute.requests import DeliveredFile
 from worker.context import JobRun
 from worker.measuring import Wanted, agent_is_present, ask, undisturbed, wait_for_one
 from worker.pipelines.search.targets import Gauge, OnDevice, Target
@@ -36,10 +38,10 @@ TAIL_UNCERTAINTY: Final = 0.05
 
 @dataclass(frozen=True)
 class OnFile:
-    """A network as a file. file: as operations describe it (`onnx_sha256`, `size_bytes`, `input_shape`)."""
+    """A network as a file."""
 
     architecture: Architecture
-    file: dict[str, Any]
+    file: DeliveredFile
 
 
 @dataclass
@@ -101,7 +103,7 @@ class Verification:
             if len(answers) < len(tasks):
                 reason = "its agent did not answer in time"
                 self.run.event("not_verified", {"device": place.device, "reason": reason})
-            key = (place.device_id, network.file["onnx_sha256"])
+            key = (place.device_id, network.file.onnx_sha256)
             self._answers.setdefault(key, []).extend(answers)
             found.append(answers)
         return found
@@ -109,7 +111,7 @@ class Verification:
     def _asked(self, index: int, place: OnDevice, network: OnFile, times: int) -> list[str]:
         """The next tasks of a file on a device, written where an earlier attempt or another target did
         not."""
-        sha256 = network.file["onnx_sha256"]
+        sha256 = network.file.onnx_sha256
         key = (index, place.device_id, sha256)
         first = self._used[key]
         self._used[key] += times
@@ -117,12 +119,12 @@ class Verification:
         known = known[first : first + times]
         if len(known) == times:
             return known
-        self.run.write(lambda s: register(s, sha256, network.file["size_bytes"], ArtifactKind.ONNX_MODEL))
+        self.run.write(lambda s: register(s, sha256, network.file.size_bytes, ArtifactKind.ONNX_MODEL))
         wanted = Wanted(
             TaskKind.VERIFY,
             sha256,
-            network.file["size_bytes"],
-            tuple(network.file["input_shape"]),
+            network.file.size_bytes,
+            network.file.input_shape,
             space=self.space.name,
             architecture=self.space.to_json(network.architecture),
         )
@@ -131,7 +133,7 @@ class Verification:
     def keep(self, place: OnDevice, network: OnFile, latency: Latency) -> None:
         """A measured network is a whole network of the device: the calibrations of later jobs know it. Once
         for each job."""
-        measurement = self.typical(place.device_id, network.file["onnx_sha256"])
+        measurement = self.typical(place.device_id, network.file.onnx_sha256)
         if measurement is not None:
             self.run.write(lambda session: self._write(session, place, network, measurement, latency))
 
@@ -154,10 +156,14 @@ class Verification:
                 session=run.job_id,
             )
         )
-        said = {"device": place.device, "measured_ms": latency.ms, "readings": latency.readings}
-        run.record(
-            session, "measured", {**said, "uncertainty": latency.uncertainty, "budget_ms": place.budget_ms}
-        )
+        said: dict[str, Json] = {
+            "device": place.device,
+            "measured_ms": latency.ms,
+            "readings": latency.readings,
+            "uncertainty": latency.uncertainty,
+            "budget_ms": place.budget_ms,
+        }
+        run.record(session, "measured", said)
 
 
 def reading_by(gauge: Gauge, answer: Measurement) -> Reading | None:

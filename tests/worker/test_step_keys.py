@@ -1,0 +1,92 @@
+"""What a step depends on is hashed as in 0.2: what an installation has done is still known after an upgrade."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from supernets.delivery.catalog import Delivery
+from supernets.spaces.catalog import space_named
+from supernets.spaces.lowering import lower
+from tests.worker.test_gates import asked
+from tests.worker.test_targets import target
+from worker.compute.requests import SupernetRef
+from worker.pipelines import profile
+from worker.pipelines.scoring import validation_scores
+from worker.pipelines.search.gates import Gates
+from worker.pipelines.search.pipeline import _Search
+from worker.pipelines.search.tune import FineTuning
+from worker.pipelines.train_supernet import ReadySupernet
+from worker.steps import step_digest
+
+SPACE = space_named("digits-mbv3")
+NETWORK = SPACE.smallest()
+# Digest of each step of the same inputs, without and with a data set's fingerprint; recorded at b7a310d.
+RECORDED = {
+    "tune": ("52527616abf5edb5ee11cb22f3e8c121", "b686cbc154c5e6c4bebc14b9f31e73d8"),
+    "gates": ("cdb970368360031ecf66ea475227a027", "88a6663b4acd014c3e32c440550eb362"),
+    "score": ("34b8404a97a9d76f5ee77479fdb1dae7", "fd754256ce05168da48f3625fc371abd"),
+    "score tuned": ("b91e500607ab2955aa9105e9eb5eea58", "91db09d61ceead23c91febbfaf028323"),
+    "file": ("987712dbb62adfb3f88811c22600cdfc", "d588d8dba621ae05c8362c97312cf127"),
+    "test": ("4d18e156de42b1673ca9a347e4977738", "4ce9c6599bc4d86fd19ef3e35a047918"),
+    "operator": ("7f94cc0073bd036b4b2e8de5ca97b262", "81d2399986262bad8703119b9809c031"),
+    "network": ("65e9dbfa096b8f590a1e57a2c0e0cf95", "243ab57d2994e0e39927f0772da881b0"),
+}
+
+
+class Asked(Exception):
+    """A step was asked for."""
+
+
+class Run:
+    """Notes the first step that is asked for."""
+
+    request = {"tune_epochs": 3, "gate_epochs": 2, "confidence": 0.9}
+    context = SimpleNamespace(settings=SimpleNamespace(training_device="cpu"))
+
+    def step(self, name, inputs, answer, work):
+        raise Asked(step_digest(name, inputs)[:32])
+
+    def steps(self, name, inputs, answer, work):
+        raise Asked(step_digest(name, inputs[0])[:32])
+
+
+def file_of(job, goal):
+    return job._file(goal, NETWORK, job.ready.ref)
+
+
+STEPS = {
+    "tune": lambda job, goal: FineTuning(job.run, job.ready, 1).trained(None, goal, NETWORK),
+    "gates": lambda job, goal: Gates(job.run, job.ready, 1).trained(None, goal, asked(goal)),
+    "score": lambda job, goal: validation_scores(job.run, None, job.ready.ref, [NETWORK], None),
+    "score tuned": lambda job, goal: validation_scores(job.run, None, tuned(job.ready.ref), [NETWORK], None),
+    "file": file_of,
+    "test": lambda job, goal: job._test(SimpleNamespace(architecture=NETWORK, file=OLD_FILE)),
+}
+OLD_FILE = SimpleNamespace(onnx_sha256="cd" * 32)
+
+
+def tuned(ref: SupernetRef) -> SupernetRef:
+    return SupernetRef(ref.space, ref.dataset, ref.weights_sha256, ref.fingerprint, NETWORK)
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("fingerprint", [None, "f" * 64], ids=["built in", "registered"])
+def test_a_search_knows_the_steps_that_earlier_versions_have_done(name, fingerprint):
+    job = object.__new__(_Search)
+    job.run, job.laboratory = Run(), None
+    job.ready = ReadySupernet("sup_1", SPACE, "digits", "trial", 5, "ab" * 32, {}, fingerprint)
+    goal = target(0.05, resolutions=(8, 12), limits={"macs": 10**6})
+    goal.left_out = {"resolutions": [8, 12]}
+    with pytest.raises(Asked, match=RECORDED[name][fingerprint is not None]):
+        STEPS[name](job, goal)
+
+
+@pytest.mark.parametrize("form", [Delivery(), Delivery(17, 8)], ids=["usual", "older"])
+def test_a_profile_knows_the_benchmarks_that_earlier_versions_have_exported(form):
+    operator = min(lower(SPACE, NETWORK))
+    with pytest.raises(Asked, match=RECORDED["operator"][form != Delivery()]):
+        profile.operator_tasks(Run(), [operator], form)
+    with pytest.raises(Asked, match=RECORDED["network"][form != Delivery()]):
+        profile.network_tasks(Run(), SPACE, [NETWORK], form)

@@ -1,0 +1,1 @@
+"""What the child can do with torch, one function for each request of `worker.compute.requests`."""

@@ -1,0 +1,37 @@
+"""Every request and the operation that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from latency_tables.errors import InvalidForm
+from worker.compute import requests
+from worker.compute.operations.deliver import deliver, export_networks, export_operators, measure_accuracy
+from worker.compute.operations.score import refine, score
+from worker.compute.operations.solve import choose_by_gates, solve
+from worker.compute.operations.train import fine_tune, train_gates
+from worker.compute.requests import Places, Progress, Request
+
+Operation = Callable[[Places, Any, Callable[[Progress], None]], Any]
+
+OPERATIONS: Final[dict[type[Request[Any]], Operation]] = {
+    requests.Score: score,
+    requests.Refine: refine,
+    requests.Solve: solve,
+    requests.TrainGates: train_gates,
+    requests.ChooseByGates: choose_by_gates,
+    requests.FineTune: fine_tune,
+    requests.Deliver: deliver,
+    requests.MeasureAccuracy: measure_accuracy,
+    requests.ExportOperators: export_operators,
+    requests.ExportNetworks: export_networks,
+}
+
+
+def operation_named(name: str) -> tuple[type[Request[Any]], Operation]:
+    """A request by the name of its class, and what does it. Raises InvalidForm."""
+    for request, operation in OPERATIONS.items():
+        if request.__name__ == name:
+            return request, operation
+    raise InvalidForm(f"a child was asked for {name[:80]!r}, which it does not know")
