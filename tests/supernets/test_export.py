@@ -193,3 +193,16 @@ def test_graph_with_foreign_operators_is_refused() -> None:
     model.graph.node[0].domain = "com.example"
     with pytest.raises(ExportFailed, match="standard operators"):
         finished(model)
+
+
+def test_the_same_seed_gives_the_same_file_whatever_the_number_of_threads() -> None:
+    files, threads = [], torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            supernet = Supernet(DIGITS, generator=torch.Generator().manual_seed(3))
+            network = fold_batch_norm(cut_out(supernet.eval(), DIGITS.smallest(8)))
+            files.append(export_onnx(network, (1, 8, 8)))
+    finally:
+        torch.set_num_threads(threads)
+    assert files[0] == files[1]

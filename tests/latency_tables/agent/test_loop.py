@@ -181,6 +181,15 @@ def test_f4_killed_while_it_measures_group_k_resumes_at_the_first_unmeasured(tmp
     assert sorted(measured) == [f"task-{i}" for i in range(2 * k, 7)]
 
 
+def test_a_board_whose_clock_is_decades_behind_measures_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 946_684_800.0)
+    monkeypatch.setattr("time.time_ns", lambda: 946_684_800 * 10**9)
+    service = FakeService(FILES)
+    assert Life(service, tmp_path).run("token-1") == len(FILES)
+    assert complete(service)
+    Life(service, tmp_path).run()  # and resumes, though by its clock the session ends in a far future
+
+
 def test_survives_a_service_that_is_away(tmp_path):
     service = FakeService(FILES)
     generator = np.random.default_rng(0)
