@@ -65,7 +65,7 @@ def test_data_that_changes_under_a_queued_job_is_refused_and_nothing_is_delivere
         for job in [installation.wait(one, 300) for one in jobs]:
             assert job.state == "failed", job.result
             assert job.error["type"] == "urn:bespoke:problem:invalid_dataset"
-            assert "has changed since this was asked for" in job.error["detail"]
+            assert "'parts' has changed since" in job.error["detail"]
             assert str(tmp_path) not in json.dumps(job.error)
         with installation.sessions() as session:
             delivered = session.scalars(select(Model)).all()

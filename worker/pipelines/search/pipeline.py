@@ -21,9 +21,10 @@ from sqlalchemy.orm import Session
 
 from latency_tables.errors import BespokeError
 from latency_tables.typed_json import Json
+from service.datasets import check_trained_on
 from service.db.artifacts import register
 from service.db.happenings import tell
-from service.db.models import Model
+from service.db.models import Model, Supernet
 from service.db.states import ArtifactKind, HappeningKind
 from service.devices.pricing import PriceBook
 from supernets.accuracy import refinement as accuracy_refinement
@@ -67,6 +68,7 @@ def search(run: JobRun) -> dict[str, Any]:
     """The pipeline of a `search` job. Targets without a network are listed with the reason; if all are, the
     job fails."""
     ready = ensure_supernet(run, run.request["supernet_id"])
+    run.context.transaction(lambda session: _check_data(session, run, ready))
     job = _Search(run, ready)
     delivered: list[tuple[Target, Delivered]] = []
     failures: list[tuple[Target, BespokeError]] = []
@@ -98,6 +100,16 @@ def search(run: JobRun) -> dict[str, Any]:
             job.targets,
         ),
     }
+
+
+def _check_data(session: Session, run: JobRun, ready: ReadySupernet) -> None:
+    """Raises InvalidDataset, UnknownDataset: as at submission, for the job may have waited for hours.
+
+    Steps that were done before read no data, so that nothing later would find it out.
+    """
+    row = session.get(Supernet, ready.id)
+    if row is not None:
+        check_trained_on(run.context.settings, row)
 
 
 def _named(target: Target) -> dict[str, Any]:
