@@ -1,10 +1,10 @@
 """Quality of many sub-networks of a supernet, each with recalibrated batch-norm.
 
 Networks are walked like a tree of their blocks: two networks that begin with the same blocks share the work
-up to the first difference. Calibration and evaluation samples go through each block together: first the
-calibration batch, which sets the statistics, then the samples that are counted. The numbers are those of
-cutting the network out, `recalibrate` and counting. Nothing is evaluated twice: results are kept by the
-digest of the architecture. What is counted, and what quality that makes, is the task's (`supernets.tasks`).
+up to the first difference. The calibration samples go first and leave the statistics of every block on every
+path, then the samples that are counted; both in parts that fit into memory. The numbers are those of cutting
+the network out, `recalibrate` and counting. Nothing is evaluated twice: results are kept by the digest of the
+architecture. What is counted, and what quality that makes, is the task's (`supernets.tasks`).
 """
 
 from __future__ import annotations
@@ -22,22 +22,20 @@ from supernets.accuracy.choice import score_in_rounds
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.data.splits import evenly_spread
 from supernets.layers.catalog import build_operator
-from supernets.network import Supernet
+from supernets.network import Plan, Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.tasks.catalog import task_named, task_of
 from supernets.tasks.data import Data, Rows
 from supernets.tasks.task import Cache
-from supernets.training.batchnorm import CALIBRATION_SAMPLES, calibration_inputs, example_bytes, norms_of
+from supernets.training.batchnorm import CALIBRATION_SAMPLES, calibration_batches, norms_of
+from supernets.training.memory import samples_of_space
 
 _Step = tuple[str, Operator]
-Statistics = dict[tuple[int | _Step, ...], list[tuple[Tensor, Tensor]]]
-"""Condition and steps -> (mean, variance) of every batch-norm of the last step."""
-PART_BYTES = 256 * 2**20  # of inputs that go through the networks together
+_GROUP = 64  # networks whose statistics are held at once
 
 
 class Evaluator:
-    """Qualities on one split. Keeps the calibration batch of every condition in memory; samples go through
-    in parts.
+    """Qualities on one split.
 
     calibration: training samples for the batch-norm statistics. limit: samples of the split, all of them by
     default. cache: results by architecture digest, shared with whoever owns it; it must belong to this
@@ -59,7 +57,6 @@ class Evaluator:
         self.cache: Cache = {} if cache is None else cache
         self.device = next(supernet.parameters()).device
         self._layers: dict[_Step, nn.Module] = {}
-        self._calibrations: dict[int, Tensor] = {}
         size = len(data.split(split))
         self.rows = evenly_spread(size, size if limit is None else limit)
 
@@ -88,28 +85,34 @@ class Evaluator:
         of: int,
         progress: Callable[[int, int], None] | None,
     ) -> list[Array]:
-        """The tally of each network, summed over the samples part by part: all of them may not fit into
-        memory."""
-        parts, sums = self._parts(condition), [np.zeros(())] * len(networks)
-        statistics: Statistics | None = {} if len(parts) > 1 else None
-        for number, rows in enumerate(parts):
-            walk = _Walk(self, rows, statistics)
-            for index, architecture in enumerate(networks):
-                sums[index] = sums[index] + walk.tally(architecture)
-                if progress is not None and number == len(parts) - 1:
-                    progress(done + index + 1, of)
-        return sums
+        """The tally of each network of one condition."""
+        self._layers.clear()  # they are of one condition, and those of all would be many times the supernet
+        at_once = samples_of_space(self.supernet.space, condition)
+        parts = [self.rows[start : start + at_once] for start in range(0, len(self.rows), at_once)]
+        found: list[Array] = []
+        for first in range(0, len(networks), _GROUP):
+            plans = [self.supernet.plan(architecture) for architecture in networks[first : first + _GROUP]]
+            sums = [np.zeros(())] * len(plans)
+            statistics = self._statistics(plans, condition, at_once)
+            for number, rows in enumerate(parts):
+                inputs, targets = self.samples(condition, rows)
+                walk = _Walk(inputs, statistics.apply)
+                for index, plan in enumerate(plans):
+                    sums[index] = sums[index] + self.task.tally(walk.output(plan), targets)
+                    if progress is not None and number == len(parts) - 1:
+                        progress(done + first + index + 1, of)
+            found += sums
+        return found
 
-    def _parts(self, condition: int) -> list[Rows]:
-        size = max(1, PART_BYTES // example_bytes(self.data, condition))
-        return [self.rows[start : start + size] for start in range(0, len(self.rows), size)]
-
-    def calibration_batch(self, condition: int) -> Tensor:
-        """Training samples for the batch-norm statistics, (n, ...); pictures channels last."""
-        if condition not in self._calibrations:
-            inputs = calibration_inputs(self.data, condition, self.calibration)
-            self._calibrations[condition] = self._placed(inputs)
-        return self._calibrations[condition]
+    def _statistics(self, plans: Sequence[Plan], condition: int, at_once: int) -> _Statistics:
+        """Those of every block on the paths of these networks."""
+        found = _Statistics(self.layer)
+        for batch in calibration_batches(self.data, condition, self.calibration, at_once=at_once):
+            walk = _Walk(self._placed(batch), found.collect)
+            for plan in plans:
+                walk.output(plan)
+            found.end_batch()
+        return found
 
     def samples(self, condition: int, rows: Rows) -> tuple[Tensor, Tensor]:
         """(inputs, targets) of the split that are counted, (n, ...) each; pictures channels last."""
@@ -136,73 +139,72 @@ class Evaluator:
 
 
 class _Walk:
-    """Depth-first walk over networks in sorted order: activations of the path to the current network."""
+    """Depth-first walk over networks in sorted order: activations of the path to the current network.
 
-    def __init__(self, evaluator: Evaluator, rows: Rows, statistics: Statistics | None = None) -> None:
-        self.evaluator, self.rows, self.statistics = evaluator, rows, statistics
-        self.condition = 0
-        self.path: list[tuple[_Step, Tensor, Tensor]] = []
-        self.start: tuple[Tensor, Tensor] | None = None
+    through: what a step at the end of a path makes of its input.
+    """
 
-    @torch.no_grad()
-    def tally(self, architecture: Architecture) -> Array:
-        """What the task counts of one network over the rows of this walk."""
-        outputs, targets = self.outputs(architecture)
-        return self.evaluator.task.tally(outputs, targets)
+    def __init__(self, inputs: Tensor, through: Callable[[tuple[_Step, ...], Tensor], Tensor]) -> None:
+        self.inputs, self.through = inputs, through
+        self.path: list[tuple[_Step, Tensor]] = []
 
     @torch.no_grad()
-    def outputs(self, architecture: Architecture) -> tuple[Tensor, Tensor]:
-        """(outputs of one network, targets) of the rows of this walk."""
-        if architecture.resolution != self.condition or self.start is None:
-            self.path, self.condition = [], architecture.resolution
-            self.start = self.evaluator.samples(self.condition, self.rows)
-        plan = self.evaluator.supernet.plan(architecture)
+    def output(self, plan: Plan) -> Tensor:
+        """What the network of that plan makes of the inputs."""
         shared = 0
         while shared < min(len(plan), len(self.path)) and self.path[shared][0] == plan[shared]:
             shared += 1
         del self.path[shared:]
-        if self.path:
-            calibration, samples = self.path[-1][1:]
-        else:
-            calibration, samples = self.evaluator.calibration_batch(self.condition), self.start[0]
-        for step in plan[shared:]:
-            calibration, samples = self._through(step, calibration, samples)
-            self.path.append((step, calibration, samples))
-        return samples, self.start[1]
-
-    def _through(self, step: _Step, calibration: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Both batches through one block; only the samples where an earlier walk has left the statistics of
-        this path."""
-        layer = self.evaluator.layer(step)
-        path: tuple[int | _Step, ...] = (self.condition, *(one[0] for one in self.path), step)
-        if self.statistics is not None and path in self.statistics:
-            for norm, (mean, variance) in zip(norms_of(layer), self.statistics[path], strict=True):
-                norm.running_mean, norm.running_var = mean, variance
-            return calibration, layer(samples)
-        found = _through(layer, calibration, samples)
-        if self.statistics is not None:
-            self.statistics[path] = [
-                (_copy(norm.running_mean), _copy(norm.running_var)) for norm in norms_of(layer)
-            ]
-        return found
+        for length, step in enumerate(plan[shared:], shared + 1):
+            before = self.path[-1][1] if self.path else self.inputs
+            self.path.append((step, self.through(plan[:length], before)))
+        return self.path[-1][1]
 
 
-def _copy(values: Tensor | None) -> Tensor:
-    assert values is not None  # noqa: S101 - only norms that track their statistics are built here
-    return values.clone()
+class _Statistics:
+    """Mean and variance of every batch-norm of the last step of every path, averaged over the batches."""
 
+    def __init__(self, layer: Callable[[_Step], nn.Module]) -> None:
+        self._layer = layer
+        self._batches = 0
+        self._found: dict[tuple[_Step, ...], list[list[Tensor]]] = {}
+        self._seen: set[tuple[_Step, ...]] = set()  # in this batch
 
-def _through(layer: nn.Module, calibration: Tensor, samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Both batches through one block; its batch-norms take their statistics from the calibration batch
-    alone."""
-    norms = norms_of(layer)
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.train()
-    after = layer(calibration)
-    for norm in norms:
-        norm.eval()
-    return after, layer(samples)
+    def collect(self, path: tuple[_Step, ...], inputs: Tensor) -> Tensor:
+        """The last step with the statistics of this batch, which are noted."""
+        layer = self._layer(path[-1])
+        norms = norms_of(layer)
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.train()
+        output: Tensor = layer(inputs)
+        for norm in norms:
+            norm.eval()
+        if path not in self._seen:
+            self._seen.add(path)
+            self._note(path, [(norm.running_mean, norm.running_var) for norm in norms])
+        return output
+
+    def _note(self, path: tuple[_Step, ...], statistics: list[tuple[Tensor | None, Tensor | None]]) -> None:
+        now = [[one.clone() for one in pair if one is not None] for pair in statistics]
+        for pair, others in zip(now, self._found.setdefault(path, now), strict=True):
+            for value, mean in zip(pair, others, strict=True):
+                mean.add_((value - mean) / (self._batches + 1))
+
+    def end_batch(self) -> None:
+        """The next batch is another one."""
+        self._batches += 1
+        self._seen.clear()
+
+    def apply(self, path: tuple[_Step, ...], inputs: Tensor) -> Tensor:
+        """The last step with the statistics of all batches."""
+        layer = self._layer(path[-1])
+        for norm, pair in zip(norms_of(layer), self._found[path], strict=True):
+            for own, value in zip((norm.running_mean, norm.running_var), pair, strict=True):
+                if own is not None:
+                    own.copy_(value)
+        output: Tensor = layer(inputs)
+        return output
 
 
 def evaluate(

@@ -17,7 +17,7 @@ from supernets.tasks.catalog import TASKS, register_task, task_named, task_of
 from supernets.tasks.data import Data
 from supernets.tasks.info import TaskInfo
 from supernets.tasks.metric import ACCURACY, Metric
-from supernets.training.batchnorm import calibration_inputs, example_bytes
+from supernets.training.batchnorm import calibration_batches, example_bytes
 from supernets.training.catalog import recipe_named
 from supernets.training.losses import network_loss
 from supernets.training.recipe import Augmentation
@@ -122,11 +122,11 @@ def test_calibration_samples_are_of_the_training_split_and_bounded(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, condition = data_of(name), condition_of(name)
-    found = calibration_inputs(data, condition, 8)
+    (found,) = calibration_batches(data, condition, 8, at_once=8)
     rows = evenly_spread(len(data.split("train")), 8)
     assert torch.equal(found, task_of(data).examples(data, "train", condition, rows)[0])
     monkeypatch.setattr("supernets.training.batchnorm.CALIBRATION_BYTES", 3 * example_bytes(data, condition))
-    assert len(calibration_inputs(data, condition, 8)) == 3
+    assert [len(batch) for batch in calibration_batches(data, condition, 8, at_once=2)] == [2, 1]
 
 
 @every_set

@@ -27,8 +27,9 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES, space_named
 from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space
-from supernets.training.batchnorm import calibration_inputs, recalibrate
+from supernets.training.batchnorm import calibration_batches, recalibrate
 from supernets.training.job import load_supernet
+from supernets.training.memory import samples_of_space
 from tests.reliability.machinery.lab import Lab
 from tests.service.api import Api, open_api, search_request, table_rows
 
@@ -43,9 +44,8 @@ def test_d05_exported_network_is_the_network_and_nothing_more(name: str) -> None
     architecture = space.largest(min(space.resolutions))
     network = cut_out(_network(space).eval(), architecture).eval()
     shape = (8, space.in_channels, architecture.resolution, architecture.resolution)
-    recalibrate(
-        network, torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    )  # as for every delivered network
+    # as for every delivered network
+    recalibrate(network, [torch.randn(shape, generator=torch.Generator().manual_seed(0))])
     plain = fold_batch_norm(network)
     data = export_onnx(plain, plain.input_shape)
     _is_plain(data)
@@ -106,7 +106,8 @@ def test_d05_card_is_true_of_the_file_and_of_the_table(
     assert _macs(file) == card["file"]["macs"]
     weights = lab.store.read(card["provenance"]["weights_sha256"])
     plain = cut_out(load_supernet(weights, space), architecture)
-    recalibrate(plain, calibration_inputs(data, architecture.resolution))
+    at_once = samples_of_space(space, architecture.resolution)
+    recalibrate(plain, calibration_batches(data, architecture.resolution, at_once=at_once))
     wanted = fold_batch_norm(plain)
     inputs = torch.from_numpy(data.inputs("test", architecture.resolution)[:16])
     session = onnxruntime.InferenceSession(file)

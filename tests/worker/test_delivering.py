@@ -24,7 +24,7 @@ from worker.compute.requests import Deliver, MeasureAccuracy, Places, SupernetRe
 
 CLASSES = ("ant", "bee", "crow", "dog")
 SPACE = space_named("cifar-mbv3").with_classes(len(CLASSES))
-EACH = 75  # test pictures of a class
+EACH = 250  # test pictures of a class
 
 
 def draw(generator, number, path):
@@ -79,13 +79,13 @@ def test_fifteen_lines_fed_by_the_files_metadata_have_the_cards_accuracy_on_raw_
     (tmp_path / "run.py").write_text(script)
     model.write_bytes(onnx)
     pictures = sorted((life[0] / "set" / "test").rglob("*.*"))
-    assert len(pictures) == len(CLASSES) * EACH == test.samples
+    assert len(pictures) == test.samples == 1000
     call = [sys.executable, "-I", "-W", "error", str(tmp_path / "run.py"), str(model), *map(str, pictures)]
     lines = subprocess.run(call, check=True, capture_output=True, text=True).stdout.splitlines()
     named = [line.rpartition(" ")[2] for line in lines]
     right = np.mean([name == path.parent.name for name, path in zip(named, pictures, strict=True)])
     assert abs(right - test.accuracy) <= 0.001 and len(set(named)) > 1
-    assert [one["class"] for one in run_pictures(onnx, pictures)] == named
+    assert [one["class"] for one in run_pictures(onnx, pictures[::3])] == named[::3]
 
     dataset = load_for(SPACE, "mine", None, life[1].registered)
     images = dataset.test.images[:] if form.preprocessing == "embedded" else dataset.inputs("test", 24)

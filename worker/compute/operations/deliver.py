@@ -15,7 +15,8 @@ from supernets.errors import ExportFailed
 from supernets.spaces.catalog import space_at
 from supernets.spaces.lowering import lower
 from supernets.tasks.catalog import task_named, task_of
-from supernets.training.batchnorm import calibration_inputs, recalibrate
+from supernets.training.batchnorm import calibration_batches, recalibrate
+from supernets.training.memory import samples_of_space
 from worker.compute.operations.loading import dataset_of, store_of, supernet_of
 from worker.compute.requests import (
     ClassRecall,
@@ -44,7 +45,10 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
     wanted, form = asked.architecture, asked.delivery
     plain = cut_out(network, wanted)
     # Its statistics first: they are the supernet's until then, of all networks at once, and folding is final.
-    recalibrate(plain, calibration_inputs(dataset, wanted.resolution))
+    at_once = samples_of_space(
+        space, wanted.resolution
+    )  # as in scoring: the statistics are those that were scored
+    recalibrate(plain, calibration_batches(dataset, wanted.resolution, at_once=at_once))
     folded, task = fold_batch_norm(plain), task_of(dataset)
     preprocessing = task.preprocessing(dataset, wanted.resolution)
     described = task.input_of(dataset, wanted.resolution, form, export.INPUT)
