@@ -45,9 +45,8 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
     wanted, form = asked.architecture, asked.delivery
     plain = cut_out(network, wanted)
     # Its statistics first: they are the supernet's until then, of all networks at once, and folding is final.
-    at_once = samples_of_space(
-        space, wanted.resolution
-    )  # as in scoring: the statistics are those that were scored
+    # In batches as in scoring: they are the statistics that were scored.
+    at_once = samples_of_space(network.space, wanted.resolution)
     recalibrate(plain, calibration_batches(dataset, wanted.resolution, at_once=at_once))
     folded, task = fold_batch_norm(plain), task_of(dataset)
     preprocessing = task.preprocessing(dataset, wanted.resolution)
