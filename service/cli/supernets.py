@@ -81,6 +81,10 @@ def train(
         str | None, typer.Option(help="quick, standard (where none is named) or progressive.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
+    parent: Annotated[
+        str | None,
+        typer.Option("--from", help="Supernet of the same space to begin with; its classes may be others."),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Queue the job, print its id and return.")] = False,
 ) -> None:
     """Train a supernet, or find the one that was already trained from the same inputs.
@@ -90,9 +94,11 @@ def train(
     [cyan]bespoke supernets train digits-mbv3 digits[/]
 
     [cyan]bespoke supernets train digits-mbv3 digits --recipe quick[/]  a trial in about a minute
+
+    [cyan]bespoke supernets train ofa-mbv3 parts --from sup_5f...[/]  your data, from published weights
     """
     with client() as service:
-        job = service.train_supernet(space, dataset, recipe, seed)
+        job = service.train_supernet(space, dataset, recipe, seed, parent)
         for note in job.raw.get("remarks", []):
             errors.print(f"[yellow]{escape(note)}[/]")
         if detach:

@@ -241,10 +241,16 @@ class BespokeClient:
         return self._get(f"/v1/supernets/{_name(supernet_id)}")
 
     def train_supernet(
-        self, space: str, dataset: str, recipe: str | None = None, seed: int | None = None
+        self,
+        space: str,
+        dataset: str,
+        recipe: str | None = None,
+        seed: int | None = None,
+        parent: str | None = None,
     ) -> Job:
-        """Train a supernet, or get the job of the one already trained from the same inputs."""
-        body = {"space": space, "dataset": dataset, "recipe": recipe, "seed": seed}
+        """Train a supernet, or get the job of the one already trained from the same inputs. parent: id of the
+        supernet to begin with."""
+        body = {"space": space, "dataset": dataset, "recipe": recipe, "seed": seed, "from": parent}
         return Job.read(self._post("/v1/supernets", {k: v for k, v in body.items() if v is not None}))
 
     def front(self, supernet_id: str, device: str) -> Json:

@@ -73,6 +73,11 @@ def digest_of(inputs: Fields) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def initial_weights(session: Session, row: Supernet) -> str | None:
+    """SHA-256 of the weights that a supernet begins with; None for random ones."""
+    return session.scalar(select(Supernet.weights_sha256).where(Supernet.id == row.parent_id))
+
+
 def with_digest(session: Session, tenant_id: str, digest: str) -> Supernet | None:
     """The supernet of those inputs, None where there is none."""
     return session.scalar(select(Supernet).where(Supernet.tenant_id == tenant_id, Supernet.digest == digest))
@@ -89,6 +94,7 @@ def find_or_add(
     seed: int,
     classes: int,
     dataset_fingerprint: str | None = None,
+    parent_id: str | None = None,
 ) -> Supernet:
     """The supernet of these inputs; two requests at once get the same one."""
     values = {
@@ -101,6 +107,7 @@ def find_or_add(
         "recipe": recipe,
         "seed": seed,
         "classes": classes,
+        "parent_id": parent_id,
         "created_at": now(),
     }
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert

@@ -74,10 +74,18 @@ def supernet_of(session: Session, tenant_id: str, supernet_id: str) -> Supernet:
 
 
 def wanted_supernet(
-    session: Session, services: Services, tenant_id: str, *, space: str, dataset: str, recipe: str, seed: int
+    session: Session,
+    services: Services,
+    tenant_id: str,
+    *,
+    space: str,
+    dataset: str,
+    recipe: str,
+    seed: int,
+    parent: str | None = None,
 ) -> Supernet:
-    """The row of the supernet of these inputs, made if there is none. Raises Problem for unknown names or a
-    bad match."""
+    """The row of the supernet of these inputs, made if there is none. parent: whose weights it begins with.
+    Raises Problem for unknown names or a bad match."""
     try:
         found = space_named(space)
     except UnknownSpace as unknown:
@@ -107,7 +115,11 @@ def wanted_supernet(
         },  # what follows a training makes no other supernet
         "seed": seed,
     }
-    if data.fingerprint == data.before:  # trained before built-in sets had fingerprints, on what is here now
+    if parent is not None:
+        inputs["start"] = _start(session, tenant_id, parent, space)
+    elif (
+        data.fingerprint == data.before
+    ):  # trained before built-in sets had fingerprints, on what is here now
         older = supernet_rows.with_digest(session, tenant_id, supernet_rows.digest_of(inputs))
         if older is not None:
             return older
@@ -121,7 +133,25 @@ def wanted_supernet(
         seed=seed,
         classes=data.classes,
         dataset_fingerprint=data.fingerprint,
+        parent_id=parent,
     )
+
+
+def _start(session: Session, tenant_id: str, parent: str, space: str) -> str:
+    """SHA-256 of the weights of a supernet. Raises Problem where it cannot be the beginning of one of
+    that space."""
+    found = supernet_rows.get(session, tenant_id, parent)
+    if found is None:
+        detail = "no such supernet; GET /v1/supernets lists them"
+        raise Problem("unknown_supernet", detail, errors=[error("/from", "unknown_supernet", detail)])
+    if found.space != space:
+        detail = (
+            f"it is of space {found.space}, and weights of one space are none of another; train {found.space}"
+        )
+        raise invalid("/from", "space", detail)
+    if found.weights_sha256 is None:
+        raise Problem("not_ready", "it has no weights to begin with yet; wait for its job to succeed")
+    return found.weights_sha256
 
 
 def remarks_on(session: Session, services: Services, tenant_id: str, row: Supernet) -> list[str]:
@@ -333,6 +363,7 @@ def _view(session: Session, row: Supernet) -> SupernetView:
         recipe=row.recipe,
         seed=row.seed,
         classes=row.classes,
+        parent=row.parent_id,
         state="ready" if row.ready_at is not None else "training" if job is not None else "waiting",
         largest=_scored(row.summary, "largest"),
         smallest=_scored(row.summary, "smallest"),

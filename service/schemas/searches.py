@@ -13,10 +13,13 @@ Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class SupernetIn(Strict):
+    """from: id of a supernet of the same space, to begin with its weights; its classes may be others."""
+
     space: Name
     dataset: Name
     recipe: Name = "standard"
     seed: Seed = 0
+    parent: Name | None = Field(default=None, alias="from")
 
 
 Limit = Annotated[int, Field(ge=1, le=10**15)]
@@ -237,6 +240,7 @@ class SupernetView(Answer):
     recipe: str
     seed: int
     classes: int
+    parent: str | None = None
     state: str
     largest: Scored | None
     smallest: Scored | None

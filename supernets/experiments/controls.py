@@ -27,6 +27,7 @@ from supernets.tasks.metric import ACCURACY, Metric
 from supernets.training.evaluation import Evaluator, score
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase, Recipe
+from supernets.training.spec import TrainingSpec
 from supernets.training.tuning import alone, tuned
 
 
@@ -122,8 +123,8 @@ def train_quietly(
     space: Space, dataset: Data, recipe: Recipe, seed: int, folder: Path, device: str
 ) -> tuple[Supernet, float]:
     """(trained supernet, seconds); goes on where an earlier run in `folder` stopped."""
-    digest = f"{space.name} {dataset.name} {recipe.to_json()} {seed}"
-    trainer = Trainer(space, dataset, recipe, seed, device=device, inputs_digest=digest)
+    spec = TrainingSpec(space.name, dataset.name, recipe.to_json(), seed)
+    trainer = Trainer(space, dataset, recipe, seed, device=device, inputs_digest=spec.digest)
     trainer.run(folder)
     return trainer.supernet.eval(), trainer.seconds
 

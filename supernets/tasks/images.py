@@ -58,6 +58,9 @@ class ImagesTask(Task[Dataset]):
     def imitation(self, outputs: Tensor, teacher: Tensor) -> Tensor:
         return soft_cross_entropy(outputs, teacher)
 
+    def regressed(self, targets: Tensor, outputs: int) -> Tensor:
+        return F.one_hot(targets, outputs)
+
     def tally(self, outputs: Tensor, targets: Tensor) -> Array:
         right = targets[outputs.argmax(dim=1) == targets]
         counts = [torch.bincount(labels, minlength=outputs.shape[1]) for labels in (right, targets)]

@@ -90,6 +90,11 @@ class Task(ABC, Generic[D]):
     def imitation(self, outputs: Tensor, teacher: Tensor) -> Tensor:
         """The same against the outputs of a larger network (knowledge distillation)."""
 
+    def regressed(self, targets: Tensor, outputs: int) -> Tensor | None:
+        """What a new last layer is fitted to, (n, outputs), in the beginning of a training from other
+        weights; None: it begins at random."""
+        return None
+
     @abstractmethod
     def tally(self, outputs: Tensor, targets: Tensor) -> Array:
         """What the quality is made of, over these samples: numbers that add up over parts of a split."""

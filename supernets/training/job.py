@@ -15,11 +15,12 @@ from supernets.errors import InvalidCheckpoint, InvalidTraining
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.tasks.data import Data
-from supernets.training.catalog import recipe_named
 from supernets.training.files import sha256_of
-from supernets.training.recipe import Recipe
+from supernets.training.spec import TrainingSpec
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from supernets.network import Supernet
     from supernets.training.loop import Progress
 
@@ -27,27 +28,27 @@ WEIGHTS = "supernet.safetensors"
 DESCRIPTION = "supernet.json"
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to train and where.
+@dataclass(frozen=True, kw_only=True)
+class _Places:
+    """Where and how: nothing that the weights depend on."""
 
-    recipe: by name, or written out as `Recipe.to_json` has it. out_dir: checkpoints and result. data_dir:
-    files kept between jobs. registered: the operator's data sets, name -> path. heartbeat_timeout_s: end when
-    the parent was silent that long; None looks for the end of its pipe only. fingerprint: of the operator's
-    data set, which is refused where it has changed.
-    """
-
-    space: str
-    dataset: str
     out_dir: str
-    recipe: str | dict[str, Any] = "quick"
-    seed: int = 0
-    device: str = "cpu"
     data_dir: str | None = None
     registered: Mapping[str, str] = field(default_factory=dict)
+    start_file: str | None = None
+    device: str = "cpu"
     heartbeat_timeout_s: float | None = None
     threads: int | None = None
-    fingerprint: str | None = None
+
+
+@dataclass(frozen=True)
+class Job(_Places, TrainingSpec):
+    """What to train and where.
+
+    out_dir: checkpoints and result. data_dir: files kept between jobs. registered: the operator's data
+    sets, name -> path. start_file: the weights that `start` names. heartbeat_timeout_s: end when the parent
+    was silent that long; None looks for the end of its pipe only.
+    """
 
     @classmethod
     def from_json(cls, data: Any) -> Job:
@@ -57,10 +58,6 @@ class Job:
         except TypeError as error:
             raise InvalidTraining(f"not a training specification: {error}") from error
 
-    def load_recipe(self) -> Recipe:
-        """The recipe itself. Raises UnknownRecipe, InvalidTraining."""
-        return recipe_named(self.recipe) if isinstance(self.recipe, str) else Recipe.from_json(self.recipe)
-
     def load_dataset(self) -> Data:
         """The data set itself, as the space needs it. Raises UnknownSpace, UnknownDataset, InvalidDataset."""
         folder = None if self.data_dir is None else Path(self.data_dir)
@@ -68,14 +65,21 @@ class Job:
             space_named(self.space), self.dataset, folder, self.registered, fingerprint=self.fingerprint
         )
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of what the weights depend on: equal digests, same supernet."""
-        inputs = [self.space, self.dataset, self.load_recipe().of_weights(), self.seed]
-        inputs += (
-            [self.fingerprint] if self.fingerprint is not None else []
-        )  # without: as before there were fingerprints
-        return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    def load_start(self) -> dict[str, Tensor] | None:
+        """The weights to begin with, None for random ones. Raises InvalidCheckpoint for a file that is
+        not `start`."""
+        from safetensors.torch import load  # noqa: PLC0415 - torch only where it trains
+
+        if self.start is None:
+            return None
+        try:
+            data = Path(self.start_file or "").read_bytes()
+        except OSError as error:
+            raise InvalidCheckpoint(f"the initial weights cannot be read: {error.strerror}") from error
+        if hashlib.sha256(data).hexdigest() != self.start:
+            raise InvalidCheckpoint("the initial weights are damaged; train their supernet again")
+        weights: dict[str, Tensor] = load(data)
+        return weights
 
 
 def train(
@@ -97,7 +101,9 @@ def train(
         return finished
     dataset, recipe = job.load_dataset(), job.load_recipe()
     space = space_named(job.space).with_classes(len(dataset.classes))
-    trainer = Trainer(space, dataset, recipe, job.seed, device=job.device, inputs_digest=job.digest)
+    trainer = Trainer(
+        space, dataset, recipe, job.seed, device=job.device, inputs_digest=job.digest, start=job.load_start()
+    )
     trainer.run(Path(job.out_dir), report, stopping)
     description = describe(job, space, trainer.position.step, trainer.seconds)
     if trainer.rank == 0:
@@ -118,6 +124,7 @@ def describe(job: Job, space: Space, steps: int, seconds: float) -> dict[str, An
         "recipe": recipe.to_json(),
         "seed": job.seed,
         "inputs": job.digest,
+        "start": job.start,
         "epochs": recipe.epochs,
         "steps": steps,
         "train_seconds": seconds,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from supernets.training.parallel import FlatGradients, agreed, average_statistic
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
 from supernets.training.sorting import sort_channels
+from supernets.training.start import begin_with
 from supernets.training.validating import Validation
 
 
@@ -72,7 +73,7 @@ class Trainer:
     """Trains one supernet. `run` may be called once; `supernet` holds the result afterwards.
 
     device: "cpu" or "cuda". inputs_digest: names the training, so that a checkpoint of another one is
-    refused.
+    refused. start: weights of a supernet of this space to begin with, of whatever classes; None: random ones.
     """
 
     def __init__(
@@ -84,13 +85,14 @@ class Trainer:
         *,
         device: str = "cpu",
         inputs_digest: str = "",
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.task = task_of(dataset)
         self.task.check(space, dataset)
         _check(recipe, device)
         self.space, self.dataset, self.recipe, self.seed = space, dataset, recipe, seed
         self.device = torch.device(device)
-        self.inputs_digest = inputs_digest
+        self.inputs_digest, self.start = inputs_digest, start
         self.rank, self.processes = rank_and_size()
         self.position = self.position_before = Position()
         self.seconds = 0.0
@@ -282,6 +284,8 @@ class Trainer:
     def _resume(self, folder: Path) -> None:
         found = load_checkpoint(folder)
         if found is None:
+            if self.start is not None:
+                begin_with(self.supernet, self.start, self.dataset)
             return
         if found.state["inputs"] != self.inputs_digest:
             raise InvalidCheckpoint(

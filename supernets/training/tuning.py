@@ -20,6 +20,7 @@ from supernets.spaces.space import Space
 from supernets.tasks.data import Data
 from supernets.training.loop import Progress, Trainer
 from supernets.training.recipe import Phase, Recipe
+from supernets.training.spec import TrainingSpec
 
 
 def alone(space: Space, architecture: Architecture) -> Space:
@@ -75,9 +76,18 @@ def tuned(
         raise InvalidTraining("fine-tuning takes at least one epoch")
     start = specialised(supernet, architecture)
     short = tune_recipe(recipe, epochs)
-    digest = f"{_weights_digest(start)} {architecture.digest} {dataset.name} {short.to_json()} {seed}"
-    trainer = Trainer(start.space, dataset, short, seed, device=device, inputs_digest=digest)
-    trainer.supernet.load_state_dict(start.state_dict())
+    spec = TrainingSpec(
+        supernet.space.name,
+        dataset.name,
+        short.to_json(),
+        seed,
+        start=_weights_digest(start),
+        only=supernet.space.to_json(architecture),
+    )
+    weights = start.state_dict()
+    trainer = Trainer(
+        start.space, dataset, short, seed, device=device, inputs_digest=spec.digest, start=weights
+    )
     trainer.run(folder, report)
     return trainer.supernet.eval(), trainer.seconds
 

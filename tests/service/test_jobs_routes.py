@@ -220,6 +220,28 @@ def test_a_supernet_is_one_job_however_often_it_is_asked_for(ready: Api) -> None
     assert ready.post("/v1/supernets", body).json()["id"] != first.json()["id"]  # a failed one is tried again
 
 
+def test_a_supernet_that_begins_with_anothers_weights_is_a_supernet_of_its_own(ready: Api) -> None:
+    parent = ready.add_supernet(seed=7)
+    body = {"space": SPACE.name, "dataset": "digits", "recipe": "quick"}
+    alone, first = ready.post("/v1/supernets", body), ready.post("/v1/supernets", {**body, "from": parent})
+    again = ready.post("/v1/supernets", {**body, "from": parent})
+    assert alone.status_code == first.status_code == again.status_code == 202
+    assert first.json()["id"] == again.json()["id"] != alone.json()["id"]
+    parents = [one["parent"] for one in ready.get("/v1/supernets").json()["items"]]
+    assert sorted(parents, key=str) == [None, None, parent]
+
+
+def test_a_supernet_that_cannot_be_a_beginning_is_refused(ready: Api) -> None:
+    body = {"space": SPACE.name, "dataset": "digits", "recipe": "quick"}
+    is_problem(ready.post("/v1/supernets", {**body, "from": "sup_none"}), 422, code="unknown_supernet")
+    untrained = ready.add_supernet(trained=False, seed=9)
+    is_problem(ready.post("/v1/supernets", {**body, "from": untrained}), 422, code="not_ready")
+    other = {"space": "cifar-mbv3", "dataset": "glyphs", "from": ready.add_supernet(seed=7)}
+    refused = ready.post("/v1/supernets", other)
+    is_problem(refused, 422)
+    assert "/from" in refused.text and SPACE.name in refused.text
+
+
 def test_c5_one_job_for_each_key(ready: Api) -> None:
     request = search_request(ready.add_supernet(), 50.0)
     statuses: list[int] = []

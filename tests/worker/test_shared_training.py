@@ -1,5 +1,8 @@
 """One training for all jobs that want the same supernet, whoever asks, and for as long as anybody does."""
 
+import json
+from pathlib import Path
+
 import pytest
 from sqlalchemy import update
 
@@ -165,3 +168,37 @@ def test_trained_once_and_cancelling_one_job_leaves_it_to_the_other(small_instal
     third = installation.submit("supernet", {"supernet_id": supernet_id})
     installation.wait(third)
     assert installation.events(third, "step_started") == []
+
+
+def test_a_training_from_a_parent_is_told_its_weights_and_where_they_lie(context, monkeypatch):
+    sha256, _ = context.store.put(b"weights of the parent")
+    with context.sessions.begin() as session:
+        parent = Supernet(
+            id="sup_parent",
+            tenant_id="ten_a",
+            digest="e" * 64,
+            space="digits-mbv3",
+            dataset="digits",
+            recipe="imported",
+            seed=0,
+            classes=1000,
+            weights_sha256=sha256,
+        )
+        session.add(parent)
+        session.execute(update(Supernet).where(Supernet.digest == DIGEST).values(parent_id="sup_parent"))
+    job_id, started = new_job(context), []
+
+    class Started(Exception):
+        """The child is not run: what it would be told is looked at."""
+
+    def child(kind, module, **rest):
+        started.append(json.loads(Path(module[-1]).read_text()))
+        raise Started
+
+    monkeypatch.setattr("worker.pipelines.train_supernet.Child", child)
+    train_shared(context, DIGEST)
+    (told,) = started
+    assert told["start"] == sha256 and Path(told["start_file"]).read_bytes() == b"weights of the parent"
+    with context.sessions() as session:
+        kinds = {event.kind: event.data for event in events(session, job_id, 0, 100)}
+    assert kinds["initial_weights"] == {"supernet": "sup_parent", "weights_sha256": sha256}

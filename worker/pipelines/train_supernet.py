@@ -30,6 +30,7 @@ from service.db.documents import Fields
 from service.db.happenings import tell
 from service.db.models import Job, Supernet, Worker, now
 from service.db.states import ACTIVE, ArtifactKind, HappeningKind
+from service.db.supernets import initial_weights
 from service.db.transitions import add_event, record_progress
 from service.errors import JobConflict
 from service.failpoints import failpoint
@@ -271,12 +272,16 @@ def _train_and_score(run: SharedRun) -> None:
         "seed": row.seed,
         **fingerprinted(row.dataset_fingerprint),
     }
+    start = run.context.transaction(lambda s: initial_weights(s, row))
+    if start is not None:
+        inputs["start"] = start
+        run.event("initial_weights", {"supernet": row.parent_id, "weights_sha256": start})
     _report_dataset(run, row)
     trained = run.step(
         StepName.TRAIN_SUPERNET,
         {**inputs, "digest": run.digest},
         TrainedWeights,
-        lambda: _train(run, row),
+        lambda: _train(run, row, start),
     )
     networks = recipe_to_follow(row.recipe).scored_networks
     ref = SupernetRef(
@@ -329,7 +334,7 @@ def _folder(run: SharedRun) -> Path:
     return run.context.work_folder(f"supernet-{run.digest[:32]}")
 
 
-def _train(run: SharedRun, row: Supernet) -> TrainedWeights:
+def _train(run: SharedRun, row: Supernet, start: str | None) -> TrainedWeights:
     """Train in a child that goes on from its last checkpoint; the result is read from its files, not from its
     words."""
     context = run.context
@@ -346,6 +351,8 @@ def _train(run: SharedRun, row: Supernet) -> TrainedWeights:
         heartbeat_timeout_s=silence_limit_s(context.settings),
         threads=threads_each(context.settings.training_processes),
         fingerprint=row.dataset_fingerprint,
+        start=start,
+        start_file=None if start is None else str(context.store.path(start)),
     )
     path = folder / f"spec-{context.worker_id}.json"
     path.write_text(json.dumps(CODEC.write(job)))

@@ -1,0 +1,127 @@
+"""Weights to begin a training with: those of another supernet of the same space, whatever classes it told
+apart.
+
+Where the outputs are others, the last linear layer is new: ridge regression of the targets on the features
+of the largest network, everything else frozen (Kornblith et al., "Do better ImageNet models transfer
+better?", 2019, for how far frozen features reach). That takes a second or two and starts far above chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from latency_tables.dense import Array
+from supernets.cut_out import cut_out
+from supernets.data.splits import evenly_spread
+from supernets.errors import InvalidCheckpoint
+from supernets.network import Supernet
+from supernets.tasks.catalog import task_of
+from supernets.tasks.data import Data
+from supernets.tasks.task import Task
+from supernets.training.batchnorm import calibration_inputs, recalibrate
+
+FEATURES_OF: Final = 4096  # training samples, evenly spread
+_AT_A_TIME: Final = 128
+_PENALTIES: Final = np.geomspace(1e-5, 10, 13)  # in units of the features' mean squared singular value
+_SCALES: Final = np.geomspace(1, 64, 25)
+
+
+def begin_with(supernet: Supernet, weights: Mapping[str, Tensor], data: Data) -> bool:
+    """Give a supernet weights of another one of its space; whether its last layer is new, because outputs
+    differ.
+
+    Raises InvalidCheckpoint for weights of another space.
+    """
+    own = supernet.state_dict()
+    last = [name for name, part in supernet.named_modules() if isinstance(part, nn.Linear)][-1]
+    if set(own) != set(weights):
+        raise InvalidCheckpoint(f"the initial weights are not those of space {supernet.space.name!r}")
+    others = [name for name, value in own.items() if value.shape != weights[name].shape]
+    if any(not name.startswith(f"{last}.") for name in others):
+        raise InvalidCheckpoint(
+            f"the initial weights are not those of space {supernet.space.name!r}: {others[0]} has shape "
+            f"{tuple(weights[others[0]].shape)} instead of {tuple(own[others[0]].shape)}"
+        )
+    supernet.load_state_dict({**weights, **{name: own[name] for name in own if name in others}})
+    if others:
+        fit_last_layer(supernet, data)
+    return bool(others)
+
+
+@torch.no_grad()
+def fit_last_layer(supernet: Supernet, data: Data) -> None:
+    """Set the last linear layer by ridge regression; left as it is where the task has nothing to regress
+    on.
+
+    The penalty is the one with the least error left out, in closed form; the outputs are then scaled to
+    make the task's loss least on samples left out, for a regression on zeros and ones knows nothing of
+    logits.
+    """
+    task, largest = task_of(data), supernet.space.largest()
+    network = cut_out(supernet, largest)
+    recalibrate(network, calibration_inputs(data, largest.resolution).to(_device(network)))
+    features, targets = _features(network, task, data, largest.resolution)
+    wanted = task.regressed(targets, supernet.space.classes)
+    if wanted is None:
+        return
+    weights, bias, left_out = ridge(features.numpy().astype(np.float64), wanted.numpy().astype(np.float64))
+    scale = _best_scale(task, torch.from_numpy(left_out).float(), targets)
+    linear = _last_linear(supernet.block(list(supernet.blocks)[-1]))
+    linear.weight.copy_(torch.from_numpy(scale * weights.T))
+    if linear.bias is not None:
+        linear.bias.copy_(torch.from_numpy(scale * bias))
+
+
+def ridge(features: Array, wanted: Array) -> tuple[Array, Array, Array]:
+    """(weights (features, outputs), bias (outputs,), predictions of each row by a fit without it (rows,
+    outputs)).
+
+    The penalty of `_PENALTIES` with the least squared error left out.
+    """
+    centre, mean = features.mean(axis=0), wanted.mean(axis=0)
+    left, sizes, right = np.linalg.svd(features - centre, full_matrices=False)
+    rotated = left.T @ (wanted - mean)
+    best: tuple[float, float, Array] | None = None
+    for penalty in _PENALTIES * max(float(np.mean(sizes**2)), 1e-12):
+        shrunk = sizes**2 / (sizes**2 + penalty)
+        leverage = (left**2) @ shrunk + 1 / len(features)
+        residual = (wanted - mean - left @ (shrunk[:, None] * rotated)) / (1 - leverage)[:, None]
+        error = float((residual**2).sum())
+        if best is None or error < best[0]:
+            best = (error, penalty, wanted - residual)
+    assert best is not None  # noqa: S101 - there are penalties
+    weights = right.T @ ((sizes / (sizes**2 + best[1]))[:, None] * rotated)
+    return weights, mean - centre @ weights, best[2]
+
+
+def _best_scale(task: Task[Any], left_out: Tensor, targets: Tensor) -> float:
+    losses = [float(task.loss(float(scale) * left_out, targets)) for scale in _SCALES]
+    return float(_SCALES[int(np.argmin(losses))])
+
+
+def _features(network: nn.Module, task: Task[Any], data: Data, condition: int) -> tuple[Tensor, Tensor]:
+    """(inputs of the last linear layer, targets) of training samples, on the CPU."""
+    rows = evenly_spread(len(data.split("train")), FEATURES_OF)
+    kept: list[Tensor] = []
+    hook = _last_linear(network).register_forward_pre_hook(lambda _, given: kept.append(given[0].cpu()))
+    targets = []
+    for start in range(0, len(rows), _AT_A_TIME):
+        inputs, wanted = task.examples(data, "train", condition, rows[start : start + _AT_A_TIME])
+        network(inputs.to(_device(network)))
+        targets.append(wanted)
+    hook.remove()
+    return torch.cat(kept), torch.cat(targets)
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
+def _last_linear(network: nn.Module) -> nn.Linear:
+    found = [part for part in network.modules() if isinstance(part, nn.Linear)]
+    return found[-1]
