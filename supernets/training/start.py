@@ -23,7 +23,8 @@ from supernets.network import Supernet
 from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
 from supernets.tasks.task import Task
-from supernets.training.batchnorm import calibration_inputs, recalibrate
+from supernets.training.batchnorm import calibration_batches, recalibrate
+from supernets.training.memory import samples_of_space
 
 FEATURES_OF: Final = 4096  # training samples, evenly spread
 _AT_A_TIME: Final = 128
@@ -64,7 +65,9 @@ def fit_last_layer(supernet: Supernet, data: Data) -> None:
     """
     task, largest = task_of(data), supernet.space.largest()
     network = cut_out(supernet, largest)
-    recalibrate(network, calibration_inputs(data, largest.resolution).to(_device(network)))
+    at_once = samples_of_space(supernet.space, largest.resolution)
+    batches = calibration_batches(data, largest.resolution, at_once=at_once)
+    recalibrate(network, (inputs.to(_device(network)) for inputs in batches))
     features, targets = _features(network, task, data, largest.resolution)
     wanted = task.regressed(targets, supernet.space.classes)
     if wanted is None:
