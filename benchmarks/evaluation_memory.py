@@ -39,9 +39,7 @@ def measured(space_name: str, resolution: int, networks: int, train: int, valida
     generator = np.random.default_rng(0)
 
     def split(samples: int) -> Split:
-        images = generator.integers(
-            0, 256, size=(samples, space.in_channels, resolution, resolution), dtype=np.uint8
-        )
+        images = generator.integers(0, 256, size=(samples, *space.input_shape(resolution)), dtype=np.uint8)
         return Split(images, np.arange(samples) % CLASSES)
 
     dataset = Dataset(

@@ -37,7 +37,7 @@ PHASE = Phase("sandwich", 1, 0.05, networks=4, sampling="sandwich", teacher="lar
 def random_dataset(space: Space, samples: int) -> Dataset:
     """Noise of the space's largest size: only the time counts here."""
     generator = np.random.default_rng(0)
-    shape = (samples, space.in_channels, max(space.resolutions), max(space.resolutions))
+    shape = (samples, *space.input_shape(max(space.resolutions)))
     split = Split(generator.integers(0, 256, size=shape, dtype=np.uint8), np.arange(samples) % space.classes)
     return Dataset("noise", tuple(str(c) for c in range(space.classes)), split, split, split)
 

@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
 from supernets.layers.block import Foldable
 from supernets.layers.catalog import build_operator
@@ -50,9 +51,9 @@ class PlainNetwork(nn.Module):
         return cast(Tensor, self.layers(x))
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of one sample: (C, H, W) of an image."""
-        return self.operators[0].inputs[0].shape
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """What it is fed with, one sample."""
+        return self.operators[0].inputs
 
     def parameter_count(self) -> int:
         """Weights, biases and batch-norm vectors, as the published counts have it; running statistics are not

@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Measurement
 from latency_tables.measuring import speed
 from latency_tables.measuring.speed import Speed
@@ -28,12 +29,12 @@ POLL_S: Final = 1.0
 
 @dataclass(frozen=True)
 class Wanted:
-    """One thing to measure. input_shape: with the batch."""
+    """One thing to measure. inputs: with the batch in their shapes."""
 
     kind: TaskKind
     sha256: str
     size_bytes: int
-    input_shape: tuple[int, ...]
+    inputs: tuple[InputSpec, ...]
     operator: str | None = None
     space: str | None = None
     architecture: dict[str, Any] | None = None
@@ -45,7 +46,7 @@ def wanted_again(task: MeasurementTask) -> Wanted:
         kind=TaskKind(task.kind),
         sha256=task.sha256,
         size_bytes=task.size_bytes,
-        input_shape=tuple(task.input_shape),
+        inputs=agent_rows.inputs_of(task),
         operator=task.operator,
         space=task.space,
         architecture=task.architecture,
@@ -73,7 +74,8 @@ def ask(run: JobRun, device_id: str, wanted: Sequence[Wanted]) -> list[str]:
                 operator=item.operator,
                 space=item.space,
                 architecture=item.architecture,
-                input_shape=list(item.input_shape),
+                input_shape=list(item.inputs[0].shape),
+                inputs=[spec.to_json() for spec in item.inputs],
                 sha256=item.sha256,
                 size_bytes=item.size_bytes,
                 nonce=secrets.token_hex(16),

@@ -70,6 +70,7 @@ def _measure(job: dict[str, Any], progress: Callable[[float], None]) -> dict[str
     from latency_tables.agent.runtimes.catalog import runtime_named  # noqa: PLC0415
     from latency_tables.agent.runtimes.runtime import Opened  # noqa: PLC0415
     from latency_tables.agent.runtimes.setup import Setup  # noqa: PLC0415
+    from latency_tables.inputs import InputSpec  # noqa: PLC0415
     from latency_tables.measuring.profiling import MonotonicClock, Settings, measure  # noqa: PLC0415
 
     generator = np.random.default_rng(job["seed"])
@@ -78,7 +79,8 @@ def _measure(job: dict[str, Any], progress: Callable[[float], None]) -> dict[str
     runtime.check(setup)
 
     def opened(entry: dict[str, Any]) -> Opened:
-        return runtime.open(Path(entry["path"]).read_bytes(), entry["input_shape"], setup, generator)
+        inputs = entry["inputs"] and [InputSpec.from_json(spec) for spec in entry["inputs"]]
+        return runtime.open(Path(entry["path"]).read_bytes(), inputs, setup, generator)
 
     entries = {entry["name"]: entry for entry in job["networks"]}
     networks = {name: opened(entry) for name, entry in entries.items()}

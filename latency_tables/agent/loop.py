@@ -274,7 +274,7 @@ class Agent:
         self._folder.keep_file(file.sha256, data)
 
     def _job(self, sentinel: File | None, group: Sequence[Task]) -> Job:
-        networks = {task.id: Network(self._folder.file(task.file.sha256), task.input_shape) for task in group}
+        networks = {task.id: Network(self._folder.file(task.file.sha256), task.inputs) for task in group}
         if sentinel is not None:
             networks = {SENTINEL: Network(self._folder.file(sentinel.sha256)), **networks}
         return Job(

@@ -10,11 +10,14 @@ from typing import Any, Final
 from latency_tables.agent.errors import HostileServer
 from latency_tables.agent.graph import MAX_BYTES
 from latency_tables.agent.runner import Measured
+from latency_tables.inputs import DTYPE_BYTES, InputSpec
 from latency_tables.measuring.profiling import Reading
 
 OPERATOR: Final = "operator"
 KINDS: Final = (OPERATOR, "network", "verify")
 MAX_TASKS: Final = 2000
+MAX_INPUTS: Final = 8
+MAX_INPUT_BYTES: Final = 2**28
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)
 
@@ -39,14 +42,15 @@ class File:
 
 @dataclass(frozen=True)
 class Task:
-    """One network to be measured. nonce: makes the answer valid for this task of this session only."""
+    """One network to be measured. inputs: with the batch in their shapes. nonce: makes the answer valid for
+    this task of this session only."""
 
     id: str
     kind: str
     file: File
     nonce: str
     operator: str | None
-    input_shape: tuple[int, ...]
+    inputs: tuple[InputSpec, ...]
 
 
 @dataclass(frozen=True)
@@ -118,17 +122,9 @@ def plan_from(data: Any) -> Plan:
 
 def _task(data: Any) -> Task:
     fields = _object(data)
-    shape, operator = fields.get("input_shape"), fields.get("operator")
-    if (
-        not isinstance(shape, list)
-        or not 1 <= len(shape) <= 6
-        or not all(type(s) is int and 1 <= s <= 65_536 for s in shape)
-    ):
-        raise HostileServer("input_shape is no shape")
-    elements = 1
-    for size in shape:
-        elements *= size
-    if elements > 2**26:
+    operator = fields.get("operator")
+    inputs = _inputs(fields)
+    if sum(spec.size_bytes for spec in inputs) > MAX_INPUT_BYTES:
         raise HostileServer("a network wants an input of more than 256 MiB")
     if fields.get("kind") not in KINDS or not (
         operator is None or (isinstance(operator, str) and len(operator) <= 300)
@@ -140,8 +136,36 @@ def _task(data: Any) -> Task:
         file=_file(fields),
         nonce=_text(fields, "nonce", _ID),
         operator=operator,
-        input_shape=tuple(shape),
+        inputs=inputs,
     )
+
+
+def _inputs(fields: Mapping[str, Any]) -> tuple[InputSpec, ...]:
+    """What a network is fed with. An older service tells the shape of a single input and no more."""
+    told = fields.get("inputs")
+    if told is None:
+        return (InputSpec("input", _shape(fields.get("input_shape"))),)
+    if not isinstance(told, list) or not 1 <= len(told) <= MAX_INPUTS:
+        raise HostileServer(f"a network has 1 to {MAX_INPUTS} inputs")
+    found = []
+    for one in map(_object, told):
+        below = one.get("below")
+        if below is not None and (type(below) is not int or not 1 <= below <= 2**31):
+            raise HostileServer("`below` of an input is no number of values")
+        if one.get("dtype") not in DTYPE_BYTES:
+            raise HostileServer(f"an input is one of {', '.join(DTYPE_BYTES)}")
+        found.append(InputSpec(_text(one, "name", _ID), _shape(one.get("shape")), str(one["dtype"]), below))
+    return tuple(found)
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    if (
+        not isinstance(shape, list)
+        or not 1 <= len(shape) <= 6
+        or not all(type(s) is int and 1 <= s <= 65_536 for s in shape)
+    ):
+        raise HostileServer("the shape of an input is no shape")
+    return tuple(shape)
 
 
 def _file(fields: Mapping[str, Any]) -> File:

@@ -19,6 +19,7 @@ from typing import IO, Any, Final
 from latency_tables.agent.errors import MeasuringFailed
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.errors import InvalidMeasurement
+from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Measurement
 from latency_tables.measuring.profiling import Reading, Settings
 from latency_tables.measuring.suspension import Suspensions
@@ -28,10 +29,10 @@ SUSPENDED: Final = "suspended"
 
 @dataclass(frozen=True)
 class Network:
-    """A checked network on disk. input_shape None: the one it declares."""
+    """A checked network on disk. inputs: with the batch in their shapes; None: those it declares."""
 
     path: Path
-    input_shape: tuple[int, ...] | None = None
+    inputs: tuple[InputSpec, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Job:
             {
                 "name": name,
                 "path": str(n.path),
-                "input_shape": None if n.input_shape is None else list(n.input_shape),
+                "inputs": None if n.inputs is None else [spec.to_json() for spec in n.inputs],
             }
             for name, n in self.networks.items()
         ]

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
+from latency_tables.inputs import InputSpec
 from service.db.documents import Fields, TaskResult
 from service.db.models import AgentPost, AgentSession, Device, Enrolment, Job, MeasurementTask, new_id, now
 from service.db.states import ACTIVE, TaskKind, TaskState
@@ -195,3 +196,10 @@ def add_post(session: Session, session_id: str, sequence: int, body_digest: str,
         AgentPost(session_id=session_id, sequence=sequence, body_digest=body_digest, answer=dict(answer))
     )
     session.flush()
+
+
+def inputs_of(task: MeasurementTask) -> tuple[InputSpec, ...]:
+    """What the network of a task is fed with, the batch in the shapes."""
+    if task.inputs is None:
+        return (InputSpec("input", tuple(task.input_shape)),)
+    return tuple(InputSpec.from_json(spec) for spec in task.inputs)

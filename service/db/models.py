@@ -68,6 +68,7 @@ class Base(DeclarativeBase):
         list[str]: JSON,
         list[int]: JSON,
         list[Reason]: JSON,
+        list[Document]: JSON,
         datetime: UtcDateTime,
     }
 
@@ -432,7 +433,8 @@ class MeasurementTask(Base):
     operator: Mapped[str | None] = mapped_column(String(200))
     space: Mapped[str | None] = mapped_column(String(64))
     architecture: Mapped[Document | None] = mapped_column()
-    input_shape: Mapped[list[int]] = mapped_column()
+    input_shape: Mapped[list[int]] = mapped_column()  # of the first input, with the batch
+    inputs: Mapped[list[Document] | None] = mapped_column()  # InputSpec; None: one float32 of that shape
     sha256: Mapped[str] = mapped_column(ForeignKey("artifacts.sha256"))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     nonce: Mapped[str] = mapped_column(String(64))

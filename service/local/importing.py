@@ -132,8 +132,8 @@ def _check_dataset(settings: Settings, space: Space, name: str) -> bool:
         found = known(settings, name)
     except UnknownDataset:
         return False
-    theirs, ours = (found.channels, found.classes), (space.in_channels, space.classes)
-    fits = found.classes == space.classes and space.in_channels in (found.channels, *found.also)
+    theirs, ours = (found.channels, found.classes), (space.image_channels, space.classes)
+    fits = found.classes == space.classes and space.image_channels in (found.channels, *found.also)
     if None not in theirs and not fits:
         raise InvalidCheckpoint(
             f"{space.name} takes {ours[0]} channel(s) and tells {ours[1]} classes apart, data set {name!r} "

@@ -30,6 +30,7 @@ from service.schemas.agent import (
     FileView,
     MeasurementIn,
     MeasurementsIn,
+    TaskInput,
     TaskList,
     TaskView,
 )
@@ -149,6 +150,7 @@ def _task_view(task: MeasurementTask) -> TaskView:
         nonce=task.nonce,
         operator=task.operator,
         input_shape=task.input_shape,
+        inputs=[TaskInput(**spec.to_json()) for spec in agent_rows.inputs_of(task)],
     )
 
 

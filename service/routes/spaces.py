@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from fastapi import APIRouter
 
+from latency_tables.inputs import SIZE, InputSpec
 from latency_tables.named import Value
 from latency_tables.operators import ImageOperator, Operator
 from service.datasets import Known, listed, trained_on_fingerprint
@@ -21,6 +22,7 @@ from service.schemas.catalog import (
     DatasetList,
     DatasetVersion,
     DatasetView,
+    InputView,
     Limits,
     OperatorList,
     OperatorView,
@@ -124,7 +126,8 @@ def _space_view(name: str) -> SpaceView:
         name=found.name,
         description=found.description,
         resolutions=list(found.resolutions),
-        in_channels=found.in_channels,
+        in_channels=found.image_channels,
+        inputs=[_input_view(spec) for spec in found.inputs],
         classes=found.classes,
         choices=_choices(found),
         subnetworks=found.count(),
@@ -141,6 +144,11 @@ def _space_view(name: str) -> SpaceView:
         ],
         source=found.source,
     )
+
+
+def _input_view(spec: InputSpec) -> InputView:
+    shape = [None if size == SIZE else size for size in spec.shape]
+    return InputView(name=spec.name, shape=shape, dtype=spec.dtype, below=spec.below)
 
 
 def _choices(found: Space) -> dict[str, list[float | str]]:

@@ -99,11 +99,11 @@ def wanted_supernet(
     data = known(services.settings, dataset)
     if data.classes is None:
         raise Problem("unknown_dataset", "the operator's data set is not there; ask who runs the service")
-    if found.in_channels not in (data.channels, *data.also):
+    if found.image_channels not in (data.channels, *data.also):
         raise invalid(
             "/dataset",
             "channels",
-            f"the space takes {found.in_channels} channel(s), the data set has {data.channels}",
+            f"the space takes {found.image_channels} channel(s), the data set has {data.channels}",
         )
     inputs = {
         "space": space,

@@ -33,7 +33,18 @@ class FileView(Answer):
     size_bytes: int
 
 
+class TaskInput(Answer):
+    """An input of a network, the batch in its shape. below: whole numbers of it are 0 to below - 1."""
+
+    name: str
+    shape: list[int]
+    dtype: str
+    below: int | None = None
+
+
 class TaskView(Answer):
+    """inputs: in order; input_shape is the shape of the first, for agents of before there could be others."""
+
     id: str
     kind: str
     sha256: str
@@ -41,6 +52,7 @@ class TaskView(Answer):
     nonce: str
     operator: str | None
     input_shape: list[int]
+    inputs: list[TaskInput]
 
 
 class TaskList(Answer):

@@ -15,11 +15,24 @@ class StageView(Answer):
     choices: list[list[JsonObject]]
 
 
+class InputView(Answer):
+    """An input of a space's networks. shape: of one sample; null where the chosen resolution stands. below:
+    whole numbers of it are 0 to below - 1."""
+
+    name: str
+    shape: list[int | None]
+    dtype: str
+    below: int | None = None
+
+
 class SpaceView(Answer):
+    """in_channels: null where the input is no picture; inputs say what it is."""
+
     name: str
     description: str
     resolutions: list[int]
-    in_channels: int
+    in_channels: int | None
+    inputs: list[InputView]
     classes: int
     choices: dict[str, list[float | str]]
     subnetworks: int

@@ -144,7 +144,7 @@ def load_for(
     the fingerprint."""
     if fingerprint is not None:
         check_unchanged(name, facts_for(name, folder, registered), fingerprint)
-    return load_dataset(name, folder, registered, size=max(space.resolutions), channels=space.in_channels)
+    return load_dataset(name, folder, registered, size=max(space.resolutions), channels=space.image_channels)
 
 
 register_installed_datasets()

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
 from supernets.cut_out import PlainNetwork, fold_batch_norm
 from supernets.data.preprocessing import Preprocessing
@@ -48,26 +49,29 @@ TOLERANCES: Final = {"float32": MAX_PARITY_ERROR, "float16": 2e-2}
 """Float16 has 11 bits: every layer rounds by up to 1/2048 of its values, and a network has a few dozen."""
 _OPERATORS_PER_EXPORT: Final = 64
 _PARAMETERS_PER_EXPORT: Final = 32_000_000  # keeps a graph far below protobuf's 2 GB
+_WHOLE: Final = {"tensor(int32)": "int32", "tensor(int64)": "int64"}
+_FEWEST_VALUES: Final = 2  # of an input of whole numbers of which it is not said how many there are
 _VALUES_PER_CHANNEL: Final = 64  # enough for batch-norm statistics that settle an operator
 
 Model = Any  # onnx.ModelProto; the package has no types
 Progress = Callable[[int, int], None]
 
 
-def export_onnx(network: nn.Module, input_shape: Sequence[int], *, batch_size: int | None = 1) -> bytes:
-    """The network as an ONNX file: evaluation mode, batch-norm folded, input `input`, output `output`,
-    float32.
+def export_onnx(network: nn.Module, inputs: Sequence[InputSpec], *, batch_size: int | None = 1) -> bytes:
+    """The network as an ONNX file: evaluation mode, batch-norm folded, output `output`, float32.
 
-    input_shape: (C, H, W). batch_size: None leaves it open. Raises ExportFailed when the file would not stand
+    inputs: of one sample, in the order of the network's arguments; a single one is called `input` in the
+    file,
+    several by their names. batch_size: None leaves it open. Raises ExportFailed when the file would not stand
     alone.
     """
-    model = _export([fold_batch_norm(network).cpu()], [tuple(input_shape)], batch_size)
-    return _finished(_canonical(model, 0))
+    model = _export([fold_batch_norm(network).cpu()], [inputs], batch_size)
+    return _finished(_canonical(model, 0, _named(inputs)))
 
 
 def export_delivered(
     network: nn.Module,
-    input_shape: Sequence[int],
+    inputs: Sequence[InputSpec],
     delivery: Delivery,
     described: Mapping[str, Any],
     classes: Sequence[str],
@@ -78,8 +82,8 @@ def export_delivered(
     described: by the task (`Task.input_of`). preprocessing: what a delivery with it inside puts in front.
     Raises ExportFailed.
     """
-    model = _canonical(_export([fold_batch_norm(network).cpu()], [tuple(input_shape)], 1), 0)
-    formed = _canonical(in_form(model, delivery, preprocessing), 0)
+    model = _canonical(_export([fold_batch_norm(network).cpu()], [inputs], 1), 0, _named(inputs))
+    formed = _canonical(in_form(model, delivery, preprocessing), 0, _named(inputs))
     describe(formed, described, classes)
     return _finished(formed)
 
@@ -179,26 +183,40 @@ def parity(
     leads to the network's.
     """
     session = onnx_session(onnx_file)
-    given = session.get_inputs()[0]
     tolerance = TOLERANCES[_precision(session)]
-    shape = [size if isinstance(size, int) else 1 for size in given.shape]
+    specs = network.inputs if isinstance(network, PlainNetwork) else ()
+    below = {name: spec.below for spec, name in zip(specs, _named(specs).values(), strict=True)}
     plain = copy.deepcopy(network).cpu().eval()
     error = largest = 0.0
     with torch.no_grad():
         for _ in range(samples):
-            if given.type == "tensor(uint8)" and preprocessing is not None:
-                pixels = _pictures(torch.randn(shape, generator=generator).numpy(), preprocessing)
-                fed, x = pixels, torch.from_numpy(preprocessing.finish(pixels))
-            else:
-                fed = torch.randn(shape, generator=generator).numpy().astype(NUMPY_TYPES[given.type])
-                x = torch.from_numpy(fed.astype(np.float32))
-            (found,) = session.run(None, {given.name: fed})
-            wanted = plain(x).numpy()
+            pairs = [
+                _fed(given, below.get(given.name), generator, preprocessing) for given in session.get_inputs()
+            ]
+            names = [given.name for given in session.get_inputs()]
+            (found,) = session.run(None, dict(zip(names, (fed for fed, _ in pairs), strict=True)))
+            wanted = plain(*(x for _, x in pairs)).numpy()
             difference = np.abs(found - wanted).max()
             if not np.isfinite(difference):
                 return Parity(float("inf"), largest, tolerance)
             error, largest = max(error, float(difference)), max(largest, float(np.abs(wanted).max()))
     return Parity(error, largest, tolerance)
+
+
+def _fed(
+    given: Any, below: int | None, generator: torch.Generator | None, preprocessing: Preprocessing | None
+) -> tuple[Any, Tensor]:
+    """(what an input of a file is fed with, what the network is fed with instead)."""
+    shape = tuple(size if isinstance(size, int) else 1 for size in given.shape)
+    if given.type in _WHOLE:
+        x = _random(InputSpec(given.name, shape, _WHOLE[given.type], below), generator)
+        return x.numpy(), x
+    noise = torch.randn(shape, generator=generator).numpy()
+    if given.type == "tensor(uint8)" and preprocessing is not None:
+        pixels = _pictures(noise, preprocessing)
+        return pixels, torch.from_numpy(preprocessing.finish(pixels))
+    fed = noise.astype(NUMPY_TYPES[given.type])
+    return fed, torch.from_numpy(fed.astype(np.float32))
 
 
 def _pictures(noise: Any, preprocessing: Preprocessing) -> Any:
@@ -237,7 +255,7 @@ def settled_operator(op: Operator, seed: int = 0, eps: float = 1e-5) -> nn.Modul
             norm.momentum = None  # the statistics of this one batch, not a moving average
         if norms:
             samples = -(-_VALUES_PER_CHANNEL // math.prod(op.output_shape[1:]))
-            module.train()(torch.randn(op.inputs[0].batched(samples), generator=generator))
+            module.train()(*(_random(spec.of_batch(samples), generator) for spec in op.inputs))
     return module.eval()
 
 
@@ -265,32 +283,52 @@ def _operator_models(
     found = []
     for op in operators:
         module = fold_batch_norm(settled_operator(op, seed, eps))
-        shapes = (op.inputs[0].batched(batch_size), (batch_size, *op.output_shape))
+        given = [spec.of_batch(batch_size) for spec in op.inputs]
         try:
-            found.append(operator_model(module, *shapes, OPSET))
+            found.append(operator_model(module, given, (batch_size, *op.output_shape), OPSET))
         except KeyError:
-            found.append(_canonical(_export([module], [op.inputs[0].shape], batch_size), 0))
+            found.append(_canonical(_export([module], [op.inputs], batch_size), 0, _named(op.inputs)))
     return found
 
 
-class _SideBySide(nn.Module):
-    """Independent modules, one input and one output each."""
+def _named(inputs: Sequence[InputSpec]) -> dict[int, str]:
+    """Place of each input in the graph -> its name in a file."""
+    return {0: INPUT} if len(inputs) == 1 else {i: spec.name for i, spec in enumerate(inputs)}
 
-    def __init__(self, modules: Iterable[nn.Module]) -> None:
+
+def _random(spec: InputSpec, generator: torch.Generator | None) -> Tensor:
+    """A batch of an input: normal numbers, or whole numbers of those there are."""
+    dtype = getattr(torch, spec.dtype)
+    if dtype.is_floating_point:
+        return torch.randn(spec.shape, generator=generator).to(dtype)
+    below = min(spec.below or _FEWEST_VALUES, torch.iinfo(dtype).max)
+    return torch.randint(below, spec.shape, generator=generator, dtype=dtype)
+
+
+class _SideBySide(nn.Module):
+    """Independent modules, some inputs and one output each."""
+
+    def __init__(self, modules: Iterable[nn.Module], inputs: Sequence[int]) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(modules)
+        self.parts, self.inputs = nn.ModuleList(modules), tuple(inputs)
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(part(x) for part, x in zip(self.parts, inputs, strict=True))
+        left = iter(inputs)
+        return tuple(
+            part(*(next(left) for _ in range(n))) for part, n in zip(self.parts, self.inputs, strict=True)
+        )
 
 
-def _export(modules: Sequence[nn.Module], shapes: Sequence[tuple[int, ...]], batch_size: int | None) -> Model:
-    """One graph with input and output i for module i."""
-    dynamic = None if batch_size is not None else (tuple({0: torch.export.Dim("batch")} for _ in shapes),)
-    examples = tuple(torch.zeros(2 if batch_size is None else batch_size, *shape) for shape in shapes)
+def _export(
+    modules: Sequence[nn.Module], inputs: Sequence[Sequence[InputSpec]], batch_size: int | None
+) -> Model:
+    """One graph of all modules, the inputs of the first one first, with output i for module i."""
+    flat = [spec.of_batch(2 if batch_size is None else batch_size) for specs in inputs for spec in specs]
+    dynamic = None if batch_size is not None else (tuple({0: torch.export.Dim("batch")} for _ in flat),)
+    examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in flat)
     with _quiet():
         program = torch.onnx.export(
-            _SideBySide(modules).eval(),
+            _SideBySide(modules, [len(specs) for specs in inputs]).eval(),
             examples,
             dynamo=True,
             opset_version=OPSET,
@@ -318,13 +356,14 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _canonical(model: Model, index: int) -> Model:
-    """The part of the graph between input and output `index`, its names made from its structure, nothing else
-    kept."""
+def _canonical(model: Model, index: int, taken: Mapping[int, str] | None = None) -> Model:
+    """The part of the graph between these inputs (place -> new name; None: input `index`) and output `index`,
+    its names made from its structure, nothing else kept."""
+    given = {index: INPUT} if taken is None else taken
     graph = model.graph
     nodes = _needed(graph, graph.output[index].name)
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    names = {graph.input[index].name: INPUT}
+    names = {graph.input[place].name: name for place, name in given.items()}
     made, weights = [], []
     for number, node in enumerate(nodes):
         label = f"{node.op_type}_{number}"
@@ -345,9 +384,8 @@ def _canonical(model: Model, index: int) -> Model:
         made.append(_node(node, label, inputs, outputs))
     last = names[graph.output[index].name]
     made[-1].output[:] = [OUTPUT if name == last else name for name in made[-1].output]
-    return _model(
-        model, made, _value(graph.input[index], INPUT), _value(graph.output[index], OUTPUT), weights
-    )
+    values = [_value(graph.input[place], name) for place, name in given.items()]
+    return _model(model, made, values, _value(graph.output[index], OUTPUT), weights)
 
 
 def _needed(graph: Any, output: str) -> list[Any]:
@@ -374,10 +412,12 @@ def _value(value: Any, name: str) -> Any:
     return made
 
 
-def _model(source: Model, nodes: Sequence[Any], given: Any, result: Any, weights: Sequence[Any]) -> Model:
+def _model(
+    source: Model, nodes: Sequence[Any], given: Sequence[Any], result: Any, weights: Sequence[Any]
+) -> Model:
     graph = onnx.GraphProto(name="network")
     graph.node.extend(nodes)
-    graph.input.append(given)
+    graph.input.extend(given)
     graph.output.append(result)
     graph.initializer.extend(weights)
     model = onnx.ModelProto(ir_version=source.ir_version, producer_name=source.producer_name)
@@ -405,7 +445,8 @@ def _joined(models: Sequence[Model]) -> Model:
             nodes.append(_node(node, f"{number}/{node.name}", inputs, outputs))
         before = names[OUTPUT]
     first, last = models[0].graph, models[-1].graph
-    joined = _model(models[0], nodes, _value(first.input[0], INPUT), _value(last.output[0], before), weights)
+    given = [_value(first.input[0], INPUT)]
+    joined = _model(models[0], nodes, given, _value(last.output[0], before), weights)
     return _canonical(joined, 0)
 
 

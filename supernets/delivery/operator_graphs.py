@@ -18,6 +18,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
+from latency_tables.inputs import InputSpec
 from supernets.layers.block import Drawn
 
 IR_VERSION: Final = 10
@@ -27,19 +28,22 @@ _PLACES: Final = ("input", "weight", "bias")
 
 
 def operator_model(
-    module: nn.Module, input_shape: Sequence[int], output_shape: Sequence[int], opset: int
+    module: nn.Module, inputs: Sequence[InputSpec], output_shape: Sequence[int], opset: int
 ) -> Any:
     """The onnx.ModelProto of an operator's module, batch-norm folded. Shapes with the batch.
 
-    Raises KeyError for a module that does not draw itself (`supernets.layers.block.Drawn`) or holds one that
-    does not.
+    Raises KeyError for a module that does not draw itself (`supernets.layers.block.Drawn`), holds one that
+    does not, or has several inputs.
     """
+    if len(inputs) != 1:
+        raise KeyError(type(module))
+    given = helper.np_dtype_to_tensor_dtype(np.dtype(inputs[0].dtype))
     graph = _Graph()
     graph.finish(graph.module(module, INPUT))
     made = helper.make_graph(
         graph.nodes,
         "network",
-        [helper.make_tensor_value_info(INPUT, onnx.TensorProto.FLOAT, list(input_shape))],
+        [helper.make_tensor_value_info(INPUT, given, list(inputs[0].shape))],
         [helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, list(output_shape))],
         graph.weights,
     )

@@ -12,7 +12,7 @@ from latency_tables.operators import make_divisible
 from supernets.errors import InvalidArchitecture, UnknownSpace
 from supernets.spaces.architecture import Architecture, SpaceRef
 from supernets.spaces.choices import ZERO, Choice, kernel_expand
-from supernets.spaces.space import Space, Stage
+from supernets.spaces.space import Space, Stage, pictures
 
 ENTRY_POINT_GROUP: Final = "bespoke.spaces"
 MOST_CLASSES: Final = 65_536
@@ -69,7 +69,7 @@ def _mbv3(
             settings={"activation": "hswish", "feature_channels": make_divisible(1280 * width)},
         )
     )
-    return Space(name, description, resolutions, 3, 1000, tuple(stages), source)
+    return Space(name, description, resolutions, pictures(3), 1000, tuple(stages), source)
 
 
 def _small_mbv3(
@@ -106,7 +106,9 @@ def _small_mbv3(
     stages.append(
         Stage("head", "head", (10,), settings={"activation": "hswish", "feature_channels": final[1]})
     )
-    return Space(name, description, resolutions, channels, 10, tuple(stages), _OFA + ", scaled down")
+    return Space(
+        name, description, resolutions, pictures(channels), 10, tuple(stages), _OFA + ", scaled down"
+    )
 
 
 _PROXYLESS_ROWS: Final = (
@@ -145,7 +147,7 @@ def _mobilenet_v2(
         name,
         description,
         resolutions,
-        3,
+        pictures(3),
         1000,
         (*front, *stages, *back),
         source,
@@ -229,7 +231,13 @@ def _ofa_resnet50() -> Space:
     stages.append(Stage("head", "head", (1000,), settings={"activation": "none"}))
     sizes = (128, 144, 160, 176, 192, 224, 240, 256)
     return Space(
-        "ofa-resnet50", "ResNet50-D, elastic width, ImageNet sizes", sizes, 3, 1000, tuple(stages), _OFA
+        "ofa-resnet50",
+        "ResNet50-D, elastic width, ImageNet sizes",
+        sizes,
+        pictures(3),
+        1000,
+        tuple(stages),
+        _OFA,
     )
 
 

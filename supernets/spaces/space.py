@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from latency_tables.dense import Chain, Genes, StageShape
+from latency_tables.inputs import SIZE, InputSpec
 from latency_tables.named import Named, Value
 from latency_tables.operators import Block, Operator
 from latency_tables.operators.catalog import family_named
@@ -107,13 +108,16 @@ class Stage:
 class Space:
     """A search space. `classes` is the size of the last stage's output; another data set gives another one.
 
-    batch_norm_eps: of every batch-norm of its networks.
+    resolutions: sizes of the input to choose from: the side of a picture in pixels, samples of a sound,
+    tokens
+    of a sentence. inputs: what its networks are fed with, `SIZE` in a shape standing for that size; the first
+    stage reads the first one. batch_norm_eps: of every batch-norm of its networks.
     """
 
     name: str
     description: str
     resolutions: tuple[int, ...]
-    in_channels: int
+    inputs: tuple[InputSpec, ...]
     classes: int
     stages: tuple[Stage, ...]
     source: str
@@ -122,6 +126,8 @@ class Space:
     def __post_init__(self) -> None:
         if len({stage.name for stage in self.stages}) != len(self.stages):
             raise ValueError(f"space {self.name}: stages need names of their own")
+        if not self.inputs or len({spec.name for spec in self.inputs}) != len(self.inputs):
+            raise ValueError(f"space {self.name}: networks need inputs, each with a name of its own")
         if not self.resolutions or list(self.resolutions) != sorted(set(self.resolutions)):
             raise ValueError(f"space {self.name}: resolutions must ascend")
         if (
@@ -142,9 +148,19 @@ class Space:
                     )
             before = stage.widths
 
+    def inputs_at(self, resolution: int) -> tuple[InputSpec, ...]:
+        """What a network of that resolution is fed with, one sample."""
+        return tuple(spec.at(resolution) for spec in self.inputs)
+
     def input_shape(self, resolution: int) -> tuple[int, ...]:
-        """Of one sample at that resolution."""
-        return (self.in_channels, resolution, resolution)
+        """Of the input that its first stage reads, one sample at that resolution."""
+        return self.inputs[0].at(resolution).shape
+
+    @property
+    def image_channels(self) -> int | None:
+        """Channels of its pictures; None where its input is no picture."""
+        shape = self.inputs[0].shape
+        return shape[0] if len(self.inputs) == 1 and shape[1:] == (SIZE, SIZE) else None
 
     @cached_property
     def chain(self) -> Chain:
@@ -271,6 +287,11 @@ class Space:
         architecture = Architecture(self.name, resolution, tuple(stages))
         self.genes(architecture)
         return architecture
+
+
+def pictures(channels: int) -> tuple[InputSpec, ...]:
+    """The input of an image space: one square picture, float32, channels first."""
+    return (InputSpec("input", (channels, SIZE, SIZE)),)
 
 
 def _picked(pick: Any, stage: Stage, depth: int) -> tuple[Choice, ...]:

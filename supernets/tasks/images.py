@@ -31,9 +31,10 @@ class ImagesTask(Task[Dataset]):
     each class."""
 
     def check(self, space: Space, data: Dataset) -> None:
-        if data.channels != space.in_channels or len(data.classes) != space.classes:
+        if data.channels != space.image_channels or len(data.classes) != space.classes:
             raise InvalidTraining(
-                f"space {space.name!r} takes {space.in_channels} channel(s) and {space.classes} classes, "
+                f"space {space.name!r} takes {space.image_channels or 'no pictures, no'} channel(s) and "
+                f"{space.classes} classes, "
                 f"data set {data.name!r} has {data.channels} and {len(data.classes)}; choose another space"
             )
 

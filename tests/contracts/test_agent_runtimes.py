@@ -14,6 +14,7 @@ from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.runtimes.catalog import RUNTIMES, refusal, runtime_named
 from latency_tables.agent.runtimes.probe import found, small_network
 from latency_tables.agent.runtimes.setup import PRECISIONS, Setup, options_from
+from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Context
 from tests.latency_tables.agent.networks import convolution
 
@@ -26,7 +27,8 @@ def runtime(request):
 
 
 def opened(runtime, data=None, shape=(1, 3, 8, 8), **setup):
-    return runtime.open(data or convolution(), shape, Setup(runtime.name, **setup), np.random.default_rng(0))
+    inputs = shape and [InputSpec("x", shape)]
+    return runtime.open(data or convolution(), inputs, Setup(runtime.name, **setup), np.random.default_rng(0))
 
 
 def test_the_installed_version_is_told_and_the_default_can_be_used(runtime):
@@ -125,8 +127,28 @@ def test_a_network_that_takes_pixels_is_measured_in_the_precision_of_its_context
 
 
 def test_a_file_with_an_input_of_a_type_that_is_not_measured_is_refused(runtime):
-    with pytest.raises(ValueError, match="one input, of float32, float16 or uint8"):
-        opened(runtime, bytes_of_integers(), (1, 4))
+    with pytest.raises(ValueError, match="inputs of float32, float16, uint8, int32 or int64"):
+        opened(runtime, sum_of(TensorProto.DOUBLE), (1, 4))
+
+
+def test_tokens_are_numbers_of_a_vocabulary(runtime):
+    """A row beyond the table is an error of the runtime, so this also tells that `below` is kept to."""
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["rows", "a"], ["h"]), helper.make_node("Add", ["h", "b"], ["y"])],
+        "g",
+        [
+            helper.make_tensor_value_info("a", TensorProto.INT64, (1, 64)),
+            helper.make_tensor_value_info("b", TensorProto.FLOAT, (1, 64, 4)),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, (1, 64, 4))],
+        [helper.make_tensor("rows", TensorProto.FLOAT, (3, 4), [1.0] * 12)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    inputs = [InputSpec("b", (1, 64, 4)), InputSpec("a", (1, 64), "int64", below=3)]
+    for given in (inputs, None):
+        runtime.open(model.SerializeToString(), given, Setup(runtime.name), np.random.default_rng(0)).run()
+    with pytest.raises(ValueError, match="takes 2 inputs, not 1"):
+        runtime.open(model.SerializeToString(), inputs[:1], Setup(runtime.name), np.random.default_rng(0))
 
 
 def test_a_network_of_another_batch_or_precision_than_the_contexts_is_refused(runtime):
@@ -212,12 +234,12 @@ def test_the_small_network_is_valid_onnx():
         )
 
 
-def bytes_of_integers():
+def sum_of(kind):
     graph = helper.make_graph(
         [helper.make_node("Add", ["x", "x"], ["y"])],
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.INT64, (1, 4))],
-        [helper.make_tensor_value_info("y", TensorProto.INT64, (1, 4))],
+        [helper.make_tensor_value_info("x", kind, (1, 4))],
+        [helper.make_tensor_value_info("y", kind, (1, 4))],
     )
     return helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10

@@ -181,13 +181,10 @@ def test_operators_follow_each_other(name: str) -> None:
     for architecture in [space.largest(), space.smallest(), *draw(space, 1, 20)]:
         operators = lower(space, architecture)
         first, last = operators[0], operators[-1]
-        assert (first.in_channels, first.in_height, first.in_width) == (
-            space.in_channels,
-            *[architecture.resolution] * 2,
-        )
-        assert (last.family, last.out_channels) == ("head", space.classes)
+        assert first.inputs == space.inputs_at(architecture.resolution)
+        assert last.closes and last.output_shape == (space.classes,)
         for before, after in zip(operators, operators[1:], strict=False):
-            assert (after.in_channels, after.in_height) == (before.out_channels, before.out_height)
+            assert after.inputs[0].shape == before.output_shape
         assert all(Operator.parse(op.text) == op for op in operators)
 
 
@@ -220,7 +217,7 @@ def test_dense_price_is_the_slow_sum(name: str) -> None:
 
 def hash_unit(op: Operator) -> float:
     """A number in [0, 1) that is different for every operator."""
-    return (op.macs * 31 + op.parameters * 17 + op.in_height) % 9973 / 9973
+    return (op.macs * 31 + op.parameters * 17 + op.bytes_moved) % 9973 / 9973
 
 
 @every_space
@@ -236,7 +233,7 @@ def test_largest_and_smallest_are_the_ends(name: str) -> None:
 def test_supernet_has_every_block_and_runs_its_sub_networks(name: str) -> None:
     space, supernet = least(name), supernet_of(name)
     assert len(supernet.blocks) == len(block_choices(space))
-    x = torch.randn(2, space.in_channels, *space.resolutions * 2, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, *space.input_shape(space.resolutions[0]), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for architecture in [space.smallest(), *draw(space, 5, 2)]:
             logits = supernet(x, architecture)
@@ -247,7 +244,7 @@ def test_supernet_has_every_block_and_runs_its_sub_networks(name: str) -> None:
 @every_space
 def test_cut_out_and_folded_networks_give_the_logits_of_the_supernet(name: str) -> None:
     space, supernet = least(name), supernet_of(name)
-    x = torch.randn(2, space.in_channels, *space.resolutions * 2, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(2, *space.input_shape(space.resolutions[0]), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         for architecture in [space.largest(), *draw(space, 6, 2)]:
             logits = supernet(x, architecture)
@@ -265,7 +262,7 @@ def test_every_weight_of_the_supernet_can_learn(name: str) -> None:
     """Some sub-network uses each weight: gradients reach all of them over a few draws."""
     space = least(name)
     supernet = Supernet(space, generator=torch.Generator().manual_seed(0))
-    x = torch.randn(2, space.in_channels, *space.resolutions * 2, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(2, *space.input_shape(space.resolutions[0]), generator=torch.Generator().manual_seed(1))
     architectures = [space.largest(), space.smallest(), *covering(space)]
     for architecture in architectures:
         supernet(x, architecture).square().sum().backward()
@@ -287,7 +284,7 @@ def covering(space: Space) -> list[Architecture]:
 def check_export(name: str, architecture: Architecture) -> None:
     space = SPACES[name]
     network = cut_out(supernet_of(name), architecture)
-    file = export_onnx(network, network.input_shape)
+    file = export_onnx(network, network.inputs)
     assert parity(network, file, samples=4, generator=torch.Generator().manual_seed(2)).holds
     operators = lower(space, architecture)
     parts = export_operators(operators)
@@ -314,7 +311,7 @@ def test_networks_joined_for_calibration_are_those_exported_whole(name: str) -> 
     architecture = space.smallest()
     (joined,) = export_networks(space, [architecture])
     network = random_network(space, architecture)
-    assert joined == export_onnx(network, network.input_shape)
+    assert joined == export_onnx(network, network.inputs)
 
 
 @every_space
@@ -322,7 +319,7 @@ def test_another_number_of_classes_changes_the_head_only(name: str) -> None:
     space = SPACES[name].with_classes(7)
     before, after = (lower(s, s.smallest()) for s in (SPACES[name], space))
     assert before[:-1] == after[:-1]
-    assert after[-1].out_channels == 7
+    assert after[-1].output_shape == (7,)
     assert space.count() == SPACES[name].count()
 
 

@@ -21,6 +21,7 @@ from latency_tables.agent.loop import Agent, Options
 from latency_tables.agent.runtimes.probe import found
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import StateFolder
+from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Measurement
 from latency_tables.measuring.profiling import Reading
 from latency_tables.operators import Operator
@@ -39,6 +40,7 @@ from worker.pipelines.profile import profile
 
 SERVER = "http://127.0.0.1:8000"
 RESOLUTION = 8
+INPUTS = (InputSpec("x", (1, 3, 8, 8)),)
 OPERATORS = sorted(all_operators(SPACE, RESOLUTION))
 GRAPH = convolution()
 
@@ -85,8 +87,8 @@ class Device:
         """Tasks for every operator, as the profile job writes them when it has exported; all share one small
         file."""
         sha256, size_bytes = self.api.services.store.put(GRAPH)
-        wanted = [Wanted("operator", sha256, size_bytes, (1, 3, 8, 8), op.text) for op in OPERATORS]
-        sentinel = Wanted("sentinel", sha256, size_bytes, (1, 3, 8, 8), OPERATORS[0].text)
+        wanted = [Wanted("operator", sha256, size_bytes, INPUTS, op.text) for op in OPERATORS]
+        sentinel = Wanted("sentinel", sha256, size_bytes, INPUTS, OPERATORS[0].text)
         ids = ask(run, run.request["device_id"], [sentinel, *wanted])
         return dict(zip(ids[1:], OPERATORS, strict=True))
 

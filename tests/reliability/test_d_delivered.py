@@ -43,11 +43,11 @@ def test_d05_exported_network_is_the_network_and_nothing_more(name: str) -> None
     space = space_named(name)
     architecture = space.largest(min(space.resolutions))
     network = cut_out(_network(space).eval(), architecture).eval()
-    shape = (8, space.in_channels, architecture.resolution, architecture.resolution)
+    shape = (8, *space.input_shape(architecture.resolution))
     # as for every delivered network
     recalibrate(network, [torch.randn(shape, generator=torch.Generator().manual_seed(0))])
     plain = fold_batch_norm(network)
-    data = export_onnx(plain, plain.input_shape)
+    data = export_onnx(plain, plain.inputs)
     _is_plain(data)
     assert parity(plain, data, samples=16).holds
     assert _weights(data) == plain.parameter_count()

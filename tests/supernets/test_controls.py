@@ -17,7 +17,7 @@ from supernets.network import Supernet
 from supernets.spaces.catalog import SPACES, space_named
 from supernets.spaces.choices import Choice
 from supernets.spaces.lowering import lower
-from supernets.spaces.space import Space, Stage
+from supernets.spaces.space import Space, Stage, pictures
 from supernets.training.catalog import recipe_named
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.tuning import alone, specialised, tune_recipe, tuned
@@ -34,7 +34,7 @@ STAGES = (
     Stage("body", "mbconv", (8,), depths=(1, 2), choices=(OPTIONS, OPTIONS), settings={"stride": 2}),
     Stage("head", "head", (2,), settings={"activation": "hswish", "feature_channels": 16}),
 )
-TINY = Space("tiny", "for tests", (8,), 1, 2, STAGES, "none")
+TINY = Space("tiny", "for tests", (8,), pictures(1), 2, STAGES, "none")
 RECIPE = Recipe(
     "short",
     "for tests",
@@ -127,7 +127,7 @@ def test_a_specialised_network_is_the_one_of_the_supernet(name):
     space = space_named(name)
     (architecture,) = space.at(space.resolutions[:1]).sample(np.random.default_rng(1), 1)
     supernet = Supernet(space, generator=torch.Generator().manual_seed(0)).eval()
-    images = torch.randn(2, space.in_channels, architecture.resolution, architecture.resolution)
+    images = torch.randn(2, *space.input_shape(architecture.resolution))
     with torch.no_grad():
         expected = supernet(images, architecture)
         torch.testing.assert_close(specialised(supernet, architecture).eval()(images, architecture), expected)

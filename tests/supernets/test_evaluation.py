@@ -33,7 +33,7 @@ def sample(networks, seed=0):
 
 @torch.no_grad()
 def plain_accuracy(network, dataset, split, calibration):
-    resolution = network.input_shape[1]
+    resolution = network.inputs[0].shape[1]
     recalibrate(network, calibration_batches(dataset, resolution, calibration, at_once=calibration))
     right = sum(
         int((network(torch.from_numpy(inputs)).argmax(dim=1).numpy() == labels).sum())

@@ -54,7 +54,7 @@ def together() -> dict[Operator, bytes]:
 def test_operator_split_off_has_the_bytes_of_one_exported_alone(
     op: Operator, together: dict[Operator, bytes]
 ) -> None:
-    alone = export_onnx(settled_operator(op), (op.in_channels, op.in_height, op.in_width))
+    alone = export_onnx(settled_operator(op), op.inputs)
     assert described(onnx.load_from_string(together[op])) == described(onnx.load_from_string(alone))
     assert together[op] == alone
 
@@ -79,7 +79,7 @@ def test_joined_network_has_the_bytes_of_an_exported_one() -> None:
     architectures = DIGITS.sample(np.random.default_rng(0), 2)
     for architecture, joined in zip(architectures, export_networks(DIGITS, architectures), strict=True):
         network = random_network(DIGITS, architecture)
-        exported = export_onnx(network, (1, architecture.resolution, architecture.resolution))
+        exported = export_onnx(network, DIGITS.inputs_at(architecture.resolution))
         assert described(onnx.load_from_string(joined)) == described(onnx.load_from_string(exported))
         assert joined == exported
 
@@ -99,7 +99,7 @@ def test_delivered_network_has_the_nodes_of_its_operators_one_after_the_other() 
     for parameter in supernet.parameters():  # a trained network has no zero bias
         parameter.data += 0.01 * torch.randn(parameter.shape, generator=generator)
     architecture = DIGITS.largest(8)
-    delivered = onnx.load_from_string(export_onnx(cut_out(supernet, architecture), (1, 8, 8)))
+    delivered = onnx.load_from_string(export_onnx(cut_out(supernet, architecture), DIGITS.inputs_at(8)))
     operators = lower(DIGITS, architecture)
     files = export_operators(operators)
     assert described(delivered) == [
@@ -112,7 +112,7 @@ def test_delivered_network_agrees_with_torch_and_stands_alone() -> None:
     supernet = Supernet(DIGITS, generator=generator).eval()
     shake_batch_norm(supernet, generator)
     network = cut_out(supernet, DIGITS.largest(16))
-    file = export_onnx(network, network.input_shape)
+    file = export_onnx(network, network.inputs)
     assert parity(network, file, generator=generator).max_abs_error < 1e-4
     model = onnx.load_from_string(file)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
@@ -127,7 +127,7 @@ def test_delivered_network_agrees_with_torch_and_stands_alone() -> None:
 
 def test_parity_sees_a_wrong_file() -> None:
     first, second = (random_network(DIGITS, DIGITS.smallest(8), seed) for seed in (0, 1))
-    found = parity(first, export_onnx(second, (1, 8, 8)), samples=2)
+    found = parity(first, export_onnx(second, DIGITS.inputs_at(8)), samples=2)
     assert found.max_abs_error > 1e-2
     assert not found.holds
 
@@ -142,7 +142,7 @@ def test_parity_is_a_share_of_large_logits(error: float, logit: float, holds: bo
 
 def test_batch_can_be_left_open() -> None:
     network = random_network(DIGITS, DIGITS.smallest(8))
-    session = onnx_session(export_onnx(network, (1, 8, 8), batch_size=None))
+    session = onnx_session(export_onnx(network, DIGITS.inputs_at(8), batch_size=None))
     x = torch.randn(5, 1, 8, 8)
     (found,) = session.run(None, {INPUT: x.numpy()})
     np.testing.assert_allclose(found, network(x).detach().numpy(), atol=1e-4)
@@ -175,7 +175,7 @@ def test_timing_meets_no_denormal_numbers() -> None:
     for part in network.modules():
         part.register_forward_hook(look)
     with torch.no_grad():
-        network(torch.randn(1, *network.input_shape, generator=torch.Generator().manual_seed(0)))
+        network(torch.randn(1, *network.inputs[0].shape, generator=torch.Generator().manual_seed(0)))
     assert met and not any(met)
 
 
@@ -189,7 +189,9 @@ def test_export_is_quiet_and_shows_progress(capfd: pytest.CaptureFixture[str]) -
 
 
 def test_graph_with_foreign_operators_is_refused() -> None:
-    model = onnx.load_from_string(export_onnx(random_network(DIGITS, DIGITS.smallest(8)), (1, 8, 8)))
+    model = onnx.load_from_string(
+        export_onnx(random_network(DIGITS, DIGITS.smallest(8)), DIGITS.inputs_at(8))
+    )
     model.graph.node[0].domain = "com.example"
     with pytest.raises(ExportFailed, match="standard operators"):
         finished(model)
@@ -202,7 +204,7 @@ def test_the_same_seed_gives_the_same_file_whatever_the_number_of_threads() -> N
             torch.set_num_threads(count)
             supernet = Supernet(DIGITS, generator=torch.Generator().manual_seed(3))
             network = fold_batch_norm(cut_out(supernet.eval(), DIGITS.smallest(8)))
-            files.append(export_onnx(network, (1, 8, 8)))
+            files.append(export_onnx(network, DIGITS.inputs_at(8)))
     finally:
         torch.set_num_threads(threads)
     assert files[0] == files[1]

@@ -43,7 +43,7 @@ def kinds() -> list[Operator]:
 def exported(operators: list[Operator]) -> list[bytes]:
     """By way of torch's exporter, many at once."""
     modules = [fold_batch_norm(settled_operator(op)) for op in operators]
-    model = _export(modules, [(op.in_channels, op.in_height, op.in_width) for op in operators], 1)
+    model = _export(modules, [op.inputs for op in operators], 1)
     return [_finished(_canonical(model, index)) for index in range(len(operators))]
 
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from latency_tables.inputs import InputSpec
 from service.artifacts import ArtifactStore
 from service.cli.models import delivery_lines
 from service.cli.run_file import RunFailed, run, run_pictures
@@ -117,7 +118,7 @@ def test_what_cannot_be_run_is_refused_with_the_reason(life, tmp_path):
     with pytest.raises(RunFailed, match="there is no file"):
         run(str(tmp_path / "m.onnx"), [])
     with pytest.raises(InvalidPreprocessing, match="does not say"):
-        run_pictures(export_onnx(torch.nn.Conv2d(1, 1, 1), (1, 2, 2)), [])
+        run_pictures(export_onnx(torch.nn.Conv2d(1, 1, 1), [InputSpec("input", (1, 2, 2))]), [])
 
 
 def test_the_command_line_shows_what_is_not_known_and_what_is_suspect():

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
 from latency_tables.typed_json import Json
 from supernets.accuracy.predictor import QualityPredictor
@@ -214,7 +215,8 @@ class FineTune(Request[TunedWeights]):
 class DeliveredFile:
     """The ONNX file of a network. parity_max_abs_error: largest difference of its logits from those of torch.
 
-    input_shape: with the batch, 1 where the file leaves it open. delivery, input, classes: the file's form,
+    input_shape: of the first input with the batch, 1 where the file leaves it open; inputs: all of them, with
+    the batch. delivery, input, classes: the file's form,
     how it is fed and what its outputs are; None in steps that a version before 0.2 remembered.
     """
 
@@ -228,6 +230,7 @@ class DeliveredFile:
     delivery: Delivery | None = None
     input: dict[str, Json] | None = None
     classes: tuple[str, ...] | None = None
+    inputs: tuple[InputSpec, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -75,9 +75,7 @@ def _order(run: JobRun, device: Device, table: LatencyTable) -> None:
     form = delivery_of(table.context)
     wanted = operator_tasks(run, check_operators(table, generator, int(run.request["operators"])), form)
     middle = wanted[len(wanted) // 2]
-    sentinel = Wanted(
-        TaskKind.SENTINEL, middle.sha256, middle.size_bytes, middle.input_shape, middle.operator
-    )
+    sentinel = Wanted(TaskKind.SENTINEL, middle.sha256, middle.size_bytes, middle.inputs, middle.operator)
     space, networks = run.context.transaction(lambda session: _networks(session, device, generator))
     ask(
         run,

@@ -16,6 +16,7 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Measurement
 from latency_tables.measuring import speed
 from latency_tables.measuring.doubt import unsettled
@@ -125,7 +126,7 @@ def _order(run: JobRun, space: Space, device: Device, before: LatencyTable | Non
                 TaskKind.SENTINEL,
                 sentinel.sha256,
                 sentinel.size_bytes,
-                sentinel.input_shape,
+                sentinel.inputs,
                 sentinel.operator,
             ),
             *wanted,
@@ -160,7 +161,7 @@ def operator_tasks(run: JobRun, operators: list[Operator], form: Delivery) -> li
             TaskKind.OPERATOR,
             f.onnx_sha256,
             f.size_bytes,
-            op.inputs[0].batched(form.batch_size or 1),
+            _batched(op.inputs, form),
             op.text,
         )
         for op, f in zip(operators, files, strict=True)
@@ -189,7 +190,7 @@ def network_tasks(
             TaskKind.NETWORK,
             f.onnx_sha256,
             f.size_bytes,
-            _shape(space, a, form),
+            _batched(space.inputs_at(a.resolution), form),
             space=space.name,
             architecture=d,
         )
@@ -202,8 +203,8 @@ def _told(form: Delivery) -> dict[str, Json]:
     return {} if form == Delivery() else {"delivery": form.to_json()}
 
 
-def _shape(space: Space, architecture: Architecture, form: Delivery) -> tuple[int, ...]:
-    return (form.batch_size or 1, space.in_channels, architecture.resolution, architecture.resolution)
+def _batched(inputs: Sequence[InputSpec], form: Delivery) -> tuple[InputSpec, ...]:
+    return tuple(spec.of_batch(form.batch_size or 1) for spec in inputs)
 
 
 def _publish(

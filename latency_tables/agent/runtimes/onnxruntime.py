@@ -9,8 +9,9 @@ from importlib import metadata
 from typing import Any, Final
 
 from latency_tables.agent.errors import UnusableRuntime
-from latency_tables.agent.runtimes.runtime import Opened, check_context, sample_of, shape_of
+from latency_tables.agent.runtimes.runtime import Declared, Opened, samples_of
 from latency_tables.agent.runtimes.setup import Setup
+from latency_tables.inputs import InputSpec
 
 CPU: Final = "CPUExecutionProvider"
 _PACKAGES: Final = (
@@ -22,7 +23,13 @@ _PACKAGES: Final = (
     "onnxruntime-migraphx",
 )
 """All of them install the module `onnxruntime`."""
-_TYPES: Final = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+_TYPES: Final = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(uint8)": "uint8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+}
 _MEMORY: Final = {
     "CUDAExecutionProvider": "cuda",
     "TensorrtExecutionProvider": "cuda",
@@ -70,19 +77,21 @@ class OnnxRuntime:
                 "such as onnxruntime-gpu for CUDAExecutionProvider"
             )
 
-    def open(self, data: bytes, input_shape: Sequence[int] | None, setup: Setup, generator: Any) -> Opened:
+    def open(self, data: bytes, inputs: Sequence[InputSpec] | None, setup: Setup, generator: Any) -> Opened:
         provider = setup.provider or CPU
         session = _session(data, setup, provider)
         _check_provider(session, setup, provider)
-        inputs = session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type not in _TYPES:
-            raise ValueError("a network to be measured has one input, of float32, float16 or uint8")
-        shape = shape_of([d if isinstance(d, int) else None for d in inputs[0].shape], input_shape)
-        kind = _TYPES[inputs[0].type]
-        check_context(setup, shape, kind)
-        sample = sample_of(shape, kind, generator)
+        declared = [
+            Declared(
+                given.name,
+                tuple(d if isinstance(d, int) else None for d in given.shape),
+                _TYPES.get(given.type),
+            )
+            for given in session.get_inputs()
+        ]
+        samples = samples_of(declared, inputs, setup, generator)
         return Opened(
-            run=_bound(session, sample, provider, dict(setup.options)),
+            run=_bound(session, samples, provider, dict(setup.options)),
             provider=provider,
             nodes=_nodes(session),
             in_calling_thread=provider == CPU and setup.threads == 1,
@@ -122,13 +131,16 @@ def _check_provider(session: Any, setup: Setup, provider: str) -> None:
         )
 
 
-def _bound(session: Any, sample: Any, provider: str, options: dict[str, str]) -> Callable[[], object]:
+def _bound(
+    session: Any, samples: Sequence[Any], provider: str, options: dict[str, str]
+) -> Callable[[], object]:
     import onnxruntime  # noqa: PLC0415
 
     memory, number = _MEMORY.get(provider, "cpu"), int(options.get("device_id", 0))
     binding = session.io_binding()
-    value = onnxruntime.OrtValue.ortvalue_from_numpy(sample, memory, number if memory != "cpu" else 0)
-    binding.bind_ortvalue_input(session.get_inputs()[0].name, value)
+    for given, sample in zip(session.get_inputs(), samples, strict=True):
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(sample, memory, number if memory != "cpu" else 0)
+        binding.bind_ortvalue_input(given.name, value)
     for output in session.get_outputs():
         binding.bind_output(output.name, memory, number if memory != "cpu" else 0)
 

@@ -15,12 +15,13 @@ from types import ModuleType
 from typing import Any, Final, cast
 
 from latency_tables.agent.errors import UnusableRuntime
-from latency_tables.agent.runtimes.runtime import Opened, check_context, sample_of, shape_of
+from latency_tables.agent.runtimes.runtime import Declared, Opened, samples_of
 from latency_tables.agent.runtimes.setup import Setup
+from latency_tables.inputs import InputSpec
 
 AUTO: Final = "AUTO"
 CPU: Final = "CPU"
-_TYPES: Final = {"f32": "float32", "f16": "float16", "u8": "uint8"}
+_TYPES: Final = {"f32": "float32", "f16": "float16", "u8": "uint8", "i32": "int32", "i64": "int64"}
 _OF_THE_CONTEXT: Final = ("INFERENCE_NUM_THREADS", "NUM_STREAMS", "PERFORMANCE_HINT")
 _DEVICE: Final = re.compile(r"(?!HETERO|MULTI|BATCH)[A-Z]+(\.\d+)?|AUTO:[A-Z.,\d]+", re.ASCII)
 _NO_NODE: Final = ("Input", "Output", "Const", "Parameter", "Result", "Constant")
@@ -61,30 +62,29 @@ class OpenVino:
                 "chooses among them"
             )
 
-    def open(self, data: bytes, input_shape: Sequence[int] | None, setup: Setup, generator: Any) -> Opened:
+    def open(self, data: bytes, inputs: Sequence[InputSpec] | None, setup: Setup, generator: Any) -> Opened:
         core = _core()
         import openvino  # noqa: PLC0415 (after it was checked)
 
         model = core.read_model(data)
-        if len(model.inputs) != 1 or model.inputs[0].element_type.to_string() not in _TYPES:
-            raise ValueError("a network to be measured has one input, of float32, float16 or uint8")
-        port = model.inputs[0]
-        declared = [None if d.is_dynamic else d.get_length() for d in port.partial_shape]
-        shape = shape_of(declared, input_shape)
-        kind = _TYPES[port.element_type.to_string()]
-        check_context(setup, shape, kind)
-        model.reshape({port: shape})
+        samples = samples_of([_declared(port) for port in model.inputs], inputs, setup, generator)
+        model.reshape({port: list(s.shape) for port, s in zip(model.inputs, samples, strict=True)})
         device = _device(core, model, setup.provider or CPU)
         compiled = _compiled(core, model, device, setup)
         request = compiled.create_infer_request()
-        sample = sample_of(shape, kind, generator)
-        request.set_input_tensor(openvino.Tensor(sample))
+        for place, sample in enumerate(samples):
+            request.set_input_tensor(place, openvino.Tensor(sample))
         return Opened(
             run=request.infer,
             provider=device,
             nodes={device: _nodes(compiled)},
             in_calling_thread=device == CPU and setup.threads == 1,
         )
+
+
+def _declared(port: Any) -> Declared:
+    shape = tuple(None if d.is_dynamic else d.get_length() for d in port.partial_shape)
+    return Declared(port.any_name, shape, _TYPES.get(port.element_type.to_string()))
 
 
 @cache

@@ -78,7 +78,7 @@ def trial(setup: Setup) -> dict[str, Any]:
     runtime = runtime_named(setup.runtime)
     runtime.check(setup)
     shape = (setup.batch_size, _CHANNELS, _SIZE, _SIZE)
-    network = runtime.open(small_network(shape, setup.precision), shape, setup, np.random.default_rng(0))
+    network = runtime.open(small_network(shape, setup.precision), None, setup, np.random.default_rng(0))
     network.run()
     if network.nodes and not network.nodes.get(network.provider):
         raise UnusableRuntime(

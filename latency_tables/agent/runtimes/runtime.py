@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from latency_tables.agent.runtimes.setup import Setup
+from latency_tables.inputs import InputSpec
 
 PICTURES: Final = "uint8"
 """Input of a network that holds its own preprocessing, in any precision."""
+
+WHOLE: Final = ("int32", "int64")
+"""Inputs that are numbers of something, such as tokens; in any precision too."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +51,59 @@ class Runtime(Protocol):
         provider."""
         ...
 
-    def open(self, data: bytes, input_shape: Sequence[int] | None, setup: Setup, generator: Any) -> Opened:
-        """Open a network on one fixed random input. input_shape None: the one it declares.
+    def open(self, data: bytes, inputs: Sequence[InputSpec] | None, setup: Setup, generator: Any) -> Opened:
+        """Open a network on fixed random inputs. inputs: with the batch in their shapes; None: those it
+        declares.
 
-        Raises ValueError where the network takes an input of another shape or kind, UnusableRuntime where the
+        Raises ValueError where the network takes inputs of another shape or kind, UnusableRuntime where the
         provider or an option of it is not what was asked for.
         """
         ...
 
 
-def sample_of(shape: Sequence[int], kind: str, generator: Any) -> Any:
-    """A random input: normal numbers, or pixels."""
+@dataclass(frozen=True)
+class Declared:
+    """An input as a network's file has it. shape: None where it is free. kind: as numpy names it; None for
+    one that cannot be measured."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    kind: str | None
+
+
+def samples_of(
+    declared: Sequence[Declared], inputs: Sequence[InputSpec] | None, setup: Setup, generator: Any
+) -> list[Any]:
+    """A random value for every input of a network, in its order. inputs: by name, or in the network's order
+    where the names are others. Raises ValueError where they do not fit it, or it does not fit the context."""
+    if not declared or any(one.kind is None for one in declared):
+        raise ValueError("a network to be measured has inputs of float32, float16, uint8, int32 or int64")
+    wanted: Sequence[InputSpec | None] = _in_order(declared, inputs)
+    found = []
+    for one, spec in zip(declared, wanted, strict=True):
+        shape, kind = shape_of(one.shape, None if spec is None else spec.shape), str(one.kind)
+        check_context(setup, shape, kind)
+        found.append(_sample(shape, kind, None if spec is None else spec.below, generator))
+    return found
+
+
+def _in_order(declared: Sequence[Declared], inputs: Sequence[InputSpec] | None) -> Sequence[InputSpec | None]:
+    if inputs is None:
+        return [None] * len(declared)
+    if len(inputs) != len(declared):
+        raise ValueError(f"the network takes {len(declared)} inputs, not {len(inputs)}")
+    by_name = {spec.name: spec for spec in inputs}
+    if by_name.keys() == {one.name for one in declared}:
+        return [by_name[one.name] for one in declared]
+    return inputs
+
+
+def _sample(shape: Sequence[int], kind: str, below: int | None, generator: Any) -> Any:
+    """Normal numbers, pixels, or whole numbers of those there are (0 and 1 where that is not said)."""
     if kind == PICTURES:
         return generator.integers(0, 256, shape).astype(kind)
+    if kind in WHOLE:
+        return generator.integers(0, below or 2, shape).astype(kind)
     return generator.standard_normal(shape).astype(kind)
 
 
@@ -70,7 +114,7 @@ def check_context(setup: Setup, shape: Sequence[int], kind: str) -> None:
         raise ValueError(
             f"the network takes a batch of {shape[0] if shape else 0}, the context's is {setup.batch_size}"
         )
-    if kind not in (setup.precision, PICTURES):
+    if kind not in (setup.precision, PICTURES, *WHOLE):
         raise ValueError(f"the network takes {kind}, the context's precision is {setup.precision}")
 
 

@@ -506,6 +506,13 @@ def test_b10_hostile_answers(tmp_path, name, path):
         {"input_shape": [65536, 65536]},
         {"input_shape": [1.0]},
         {"input_shape": [-1]},
+        {"inputs": []},
+        {"inputs": "x"},
+        {"inputs": [{"name": "x", "shape": [1], "dtype": "object"}]},
+        {"inputs": [{"name": "x", "shape": [1, 0], "dtype": "int64"}]},
+        {"inputs": [{"name": "x", "shape": [1], "dtype": "int64", "below": 0}]},
+        {"inputs": [{"name": "x", "shape": [65536, 2048], "dtype": "int64"}]},
+        {"inputs": [{"name": "x", "shape": [1], "dtype": "int64"}] * 9},
         {"operator": 3},
     ],
 )

@@ -13,6 +13,7 @@ from latency_tables.agent.errors import MeasuringFailed
 from latency_tables.agent.loop import Agent, Options
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.state import StateFolder
+from latency_tables.inputs import InputSpec
 from latency_tables.measuring.profiling import Settings
 from latency_tables.measuring.suspension import Suspensions
 from tests.latency_tables.agent.fake_service import FakeService
@@ -27,7 +28,7 @@ def networks(tmp_path):
     for name, channels, size in (("small", 4, 8), ("large", 64, 64)):
         path = tmp_path / f"{name}.onnx"
         path.write_bytes(convolution(channels, shape=(1, 3, size, size)))
-        found[name] = Network(path, (1, 3, size, size))
+        found[name] = Network(path, (InputSpec("x", (1, 3, size, size)),))
     return found
 
 
@@ -46,7 +47,11 @@ def test_a_shape_left_out_is_read_from_the_network(networks):
 def test_wrong_shape_missing_file_and_rubbish_end_the_child_only(networks, tmp_path):
     rubbish = tmp_path / "rubbish.onnx"
     rubbish.write_bytes(b"rubbish")
-    for bad in (Network(networks["small"].path, (1, 4, 8, 8)), Network(tmp_path / "none"), Network(rubbish)):
+    for bad in (
+        Network(networks["small"].path, (InputSpec("x", (1, 4, 8, 8)),)),
+        Network(tmp_path / "none"),
+        Network(rubbish),
+    ):
         with pytest.raises(MeasuringFailed):
             measure_in_child(Job({"bad": bad}, settings=QUICK))
 

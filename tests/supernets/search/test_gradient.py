@@ -26,7 +26,7 @@ from supernets.search.problem import Constraint, Problem
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.choices import Choice
 from supernets.spaces.lowering import dense_from
-from supernets.spaces.space import Space, Stage
+from supernets.spaces.space import Space, Stage, pictures
 from tests.supernets.search.chains import chains, every_network, random_table, seeds
 
 
@@ -55,7 +55,7 @@ def small_space(resolutions=(8,), widths=(8, 12)) -> Space:
         ),
         Stage("head", "head", (10,)),
     )
-    return Space("small", "for tests", resolutions, 1, 10, stages, "tests")
+    return Space("small", "for tests", resolutions, pictures(1), 10, stages, "tests")
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,7 +10,7 @@ from supernets.spaces.architecture import Architecture, StageChoice
 from supernets.spaces.catalog import SPACES, register_space, space_named
 from supernets.spaces.choices import ZERO, Choice
 from supernets.spaces.lowering import all_operators, lower
-from supernets.spaces.space import Space, Stage
+from supernets.spaces.space import Space, Stage, pictures
 
 # The published count of ofa-resnet50 is 2 * 3**6 * 117**3 * 1053. It counts the multipliers 0.65 and 0.8
 # apart inside the
@@ -126,4 +126,4 @@ def test_zero_is_refused_where_the_input_cannot_pass() -> None:
     head = Stage("head", "head", (10,), settings={"activation": "none"})
     options = ((Choice(kernel=3, expand=3), ZERO),)
     with pytest.raises(ValueError, match="Zero"):
-        Space("x", "", (8,), 3, 10, (Stage("one", "mbconv", (16,), choices=options), head), "")
+        Space("x", "", (8,), pictures(3), 10, (Stage("one", "mbconv", (16,), choices=options), head), "")

@@ -6,7 +6,7 @@ import torch
 
 from supernets.data.splits import Dataset, Split
 from supernets.spaces.choices import Choice
-from supernets.spaces.space import Space, Stage
+from supernets.spaces.space import Space, Stage, pictures
 from supernets.training.recipe import Augmentation, Phase, Recipe
 
 OPTIONS = tuple(Choice(kernel=k, expand=e) for k in (3, 5) for e in (2, 3))
@@ -48,7 +48,7 @@ def space():
         ),
         Stage("head", "head", (4,), settings={"activation": "hswish", "feature_channels": 16}),
     )
-    return Space("tiny", "for tests", (8, 12), 1, 4, stages, "none")
+    return Space("tiny", "for tests", (8, 12), pictures(1), 4, stages, "none")
 
 
 @pytest.fixture(scope="session")

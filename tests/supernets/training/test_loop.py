@@ -264,7 +264,7 @@ def test_a_training_begins_with_blocks_that_pass_on_what_they_get(name, first):
     resolution = min(space.resolutions)
     network = Supernet(space, generator=torch.Generator().manual_seed(0))
     deep, shallow = space.largest(resolution), shallowest(space, resolution, first)
-    x = torch.randn(2, space.in_channels, resolution, resolution, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(2, *space.input_shape(resolution), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         assert not torch.allclose(network(x, deep), network(x, shallow)), (
             "random weights alone tell them apart"

@@ -7,6 +7,7 @@ from typing import Final
 
 import torch
 
+from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
 from supernets.cut_out import cut_out, fold_batch_norm
 from supernets.delivery import export
@@ -51,9 +52,7 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
     folded, task = fold_batch_norm(plain), task_of(dataset)
     preprocessing = task.preprocessing(dataset, wanted.resolution)
     described = task.input_of(dataset, wanted.resolution, form, export.INPUT)
-    onnx = export.export_delivered(
-        folded, folded.input_shape, form, described, dataset.classes, preprocessing
-    )
+    onnx = export.export_delivered(folded, folded.inputs, form, described, dataset.classes, preprocessing)
     generator = torch.Generator().manual_seed(0)
     agreement = export.parity(
         folded, onnx, samples=PARITY_SAMPLES, generator=generator, preprocessing=preprocessing
@@ -64,6 +63,8 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
             f"{agreement.max_abs_logit:.3g}; it was not delivered"
         )
     sha256, size_bytes = store_of(places).put(onnx)
+    shape = (form.batch_size or 1, *described["shape"][1:])
+    fed = InputSpec(described["name"], shape, described["dtype"], folded.inputs[0].below)
     return DeliveredFile(
         onnx_sha256=sha256,
         size_bytes=size_bytes,
@@ -71,7 +72,8 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
         parameters=folded.parameter_count(),
         macs=sum(op.macs for op in lower(space_at(asked.supernet.space), wanted)),
         parity_max_abs_error=agreement.max_abs_error,
-        input_shape=(form.batch_size or 1, *described["shape"][1:]),
+        input_shape=fed.shape,
+        inputs=(fed,),
         delivery=form,
         input=described,
         classes=tuple(dataset.classes),

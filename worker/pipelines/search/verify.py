@@ -15,6 +15,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Measurement
 from latency_tables.typed_json import Json
 from service.db.artifacts import register
@@ -42,6 +43,11 @@ class OnFile:
 
     architecture: Architecture
     file: DeliveredFile
+
+
+def inputs_of(file: DeliveredFile) -> tuple[InputSpec, ...]:
+    """What a delivered file is fed with; steps of earlier versions remembered a shape alone."""
+    return file.inputs or (InputSpec("input", file.input_shape),)
 
 
 @dataclass
@@ -124,7 +130,7 @@ class Verification:
             TaskKind.VERIFY,
             sha256,
             network.file.size_bytes,
-            network.file.input_shape,
+            inputs_of(network.file),
             space=self.space.name,
             architecture=self.space.to_json(network.architecture),
         )
