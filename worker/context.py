@@ -17,16 +17,15 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dbos import DBOSClient
-from sqlalchemy import Select, select, update
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, sessionmaker
 
 from latency_tables.errors import InvalidForm
 from latency_tables.typed_json import Json
 from service.artifacts import ArtifactStore
-from service.db import job_log
+from service.db import job_log, steps
+from service.db import jobs as job_rows
 from service.db.documents import Fields
-from service.db.models import Job, StepResult
+from service.db.faults import Conflict
+from service.db.session import Session, Sessions
 from service.db.states import JobState
 from service.db.transitions import add_event, move, record_progress
 from service.errors import JobConflict
@@ -55,7 +54,7 @@ class WorkerContext:
 
     settings: Settings
     worker_id: str
-    sessions: sessionmaker[Session]
+    sessions: Sessions
     store: ArtifactStore
     queue: DBOSClient
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -87,9 +86,8 @@ class WorkerContext:
         """Digest -> result, for those of the steps that some job has done."""
         found: dict[str, Json] = {}
         for start in range(0, len(digests), _QUERY):
-            some = StepResult.digest.in_(digests[start : start + _QUERY])
-            query = select(StepResult.digest, StepResult.result).where(some)
-            found.update(self.transaction(partial(_pairs, query)))
+            some = partial(steps.remembered, digests=digests[start : start + _QUERY])
+            found.update(self.transaction(some))
         return found
 
 
@@ -245,8 +243,7 @@ class Run(ABC):
 
     def _store(self, name: str, results: Mapping[str, Json], elapsed_s: float) -> None:
         def store(session: Session) -> None:
-            for digest, result in results.items():
-                session.merge(StepResult(digest=digest, step=name, result=result))
+            steps.keep(session, name, results)
             done: dict[str, Json] = {
                 "step": name,
                 "count": len(results),
@@ -255,7 +252,7 @@ class Run(ABC):
             }
             self.record(session, "step_done", done)
 
-        with suppress(IntegrityError):  # another job stored the same step at the same moment
+        with suppress(Conflict):  # another job stored the same step at the same moment
             self.write(store)
 
     def _complete(self, remembered: Mapping[str, Json], answer: type[Answer]) -> dict[str, Answer]:
@@ -299,11 +296,8 @@ class JobRun(Run):
         super().__init__(context)
         self.job_id = job_id
         self.attempt = attempt
-        columns = select(Job.tenant_id, Job.kind, Job.priority).where(Job.id == job_id)
-        row = context.transaction(lambda session: session.execute(columns).one())
-        self.tenant_id: str = row.tenant_id
-        self.kind: str = row.kind
-        self.priority: int = row.priority
+        job = context.transaction(lambda session: job_rows.handle(session, job_id))
+        self.tenant_id, self.kind, self.priority = job.tenant_id, job.kind, job.priority
         self.last_writes: list[Callable[[Session], None]] = []
 
     def jobs(self, session: Session) -> Sequence[str]:
@@ -314,27 +308,21 @@ class JobRun(Run):
         """What was asked for; read here and not earlier, so that one that cannot be read fails its job and
         nothing else.
         """
-        query = select(Job.request).where(Job.id == self.job_id)
-        return dict(self.context.transaction(lambda session: session.scalars(query).one()))
+        return self.context.transaction(lambda session: job_rows.request_of(session, self.job_id))
 
     def at_end(self, write: Callable[[Session], None]) -> None:
         """Do this in the transaction that marks the job as succeeded: all of a result, or nothing."""
         self.last_writes.append(write)
 
     def look(self) -> None:
-        columns = select(Job.state, Job.attempts, Job.cancel_asked_at).where(Job.id == self.job_id)
-        row = self.context.transaction(lambda session: session.execute(columns).one_or_none())
+        row = self.context.transaction(lambda session: job_rows.look(session, self.job_id))
         if row is None or row.state != JobState.RUNNING or row.attempts != self.attempt:
             raise JobLost
         if row.cancel_asked_at is not None:
             raise JobCancelled
 
     def record(self, session: Session, kind: str, data: Mapping[str, Json]) -> None:
-        held = update(Job).where(
-            Job.id == self.job_id, Job.attempts == self.attempt, Job.state == JobState.RUNNING
-        )
-        if session.connection().execute(held.values(attempts=self.attempt)).rowcount != 1:
-            raise JobConflict(f"job {self.job_id} is not running, or another worker has it")
+        job_rows.fence(session, self.job_id, self.attempt)
         add_event(session, self.job_id, kind, data, locked=True)
 
     def record_progress(
@@ -349,10 +337,6 @@ class JobRun(Run):
         record_progress(
             session, self.job_id, step, fraction, message, eta_s, attempt=self.attempt, metrics=metrics
         )
-
-
-def _pairs(query: Select[str, dict[str, Any]], session: Session) -> list[tuple[str, Json]]:
-    return [(digest, result) for digest, result in session.execute(query)]
 
 
 def named_files(result: Any) -> list[str]:

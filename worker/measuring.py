@@ -3,86 +3,32 @@
 from __future__ import annotations
 
 import math
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
-
-from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Measurement
 from latency_tables.measuring import speed
 from latency_tables.measuring.speed import Speed
 from service.db import agents as agent_rows
-from service.db.artifacts import register
-from service.db.models import MeasurementTask, new_id, now
-from service.db.states import ArtifactKind, TaskKind, TaskState
+from service.db import tasks
+from service.db.documents import TaskResult
+from service.db.models import MeasurementTask, now
+from service.db.session import Session
+from service.db.tasks import Wanted
 from supernets.search.measured import UNKNOWN
 from worker.context import JobRun
 
 POLL_S: Final = 1.0
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """One thing to measure. inputs: with the batch in their shapes."""
-
-    kind: TaskKind
-    sha256: str
-    size_bytes: int
-    inputs: tuple[InputSpec, ...]
-    operator: str | None = None
-    space: str | None = None
-    architecture: dict[str, Any] | None = None
-
-
-def wanted_again(task: MeasurementTask) -> Wanted:
-    """The same once more."""
-    return Wanted(
-        kind=TaskKind(task.kind),
-        sha256=task.sha256,
-        size_bytes=task.size_bytes,
-        inputs=agent_rows.inputs_of(task),
-        operator=task.operator,
-        space=task.space,
-        architecture=task.architecture,
-    )
-
-
 def ask(run: JobRun, device_id: str, wanted: Sequence[Wanted]) -> list[str]:
     """Write the tasks, in this order, after those that the job has; their ids."""
 
     def write(session: Session) -> list[str]:
-        at, ids = now(), []
-        known = set()
-        first = session.scalar(select(func.count()).where(MeasurementTask.job_id == run.job_id)) or 0
-        for position, item in enumerate(wanted, first):
-            if item.sha256 not in known:
-                register(session, item.sha256, item.size_bytes, ArtifactKind.ONNX_BENCHMARK)
-                known.add(item.sha256)
-            row = MeasurementTask(
-                id=new_id("task"),
-                tenant_id=run.tenant_id,
-                device_id=device_id,
-                job_id=run.job_id,
-                position=position,
-                kind=item.kind,
-                operator=item.operator,
-                space=item.space,
-                architecture=item.architecture,
-                input_shape=list(item.inputs[0].shape),
-                inputs=[spec.to_json() for spec in item.inputs],
-                sha256=item.sha256,
-                size_bytes=item.size_bytes,
-                nonce=secrets.token_hex(16),
-                created_at=at,
-            )
-            session.add(row)
-            ids.append(row.id)
+        ids = tasks.add(session, run.tenant_id, run.job_id, device_id, wanted)
         run.record(session, "measuring", {"tasks": len(ids), "device_id": device_id})
         return ids
 
@@ -102,7 +48,7 @@ def wait_for_all(run: JobRun, device_id: str, device: str) -> None:
     first: int | None = None
     while True:
         run.check()
-        done, total = run.context.transaction(lambda session: _counts(session, run.job_id))
+        done, total = run.context.transaction(lambda session: tasks.counts(session, run.job_id))
         first = done if first is None else first
         if done >= total:
             return
@@ -119,32 +65,16 @@ def wait_for_all(run: JobRun, device_id: str, device: str) -> None:
         run.pause(POLL_S)
 
 
-def wait_for_one(run: JobRun, task_id: str, timeout_s: float) -> dict[str, Any] | None:
+def wait_for_one(run: JobRun, task_id: str, timeout_s: float) -> TaskResult | None:
     """The answer to a task; None when none came in time, and the task is withdrawn."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
-        result = run.context.transaction(
-            lambda session: session.scalar(
-                select(MeasurementTask.result).where(MeasurementTask.id == task_id)
-            )
-        )
+        result = run.context.transaction(lambda session: tasks.result_of(session, task_id))
         if result is not None:
-            return dict(result)
+            return result
         run.pause(0.25)
-    run.write(lambda session: withdraw(session, task_id))
+    run.write(lambda session: tasks.withdraw(session, task_id))
     return None
-
-
-def withdraw(session: Session, task_id: str) -> None:
-    task = session.get(MeasurementTask, task_id)
-    if task is not None and task.state == TaskState.OPEN:
-        task.state = TaskState.DROPPED
-
-
-def tasks_of(session: Session, job_id: str) -> Sequence[MeasurementTask]:
-    """All tasks of a job, in order."""
-    query = select(MeasurementTask).where(MeasurementTask.job_id == job_id)
-    return session.scalars(query.order_by(MeasurementTask.position)).all()
 
 
 @dataclass(frozen=True)
@@ -245,12 +175,3 @@ def _group(name: str, tasks: list[MeasurementTask]) -> Group:
 def _process(task: MeasurementTask, result: Mapping[str, Any]) -> str:
     """Names the tasks that were measured in the same process; the job where the agent does not tell."""
     return task.job_id if result.get("group") is None else f"{task.session_id}/{result['group']}"
-
-
-def _counts(session: Session, job_id: str) -> tuple[int, int]:
-    """(answered, wanted), the sentinel aside."""
-    mine = select(func.count()).where(
-        MeasurementTask.job_id == job_id, MeasurementTask.kind != TaskKind.SENTINEL
-    )
-    total = session.scalar(mine) or 0
-    return total - (session.scalar(mine.where(MeasurementTask.state == TaskState.OPEN)) or 0), total

@@ -38,6 +38,10 @@ def by_id(session: Session, device_id: str) -> Device | None:
     return session.get(Device, device_id)
 
 
+def of_tenant(session: Session, tenant_id: str, device_id: str) -> Device | None:
+    return session.scalar(select(Device).where(Device.id == device_id, Device.tenant_id == tenant_id))
+
+
 def of_model(session: Session, model: Model) -> Device:
     """The device that a network was made for, where it was made for one."""
     return session.get_one(Device, model.device_id)

@@ -19,12 +19,14 @@ from sqlalchemy import (
     or_,
     select,
     tuple_,
+    update,
 )
 from sqlalchemy.orm import Session
 
 from service.db.documents import Document, Progress
 from service.db.models import Artifact, Device, IdempotencyKey, Job, MeasurementTask, Model, now
 from service.db.states import ACTIVE, JobKind, JobState
+from service.errors import JobConflict
 
 Cursor = tuple[datetime, str]
 KEPT: Final = timedelta(hours=24)
@@ -165,11 +167,54 @@ class HeldJob(NamedTuple):
     progress: Progress | None
 
 
+class JobHandle(NamedTuple):
+    """Whose a job is, what it does, and before which others."""
+
+    tenant_id: str
+    kind: str
+    priority: int
+
+
+def handle(session: Session, job_id: str) -> JobHandle:
+    """The job must be there."""
+    columns = select(*(getattr(Job, name) for name in JobHandle._fields)).where(Job.id == job_id)
+    return JobHandle._make(session.execute(columns).one())
+
+
+def look(session: Session, job_id: str) -> HeldJob | None:
+    """A job as it is now, which others may change at any moment."""
+    columns = select(*(getattr(Job, name) for name in HeldJob._fields)).where(Job.id == job_id)
+    row = session.execute(columns).one_or_none()
+    return None if row is None else HeldJob._make(row)
+
+
 def hold(session: Session, job_id: str) -> HeldJob | None:
     """A job that nobody else may change before this transaction ends."""
     columns = select(*(getattr(Job, name) for name in HeldJob._fields)).where(Job.id == job_id)
     row = session.execute(columns.with_for_update()).one_or_none()
     return None if row is None else HeldJob._make(row)
+
+
+def request_of(session: Session, job_id: str) -> Document:
+    """What was asked for. The job must be there."""
+    return session.scalars(select(Job.request).where(Job.id == job_id)).one()
+
+
+def fence(session: Session, job_id: str, attempt: int) -> None:
+    """Lock the job's row for this transaction. Raises JobConflict where another worker has it, or nobody."""
+    held = update(Job).where(Job.id == job_id, Job.attempts == attempt, Job.state == JobState.RUNNING)
+    if session.connection().execute(held.values(attempts=attempt)).rowcount != 1:
+        raise JobConflict(f"job {job_id} is not running, or another worker has it")
+
+
+def waiting_for(session: Session, supernet_ids: Collection[str]) -> list[str]:
+    """Ids of jobs that have not ended, were not asked to stop, and want one of these supernets."""
+    jobs = select(Job.id).where(
+        Job.state.in_(ACTIVE),
+        Job.cancel_asked_at.is_(None),
+        Job.request["supernet_id"].as_string().in_(supernet_ids),
+    )
+    return list(session.scalars(jobs.order_by(Job.id)))
 
 
 def cancelled_in_vain(session: Session, grace: timedelta) -> Sequence[str]:
@@ -215,6 +260,10 @@ def remember(session: Session, tenant_id: str, key: str, request_digest: str, jo
 
 def model(session: Session, tenant_id: str, model_id: str) -> Model | None:
     return session.scalar(select(Model).where(Model.tenant_id == tenant_id, Model.id == model_id))
+
+
+def add_model(session: Session, found: Model) -> None:
+    session.add(found)
 
 
 def remove_model(session: Session, found: Model) -> None:

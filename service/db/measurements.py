@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from sqlalchemy import delete, select
@@ -81,6 +82,33 @@ def add(
     session.add(row)
     session.flush()
     return row
+
+
+def keep_once(
+    session: Session,
+    tenant_id: str,
+    device_id: str,
+    job_id: str,
+    space: Space,
+    architecture: Architecture,
+    measurement: Measurement,
+) -> None:
+    """Keep the latency of a network that a job verified; the job's second attempt writes the same row."""
+    name = f"{job_id}/{device_id}/{architecture.digest}"
+    session.merge(
+        NetworkMeasurement(
+            id=f"net_{hashlib.sha256(name.encode()).hexdigest()[:32]}",
+            tenant_id=tenant_id,
+            device_id=device_id,
+            space=space.name,
+            classes=space.classes,
+            architecture=space.to_json(architecture),
+            architecture_digest=architecture.digest,
+            **measurement.to_json(),
+            source=NetworkSource.VERIFY,
+            session=job_id,
+        )
+    )
 
 
 def remove(session: Session, device_id: str, together: str) -> int:

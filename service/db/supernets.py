@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service.db.documents import Fields, part
+from service.db.happenings import tell
 from service.db.jobs import before
 from service.db.models import Job, JobEvent, Model, Supernet, new_id, now
-from service.db.states import JobKind
+from service.db.states import HappeningKind, JobKind
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,24 @@ class TrainingReport:
 
 def get(session: Session, tenant_id: str, supernet_id: str) -> Supernet | None:
     return session.scalar(select(Supernet).where(Supernet.tenant_id == tenant_id, Supernet.id == supernet_id))
+
+
+def by_id(session: Session, supernet_id: str) -> Supernet | None:
+    return session.get(Supernet, supernet_id)
+
+
+def of_all_tenants(session: Session, digest: str) -> Sequence[Supernet]:
+    """The rows of all tenants that were made of the same inputs: they are trained once."""
+    return session.scalars(select(Supernet).where(Supernet.digest == digest)).all()
+
+
+def finish(session: Session, digest: str, weights_sha256: str, predictor: Fields, summary: Fields) -> None:
+    """Make the supernets of these inputs ready, those that are not, and tell their tenants."""
+    unfinished = update(Supernet).where(Supernet.digest == digest, Supernet.ready_at.is_(None))
+    made = {"weights_sha256": weights_sha256, "predictor": dict(predictor), "summary": dict(summary)}
+    session.execute(unfinished.values(**made, ready_at=now()))
+    for row in of_all_tenants(session, digest):
+        tell(session, row.tenant_id, HappeningKind.SUPERNET, row.id, {"state": "ready"})
 
 
 def of_model(session: Session, model: Model) -> Supernet:

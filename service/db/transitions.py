@@ -7,6 +7,7 @@ field, not a state. `attempt` is the fencing token: a worker that lost its job t
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from sqlalchemy import delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
@@ -177,6 +178,12 @@ def requeue(session: Session, job: Job) -> None:
     data = {"reason": "requeued by an operator"}
     move(session, job.id, JobState.QUEUED, from_states=(JobState.QUARANTINED,), data=data, values=anew)
     session.refresh(job)
+
+
+def data_of(session: Session, job_id: str, kind: str) -> list[dict[str, Any]]:
+    """The data of a job's events of one kind, in order."""
+    query = select(JobEvent.data).where(JobEvent.job_id == job_id, JobEvent.kind == kind)
+    return list(session.scalars(query.order_by(JobEvent.sequence)))
 
 
 def crashes(session: Session, job_id: str) -> int:

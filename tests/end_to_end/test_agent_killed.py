@@ -27,6 +27,7 @@ from latency_tables.measuring.profiling import Reading
 from latency_tables.operators import Operator
 from service.db.models import AgentPost, Job, MeasurementTask
 from service.db.states import JobState
+from service.db.tasks import Wanted
 from service.db.transitions import move
 from service.jobs.queue import JobQueue
 from service.settings import Settings
@@ -35,7 +36,7 @@ from tests.latency_tables.agent.networks import convolution
 from tests.service.api import SPACE, Api, is_problem, open_api
 from worker.context import JobRun, WorkerContext
 from worker.errors import JobCancelled
-from worker.measuring import Wanted, ask
+from worker.measuring import ask
 from worker.pipelines.profile import profile
 
 SERVER = "http://127.0.0.1:8000"

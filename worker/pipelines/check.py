@@ -10,17 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from latency_tables.operators import Operator
 from latency_tables.plan import CHECK_NETWORKS, check_operators
 from latency_tables.table import LatencyTable
 from latency_tables.trust import drift
-from service.db import measurements, tables
+from service.db import devices as device_rows
+from service.db import measurements, tables, tasks
 from service.db.measurements import networks_of
 from service.db.models import Device, MeasurementTask
+from service.db.session import Session
 from service.db.states import NetworkSource, TaskKind
+from service.db.tasks import Wanted
 from supernets.delivery.catalog import delivery_of
 from supernets.errors import NoTable
 from supernets.spaces.architecture import Architecture
@@ -28,7 +29,7 @@ from supernets.spaces.catalog import SPACES, ref_in, space_at
 from supernets.spaces.space import Space
 from worker.context import JobRun
 from worker.errors import UnknownDevice
-from worker.measuring import Wanted, ask, tasks_of, wait_for_all
+from worker.measuring import ask, wait_for_all
 from worker.pipelines.profile import measurement_of, network_tasks, operator_tasks
 
 
@@ -36,10 +37,10 @@ def check(run: JobRun) -> dict[str, Any]:
     """The pipeline of a `check` job: `holds`, the median change, and the operators that should be measured
     again."""
     device, table_id, table = run.context.transaction(lambda session: _load(session, run))
-    if not run.context.transaction(lambda session: tasks_of(session, run.job_id)):
+    if not run.context.transaction(lambda session: tasks.of_job(session, run.job_id)):
         _order(run, device, table)
     wait_for_all(run, device.id, device.name)
-    answered = run.context.transaction(lambda session: tasks_of(session, run.job_id))
+    answered = run.context.transaction(lambda session: tasks.of_job(session, run.job_id))
     done = [t for t in answered if t.result is not None]
     again = {Operator.parse(t.operator): measurement_of(t) for t in done if t.operator is not None}
     found = drift(table, again)
@@ -58,9 +59,7 @@ def check(run: JobRun) -> dict[str, Any]:
 
 
 def _load(session: Session, run: JobRun) -> tuple[Device, str, LatencyTable]:
-    device = session.scalar(
-        select(Device).where(Device.id == run.request["device_id"], Device.tenant_id == run.tenant_id)
-    )
+    device = device_rows.of_tenant(session, run.tenant_id, run.request["device_id"])
     if device is None:
         raise UnknownDevice("the device of this job is no longer there; register it again")
     table_id = tables.newest(session, device.id)

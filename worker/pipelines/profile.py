@@ -13,8 +13,6 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Measurement
@@ -33,10 +31,14 @@ from latency_tables.trust import (
     review_table,
 )
 from latency_tables.typed_json import Json
-from service.db import measurements, tables
+from service.db import devices as device_rows
+from service.db import measurements, tables, transitions
+from service.db import tasks as task_rows
 from service.db.measurements import networks_of
-from service.db.models import Device, JobEvent, MeasurementTask
+from service.db.models import Device, MeasurementTask
+from service.db.session import Session
 from service.db.states import NetworkSource, TableSource, TableState, TaskKind
+from service.db.tasks import Wanted, wanted_again
 from supernets.delivery.catalog import Delivery, delivery_of
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
@@ -46,7 +48,7 @@ from worker.compute.laboratory import Laboratory
 from worker.compute.requests import StoredFile
 from worker.context import JobRun
 from worker.errors import UnknownDevice
-from worker.measuring import Wanted, ask, tasks_of, wait_for_all, wanted_again
+from worker.measuring import ask, wait_for_all
 from worker.pipelines.remeasuring import Answers
 from worker.steps import StepName
 
@@ -59,12 +61,14 @@ def profile(run: JobRun) -> dict[str, Any]:
     space = space_named(request["space"]).with_classes(request["classes"]).at(request["resolutions"])
     device = run.context.transaction(lambda session: _device(session, run))
     before = run.context.transaction(lambda session: _newest_table(session, device))
-    if not run.context.transaction(lambda session: tasks_of(session, run.job_id)):
+    if not run.context.transaction(lambda session: task_rows.of_job(session, run.job_id)):
         _order(run, space, device, before)
     while True:
         run.check()
         wait_for_all(run, device.id, device.name)
-        answers = Answers(space, run.context.transaction(lambda session: tasks_of(session, run.job_id)))
+        answers = Answers(
+            space, run.context.transaction(lambda session: task_rows.of_job(session, run.job_id))
+        )
         if not _ask_again(run, answers, device, before):
             return run.write(partial(_publish, run=run, answers=answers, device=device, before=before))
 
@@ -81,9 +85,7 @@ def _ask_again(run: JobRun, answers: Answers, device: Device, before: LatencyTab
 
 
 def _device(session: Session, run: JobRun) -> Device:
-    row = session.scalar(
-        select(Device).where(Device.id == run.request["device_id"], Device.tenant_id == run.tenant_id)
-    )
+    row = device_rows.of_tenant(session, run.tenant_id, run.request["device_id"])
     if row is None:
         raise UnknownDevice("the device of this job is no longer there; register it again")
     return row
@@ -254,9 +256,7 @@ def _flags(answers: Answers) -> dict[Operator, Sequence[str]]:
 
 def _seconds(session: Session, run: JobRun, answers: Answers) -> dict[str, float]:
     """Where the time went: export, transfer to the agent, measuring, and waiting for the agent to ask."""
-    exports = session.scalars(
-        select(JobEvent.data).where(JobEvent.job_id == run.job_id, JobEvent.kind == "exported")
-    )
+    exports = transitions.data_of(session, run.job_id, "exported")
     tasks = [t for t in answers.tasks if t.answered_at is not None]
     if not tasks:
         return {}

@@ -19,17 +19,18 @@ from typing import Final
 
 import numpy as np
 from dbos import EnqueueOptions
-from sqlalchemy import Update, select, update
-from sqlalchemy.orm import Session
 
 from latency_tables.dense import Array, Genes
 from latency_tables.errors import BespokeError
 from latency_tables.typed_json import Json
+from service.db import jobs as job_rows
+from service.db import supernets as supernet_rows
+from service.db import workers
 from service.db.artifacts import register
 from service.db.documents import Fields
-from service.db.happenings import tell
-from service.db.models import Job, Supernet, Worker, now
-from service.db.states import ACTIVE, ArtifactKind, HappeningKind
+from service.db.models import Supernet
+from service.db.session import Session
+from service.db.states import ArtifactKind
 from service.db.supernets import initial_weights
 from service.db.transitions import add_event, record_progress
 from service.errors import JobConflict
@@ -170,7 +171,7 @@ def attach(context: WorkerContext, digest: str, priority: int) -> str:
 
 
 def _load(session: Session, supernet_id: str) -> Supernet:
-    row = session.get(Supernet, supernet_id)
+    row = supernet_rows.by_id(session, supernet_id)
     if row is None:
         raise UnknownSupernet("the supernet of this job is no longer there; train it again")
     return row
@@ -207,15 +208,10 @@ class SharedRun(Run):
         declared dead."""
         # No attempt guards a shared training. A worker that froze and woke up learns here that another one
         # has it now.
-        if session.scalar(select(Worker.dead_at).where(Worker.id == self.context.worker_id)) is not None:
+        if workers.is_dead(session, self.context.worker_id):
             raise JobLost
-        wanted = session.scalars(select(Supernet.id).where(Supernet.digest == self.digest)).all()
-        jobs = select(Job.id).where(
-            Job.state.in_(ACTIVE),
-            Job.cancel_asked_at.is_(None),
-            Job.request["supernet_id"].as_string().in_(wanted),
-        )
-        return list(session.scalars(jobs.order_by(Job.id)))
+        wanted = [row.id for row in supernet_rows.of_all_tenants(session, self.digest)]
+        return job_rows.waiting_for(session, wanted)
 
     def jobs(self, session: Session) -> Sequence[str]:
         return self.waiting(session)
@@ -258,9 +254,7 @@ def train_shared(context: WorkerContext, digest: str) -> Fields:
 
 
 def _train_and_score(run: SharedRun) -> None:
-    rows = run.context.transaction(
-        lambda s: s.scalars(select(Supernet).where(Supernet.digest == run.digest)).all()
-    )
+    rows = run.context.transaction(lambda session: supernet_rows.of_all_tenants(session, run.digest))
     if not rows:
         raise NobodyWaits
     row = rows[0]
@@ -293,21 +287,10 @@ def _train_and_score(run: SharedRun) -> None:
         ScoredSupernet,
         lambda: _score(run, ref, row.seed, networks),
     )
-    finished = {
-        "weights_sha256": trained.weights_sha256,
-        "predictor": scored.predictor,
-        "summary": {**scored.summary, **trained.training},
-        "ready_at": now(),
-    }
-    unfinished = update(Supernet).where(Supernet.digest == run.digest, Supernet.ready_at.is_(None))
-    run.write(lambda session: _finish(session, unfinished.values(finished), rows))
+    summary = {**scored.summary, **trained.training}
+    made = (trained.weights_sha256, scored.predictor, summary)
+    run.write(lambda session: supernet_rows.finish(session, run.digest, *made))
     shutil.rmtree(_folder(run), ignore_errors=True)  # checkpoints; the weights are in the store
-
-
-def _finish(session: Session, statement: Update, rows: Sequence[Supernet]) -> None:
-    session.execute(statement)
-    for row in rows:
-        tell(session, row.tenant_id, HappeningKind.SUPERNET, row.id, {"state": "ready"})
 
 
 def fingerprinted(fingerprint: str | None) -> dict[str, str]:

@@ -17,14 +17,16 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy.orm import Session
 
 from latency_tables.errors import BespokeError
 from latency_tables.typed_json import Json
 from service.datasets import check_trained_on
+from service.db import jobs as job_rows
+from service.db import supernets as supernet_rows
 from service.db.artifacts import register
 from service.db.happenings import tell
-from service.db.models import Model, Supernet
+from service.db.models import Model
+from service.db.session import Session
 from service.db.states import ArtifactKind, HappeningKind
 from service.devices.pricing import PriceBook
 from supernets.accuracy import refinement as accuracy_refinement
@@ -107,7 +109,7 @@ def _check_data(session: Session, run: JobRun, ready: ReadySupernet) -> None:
 
     Steps that were done before read no data, so that nothing later would find it out.
     """
-    row = session.get(Supernet, ready.id)
+    row = supernet_rows.by_id(session, ready.id)
     if row is not None:
         check_trained_on(run.context.settings, row)
 
@@ -384,7 +386,8 @@ def _store(
 ) -> None:
     """The model's row, in the job's last transaction."""
     _register(session, delivered.file)
-    session.add(
+    job_rows.add_model(
+        session,
         Model(
             id=card["id"],
             tenant_id=run.tenant_id,
@@ -395,7 +398,7 @@ def _store(
             budget_ms=target.budget_ms,
             onnx_sha256=delivered.file.onnx_sha256,
             card=card,
-        )
+        ),
     )
     tell(
         session,

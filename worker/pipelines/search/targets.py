@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
-from sqlalchemy.orm import Session
 
 from latency_tables.dense import DenseTable
 from latency_tables.measurement import Context, Measurement
 from service.db import devices
+from service.db.session import Session
 from service.db.tables import context_of
 from service.devices.costs import Cost, asked_for
 from service.devices.pricing import PriceBook, Pricing

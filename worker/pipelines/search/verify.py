@@ -6,27 +6,26 @@ what was measured before, and two targets that choose one network share its read
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
 from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Measurement
 from latency_tables.typed_json import Json
+from service.db import measurements as measurement_rows
+from service.db import tasks as task_rows
 from service.db.artifacts import register
-from service.db.models import MeasurementTask, NetworkMeasurement
-from service.db.states import ArtifactKind, NetworkSource, TaskKind, TaskState
+from service.db.session import Session
+from service.db.states import ArtifactKind, TaskKind
+from service.db.tasks import Wanted
 from supernets.search.measured import UNKNOWN, Latency, Reading
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from worker.compute.requests import DeliveredFile
 from worker.context import JobRun
-from worker.measuring import Wanted, agent_is_present, ask, undisturbed, wait_for_one
+from worker.measuring import agent_is_present, ask, undisturbed, wait_for_one
 from worker.pipelines.search.targets import Gauge, OnDevice, Target
 
 LEAST_UNCERTAINTY: Final = 0.005
@@ -64,7 +63,9 @@ class Verification:
         this job began."""
         if not self.run.request.get("verify", True):
             return False
-        if self.run.context.transaction(lambda session: bool(_tasks(session, self.run.job_id, device_id))):
+        if self.run.context.transaction(
+            lambda session: bool(task_rows.verifying(session, self.run.job_id, device_id))
+        ):
             return True
         return agent_is_present(self.run, device_id)
 
@@ -121,11 +122,14 @@ class Verification:
         key = (index, place.device_id, sha256)
         first = self._used[key]
         self._used[key] += times
-        known = self.run.context.transaction(lambda s: _tasks(s, self.run.job_id, place.device_id, sha256))
+        known = self.run.context.transaction(
+            lambda session: task_rows.verifying(session, self.run.job_id, place.device_id, sha256)
+        )
         known = known[first : first + times]
         if len(known) == times:
             return known
-        self.run.write(lambda s: register(s, sha256, network.file.size_bytes, ArtifactKind.ONNX_MODEL))
+        size_bytes = network.file.size_bytes
+        self.run.write(lambda session: register(session, sha256, size_bytes, ArtifactKind.ONNX_MODEL))
         wanted = Wanted(
             TaskKind.VERIFY,
             sha256,
@@ -146,21 +150,9 @@ class Verification:
     def _write(
         self, session: Session, place: OnDevice, network: OnFile, measurement: Measurement, latency: Latency
     ) -> None:
-        run, digest = self.run, network.architecture.digest
-        row_id = f"net_{hashlib.sha256(f'{run.job_id}/{place.device_id}/{digest}'.encode()).hexdigest()[:32]}"
-        session.merge(
-            NetworkMeasurement(
-                id=row_id,
-                tenant_id=run.tenant_id,
-                device_id=place.device_id,
-                space=self.space.name,
-                classes=self.space.classes,
-                architecture=self.space.to_json(network.architecture),
-                architecture_digest=digest,
-                **measurement.to_json(),
-                source=NetworkSource.VERIFY,
-                session=run.job_id,
-            )
+        run = self.run
+        measurement_rows.keep_once(
+            session, run.tenant_id, place.device_id, run.job_id, self.space, network.architecture, measurement
         )
         said: dict[str, Json] = {
             "device": place.device,
@@ -185,21 +177,3 @@ def reading_of(answer: Measurement) -> Reading:
     one."""
     told = UNKNOWN if answer.uncertainty is None else max(answer.uncertainty, LEAST_UNCERTAINTY)
     return Reading(answer.latency_ms, told)
-
-
-def _tasks(session: Session, job_id: str, device_id: str, sha256: str | None = None) -> list[str]:
-    """Verifying tasks of a job on a device that were not withdrawn, of one file or any, in the order they
-    were written."""
-    query = select(MeasurementTask.id).where(
-        MeasurementTask.job_id == job_id,
-        MeasurementTask.device_id == device_id,
-        MeasurementTask.kind == TaskKind.VERIFY,
-        MeasurementTask.state != TaskState.DROPPED,
-    )
-    if sha256 is not None:
-        query = query.where(MeasurementTask.sha256 == sha256)
-    return list(
-        session.scalars(
-            query.order_by(MeasurementTask.created_at, MeasurementTask.position, MeasurementTask.id)
-        )
-    )
