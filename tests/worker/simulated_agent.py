@@ -8,16 +8,14 @@ from datetime import timedelta
 import numpy as np
 from sqlalchemy import select
 
+from latency_tables.measurement import Context
 from latency_tables.operators import Operator
 from service.db import devices
 from service.db.models import AgentSession, MeasurementTask, new_id, now
 from supernets.spaces.catalog import ref_in, space_at
 from supernets.spaces.lowering import lower
 
-CONTEXT = {
-    "runtime": "onnxruntime", "runtime_version": "1.31", "provider": "CPUExecutionProvider",
-    "threads": 1, "precision": "float32", "batch_size": 1,
-}  # fmt: skip
+CONTEXT = Context("onnxruntime", "1.31", "CPUExecutionProvider", 1, "float32", 1)
 
 
 def register(installation, name):
