@@ -1,10 +1,13 @@
-"""How exactly our once-for-all networks are the published ones.
+"""How exactly our networks are the published ones.
 
-The file (form of once_for_all_vectors.json.gz) names, for each published supernet, its state dict's keys and
-shapes and the outputs of the published code for some sub-networks, all weights and the input filled by one
-formula. Every sub-network is run as part of our supernet, as cut-out network and with its batch-norm folded.
-`worst` is the largest difference of a logit in standard deviations of the published logits;
-`parameters_equal` compares the cut-out networks'.
+Once-for-all: the file (form of once_for_all_vectors.json.gz) names, for each published supernet, its state
+dict's keys and shapes and the outputs of the published code for some sub-networks, all weights and the input
+filled by one formula. Every sub-network is run as part of our supernet, as cut-out network and with its
+batch-norm folded. `worst` is the largest difference of a logit in standard deviations of the published
+logits; `parameters_equal` compares the cut-out networks'.
+
+HAT: a file of the form of hat_vectors.json.gz is known by what it holds (`benchmarks.fidelity_transformers`).
+There `worst` is the largest difference of a logit itself, and `beams_equal` compares decoded sentences.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import fidelity_transformers
 from benchmarks.environment import environment
 from supernets.cut_out import cut_out, fold_batch_norm
 from supernets.network import Supernet
@@ -31,10 +35,16 @@ from supernets.spaces.space import Space
 SPACE_NAMES = {"ofa-mbv3-w1.0": "ofa-mbv3", "ofa-proxyless-w1.3": "ofa-proxyless"}
 
 
+def read_file(path: Path | str) -> dict[str, Any]:
+    """A file of vectors, compressed or not."""
+    raw = Path(path).read_bytes()
+    data: dict[str, Any] = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+    return data
+
+
 def read_vectors(path: Path | str) -> dict[str, Any]:
     """Published supernet -> {"state_dict": key -> shape, "vectors": [...]}."""
-    raw = Path(path).read_bytes()
-    spaces: dict[str, Any] = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)["spaces"]
+    spaces: dict[str, Any] = read_file(path)["spaces"]
     return spaces
 
 
@@ -90,33 +100,59 @@ def compare(supernet: Supernet, vector: Mapping[str, Any]) -> tuple[float, bool]
     return worst, network.parameter_count() == vector["parameters"]
 
 
+def of_images(data: dict[str, Any]) -> dict[str, Any]:
+    """Every sub-network of a file of once-for-all's form."""
+    results: dict[str, list[tuple[float, bool]]] = {}
+    for published, entry in data["spaces"].items():
+        supernet = Supernet(space_named(SPACE_NAMES.get(published, published))).eval()
+        supernet.load_state_dict(from_published(supernet, filled_state(entry["state_dict"])))
+        results[published] = [compare(supernet, vector) for vector in entry["vectors"]]
+    every = [result for found in results.values() for result in found]
+    return {
+        "worst": max(worst for worst, _ in every),
+        "parameters_equal": all(equal for _, equal in every),
+        "networks": len(every),
+        "worst_per_supernet": {name: max(worst for worst, _ in found) for name, found in results.items()},
+    }
+
+
+def of_transformers(data: dict[str, Any]) -> dict[str, Any]:
+    """Every sub-network of a file of HAT's form."""
+    spaces = data["spaces"]
+    results = {name: fidelity_transformers.compare_space(entry) for name, entry in spaces.items()}
+    every = [result for found in results.values() for result in found]
+    beams = [result.beams for result in every if result.beams is not None]
+    published = data.get("published", [])
+    return {
+        "worst": max(result.logit for result in every),
+        "worst_statistic": max(result.statistic for result in every),
+        "worst_loss": max(result.loss for result in every),
+        "worst_padding_side": max(result.padding for result in every),
+        "parameters_equal": all(result.parameters_equal for result in every)
+        and fidelity_transformers.published_equal(published, spaces),
+        "features_equal": all(result.features_equal for result in every),
+        "beams_equal": all(beams),
+        "networks": len(every),
+        "beams": len(beams),
+        "released_architectures": len(published),
+        "worst_per_supernet": {name: max(r.logit for r in found) for name, found in results.items()},
+    }
+
+
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--vectors", required=True, help="once_for_all_vectors.json.gz or a file of its form")
-    arguments = parser.parse_args()
-    results: dict[str, list[tuple[float, bool]]] = {}
-    for published, entry in read_vectors(arguments.vectors).items():
-        supernet = Supernet(space_named(SPACE_NAMES.get(published, published))).eval()
-        supernet.load_state_dict(from_published(supernet, filled_state(entry["state_dict"])))
-        results[published] = [compare(supernet, vector) for vector in entry["vectors"]]
-    every = [result for found in results.values() for result in found]
-    print(
-        json.dumps(
-            {
-                "worst": max(worst for worst, _ in every),
-                "parameters_equal": all(equal for _, equal in every),
-                "networks": len(every),
-                "worst_per_supernet": {
-                    name: max(worst for worst, _ in found) for name, found in results.items()
-                },
-                "seed": None,
-                "environment": environment(),
-            }
-        )
+    parser.add_argument(
+        "--vectors",
+        required=True,
+        help="once_for_all_vectors.json.gz, hat_vectors.json.gz or a file like them",
     )
+    data = read_file(parser.parse_args().vectors)
+    transformers = all("decoder_inputs" in entry for entry in data["spaces"].values())
+    result = of_transformers(data) if transformers else of_images(data)
+    print(json.dumps({**result, "seed": None, "environment": environment()}))
 
 
 if __name__ == "__main__":

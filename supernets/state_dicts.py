@@ -43,10 +43,18 @@ _UNREADABLE: Final = (
     *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, OSError),
     *(ValueError, LookupError, TypeError, AttributeError, AssertionError, SafetensorError),
 )
-# Plain values that training scripts keep beside the weights: their options, and a best accuracy computed by
-# numpy.
+
+
+class _Meter:
+    """What is read of a figure that a training script kept of its progress: its fields, and none of its
+    code."""
+
+
+# Plain values that training scripts keep beside the weights: their options, a best accuracy computed by
+# numpy, and fairseq's meters, which are read without fairseq.
 _PLAIN_VALUES: Final[tuple[Any, ...]] = (
     Namespace,
+    *((_Meter, f"fairseq.meters.{name}") for name in ("AverageMeter", "TimeMeter", "StopwatchMeter")),
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32)),
     *(

@@ -41,6 +41,8 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "delivery.export",
     "delivery.operator_graphs",
     "published_weights",
+    "encoder_decoder",
+    "published_transformers",
     "state_dicts",
     "experiments",
     "search.gradient",
