@@ -8,12 +8,14 @@ from sqlalchemy import select
 
 from latency_tables.measurement import Context, Measurement
 from latency_tables.table import LatencyTable
+from service.db import measurements
 from service.db.models import Device, Model, NetworkMeasurement, Table
 from service.db.tables import publish
 from service.devices.pricing import load_pricing
+from supernets.search.exact.bounds import bounds
 from supernets.search.limits import reachable
 from supernets.spaces.catalog import space_named
-from supernets.spaces.lowering import needed_operators
+from supernets.spaces.lowering import dense_energy, lower, needed_operators
 from tests.worker.installation import Installation
 from tests.worker.simulated_agent import CONTEXT, SimulatedAgent, operator_ms, register
 
@@ -155,6 +157,50 @@ def test_one_job_for_a_group_for_limits_alone_and_for_a_table_with_gaps(tmp_path
     assert all(
         block.get("kernel") != 7 for stage in partial["architecture"]["stages"] for block in stage["blocks"]
     )
+
+
+def test_one_network_that_keeps_latency_p95_and_energy_at_once(tmp_path, migrated_sqlite):
+    space = SPACE.at((8, 12))
+    with Installation(tmp_path, migrated_sqlite) as installation:
+        supernet_id, device_id = installation.supernet("trial"), register(installation, "watch")
+        needed = {op for r in space.resolutions for op in needed_operators(SPACE, r)}
+        rows = {
+            op: Measurement(operator_ms(op), energy_mj=1e-3 + 1e-8 * op.parameters * op.in_height)
+            for op in needed
+        }
+        table = LatencyTable(Context(**CONTEXT), rows)
+        with installation.sessions.begin() as session:
+            device = session.get(Device, device_id)
+            table_id = publish(session, device, table, source="upload", findings=[]).id
+            for architecture in space.sample(np.random.default_rng(0), 20):
+                true_ms = 0.01 + 0.9 * table.latency_ms(lower(space, architecture))
+                measured = Measurement(true_ms, p95_ms=1.25 * true_ms)
+                measurements.add(session, device, space, architecture, measured, "probe", "post_1")
+        least, most = bounds(dense_energy(space, table))
+        budget = {"latency_ms": 0.2, "latency_p95_ms": 0.125, "energy_mj": least + 0.6 * (most - least)}
+        target = {"device": "watch", "device_id": device_id, "table_id": table_id, "budget": budget}
+        installation.start_worker()
+        asked = {"supernet_id": supernet_id, "strategy": "exact", "candidates": 3, "targets": [target]}
+        with SimulatedAgent(installation, [device_id]):
+            job = installation.wait(installation.submit("search", {**asked, "verify": True}), 600)
+        assert job.state == "succeeded", job.error
+        card = card_of(installation, job.result["models"][0]["id"])
+        unmeasured = installation.wait(installation.submit("search", {**asked, "verify": False}), 600)
+        by_bound = card_of(installation, unmeasured.result["models"][0]["id"])
+    p95, energy = card["latency"]["further"]
+    assert (p95["name"], p95["limit"], energy["name"]) == ("latency_p95_ms", 0.125, "energy_mj")
+    assert (
+        0.8 * 0.125 < p95["measured"] <= 0.125 and p95["confidence"] == 0.95 and card["latency"]["verified"]
+    )
+    assert energy["predicted"] <= energy["limit"] and energy["measured"] is None and energy["upper"] is None
+    energies = dense_energy(space, table)
+    own = energies.price(space.genes(space.from_json(card["architecture"]))[None])[0]
+    assert energy["predicted"] == pytest.approx(own), "the sum of the rows of that network"
+    names = [(c["name"], c["basis"]) for c in card["constraints"]]
+    measured = "measured on the device"
+    assert names == [("latency_ms", measured), ("latency_p95_ms", measured), ("energy_mj", "predicted")]
+    assert all(c["value"] <= c["limit"] for c in card["constraints"] + by_bound["constraints"])
+    assert [c["basis"] for c in by_bound["constraints"]] == ["upper bound", "upper bound", "predicted"]
 
 
 def test_a_check_measures_networks_again_and_the_calibration_knows_the_session(installation):

@@ -75,7 +75,7 @@ class SimulatedAgent:
         task.state, task.answered_at = "done", now()
         spread = latency_ms * 0.01 * (1 + self._random.random())
         task.result = {
-            "median_ms": latency_ms, "lower_quartile_ms": latency_ms * 0.99, "mad_ms": spread, "count": 30, "flags": [],
+            "p95_ms": 1.25 * latency_ms * (1 + 0.02 * self._random.random()), "median_ms": latency_ms, "lower_quartile_ms": latency_ms * 0.99, "mad_ms": spread, "count": 30, "flags": [],
             "sentinel_ms": 0.01 * (1 + 0.001 * self._random.random()), **self.told,
         }  # fmt: skip
 
