@@ -221,7 +221,7 @@ class Applying:
         """What each target can be expected to give, and whether one cannot be had at all."""
         told, wrong = [], False
         for member in (member for target in wanted.targets for member in target.members()):
-            budget = member.budget.latency_ms or 0.0
+            budget = member.budget.fastest_ms or 0.0
             front = None if supernet is None else self._front(supernet, member.device)
             if front is None:
                 told.append(f"{member.device}: known once its table and the supernet are there")

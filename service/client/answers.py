@@ -220,11 +220,22 @@ class Front(Answer):
         return facts(f"front on {self.device}", told, curve(lines, "latency, ms", "predicted accuracy, %"))
 
 
+class CardLimit(Answer):
+    """A further limit of a device's budget. measured: None where nobody measured, or nobody can (energy)."""
+
+    name: str
+    limit: float
+    predicted: float
+    upper: float | None
+    measured: float | None
+
+
 class CardLatency(Answer):
     predicted_ms: float | None
     upper_ms: float | None
     measured_ms: float | None
     verified: bool
+    further: list[CardLimit] | None = None
 
 
 class CardAccuracy(Answer):
@@ -262,10 +273,13 @@ class Card(Answer):
 
     @property
     def kept(self) -> bool | None:
-        """Whether the budget was kept when measured; None where it was not measured."""
+        """Whether all that was measured of the budget was kept; None where nothing was measured."""
         if self.budget_ms is None or self.latency.measured_ms is None:
             return None
-        return self.latency.measured_ms <= self.budget_ms
+        kept = all(
+            one.measured <= one.limit for one in self.latency.further or () if one.measured is not None
+        )
+        return kept and self.latency.measured_ms <= self.budget_ms
 
     def _repr_html_(self) -> str:
         verdict = {True: "kept", False: "broken", None: "not measured"}[self.kept]
@@ -275,12 +289,18 @@ class Card(Answer):
             "predicted": milliseconds(self.latency.predicted_ms),
             "at most": milliseconds(self.latency.upper_ms),
             "measured": milliseconds(self.latency.measured_ms),
+            **{one.name: f"{_known(one):.4g} of {one.limit:g}" for one in self.latency.further or ()},
             "accuracy": None if share is None else f"{share} of {accuracy.samples} ({accuracy.split})",
             "file": f"{self.file.size_bytes / 1024:.0f} KiB, {self.file.parameters:,} parameters",
             "MACs": f"{self.file.macs:,}",
             "SHA-256": self.file.sha256,
         }
         return facts(f"network for {self.device or 'any device'} {self.id}", told)
+
+
+def _known(limit: CardLimit) -> float:
+    """What is known best of a network's cost."""
+    return next(value for value in (limit.measured, limit.upper, limit.predicted) if value is not None)
 
 
 class ModelLine(Answer):

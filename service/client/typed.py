@@ -70,11 +70,16 @@ class Bespoke:
         name = device if isinstance(device, str) else device.name
         return Front.model_validate(self.calls.front_columns(_id(supernet), name))
 
-    def search(self, supernet: Supernet | str, budgets_ms: Mapping[str, float], **options: Any) -> Job:
-        """Queue one job for all devices of `budgets_ms` (name -> ms). options: other fields of `POST
-        /v1/searches`.
+    def search(
+        self, supernet: Supernet | str, budgets_ms: Mapping[str, float | Mapping[str, float]], **options: Any
+    ) -> Job:
+        """Queue one job for all devices of `budgets_ms`: name -> ms, or a whole budget such as
+        `{"latency_ms": 12, "latency_p95_ms": 16}`. options: other fields of `POST /v1/searches`.
         """
-        targets = [{"device": name, "budget": {"latency_ms": budget}} for name, budget in budgets_ms.items()]
+        targets = [
+            {"device": name, "budget": dict(given) if isinstance(given, Mapping) else {"latency_ms": given}}
+            for name, given in budgets_ms.items()
+        ]
         return self.calls.search({"supernet": _id(supernet), "targets": targets, **options})
 
     def jobs(self, state: str | None = None, kind: str | None = None, limit: int = 20) -> list[Job]:

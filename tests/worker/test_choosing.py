@@ -206,7 +206,8 @@ def test_an_agent_that_tells_no_p95_leaves_the_choice_to_the_bound_and_is_said(c
         replace(priced_at(0.3, pricing(), measured=True), device_id=device_id), **{TAIL: 0.13}
     )
     one = OnFile(SPACE.smallest(8), DeliveredFile(sha256, 9, 20, 1, 1, 1e-6, (1, 1, 8, 8)))
-    with SimulatedAgent(context, [device_id]):
+    with SimulatedAgent(context, [device_id]) as agent:
+        agent.told = {"p95_ms": None}
         (readings,) = Verification(run, SPACE).readings(Target(0, SPACE, (place,)), [one], 1)
     assert len(readings[0]) == 1 and readings[1] == []
     assert any("p95_ms" in e.get("reason", "") for e in events_of(context, run))

@@ -326,6 +326,24 @@ def test_a_service_that_does_not_even_know_the_first_fields_is_refused_with_its_
         Life(service, tmp_path).run("token-1")
 
 
+def test_what_a_newer_service_tells_besides_does_not_stop_the_agent(tmp_path):
+    service = FakeService(FILES)
+    route = service.route
+
+    def newer(request):
+        answer = route(request)
+        if answer.headers.get("content-type") != "application/json":
+            return answer
+        body = answer.json()
+        for item in [body, *body.get("items", []), *filter(None, [body.get("sentinel")])]:
+            item["told_by_a_later_version"] = {"priority": 3}
+        return httpx.Response(answer.status_code, json=body)
+
+    service.route = newer
+    Life(service, tmp_path).run("token-1")
+    assert complete(service)
+
+
 def test_f10_a_changed_device_is_refused(tmp_path):
     service = FakeService(FILES)
     governor = ["performance"]
