@@ -162,6 +162,7 @@ CASES: Final[dict[int, tuple[str, tuple[str, ...]]]] = {
             "supernets/test_checkpoints.py::test_wrapped_averaged_and_prefixed_weights_are_read_and_that_is_said",
             "supernets/test_checkpoints.py::test_a_head_of_other_classes_is_taken_when_its_number_is_given",
             "supernets/test_checkpoints.py::test_whole_modules_programs_and_archives_are_refused_with_what_to_do",
+            "service/cli/test_local_commands.py::test_a_head_that_is_not_for_the_data_set_is_refused_at_import",
         ),
     ),
     23: (
