@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from sqlalchemy import select
 
-from latency_tables.measurement import Context, Measurement
+from latency_tables.measurement import Measurement
 from latency_tables.table import LatencyTable
 from service.db import measurements
 from service.db.models import Device, Model, NetworkMeasurement, Table
@@ -99,7 +99,7 @@ def test_one_job_for_a_group_for_limits_alone_for_a_table_with_gaps_and_for_p95_
     with Installation(tmp_path, migrated_sqlite) as installation:
         supernet_id = installation.supernet("trial")
         ids = {name: register(installation, name) for name in ("first", "second", "gaps")}
-        context = Context(**CONTEXT)
+        context = CONTEXT
         needed = {op for r in (8, 12) for op in needed_operators(SPACE, r)}
         tables = {}
         with installation.sessions.begin() as session:
@@ -173,9 +173,7 @@ def watch_with_tails_and_energy(installation, device_id):
     space = SPACE.at((8, 12))
     needed = {op for r in space.resolutions for op in needed_operators(SPACE, r)}
     energy = {op: 1e-3 + 1e-8 * op.parameters * op.in_height for op in needed}
-    table = LatencyTable(
-        Context(**CONTEXT), {op: Measurement(operator_ms(op), energy_mj=energy[op]) for op in needed}
-    )
+    table = LatencyTable(CONTEXT, {op: Measurement(operator_ms(op), energy_mj=energy[op]) for op in needed})
     with installation.sessions.begin() as session:
         device = session.get(Device, device_id)
         table_id = publish(session, device, table, source="upload", findings=[]).id

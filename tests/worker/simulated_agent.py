@@ -20,7 +20,7 @@ CONTEXT = Context("onnxruntime", "1.31", "CPUExecutionProvider", 1, "float32", 1
 
 def register(installation, name):
     with installation.sessions.begin() as session:
-        return devices.add(session, "ten_1", name, "", Context(**CONTEXT)).id
+        return devices.add(session, "ten_1", name, "", CONTEXT).id
 
 
 class SimulatedAgent:
