@@ -23,6 +23,9 @@ from sqlalchemy.exc import OperationalError
 # same of children).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# A process for each core already, with test files of their own: threads of torch would only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tests run beside each other, so no agent finds a quiet device: it need not look for one as long as it does
 # for users.
 os.environ.setdefault("BESPOKE_AGENT_SESSION_S", "3")
