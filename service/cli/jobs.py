@@ -13,6 +13,7 @@ from service.cli.connection import client
 from service.cli.matrix import NoMatrix, matrix_of, print_matrix, save_matrix
 from service.cli.screen import age, as_json, as_line, follow, grid, percent, problem_text, say, state_text
 from service.client import Job
+from service.db.states import JobKind, JobState
 
 app = typer.Typer(no_args_is_help=True, help="List, show, compare, watch and cancel jobs.")
 
@@ -22,11 +23,8 @@ JsonOut = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.
 
 @app.command("list")
 def list_jobs(
-    state: Annotated[
-        str | None,
-        typer.Option(help="Only queued, running, succeeded, failed, cancelled or quarantined ones."),
-    ] = None,
-    kind: Annotated[str | None, typer.Option(help="Only search, supernet, profile or check jobs.")] = None,
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    kind: Annotated[JobKind | None, typer.Option(help="Only jobs of this kind.")] = None,
     device: Annotated[str | None, typer.Option(help="Only jobs for this device.")] = None,
     supernet: Annotated[str | None, typer.Option(help="Only jobs with this supernet.")] = None,
     text: Annotated[

@@ -70,14 +70,6 @@ def session_by_digest(session: Session, digest: bytes) -> AgentSession | None:
     return session.scalar(select(AgentSession).where(AgentSession.key_digest == digest))
 
 
-def current_session(session: Session, device_id: str) -> AgentSession | None:
-    """The device's open session, if it has one."""
-    query = select(AgentSession).where(
-        AgentSession.device_id == device_id, AgentSession.closed_at.is_(None), AgentSession.expires_at > now()
-    )
-    return session.scalar(query.order_by(AgentSession.created_at.desc()).limit(1))
-
-
 def is_present(session: Session, device_id: str, since: datetime) -> bool:
     """Whether an agent on that device was heard of since then."""
     heard = exists().where(

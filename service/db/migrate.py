@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _FOLDER: Final = Path(__file__).parent / "migrations"
 _LOCK: Final = 0x6265_7370_6F6B_65  # any number, the same in every process: an advisory lock of PostgreSQL
-VERSION_TABLE: Final = "alembic_version"
 
 
 def ours(name: str | None, kind: str, _parents: Any) -> bool:

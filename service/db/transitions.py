@@ -52,10 +52,10 @@ def move(
     attempt: int | None = None,
     values: Fields | None = None,
 ) -> None:
-    """Move a job and write the event. Raises JobConflict when it is in none of `from_states`.
+    """Move a job and write the event; where it ends, its open measurement tasks are withdrawn.
 
-    attempt: only while this is the job's attempt. values: further columns to set. An illegal transition
-    is a ValueError, whatever state the job is in.
+    Raises JobConflict when it is in none of `from_states`. attempt: only while this is the job's attempt.
+    values: further columns to set. An illegal transition is a ValueError, whatever state the job is in.
     """
     illegal = [s for s in from_states if to not in TRANSITIONS[s]]
     if illegal:
@@ -74,11 +74,7 @@ def move(
             f"to {to}"
         )
     if to in ENDED:
-        # Nobody waits for these any more; an agent must not spend time on them.
-        waiting = update(MeasurementTask).where(
-            MeasurementTask.job_id == job_id, MeasurementTask.state == TaskState.OPEN
-        )
-        session.execute(waiting.values(state=TaskState.DROPPED))
+        _withdraw_tasks(session, job_id)
     _forget(session, job_id)
     detail = dict(data or {})
     if error is not None:
@@ -213,6 +209,12 @@ def events(session: Session, job_id: str, after: int = 0, limit: int = 1000) -> 
     """Events of a job with a sequence number above `after`, in order."""
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.sequence > after)
     return session.scalars(query.order_by(JobEvent.sequence).limit(limit)).all()
+
+
+def _withdraw_tasks(session: Session, job_id: str) -> None:
+    """A job's measurement tasks end with it, so that no agent spends time on them."""
+    waiting = (MeasurementTask.job_id == job_id, MeasurementTask.state == TaskState.OPEN)
+    session.execute(update(MeasurementTask).where(*waiting).values(state=TaskState.DROPPED))
 
 
 def _forget(session: Session, job_id: str) -> None:

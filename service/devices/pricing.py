@@ -448,16 +448,3 @@ def no_table(space: Space, table: LatencyTable | None = None) -> NoTable:
         f"{space.classes} classes; "
         "measure them (`bespoke profile`, or POST /v1/devices/{name}/profiles) or register a table"
     )
-
-
-def load_pricing(
-    session: Session,
-    device: Device,
-    space: Space,
-    *,
-    table_id: str | None = None,
-    confidence: float | None = None,
-) -> Pricing:
-    """`PriceBook.load` without remembering, for the worker. Raises NoTable, PoorCalibration,
-    TooFewNetworks."""
-    return PriceBook().load(session, device, space, table_id=table_id, confidence=confidence)

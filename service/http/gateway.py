@@ -42,7 +42,7 @@ class Gateway:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        await _Exchange(self, scope, receive, send).run()
+        await _Call(self, scope, receive, send).run()
 
     def host_is_ours(self, headers: Headers) -> bool:
         """Whether the Host header names this service; anything else may be DNS rebinding."""
@@ -63,7 +63,7 @@ class Gateway:
             headers["Location"] = self._prefix + location
 
 
-class _Exchange:
+class _Call:
     """One request and its answer."""
 
     def __init__(self, gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,7 +17,7 @@ import uvicorn
 from pydantic import ValidationError
 
 from service.app import create_app
-from service.http.protocol import with_deadline
+from service.http.deadline import with_deadline
 from service.settings import Settings, sentences
 from service.startup import UnsafeSettings, check_data_dir, check_settings
 from service.telemetry import configure_logging, log

@@ -11,7 +11,7 @@ from latency_tables.table import LatencyTable
 from service.db import measurements
 from service.db.models import Device, Model, NetworkMeasurement, Table
 from service.db.tables import publish
-from service.devices.pricing import load_pricing
+from service.devices.pricing import PriceBook
 from supernets.search.exact.bounds import bounds
 from supernets.search.limits import reachable
 from supernets.spaces.catalog import space_named
@@ -220,7 +220,7 @@ def test_a_check_measures_networks_again_and_the_calibration_knows_the_session(i
         provenance = session.get(Table, done["table_id"]).provenance
         assert provenance["groups"] and all(group["factor"] == 1 for group in provenance["groups"])
         space = space_named("digits-mbv3").with_classes(62).at((8,))
-        pricing = load_pricing(session, session.get(Device, device_id), space, confidence=0.9)
+        pricing = PriceBook().load(session, session.get(Device, device_id), space, confidence=0.9)
     assert pricing.calibration.sessions.count == 2
 
 

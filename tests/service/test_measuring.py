@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.db.models import Job
-from service.devices.pricing import PriceBook, load_pricing
+from service.devices.pricing import PriceBook
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
 from tests.service.api import CONTEXT, SPACE, Api, is_problem, search_request, table_rows
@@ -309,7 +309,7 @@ def test_worker_and_api_price_alike(phone: Api) -> None:
     with phone.services.sessions() as session:
         device = devices.named(session, phone.tenant_id, "phone")
         assert device is not None
-        theirs = load_pricing(session, device, space_named(SPACE.name, 10))
+        theirs = PriceBook().load(session, device, space_named(SPACE.name, 10))
         ours = phone.services.prices.load(session, device, space_named(SPACE.name, 10))
         pinned = PriceBook().load(session, device, space_named(SPACE.name, 10), table_id=ours.table_id)
     for other in (theirs, pinned):
