@@ -16,11 +16,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import (
-    TYPE_CHECKING,
     Any,
     Final,
     Literal,
-    TypeAlias,
     TypeVar,
     Union,
     cast,
@@ -34,10 +32,6 @@ import numpy as np
 from latency_tables.errors import InvalidForm
 
 Value = TypeVar("Value")
-if TYPE_CHECKING:
-    Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
-else:
-    Json = Any  # the codec takes it as it comes
 _INFINITE: Final = {"inf": math.inf, "-inf": -math.inf}
 _SCALARS: Final = (bool, int, float, str, types.NoneType)
 _LISTS: Final = (tuple, list, Sequence)
@@ -199,8 +193,8 @@ def _read_scalar(kind: Any, data: Any, place: str) -> Any:
 
 
 def _scalar(kind: Any, value: Any, place: str) -> Any:
-    if kind is Any:
-        return value
+    if kind is Any or kind is object:
+        return value  # plain JSON already: whoever reads it says what it must be
     if get_origin(kind) is Literal:
         _wanted(value in get_args(kind), f"one of {', '.join(map(str, get_args(kind)))}", place)
         return value

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -19,11 +19,10 @@ from typing import Any, Final, TypeVar
 from dbos import DBOSClient
 
 from latency_tables.errors import InvalidForm
-from latency_tables.typed_json import Json
 from service.artifacts import ArtifactStore
 from service.db import job_log, steps
 from service.db import jobs as job_rows
-from service.db.documents import Fields
+from service.db.documents import Document, Fields
 from service.db.faults import Conflict
 from service.db.session import Session, Sessions
 from service.db.states import JobState
@@ -82,9 +81,9 @@ class WorkerContext:
 
         return persist(once, self.pause)
 
-    def remembered(self, digests: Sequence[str]) -> dict[str, Json]:
+    def remembered(self, digests: Sequence[str]) -> Document:
         """Digest -> result, for those of the steps that some job has done."""
-        found: dict[str, Json] = {}
+        found: Document = {}
         for start in range(0, len(digests), _QUERY):
             some = partial(steps.remembered, digests=digests[start : start + _QUERY])
             found.update(self.transaction(some))
@@ -108,7 +107,7 @@ class Run(ABC):
         """Ask the database whether to go on; raises what ends the run."""
 
     @abstractmethod
-    def record(self, session: Session, kind: str, data: Mapping[str, Json]) -> None:
+    def record(self, session: Session, kind: str, data: Fields) -> None:
         """Add an event in the caller's transaction. Raises JobConflict when the job is no longer ours."""
 
     @abstractmethod
@@ -119,7 +118,7 @@ class Run(ABC):
         fraction: float,
         message: str,
         eta_s: float | None,
-        metrics: Mapping[str, Json] | None = None,
+        metrics: Fields | None = None,
     ) -> None:
         """Set the progress in the caller's transaction. Raises JobConflict when the job is no longer ours."""
 
@@ -161,7 +160,7 @@ class Run(ABC):
         for job_id in self.jobs(session):
             job_log.append(session, job_id, self._step, source, lines)
 
-    def event(self, kind: str, data: Mapping[str, Json]) -> None:
+    def event(self, kind: str, data: Fields) -> None:
         self.write(lambda session: self.record(session, kind, data))
 
     def progress(
@@ -172,7 +171,7 @@ class Run(ABC):
         eta_s: float | None = None,
         *,
         always: bool = False,
-        metrics: Mapping[str, Json] | None = None,
+        metrics: Fields | None = None,
     ) -> None:
         """Report progress; reports that follow within a second of another are left out unless `always`."""
         if not always and fraction < 1 and time.monotonic() - self._reported < PROGRESS_S:
@@ -186,9 +185,7 @@ class Run(ABC):
 
         self.write(report)
 
-    def step(
-        self, name: str, inputs: Mapping[str, Json], answer: type[Answer], work: Callable[[], Answer]
-    ) -> Answer:
+    def step(self, name: str, inputs: Fields, answer: type[Answer], work: Callable[[], Answer]) -> Answer:
         """The result of a named step: remembered if any job has done it with these inputs, else done now.
 
         answer: the type of the result, a small one that names artifacts by SHA-256, kept as the JSON of that
@@ -213,7 +210,7 @@ class Run(ABC):
     def steps(
         self,
         name: str,
-        inputs: Sequence[Mapping[str, Json]],
+        inputs: Sequence[Fields],
         answer: type[Answer],
         work: Callable[[list[int]], Sequence[Answer]],
     ) -> list[Answer]:
@@ -241,10 +238,10 @@ class Run(ABC):
             self.event("step_reused", {"step": name, "count": len(first)})
         return [known[digest] for digest in digests]
 
-    def _store(self, name: str, results: Mapping[str, Json], elapsed_s: float) -> None:
+    def _store(self, name: str, results: Fields, elapsed_s: float) -> None:
         def store(session: Session) -> None:
             steps.keep(session, name, results)
-            done: dict[str, Json] = {
+            done: Document = {
                 "step": name,
                 "count": len(results),
                 "digest": next(iter(results))[:12],
@@ -255,7 +252,7 @@ class Run(ABC):
         with suppress(Conflict):  # another job stored the same step at the same moment
             self.write(store)
 
-    def _complete(self, remembered: Mapping[str, Json], answer: type[Answer]) -> dict[str, Answer]:
+    def _complete(self, remembered: Fields, answer: type[Answer]) -> dict[str, Answer]:
         """The remembered results that can be read and whose files are still there, byte for byte."""
         found: dict[str, Answer] = {}
         for digest, result in remembered.items():
@@ -321,7 +318,7 @@ class JobRun(Run):
         if row.cancel_asked_at is not None:
             raise JobCancelled
 
-    def record(self, session: Session, kind: str, data: Mapping[str, Json]) -> None:
+    def record(self, session: Session, kind: str, data: Fields) -> None:
         job_rows.fence(session, self.job_id, self.attempt)
         add_event(session, self.job_id, kind, data, locked=True)
 
@@ -332,7 +329,7 @@ class JobRun(Run):
         fraction: float,
         message: str,
         eta_s: float | None,
-        metrics: Mapping[str, Json] | None = None,
+        metrics: Fields | None = None,
     ) -> None:
         record_progress(
             session, self.job_id, step, fraction, message, eta_s, attempt=self.attempt, metrics=metrics

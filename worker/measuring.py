@@ -13,15 +13,24 @@ from latency_tables.measurement import Measurement
 from latency_tables.measuring import speed
 from latency_tables.measuring.speed import Speed
 from service.db import agents as agent_rows
-from service.db import tasks
-from service.db.documents import TaskResult
-from service.db.models import MeasurementTask, now
+from service.db import devices, tasks
+from service.db.documents import Document, TaskResult
+from service.db.models import Device, MeasurementTask, now
 from service.db.session import Session
 from service.db.tasks import Wanted
 from supernets.search.measured import UNKNOWN
 from worker.context import JobRun
+from worker.errors import UnknownDevice
 
 POLL_S: Final = 1.0
+
+
+def device_of(session: Session, run: JobRun, device_id: str) -> Device:
+    """The device of a job. Raises UnknownDevice."""
+    row = devices.of_tenant(session, run.tenant_id, device_id)
+    if row is None:
+        raise UnknownDevice("the device of this job is no longer there; register it again")
+    return row
 
 
 def ask(run: JobRun, device_id: str, wanted: Sequence[Wanted]) -> list[str]:
@@ -100,7 +109,7 @@ class Group:
         """Whether the device slowed down for good meanwhile."""
         return any(_throttled(t.result or {}) for t in self.tasks)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Document:
         """What is kept of it: latencies of its tasks were multiplied by `factor`."""
         speed = (
             {}

@@ -13,11 +13,11 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Final, TypeVar
 
-from latency_tables.typed_json import Json
+from service.db.documents import Fields
 from service.db.faults import AWAY, is_database_outage
 
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ class StepName(StrEnum):
     EXPORT_NETWORK = "export_network"  # benchmark of a whole network, random weights
 
 
-def step_digest(step: str, inputs: Mapping[str, Json]) -> str:
+def step_digest(step: str, inputs: Fields) -> str:
     """Key of a step's result: SHA-256 over its name, the code version and all that goes into it."""
     text = json.dumps([step, VERSION, inputs], sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

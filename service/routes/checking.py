@@ -18,6 +18,7 @@ from service.db.states import JobKind
 from service.http.dependencies import Caller, IdempotencyKey, Service, Services
 from service.http.errors import Problem, not_found
 from service.http.guard import JSON, GuardedRoute, needs
+from service.jobs.requests import CheckRequest, stored
 from service.jobs.submission import submit
 from service.routes.devices import device_of
 from service.routes.jobs import handed_in
@@ -46,8 +47,8 @@ def check(
         device = device_of(session, caller.tenant_id, name)
         if table_rows.newest(session, device.id) is None:
             raise Problem("no_table", "the device has no table to check; measure it first")
-        request = {"device_id": device.id, "device": device.name, "operators": body.operators}
-        return submit(services, session, caller.tenant_id, JobKind.CHECK, request)
+        request = CheckRequest(device.id, device.name, body.operators)
+        return submit(services, session, caller.tenant_id, JobKind.CHECK, stored(request))
 
     path = f"/v1/devices/{name}/checks"
     return handed_in(services, caller, response, idempotency_key, path, body, action)

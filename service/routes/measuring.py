@@ -24,6 +24,7 @@ from service.http.auth import REVOKED, digest_of, new_secret
 from service.http.dependencies import Caller, IdempotencyKey, Service
 from service.http.errors import Problem, error, invalid
 from service.http.guard import JSON, NOTHING, GuardedRoute, needs
+from service.jobs.requests import ProfileRequest, stored
 from service.jobs.submission import submit
 from service.routes.devices import device_of
 from service.routes.jobs import handed_in
@@ -104,16 +105,16 @@ def profile(
 
     def action(session: Session) -> Job:
         device = device_of(session, caller.tenant_id, name)
-        request = {
-            "device_id": device.id,
-            "device": device.name,
-            "space": space.name,
-            "classes": space.classes,
-            "resolutions": resolutions,
-            "networks": body.networks,
-            "remeasure": _operators(body.remeasure),
-        }
-        return submit(services, session, caller.tenant_id, JobKind.PROFILE, request)
+        request = ProfileRequest(
+            device_id=device.id,
+            device=device.name,
+            space=space.name,
+            classes=space.classes,
+            resolutions=tuple(resolutions),
+            networks=body.networks,
+            remeasure=tuple(_operators(body.remeasure)),
+        )
+        return submit(services, session, caller.tenant_id, JobKind.PROFILE, stored(request))
 
     path = f"/v1/devices/{name}/profiles"
     return handed_in(services, caller, response, idempotency_key, path, body, action)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -18,7 +18,6 @@ from service.datasets import check_trained_on
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
 from service.db import supernets as supernet_rows
-from service.db.documents import Document
 from service.db.models import Job, Supernet, now
 from service.db.session import Session
 from service.db.states import JobKind
@@ -28,6 +27,7 @@ from service.devices.pricing import Pricing
 from service.http.dependencies import Caller, IdempotencyKey, Service, Services
 from service.http.errors import Problem, error, infeasible, problem_of
 from service.http.guard import JSON, GuardedRoute, needs
+from service.jobs.requests import PinnedDevice, SearchRequest, SearchTarget, stored
 from service.jobs.submission import submit
 from service.routes.jobs import handed_in
 from service.routes.supernets import remarks_on, wanted_supernet
@@ -69,20 +69,21 @@ def search(
 
     def action(session: Session) -> Job:
         supernet = _supernet(session, services, caller.tenant_id, body)
-        request: Document = {
-            "supernet_id": supernet.id,
-            "targets": _targets(session, services, caller.tenant_id, body, supernet),
-            "strategy": body.strategy,
-            "confidence": body.confidence,
-            "candidates": body.candidates,
-            "verify": body.verify,
-            "measured_candidates": body.measured_candidates,
-            "batch": body.batch,
-            "preprocessing": body.preprocessing,
-        }
-        request |= body.model_dump(include={"gate_epochs", "tune_epochs"}, exclude_none=True)
-        request["remarks"] = remarks_on(session, services, caller.tenant_id, supernet)
-        return submit(services, session, caller.tenant_id, JobKind.SEARCH, request)
+        request = SearchRequest(
+            supernet_id=supernet.id,
+            targets=tuple(_targets(session, services, caller.tenant_id, body, supernet)),
+            strategy=body.strategy,
+            confidence=body.confidence,
+            candidates=body.candidates,
+            verify=body.verify,
+            measured_candidates=body.measured_candidates,
+            batch=body.batch,
+            preprocessing=body.preprocessing,
+            gate_epochs=body.gate_epochs,
+            tune_epochs=body.tune_epochs,
+            remarks=tuple(remarks_on(session, services, caller.tenant_id, supernet)),
+        )
+        return submit(services, session, caller.tenant_id, JobKind.SEARCH, stored(request))
 
     return handed_in(services, caller, response, idempotency_key, PATH, body, action)
 
@@ -117,14 +118,14 @@ def _supernet(session: Session, services: Services, tenant_id: str, body: Search
 
 def _targets(
     session: Session, services: Services, tenant_id: str, body: SearchIn, supernet: Supernet
-) -> list[Document]:
+) -> list[SearchTarget]:
     """The targets with their tables pinned. Raises Problem that says which target cannot be."""
     devices = device_rows.all_named(session, tenant_id, [m.device for t in body.targets for m in t.members()])
     space = space_named(supernet.space, supernet.classes)
     since = now() - timedelta(seconds=services.settings.agent_present_s)
     found = []
     for index, target in enumerate(body.targets):
-        members: list[Document] = []
+        members: list[PinnedDevice] = []
         priced: list[_Priced] = []
         contexts: list[Context] = []
         for position, member in enumerate(target.members()):
@@ -159,28 +160,27 @@ def _targets(
                 body.verify and body.confidence is None and agent_rows.is_present(session, device.id, since)
             )
             priced.append(_Priced(member, within, measures))
-            pinned = {"device": device.name, "device_id": device.id, "table_id": pricing.table_id}
-            members.append({**pinned, "budget": budget})
+            members.append(PinnedDevice(device.name, device.id, pricing.table_id, budget))
         form = Delivery()
         if contexts:
             with _blaming(f"/targets/{index}/group"):
                 form = common_delivery(contexts)
         _check_reachable(index, target, space, priced, form.bytes_per_value)
-        found.append(_stored(target, members))
+        found.append(_pinned(target, tuple(members)))
     return found
 
 
-def _stored(target: Target, members: list[Document]) -> Document:
+def _pinned(target: Target, members: tuple[PinnedDevice, ...]) -> SearchTarget:
     """A target as the job keeps it."""
-    kept = target.model_dump(include={"exclude", "resolutions"}, exclude_none=True)
-    if "exclude" in kept:
-        kept["exclude"] = target.exclusions()
-    if target.missing != "refuse":
-        kept["missing"] = target.missing
-    if target.group is None and members:
-        return {**members[0], **kept}
-    own = {} if target.budget is None else {"budget": target.budget.stored()}
-    return {**({"group": members} if members else {}), **own, **kept}
+    exclude = {name: tuple(values) for name, values in target.exclusions().items()}
+    resolutions = None if target.resolutions is None else tuple(target.resolutions)
+    own = {} if target.budget is None else target.budget.stored()
+    missing = None if target.missing == "refuse" else target.missing
+    kept = SearchTarget(budget=own, exclude=exclude, resolutions=resolutions, missing=missing)
+    if target.group is not None or not members:
+        return replace(kept, group=members or None)
+    (one,) = members
+    return replace(kept, device=one.device, device_id=one.device_id, table_id=one.table_id, budget=one.budget)
 
 
 @contextmanager

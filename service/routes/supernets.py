@@ -30,6 +30,7 @@ from service.http.dependencies import (
 )
 from service.http.errors import Problem, error, invalid, not_found
 from service.http.guard import JSON, GuardedRoute, needs
+from service.jobs.requests import SupernetRequest, stored
 from service.jobs.submission import submit
 from service.routes.devices import device_of
 from service.routes.jobs import handed_in
@@ -179,7 +180,8 @@ def train(
     def action(session: Session) -> Job:
         row = wanted_supernet(session, services, caller.tenant_id, **body.model_dump())
         under_way = job_rows.of_supernet(session, caller.tenant_id, row.id)
-        request = {"supernet_id": row.id, "remarks": remarks_on(session, services, caller.tenant_id, row)}
+        remarks = tuple(remarks_on(session, services, caller.tenant_id, row))
+        request = stored(SupernetRequest(row.id, remarks))
         return under_way or submit(services, session, caller.tenant_id, JobKind.SUPERNET, request)
 
     return handed_in(services, caller, response, idempotency_key, PATH, body, action)

@@ -2,7 +2,6 @@
 again."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,17 +12,18 @@ from service.db.models import Artifact, MeasurementTask, NetworkMeasurement
 from service.devices.costs import TAIL
 from supernets.errors import InfeasibleBudget
 from supernets.search.measured import MOST_READINGS, UNKNOWN, Latency, Reading
+from supernets.search.targets import Gauge, Target, Wish, solve_target
 from supernets.spaces.lowering import dense_from
 from tests.worker.runs import events_of, new_run
 from tests.worker.simulated_agent import SimulatedAgent, register
+from tests.worker.test_model_card import FOUND
 from tests.worker.test_targets import SPACE, priced_at, pricing, with_further
 from worker.compute.requests import DeliveredFile
 from worker.context import JobRun
 from worker.measuring import undisturbed
-from worker.pipelines.search.card import Delivered
 from worker.pipelines.search.choose import Choosing, Levels
+from worker.pipelines.search.delivered import Delivered
 from worker.pipelines.search.latency_card import constraints_of, devices_of, latency_of
-from worker.pipelines.search.targets import Gauge, Target, Wish, solve_target
 from worker.pipelines.search.verify import LEAST_UNCERTAINTY, OnFile, Verification, reading_of
 
 SCORE = dense_from(SPACE, lambda op: np.log1p(op.macs) / 1000)
@@ -42,7 +42,7 @@ class Bench:
     def exported(self, target, solved, most):
         accuracies = self.scored(solved.architectures)
         best = sorted(solved.architectures, key=lambda a: -accuracies[a.digest])[:most]
-        return [Delivered(a, 0.1, None, 0.9, accuracies[a.digest], (), {}, file_of(a)) for a in best]
+        return [Delivered(a, 0.9, accuracies[a.digest], FOUND, file_of(a)) for a in best]
 
 
 def file_of(architecture):
@@ -84,7 +84,7 @@ def run(context):
 
 def choose(run, device, budget_ms=0.12, levels=None, places=None):
     target = Target(0, SPACE, places or (priced_at(budget_ms, pricing(), measured=True),))
-    choosing = Choosing(run, Bench(), device, levels or Levels(), target)
+    choosing = Choosing(run, Bench(), Bench(), device, levels or Levels(), target)
     target.aim(choosing.choice.limits_ms())
     return choosing, choosing.chosen(Bench().solved(target))
 
@@ -300,5 +300,4 @@ def test_a_delivered_network_is_not_found_slow_because_its_session_was(context, 
 
 
 def test_verification_that_was_not_asked_for_is_not_done(run):
-    run.request["verify"] = False
-    assert not Verification(SimpleNamespace(request={"verify": False}), SPACE).possible("dev_1")
+    assert not Verification(run, SPACE, wanted=False).possible("dev_1")

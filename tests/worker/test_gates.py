@@ -51,7 +51,7 @@ def test_gates_are_trained_once_and_chosen_from_again(context, ready):
         if re.search(r"epoch 1 of 1, loss [\d.]+, expected [\d.]+ ms, entropy [\d.]+$", text)
     ]
     assert any("warm-up" in text for text in ends) and any(" search " in text for text in ends)
-    summary = made.summary(goal)["gates"]
+    summary = made.summary(goal)
     assert (summary["warmup_epochs"], summary["epochs"], summary["weight_steps"]) == (
         1,
         1,

@@ -6,22 +6,25 @@ from types import SimpleNamespace
 import pytest
 
 from latency_tables.measurement import Context
+from supernets.search.targets import Target
 from supernets.spaces.catalog import space_named
 from worker.compute.requests import ClassRecall, DeliveredFile, FileAccuracy
-from worker.pipelines.search.card import Delivered, card_of
-from worker.pipelines.search.targets import Target
+from worker.pipelines.search.card import card_of
+from worker.pipelines.search.delivered import Delivered, Found
 from worker.pipelines.train_supernet import ReadySupernet
 
 SPACE = space_named("digits-mbv3")
 READY = ReadySupernet("sup_1", SPACE, "digits", "trial", 0, "a" * 64, {})
 FILE = DeliveredFile("b" * 64, 1, 20, 1, 1, 1e-6, (1, 1, 12, 12))
-NETWORK = Delivered(SPACE.largest(12), None, None, 0.98, 0.97, (), {"predictor": {"rmse": 0.01}}, FILE)
+FOUND = Found("exact", True, 0.0, {"rmse": 0.01})
+NETWORK = Delivered(SPACE.largest(12), 0.98, 0.97, FOUND, FILE)
 
 
 def card(accuracy, samples=360, by_class=(), places=()):
     test = FileAccuracy(accuracy, samples, "digits", "test", tuple(ClassRecall(**one) for one in by_class))
     target = Target(0, SPACE, places, {"size_bytes": 10**9})
-    return card_of(SimpleNamespace(job_id="job_1"), READY, target, replace(NETWORK, test=test), "mod_1")
+    job = SimpleNamespace(run=SimpleNamespace(job_id="job_1"), ready=READY)
+    return card_of(job, target, replace(NETWORK, test=test), "mod_1").document
 
 
 @pytest.mark.parametrize(("accuracy", "state"), [(0.96, "good"), (0.5, "suspect"), (0.0, "suspect")])

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from service.jobs.requests import SearchRequest
 from supernets.delivery.catalog import Delivery
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
@@ -14,8 +15,9 @@ from tests.worker.test_targets import target
 from worker.compute.requests import SupernetRef
 from worker.pipelines import profile
 from worker.pipelines.scoring import validation_scores
+from worker.pipelines.search.deliver import Files
 from worker.pipelines.search.gates import Gates
-from worker.pipelines.search.pipeline import _Search
+from worker.pipelines.search.job import SearchJob
 from worker.pipelines.search.tune import FineTuning
 from worker.pipelines.train_supernet import ReadySupernet
 from worker.steps import step_digest
@@ -42,7 +44,6 @@ class Asked(Exception):
 class Run:
     """Notes the first step that is asked for."""
 
-    request = {"tune_epochs": 3, "gate_epochs": 2, "confidence": 0.9}
     context = SimpleNamespace(settings=SimpleNamespace(training_device="cpu"))
 
     def step(self, name, inputs, answer, work):
@@ -52,19 +53,15 @@ class Run:
         raise Asked(step_digest(name, inputs[0])[:32])
 
 
-def file_of(job, goal):
-    return job._file(goal, NETWORK, job.ready.ref)
-
-
 STEPS = {
-    "tune": lambda job, goal: FineTuning(job.run, job.ready, 1).trained(None, goal, NETWORK),
-    "gates": lambda job, goal: Gates(job.run, job.ready, 1).trained(None, goal, asked(goal)),
+    "tune": lambda job, goal: FineTuning(job.run, job.ready, 1, 3).trained(None, goal, NETWORK),
+    "gates": lambda job, goal: Gates(job.run, job.ready, 1, 2, 0.9).trained(None, goal, asked(goal)),
     "score": lambda job, goal: validation_scores(job.run, None, job.ready.ref, [NETWORK], None),
     "score tuned": lambda job, goal: validation_scores(job.run, None, tuned(job.ready.ref), [NETWORK], None),
-    "file": file_of,
-    "test": lambda job, goal: job._test(SimpleNamespace(architecture=NETWORK, file=OLD_FILE)),
+    "file": lambda job, goal: Files(job, None, None).file(goal, NETWORK, job.ready.ref),
+    "test": lambda job, goal: Files(job, None, None).accuracy_of(OLD),
 }
-OLD_FILE = SimpleNamespace(onnx_sha256="cd" * 32)
+OLD = SimpleNamespace(architecture=NETWORK, file=SimpleNamespace(onnx_sha256="cd" * 32))
 
 
 def tuned(ref: SupernetRef) -> SupernetRef:
@@ -74,9 +71,8 @@ def tuned(ref: SupernetRef) -> SupernetRef:
 @pytest.mark.parametrize("name", STEPS)
 @pytest.mark.parametrize("fingerprint", [None, "f" * 64], ids=["built in", "registered"])
 def test_a_search_knows_the_steps_that_earlier_versions_have_done(name, fingerprint):
-    job = object.__new__(_Search)
-    job.run, job.laboratory = Run(), None
-    job.ready = ReadySupernet("sup_1", SPACE, "digits", "trial", 5, "ab" * 32, {}, fingerprint)
+    ready = ReadySupernet("sup_1", SPACE, "digits", "trial", 5, "ab" * 32, {}, fingerprint)
+    job = SearchJob(Run(), ready, SearchRequest("sup_1", ()), None, None, None, [])
     goal = target(0.05, resolutions=(8, 12), limits={"macs": 10**6})
     goal.left_out = {"resolutions": [8, 12]}
     with pytest.raises(Asked, match=RECORDED[name][fingerprint is not None]):

@@ -21,7 +21,7 @@ def named() -> Iterator[tuple[str, str]]:
         for node in ast.walk(ast.parse(place.read_text())):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
-            if node.func.attr in ("step", "steps") and ast.unparse(node.func.value) in ("run", "self.run"):
+            if node.func.attr in ("step", "steps") and ast.unparse(node.func.value).split(".")[-1] == "run":
                 yield place.name, ast.unparse(node.args[0])
 
 

@@ -23,13 +23,14 @@ from supernets.search.likely import most_probable
 from supernets.search.limits import LIMITS, MACS, MEMORY, SIZE, costs_of, reachable
 from supernets.search.problem import Constraint, Problem
 from supernets.search.restriction import at_resolutions, excluded
+from supernets.search.targets import Further, OnDevice, Target, Wish, cross_device, solve_target
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
 from worker.compute.codec import CODEC
 from worker.compute.operations import solve as operations
 from worker.compute.requests import Solve
-from worker.pipelines.search.pipeline import _Search
-from worker.pipelines.search.targets import Further, OnDevice, Target, Wish, cross_device, solve_target
+from worker.pipelines.search.job import SearchJob
+from worker.pipelines.search.solve import Solving
 from worker.problems import problem_of
 
 SPACE = space_named("digits-mbv3")
@@ -401,15 +402,17 @@ class ChildWithoutTime:
 
 def test_a_target_out_of_time_is_named_and_the_others_go_on(wish):
     generator, genes = np.random.default_rng(0), SPACE.chain.sample(np.random.default_rng(1), 30)
-    job = _Search.__new__(_Search)
     silent = SimpleNamespace(progress=lambda *_, **__: None, event=lambda *_: None)
-    job.run, job.ready, job.wish = silent, SimpleNamespace(seed=0), wish
-    job.predictor = QualityPredictor.fit(SPACE, genes, 0.9 + 0.01 * generator.random(30), folds=0)
-    job.laboratory, job.scored = ChildWithoutTime(2), lambda architectures: {}
+    predictor = QualityPredictor.fit(SPACE, genes, 0.9 + 0.01 * generator.random(30), folds=0)
     middle = {name: int(np.mean(reachable(SPACE, name))) for name in (MACS, SIZE)}
     easy, hard = target(0.12, limits={MACS: middle[MACS]}), target(0.12, 1, limits=middle)
-    job.targets, failures = [easy, hard], []
-    found = job.solve_all(failures)
+    request, failures = SimpleNamespace(strategy="exact", candidates=5), []
+    job = SearchJob(
+        silent, SimpleNamespace(seed=0), request, ChildWithoutTime(2), predictor, None, [easy, hard]
+    )
+    solving = Solving(job, None)
+    solving.wish, solving.scored = wish, lambda architectures: {}
+    found = solving.all_targets(failures)
     assert [t.index for t, _ in found] == [0] and [t.index for t, _ in failures] == [1]
     document = problem_of(failures[0][1])
     assert document["type"] == "urn:bespoke:problem:search_unfinished"

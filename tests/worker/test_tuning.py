@@ -3,6 +3,7 @@ network."""
 
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,12 +14,11 @@ from supernets.delivery.catalog import Delivery
 from supernets.errors import InvalidArchitecture
 from supernets.network import Supernet
 from tests.worker.runs import events_of, new_run
-from tests.worker.test_model_card import FILE
+from tests.worker.test_model_card import FILE, FOUND
 from tests.worker.test_targets import SPACE, target
 from worker.compute.laboratory import Laboratory
 from worker.errors import JobCancelled
-from worker.pipelines.search.card import Delivered
-from worker.pipelines.search.pipeline import _Search
+from worker.pipelines.search.delivered import Delivered
 from worker.pipelines.search.tune import FineTuning
 from worker.upkeep import TRAININGS
 
@@ -26,8 +26,7 @@ NETWORK = SPACE.smallest()
 
 
 def tuning(run, ready, epochs=2, targets=1):
-    run.request["tune_epochs"] = epochs
-    return FineTuning(run, ready, targets)
+    return FineTuning(run, ready, targets, epochs)
 
 
 def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, ready):
@@ -81,12 +80,6 @@ def test_a_cancelled_fine_tuning_keeps_its_checkpoints_and_no_child(context, rea
     assert len(list(folder.glob("checkpoint-*"))) == 2
 
 
-def test_no_epochs_are_no_fine_tuning(context, ready):
-    run = new_run(context)
-    assert FineTuning(run, ready, 1).epochs == 0
-    assert tuning(run, ready, epochs=None).epochs == 0 and tuning(run, ready, epochs=7).epochs == 7
-
-
 def test_a_fine_tuning_that_diverges_costs_nobody_the_network(context, ready):
     broken = Supernet(SPACE, generator=torch.Generator().manual_seed(0)).state_dict()
     weights, _ = context.store.put(save({name: value * torch.nan for name, value in broken.items()}))
@@ -95,11 +88,10 @@ def test_a_fine_tuning_that_diverges_costs_nobody_the_network(context, ready):
         target(0.05, resolutions=(8,)),
         replace(ready, weights_sha256=weights),
     )
-    job = object.__new__(_Search)
-    job.run, job.ready, job.tuning = run, ready, tuning(run, ready)
-    cut_out = Delivered(NETWORK, 0.04, None, 0.9, 0.8, (), {}, FILE)
-    with Laboratory(run) as job.laboratory:
-        delivered = job._fine_tuned(goal, cut_out, None)
+    cut_out = Delivered(NETWORK, 0.9, 0.8, FOUND, FILE)
+    with Laboratory(run) as laboratory:
+        solving = SimpleNamespace(job=SimpleNamespace(laboratory=laboratory))
+        delivered = tuning(run, ready).better(goal, cut_out, solving, None, None)
     assert delivered == replace(cut_out, tuning=delivered.tuning)
     assert not delivered.tuning.kept and "epoch 1" in delivered.tuning.failure
     (told,) = [e for e in events_of(context, run) if e["kind"] == "fine_tuned"]

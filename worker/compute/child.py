@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,8 @@ from typing import Any, Final
 
 from latency_tables.blas import one_thread_unless_asked
 from latency_tables.failures import OUT_OF_MEMORY, Failure, error_of
-from latency_tables.typed_json import PLAIN, Json
+from latency_tables.typed_json import PLAIN
+from service.db.documents import Fields
 from service.settings import Settings
 from worker.errors import ChildCrashed, OutOfMemory, StepFailed, StepTimeout, WorkerStopping
 
@@ -150,7 +151,7 @@ class Child:
             with suppress(ProcessLookupError):  # it has ended already; `messages` reports how
                 resource.prlimit(self._process.pid, which, (bounded, bounded))
 
-    def send(self, message: Mapping[str, Json]) -> None:
+    def send(self, message: Fields) -> None:
         """Write one JSON line to the child; its time begins anew."""
         self._started = time.monotonic()
         self._write(json.dumps(message, allow_nan=False).encode() + b"\n")

@@ -22,11 +22,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from latency_tables.failures import failure_of
-from latency_tables.typed_json import PLAIN, Json
+from latency_tables.typed_json import PLAIN
+from service.db.documents import Fields
 from service.failpoints import failpoint
 from worker.compute.requests import Places, Progress
 
-Say = Callable[[str, Mapping[str, Json]], None]
+Say = Callable[[str, Fields], None]
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
     calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(calls, silence_s), daemon=True).start()
 
-    def say(event: str, values: Mapping[str, Json]) -> None:
+    def say(event: str, values: Fields) -> None:
         out.write(json.dumps({"event": event, **values}, allow_nan=False).encode() + b"\n")
 
     while True:
@@ -50,7 +51,7 @@ def main() -> None:
             return  # what the error has left of memory and locks nobody knows: the next call gets a new child
 
 
-def _answer(call: Mapping[str, Any], say: Say) -> Json:
+def _answer(call: Mapping[str, Any], say: Say) -> object:
     # torch takes seconds to load; the child listens to the worker first
     from worker.compute.codec import CODEC  # noqa: PLC0415
     from worker.compute.operations.catalog import operation_named  # noqa: PLC0415
@@ -62,7 +63,7 @@ def _answer(call: Mapping[str, Any], say: Say) -> Json:
 
     asked, operation = operation_named(call["call"])
     answer = operation(CODEC.read(Places, call["places"]), CODEC.read(asked, call["request"]), report)
-    written: Json = CODEC.write(answer, asked.answer)
+    written: object = CODEC.write(answer, asked.answer)
     return written
 
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import cast
 
 from latency_tables.operators import Operator
-from latency_tables.typed_json import Json
+from service.db.documents import Fields
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.delivery.catalog import Delivery
 from supernets.search.problem import Problem, SearchResult
@@ -57,7 +57,7 @@ class Laboratory:
 
         return self.ask(requests.Score(supernet, tuple(architectures), split), follow).accuracies
 
-    def refine(self, predictor: QualityPredictor, seed: int) -> Mapping[str, Json]:
+    def refine(self, predictor: QualityPredictor, seed: int) -> Fields:
         """The predictor as it is stored, with a refinement where one is better."""
         return self.ask(requests.Refine(predictor, seed)).predictor
 

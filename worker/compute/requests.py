@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
-from latency_tables.typed_json import Json
+from service.db.documents import Document
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.delivery.catalog import Delivery
 from supernets.search.problem import Problem, SearchResult
@@ -45,9 +45,9 @@ class SupernetRef:
     fingerprint: str | None = None
     alone: Architecture | None = None
 
-    def inputs(self) -> dict[str, Json]:
+    def inputs(self) -> Document:
         """What the key of a step holds of it: flat, without what is None, so that older steps stay known."""
-        found: dict[str, Json] = {
+        found: Document = {
             "space": self.space.name,
             "classes": self.space.classes,
             "dataset": self.dataset,
@@ -115,7 +115,7 @@ class Score(Request[Accuracies]):
 class StoredPredictor:
     """A predictor in its stored form, with the refinement that won, if one did."""
 
-    predictor: dict[str, Json]
+    predictor: Document
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class DeliveredFile:
     parity_max_abs_error: float
     input_shape: tuple[int, ...]
     delivery: Delivery | None = None
-    input: dict[str, Json] | None = None
+    input: Document | None = None
     classes: tuple[str, ...] | None = None
     inputs: tuple[InputSpec, ...] = ()
 

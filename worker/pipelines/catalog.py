@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from latency_tables.typed_json import Json
+from service.db.documents import Fields
 from service.db.states import JobKind
 from worker.context import JobRun
 from worker.pipelines.check import check
@@ -12,7 +12,7 @@ from worker.pipelines.profile import profile
 from worker.pipelines.search.pipeline import search
 from worker.pipelines.train_supernet import supernet
 
-PIPELINES: dict[str, Callable[[JobRun], Mapping[str, Json]]] = {
+PIPELINES: dict[str, Callable[[JobRun], Fields]] = {
     JobKind.SEARCH: search,
     JobKind.SUPERNET: supernet,
     JobKind.PROFILE: profile,

@@ -7,38 +7,37 @@ for.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from latency_tables.operators import Operator
 from latency_tables.plan import CHECK_NETWORKS, check_operators
 from latency_tables.table import LatencyTable
 from latency_tables.trust import drift
-from service.db import devices as device_rows
 from service.db import measurements, tables, tasks
+from service.db.documents import Document
 from service.db.measurements import networks_of
 from service.db.models import Device, MeasurementTask
 from service.db.session import Session
 from service.db.states import NetworkSource, TaskKind
 from service.db.tasks import Wanted
+from service.jobs.requests import CheckRequest, read
 from supernets.delivery.catalog import delivery_of
 from supernets.errors import NoTable
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES, ref_in, space_at
 from supernets.spaces.space import Space
 from worker.context import JobRun
-from worker.errors import UnknownDevice
-from worker.measuring import ask, wait_for_all
+from worker.measuring import ask, device_of, wait_for_all
 from worker.pipelines.profile import measurement_of, network_tasks, operator_tasks
 
 
-def check(run: JobRun) -> dict[str, Any]:
+def check(run: JobRun) -> Document:
     """The pipeline of a `check` job: `holds`, the median change, and the operators that should be measured
     again."""
-    device, table_id, table = run.context.transaction(lambda session: _load(session, run))
+    request = read(CheckRequest, run.request)
+    device, table_id, table = run.context.transaction(lambda session: _load(session, run, request))
     if not run.context.transaction(lambda session: tasks.of_job(session, run.job_id)):
-        _order(run, device, table)
+        _order(run, request, device, table)
     wait_for_all(run, device.id, device.name)
     answered = run.context.transaction(lambda session: tasks.of_job(session, run.job_id))
     done = [t for t in answered if t.result is not None]
@@ -58,21 +57,19 @@ def check(run: JobRun) -> dict[str, Any]:
     }
 
 
-def _load(session: Session, run: JobRun) -> tuple[Device, str, LatencyTable]:
-    device = device_rows.of_tenant(session, run.tenant_id, run.request["device_id"])
-    if device is None:
-        raise UnknownDevice("the device of this job is no longer there; register it again")
+def _load(session: Session, run: JobRun, request: CheckRequest) -> tuple[Device, str, LatencyTable]:
+    device = device_of(session, run, request.device_id)
     table_id = tables.newest(session, device.id)
     if table_id is None:
         raise NoTable("the device has no table to check; measure it first (`bespoke profile`)")
     return device, table_id, tables.load(session, table_id)
 
 
-def _order(run: JobRun, device: Device, table: LatencyTable) -> None:
+def _order(run: JobRun, request: CheckRequest, device: Device, table: LatencyTable) -> None:
     """Export the benchmarks and write the tasks, the middle one as sentinel."""
     generator = np.random.default_rng(int(run.job_id[-8:], 16))
     form = delivery_of(table.context)
-    wanted = operator_tasks(run, check_operators(table, generator, int(run.request["operators"])), form)
+    wanted = operator_tasks(run, check_operators(table, generator, request.operators), form)
     middle = wanted[len(wanted) // 2]
     sentinel = Wanted(TaskKind.SENTINEL, middle.sha256, middle.size_bytes, middle.inputs, middle.operator)
     space, networks = run.context.transaction(lambda session: _networks(session, device, generator))

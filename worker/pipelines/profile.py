@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -30,39 +30,38 @@ from latency_tables.trust import (
     needs_review,
     review_table,
 )
-from latency_tables.typed_json import Json
-from service.db import devices as device_rows
 from service.db import measurements, tables, transitions
 from service.db import tasks as task_rows
+from service.db.documents import Document
 from service.db.measurements import networks_of
 from service.db.models import Device, MeasurementTask
 from service.db.session import Session
 from service.db.states import NetworkSource, TableSource, TableState, TaskKind
 from service.db.tasks import Wanted, wanted_again
+from service.jobs.requests import ProfileRequest, read
 from supernets.delivery.catalog import Delivery, delivery_of
-from supernets.spaces.architecture import Architecture
-from supernets.spaces.catalog import space_named
+from supernets.spaces.architecture import Architecture, SpaceRef
+from supernets.spaces.catalog import space_at
 from supernets.spaces.lowering import all_operators, dense_from, lower
 from supernets.spaces.space import Space
 from worker.compute.laboratory import Laboratory
 from worker.compute.requests import StoredFile
 from worker.context import JobRun
-from worker.errors import UnknownDevice
-from worker.measuring import ask, wait_for_all
+from worker.measuring import ask, device_of, wait_for_all
 from worker.pipelines.remeasuring import Answers
 from worker.steps import StepName
 
 _CHUNK: Final = 64
 
 
-def profile(run: JobRun) -> dict[str, Any]:
+def profile(run: JobRun) -> Document:
     """The pipeline of a `profile` job."""
-    request = run.request
-    space = space_named(request["space"]).with_classes(request["classes"]).at(request["resolutions"])
-    device = run.context.transaction(lambda session: _device(session, run))
+    request = read(ProfileRequest, run.request)
+    space = space_at(SpaceRef(request.space, request.classes)).at(request.resolutions)
+    device = run.context.transaction(lambda session: device_of(session, run, request.device_id))
     before = run.context.transaction(lambda session: _newest_table(session, device))
     if not run.context.transaction(lambda session: task_rows.of_job(session, run.job_id)):
-        _order(run, space, device, before)
+        _order(run, request, space, device, before)
     while True:
         run.check()
         wait_for_all(run, device.id, device.name)
@@ -84,33 +83,25 @@ def _ask_again(run: JobRun, answers: Answers, device: Device, before: LatencyTab
     return True
 
 
-def _device(session: Session, run: JobRun) -> Device:
-    row = device_rows.of_tenant(session, run.tenant_id, run.request["device_id"])
-    if row is None:
-        raise UnknownDevice("the device of this job is no longer there; register it again")
-    return row
-
-
 def _newest_table(session: Session, device: Device) -> LatencyTable | None:
     """The device's newest table that may be used; its rows go into the next one."""
     table_id = tables.newest(session, device.id)
     return None if table_id is None else tables.load(session, table_id)
 
 
-def _order(run: JobRun, space: Space, device: Device, before: LatencyTable | None) -> None:
+def _order(
+    run: JobRun, request: ProfileRequest, space: Space, device: Device, before: LatencyTable | None
+) -> None:
     """Export what is to be measured and write the tasks."""
     started = time.monotonic()
     generator = np.random.default_rng(int(run.job_id[-8:], 16))
     needed = {op for resolution in space.resolutions for op in all_operators(space, resolution)}
-    again = {Operator.parse(text) for text in run.request.get("remeasure") or ()}
+    again = {Operator.parse(text) for text in request.remeasure}
     operators = sorted({*missing_operators(needed, before), *(needed & again)})
     form = delivery_of(tables.context_of(device))
     measured = run.context.transaction(lambda session: _measured(session, device.id, space))
-    networks = (
-        max(0, int(run.request["networks"]) - len(measured))
-        if not operators
-        else int(run.request["networks"])
-    )
+    # Rows that are measured anew are calibrated by networks of the same session, else those there are do.
+    networks = request.networks if operators else max(0, request.networks - len(measured))
     macs = dense_from(space, lambda op: float(op.macs))
     known = np.array([space.genes(a) for a in measured], dtype=np.int64).reshape(-1, space.chain.genes)
     planned = calibration_networks(macs, generator, networks, known=known) if networks else known[:0]
@@ -200,7 +191,7 @@ def network_tasks(
     ]
 
 
-def _told(form: Delivery) -> dict[str, Json]:
+def _told(form: Delivery) -> Document:
     """Nothing of the usual form: steps that earlier versions remembered are still known by their inputs."""
     return {} if form == Delivery() else {"delivery": form.to_json()}
 
@@ -211,7 +202,7 @@ def _batched(inputs: Sequence[InputSpec], form: Delivery) -> tuple[InputSpec, ..
 
 def _publish(
     session: Session, run: JobRun, answers: Answers, device: Device, before: LatencyTable | None
-) -> dict[str, Any]:
+) -> Document:
     """The new table and the measured networks, in one transaction with the event."""
     space, groups = answers.space, answers.groups
     for architecture, measurement in answers.networks:
@@ -233,7 +224,7 @@ def _publish(
         state = TableState.NEEDS_REVIEW if needs_review(findings) else TableState.READY
     else:
         table_id, state = known.id, TableState(known.state)
-    result: dict[str, Json] = {
+    result: Document = {
         "table_id": table_id,
         "rows": len(answers.rows),
         "networks": len(answers.networks),
@@ -285,7 +276,7 @@ def measurement_of(task: MeasurementTask) -> Measurement:
     return Measurement.from_json(task.result or {})
 
 
-def _provenance(run: JobRun, answers: Answers) -> dict[str, Any]:
+def _provenance(run: JobRun, answers: Answers) -> Document:
     """Where the rows come from: job, sessions, and how fast the device ran while each group was measured."""
     return {
         "job_id": run.job_id,

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,12 +22,11 @@ from dbos import EnqueueOptions
 
 from latency_tables.dense import Array, Genes
 from latency_tables.errors import BespokeError
-from latency_tables.typed_json import Json
 from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
 from service.db import workers
 from service.db.artifacts import register
-from service.db.documents import Fields
+from service.db.documents import Document, Fields
 from service.db.models import Supernet
 from service.db.session import Session
 from service.db.states import ArtifactKind
@@ -37,6 +36,7 @@ from service.errors import JobConflict
 from service.failpoints import failpoint
 from service.http.problems import document
 from service.jobs.queue import TRAINING
+from service.jobs.requests import SupernetRequest, read
 from supernets.accuracy.choice import DRAWN_SHARE, ROUNDS, score_in_rounds
 from supernets.data.catalog import DATASETS, task_for
 from supernets.data.report import Report, check_dataset
@@ -97,15 +97,15 @@ class TrainedWeights:
     """What the step that trains leaves. training: epochs, steps and seconds, for the supernet's summary."""
 
     weights_sha256: str
-    training: dict[str, Json]
+    training: Document
 
 
 @dataclass(frozen=True)
 class ScoredSupernet:
     """What the step that scores leaves: the fitted predictor as it is stored, and the supernet's summary."""
 
-    predictor: dict[str, Json]
-    summary: dict[str, Json]
+    predictor: Document
+    summary: Document
 
 
 METRICS: Final = (
@@ -118,9 +118,9 @@ METRICS: Final = (
 )  # of what the trainer says, for its curve
 
 
-def supernet(run: JobRun) -> Mapping[str, Json]:
+def supernet(run: JobRun) -> Fields:
     """The pipeline of a `supernet` job: train, or find trained."""
-    ready = ensure_supernet(run, run.request["supernet_id"])
+    ready = ensure_supernet(run, read(SupernetRequest, run.request).supernet_id)
     return {"supernet_id": ready.id}
 
 
@@ -216,7 +216,7 @@ class SharedRun(Run):
     def jobs(self, session: Session) -> Sequence[str]:
         return self.waiting(session)
 
-    def record(self, session: Session, kind: str, data: Mapping[str, Json]) -> None:
+    def record(self, session: Session, kind: str, data: Fields) -> None:
         for job_id in self.waiting(session):
             add_event(session, job_id, kind, data)
 
@@ -227,7 +227,7 @@ class SharedRun(Run):
         fraction: float,
         message: str,
         eta_s: float | None,
-        metrics: Mapping[str, Json] | None = None,
+        metrics: Fields | None = None,
     ) -> None:
         for job_id in self.waiting(session):
             try:
@@ -258,7 +258,7 @@ def _train_and_score(run: SharedRun) -> None:
     if not rows:
         raise NobodyWaits
     row = rows[0]
-    inputs: dict[str, Json] = {
+    inputs: Document = {
         "space": row.space,
         "classes": row.classes,
         "dataset": row.dataset,
@@ -430,7 +430,7 @@ def _score(run: SharedRun, supernet: SupernetRef, seed: int, networks: int) -> S
         generator = np.random.default_rng(seed)
         predictor = score_in_rounds(space, networks, generator, evaluate, seed=seed, metric=metric)
         fitted = laboratory.refine(predictor, seed)
-    summary: dict[str, Json] = {
+    summary: Document = {
         name: {"accuracy": metric.value(measured[a.digest]), "architecture": space.to_json(a)}
         for name, a in (("largest", space.largest()), ("smallest", space.smallest()))
     }

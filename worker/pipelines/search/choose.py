@@ -10,31 +10,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
-from latency_tables.typed_json import Json
+from service.db.documents import Document
 from supernets.errors import InfeasibleBudget, SearchUnfinished
 from supernets.search.exact.bounds import bounds
-from supernets.search.measured import ROUNDS, Choice, Latency, Measured, settle
+from supernets.search.measured import ROUNDS, Choice, Latency, Measured, Reading, settle
+from supernets.search.targets import Gauge, Solved, Target
 from supernets.spaces.architecture import Architecture
 from worker.context import JobRun
-from worker.pipelines.search.card import Delivered
-from worker.pipelines.search.targets import Gauge, Solved, Target
+from worker.pipelines.search.delivered import Delivered
 from worker.pipelines.search.verify import OnFile, Verification
 
 CANDIDATES: Final = 3
 UNSOLVED: Final = (InfeasibleBudget, SearchUnfinished)
 
 
-class Bench(Protocol):
-    """What a choice needs of the job: solving, accuracies on the validation split by digest, files (best
-    first)."""
+class Solver(Protocol):
+    """What a choice needs of the job's solving: candidates, and qualities on validation data by digest."""
 
     def solved(self, target: Target) -> Solved: ...
 
-    def scored(self, architectures: list[Architecture]) -> dict[str, float]: ...
+    def scored(self, architectures: Sequence[Architecture]) -> dict[str, float]: ...
+
+
+class Exporter(Protocol):
+    """What a choice needs of the job's files: those of the best candidates, best first."""
 
     def exported(self, target: Target, solved: Solved, most: int) -> list[Delivered]: ...
 
@@ -54,21 +57,23 @@ class Levels:
 
 
 class Choosing:
-    """The choice for one target."""
+    """The choice for one target. candidates: how many are measured at a time."""
 
     def __init__(
-        self, run: JobRun, bench: Bench, verification: Verification, levels: Levels, target: Target
+        self,
+        run: JobRun,
+        solver: Solver,
+        files: Exporter,
+        verification: Verification,
+        levels: Levels,
+        target: Target,
+        candidates: int = CANDIDATES,
     ) -> None:
-        self.run, self.bench, self.verification, self.levels, self.target = (
-            run,
-            bench,
-            verification,
-            levels,
-            target,
-        )
+        self.run, self.solver, self.exporter = run, solver, files
+        self.verification, self.levels, self.target = verification, levels, target
+        self.candidates = candidates
         budgets = tuple(gauge.budget for gauge in target.gauges)
         self.choice = Choice[str](budgets, tuple(levels.of(gauge) for gauge in target.gauges))
-        self.candidates = int(run.request.get("measured_candidates") or CANDIDATES)
         self.files: dict[str, Delivered] = {}
         self.rounds = 0
 
@@ -103,14 +108,14 @@ class Choosing:
         if all(level == 1.0 for level in self.choice.levels):
             return solved
         try:
-            return self.bench.solved(self.target)
+            return self.solver.solved(self.target)
         except UNSOLVED:  # then its own measurement decides
             return solved
 
     def _measured(self, solved: Solved) -> bool:
         """Measure the best few on every measured device; whether anybody answered."""
         self.rounds += 1
-        networks = self.bench.exported(self.target, solved, self.candidates)
+        networks = self.exporter.exported(self.target, solved, self.candidates)
         found = self.settled([OnFile(n.architecture, n.file) for n in networks])
         for network, latencies in zip(networks, found, strict=True):
             if latencies is not None:
@@ -120,7 +125,7 @@ class Choosing:
     def settled(self, networks: Sequence[OnFile]) -> list[tuple[Latency, ...] | None]:
         """Latencies of networks on the measured devices, those too close to the budget measured again."""
 
-        def measure(indices: list[int], times: int) -> Any:
+        def measure(indices: list[int], times: int) -> list[list[list[Reading]]]:
             if times > 1:
                 why = "too close to the budget to tell"
                 self.run.event(
@@ -139,7 +144,7 @@ class Choosing:
         for gauge, latency, expected in zip(target.gauges, latencies, predicted, strict=True):
             self.levels.add(gauge, latency.ms / expected)
             device = gauge.place.device
-            broken: dict[str, Json]
+            broken: Document
             if gauge.further is None:
                 self.verification.keep(gauge.place, OnFile(network.architecture, network.file), latency)
                 broken = {"device": device, "budget_ms": gauge.budget, "measured_ms": latency.ms}
@@ -158,24 +163,24 @@ class Choosing:
         """The next networks, None where none of them can be better than the best that was measured."""
         self.target.aim(self.choice.limits_ms())
         try:
-            solved = self.bench.solved(self.target)
+            solved = self.solver.solved(self.target)
         except UNSOLVED:
             return None
-        best, accuracies = self.choice.best(), self.bench.scored(list(solved.architectures))
+        best, accuracies = self.choice.best(), self.solver.scored(solved.architectures)
         return solved if best is None or max(accuracies.values()) > best.quality else None
 
     def _fastest(self) -> Measured[str] | None:
         """Before a budget is given up: the fastest network of all is measured."""
         self.target.aim_at_fastest()
         try:
-            self._measured(self.bench.solved(self.target))
+            self._measured(self.solver.solved(self.target))
         except UNSOLVED:
             return None
         return self.choice.chosen()
 
-    def lines(self) -> tuple[dict[str, Any], ...]:
+    def lines(self) -> tuple[Document, ...]:
         """What the card says of every measured network, best first."""
-        found: list[dict[str, Any]] = []
+        found: list[Document] = []
         for one in sorted(self.choice.found, key=lambda m: -m.quality):
             network = self.files[one.key]
             for gauge, latency in zip(self.target.gauges, one.latencies, strict=True):

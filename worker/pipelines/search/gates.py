@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from latency_tables.typed_json import Json
+from service.db.documents import Document
 from supernets.search.problem import Problem, SearchResult
+from supernets.search.targets import Target
 from worker.compute.laboratory import Follow, Laboratory
 from worker.compute.requests import TrainedGates, TrainGates, TrainingReport
-from worker.pipelines.search.targets import Target
 from worker.pipelines.search.trainings import TargetTraining
 from worker.steps import StepName, step_digest
 
@@ -25,8 +25,10 @@ STEP: Final = StepName.TRAIN_GATES
 
 @dataclass(frozen=True)
 class Gates(TargetTraining):
-    """The gate trainings of one job."""
+    """The gate trainings of one job. epochs: of the search, not the recipe's; confidence: of the bounds."""
 
+    epochs: int | None = None
+    confidence: float | None = None
     _found: dict[int, TrainedGates] = field(default_factory=dict)
 
     def solve(self, laboratory: Laboratory, target: Target, problem: Problem) -> SearchResult:
@@ -44,7 +46,7 @@ class Gates(TargetTraining):
                     problem=problem,
                     resolutions=target.space.resolutions,
                     recipe=self.ready.recipe,
-                    epochs=self.run.request.get("gate_epochs"),
+                    epochs=self.epochs,
                     seed=self.ready.seed,
                     device=device,
                     folder=folder,
@@ -55,34 +57,32 @@ class Gates(TargetTraining):
             self._found[target.index] = self.train(STEP, inputs, TrainedGates, target, begin)
         return self._found[target.index]
 
-    def summary(self, target: Target) -> dict[str, Json]:
-        """What the card says of the target's gate training; empty where there was none."""
+    def summary(self, target: Target) -> Document | None:
+        """What the card says of the target's gate training; None where there was none."""
         found = self._found.get(target.index)
         if found is None:
-            return {}
+            return None
         last = found.history[-1]
         return {
-            "gates": {
-                "warmup_epochs": found.warmup_epochs,
-                "epochs": found.epochs,
-                "weight_steps": found.weight_steps,
-                "expected_ms": last.expected_cost,
-                "entropy": last.entropy,
-            }
+            "warmup_epochs": found.warmup_epochs,
+            "epochs": found.epochs,
+            "weight_steps": found.weight_steps,
+            "expected_ms": last.expected_cost,
+            "entropy": last.entropy,
         }
 
-    def _inputs(self, target: Target) -> dict[str, Json]:
+    def _inputs(self, target: Target) -> Document:
         # The table and not its prices: those are corrected whenever a network is measured, and the choice
         # uses them.
         return {
             **self.ready.ref.inputs(),
             "recipe": self.ready.recipe,
             "seed": self.ready.seed,
-            "epochs": self.run.request.get("gate_epochs"),
+            "epochs": self.epochs,
             "resolutions": list(target.space.resolutions),
             "tables": [place.table_id for place in target.places],
             "left_out": target.left_out,
-            "confidence": self.run.request.get("confidence"),
+            "confidence": self.confidence,
             "budget": {
                 "latency_ms": [place.budget_ms for place in target.places],
                 **_further(target),
@@ -98,8 +98,8 @@ class Gates(TargetTraining):
         )
 
 
-def _further(target: Target) -> dict[str, Json]:
+def _further(target: Target) -> Document:
     """Further limits of the devices, in their order; empty where there are none, as in the keys of earlier
     versions."""
-    found: list[list[Json]] = [[[f.name, f.limit] for f in place.further] for place in target.places]
+    found: list[list[object]] = [[[f.name, f.limit] for f in place.further] for place in target.places]
     return {"further": found} if any(found) else {}

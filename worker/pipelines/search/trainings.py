@@ -5,17 +5,17 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from latency_tables.typed_json import Json
+from service.db.documents import Fields
 from service.failpoints import failpoint
+from supernets.search.targets import Target
 from worker.compute.laboratory import Follow
 from worker.compute.requests import Progress, TrainingReport
 from worker.context import JobRun
-from worker.pipelines.search.targets import Target
 from worker.pipelines.train_supernet import ReadySupernet
 from worker.steps import StepName, step_digest
 from worker.upkeep import TRAININGS
@@ -38,7 +38,7 @@ class TargetTraining(ABC):
     def train(
         self,
         step: StepName,
-        inputs: Mapping[str, Json],
+        inputs: Fields,
         answer: type[Trained],
         target: Target,
         begin: Callable[[str, Follow], Trained],

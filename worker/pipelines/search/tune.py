@@ -6,29 +6,58 @@ A network is fine-tuned once, however many targets of however many jobs choose i
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from service.db.artifacts import register
 from service.db.states import ArtifactKind
+from supernets.errors import TrainingDiverged
+from supernets.search.targets import Target
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
 from worker.compute.laboratory import Follow, Laboratory
 from worker.compute.requests import FineTune, SupernetRef, TrainingReport, TunedWeights
-from worker.pipelines.search.targets import Target
+from worker.pipelines.search.choose import Choosing
+from worker.pipelines.search.deliver import Files
+from worker.pipelines.search.delivered import Delivered, Tuning
+from worker.pipelines.search.solve import Solving
 from worker.pipelines.search.trainings import TargetTraining
+from worker.pipelines.search.verify import OnFile
 from worker.steps import StepName
 
 STEP: Final = StepName.FINE_TUNE
 
 
+@dataclass(frozen=True)
 class FineTuning(TargetTraining):
-    """The fine-tunings of one job."""
+    """The fine-tunings of one job. epochs: 0 where networks are to be delivered as they are cut out."""
 
-    @property
-    def epochs(self) -> int:
-        """How many epochs were asked for; 0 where the network is to be delivered as it is cut out."""
-        return int(self.run.request.get("tune_epochs") or 0)
+    epochs: int = 0
+
+    def better(
+        self, target: Target, cut_out: Delivered, solving: Solving, files: Files, choosing: Choosing
+    ) -> Delivered:
+        """The network fine-tuned and measured; as it was cut out where that diverged, lost accuracy or broke
+        the budget."""
+        architecture, value = cut_out.architecture, cut_out.metric.value
+        before = cut_out.validation_accuracy
+        told, better = Tuning(self.epochs, value(before)), cut_out
+        try:
+            tuned, seconds = self.trained(solving.job.laboratory, target, architecture)
+            accuracy = solving.scored([architecture], tuned)[architecture.digest]
+            told = replace(told, seconds=seconds, validation=value(accuracy), kept=accuracy >= before)
+            if told.kept:
+                file = files.file(target, architecture, tuned)
+                better = replace(cut_out, file=file, validation_accuracy=accuracy)
+                better = _measured_again(target, cut_out, better, choosing)
+                if better is cut_out:
+                    told = replace(told, kept=False, failure="its file was measured above the budget")
+        except TrainingDiverged as error:
+            # Fine-tuning is a wish for more: the network that keeps its budget is there without it.
+            told = replace(told, failure=str(error))
+        place = {"device": target.device, "budget_ms": target.budget_ms}
+        self.run.event("fine_tuned", {**place, **asdict(told)})
+        return replace(better, tuning=told)
 
     def trained(
         self, laboratory: Laboratory, target: Target, architecture: Architecture
@@ -55,3 +84,15 @@ class FineTuning(TargetTraining):
     def told(self, said: TrainingReport) -> str:
         """Epoch and loss."""
         return f"epoch {said.epoch} of {said.epochs}, loss {said.loss:.3f}"
+
+
+def _measured_again(target: Target, cut_out: Delivered, better: Delivered, choosing: Choosing) -> Delivered:
+    """The fine-tuned network with its own latencies; as it was cut out where its file was measured above the
+    budget."""
+    if not cut_out.latencies:
+        return better
+    latencies = choosing.settled([OnFile(better.architecture, better.file)])[0]
+    if latencies is None:  # the same operators were measured before, with other weights in them
+        return better
+    broken = any(one.ms > gauge.budget for one, gauge in zip(latencies, target.gauges, strict=True))
+    return cut_out if broken else replace(better, latencies=latencies)

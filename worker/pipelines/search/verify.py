@@ -13,20 +13,20 @@ from typing import Final
 
 from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Measurement
-from latency_tables.typed_json import Json
 from service.db import measurements as measurement_rows
 from service.db import tasks as task_rows
 from service.db.artifacts import register
+from service.db.documents import Document
 from service.db.session import Session
 from service.db.states import ArtifactKind, TaskKind
 from service.db.tasks import Wanted
-from supernets.search.measured import UNKNOWN, Latency, Reading
+from supernets.search.measured import UNKNOWN, Choice, Latency, Reading
+from supernets.search.targets import Gauge, OnDevice, Target
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from worker.compute.requests import DeliveredFile
 from worker.context import JobRun
 from worker.measuring import agent_is_present, ask, undisturbed, wait_for_one
-from worker.pipelines.search.targets import Gauge, OnDevice, Target
 
 LEAST_UNCERTAINTY: Final = 0.005
 """Two halves of a measurement may agree by chance; between sessions no device repeats better than this."""
@@ -51,23 +51,42 @@ def inputs_of(file: DeliveredFile) -> tuple[InputSpec, ...]:
 
 @dataclass
 class Verification:
-    """The measurements of one job. space: of its supernet."""
+    """The measurements of one job. space: of its supernet; wanted: whether candidates are to be measured."""
 
     run: JobRun
     space: Space
+    wanted: bool = True
     _used: Counter[tuple[int, str, str]] = field(default_factory=Counter)
     _answers: dict[tuple[str, str], list[Measurement]] = field(default_factory=dict)
 
     def possible(self, device_id: str) -> bool:
         """Whether candidates are measured on that device: it was asked for, and an agent is there or was when
         this job began."""
-        if not self.run.request.get("verify", True):
+        if not self.wanted:
             return False
         if self.run.context.transaction(
             lambda session: bool(task_rows.verifying(session, self.run.job_id, device_id))
         ):
             return True
         return agent_is_present(self.run, device_id)
+
+    def look_for_agents(self, targets: Sequence[Target]) -> None:
+        """Note which devices measure candidates; the others' budgets are held against the bound."""
+        places = [place for target in targets for place in target.places]
+        # Asked once a device, so that two targets never disagree about it.
+        there = {device_id: self.possible(device_id) for device_id in {p.device_id for p in places}}
+        for place in places:
+            place.measured = there[place.device_id]
+            if not place.measured:
+                place.hold_by_bound()
+            if place.by_prediction:
+                said = {"device": place.device, "budget_ms": place.budget_ms}
+                self.run.event("held_by_prediction", said)
+        for target in targets:
+            budgets = tuple(gauge.budget for gauge in target.gauges)
+            target.aim(Choice[str](budgets, (1.0,) * len(budgets)).limits_ms())
+        for device in sorted({place.device for place in places if not place.measured}) if self.wanted else ():
+            self.run.event("not_verified", {"device": device, "reason": "no agent is running on it"})
 
     def readings(self, target: Target, networks: Sequence[OnFile], times: int) -> list[list[list[Reading]]]:
         """Further readings of each network by each gauge of the target; fewer where an agent does not
@@ -154,7 +173,7 @@ class Verification:
         measurement_rows.keep_once(
             session, run.tenant_id, place.device_id, run.job_id, self.space, network.architecture, measurement
         )
-        said: dict[str, Json] = {
+        said: Document = {
             "device": place.device,
             "measured_ms": latency.ms,
             "readings": latency.readings,

@@ -1,0 +1,113 @@
+"""Networks of a search as files: exported in the form their devices open, held against the size, tested."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Final
+
+from service.db.documents import Document
+from supernets.delivery.catalog import Delivery, common_delivery
+from supernets.search.limits import SIZE, reachable, unreachable
+from supernets.search.targets import Solved, Target
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.catalog import described
+from worker.compute.requests import DeliveredFile, FileAccuracy, SupernetRef
+from worker.pipelines.search.delivered import Delivered
+from worker.pipelines.search.gates import Gates
+from worker.pipelines.search.job import SearchJob
+from worker.pipelines.search.solve import Solving
+from worker.steps import StepName
+
+ROUNDS: Final = 5
+
+
+class Files:
+    """The files of one job."""
+
+    def __init__(self, job: SearchJob, solving: Solving, gates: Gates) -> None:
+        self.job, self.solving, self.gates = job, solving, gates
+
+    def exported(self, target: Target, solved: Solved, most: int) -> list[Delivered]:
+        """The candidates that do best on the supernet as files that keep the size, ties to the faster one; at
+        least one.
+
+        Where all are too large, the next solution allows for what files hold besides weights. Raises
+        InfeasibleBudget.
+        """
+        limit, found = target.limits.get(SIZE, math.inf), solved
+        for _ in range(ROUNDS):
+            kept = self._keeping_the_size(target, found, most, limit)
+            if kept:
+                return kept
+            found = self.solving.solved(target)
+        raise unreachable(SIZE, limit, *reachable(target.space, SIZE, target.bytes_per_value))
+
+    def file(self, target: Target, architecture: Architecture, supernet: SupernetRef) -> DeliveredFile:
+        """A network cut out of a supernet (the job's, or a fine-tuned network) as an ONNX file."""
+        form = self._form(target)
+        inputs = {**supernet.inputs(), "architecture": described(architecture), "delivery": form.to_json()}
+        return self.job.run.step(
+            StepName.EXPORT_NETWORK_FILE,
+            inputs,
+            DeliveredFile,
+            lambda: self.job.laboratory.deliver(supernet, architecture, form),
+        )
+
+    def accuracy_of(self, delivered: Delivered) -> FileAccuracy:
+        """What the file itself does on samples that neither training nor search has seen."""
+        supernet, architecture = self.job.ready.ref, delivered.architecture
+        sha256 = delivered.file.onnx_sha256
+        inputs: Document = {
+            "supernet": supernet.inputs(),
+            "architecture": described(architecture),
+            "onnx_sha256": sha256,
+        }
+        return self.job.run.step(
+            StepName.TEST_NETWORK_FILE,
+            inputs,
+            FileAccuracy,
+            lambda: self.job.laboratory.measure_accuracy(supernet, architecture, sha256),
+        )
+
+    def _keeping_the_size(self, target: Target, solved: Solved, most: int, limit: float) -> list[Delivered]:
+        """Of the best candidates those whose files keep the size; the others are ruled out."""
+        kept: list[Delivered] = []
+        accuracies = self.solving.scored(solved.architectures)
+        order = _best_first(solved, accuracies)
+        for position in order[: max(most, 1)]:
+            others = [i for i in order if i != position]
+            file = self.file(target, solved.architectures[position], self.job.ready.ref)
+            network = Delivered.of(
+                target,
+                solved,
+                [position, *others],
+                accuracies,
+                file,
+                self.job.ranking,
+                self.gates.summary(target),
+            )
+            if file.size_bytes <= limit:
+                kept.append(network)
+                continue
+            broken = {"device": target.device, "constraint": SIZE, "limit": limit, "value": file.size_bytes}
+            self.job.run.event("budget_broken", broken)
+            target.outgrown(network.architecture, file.size_bytes)
+        return kept
+
+    def _form(self, target: Target) -> Delivery:
+        """The form of the target's files: what its devices open, with the options of the search. Raises
+        UnservableContext."""
+        contexts = [place.context for place in target.places if place.context is not None]
+        form = common_delivery(contexts) if contexts else Delivery()
+        return form.asked(self.job.request.batch, self.job.request.preprocessing)
+
+
+def _best_first(solved: Solved, accuracies: Mapping[str, float]) -> list[int]:
+    """Positions of the candidates, the most accurate first; ties go to the faster one."""
+
+    def rank(i: int) -> tuple[float, float]:
+        costs = solved.candidates[i].costs
+        return -accuracies[solved.architectures[i].digest], costs[0] if costs else 0.0
+
+    return sorted(range(len(solved.architectures)), key=rank)

@@ -1,0 +1,52 @@
+"""What all parts of one search job share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.db.session import Session
+from service.devices.pricing import PriceBook
+from service.jobs.requests import SearchRequest
+from supernets.accuracy import refinement
+from supernets.accuracy.predictor import QualityPredictor
+from supernets.accuracy.refinement import Refinement
+from supernets.search.targets import Target
+from worker.compute.laboratory import Laboratory
+from worker.context import JobRun
+from worker.pipelines.search.targets import load_target
+from worker.pipelines.train_supernet import ReadySupernet
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """A search with its targets priced. refinement: of the predictor, where one ranks better."""
+
+    run: JobRun
+    ready: ReadySupernet
+    request: SearchRequest
+    laboratory: Laboratory
+    predictor: QualityPredictor
+    refinement: Refinement | None
+    targets: Sequence[Target]
+
+    @property
+    def ranking(self) -> QualityPredictor | Refinement:
+        """What ranks networks."""
+        return self.refinement or self.predictor
+
+
+def begin(run: JobRun, ready: ReadySupernet, request: SearchRequest, laboratory: Laboratory) -> SearchJob:
+    """Price every target by the tables it is pinned to. Raises NoTable, PoorCalibration, TooFewNetworks."""
+    # Networks that this job has measured count for nothing: taken up again, it must solve the same once more.
+    book = PriceBook(ignored_session=run.job_id)
+
+    def load(session: Session) -> list[Target]:
+        return [
+            load_target(session, book, run.tenant_id, ready.space, index, wanted, request.confidence)
+            for index, wanted in enumerate(request.targets)
+        ]
+
+    targets = run.context.transaction(load)
+    predictor, refined = refinement.from_json(ready.predictor)
+    return SearchJob(run, ready, request, laboratory, predictor, refined, targets)

@@ -1,0 +1,100 @@
+"""Solving the targets of a search, in the worker or its child, and the accuracies of their candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from latency_tables.errors import BespokeError
+from supernets.errors import InfeasibleBudget, SearchUnfinished
+from supernets.search.catalog import solve
+from supernets.search.problem import Problem, SearchResult
+from supernets.search.targets import Solved, Solver, Target, Wish, solve_target
+from supernets.spaces.architecture import Architecture
+from worker.compute.requests import SupernetRef
+from worker.pipelines.scoring import validation_scores
+from worker.pipelines.search.gates import GRADIENT, Gates
+from worker.pipelines.search.job import SearchJob
+
+QUICK: Final = ("exact", "random")
+TARGET_FAILED: Final = (InfeasibleBudget, SearchUnfinished)  # the other targets of the job go on
+
+
+class Solving:
+    """The solver of one job. gates: what the strategy `gradient` solves with."""
+
+    def __init__(self, job: SearchJob, gates: Gates) -> None:
+        self.job, self.gates = job, gates
+        predictor, request = job.predictor, job.request
+        self.wish = Wish(
+            predictor.space, predictor.dense(), request.strategy, request.candidates, job.refinement
+        )
+
+    def all_targets(self, failures: list[tuple[Target, BespokeError]]) -> list[tuple[Target, Solved]]:
+        """Every target solved, and all their candidates scored in one go; `failures` gets the others."""
+        targets = self.job.targets
+        self.job.run.progress("search", 0.0, f"{len(targets)} target(s)", always=True)
+        found: list[tuple[Target, Solved]] = []
+        for target in targets:
+            try:
+                found.append((target, self.solved(target)))
+            except TARGET_FAILED as error:
+                failures.append((target, error))
+        optimal = all(solved.result.optimal for _, solved in found)
+        self.job.run.event("searched", {"targets": len(found), "optimal": optimal})
+        self.scored([a for _, solved in found for a in solved.architectures])
+        return found
+
+    def solved(self, target: Target) -> Solved:
+        """Raises InfeasibleBudget, SearchUnfinished."""
+        # A generator per target and round: the same job gives the same networks, in whatever order it runs.
+        generator = np.random.default_rng([self.job.ready.seed, target.index, len(target.ruled_out)])
+        return solve_target(target, self.wish, generator, self._solver(target))
+
+    def scored(
+        self, architectures: Sequence[Architecture], supernet: SupernetRef | None = None
+    ) -> dict[str, float]:
+        """Quality on the validation split by digest of the architecture; each is evaluated once for all jobs.
+
+        supernet: another one than the job's, as a fine-tuned network is.
+        """
+
+        def report(done: int, total: int) -> None:
+            self.job.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
+
+        ref = supernet or self.job.ready.ref
+        return validation_scores(self.job.run, self.job.laboratory, ref, architectures, report)
+
+    def _solver(self, target: Target) -> Solver:
+        """How this job solves: strategies that take seconds or need torch do it in the child, where
+        cancelling stops them."""
+        laboratory = self.job.laboratory
+
+        def by_gates(problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
+            return self._in_child(lambda: self.gates.solve(laboratory, target, problem))
+
+        def in_child(problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
+            seed = int(generator.integers(2**63))
+            return self._in_child(lambda: laboratory.solve(problem, strategy, seed))
+
+        if self.wish.strategy == GRADIENT:
+            return by_gates
+        # Several limits are an integer program, which may take as long as it is given.
+        return solve if self.wish.strategy in QUICK and not target.competing else in_child
+
+    def _in_child(self, work: Callable[[], SearchResult]) -> SearchResult:
+        """Solve in the child. What it had shown before its time was over is said as a value of the metric."""
+        try:
+            return work()
+        except SearchUnfinished as error:
+            if error.best_score is None:
+                raise
+            # The child knows scores only; what they mean knows the predictor.
+            metric = self.job.predictor.metric
+            quality = metric.text(float(self.job.predictor.quality_of(np.array(error.best_score))))
+            raise SearchUnfinished(
+                f"{error}; no network within them is predicted to do better than {quality} {metric.name}",
+                error.best_score,
+            ) from None
