@@ -34,6 +34,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # As many as SQLite connections are kept open: a thread more would open one for each request.
         current_default_thread_limiter().total_tokens = THREADS
         app.state.services = await run_sync(open_services, settings)
         try:
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        # A redirect would answer before the guard, and tell which paths exist.
         redirect_slashes=False,
         # paths are understood with this prefix and without it: gateways differ in what they send
         root_path=settings.root_path,

@@ -40,12 +40,15 @@ class ArtifactStore:
         try:
             digest, size = _write(temporary, data)
             target = self.path(digest)
+            # Read and compared, not only looked for: a damaged file is replaced by the next that has the same
+            # bytes.
             if _holds(target, digest):
                 return digest, size
             target.parent.mkdir(exist_ok=True, mode=0o700)
             failpoint("artifact.written")
             temporary.rename(target)
             failpoint("artifact.renamed")
+            # Both: the file's name lies in one folder, the folder's own name in the other.
             sync_folder(target.parent)
             sync_folder(self.root)
             return digest, size
@@ -100,6 +103,7 @@ class ArtifactStore:
         """
         limit = time.time() - older_than_s
         wanted = set(referenced)
+        # Age decides too: a file is written before the row that names it.
         unreferenced = [self.path(sha256) for sha256 in self.stored() if sha256 not in wanted]
         removed = []
         for path in [*self.root.glob(f"{TEMPORARY}*"), *unreferenced]:

@@ -115,6 +115,7 @@ class Bulletin:
         """Reads until nobody listens; an outage of the database is waited out."""
         fresh, looked = True, 0.0
         while self._listeners:
+            # An outage is not told to anybody: listeners hear the rest when it is over.
             with suppress(Fault):
                 if fresh:
                     await self._on_thread(self._begin)
@@ -144,6 +145,7 @@ class Bulletin:
         self._agents = None
 
     def _new_rows(self) -> list[Happening]:
+        # A position that nobody commits for a minute was rolled back: it is waited for no longer.
         late = [p for p, since in self._absent.items() if time.monotonic() - since < LATE_S]
         self._absent = {p: self._absent[p] for p in late}
         with self._sessions() as session:
@@ -161,6 +163,7 @@ class Bulletin:
         with self._sessions() as session:
             found = agent_rows.heard_of(session)
         here = {(tenant, name): at is not None and at > seen for tenant, name, at in found}
+        # The first look says who is there; only changes after it are news.
         before, self._agents = self._agents, here
         if before is None:
             return []

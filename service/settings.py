@@ -108,6 +108,7 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         if not self.database_url:
             return f"sqlite:///{(self.data_dir / 'bespoke.db').resolve()}"
+        # What operators write and hosts hand out; the driver is our choice.
         if self.database_url.startswith("postgresql://"):
             return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
         return self.database_url

@@ -63,6 +63,7 @@ def check_settings(settings: Settings) -> None:
 def check_data_dir(folder: Path) -> None:
     """Make the data folder, 0700. Raises UnsafeSettings where others may write to it or read the owner
     key."""
+    # For every file that is ever made here: keys, the database, artifacts.
     os.umask(0o077)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -128,6 +129,7 @@ def ensure_owner(session: Session, place: Path) -> None:
         row = key_rows.by_digest(session, digest_of(secret)) if kind_of(secret) == "key" else None
         if row is not None and row.revoked_at is None:
             return
+    # A key file that is gone may be in wrong hands.
     for old in key_rows.of_tenant(session, tenant.id):
         if old.name == OWNER and old.revoked_at is None:
             key_rows.revoke(session, tenant.id, old.id)

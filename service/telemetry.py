@@ -110,6 +110,7 @@ class Telemetry:
             self.jobs.labels(kind.value, state.value).set(number)
         self.oldest_queued.set(figures.oldest_queued_s)
         self.wait_seconds.set(figures.wait_s)
+        # Else a problem that occurs no more would keep its last number for ever.
         self.failures.clear()
         for problem, number in figures.failures.items():
             self.failures.labels(problem).set(number)

@@ -194,6 +194,7 @@ def held_out_accuracy(file: Path) -> float:
     session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
     feed = session.get_inputs()[0]
     data = load_digits()
+    # The split that neither training nor search has seen; fed as any consumer would.
     images = data.inputs("test", int(feed.shape[-1]))
     batch = feed.shape[0] if isinstance(feed.shape[0], int) else len(images)
     right = 0

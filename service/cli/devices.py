@@ -171,6 +171,7 @@ def completed(given: Json, options: tuple[tuple[str, str], ...]) -> Json:
     do that."""
     default = Setup()
     runtime = RUNTIMES.get(given.get("runtime", default.runtime))
+    # Without a version this machine is meant, so what is said of it can be tried out.
     if runtime is not None and "runtime_version" not in given:
         wish = {field: given[field] for field in ("threads", "precision", "batch_size") if field in given}
         try:

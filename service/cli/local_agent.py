@@ -36,6 +36,7 @@ class LocalAgent:
 
     def __init__(self, service: BespokeClient, device: str) -> None:
         self._service, self._device = service, device
+        # A state of its own: it must not resume the session of an agent that runs as a service here.
         self._folder = tempfile.TemporaryDirectory(prefix="bespoke-agent-")
         self._log: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None

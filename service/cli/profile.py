@@ -110,6 +110,7 @@ def measure(
             agent.check()
 
     seen = service.device(device)
+    # The table is part of it: once it has changed, the same words are another wish.
     wish = [device, seen["created_at"], seen["table_id"], space, sorted(resolutions or ()), networks]
     key = hashlib.sha256(json.dumps(wish).encode()).hexdigest()
     job = _earlier(lambda: service.profile(device, space, resolutions, networks, key))

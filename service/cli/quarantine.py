@@ -79,6 +79,7 @@ def requeue(job_id: JobId) -> None:
     """Queue a job again. It may crash three more times before it is back here."""
     from service.jobs.queue import JobQueue
 
+    # By the database and not over HTTP: who may do this is who may log in on the machine.
     queue = JobQueue(_settings().resolved_database_url)
     try:
         with _session() as session:

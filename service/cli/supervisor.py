@@ -109,6 +109,7 @@ class Stack:
     def stop(self) -> None:
         """Ask all to stop and wait for it; what has not stopped after 15 s is killed."""
         children = [c.process for c in (*self._workers, self._api) if c.process is not None]
+        # All at once, then one wait: draining side by side takes no longer than the slowest.
         for process in children:
             _signal(process, signal.SIGTERM)
         deadline = time.monotonic() + _DRAIN_S
@@ -140,6 +141,7 @@ class Stack:
         """Whether this stack's own API has said where it is; a file that an earlier one left does not
         count."""
         process, found = self._api.process, _announced(self.address_file)
+        # A stale file may name a port that something else has now.
         if process is not None and found is not None and found[1] == process.pid:
             self.url = found[0]
         return bool(self.url)
@@ -218,6 +220,7 @@ def _announced(file: Path) -> tuple[str, int] | None:
 
 def _answers(url: str) -> bool:
     try:
+        # Never through a proxy: this asks a process on this machine.
         return httpx.get(f"{url}/readyz", timeout=2.0, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False

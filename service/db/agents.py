@@ -47,6 +47,7 @@ def open_session(
 ) -> AgentSession:
     """A new session; the device's earlier ones are closed, since two agents on one device disturb each
     other."""
+    # In the same transaction as the new one: there is never a moment with two, or with none.
     earlier = update(AgentSession).where(
         AgentSession.device_id == enrolment.device_id, AgentSession.closed_at.is_(None)
     )

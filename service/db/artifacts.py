@@ -32,6 +32,7 @@ def named(session: Session) -> set[str]:
     wanted |= set(session.scalars(select(Model.onnx_sha256)))
     wanted |= {sha256 for sha256 in session.scalars(select(Supernet.weights_sha256)) if sha256}
     wanted |= set(session.scalars(select(MeasurementTask.sha256)))
+    # A remembered step names files that may have no row yet: its worker died between the two.
     for result in session.scalars(select(StepResult.result)):
         wanted |= set(named_files(result))
     return wanted

@@ -180,6 +180,7 @@ def _events(session: Session) -> Iterator[Finding]:
 
 def _queue(session: Session, silent_s: float) -> Iterator[Finding]:
     """Every job that has not ended is known to the job engine; one that runs has a worker that lives."""
+    # The job engine's own table, which it keeps apart on PostgreSQL.
     schema = "dbos" if session.get_bind().dialect.name == "postgresql" else None
     workflows = table("workflow_status", column("workflow_uuid"), column("status"), schema=schema)
     active = session.execute(

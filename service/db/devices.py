@@ -109,6 +109,7 @@ def nodes_by_provider(device: Device) -> dict[str, int] | None:
 def set_environment(session: Session, device_id: str, environment: Fields) -> None:
     """What the newest agent sees of its device; the nodes counted before stay until it has measured."""
     known = session.scalar(select(Device.environment).where(Device.id == device_id)) or {}
+    # A new agent has measured nothing yet; what the page shows meanwhile is of the one before.
     if _SESSION in known:
         environment = {**environment, **{name: known[name] for name in (_NODES, _SESSION)}}
     session.execute(update(Device).where(Device.id == device_id).values(environment=environment))
@@ -145,6 +146,7 @@ def remove(session: Session, device_id: str) -> None:
     """Delete a device with its tables, measurements and agents."""
     tables = select(Table.id).where(Table.device_id == device_id)
     sessions = select(AgentSession.id).where(AgentSession.device_id == device_id)
+    # Children first: foreign keys are enforced, on SQLite too.
     session.execute(delete(TableRow).where(TableRow.table_id.in_(tables)))
     session.execute(delete(Table).where(Table.device_id == device_id))
     session.execute(delete(MeasurementTask).where(MeasurementTask.device_id == device_id))

@@ -96,6 +96,7 @@ class JobFilter:
         if self.kind is not None:
             found.append(Job.kind == self.kind)
         if self.device is not None:  # of a target or of the job itself; a name needs no escaping in JSON
+            # A text search in JSON, alike on both databases; requests are small and a tenant has few.
             found.append(asked.contains(f'"device": "{self.device}"', autoescape=True))
         if self.supernet is not None:
             found.append(Job.request["supernet_id"].as_string() == self.supernet)
@@ -247,6 +248,7 @@ def answered(session: Session, tenant_id: str, key: str) -> IdempotencyKey | Non
         session.execute(
             delete(IdempotencyKey).where(IdempotencyKey.tenant_id == tenant_id, IdempotencyKey.key == key)
         )
+        # Else the session would give the deleted row to whoever asks next.
         session.expunge(row)
         return None
     return row

@@ -87,6 +87,7 @@ def _locked(engine: Engine) -> Iterator[Connection]:
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             yield connection
         return
+    # SQLite has no advisory locks, and its own would be released by each change of a table.
     with Path(f"{engine.url.database}.migrating").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with engine.begin() as connection:

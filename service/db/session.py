@@ -43,6 +43,7 @@ def prepare_sqlite(connection: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA busy_timeout = 10000")
+    # A commit that was acknowledged survives a power cut; NORMAL would lose the last ones.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute(f"PRAGMA journal_mode = {'WAL' if WAL_IS_SAFE else 'DELETE'}")
     cursor.close()
@@ -80,6 +81,7 @@ def _prepare_postgresql(connection: Any, _record: object) -> None:
 
 
 def session_factory(engine: Engine) -> Sessions:
+    # Rows are read after their transaction, as values: asking for them again would open another one.
     return sessionmaker(engine, expire_on_commit=False)
 
 

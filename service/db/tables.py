@@ -46,6 +46,7 @@ def newest(session: Session, device_id: str) -> str | None:
 def put_in_use(session: Session, table: Table, by: str | None) -> None:
     """Let a version go before all others of its device; `by` is the name of the key that asked for it."""
     last = _last(session, Table.precedence, table.device_id)
+    # Only what changes: using the same version again must not move its number.
     if table.precedence != last:
         table.precedence = last + 1
     table.used_at, table.used_by = now(), by
@@ -215,6 +216,7 @@ def add(
     values = [
         {"table_id": row.id, "operator": operator.text, **m.to_json()} for operator, m in table.rows.items()
     ]
+    # In pieces, so that the driver holds no second copy of a million rows.
     for start in range(0, len(values), _BATCH):
         session.execute(insert(TableRow), values[start : start + _BATCH])
     tell(

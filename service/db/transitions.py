@@ -34,6 +34,7 @@ def create_job(session: Session, *, tenant_id: str, kind: str, request: Fields, 
     )
     session.add(job)
     session.flush()
+    # The first number needs no counting: nobody else knows the job yet.
     session.add(JobEvent(job_id=job.id, sequence=1, kind=JobState.QUEUED, data={}))
     session.flush()
     tell_of_job(session, job.id, JobState.QUEUED, {})
@@ -65,6 +66,7 @@ def move(
         changes.setdefault("started_at", func.coalesce(Job.started_at, now()))
     if to in ENDED:
         changes.update(ended_at=now(), error=error, result=result)
+    # The guard is in the statement, not in a read before it: of two movers one finds no row.
     statement = update(Job).where(Job.id == job_id, Job.state.in_(tuple(from_states)))
     if attempt is not None:
         statement = statement.where(Job.attempts == attempt)
@@ -136,6 +138,7 @@ def add_event(
         literal(kind),
         literal(data or {}, JobEvent.data.type),
     ]
+    # Counted and written by one statement: a read and a write would be two trips, and a race.
     number = func.coalesce(func.max(JobEvent.sequence), 0) + 1
     row = select(number, *given).where(JobEvent.job_id == job_id)
     columns = [JobEvent.sequence, JobEvent.job_id, JobEvent.at, JobEvent.kind, JobEvent.data]
@@ -219,6 +222,7 @@ def _withdraw_tasks(session: Session, job_id: str) -> None:
 
 def _forget(session: Session, job_id: str) -> None:
     """The session's copy of the job is stale after an UPDATE that went past it."""
+    # The UPDATE went past the object-relational layer, which would show the old state.
     for held in session.identity_map.values():
         if isinstance(held, Job) and held.id == job_id:
             session.expire(held)

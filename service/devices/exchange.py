@@ -61,6 +61,7 @@ def write_device(session: Session, device: Device, most_bytes: int) -> bytes:
     Raises Problem where the file would be larger than `most_bytes`: nothing is left out without a word.
     """
     tables = table_rows.of_devices(session, [device.id])[device.id]
+    # Before the rows are read: a device with a hundred versions would fill the memory first.
     if _LEAST_ROW_BYTES * sum(table.rows for table in tables) > most_bytes:
         raise _too_large(most_bytes)
     numbers: dict[str, int] = {}
@@ -129,6 +130,8 @@ def read_device(data: bytes) -> Checked:
             "version",
             f"this service reads version {VERSION} of device files; export it again from there",
         )
+    # Against accidents, not against attackers: whoever edits the file can hash it too. All of it is checked
+    # below.
     if document.get("sha256") != hashlib.sha256(canonical(document)).hexdigest():
         raise invalid("/sha256", "damaged", "the file is damaged or was changed by hand; export it again")
     try:

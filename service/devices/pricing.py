@@ -182,6 +182,7 @@ class PriceBook:
                 self._kept.move_to_end(key)
                 known: Value = self._kept[key]
                 return known
+        # Outside the lock: two threads may price the same table, none waits seconds for another one's.
         value = make()
         with self._lock:
             self._kept[key] = value
@@ -263,6 +264,7 @@ class PriceBook:
             except PoorCalibration as error:
                 return Fit(rough(here, sums, networks), last, str(error))
 
+        # Rows are only added or deleted, so their number and the newest time tell every set of them apart.
         return self._remember(("fit", table.id, *_key(space), partial, len(rows), last), make)
 
     def load(
@@ -373,6 +375,7 @@ class PriceBook:
         for table in candidates:
             if table.state == table_rows.READY and (partial or self.coverage(session, table, device, space)):
                 return table
+        # Said only where looking at it would help: a doubtful table that covers nothing is no way out.
         doubtful = next((t for t in candidates if t.state != table_rows.READY), None)
         if doubtful is not None and self.coverage(session, doubtful, device, space):
             raise NoTable(
@@ -421,6 +424,7 @@ def rough(space: Space, sums: DenseTable, networks: Sequence[tuple[Architecture,
     and bound."""
     genes = np.array([space.genes(a) for a, _ in networks], dtype=np.int64).reshape(-1, space.chain.genes)
     ratios = np.array([ms for _, ms in networks]) / sums.price(genes)
+    # Networks of rows that the table lacks cost infinitely much, and tell nothing of it.
     ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
     return Calibration(slope=float(np.median(ratios))) if len(ratios) else Calibration()
 

@@ -76,7 +76,9 @@ def register(
         raise Problem("conflict", "another table was put in use at the same moment; add the rows again")
     known = table_rows.with_digest(session, device.id, incoming.table.digest)
     row = known or _published(session, services, device, incoming.table, by)
+    # A million rows are at hand; reading them back from the database takes longer than all the rest.
     services.prices.know(row.id, incoming.table)
+    # The same rows again are no new version: whoever imports them wants them in use.
     if known is not None:
         table_rows.put_in_use(session, known, by)
     used = table_rows.in_use(session, device.id)
@@ -122,6 +124,7 @@ def check_scale_of(
     found = scale.check_units(
         table, earlier, {name: rate for name, rate in rates.items() if rate is not None}
     )
+    # Wrong units show in both; to be told once is enough.
     return found or check_networks_of(session, device, table)
 
 

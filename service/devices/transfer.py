@@ -66,6 +66,7 @@ def known_devices(
             columns.append([rows[op].latency_ms for op in operators])
     if not columns:
         return None
+    # The same networks each time, so that the same devices give the same prior.
     seed = np.random.default_rng(len(operators))
     reference = [space.architecture(genes) for genes in space.chain.sample(seed, _REFERENCE)]
     prior = Prior.of(
@@ -93,6 +94,7 @@ def transferred_table(
     uses = known.uses([architecture for architecture, _ in networks])
     result = transfer(known.prior, uses, np.array([latency_ms for _, latency_ms in networks]))
     result.require_help()
+    # The posterior of a cheap operator may lie below zero, which no row of a table can.
     cells = np.maximum(result.cells_ms, _LEAST_MS)
     # What the floor added on average is taken back in the constant.
     offset = result.offset_ms - float((uses @ (cells - result.cells_ms)).mean())

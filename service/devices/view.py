@@ -59,6 +59,7 @@ def _view(
     used_id = None if used is None else used.id
     covered = [] if used is None else coverage(session, services.prices, used, device)
     calibrations = calibration_views(session, services.prices, device)
+    # One figure for lists; the page of the device has all of them.
     best = next((c for c in calibrations if c.state == "fitted"), None)
     return DeviceView(
         name=device.name,
@@ -210,6 +211,7 @@ def _replication(
     if len(measured) < 2:
         return None
     try:
+        # The older one first: the change is told as it went.
         result = trust.replication(*(prices.table(session, t, device) for t in reversed(measured)))
     except BespokeError:
         return None

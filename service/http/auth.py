@@ -66,6 +66,7 @@ def kind_of(secret: str) -> str | None:
 
 
 def digest_of(secret: str) -> bytes:
+    # No slow hash: these are 256 random bits, which no dictionary holds.
     return hashlib.sha256(secret.encode()).digest()
 
 
@@ -103,6 +104,7 @@ class Authenticator:
 
     def remembered(self, secret: str) -> tuple[bool, Identity | None]:
         """(whether the answer is known without the database, the answer)."""
+        # Typing errors and noise end here, without the database.
         if kind_of(secret) not in ("key", "agent"):
             return True, None
         return self.known(digest_of(secret))
@@ -123,6 +125,7 @@ class Authenticator:
 
     def remember(self, digest: bytes, identity: Identity | None) -> Identity | None:
         """Keep an answer for a second."""
+        # Cleared as a whole: it is right for a second only, and wrong keys must not fill the memory.
         if len(self._known) >= _CACHED:
             self._known.clear()
         self._known[digest] = (self.clock(), identity)
@@ -146,6 +149,7 @@ def valid(row: ApiKey) -> bool:
 
 
 def _agent(session: Session, digest: bytes) -> Identity | None:
+    # A closed session is still an identity, so that its agent is told why and not "unknown key".
     row = agent_rows.session_by_digest(session, digest)
     if row is None or not hmac.compare_digest(row.key_digest, digest) or row.closed_reason == REVOKED:
         return None

@@ -94,6 +94,7 @@ def open_link(session: Session, key_id: str) -> str:
 def key_of_link(session: Session, token: str) -> ApiKey | None:
     """The key that a token stands for, which is spent by asking; None for one that is used, late or
     unknown."""
+    # Spent even where the key turns out to be bad: a link is good for one try.
     key_id = rows.spend_link(session, digest_of(token))
     row = None if key_id is None else key_rows.by_id(session, key_id)
     return row if row is not None and valid(row) else None
@@ -118,6 +119,7 @@ def look_up(authenticator: Authenticator, halves: Halves) -> Identity | None:
     """Who a browser acts for. None where a half is wrong, the session is over or the key was revoked."""
     with authenticator.sessions.begin() as session:
         identity = _identity(session, halves)
+    # Under both halves: one of them alone must never find the answer.
     return authenticator.remember(digest_of(halves.secret), identity)
 
 

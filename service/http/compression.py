@@ -24,5 +24,6 @@ class CompressedReads:
         self._zipped = GZipMiddleware(app, minimum_size=_LEAST_BYTES, compresslevel=5)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Streams too are left alone: zipping would hold events back until a block is full.
         reads = scope["type"] == "http" and scope["method"] == "GET" and not _FILES.search(scope["path"])
         await (self._zipped if reads else self._plain)(scope, receive, send)

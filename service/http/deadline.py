@@ -31,9 +31,11 @@ class DeadlineProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _waits_for_headers(self) -> bool:
+        # Between two requests of a kept-alive connection the next headers are awaited again.
         return self.cycle is None or self.cycle.response_complete
 
     def _arm(self) -> None:
+        # Not restarted by each byte: a client that trickles must not gain time by it.
         if self._timer is None:
             self._timer = self.loop.call_later(self.head_deadline_s, self._expired)
 

@@ -75,6 +75,7 @@ class Problem(HTTPException):
         found.update(self.extra)
         if request_id is not None:
             found["request_id"] = request_id
+        # Shortened from the end: the first errors are those to mend first.
         while len(json.dumps(found)) > MOST_BYTES and errors:
             errors.pop()
         return found
@@ -143,6 +144,7 @@ def _os(e: OSError) -> Problem:
 
 
 def _database(e: Exception) -> Problem:
+    # SQLite has one class of error for a full disk and for a lock; only the words tell them apart.
     text = str(getattr(e, "orig", e)).lower()
     if "disk is full" in text or "no space" in text:
         return Problem("storage_full", "free some space; nothing was stored", headers=_RETRY)
@@ -185,6 +187,7 @@ def validation_problem(found: Sequence[Any]) -> Problem:
 def _pointer(location: Sequence[int | str]) -> str:
     place, rest = (location[0], location[1:]) if location else ("body", ())
     parts: list[str] = []
+    # A pointer may hold our own names only: any other key is the caller's text, and is never echoed.
     for part in rest:
         if isinstance(part, int) or part in _KNOWN_NAMES:
             parts.append(str(part))

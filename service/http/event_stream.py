@@ -57,10 +57,12 @@ async def job_events(
             if not await still_admitted(request, services, caller, scope):
                 yield format_sse_event(comment="the key of this stream is no longer valid")
                 return
+        # Asked again and again instead of told: an event may be written by any process, on two databases.
         items, ended = await read(after)
         for item in items:
             after = item.sequence
             yield format_sse_event(data_str=item.model_dump_json(), event=item.kind, id=str(item.sequence))
+        # A full page may have more behind it, whatever state the job is in.
         if ended and len(items) < MOST_EVENTS:
             return
         if time.monotonic() - pinged > PING_S:

@@ -52,6 +52,7 @@ class Gateway:
     def dress(self, headers: MutableHeaders, request_id: str) -> None:
         """Headers that every answer has."""
         for name, value in _HEADERS.items():
+            # Routes may say otherwise: the pages need scripts, files may be cached.
             headers.setdefault(name, value)
         if self._hsts:
             headers["Strict-Transport-Security"] = "max-age=31536000"
@@ -80,6 +81,7 @@ class _Call:
         state["request_id"] = self.request_id
         with structlog.contextvars.bound_contextvars(request_id=self.request_id):
             try:
+                # Before anything else: a page of another site may have its name resolve to this address.
                 if not self.gateway.host_is_ours(self.headers):
                     await self._refuse(
                         Problem("bad_host", "set BESPOKE_ALLOWED_HOSTS if this is the service's name")
@@ -90,6 +92,7 @@ class _Call:
                 problem = problem_of(error)
                 unforeseen = problem.code == "internal"
                 log().error("failed", problem=problem.code, kind=type(error).__name__, exc_info=unforeseen)
+                # An answer that has begun cannot become a problem; its connection breaks off.
                 if not self.status:
                     await self._refuse(problem)
             finally:
@@ -107,6 +110,8 @@ class _Call:
     def _record(self) -> None:
         seconds = time.perf_counter() - self.started
         route: Any = self.scope.get("route")
+        # The pattern of the route, never the path: that is the caller's text, and one series for each in
+        # Prometheus.
         path = getattr(route, "path", "unknown")
         state = self.scope["state"]
         identity = state.get("identity")

@@ -56,6 +56,7 @@ class GuardedRoute(APIRoute):
         extra = options.get("openapi_extra") or {}
         self.scope_needed: str = extra.get(_SCOPE, "")
         self.body_kind: str | None = extra.get(_BODY)
+        # At the start and not at the first request: nothing is open by oversight.
         if self.scope_needed not in (*SCOPES, AGENT_SCOPE, PUBLIC):
             raise RuntimeError(f"route {path} declares no scope; give it openapi_extra=needs(...)")
         super().__init__(path, endpoint, **options)
@@ -80,6 +81,7 @@ class GuardedRoute(APIRoute):
         if self.scope_needed == PUBLIC:
             return None
         identity = await identify(request, services)
+        # Counted before the scope is looked at: trying scopes out costs as much as using them.
         services.limiter.count_request(identity.id)
         if self.scope_needed not in identity.scopes:
             detail = f"this call needs a key with the scope {self.scope_needed}"
@@ -107,6 +109,7 @@ class GuardedRoute(APIRoute):
             raise Problem(
                 "validation", "a query parameter twice", errors=[error("query", "duplicate", "given twice")]
             )
+        # Starlette puts U+FFFD where the query is not UTF-8.
         if any("\x00" in value or "\ufffd" in value for value in request.query_params.values()):
             raise Problem(
                 "validation",
@@ -148,6 +151,7 @@ class GuardedRoute(APIRoute):
 
 async def identify(request: Request, services: Services) -> Identity:
     """Who asks. Raises Problem `unauthenticated`; `rate_limited` for an address that tries keys out."""
+    # A key that is shown wins: a page's cookie must not change what a program's key may do.
     halves = browsers.halves_of(services.settings, request)
     if halves is not None and "authorization" not in request.headers:
         return await _identify_browser(request, services, halves)
@@ -186,6 +190,8 @@ async def read_body(request: Request, limit_bytes: int, deadline_s: float) -> by
     too_large = Problem(
         "payload_too_large", f"at most {limit_bytes} bytes are taken here", limit_bytes=limit_bytes
     )
+    # Refused by what is announced, so that nobody sends a gigabyte to learn it; what comes is counted all the
+    # same.
     length = request.headers.get("content-length", "0")
     if length.isdigit() and int(length) > limit_bytes:
         raise too_large

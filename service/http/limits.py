@@ -33,6 +33,7 @@ class TokenBuckets:
             at = self.clock()
             tokens, before = self._buckets.get(name, (self.burst, at))
             tokens = min(self.burst, tokens + (at - before) * self.per_s)
+            # Whoever sends from very many addresses gives everybody a full bucket, and fills no memory.
             if len(self._buckets) > _MOST_NAMES:
                 self._buckets.clear()
             if tokens >= 1:
@@ -93,6 +94,7 @@ class Limiter:
 
         Raises Problem `rate_limited`.
         """
+        # Of its key too: else one key with requests to spare could hold all of its tenant's streams.
         with self.concurrency.slot(key_id), self.tenant_streams.slot(tenant_id), self.all_streams.slot("all"):
             yield
 

@@ -32,6 +32,7 @@ def main() -> int:
         settings = Settings()
         check_settings(settings)
         check_data_dir(settings.data_dir)
+        # Before logging is set up: an operator reads these on a terminal.
         _allow_files(settings.max_connections)
         listener = _bind(settings)
     except ValidationError as error:
@@ -100,6 +101,7 @@ def _announce(place: Path, host: str, port: int) -> None:
     """Where this server is, for the command line on this machine."""
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - a wildcard is no address to go to
     name = f"[{reached}]" if ":" in reached else reached
+    # Renamed into place: the command line must never read half of it.
     partial = place.with_name(f".{place.name}.{os.getpid()}.part")
     partial.write_text(
         json.dumps({"url": f"http://{name}:{port}", "pid": os.getpid()}) + "\n", encoding="utf-8"
@@ -110,6 +112,7 @@ def _announce(place: Path, host: str, port: int) -> None:
 
 def _withdraw(place: Path) -> None:
     with suppress(OSError, ValueError, AttributeError):
+        # A newer server may have taken the folder over.
         if json.loads(place.read_text(encoding="utf-8")).get("pid") == os.getpid():
             place.unlink()
 

@@ -48,6 +48,7 @@ def _float(text: str) -> float:
 
 
 def _int(text: str) -> int:
+    # The length first: very many digits take long to become a number, or end in an error of Python's own.
     if len(text) > 20 or abs(int(text)) > MAX_INTEGER:
         raise _Refused("a whole number is out of range")
     return int(text)
@@ -55,6 +56,7 @@ def _int(text: str) -> int:
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
+    # Parsers disagree about which of two equal keys counts; what a proxy checked may not be what we read.
     if len(found) != len(pairs):
         raise _Refused("an object has the same key twice")
     return found
@@ -62,6 +64,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check(value: Any, escapes: bool) -> None:
     """Depth of the whole; texts only where an escape could have hidden something that UTF-8 cannot hold."""
+    # Level by level: recursion would end at the interpreter's limit, not at ours.
     level, depth = [value], 0
     while level:
         depth += 1

@@ -43,6 +43,7 @@ class Gathered(Generic[Asked, Found]):
 
     async def _answer_all(self) -> None:
         while self._waiting:
+            # Taken before the read begins, so that no answer is older than its question.
             batch, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
             futures = [future for _, future in batch]
             try:

@@ -58,11 +58,13 @@ class JobQueue:
             "workflow_id": workflow_id,
             "priority": self._rank(session, job),
         }
+        # In the caller's transaction: a job that is acknowledged is in the queue, whatever dies next.
         self._client.enqueue_in_transaction(session, options, job.id)
 
     def requeue(self, session: Session, job: Job) -> None:
         """Queue a quarantined job once more, in the caller's transaction. Raises JobConflict."""
         requeue(session, job)
+        # A workflow of a new name: the engine remembers that the old one has ended.
         self.submit(session, job, workflow_id=f"{job.id}-{job.attempts}")
 
     def cancel(self, job_id: str) -> None:

@@ -41,6 +41,7 @@ def one_writer(engine: Engine) -> Iterator[None]:
 
     Raises Problem `db_busy` after ten seconds in line.
     """
+    # PostgreSQL lets writers in side by side; a line would only cost.
     if engine.dialect.name != "sqlite":
         yield
         return
@@ -89,6 +90,7 @@ def once(
     check_key(key)
     for attempt in range(_TRIES):
         try:
+            # The key is written in the same transaction as the job: a crash leaves both or neither.
             with one_writer(services.engine), services.sessions.begin() as session:
                 known = None if key is None else _known(session, caller.tenant_id, key, digest)
                 if known is not None:

@@ -33,6 +33,7 @@ def doctor(settings: Settings, *, deep: bool = True) -> list[Finding]:
         with session_factory(engine)() as session:
             return list(_examine(session, store, settings, deep))
     except Unreadable as error:
+        # A database that is away is no finding: there is nothing to restore.
         if engine.dialect.name != "sqlite" or isinstance(error, Away):
             raise
         return [audit.unreadable(error)]
@@ -99,5 +100,6 @@ def _files(session: Session, store: ArtifactStore, deep: bool) -> Iterator[Findi
         elif deep and sha256 not in rows and not store.whole(sha256):
             yield Finding(ERROR, "file_corrupt", sha256[:12], "its bytes are not those of its SHA-256")
     for path in store.root.glob(f"{TEMPORARY}*"):
+        # A younger one belongs to a write that is under way.
         if time.time() - path.stat().st_mtime > 1:
             yield Finding(ORPHAN, "file_temporary", path.name, "an unfinished write; a sweep removes it")

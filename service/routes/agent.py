@@ -203,6 +203,7 @@ def measurements(body: MeasurementsIn, services: Service, caller: Caller) -> Acc
         if known is None:
             raise
         return _again(known.body_digest, digest, known.answer)
+    # After the commit: the session must be closed whether or not its agent hears of it.
     if changed:
         services.authenticator.forget()
         raise Problem(
@@ -224,6 +225,7 @@ def _accept(session: Session, row: AgentSession, device: Device, body: Measureme
     found = agent_rows.tasks_named(session, device.id, [item.task_id for item in body.items])
     for index, item in enumerate(body.items):
         _check(f"/items/{index}", item, found.get(item.task_id))
+    # All checks before the first write: of a post that lies in one number nothing is kept.
     _check_durations(row, body)
     for item in body.items:
         if not agent_rows.answer_task(session, item.task_id, row.id, item.result()):

@@ -77,6 +77,7 @@ def describe(
     """Change the description; needs `If-Match` with the ETag that was read."""
     with services.sessions.begin() as session:
         device = device_of(session, caller.tenant_id, name)
+        # Two people who describe a device must not overwrite each other without noticing.
         if if_match is None:
             raise Problem("precondition_required", "send the ETag you read as If-Match")
         if if_match != _etag(device.revision) or not device_rows.describe(session, device, body.description):

@@ -73,6 +73,7 @@ async def _events(
 ) -> AsyncIterator[bytes]:
     """Events until the key is no longer good, or the listener is too slow and must come back."""
     async with bulletin.listen(caller.tenant_id) as listener:
+        # The listener is open before the backlog is read, so some come twice; none is missed.
         shown: set[int] = set()
         yield _named("ready", bulletin.settled if after is None else after)
         if after is not None:
@@ -106,6 +107,7 @@ def _named(kind: str, settled: int) -> bytes:
 def _event(caller: Identity, told: Told) -> bytes:
     """One event; empty where the caller's key may not know."""
     if _SCOPES[told.kind] not in caller.scopes:
+        # Skipped and not refused: a stream is one for all scopes.
         return b""
     settled = None if told.settled is None else str(told.settled)
     return format_sse_event(data_str=_view(told).model_dump_json(), event=told.kind, id=settled)

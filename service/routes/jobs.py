@@ -168,6 +168,7 @@ def cancel(job_id: str, services: Service, caller: Caller) -> JobView:
         job = job_of(session, caller.tenant_id, job_id)
         transitions.ask_cancel(session, job)
         view = job_view(job)
+    # After the commit: a worker that takes it in between finds the wish and stops.
     services.queue.cancel(job_id)
     return view
 
@@ -197,6 +198,7 @@ async def events(
         return await run_sync(_read, services, caller, job_id, number)
 
     given = last_event_id or ""
+    # A browser that comes back sends the header by itself; it knows better than the address where it was.
     resume = min(int(given), _LARGEST) if given.isascii() and given.isdigit() else after
     stream = job_events(request, services, caller, "jobs:read", read, resume)
     return EventStream(stream, services.limiter.stream(caller.id, caller.tenant_id))

@@ -35,6 +35,7 @@ def create(body: KeyIn, services: Service, caller: Caller) -> KeyCreated:
     scopes = frozenset(body.scopes)
     if not scopes <= set(SCOPES):
         raise invalid("/scopes", "unknown_scope", f"known scopes are {', '.join(SCOPES)}")
+    # A key can hand on what it has, never more.
     if not scopes <= caller.scopes:
         lacking = sorted(scopes - caller.scopes)
         raise Problem(
@@ -63,6 +64,7 @@ def revoke(key_id: str, services: Service, caller: Caller) -> Response:
     with services.sessions.begin() as session:
         if not key_rows.revoke(session, caller.tenant_id, key_id):
             raise not_found("key")
+    # At once here; other processes ask again within a second.
     services.authenticator.forget()
     return Response(status_code=204)
 

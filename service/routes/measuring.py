@@ -77,6 +77,7 @@ def revoke_agent(name: str, services: Service, caller: Caller) -> Response:
     with services.sessions.begin() as session:
         device = device_of(session, caller.tenant_id, name)
         agent_rows.close_sessions_of(session, device.id, REVOKED)
+    # At once here; other processes ask again within a second.
     services.authenticator.forget()
     return Response(status_code=204)
 

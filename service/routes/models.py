@@ -186,6 +186,7 @@ def _matches(if_none_match: str, etag: str) -> bool:
 
 def _part(data: bytes, wanted: str, headers: dict[str, str]) -> Response:
     """One range of bytes as 206; several ranges at once get the whole, as RFC 9110 allows."""
+    # What is no range is ignored, as the standard has it: the whole file is always a right answer.
     match = _RANGE.fullmatch(wanted.strip())
     if match is None or match[1] == match[2] == "":
         return Response(data, media_type=ONNX, headers=headers)

@@ -179,6 +179,7 @@ def train(
 
     def action(session: Session) -> Job:
         row = wanted_supernet(session, services, caller.tenant_id, **body.model_dump())
+        # One training for all who ask for the same: it may take days.
         under_way = job_rows.of_supernet(session, caller.tenant_id, row.id)
         remarks = tuple(remarks_on(session, services, caller.tenant_id, row))
         request = stored(SupernetRequest(row.id, remarks))
@@ -312,6 +313,7 @@ def _columns(solved: Front, pricing: Pricing, metric: Metric, head: FrontHead) -
     network."""
 
     def short(values: Any) -> list[float]:
+        # Rounded up, never to nearest: who takes this number as a budget must get this network.
         steps = [10.0 ** (math.floor(math.log10(value)) - 5) for value in values]
         return [
             float(f"{math.ceil(v / step - 1e-9) * step:.6g}") for v, step in zip(values, steps, strict=True)

@@ -79,6 +79,7 @@ def _register(
     notes: list[str] = []
     table = read_table(data, form, context, unit, notes)
     incoming = Incoming(table, tuple(notes))
+    # In three transactions, none of which is open while a million rows are read; `register` looks again.
     if mode == ADD:
         with services.sessions() as session:
             device = device_of(session, caller.tenant_id, name)
@@ -127,6 +128,7 @@ def one(
         device = device_of(session, caller.tenant_id, name)
         row = _table_of(session, device, table_id)
         media_type = "text/csv" if "text/csv" in accept.lower() else "application/json"
+        # Of the form too: the same rows are other bytes as CSV.
         etag = f'"{row.digest[:32]}-{media_type.partition("/")[2]}"'
         if if_none_match is not None and etag in if_none_match:
             return Response(status_code=304, headers={"ETag": etag})
