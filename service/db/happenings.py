@@ -70,6 +70,6 @@ def of_tenant(session: Session, tenant_id: str, position: int, limit: int) -> Se
 def forget(session: Session, kept: timedelta = KEPT) -> int:
     """Delete what happened longer ago; how many rows. The newest stays, so that it is known where positions
     have got to."""
-    # Never the newest: without it `newest` would be 0, and the next row would look like a thousand missed ones.
+    # Never the newest: without it `newest` would be 0, and the next row look like a thousand missed ones.
     old = delete(Happening).where(Happening.at < now() - kept, Happening.position < newest(session))
     return session.connection().execute(old).rowcount

@@ -131,7 +131,7 @@ def find_or_add(
     }
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     wanted = select(Supernet).where(Supernet.tenant_id == tenant_id, Supernet.digest == digest)
-    # Looked for first: most are there, and an INSERT that changes nothing still takes SQLite's one write lock.
+    # Looked for first: most are there, and an INSERT that changes nothing takes SQLite's one write lock.
     known = session.scalar(wanted)
     if known is not None:
         return known
