@@ -28,8 +28,7 @@ def registered(given: object) -> dict[str, Path]:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(
                 f"{_SETTING}: {str(name)[:80]!r} cannot be the name of a data set; it takes small letters, "
-                "digits, dots, dashes "
-                "and underscores, 64 at most"
+                "digits, dots, dashes and underscores, 64 at most"
             )
         if name in DATASETS:
             raise ValueError(f"{_SETTING}: {name!r} is the name of a built-in data set; choose another name")

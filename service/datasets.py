@@ -72,16 +72,15 @@ def check_trained_on(settings: Settings, supernet: Supernet) -> None:
     if trained_on is not None:
         raise InvalidDataset(
             f"data set {found.name!r} has changed since this supernet was trained on it (fingerprint "
-            f"{(found.fingerprint or 'none')[:12]}, "
-            f"it was {trained_on[:12]}): its scores and tests would be of other samples. "
-            "Search with space and "
-            "dataset to train on what is there now, or put the old files back"
+            f"{(found.fingerprint or 'none')[:12]}, it was {trained_on[:12]}): its scores and tests would be "
+            "of other samples. Search with space and dataset to train on what is there now, or put the old "
+            "files back"
         )
     if found.form == folders.FORM.name and supernet.recipe != "imported":
         raise InvalidDataset(
             f"this supernet was trained on pictures of {found.name!r} kept at 64 pixels, as folders were "
-            "read before they had "
-            "fingerprints; search with space and dataset to train on the pictures as they are read now"
+            "read before they had fingerprints; search with space and dataset to train on the pictures as "
+            "they are read now"
         )
 
 

@@ -24,6 +24,6 @@ def sentence(name: str) -> str:
     """What to tell somebody whose Python has no module of that name, one of NEEDED."""
     return (
         f"the service and its workers run on Linux and macOS only (Python's {name} is missing on "
-        f"{sys.platform}); "
-        "here you can use the agent, and the command line with --url for a service elsewhere"
+        f"{sys.platform}); here you can use the agent, and the command line with --url for a service "
+        "elsewhere"
     )

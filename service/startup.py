@@ -39,9 +39,9 @@ def check_settings(settings: Settings) -> None:
     if not settings.loopback:
         if not settings.tls_proxy:
             raise UnsafeSettings(
-                f"BESPOKE_HOST={settings.host} can be reached from other machines, and keys would travel "
-                "in the clear: put a "
-                "proxy that ends TLS before the API and set BESPOKE_TLS_PROXY=true, or bind 127.0.0.1"
+                f"BESPOKE_HOST={settings.host} can be reached from other machines, and keys would travel in "
+                "the clear: put a proxy that ends TLS before the API and set BESPOKE_TLS_PROXY=true, or bind "
+                "127.0.0.1"
             )
         if not settings.allowed_hosts:
             raise UnsafeSettings(

@@ -77,8 +77,8 @@ def show(name: Name, json_out: JsonOut = False) -> None:
     agent = device["agent"]
     if agent is not None:
         say(
-            f"  agent     {_agent(device)}, heard of {age(agent['seen_at'])}, {agent['open_tasks']} "
-            "task(s) open"
+            f"  agent     {_agent(device)}, heard of {age(agent['seen_at'])}, {agent['open_tasks']} task(s) "
+            "open"
         )
     repeated = device["replication"]
     if repeated is not None:
@@ -333,8 +333,7 @@ def check(
         if not repair:
             raise TableMoved(
                 f"the table of {name} does not hold any more: {len(moved)} operators are to be measured "
-                "again. "
-                f"Do so with `bespoke devices check {name} --repair{' --here' if here else ''}`."
+                f"again. Do so with `bespoke devices check {name} --repair{' --here' if here else ''}`."
             )
         follow(service, service.remeasure(name, space, moved), f"measure {name}")
     say(f"{len(moved)} operators were measured again; {name} has a new table.")
@@ -376,10 +375,9 @@ def read_samples(file: Path) -> list[Json]:
     """The measured networks of a probe file. Raises InvalidTable that says how one looks."""
     if file.name.lower().endswith((".csv", ".csv.gz")):
         raise InvalidTable(
-            f"{file.name}: probes are JSON, a list of {{space, architecture, latency_ms}}. Rows of "
-            "operators are read by "
-            "`bespoke tables import`; HAT's transformers by `bespoke tables convert --format hat`: no "
-            "space here holds them"
+            f"{file.name}: probes are JSON, a list of {{space, architecture, latency_ms}}. Rows of operators "
+            "are read by `bespoke tables import`; HAT's transformers by `bespoke tables convert --format "
+            "hat`: no space here holds them"
         )
     try:
         data = json.loads(file.read_text(encoding="utf-8"))

@@ -44,8 +44,8 @@ def doctor(
     settings = read_settings(current().data_dir)
     if not settings.database_url and not (settings.data_dir / "bespoke.db").is_file():
         raise NotWell(
-            f"there is no service's data in {settings.data_dir}; name its folder: `bespoke --data-dir "
-            "FOLDER doctor`"
+            f"there is no service's data in {settings.data_dir}; name its folder: `bespoke --data-dir FOLDER "
+            "doctor`"
         )
     found = examine(settings, deep=not quick)
     removed = sweep(settings, older_than_s=3600 * sweep_hours) if sweep_hours is not None else []
@@ -59,6 +59,6 @@ def doctor(
     wrong = sum(f.severity == ERROR for f in found)
     if wrong:
         raise NotWell(
-            f"{wrong} error(s) were found; stop the service, keep a copy of the folder, and restore what "
-            "is named from a backup"
+            f"{wrong} error(s) were found; stop the service, keep a copy of the folder, and restore what is "
+            "named from a backup"
         )

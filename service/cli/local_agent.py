@@ -79,8 +79,7 @@ class LocalAgent:
         if self._process is not None and self._process.poll() is not None:
             raise AgentStopped(
                 f"the agent on this machine stopped with status {self._process.returncode}: "
-                f"{self.last_words()}. "
-                "Start again: what was measured is kept."
+                f"{self.last_words()}. Start again: what was measured is kept."
             )
 
     def remark(self, job: Job) -> str:

@@ -160,8 +160,8 @@ def print_card(card: Json) -> None:
         say(f"  left out  {escape(json.dumps(card['left_out']))}")
     say(
         f"  accuracy  predicted {percent(accuracy.get('predicted'), 2)}, measured "
-        f"{percent(accuracy.get('measured'), 2)} "
-        f"on {accuracy.get('samples')} images of {accuracy.get('dataset')} ({accuracy.get('split')})"
+        f"{percent(accuracy.get('measured'), 2)} on {accuracy.get('samples')} images of "
+        f"{accuracy.get('dataset')} ({accuracy.get('split')})"
     )
     table = (card.get("provenance") or {}).get("table")
     if table:

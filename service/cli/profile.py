@@ -158,6 +158,6 @@ def say_measured(service: BespokeClient, device: str, job: Job) -> None:
         )
         reasons = "; ".join(r["message"] for r in table["reasons"] if r["severity"] == "review")
         raise TableInReview(
-            f"the table of {device} is not used yet: {reasons}. If it is true as it stands: "
-            f"`bespoke tables accept {device} {table['version']}`"
+            f"the table of {device} is not used yet: {reasons}. If it is true as it stands: `bespoke tables "
+            f"accept {device} {table['version']}`"
         )

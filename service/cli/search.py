@@ -28,8 +28,7 @@ class Suspect(ClientError):
     def __init__(self, models: list[Json]) -> None:
         super().__init__(
             f"not to be trusted: {', '.join(m['id'] for m in models)}. Accuracy on the test split lies far "
-            "below the prediction; "
-            "the card says by how much (`bespoke models show`)"
+            "below the prediction; the card says by how much (`bespoke models show`)"
         )
 
 

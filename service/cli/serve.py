@@ -62,8 +62,8 @@ def serve(
         if logs is not None:
             errors.print(f"  logs      {logs}")
         errors.print(
-            "  next      in another terminal: `bespoke profile`, then `bespoke search --device "
-            "this-machine --budget-ms 1`"
+            "  next      in another terminal: `bespoke profile`, then `bespoke search --device this-machine "
+            "--budget-ms 1`"
         )
         while not asked.wait(0.5):
             stack.tend()

@@ -67,8 +67,8 @@ def _opened(file: Path, form: Format | None) -> TableFile:
     if found is None:
         raise InvalidTable(
             f"{file.name} is in no form of a table that is recognised. A CSV begins with a line that holds "
-            "`operator` and "
-            f"`median_ms`; `bespoke tables convert --format` names the form of others: {', '.join(FORMATS)}"
+            "`operator` and `median_ms`; `bespoke tables convert --format` names the form of others: "
+            f"{', '.join(FORMATS)}"
         )
     return TableFile(file, data, found)
 

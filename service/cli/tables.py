@@ -279,8 +279,8 @@ def media_type(file: Path) -> str:
         return _MEDIA[file.suffix.lower()]
     except KeyError:
         raise InvalidTable(
-            f"{file.name}: a table is a .json or a .csv file; tables of other projects are read by "
-            "`bespoke tables convert`"
+            f"{file.name}: a table is a .json or a .csv file; tables of other projects are read by `bespoke "
+            "tables convert`"
         ) from None
 
 

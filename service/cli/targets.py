@@ -53,8 +53,8 @@ def _parse(text: str) -> tuple[str, float]:
         return name, float(budget.removesuffix("ms"))
     except ValueError:
         hint = (
-            "a target is DEVICE=MS, such as pixel7=12.5, or several joined by + for one network that "
-            "keeps all"
+            "a target is DEVICE=MS, such as pixel7=12.5, or several joined by + for one network that keeps "
+            "all"
         )
         raise typer.BadParameter(hint, param_hint="--target") from None
 

@@ -72,8 +72,8 @@ def move(
         statement = statement.where(Job.attempts == attempt)
     if session.connection().execute(statement.values(**changes)).rowcount != 1:
         raise JobConflict(
-            f"job {job_id} is not {' or '.join(from_states)}, or another worker has it; it was not moved "
-            f"to {to}"
+            f"job {job_id} is not {' or '.join(from_states)}, or another worker has it; it was not moved to "
+            f"{to}"
         )
     if to in ENDED:
         _withdraw_tasks(session, job_id)

@@ -106,8 +106,8 @@ def _tail_fit(ground: Ground) -> Calibration:
         missing = LEAST_TAILS - len(known)
         raise TooFewNetworks(
             f"{TAIL} is predicted from whole networks measured with their p95, at least {LEAST_TAILS}; of "
-            f"{ground.space.name} this device has {len(known)}, so {missing} more must be measured "
-            "(`bespoke profile`, or probes with `p95_ms`). Or search without that limit",
+            f"{ground.space.name} this device has {len(known)}, so {missing} more must be measured (`bespoke "
+            "profile`, or probes with `p95_ms`). Or search without that limit",
             missing,
         )
     genes = np.stack([ground.space.genes(a) for a, _ in known.values()])

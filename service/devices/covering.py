@@ -27,8 +27,8 @@ class Lack:
     def __str__(self) -> str:
         named, more = ", ".join(self.missing[:NAMED]), len(self.missing) - NAMED
         return (
-            f"{of(self.space)} at {self.resolution} px lacks {len(self.missing)} of {self.needed} "
-            f"operators: {named}" + (f" and {more} more" if more > 0 else "")
+            f"{of(self.space)} at {self.resolution} px lacks {len(self.missing)} of {self.needed} operators: "
+            f"{named}" + (f" and {more} more" if more > 0 else "")
         )
 
 

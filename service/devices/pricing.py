@@ -379,10 +379,9 @@ class PriceBook:
         doubtful = next((t for t in candidates if t.state != table_rows.READY), None)
         if doubtful is not None and self.coverage(session, doubtful, device, space):
             raise NoTable(
-                "the device's latency table needs a review before it is used; see the `reasons` of "
-                f"version {doubtful.version} "
-                f"and register a corrected one, or, if it is true, `bespoke tables accept {device.name} "
-                f"{doubtful.version}`"
+                "the device's latency table needs a review before it is used; see the `reasons` of version "
+                f"{doubtful.version} and register a corrected one, or, if it is true, `bespoke tables accept "
+                f"{device.name} {doubtful.version}`"
             )
         used = next((t for t in candidates if t.state == table_rows.READY), None)
         raise no_table(space, None if used is None else self.table(session, used, device))
@@ -441,14 +440,13 @@ def no_table(space: Space, table: LatencyTable | None = None) -> NoTable:
     if nearest is not None:
         return NoTable(
             f"no latency table of the device covers {space.name} at any resolution. Nearest: {nearest}. "
-            "Measure them "
-            "(`bespoke profile`, or POST /v1/devices/{name}/profiles) or add them to the table (`bespoke "
-            "tables import --add`)",
+            "Measure them (`bespoke profile`, or POST /v1/devices/{name}/profiles) or add them to the table "
+            "(`bespoke tables import --add`)",
             nearest.missing,
         )
     count = len(all_operators(space, space.resolutions[0]))
     return NoTable(
         f"no latency table of the device holds any of the {count} operators of {space.name} with "
-        f"{space.classes} classes; "
-        "measure them (`bespoke profile`, or POST /v1/devices/{name}/profiles) or register a table"
+        f"{space.classes} classes; measure them (`bespoke profile`, or POST /v1/devices/{{name}}/profiles) "
+        "or register a table"
     )

@@ -206,6 +206,5 @@ def _lost_note(space: Space, sizes: Sequence[int], row: Table, before: Table, ke
     )
     return (
         f"version {row.version} does not cover {of(space)} at {pixels(sizes)}, which version "
-        f"{before.version} does: {then}. "
-        "Import with --add (?mode=add) to keep the rows of both"
+        f"{before.version} does: {then}. Import with --add (?mode=add) to keep the rows of both"
     )

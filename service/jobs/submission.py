@@ -63,8 +63,8 @@ def check_quota(session: Session, tenant_id: str, settings: Settings) -> None:
     """Raises Problem `quota` or `queue_full`."""
     if job_rows.count_active(session, tenant_id) >= settings.max_active_jobs:
         detail = (
-            f"at most {settings.max_active_jobs} jobs may be queued or running; wait for one to end, "
-            "or cancel one"
+            f"at most {settings.max_active_jobs} jobs may be queued or running; wait for one to end, or "
+            "cancel one"
         )
         raise Problem("quota", detail, headers=_RETRY)
     if job_rows.count_active(session) >= settings.max_active_jobs_in_all:

@@ -137,9 +137,8 @@ def _check_dataset(settings: Settings, space: Space, name: str) -> bool:
     if None not in theirs and not fits:
         raise InvalidCheckpoint(
             f"{space.name} takes {ours[0]} channel(s) and tells {ours[1]} classes apart, data set {name!r} "
-            f"has {theirs[0]} and "
-            f"{theirs[1]}: name the data set that the file was trained for with --dataset, its head's "
-            "classes with --classes"
+            f"has {theirs[0]} and {theirs[1]}: name the data set that the file was trained for with "
+            "--dataset, its head's classes with --classes"
         )
     return True
 

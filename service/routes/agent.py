@@ -80,9 +80,9 @@ def _check_context(wanted: Context, measured: Context) -> None:
     if fields:
         values = wanted.as_dict()
         detail = (
-            f"the agent measures in another context than the device's: {', '.join(fields)} differ. Start "
-            "the agent with the "
-            "options that `bespoke devices enrol` prints, or register a device of the agent's context"
+            f"the agent measures in another context than the device's: {', '.join(fields)} differ. Start the "
+            "agent with the options that `bespoke devices enrol` prints, or register a device of the agent's "
+            "context"
         )
         errors = [
             error(f"/context/{name}", "context_mismatch", f"the device has {values[name]}") for name in fields

@@ -76,8 +76,8 @@ def docs(request: Request) -> HTMLResponse:
         f"charset=utf-8><title>bespoke</title><style>{style}</style><h1>bespoke</h1>"
     )
     note = (
-        f"<p>The machine-readable contract is <code>{request.app.root_path}/openapi.json</code>. "
-        "A key goes into <code>Authorization: Bearer</code>.</p>"
+        f"<p>The machine-readable contract is <code>{request.app.root_path}/openapi.json</code>. A key goes "
+        "into <code>Authorization: Bearer</code>.</p>"
     )
     table = f"<table><tr><th>call</th><th>does</th><th>scope</th></tr>{''.join(rows)}</table></html>"
     return HTMLResponse(head + note + table)

@@ -48,10 +48,9 @@ PATH: Final = "/v1/searches"
 LATENCY: Final = "latency_ms"
 WITHOUT_DATA: Final = (
     "the data set of this supernet is not registered here: the strategy gradient trains on it, and exact, "
-    "evolution and random "
-    "need it to score, recalibrate and test what they deliver. Register it (BESPOKE_DATASETS); until then "
-    "the front is what "
-    "can be had from registered accuracies alone (GET /v1/supernets/{id}/front, the strategy exact)"
+    "evolution and random need it to score, recalibrate and test what they deliver. Register it "
+    "(BESPOKE_DATASETS); until then the front is what can be had from registered accuracies alone (GET "
+    "/v1/supernets/{id}/front, the strategy exact)"
 )
 
 
@@ -273,15 +272,15 @@ def _too_low(one: _Priced, name: str, low: float, high: float, predicted_low: fl
     bound = "" if confidence is None or one.measures else f" with {confidence:.0%} confidence"
     if cost is None:
         text = (
-            f"no network of {pricing.space.name} is that fast on {device}{bound}: budgets from "
-            f"{low:.4g} ms on can be kept, and the slowest network takes {high:.4g} ms"
+            f"no network of {pricing.space.name} is that fast on {device}{bound}: budgets from {low:.4g} ms "
+            f"on can be kept, and the slowest network takes {high:.4g} ms"
         )
     else:
         text = f"no network of {pricing.space.name} keeps that {name} on {device}{bound}: "
         text += f"it reaches from {low:.4g} to {high:.4g}"
     if predicted_low < low:
         text += (
-            f". Predicted for the least network are {predicted_low:.4g}; where the device's agent is "
-            "running and candidates are measured (`verify`, no `confidence`), measuring decides"
+            f". Predicted for the least network are {predicted_low:.4g}; where the device's agent is running "
+            "and candidates are measured (`verify`, no `confidence`), measuring decides"
         )
     return text

@@ -70,8 +70,8 @@ class Budget(Strict):
 
 
 UNTIMED: Final = (
-    "a device needs a budget with latency_ms or latency_p95_ms; "
-    "for limits on size, memory and macs alone leave the device out"
+    "a device needs a budget with latency_ms or latency_p95_ms; for limits on size, memory and macs alone "
+    "leave the device out"
 )
 
 
@@ -120,8 +120,8 @@ class Target(Strict):
         if self.group is not None:
             if self.device is not None or (self.budget is not None and self.budget.on_device()):
                 raise ValueError(
-                    "a group names its devices with their latencies and energies itself; "
-                    "its own budget holds size_bytes, macs and memory_bytes"
+                    "a group names its devices with their latencies and energies itself; its own budget "
+                    "holds size_bytes, macs and memory_bytes"
                 )
             if len({member.device for member in self.group}) < len(self.group):
                 raise ValueError("a group names each device once")
