@@ -97,11 +97,12 @@ def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     return found
 
 
-def _conv(g: _Graph, conv: nn.Conv2d, x: str) -> str:
+def _conv(g: _Graph, conv: nn.Conv1d | nn.Conv2d, x: str) -> str:
     weights = [_array(conv.weight), *([] if conv.bias is None else [_array(conv.bias)])]
     pads = [int(p) for p in conv.padding] * 2
     window = {"kernel_shape": list(conv.kernel_size), "strides": list(conv.stride), "pads": pads}
-    return g.add("Conv", [x, *weights], auto_pad="NOTSET", dilations=[1, 1], group=conv.groups, **window)
+    ones = [1] * len(conv.kernel_size)
+    return g.add("Conv", [x, *weights], auto_pad="NOTSET", dilations=ones, group=conv.groups, **window)
 
 
 def _linear(g: _Graph, part: nn.Linear, x: str) -> str:
@@ -133,6 +134,7 @@ def _average_pool(g: _Graph, part: nn.AvgPool2d, x: str) -> str:
 
 
 _FORMS: Final[dict[type[nn.Module], Callable[[_Graph, Any, str], str]]] = {
+    nn.Conv1d: _conv,
     nn.Conv2d: _conv,
     nn.Linear: _linear,
     nn.Identity: lambda g, part, x: x,

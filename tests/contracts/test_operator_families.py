@@ -1,0 +1,176 @@
+"""One contract for every operator family; a family that a distribution adds inherits it, by way of a space that uses it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from functools import cache
+
+import onnx
+import pytest
+import torch
+
+from latency_tables.errors import InvalidOperator
+from latency_tables.operators import Operator
+from latency_tables.operators.catalog import FAMILIES, family_named, register_family
+from supernets.cut_out import fold_batch_norm
+from supernets.delivery.export import export_operators, settled_operator
+from supernets.layers.block import LayerSettings, StartsAsIdentity, initialise, start_as_identity
+from supernets.layers.catalog import LAYERS, build_block, build_operator
+from supernets.spaces.catalog import SPACES
+from supernets.spaces.lowering import all_operators, block_choices
+
+every_family = pytest.mark.parametrize("name", FAMILIES)
+
+
+@cache
+def operators_of(name: str) -> list[Operator]:
+    """The smallest, the largest and one in between, of all spaces at their least resolution."""
+    found = {
+        op
+        for space in SPACES.values()
+        for op in all_operators(space, space.resolutions[0])
+        if op.family == name
+    }
+    ordered = sorted(found, key=lambda op: (op.parameters + op.macs, op.text))
+    assert ordered, f"no space has an operator of the family {name}"
+    return list(dict.fromkeys([ordered[0], ordered[len(ordered) // 3]]))
+
+
+def inputs_of(op: Operator, samples: int = 2) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(spec.of_batch(samples).shape, generator=generator) for spec in op.inputs]
+
+
+def test_every_family_has_layers_and_the_other_way_round() -> None:
+    assert FAMILIES.keys() == LAYERS.keys()
+    assert all(name == family.family == LAYERS[name].family for name, family in FAMILIES.items())
+
+
+@every_family
+def test_texts_read_back_and_nothing_near_them_does(name: str) -> None:
+    for op in operators_of(name):
+        assert Operator.parse(op.text) == op and hash(Operator.parse(op.text)) == hash(op)
+        assert family_named(name).read(op.text) == op
+        for damaged in (op.text + "/", op.text.replace("=", "=0", 1), op.text[:-1] + "x", name, f"{name}/"):
+            with pytest.raises(InvalidOperator):
+                Operator.parse(damaged)
+
+
+@every_family
+def test_operators_are_ordered_whatever_their_family(name: str) -> None:
+    mixed = [op for family in FAMILIES for op in operators_of(family)]
+    assert sorted(set(mixed)) == sorted(dict.fromkeys(mixed))
+
+
+@every_family
+def test_rows_can_be_compared(name: str) -> None:
+    for op in operators_of(name):
+        known = {field.name for field in fields(op)}
+        assert {name for axis, others in op.axes.items() for name in (axis, *others)} <= known
+        assert isinstance(op.kind, str) and all(isinstance(v, str) for v in op.traits.values())
+        assert op.alike and {hash(label) for label in op.alike.values()} != {}
+        assert op.bytes_moved >= 4 * op.parameters and op.peak_values >= math.prod(op.output_shape)
+        assert "." not in op.path and op.light_operations >= 0
+
+
+@every_family
+def test_the_layer_is_what_the_operator_says(name: str) -> None:
+    for op in operators_of(name):
+        module = fold_batch_norm(settled_operator(op))
+        with torch.no_grad():
+            outputs = module(*inputs_of(op))
+        assert tuple(outputs.shape[1:]) == op.output_shape and torch.isfinite(outputs).all()
+        assert sum(p.numel() for p in module.parameters()) == op.parameters
+
+
+@every_family
+def test_folding_keeps_the_outputs(name: str) -> None:
+    for op in operators_of(name):
+        module = settled_operator(op)
+        with torch.no_grad():
+            before, after = module(*inputs_of(op)), fold_batch_norm(module)(*inputs_of(op))
+        assert torch.allclose(before, after, atol=1e-4)
+        assert not any(part for part in fold_batch_norm(module).modules() if "Norm" in type(part).__name__)
+
+
+@every_family
+def test_the_same_seed_gives_the_same_file(name: str) -> None:
+    (op,) = operators_of(name)[:1]
+    files = [export_operators([op])[op] for _ in range(2)]
+    assert files[0] == files[1]
+    graph = onnx.load_model_from_string(files[0]).graph
+    assert [value.name for value in graph.input] == [spec.name for spec in op.inputs]
+
+
+@every_family
+def test_an_elastic_block_is_each_of_its_operators(name: str) -> None:
+    """Its output, and that of the plain layer with the state that it gives, agree; nothing is kept between calls."""
+    layer = LAYERS[name]
+    for space in SPACES.values():
+        for operators in block_choices(space).values():
+            some = [op for op in operators if op.family == name]
+            if not some or layer.elastic is None or max(op.macs for op in some) > 3e6:
+                continue
+            block = build_block(some, shared=True, settings=LayerSettings())
+            assert block is not None
+            initialise(block, torch.Generator().manual_seed(0))
+            block.eval()
+            for op in some[:: max(1, len(some) // 3)]:
+                plain = build_operator(op).eval()
+                plain.load_state_dict(block.state(op))
+                with torch.no_grad():
+                    outputs = block(*inputs_of(op), op)
+                    assert torch.allclose(outputs, plain(*inputs_of(op)), atol=1e-4)
+            largest = max(some, key=lambda op: op.macs)
+            with torch.no_grad():
+                before = block(*inputs_of(largest), largest)
+                block.sort_channels(some)
+                assert torch.allclose(block(*inputs_of(largest), largest), before, atol=1e-4)
+            return
+
+
+@every_family
+def test_what_begins_as_the_identity_does(name: str) -> None:
+    for op in operators_of(name):
+        module = build_operator(op).eval()
+        if not isinstance(module, StartsAsIdentity) or op.inputs[0].shape != op.output_shape:
+            continue
+        start_as_identity(module)
+        (x,) = inputs_of(op)
+        with torch.no_grad():
+            kept = module(x)
+        assert torch.allclose(kept, x) or torch.allclose(kept, torch.relu(x))
+
+
+def test_a_family_that_is_there_already_is_refused() -> None:
+    conv = FAMILIES["conv"]
+    assert register_family(conv) is conv
+    with pytest.raises(ValueError, match="exists already"):
+        register_family(type("Other", (conv,), {}))
+    for nothing in ("conv", object, Operator):
+        with pytest.raises(TypeError, match="is no operator family"):
+            register_family(nothing)
+
+
+def test_an_unknown_family_names_the_known_ones() -> None:
+    with pytest.raises(InvalidOperator, match="known are conv"):
+        Operator.parse("conv9d/in=1")
+
+
+@pytest.mark.parametrize(
+    ("field", "form", "refusal"),
+    [
+        (("kind", "int"), "kind={kind}", "not be named as"),
+        (("share", "float"), "share={share}", "annotated int, bool or str"),
+        (("size", "int"), "other={other}", "must name every field once"),
+    ],
+    ids=["a name of every operator", "a float", "a form without it"],
+)
+def test_a_class_that_cannot_be_a_family_says_why(field: tuple[str, str], form: str, refusal: str) -> None:
+    name, kind = field
+    parts = dict.fromkeys(Operator.__abstractmethods__)
+    body = {**parts, "family": "odd", "form": form, "__annotations__": {name: kind}}
+    with pytest.raises(TypeError, match=refusal):
+        register_family(dataclass(frozen=True)(type("Odd", (Operator,), body)))
+    assert "odd" not in FAMILIES
