@@ -206,3 +206,12 @@ def test_the_fifteen_questions_of_a_newcomer_are_answered() -> None:
         assert "`" in answer or "](" in answer, question
         for name, file in re.findall(r"`([A-Z]\w+)`[^`]* in `([\w/.]+)`", answer):
             assert name in (ROOT / file).read_text(encoding="utf-8"), f"{file} does not define {name}"
+
+
+def test_the_page_of_the_architecture_names_every_folder_of_the_rooms() -> None:
+    table = text_of("docs/architecture.md").split("**A row of the latency table**")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", table, re.M))
+    for room in ("latency_tables", "supernets", "service", "worker"):
+        folders = {p.name for p in (ROOT / room).iterdir() if p.is_dir() and p.name != "__pycache__"}
+        named = set(re.findall(r"`(\w+)`", rows[room]))
+        assert folders <= named, f"docs/architecture.md does not name {sorted(folders - named)} of {room}"
