@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from supernets.data.preprocessing import Preprocessing
-from supernets.delivery.catalog import EMBEDDED, Delivery
+from supernets.delivery.format import EMBEDDED, Delivery
 from supernets.errors import InvalidPreprocessing
 
 INPUT_KEY: Final = "input"

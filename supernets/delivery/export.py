@@ -10,17 +10,14 @@ its structure alone: a graph that was split off or joined has the bytes of one e
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -31,11 +28,13 @@ from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
 from supernets.cut_out import PlainNetwork, fold_batch_norm
 from supernets.data.preprocessing import Preprocessing
-from supernets.delivery.catalog import OPSET, Delivery
 from supernets.delivery.description import describe
-from supernets.delivery.feeding import NUMPY_TYPES
+from supernets.delivery.feeding import OnnxFile
+from supernets.delivery.format import OPSET, Content, Delivery
+from supernets.delivery.onnx_format import TOLERANCES
+from supernets.delivery.onnx_passes import in_form
 from supernets.delivery.operator_graphs import operator_model
-from supernets.delivery.passes import in_form
+from supernets.delivery.parity import Parity, compared, random_input
 from supernets.errors import ExportFailed
 from supernets.layers.catalog import build_operator
 from supernets.spaces.architecture import Architecture
@@ -44,13 +43,8 @@ from supernets.spaces.space import Space
 
 INPUT: Final = "input"
 OUTPUT: Final = "output"
-MAX_PARITY_ERROR: Final = 1e-4
-TOLERANCES: Final = {"float32": MAX_PARITY_ERROR, "float16": 2e-2}
-"""Float16 has 11 bits: every layer rounds by up to 1/2048 of its values, and a network has a few dozen."""
 _OPERATORS_PER_EXPORT: Final = 64
 _PARAMETERS_PER_EXPORT: Final = 32_000_000  # keeps a graph far below protobuf's 2 GB
-_WHOLE: Final = {"tensor(int32)": "int32", "tensor(int64)": "int64"}
-_FEWEST_VALUES: Final = 2  # of an input of whole numbers of which it is not said how many there are
 _VALUES_PER_CHANNEL: Final = 64  # enough for batch-norm statistics that settle an operator
 
 Model = Any  # onnx.ModelProto; the package has no types
@@ -69,22 +63,13 @@ def export_onnx(network: nn.Module, inputs: Sequence[InputSpec], *, batch_size: 
     return _finished(_canonical(model, 0, _named(inputs)))
 
 
-def export_delivered(
-    network: nn.Module,
-    inputs: Sequence[InputSpec],
-    delivery: Delivery,
-    described: Mapping[str, Any],
-    classes: Sequence[str],
-    preprocessing: Preprocessing | None = None,
-) -> bytes:
-    """The network in the form of a delivery, with the description of its input and outputs in it.
-
-    described: by the task (`Task.input_of`). preprocessing: what a delivery with it inside puts in front.
-    Raises ExportFailed.
-    """
-    model = _canonical(_export([fold_batch_norm(network).cpu()], [inputs], 1), 0, _named(inputs))
-    formed = _canonical(in_form(model, delivery, preprocessing), 0, _named(inputs))
-    describe(formed, described, classes)
+def export_delivered(network: nn.Module, content: Content) -> bytes:
+    """The network in the form of a delivery, with the description of its input and outputs in it. Raises
+    ExportFailed."""
+    named = _named(content.inputs)
+    model = _canonical(_export([fold_batch_norm(network).cpu()], [content.inputs], 1), 0, named)
+    formed = _canonical(in_form(model, content.delivery, content.preprocessing), 0, named)
+    describe(formed, content.described, content.classes)
     return _finished(formed)
 
 
@@ -149,25 +134,6 @@ def join_networks(
     ]
 
 
-@dataclass(frozen=True)
-class Parity:
-    """Of a network and its file over random inputs: largest absolute difference, largest absolute logit.
-
-    Sums err in proportion to what is summed, so the limit is a share of the largest logit where that exceeds
-    1.
-    tolerance: that share; it belongs to the precision of the file.
-    """
-
-    max_abs_error: float
-    max_abs_logit: float
-    tolerance: float = MAX_PARITY_ERROR
-
-    @property
-    def holds(self) -> bool:
-        """Whether the file computes the network."""
-        return self.max_abs_error <= self.tolerance * max(1.0, self.max_abs_logit)
-
-
 def parity(
     network: nn.Module,
     onnx_file: bytes,
@@ -176,58 +142,12 @@ def parity(
     generator: torch.Generator | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> Parity:
-    """Torch against ONNX Runtime (one thread) over random inputs, a batch at a time; infinite where either is
-    not finite.
-
-    Inputs are normal, or pictures of noise like the data where the file takes bytes; then `preprocessing`
-    leads to the network's.
-    """
-    session = onnx_session(onnx_file)
-    tolerance = TOLERANCES[_precision(session)]
-    specs = network.inputs if isinstance(network, PlainNetwork) else ()
-    below = {name: spec.below for spec, name in zip(specs, _named(specs).values(), strict=True)}
-    plain = copy.deepcopy(network).cpu().eval()
-    error = largest = 0.0
-    with torch.no_grad():
-        for _ in range(samples):
-            pairs = [
-                _fed(given, below.get(given.name), generator, preprocessing) for given in session.get_inputs()
-            ]
-            names = [given.name for given in session.get_inputs()]
-            (found,) = session.run(None, dict(zip(names, (fed for fed, _ in pairs), strict=True)))
-            wanted = plain(*(x for _, x in pairs)).numpy()
-            difference = np.abs(found - wanted).max()
-            if not np.isfinite(difference):
-                return Parity(float("inf"), largest, tolerance)
-            error, largest = max(error, float(difference)), max(largest, float(np.abs(wanted).max()))
-    return Parity(error, largest, tolerance)
-
-
-def _fed(
-    given: Any, below: int | None, generator: torch.Generator | None, preprocessing: Preprocessing | None
-) -> tuple[Any, Tensor]:
-    """(what an input of a file is fed with, what the network is fed with instead)."""
-    shape = tuple(size if isinstance(size, int) else 1 for size in given.shape)
-    if given.type in _WHOLE:
-        x = _random(InputSpec(given.name, shape, _WHOLE[given.type], below), generator)
-        return x.numpy(), x
-    noise = torch.randn(shape, generator=generator).numpy()
-    if given.type == "tensor(uint8)" and preprocessing is not None:
-        pixels = _pictures(noise, preprocessing)
-        return pixels, torch.from_numpy(preprocessing.finish(pixels))
-    fed = noise.astype(NUMPY_TYPES[given.type])
-    return fed, torch.from_numpy(fed.astype(np.float32))
-
-
-def _pictures(noise: Any, preprocessing: Preprocessing) -> Any:
-    """Kept pictures (N, C, H, W) with about the mean and deviation of the data: what lies far outside tells
-    nothing of them."""
-    mean, deviation = (np.reshape(v, (-1, 1, 1)) for v in (preprocessing.mean, preprocessing.deviation))
-    return np.clip(np.rint(noise * deviation + mean), 0, 255).astype(np.uint8)
-
-
-def _precision(session: Any) -> str:
-    return "float16" if session.get_outputs()[0].type == "tensor(float16)" else "float32"
+    """Torch against ONNX Runtime (one thread) over random inputs; see `supernets.delivery.parity`."""
+    opened = OnnxFile(onnx_session(onnx_file))
+    tolerance = TOLERANCES[opened.precision]
+    return compared(
+        network, opened, tolerance, samples=samples, generator=generator, preprocessing=preprocessing
+    )
 
 
 def onnx_session(onnx_file: bytes) -> Any:
@@ -255,7 +175,7 @@ def settled_operator(op: Operator, seed: int = 0, eps: float = 1e-5) -> nn.Modul
             norm.momentum = None  # the statistics of this one batch, not a moving average
         if norms:
             samples = -(-_VALUES_PER_CHANNEL // math.prod(op.output_shape[1:]))
-            module.train()(*(_random(spec.of_batch(samples), generator) for spec in op.inputs))
+            module.train()(*(random_input(spec.of_batch(samples), generator) for spec in op.inputs))
     return module.eval()
 
 
@@ -294,15 +214,6 @@ def _operator_models(
 def _named(inputs: Sequence[InputSpec]) -> dict[int, str]:
     """Place of each input in the graph -> its name in a file."""
     return {0: INPUT} if len(inputs) == 1 else {i: spec.name for i, spec in enumerate(inputs)}
-
-
-def _random(spec: InputSpec, generator: torch.Generator | None) -> Tensor:
-    """A batch of an input: normal numbers, or whole numbers of those there are."""
-    dtype = getattr(torch, spec.dtype)
-    if dtype.is_floating_point:
-        return torch.randn(spec.shape, generator=generator).to(dtype)
-    below = min(spec.below or _FEWEST_VALUES, torch.iinfo(dtype).max)
-    return torch.randint(below, spec.shape, generator=generator, dtype=dtype)
 
 
 class _SideBySide(nn.Module):

@@ -8,14 +8,23 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from latency_tables.inputs import InputSpec
 from supernets.delivery.description import description_of, preprocessing_of
+from supernets.delivery.format import outputs as batched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from PIL.Image import Image as Picture
 
-NUMPY_TYPES: Final = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+TYPES: Final = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(uint8)": "uint8",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+}
+"""Element type of an input in ONNX Runtime's words -> in numpy's."""
 
 _HEAD: Final = """\
 import json, sys, numpy as np, onnxruntime as ort, PIL.Image, PIL.ImageOps
@@ -68,15 +77,33 @@ def predictions(session: Any, inputs: npt.NDArray[Any]) -> npt.NDArray[np.int64]
 
 
 def outputs(session: Any, inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Logits (N, classes) of inputs (N, C, H, W); a last batch that is too small is filled up."""
-    given = session.get_inputs()[0]
-    size = given.shape[0] if isinstance(given.shape[0], int) else 1
-    found = []
-    for start in range(0, len(inputs), size):
-        batch = inputs[start : start + size].astype(NUMPY_TYPES[given.type])
-        filled = np.concatenate([batch, np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)])
-        found.append(session.run(None, {given.name: filled})[0][: len(batch)])
-    return np.concatenate(found)
+    """Logits (N, classes) of inputs (N, ...); a last batch that is too small is filled up."""
+    return batched(OnnxFile(session), inputs)
+
+
+class OnnxFile:
+    """A file opened in a session of ONNX Runtime, as `supernets.delivery.format.Opened`."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.inputs = tuple(
+            InputSpec(
+                given.name,
+                tuple(size if isinstance(size, int) else 1 for size in given.shape),
+                TYPES[given.type],
+            )
+            for given in session.get_inputs()
+        )
+
+    @property
+    def precision(self) -> str:
+        """What it computes in, by its output: an input of bytes says nothing of that."""
+        return TYPES[self._session.get_outputs()[0].type]
+
+    def run(self, *inputs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        names = [spec.name for spec in self.inputs]
+        found: npt.NDArray[Any] = self._session.run(None, dict(zip(names, inputs, strict=True)))[0]
+        return found
 
 
 class Reader:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from latency_tables.dense import Array
-from supernets.delivery.feeding import outputs
+from supernets.delivery.format import Opened, outputs
 from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
 
@@ -29,21 +29,21 @@ class Tested:
 
 
 def tested(
-    session: Any,
+    opened: Opened,
     data: Data,
     condition: int,
     split: str = "test",
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Tested:
-    """The quality of a file, opened in a session of ONNX Runtime, on a split. progress: called with
+    """The quality of an opened file on a split. progress: called with
     (done, of)."""
     task, size = task_of(data), len(data.split(split))
-    embedded = session.get_inputs()[0].type == "tensor(uint8)"
+    embedded = opened.inputs[0].dtype == "uint8"
     total: Array = np.zeros(())
     for start in range(0, size, _AT_A_TIME):
         rows = np.arange(start, min(start + _AT_A_TIME, size))
         inputs, targets = task.examples(data, split, condition, rows, embedded=embedded)
-        found = torch.from_numpy(outputs(session, inputs.numpy()).astype(np.float32))
+        found = torch.from_numpy(outputs(opened, inputs.numpy()).astype(np.float32))
         total = total + task.tally(found, targets)
         progress(int(rows[-1]) + 1, size)
     return Tested(task.quality(total), size, task.by_class(total, data))

@@ -22,7 +22,7 @@ from supernets.training.augment import augmented
 from supernets.training.recipe import Augmentation
 
 if TYPE_CHECKING:
-    from supernets.delivery.catalog import Delivery
+    from supernets.delivery.format import Delivery
     from supernets.spaces.space import Space
 
 

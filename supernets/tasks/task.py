@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from supernets.data.preprocessing import Preprocessing
-    from supernets.delivery.catalog import Delivery
+    from supernets.delivery.format import Delivery
     from supernets.network import Supernet
     from supernets.spaces.architecture import Architecture
     from supernets.spaces.space import Space

@@ -9,7 +9,7 @@ import torch
 from latency_tables.measurement import Context
 from latency_tables.operators.bottleneck import Bottleneck
 from supernets.data.catalog import load_digits
-from supernets.delivery.catalog import READERS, Delivery, common_delivery, delivery_of
+from supernets.delivery.catalog import Delivery, common_delivery, delivery_of
 from supernets.delivery.description import described_input, description_of, preprocessing_of
 from supernets.delivery.export import (
     INPUT,
@@ -20,7 +20,9 @@ from supernets.delivery.export import (
     parity,
     random_network,
 )
-from supernets.delivery.passes import in_form
+from supernets.delivery.format import Content
+from supernets.delivery.onnx_format import READERS
+from supernets.delivery.onnx_passes import in_form
 from supernets.errors import ExportFailed, InvalidPreprocessing, UnservableContext
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import lower
@@ -58,7 +60,9 @@ def digits():
 def test_a_file_in_that_form_computes_the_network_and_says_how_it_is_fed(delivery, digits):
     network, preprocessing = random_network(SPACE, LARGEST), digits.preprocessing(12)
     described = described_input(INPUT, preprocessing, delivery)
-    file = export_delivered(network, (1, 12, 12), delivery, described, digits.class_names, preprocessing)
+    file = export_delivered(
+        network, Content(network.inputs, delivery, described, digits.class_names, preprocessing)
+    )
     generator = torch.Generator().manual_seed(0)
     assert parity(network, file, samples=2, generator=generator, preprocessing=preprocessing).holds
     model = onnx.load_from_string(file)

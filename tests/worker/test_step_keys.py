@@ -61,7 +61,7 @@ STEPS = {
     "file": lambda job, goal: Files(job, None, None).file(goal, NETWORK, job.ready.ref),
     "test": lambda job, goal: Files(job, None, None).accuracy_of(OLD),
 }
-OLD = SimpleNamespace(architecture=NETWORK, file=SimpleNamespace(onnx_sha256="cd" * 32))
+OLD = SimpleNamespace(architecture=NETWORK, file=SimpleNamespace(delivery=None, onnx_sha256="cd" * 32))
 
 
 def tuned(ref: SupernetRef) -> SupernetRef:

@@ -84,20 +84,24 @@ class Laboratory:
         return self.ask(requests.Deliver(supernet, architecture, delivery))
 
     def measure_accuracy(
-        self, supernet: SupernetRef, architecture: Architecture, onnx_sha256: str
+        self, supernet: SupernetRef, architecture: Architecture, onnx_sha256: str, delivery: Delivery
     ) -> requests.FileAccuracy:
         """What a delivered file does on the test split."""
-        return self.ask(requests.MeasureAccuracy(supernet, architecture, onnx_sha256))
+        return self.ask(requests.MeasureAccuracy(supernet, architecture, onnx_sha256, delivery))
 
     def operator_files(self, operators: Sequence[Operator], delivery: Delivery) -> Mapping[str, StoredFile]:
         """Micro-benchmarks by the operator's text."""
         return self.ask(requests.ExportOperators(tuple(operators), delivery)).files
 
     def network_files(
-        self, space: SpaceRef, architectures: Sequence[Architecture], operators: Mapping[str, str]
+        self,
+        space: SpaceRef,
+        architectures: Sequence[Architecture],
+        operators: Mapping[str, str],
+        delivery: Delivery,
     ) -> tuple[StoredFile, ...]:
         """Whole networks with random weights. operators: text -> SHA-256 of the files they are made of."""
-        return self.ask(requests.ExportNetworks(space, tuple(architectures), operators)).files
+        return self.ask(requests.ExportNetworks(space, tuple(architectures), operators, delivery)).files
 
     def ask(self, request: Request[AnswerOf], follow: Follow = lambda progress: None) -> AnswerOf:
         """What all others do: one request, its reports, its answer."""

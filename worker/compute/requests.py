@@ -271,6 +271,7 @@ class MeasureAccuracy(Request[FileAccuracy]):
     supernet: SupernetRef
     architecture: Architecture
     onnx_sha256: str
+    delivery: Delivery
 
 
 @dataclass(frozen=True)
@@ -312,3 +313,4 @@ class ExportNetworks(Request[NetworkFiles]):
     space: SpaceRef
     architectures: tuple[Architecture, ...]
     operators: Mapping[str, str]
+    delivery: Delivery

@@ -172,7 +172,8 @@ def network_tasks(
         blocks = {str(t.operator): t.sha256 for t in operator_tasks(run, operators, form)}
         run.progress("export_networks", 0.0, f"{len(missing)} whole networks", always=True)
         with Laboratory(run) as laboratory:
-            return laboratory.network_files(space.ref, [architectures[i] for i in missing], blocks)
+            wanted = [architectures[i] for i in missing]
+            return laboratory.network_files(space.ref, wanted, blocks, form)
 
     inputs = [
         {"space": space.name, "classes": space.classes, "architecture": d, **_told(form)} for d in described

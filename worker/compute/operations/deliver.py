@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
-
-import torch
 
 from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
-from supernets.cut_out import cut_out, fold_batch_norm
-from supernets.delivery import export
+from supernets.delivery import pipeline
+from supernets.delivery.catalog import format_named
+from supernets.delivery.passes import Source
 from supernets.delivery.testing import tested
-from supernets.errors import ExportFailed
 from supernets.spaces.catalog import space_at
 from supernets.spaces.lowering import lower
-from supernets.tasks.catalog import task_named, task_of
-from supernets.training.batchnorm import calibration_batches, recalibrate
-from supernets.training.memory import samples_of_space
+from supernets.tasks.catalog import task_named
 from worker.compute.operations.loading import dataset_of, store_of, supernet_of
 from worker.compute.requests import (
     ClassRecall,
@@ -34,8 +29,6 @@ from worker.compute.requests import (
     StoredFile,
 )
 
-PARITY_SAMPLES: Final = 16
-
 
 def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) -> DeliveredFile:
     """The ONNX file of a sub-network, in the form of a delivery, checked against torch.
@@ -44,38 +37,22 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
     """
     network, dataset = supernet_of(places, asked.supernet), dataset_of(places, asked.supernet)
     wanted, form = asked.architecture, asked.delivery
-    plain = cut_out(network, wanted)
-    # Its statistics first: they are the supernet's until then, of all networks at once, and folding is final.
-    # In batches as in scoring: they are the statistics that were scored.
-    at_once = samples_of_space(network.space, wanted.resolution)
-    recalibrate(plain, calibration_batches(dataset, wanted.resolution, at_once=at_once))
-    folded, task = fold_batch_norm(plain), task_of(dataset)
-    preprocessing = task.preprocessing(dataset, wanted.resolution)
-    described = task.input_of(dataset, wanted.resolution, form, export.INPUT)
-    onnx = export.export_delivered(folded, folded.inputs, form, described, dataset.classes, preprocessing)
-    generator = torch.Generator().manual_seed(0)
-    agreement = export.parity(
-        folded, onnx, samples=PARITY_SAMPLES, generator=generator, preprocessing=preprocessing
-    )
-    if not agreement.holds:
-        raise ExportFailed(
-            f"the exported file differs from the network by {agreement.max_abs_error:.3g} in logits up to "
-            f"{agreement.max_abs_logit:.3g}; it was not delivered"
-        )
-    sha256, size_bytes = store_of(places).put(onnx)
-    shape = (form.batch_size or 1, *described["shape"][1:])
-    fed = InputSpec(described["name"], shape, described["dtype"], folded.inputs[0].below)
+    written = pipeline.deliver(Source(network, wanted, dataset), form)
+    sha256, size_bytes = store_of(places).put(written.file)
+    shape = (form.batch_size or 1, *written.described["shape"][1:])
+    below = written.inputs[0].below
+    fed = InputSpec(written.described["name"], shape, written.described["dtype"], below)
     return DeliveredFile(
         onnx_sha256=sha256,
         size_bytes=size_bytes,
         opset=form.opset,
-        parameters=folded.parameter_count(),
+        parameters=written.parameters,
         macs=sum(op.macs for op in lower(space_at(asked.supernet.space), wanted)),
-        parity_max_abs_error=agreement.max_abs_error,
+        parity_max_abs_error=written.parity.max_abs_error,
         input_shape=fed.shape,
         inputs=(fed,),
         delivery=form,
-        input=described,
+        input=dict(written.described),
         classes=tuple(dataset.classes),
     )
 
@@ -85,9 +62,9 @@ def measure_accuracy(
 ) -> FileAccuracy:
     """What the delivered file itself does on the test split, in ONNX Runtime, by the task's metric."""
     dataset = dataset_of(places, asked.supernet)
-    session = export.onnx_session(store_of(places).read(asked.onnx_sha256))
+    file = store_of(places).read(asked.onnx_sha256)
     found = tested(
-        session,
+        format_named(asked.delivery.format).open(file),
         dataset,
         asked.architecture.resolution,
         "test",
@@ -106,10 +83,8 @@ def export_operators(
     places: Places, asked: ExportOperators, report: Callable[[Progress], None]
 ) -> OperatorFiles:
     """Micro-benchmarks, in the form that networks are delivered in."""
-    files = export.export_operators(
-        list(asked.operators),
-        progress=lambda done, total: report(Progress(done, total)),
-        delivery=asked.delivery,
+    files = format_named(asked.delivery.format).operators(
+        asked.operators, asked.delivery, lambda done, total: report(Progress(done, total))
     )
     store = store_of(places)
     return OperatorFiles({op.text: StoredFile(*store.put(data)) for op, data in files.items()})
@@ -121,5 +96,6 @@ def export_networks(
     """Whole networks with random weights, to calibrate with."""
     store = store_of(places)
     blocks = {Operator.parse(text): store.read(sha256) for text, sha256 in asked.operators.items()}
-    networks = export.join_networks(space_at(asked.space), list(asked.architectures), blocks)
+    form = format_named(asked.delivery.format)
+    networks = form.networks(space_at(asked.space), asked.architectures, blocks, asked.delivery)
     return NetworkFiles(tuple(StoredFile(*store.put(data)) for data in networks))

@@ -58,6 +58,7 @@ class Files:
         """What the file itself does on samples that neither training nor search has seen."""
         supernet, architecture = self.job.ready.ref, delivered.architecture
         sha256 = delivered.file.onnx_sha256
+        form = delivered.file.delivery or Delivery()  # files of earlier versions did not say theirs
         inputs: Document = {
             "supernet": supernet.inputs(),
             "architecture": described(architecture),
@@ -67,7 +68,7 @@ class Files:
             StepName.TEST_NETWORK_FILE,
             inputs,
             FileAccuracy,
-            lambda: self.job.laboratory.measure_accuracy(supernet, architecture, sha256),
+            lambda: self.job.laboratory.measure_accuracy(supernet, architecture, sha256, form),
         )
 
     def _keeping_the_size(self, target: Target, solved: Solved, most: int, limit: float) -> list[Delivered]:

@@ -1,0 +1,75 @@
+"""A delivered file, from a supernet to bytes: the format's passes, then written, then held against torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from latency_tables.inputs import InputSpec
+from supernets.delivery.catalog import format_named
+from supernets.delivery.format import EMBEDDED, Content, Delivery
+from supernets.delivery.parity import Parity, compared
+from supernets.delivery.passes import Source, passed
+from supernets.errors import ExportFailed
+from supernets.tasks.catalog import task_of
+
+INPUT: Final = "input"
+PARITY_SAMPLES: Final = 16
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file with the network that it holds, inputs of one sample, the description of its input, and how
+    near it comes to torch."""
+
+    file: bytes
+    network: nn.Module
+    inputs: tuple[InputSpec, ...]
+    described: Mapping[str, Any]
+    parity: Parity
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of the network after all passes."""
+        return sum(p.numel() for p in self.network.parameters())
+
+
+def deliver(source: Source, delivery: Delivery) -> Written:
+    """The file of a sub-network in the form of a delivery.
+
+    Raises ExportFailed where the file computes something else than the network.
+    """
+    form, task, condition = (
+        format_named(delivery.format),
+        task_of(source.data),
+        source.architecture.resolution,
+    )
+    network = passed(source, form.passes())
+    described = task.input_of(source.data, condition, delivery, INPUT)
+    preprocessing = task.preprocessing(source.data, condition)
+    inputs = source.supernet.space.inputs_at(condition)
+    file = form.write(network, Content(inputs, delivery, described, source.data.classes, preprocessing))
+    opened = form.open(file)
+    if delivery.preprocessing == EMBEDDED and opened.inputs[0].dtype != "uint8":
+        raise ExportFailed(
+            f"files of format {form.name!r} have no preprocessing inside; ask for `separate`, and "
+            "feed them as their card says"
+        )
+    agreement = compared(
+        network,
+        opened,
+        form.tolerance(delivery),
+        samples=PARITY_SAMPLES,
+        generator=torch.Generator().manual_seed(0),
+        preprocessing=preprocessing,
+    )
+    if not agreement.holds:
+        raise ExportFailed(
+            f"the exported file differs from the network by {agreement.max_abs_error:.3g} in logits up to "
+            f"{agreement.max_abs_logit:.3g}; it was not delivered"
+        )
+    return Written(file, network, inputs, described, agreement)
