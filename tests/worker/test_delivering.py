@@ -64,7 +64,8 @@ def delivered(life, form):
     _, places, supernet = life
     network = SPACE.smallest(24)
     said = deliver(places, Deliver(supernet, network, form), lambda _: None)
-    test = measure_accuracy(places, MeasureAccuracy(supernet, network, said.onnx_sha256), lambda _: None)
+    asked = MeasureAccuracy(supernet, network, said.onnx_sha256, form)
+    test = measure_accuracy(places, asked, lambda _: None)
     return said, ArtifactStore(life[0] / "store").read(said.onnx_sha256), test
 
 

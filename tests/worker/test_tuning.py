@@ -39,7 +39,7 @@ def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, read
         assert scores[1] > scores[0] + 0.1, "32 steps from random weights teach something"
         file = laboratory.deliver(loaded, NETWORK, Delivery())
         assert file.parity_max_abs_error <= 1e-4
-        tested = laboratory.measure_accuracy(ready.ref, NETWORK, file.onnx_sha256)
+        tested = laboratory.measure_accuracy(ready.ref, NETWORK, file.onnx_sha256, Delivery())
         assert abs(tested.accuracy - scores[1]) < 0.1, "the file holds the weights that were trained on"
         with pytest.raises(InvalidArchitecture, match="stage1"):
             laboratory.score(loaded, [SPACE.largest(8)], "validation")
