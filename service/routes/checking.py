@@ -112,6 +112,7 @@ def _view(
         measured_ms=row.latency_ms,
         predicted_ms=None if genes is None or predicted is None else float(predicted.price(genes)[0]),
         upper_ms=None if genes is None or upper is None else float(upper.price(genes)[0]),
+        p95_ms=row.p95_ms,
         source=row.source,
         session=row.session,
         created_at=row.created_at,

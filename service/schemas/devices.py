@@ -292,7 +292,7 @@ class CheckIn(Strict):
 
 
 class NetworkView(Answer):
-    """A whole network as it was measured; predicted_ms by the device's table now, null where that does not
+    """A whole network as it was measured; p95_ms null where that was not told; predicted_ms by the device's table now, null where that does not
     cover it."""
 
     space: str
@@ -302,6 +302,7 @@ class NetworkView(Answer):
     measured_ms: float
     predicted_ms: float | None
     upper_ms: float | None
+    p95_ms: float | None = None
     source: str
     session: str | None
     created_at: Time

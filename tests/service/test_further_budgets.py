@@ -70,6 +70,10 @@ def test_a_p95_is_asked_for_only_where_whole_networks_were_measured_with_theirs(
     is_problem(ask(phone, {"latency_ms": 50.0, TAIL: 60.0}), 422, code="too_few_networks")
     assert phone.post("/v1/devices/phone/probes", with_tails(24)).status_code == 201
     assert stored(phone, ask(phone, {"latency_ms": 50.0, TAIL: 60.0})) == {"latency_ms": 50.0, TAIL: 60.0}
+    shown = phone.get("/v1/devices/phone/networks").json()["items"]
+    assert (
+        sum(one["p95_ms"] is not None for one in shown) == sum(one["p95_ms"] is None for one in shown) == 24
+    )
 
 
 def test_a_p95_that_nothing_keeps_is_refused_with_what_measured_networks_say(phone: Api) -> None:
