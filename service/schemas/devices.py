@@ -292,8 +292,8 @@ class CheckIn(Strict):
 
 
 class NetworkView(Answer):
-    """A whole network as it was measured; p95_ms null where that was not told; predicted_ms by the device's table now, null where that does not
-    cover it."""
+    """A whole network as it was measured; p95_ms is null where that was not told, predicted_ms (by the
+    device's table now) where that does not cover it."""
 
     space: str
     classes: int
