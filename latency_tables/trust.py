@@ -39,7 +39,6 @@ SCALE_GATE: Final = 1.2
 REPLICATION: Final = 0.05
 REPLICATION_TAU: Final = 0.95
 DRIFT: Final = 0.05
-VERIFIED: Final = 0.10
 
 
 @dataclass(frozen=True)
@@ -341,9 +340,3 @@ def kendall_tau(a: npt.ArrayLike, b: npt.ArrayLike, most: int = 3000) -> float:
     dx, dy = np.sign(np.subtract.outer(x, x)[upper]), np.sign(np.subtract.outer(y, y)[upper])
     pairs = math.sqrt(float((dx != 0).sum()) * float((dy != 0).sum()))
     return float((dx * dy).sum() / pairs) if pairs else 1.0
-
-
-def verified(predicted_ms: float, measured_ms: float) -> bool:
-    """Whether a delivered network was measured close enough to its prediction (10 %) to be called
-    verified."""
-    return abs(measured_ms / predicted_ms - 1) <= VERIFIED

@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
-from latency_tables.dense import Array
 from latency_tables.errors import InvalidTable
 
 FEATURES: Final = (
@@ -104,13 +101,3 @@ def write(probes: Sequence[TransformerProbe]) -> bytes:
     lines = [",".join((*FEATURES, *LATENCIES[:2]))]
     lines += [",".join(repr(float(v)) for v in (*p.features, p.encoder_ms, p.decoder_ms)) for p in probes]
     return ("\n".join(lines) + "\n").encode("ascii")
-
-
-def quadratic_features(probes: Sequence[TransformerProbe]) -> Array:
-    """The 66 terms up to degree two, scaled: what a ridge predicts transformers' latency from, shape (probes,
-    66)."""
-    x = np.array([p.features for p in probes]).reshape(-1, len(FEATURES))
-    x = np.hstack([np.ones((len(x), 1)), x / np.array([640, 6, 2048, 6, 640, 6, 2048, 6, 6, 2])])
-    first, second = np.triu_indices(x.shape[1])
-    terms: Array = x[:, first] * x[:, second]
-    return terms

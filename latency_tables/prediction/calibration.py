@@ -188,16 +188,6 @@ class Calibration:
             raise ValueError("name every resolution of the dense table")
         return dense.affine([intercept for intercept, _ in lines], [slope for _, slope in lines])
 
-    def upper(self, dense: DenseTable, resolutions: Sequence[int], confidence: float) -> DenseTable | None:
-        """The dense table of upper bounds in ms, additive too; None when no whole network was ever measured.
-
-        Raises TooFewNetworks that says how many more are needed.
-        """
-        if self.networks == 0:
-            return None
-        margin = [self.margin(confidence)] * dense.chain.resolutions
-        return self.apply(dense, resolutions).affine([0.0] * dense.chain.resolutions, margin)
-
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
         return {

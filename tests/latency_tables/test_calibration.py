@@ -35,7 +35,7 @@ def test_without_networks_it_is_the_identity_and_has_no_bound():
     identity = Calibration.fit([], [], [])
     genes = space.chain.sample(np.random.default_rng(0), 20)
     assert np.allclose(identity.apply(dense, space.resolutions).price(genes), dense.price(genes))
-    assert identity.upper(dense, space.resolutions, 0.95) is None and identity.error is None
+    assert identity.bounded(dense, None) == (None, None) and identity.error is None
 
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 3]))
@@ -108,7 +108,7 @@ def test_applies_to_a_dense_table():
     fit = Calibration.fit(sums, times * np.exp(0.005 * np.random.default_rng(1).standard_normal(60)), sizes)
     assert fit.lines
     assert np.allclose(fit.apply(dense, space.resolutions).price(genes), fit.predict(sums, sizes))
-    upper = fit.upper(dense, space.resolutions, 0.95)
+    upper, _ = fit.bounded(fit.apply(dense, space.resolutions), 0.95)
     assert np.allclose(upper.price(genes), fit.margin(0.95) * fit.predict(sums, sizes))
     with pytest.raises(ValueError, match="every resolution"):
         fit.apply(dense, space.resolutions[:1])

@@ -211,11 +211,6 @@ def test_f8_a_known_ratio_makes_the_gate_narrow():
     assert trust.check_scale([], []) == []
 
 
-def test_f9_verified_within_ten_percent_only():
-    assert trust.verified(10.0, 10.9) and trust.verified(10.0, 9.1)
-    assert not trust.verified(10.0, 11.1) and not trust.verified(10.0, 5.0)
-
-
 def test_f2_sentinel_through_the_session():
     def found(*readings_ms, error=None):
         return [f.severity for f in trust.check_speeds([Speed(v, error) for v in readings_ms])]
