@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from latency_tables.table import LatencyTable
-from latency_tables.trust import Finding
+from latency_tables.trust import Finding, FindingKind, Severity
 from latency_tables.units import NAMES, UNITS_MS
 
 PUBLISHED: Final[Mapping[str, tuple[float, float]]] = {
@@ -79,18 +79,18 @@ def check_units(
     strange = _beyond(rate(table), known)
     ratio = None if earlier is None else median_ratio(earlier.table, table)
     if earlier is None or ratio is None:
-        return [] if strange is None else [Finding("scale", "review", strange)]
+        return [] if strange is None else [Finding(FindingKind.SCALE, Severity.REVIEW, strange)]
     if 1 / CHANGED < ratio < CHANGED:
         return _moved(ratio, earlier)
     if strange is None and _beyond(rate(earlier.table), known) is not None:
         message = (
             f"{compared(ratio)} in {earlier.name}, which was unlike any known device; this one is like them"
         )
-        return [Finding("scale", "warning", f"its rows take {message}")]
+        return [Finding(FindingKind.SCALE, Severity.WARNING, f"its rows take {message}")]
     return [
         Finding(
-            "scale",
-            "review",
+            FindingKind.SCALE,
+            Severity.REVIEW,
             f"its rows take {compared(ratio)} in {earlier.name} of this device; {_hint(ratio)}",
         )
     ]
@@ -123,7 +123,7 @@ def check_networks(sums_ms: Sequence[float], measured_ms: Sequence[float]) -> li
         return []
     factor = f"{number(ratio)} times" if ratio >= 1 else f"1/{number(1 / ratio)} of"
     message = f"{len(measured_ms)} whole networks measured on this device take {factor} the sum of their rows"
-    return [Finding("scale", "review", f"{message}; {_hint(1 / ratio)}")]
+    return [Finding(FindingKind.SCALE, Severity.REVIEW, f"{message}; {_hint(1 / ratio)}")]
 
 
 def unlike_known(macs: Sequence[float], measured_ms: Sequence[float], batch_size: int = 1) -> str | None:
@@ -137,7 +137,13 @@ def unlike_known(macs: Sequence[float], measured_ms: Sequence[float], batch_size
 def _moved(ratio: float, earlier: Earlier) -> list[Finding]:
     if 1 / MOVED < ratio < MOVED:
         return []
-    return [Finding("scale", "warning", f"its rows take {compared(ratio)} in {earlier.name} of this device")]
+    return [
+        Finding(
+            FindingKind.SCALE,
+            Severity.WARNING,
+            f"its rows take {compared(ratio)} in {earlier.name} of this device",
+        )
+    ]
 
 
 def _beyond(value: float | None, known: Mapping[str, tuple[float, float]]) -> str | None:

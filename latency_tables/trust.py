@@ -12,8 +12,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import pairwise
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,31 @@ from latency_tables.operators import Operator
 from latency_tables.prediction.uses import groups_of
 from latency_tables.table import LatencyTable
 
-Severity = Literal["review", "warning"]
+
+class Severity(StrEnum):
+    """Whether a finding keeps a table from being used."""
+
+    REVIEW = "review"  # not before somebody has looked at it
+    WARNING = "warning"  # it is told, and nothing more
+
+
+class FindingKind(StrEnum):
+    """What may be odd about a table; `docs/devices.md` says what to do about each. Agents may tell others."""
+
+    NEIGHBOURS = "neighbours"  # a row is far from what the other rows of its kind say
+    ODD_KIND = "odd_kind"  # a kind of operators is alike, and unlike others
+    NOT_MONOTONE = "not_monotone"  # a larger operator is faster than a smaller one
+    IDENTICAL_ROWS = "identical_rows"  # copies
+    NO_SPREAD = "no_spread"  # a clock too coarse, or numbers that nobody measured
+    SCALE = "scale"  # another unit, or another device
+    SESSIONS_DIFFER = "sessions_differ"  # the device was slower in some sessions
+    BUSY = "busy"  # more wanted to run than there are cores
+    CPU_QUOTA = "cpu_quota"  # a container's quota pauses the network
+    UNSTABLE = "unstable"  # a row did not settle
+    THROTTLED = "throttled"  # the device got slow for good
+    SUSPENDED = "suspended"  # it slept meanwhile
+    IMPORTED = "imported"  # it needed a review where it was exported from
+
 
 LEAST_ROWS: Final = 12
 TOO_FAST: Final = 0.3
@@ -61,7 +86,7 @@ class Finding:
 
 def needs_review(findings: Iterable[Finding]) -> bool:
     """Whether a table with these findings must not be used before somebody has looked at it."""
-    return any(f.severity == "review" for f in findings)
+    return any(f.severity == Severity.REVIEW for f in findings)
 
 
 def review_table(table: LatencyTable, flags: Mapping[Operator, Sequence[str]] | None = None) -> list[Finding]:
@@ -109,7 +134,9 @@ def _odd_row(operator: Operator, latency_ms: float, off: float) -> Finding:
         f"{latency_ms:.3g} ms is {factor:.1f} times {word} than the table's other rows of that kind "
         "suggest; measure it again"
     )
-    return Finding("neighbours", "review" if off < 0 else "warning", message, operator.text)
+    return Finding(
+        FindingKind.NEIGHBOURS, Severity.REVIEW if off < 0 else Severity.WARNING, message, operator.text
+    )
 
 
 def _odd_kind(effect: Effect) -> Finding:
@@ -124,7 +151,9 @@ def _odd_kind(effect: Effect) -> Finding:
             f"take {factor:.1f} times as {'long' if effect.factor > 1 else 'little'} as their work suggests"
         )
     return Finding(
-        "odd_kind", "warning", f"all {effect.members} operators of one kind ({effect.kind}) {what}"
+        FindingKind.ODD_KIND,
+        Severity.WARNING,
+        f"all {effect.members} operators of one kind ({effect.kind}) {what}",
     )
 
 
@@ -146,7 +175,9 @@ def not_monotone(table: LatencyTable) -> list[Finding]:
                         f"faster than the same operator with a smaller {size} ({fast:.3g} ms against "
                         f"{slow:.3g} ms)"
                     )
-                    found.setdefault(large.text, Finding("not_monotone", "warning", message, large.text))
+                    found.setdefault(
+                        large.text, Finding(FindingKind.NOT_MONOTONE, Severity.WARNING, message, large.text)
+                    )
     if len(found) <= MOST_SINGLY:
         return list(found.values())
     example = next(iter(found.values()))
@@ -154,7 +185,7 @@ def not_monotone(table: LatencyTable) -> list[Finding]:
         f"{len(found)} operators are faster than smaller ones of their kind; one is "
         f"{example.operator}, {example.message}"
     )
-    return [Finding("not_monotone", "warning", message)]
+    return [Finding(FindingKind.NOT_MONOTONE, Severity.WARNING, message)]
 
 
 def _without(op: Operator, size: str) -> tuple[object, ...]:
@@ -177,7 +208,7 @@ def repeated(table: LatencyTable) -> list[Finding]:
         message = (
             f"{most[0][1]} different operators have the same latency to the last digit; measurements do not"
         )
-        found.append(Finding("identical_rows", "review", message))
+        found.append(Finding(FindingKind.IDENTICAL_ROWS, Severity.REVIEW, message))
     told = [m for m in table.rows.values() if m.mad_ms is not None and (m.count or 0) >= 10]
     still = sum(m.mad_ms == 0 for m in told)
     if len(told) >= LEAST_ROWS and still > 0.5 * len(told):
@@ -185,14 +216,14 @@ def repeated(table: LatencyTable) -> list[Finding]:
             f"{still} of {len(told)} rows were measured 10 times or more without any spread; a clock "
             "this coarse, or copies"
         )
-        found.append(Finding("no_spread", "review", message))
+        found.append(Finding(FindingKind.NO_SPREAD, Severity.REVIEW, message))
     return found
 
 
 def flagged(flags: Mapping[Operator, Sequence[str]]) -> list[Finding]:
     """What the agent noticed, as warnings: these rows are used, but not silently."""
     return [
-        Finding(flag, "warning", f"the agent found this operator {flag} after repeats", op.text)
+        Finding(flag, Severity.WARNING, f"the agent found this operator {flag} after repeats", op.text)
         for op, names in flags.items()
         for flag in names
     ]
@@ -223,7 +254,7 @@ def check_scale(
         f"whole networks take {ratio:.3g} times the sum of their rows, {low:.2f} to {high:.2f} was "
         f"expected: {hint}"
     )
-    return [Finding("scale", "review", message)]
+    return [Finding(FindingKind.SCALE, Severity.REVIEW, message)]
 
 
 def check_speeds(groups: Sequence[Speed]) -> list[Finding]:
@@ -241,7 +272,7 @@ def check_speeds(groups: Sequence[Speed]) -> list[Finding]:
         "are those of the "
         "undisturbed device, and bounds allow for the difference"
     )
-    return [Finding("sessions_differ", "warning", message)]
+    return [Finding(FindingKind.SESSIONS_DIFFER, Severity.WARNING, message)]
 
 
 def check_load(loads: Sequence[float]) -> list[Finding]:
@@ -255,7 +286,7 @@ def check_load(loads: Sequence[float]) -> list[Finding]:
         "wanted to run; "
         "they took longer, until enough quiet moments were seen"
     )
-    return [Finding("busy", "warning", message)]
+    return [Finding(FindingKind.BUSY, Severity.WARNING, message)]
 
 
 def check_quota(cpu_quota: object, threads: int) -> list[Finding]:
@@ -272,7 +303,7 @@ def check_quota(cpu_quota: object, threads: int) -> list[Finding]:
         "pauses that it makes. "
         "Measure without it (docker run without --cpus), or compare the 95th percentiles"
     )
-    return [Finding("cpu_quota", "warning", message)]
+    return [Finding(FindingKind.CPU_QUOTA, Severity.WARNING, message)]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from latency_tables.trust import FindingKind
 from service.app import create_app
 from service.settings import Settings
 from tests.service.cli.test_commands import commands
@@ -215,3 +216,9 @@ def test_the_page_of_the_architecture_names_every_folder_of_the_rooms() -> None:
         folders = {p.name for p in (ROOT / room).iterdir() if p.is_dir() and p.name != "__pycache__"}
         named = set(re.findall(r"`(\w+)`", rows[room]))
         assert folders <= named, f"docs/architecture.md does not name {sorted(folders - named)} of {room}"
+
+
+@pytest.mark.parametrize("kind", list(FindingKind), ids=str)
+def test_every_finding_says_what_to_do(kind: FindingKind) -> None:
+    table = text_of("docs/devices.md").split("## When a table is not believed")[1].split("\n## ")[0]
+    assert f"`{kind}`" in table

@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from latency_tables.agent.runtimes.setup import Setup, options_from
 from latency_tables.errors import BespokeError
+from latency_tables.trust import Severity
 from service.cli.connection import client
 from service.cli.local_agent import LocalAgent, ensure_device
 from service.cli.runtimes import BatchSize, Precision, Provider, ProviderOptions, Runtime, Threads
@@ -156,7 +157,7 @@ def say_measured(service: BespokeClient, device: str, job: Job) -> None:
         table: Json = next(
             (t for t in seen["tables"] if t["id"] == result["table_id"]), {"version": "", "reasons": []}
         )
-        reasons = "; ".join(r["message"] for r in table["reasons"] if r["severity"] == "review")
+        reasons = "; ".join(r["message"] for r in table["reasons"] if r["severity"] == Severity.REVIEW)
         raise TableInReview(
             f"the table of {device} is not used yet: {reasons}. If it is true as it stands: `bespoke tables "
             f"accept {device} {table['version']}`"

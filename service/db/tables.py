@@ -13,7 +13,7 @@ from latency_tables.measurement import Context, Measurement
 from latency_tables.operators import Operator
 from latency_tables.prediction.calibration import Calibration
 from latency_tables.table import LatencyTable
-from latency_tables.trust import Finding, needs_review
+from latency_tables.trust import Finding, Severity, needs_review
 from service.db.devices import pinned_by
 from service.db.documents import Document, Fields, Reason, part
 from service.db.happenings import tell
@@ -105,7 +105,7 @@ def _last(session: Session, column: InstrumentedAttribute[int], device_id: str) 
 
 
 def _reasons(findings: Sequence[Finding]) -> list[Reason]:
-    worst_first = sorted(findings, key=lambda f: f.severity != "review")[:_MOST_REASONS]
+    worst_first = sorted(findings, key=lambda f: f.severity != Severity.REVIEW)[:_MOST_REASONS]
     return [
         Reason(kind=f.kind, severity=f.severity, message=f.message, operator=f.operator) for f in worst_first
     ]

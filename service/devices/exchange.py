@@ -166,7 +166,11 @@ def _read_table(file: DeviceFile, index: int) -> tuple[TableInFile, LatencyTable
     findings = [*trust.review_table(table), *check_units(table)]
     if TableState(given.state) is TableState.NEEDS_REVIEW and not trust.needs_review(findings):
         findings.append(
-            trust.Finding("imported", "review", "it needed a review in the service it was exported from")
+            trust.Finding(
+                trust.FindingKind.IMPORTED,
+                trust.Severity.REVIEW,
+                "it needed a review in the service it was exported from",
+            )
         )
     return given, table, findings
 

@@ -106,7 +106,7 @@ def table_view(table: Table, used_id: str | None) -> TableView:
 def finding_view(reason: Reason) -> FindingView:
     return FindingView(
         kind=reason.get("kind") or "note",
-        severity=reason.get("severity") or "warning",
+        severity=reason.get("severity") or trust.Severity.WARNING,
         message=reason.get("message") or "",
         operator=reason.get("operator"),
     )
