@@ -175,6 +175,11 @@ class BespokeClient:
         path = f"/v1/devices/{_name(name)}/tables/{_name(table_id)}"
         return self.call("GET", path, headers={"Accept": media_type}).content
 
+    def table_cells(self, name: str, table_id: str, space: str, resolution: int | None = None) -> Json:
+        """The table as a heat map: what each choice of each block of a space takes."""
+        path = f"/v1/devices/{_name(name)}/tables/{_name(table_id)}/cells"
+        return self._get(path, space=space, resolution=resolution)
+
     def export_device(self, name: str) -> bytes:
         """The device with all its tables and measured networks as one file."""
         return self.call("GET", f"/v1/devices/{_name(name)}/bundle").content

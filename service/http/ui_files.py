@@ -50,7 +50,7 @@ def ui_files() -> UiFiles:
     """The files of this installation."""
     found = dict(sorted(_walk(files("service") / "ui", "")))
     whole = hashlib.sha256(b"".join(name.encode() + b"\0" + data for name, data in found.items()))
-    digest = whole.hexdigest()[:16]
+    digest = whole.hexdigest()[:10]
     modules = [name for name in found if name.endswith(".js")]
     preload = "\n".join(f'<link rel="modulepreload" href="{digest}/{name}">' for name in modules)
     shell = found.pop(SHELL).decode().replace("DIGEST", digest).replace("PRELOAD", preload)

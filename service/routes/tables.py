@@ -19,16 +19,21 @@ from latency_tables.table import LatencyTable
 from service.db import tables as table_rows
 from service.db.models import Device, Table
 from service.db.session import Session
+from service.devices.pricing import space_of
 from service.devices.registering import ADD, Incoming, added_to_table_in_use
 from service.devices.registering import register as register_table
+from service.devices.table_cells import cells_of
 from service.devices.view import table_view
 from service.http.auth import Identity
 from service.http.dependencies import Caller, Service, Services
-from service.http.errors import Problem, error, not_found
+from service.http.errors import Problem, error, invalid, not_found
 from service.http.guard import JSON, NOTHING, TABLE, GuardedRoute, needs
 from service.routes.devices import device_of
 from service.schemas.devices import AcceptIn, TableCreated, TableList, TableView
-from service.schemas.strict import JsonObject
+from service.schemas.networks import TableCells
+from service.schemas.strict import JsonObject, Name, Whole
+from supernets.errors import UnknownSpace
+from supernets.spaces.lowering import covered_resolutions
 
 router = APIRouter(route_class=GuardedRoute, tags=["devices"])
 Mode = Literal["replace", "add"]
@@ -137,6 +142,28 @@ def one(
     digest = hashlib.sha256(content).hexdigest()
     headers = {"ETag": etag, "X-Content-SHA256": digest, "Vary": "Accept"}
     return Response(content, media_type=media_type, headers=headers)
+
+
+@router.get("/v1/devices/{name}/tables/{table_id}/cells", openapi_extra=needs("devices:read"))
+def cells(
+    name: str, table_id: str, space: Name, services: Service, caller: Caller, resolution: Whole | None = None
+) -> TableCells:
+    """The table as a heat map of a space: what each choice of each block takes, at one resolution."""
+    try:
+        wanted = space_of(space, None)
+    except UnknownSpace:
+        raise not_found("search space") from None
+    if resolution is not None and resolution not in wanted.resolutions:
+        known = ", ".join(map(str, wanted.resolutions))
+        raise invalid("query/resolution", "resolution", f"the space has the resolutions {known}")
+    with services.sessions() as session:
+        device = device_of(session, caller.tenant_id, name)
+        row = _table_of(session, device, table_id)
+        table = services.prices.table(session, row, device)
+        flagged = {reason["operator"] for reason in row.reasons if reason.get("operator")}
+    covered = covered_resolutions(wanted, table)
+    size = resolution or max(covered or wanted.resolutions)
+    return cells_of(wanted, size, table, row.id, flagged)
 
 
 @router.delete(

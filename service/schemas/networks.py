@@ -52,3 +52,28 @@ class NetworkPicture(Answer):
     predicted_ms: float | None
     upper_ms: float | None
     architecture: JsonObject
+
+
+class CellView(Answer):
+    """What one choice of a block takes. ms: null where the table lacks it; spread_ms: median absolute
+    deviation. odd: something was found about one of its rows.
+    """
+
+    ms: float | None
+    spread_ms: float | None
+    count: int | None
+    odd: bool
+
+
+class TableCells(Answer):
+    """A table as a heat map: `cells[row][column]`, null where a block has no such choice. Blocks are at their
+    widest.
+    """
+
+    space: str
+    resolution: int
+    resolutions: list[int]
+    table_id: str
+    columns: list[str]
+    rows: list[str]
+    cells: list[list[CellView | None]]

@@ -3,6 +3,7 @@
 const BASE = new URL("../v1/", document.baseURI);
 const PROOF = "bespoke-proof";
 const listeners = new Set();
+export const enc = encodeURIComponent;
 
 /** What the service refused, as its problem document says it. */
 export class Refused extends Error {
@@ -68,7 +69,7 @@ export async function all(path, most = 200, signal) {
   let after = null;
   do {
     const mark = path.includes("?") ? "&" : "?";
-    const page = await get(after == null ? path : `${path}${mark}after=${encodeURIComponent(after)}`, signal);
+    const page = await get(after == null ? path : `${path}${mark}after=${enc(after)}`, signal);
     items.push(...page.items);
     after = page.next;
   } while (after != null && items.length < most);

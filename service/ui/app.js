@@ -2,8 +2,8 @@
 import { html, render, useEffect, useState } from "./html.js";
 import { get, logIn, logOut, onLoggedOut, proof } from "./api.js";
 import { close as closeLine, isLive, listen, open as openLine } from "./live.js";
-import { go } from "./route.js";
-import { useRoute } from "./store.js";
+import { Select } from "./parts.js";
+import { go, useRoute } from "./store.js";
 import { Home } from "./pages/home.js";
 import { Front } from "./pages/front.js";
 import { Job, Jobs } from "./pages/jobs.js";
@@ -11,24 +11,25 @@ import { Device, Devices } from "./pages/devices.js";
 import { Enrol } from "./pages/enrol.js";
 import { Supernet, Supernets } from "./pages/supernets.js";
 import { Model, Models } from "./pages/models.js";
-import { Keys } from "./pages/keys.js";
-import { Login } from "./pages/login.js";
-import { Help, Search } from "./pages/help.js";
+import { Keys, Settings } from "./pages/keys.js";
+import { Compare } from "./pages/compare.js";
+import { Help, Login, Search } from "./pages/dialogs.js";
 
-const PAGES = [["", "Home", "h"], ["front", "Front", "f"], ["jobs", "Jobs", "j"], ["devices", "Devices", "d"], ["supernets", "Supernets", "s"], ["models", "Networks", "m"], ["keys", "Keys", "k"]];
-const THEMES = ["system", "light", "dark"];
+const PAGES = [["", "Home", "h"], ["front", "Front", "f"], ["jobs", "Jobs", "j"], ["devices", "Devices", "d"], ["supernets", "Supernets", "s"], ["models", "Networks", "m"], ["compare", "Compare", "c"], ["keys", "Keys", "k"], ["settings", "Settings", "e"]];
 const digest = new URL(import.meta.url).pathname.split("/").at(-2);
 
 function Page({ route, session }) {
   const [name = "", id] = route.path;
   const query = route.query;
   if (name === "") return html`<${Home} />`;
-  if (name === "front" || name === "compare") return html`<${Front} query=${query} />`;
+  if (name === "front") return html`<${Front} query=${query} />`;
   if (name === "jobs") return id ? html`<${Job} key=${id} id=${id} />` : html`<${Jobs} query=${query} />`;
   if (name === "devices") return id ? html`<${Device} key=${id} name=${id} />` : html`<${Devices} />`;
   if (name === "enrol") return html`<${Enrol} key=${query.name} query=${query} />`;
   if (name === "supernets") return id ? html`<${Supernet} key=${id} id=${id} />` : html`<${Supernets} query=${query} />`;
   if (name === "models") return id ? html`<${Model} key=${id} id=${id} />` : html`<${Models} query=${query} />`;
+  if (name === "compare") return html`<${Compare} query=${query} />`;
+  if (name === "settings") return html`<${Settings} session=${session} />`;
   if (name === "keys") return html`<${Keys} session=${session} />`;
   return html`<h1>No such page</h1><p><a class="button" href="#/">Home</a></p>`;
 }
@@ -78,7 +79,7 @@ function Theme() {
     else document.documentElement.dataset.theme = theme;
     localStorage.setItem("bespoke-theme", theme);
   }, [theme]);
-  return html`<label class="theme">theme <select value=${theme} onChange=${(e) => set(e.target.value)}>${THEMES.map((t) => html`<option>${t}</option>`)}</select></label>`;
+  return html`<${Select} label="theme" value=${theme} of=${["system", "light", "dark"]} set=${set} />`;
 }
 
 function App({ first, reason }) {

@@ -13,12 +13,10 @@ export function percent(value, digits = 2) {
 }
 
 /** A count with its prefix: 1.2 M. @param {number | null | undefined} value */
-export function count(value, unit = "") {
+export function count(value) {
   if (value == null) return "–";
-  const steps = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
-  const found = steps.find(([size]) => value >= size);
-  const text = found ? `${(value / found[0]).toPrecision(3)} ${found[1]}` : String(value);
-  return unit ? `${text}${found ? "" : " "}${unit}` : text;
+  const found = [[1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([size]) => value >= size);
+  return found ? `${(value / found[0]).toPrecision(3)} ${found[1]}` : String(value);
 }
 
 /** Bytes in KiB or MiB. @param {number | null | undefined} value */

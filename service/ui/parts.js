@@ -1,7 +1,8 @@
 // The small parts that pages are made of.
 import { html, useEffect, useRef, useState } from "./html.js";
 import { age, short, stateWords } from "./format.js";
-import { useNow } from "./store.js";
+import { patch } from "./api.js";
+import { useAction, useNow } from "./store.js";
 
 /** A state as word, shape and colour. */
 export function State({ of }) {
@@ -69,7 +70,20 @@ export function Loading({ what = "" }) {
   return html`<p class="muted loading" role="status">${shown ? `loading ${what}…` : "\u00a0"}</p>`;
 }
 
-/** A table that becomes cards where it is narrow. columns: [{name, cell, number}] */
+/** One of several: values, or pairs of value and word. none: what "" is called. */
+export const Select = ({ label, value, of, set, none }) => html`<label>${label} <select value=${value} onChange=${(e) => set(e.target.value)}>${none ? html`<option value="">${none}</option>` : null}${of.map((o) => html`<option value=${Array.isArray(o) ? o[0] : o}>${Array.isArray(o) ? o[1] : o}</option>`)}</select></label>`;
+
+/** A form that stays on its page. @param {() => void} [run] */
+export const sent = (run) => (event) => { event.preventDefault(); run?.(); };
+
+/** Until there is something to show: why there is not, and the way back. */
+export const Waiting = ({ error, what, back, all }) => (error ? html`<${Trouble} error=${error} action=${back ? html`<a class="button" href=${back}>${all}</a>` : null} />` : html`<${Loading} what=${what} />`);
+
+/** Columns of a `Grid`: of words, of numbers. */
+export const col = (name, cell) => ({ name, cell });
+export const num = (name, cell) => ({ name, cell, number: true });
+
+/** A table that becomes cards where it is narrow. columns: made by `col` and `num` */
 export function Grid({ caption, columns, rows, keyOf }) {
   return html`<div class="wide"><table><caption class=${caption ? "" : "hidden"}>${caption}</caption>
     <thead><tr>${columns.map((c) => html`<th scope="col" class=${c.number ? "num" : ""}>${c.name}</th>`)}</tr></thead>
@@ -110,3 +124,11 @@ export function save(name, data, type) {
 }
 
 export const Fact = ({ name, children }) => html`<div class="fact"><dt>${name}</dt><dd>${children}</dd></div>`;
+
+/** Name and note of a job or a model; null takes one away. */
+export function Naming({ of, path }) {
+  const [form, set] = useState({ name: of?.name ?? "", note: of?.note ?? "" });
+  const [run, state] = useAction(() => patch(path, { name: form.name || null, note: form.note || null }));
+  const field = (key, most) => html`<label>${key} <input maxlength=${most} value=${form[key]} onInput=${(e) => set({ ...form, [key]: e.target.value })} /></label>`;
+  return html`<form class="inline" onSubmit=${sent(run)}>${field("name", 128)}${field("note", 1000)}<button disabled=${state.busy}>Save</button></form><${Trouble} error=${state.error} />`;
+}

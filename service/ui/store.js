@@ -1,8 +1,8 @@
-// What all pages know: who is logged in, where we are, the clock, the lists everybody needs.
+// What all pages know: where we are, the clock, what is live, the lists everybody needs. The address is `#/jobs/ID?state=running`:
+// everything that a page shows stands in it, so that a copied link shows the same.
 import { useEffect, useState } from "./html.js";
-import { all, get } from "./api.js";
+import { all, get, enc } from "./api.js";
 import { listen } from "./live.js";
-import { read } from "./route.js";
 
 /** Run something now and whenever one of the events happens; at most four times a second. */
 export function useLive(load, kinds, depends = []) {
@@ -78,7 +78,28 @@ export const supernets = (signal) => all("supernets", 200, signal);
 
 /** Fronts of several devices; what a device cannot show is its error. */
 export async function fronts(supernet, names, signal) {
-  const asked = names.map((name) => get(`supernets/${supernet}/front?device=${encodeURIComponent(name)}&form=columns`, signal)
+  const asked = names.map((name) => get(`supernets/${supernet}/front?device=${enc(name)}&form=columns`, signal)
     .then((front) => ({ name, front }), (error) => { if (error.name === "AbortError") throw error; return { name, error }; }));
   return Promise.all(asked);
 }
+
+/** @returns {{path: string[], query: Record<string, string>}} */
+export function read(hash = location.hash) {
+  const [path, query] = hash.replace(/^#\/?/, "").split("?");
+  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: Object.fromEntries(new URLSearchParams(query ?? "")) };
+}
+
+/** @param {string[]} path @param {Record<string, any>} query empty values are left out */
+export function link(path, query = {}) {
+  const given = Object.entries(query).filter(([, value]) => value != null && value !== "");
+  const text = new URLSearchParams(given).toString();
+  return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
+}
+
+/** Change the query of this page without a new entry in the history. */
+export function change(query) {
+  const here = read();
+  history.replaceState(null, "", link(here.path, { ...here.query, ...query }));
+}
+
+export const go = (path, query) => { location.hash = link(path, query); };

@@ -11,7 +11,7 @@ from service.db import transitions as job_states
 from service.db.models import Artifact, Model, now
 from service.schemas.front_columns import ALPHABET, architecture_of, gene_text
 from supernets.spaces.catalog import SPACES
-from tests.service.api import SPACE, Api, is_problem
+from tests.service.api import SPACE, Api, is_problem, table_rows
 
 
 @pytest.fixture
@@ -208,3 +208,24 @@ def test_long_reads_are_compressed_and_writes_and_files_never(priced: tuple[Api,
     assert secret.status_code == 201
     assert "content-encoding" not in secret.headers
     assert now()
+
+
+def test_cells_of_a_table_are_what_its_rows_say(priced: tuple[Api, str]) -> None:
+    api, _ = priced
+    table = api.get("/v1/devices/phone").json()["table_id"]
+    path = f"/v1/devices/phone/tables/{table}/cells"
+    found = api.get(f"{path}?space={SPACE.name}&resolution=8").json()
+    assert len(found["rows"]) == len(found["cells"]) == sum(len(s.choices) for s in SPACE.stages)
+    rows = {row["operator"]: row["median_ms"] for row in table_rows()}
+    known = [cell for line in found["cells"] for cell in line if cell is not None]
+    assert known and all(cell["ms"] is not None for cell in known)
+    assert all(
+        min(abs(cell["ms"] - ms) for ms in rows.values()) < 1e-9
+        for cell in known
+        if cell["ms"] < max(rows.values())
+    )
+    assert api.get(f"{path}?space={SPACE.name}").json()["resolution"] == max(SPACE.resolutions)
+    elsewhere = api.get(f"{path}?space=ofa-mbv3").json()
+    assert all(cell["ms"] is None for line in elsewhere["cells"] for cell in line if cell is not None)
+    is_problem(api.get(f"{path}?space=nowhere"), 404)
+    is_problem(api.get(f"{path}?space={SPACE.name}&resolution=9"), 422)

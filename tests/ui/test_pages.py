@@ -26,6 +26,7 @@ REFUSED = (
 def pages_of(site: Site) -> dict[str, str]:
     with site.client() as service:
         jobs = [job.id for job in service.jobs(limit=1)]
+        devices = [d for d in service.devices() if d["table_id"]]
     found = {
         "home": "",
         "jobs": "jobs",
@@ -40,6 +41,9 @@ def pages_of(site: Site) -> dict[str, str]:
         "device": "devices/phone",
         "supernet": f"supernets/{site.supernet_id}",
         "connect": "enrol?name=board",
+        "settings": "settings",
+        "compare supernets": "compare",
+        "compare tables": "compare?tables=" + ",".join(f"{d['name']}:{d['table_id']}" for d in devices),
     }
     return found | ({"job": f"jobs/{jobs[0]}"} if jobs else {})
 

@@ -1,40 +1,39 @@
 // Devices: which are there, and whether each one's table is to be believed.
 import { html, useState } from "../html.js";
-import { all, get, post, remove } from "../api.js";
+import { all, get, post, remove, enc } from "../api.js";
 import { bytes, ms, percent } from "../format.js";
-import { Age, Danger, Empty, Fact, Grid, Id, Loading, State, Teach, Trouble } from "../parts.js";
-import { Pairs } from "../charts/lines.js";
-import { go, link } from "../route.js";
-import { devices as list, kinds, useAction, useLive } from "../store.js";
+import { Age, col, Danger, Empty, Fact, Grid, Id, num, Select, State, Teach, Trouble, Waiting } from "../parts.js";
+import { Heat, Pairs } from "../charts/lines.js";
+import { devices as list, go, kinds, link, useAction, useLive } from "../store.js";
 
 const context = (d) => `${d.context.runtime} ${d.context.runtime_version}, ${d.context.provider.replace("ExecutionProvider", "")}, ${d.context.threads} thread${d.context.threads === 1 ? "" : "s"}, ${d.context.precision}`;
 const review = (d) => d.tables.find((t) => t.state === "needs_review");
 
 export function Devices() {
   const { data, error } = useLive(list, kinds("device", "table", "agent"));
-  if (!data) return error ? html`<${Trouble} error=${error} />` : html`<${Loading} what="devices" />`;
+  if (!data) return html`<${Waiting} error=${error} what="devices" />`;
   const columns = [
-    { name: "device", cell: (d) => html`<a href=${link(["devices", d.name])}>${d.name}</a>` }, { name: "context", cell: context },
-    { name: "agent", cell: (d) => html`<${State} of=${d.agent?.present ? "present" : "absent"} />` },
-    { name: "table", cell: (d) => (d.table_id ? html`<${Age} at=${d.date} />` : review(d) ? html`<${State} of="needs_review" />` : "none") },
-    { name: "error", number: true, cell: (d) => percent(d.prediction_error, 1) }, { name: "95 % interval", number: true, cell: (d) => (d.interval ? `+${((d.interval.factor - 1) * 100).toFixed(1)} %` : "–") },
-    { name: "covers", cell: (d) => [...new Set(d.coverage.map((c) => c.space))].join(", ") || "–" }];
+    col("device", (d) => html`<a href=${link(["devices", d.name])}>${d.name}</a>`), col("context", context),
+    col("agent", (d) => html`<${State} of=${d.agent?.present ? "present" : "absent"} />`),
+    col("table", (d) => (d.table_id ? html`<${Age} at=${d.date} />` : review(d) ? html`<${State} of="needs_review" />` : "none")),
+    num("error", (d) => percent(d.prediction_error, 1)), num("95 % interval", (d) => (d.interval ? `+${((d.interval.factor - 1) * 100).toFixed(1)} %` : "–")),
+    col("covers", (d) => [...new Set(d.coverage.map((c) => c.space))].join(", ") || "–")];
   return html`<h1>Devices <a class="button" href="#/enrol">Add a device</a></h1>${data.length ? html`<${Grid} caption="devices" columns=${columns} rows=${data} keyOf=${(d) => d.name} />`
     : html`<${Empty}><p>No device yet. <a class="button" href="#/enrol">Add a device</a></p><${Teach} command="bespoke profile" /><//>`}
     ${data.length > 1 ? html`<p><a class="button" href=${link(["front"], { devices: data.filter((d) => d.table_id).slice(0, 6).map((d) => d.name).join(",") })}>Compare their fronts</a></p>` : null}`;
 }
 
 async function load(name, signal) {
-  const path = `devices/${encodeURIComponent(name)}`;
-  const [device, networks, jobs, models] = await Promise.all([get(path, signal), get(`${path}/networks`, signal), get(`jobs?device=${encodeURIComponent(name)}&limit=10`, signal),
-    get(`models?device=${encodeURIComponent(name)}&limit=20`, signal).catch(() => ({ items: [] }))]);
+  const path = `devices/${enc(name)}`;
+  const [device, networks, jobs, models] = await Promise.all([get(path, signal), get(`${path}/networks`, signal), get(`jobs?device=${enc(name)}&limit=10`, signal),
+    get(`models?device=${enc(name)}&limit=20`, signal).catch(() => ({ items: [] }))]);
   return { device, networks: networks.items, jobs: jobs.items, models: models.items };
 }
 
 export function Device({ name }) {
   const mine = (e) => ["device", "table", "agent"].includes(e.kind) ? e.subject === name : e.kind === "job" || e.kind === "model";
   const { data, error } = useLive((signal) => load(name, signal), mine, [name]);
-  if (!data) return error ? html`<${Trouble} error=${error} action=${html`<a class="button" href="#/devices">All devices</a>`} />` : html`<${Loading} what=${name} />`;
+  if (!data) return html`<${Waiting} error=${error} what=${name} back="#/devices" all="All devices" />`;
   const { device, networks, jobs, models } = data;
   const findings = device.tables.flatMap((t) => t.reasons.map((r) => ({ ...r, version: t.version, state: t.state }))).slice(0, 12);
   const active = jobs.filter((j) => j.state === "running" || j.state === "queued");
@@ -43,10 +42,11 @@ export function Device({ name }) {
     <section><h2>Is its table to be believed?</h2><${Verdict} device=${device} /><div class="bar-of-tools"><${Work} device=${device} /></div></section>
     ${findings.length ? html`<section><h2>Findings</h2><ul class="plain">${findings.map((f) => html`<li><${State} of=${f.severity === "error" ? "failed" : "needs_review"} /> version ${f.version}: ${f.message} ${f.operator ? html`<code>${f.operator}</code>` : ""}</li>`)}</ul>
       <p class="muted">A table that needs a review is not used. Profile the device again, or look at its versions with <code>bespoke tables list ${name}</code>.</p></section>` : null}
-    <${Measured} networks=${networks} />
-    <section><h2>Versions of the table</h2>${device.tables.length ? html`<${Grid} caption="versions" rows=${device.tables} keyOf=${(t) => t.id} columns=${[{ name: "version", number: true, cell: (t) => t.version }, { name: "state", cell: (t) => html`<${State} of=${t.id === device.table_id ? "ready" : t.state} />${t.id === device.table_id ? " in use" : ""}` }, { name: "rows", number: true, cell: (t) => t.rows }, { name: "source", cell: (t) => t.source }, { name: "made", cell: (t) => html`<${Age} at=${t.created_at} />` }, { name: "id", cell: (t) => html`<${Id} of=${t.id} />` }]} />` : html`<p class="muted">None yet.</p>`}
-      ${device.replication ? html`<p>Two newest measurements of ${device.replication.operators} operators differ by ${percent(device.replication.median_difference, 1)} (median): ${device.replication.reproducible ? "reproducible" : "not reproducible"}.</p>` : null}</section>
-    <section><h2>Networks delivered for it</h2>${models.length ? html`<${Grid} caption="networks" rows=${models} keyOf=${(m) => m.id} columns=${[{ name: "network", cell: (m) => html`<a href=${link(["models", m.id])}>${m.name ?? ms(m.budget_ms)}</a>` }, { name: "predicted", number: true, cell: (m) => ms(m.predicted_ms) }, { name: "measured", number: true, cell: (m) => ms(m.measured_ms) }, { name: "accuracy", number: true, cell: (m) => percent(m.accuracy) }, { name: "file", number: true, cell: (m) => bytes(m.size_bytes) }]} />` : html`<p class="muted">None yet. ${device.table_id ? html`<a href=${link(["front"], { devices: name })}>Open its front</a>` : ""}</p>`}</section>
+    <${Measured} networks=${networks} />${device.table_id ? html`<${Map} device=${device} />` : null}
+    <section><h2>Versions of the table</h2>${device.tables.length ? html`<${Grid} caption="versions" rows=${device.tables} keyOf=${(t) => t.id} columns=${[num("version", (t) => t.version), col("state", (t) => html`<${State} of=${t.id === device.table_id ? "ready" : t.state} />${t.id === device.table_id ? " in use" : ""}`), num("rows", (t) => t.rows), col("source", (t) => t.source), col("made", (t) => html`<${Age} at=${t.created_at} />`), col("id", (t) => html`<${Id} of=${t.id} />`)]} />` : html`<p class="muted">None yet.</p>`}
+      ${device.replication ? html`<p>Two newest measurements of ${device.replication.operators} operators differ by ${percent(device.replication.median_difference, 1)} (median): ${device.replication.reproducible ? "reproducible" : "not reproducible"}.</p>` : null}
+      ${device.tables.length > 1 ? html`<p><a class="button" href=${link(["compare"], { tables: device.tables.slice(0, 2).map((t) => `${name}:${t.id}`).join(",") })}>Compare two versions</a></p>` : null}</section>
+    <section><h2>Networks delivered for it</h2>${models.length ? html`<${Grid} caption="networks" rows=${models} keyOf=${(m) => m.id} columns=${[col("network", (m) => html`<a href=${link(["models", m.id])}>${m.name ?? ms(m.budget_ms)}</a>`), num("predicted", (m) => ms(m.predicted_ms)), num("measured", (m) => ms(m.measured_ms)), num("accuracy", (m) => percent(m.accuracy)), num("file", (m) => bytes(m.size_bytes))]} />` : html`<p class="muted">None yet. ${device.table_id ? html`<a href=${link(["front"], { devices: name })}>Open its front</a>` : ""}</p>`}</section>
     <${Away} name=${name} />`;
 }
 
@@ -57,16 +57,25 @@ function Verdict({ device }) {
     <${Fact} name="covers">${device.coverage.map((c) => `${c.space} at ${c.resolutions.join(", ")}`).join("; ") || "no search space whole"}<//></dl>`;
 }
 
-function Work({ device }) {
+/** What its agent can be asked for. */
+export function Work({ device }) {
   const [space, setSpace] = useState("digits-mbv3");
   const { data: spaces } = useLive((signal) => get("spaces", signal), () => false);
-  const base = `devices/${encodeURIComponent(device.name)}`;
+  const base = `devices/${enc(device.name)}`;
   const [profile, state] = useAction(async () => { const job = await post(`${base}/profiles`, { space }); go(["jobs", job.id]); });
   const [check, checking] = useAction(async () => { const job = await post(`${base}/checks`, {}); go(["jobs", job.id]); });
-  return html`<label>space <select value=${space} onChange=${(e) => setSpace(e.target.value)}>${(spaces?.items ?? [{ name: space }]).map((s) => html`<option>${s.name}</option>`)}</select></label>
+  return html`<${Select} label="space" value=${space} of=${spaces?.items.map((s) => s.name) ?? [space]} set=${setSpace} />
     <button class="main" disabled=${state.busy} onClick=${profile}>Profile what is missing</button><button disabled=${checking.busy || !device.table_id} onClick=${check}>Check the table</button>
     ${device.agent?.present ? null : html`<span class="muted">No agent is here: a job waits for one. <a href=${link(["enrol"], { name: device.name })}>Start it</a></span>`}<${Trouble} error=${state.error ?? checking.error} />
     <${Teach} command=${`bespoke profile --device ${device.name} --elsewhere --space ${space}`} method="POST" path=${`${base}/profiles`} body=${{ space }} />`;
+}
+
+function Map({ device }) {
+  const spaces = [...new Set(device.coverage.map((c) => c.space))];
+  const [wanted, want] = useState({ space: spaces[0] ?? "digits-mbv3", resolution: "" });
+  const { data, error } = useLive((signal) => get(`devices/${enc(device.name)}/tables/${device.table_id}/cells?space=${wanted.space}${wanted.resolution ? `&resolution=${wanted.resolution}` : ""}`, signal), () => false, [device.table_id, wanted.space, wanted.resolution]);
+  return html`<section><h2>Its table</h2><div class="bar-of-tools"><${Select} label="space" value=${wanted.space} of=${spaces.length ? spaces : [wanted.space]} set=${(space) => want({ space, resolution: "" })} />
+    ${data ? html`<${Select} label="resolution" value=${data.resolution} of=${data.resolutions} set=${(resolution) => want({ ...wanted, resolution })} />` : null}</div><${Trouble} error=${error} />${data ? html`<${Heat} cells=${data} />` : null}</section>`;
 }
 
 function Measured({ networks }) {
@@ -79,6 +88,6 @@ function Measured({ networks }) {
 }
 
 function Away({ name }) {
-  const [run, state] = useAction(async () => { await remove(`devices/${encodeURIComponent(name)}`); go(["devices"]); });
+  const [run, state] = useAction(async () => { await remove(`devices/${enc(name)}`); go(["devices"]); });
   return html`<section><${Danger} label="Delete this device" name=${name} busy=${state.busy} onYes=${run} /><${Trouble} error=${state.error} /></section>`;
 }

@@ -1,13 +1,12 @@
 // The front under the cursor: fronts of the chosen devices, a budget to drag, the network of the picked point, a search.
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
-import { all, get, post } from "../api.js";
-import { Empty, Grid, Loading, Teach, Trouble, save } from "../parts.js";
+import { all, get, post, enc } from "../api.js";
+import { col, Empty, Grid, Loading, num, save, Select, sent, Teach, Trouble, Waiting } from "../parts.js";
 import { ms, percent } from "../format.js";
 import { csv, held, pick, range, tidy } from "../charts/pick.js";
 import { asSvg, drawFront, inWords } from "../charts/front.js";
 import { Networks } from "../network.js";
-import { change, go, link } from "../route.js";
-import { devices as listDevices, fronts as askFronts, kinds, supernets as listSupernets, useAction, useLive } from "../store.js";
+import { change, devices as listDevices, fronts as askFronts, go, kinds, link, supernets as listSupernets, useAction, useLive } from "../store.js";
 
 async function choices(signal) {
   const [devices, supernets] = await Promise.all([listDevices(signal), listSupernets(signal)]);
@@ -16,7 +15,7 @@ async function choices(signal) {
 
 export function Front({ query }) {
   const { data, error } = useLive(choices, kinds("table", "supernet", "device"));
-  if (!data) return error ? html`<${Trouble} error=${error} />` : html`<${Loading} what="devices and supernets" />`;
+  if (!data) return html`<${Waiting} error=${error} what="devices and supernets" />`;
   const usable = data.devices.filter((d) => d.table_id);
   if (!data.supernets.length || !usable.length) {
     return html`<h1>Front</h1><${Empty}>${usable.length ? null : html`<p>No device has a latency table yet. <a class="button" href="#/enrol">Add a device</a></p>`}
@@ -27,9 +26,8 @@ export function Front({ query }) {
   const names = asked.length ? asked.slice(0, 6) : [usable[0].name];
   const choose = (more) => go(["front"], { ...query, supernet: supernet.id, devices: names.join(","), ...more });
   const toggle = (name) => choose({ devices: (names.includes(name) ? names.filter((n) => n !== name) : [...names, name]).join(","), budget: "" });
-  return html`<h1>Front</h1><form class="choose" onSubmit=${(e) => e.preventDefault()}>
-    <label>supernet <select value=${supernet.id} onChange=${(e) => choose({ supernet: e.target.value, budget: "" })}>
-      ${data.supernets.map((s) => html`<option value=${s.id}>${s.space} on ${s.dataset}, ${s.recipe} (${percent(s.largest?.accuracy)})</option>`)}</select></label>
+  return html`<h1>Front</h1><form class="choose" onSubmit=${sent()}>
+    <${Select} label="supernet" value=${supernet.id} of=${data.supernets.map((s) => [s.id, `${s.space} on ${s.dataset}, ${s.recipe} (${percent(s.largest?.accuracy)})`])} set=${(id) => choose({ supernet: id, budget: "" })} />
     <fieldset><legend>devices</legend>${data.devices.map((d) => html`<label class="tick"><input type="checkbox" checked=${names.includes(d.name)} disabled=${!names.includes(d.name) && names.length > 5} onChange=${() => toggle(d.name)} /> ${d.name}</label>`)}</fieldset></form>
     <${Fronts} key=${supernet.id + names} supernet=${supernet} names=${names} query=${query} />`;
 }
@@ -41,23 +39,23 @@ async function loadFronts(supernet, names, signal) {
 
 function Fronts({ supernet, names, query }) {
   const { data, error } = useLive((signal) => loadFronts(supernet, names, signal), kinds("table", "model"));
-  if (!data) return error ? html`<${Trouble} error=${error} />` : html`<${Loading} what="the front" />`;
+  if (!data) return html`<${Waiting} error=${error} what="the front" />`;
   const troubles = data.failed.map(({ name, error: reason }) => html`<${Trouble} error=${reason} action=${html`<a class="button" href=${link(["devices", name])}>Look at ${name}</a>`} />`);
   return html`${troubles}${data.fronts.length ? html`<${Chart} supernet=${supernet} fronts=${data.fronts} models=${data.models} query=${query} />` : null}`;
 }
 
-function Chart({ supernet, fronts, models, query }) {
+/** The chart with its budget, and what is best within it. place: of the address, where it is not that of the front. */
+export function Chart({ supernet, fronts, models, query, place: where }) {
   const [low, high] = range(fronts);
   const given = Number(query.budget);
   const [budget, setBudget] = useState(given > 0 && Number.isFinite(given) ? given : tidy(Math.sqrt(low * high)));
   const [log, setLog] = useState(query.axis ? query.axis === "log" : fronts.length > 1);
-  const place = useRef(null), chart = useRef(null), waiting = useRef(null);
+  const place = useRef(null), chart = useRef(null);
   const names = fronts.map((f) => f.device).join(",");
   const tell = (value) => {
-    waiting.current ??= requestAnimationFrame(() => { waiting.current = null; });
     setBudget(value);
     clearTimeout(tell.timer);
-    tell.timer = setTimeout(() => change({ supernet: supernet.id, devices: names, budget: value }), 200);
+    tell.timer = setTimeout(() => change({ ...(where ?? { supernet: supernet.id, devices: names }), budget: value }), 200);
   };
   useEffect(() => {
     chart.current = drawFront(place.current, { fronts, models, log, budget, tell });
@@ -73,7 +71,7 @@ function Chart({ supernet, fronts, models, query }) {
     <button type="button" onClick=${() => save("front.svg", asSvg(fronts, log), "image/svg+xml")}>SVG</button>
     <button type="button" onClick=${() => save("front.csv", csv(fronts), "text/csv")}>CSV</button></div>
     <div class="chart front" ref=${place}></div>
-    <p class="key">${fronts.map((f, i) => html`<span class=${`series s${i + 1}`}>${f.device}${f.upper_ms ? "" : html` <span class="muted">(no bound: ${f.missing_networks} more networks)</span>`}</span>`)}
+    <p class="key">${fronts.map((f, i) => html`<span class="series"><i style=${{ borderColor: `var(--series-${(i % 6) + 1})`, borderTopStyle: ["solid", "dashed", "dotted"][i % 3] }}></i>${f.device}${f.upper_ms ? "" : html` <span class="muted">(no bound: ${f.missing_networks} more networks)</span>`}</span>`)}
       <span class="muted">ring predicted, dot measured; drag across the chart to zoom, click to set the budget</span></p>
     <p class="hidden" role="status">${inWords(fronts, budget)}</p>
     ${out.map((f) => html`<div class="trouble" role="alert"><strong>${f.device} cannot keep ${ms(budget)}</strong><p>The least that can be is ${ms(held(f)[0])}.</p><button type="button" onClick=${() => enter(tidy(held(f)[0]))}>Take ${ms(tidy(held(f)[0]))}</button></div>`)}
@@ -83,11 +81,12 @@ function Chart({ supernet, fronts, models, query }) {
 function Picked({ supernet, fronts, budget }) {
   const picked = useMemo(() => fronts.map((f) => ({ f, at: pick(f, budget) })).filter((p) => p.at >= 0), [fronts, budget]);
   const columns = [
-    { name: "device", cell: (p) => p.f.device }, { name: "accuracy", number: true, cell: (p) => percent(p.f.accuracy[p.at]) },
-    { name: "predicted", number: true, cell: (p) => ms(p.f.latency_ms[p.at]) }, { name: "at most", number: true, cell: (p) => ms(p.f.upper_ms?.[p.at]) },
-    { name: "reachable", number: true, cell: (p) => `${ms(p.f.reachable_ms.min)} to ${ms(p.f.reachable_ms.max)}` }];
+    col("device", (p) => p.f.device), num("accuracy", (p) => percent(p.f.accuracy[p.at])),
+    num("predicted", (p) => ms(p.f.latency_ms[p.at])), num("at most", (p) => ms(p.f.upper_ms?.[p.at])),
+    num("reachable", (p) => `${ms(p.f.reachable_ms.min)} to ${ms(p.f.reachable_ms.max)}`)];
   return html`<h2>Best within ${ms(budget)}</h2><${Grid} caption="the best network of each device within the budget" columns=${columns} rows=${picked} keyOf=${(p) => p.f.device} />
-    <div class="side"><${Order} supernet=${supernet} picked=${picked} budget=${budget} /><${Pictures} supernet=${supernet} picked=${picked} /></div>`;
+    ${supernet && picked.length > 1 ? html`<${Everywhere} key=${budget} supernet=${supernet} fronts=${fronts} picked=${picked} budget=${budget} />` : null}
+    ${supernet ? html`<div class="side"><${Order} supernet=${supernet} picked=${picked} budget=${budget} /><${Pictures} supernet=${supernet} picked=${picked} /></div>` : null}`;
 }
 
 function Pictures({ supernet, picked }) {
@@ -95,11 +94,28 @@ function Pictures({ supernet, picked }) {
   const key = picked.map((p) => `${p.f.device}:${p.f.genes[p.at]}`).join("|");
   useEffect(() => {
     const control = new AbortController();
-    const timer = setTimeout(() => Promise.all(picked.slice(0, 2).map((p) => get(`supernets/${supernet.id}/network?device=${p.f.device}&genes=${p.f.genes[p.at]}`, control.signal)))
+    const timer = setTimeout(() => Promise.all(picked.slice(0, 2).map((p) => get(`supernets/${supernet.id}/network?device=${enc(p.f.device)}&genes=${p.f.genes[p.at]}`, control.signal)))
       .then((pictures) => set({ key, pictures }), () => {}), 250);
     return () => { clearTimeout(timer); control.abort(); };
   }, [key]);
   return html`<section><h2>The network</h2>${shown.pictures.length ? html`<${Networks} pictures=${shown.pictures} />` : html`<${Loading} what="the network" />`}</section>`;
+}
+
+/** Each device's best network on all; regret: the accuracy that it gives up on the worst device. */
+function Everywhere({ supernet, fronts, picked, budget }) {
+  const [rows, set] = useState(null);
+  const [run, state] = useAction(async () => {
+    const on = (p, f) => get(`supernets/${supernet.id}/network?device=${enc(f.device)}&genes=${p.f.genes[p.at]}`);
+    set(await Promise.all(picked.map(async (p) => {
+      const costs = await Promise.all(fronts.map((f) => on(p, f))), accuracy = p.f.accuracy[p.at];
+      const kept = costs.map((c) => (c.upper_ms ?? c.predicted_ms) <= budget);
+      return { p, accuracy, costs, kept, regret: kept.every(Boolean) ? Math.max(...picked.map((q) => q.f.accuracy[q.at] - accuracy)) : Infinity };
+    })));
+  });
+  const least = rows && [...rows].sort((a, b) => a.regret - b.regret)[0];
+  const columns = rows && [col("best for", (r) => r.p.f.device), num("accuracy", (r) => percent(r.accuracy)), ...fronts.map((f, i) => (num(f.device, (r) => `${ms(r.costs[i].predicted_ms)} ${r.kept[i] ? "✓" : "✕"}`))), num("gives up", (r) => (r.regret === Infinity ? "a budget" : percent(r.regret)))];
+  return html`<p><button type="button" disabled=${state.busy} onClick=${run}>Each of them on every device</button></p><${Trouble} error=${state.error} />
+    ${rows ? html`<${Grid} caption="each network on every device" columns=${columns} rows=${rows} keyOf=${(r) => r.p.f.device} /><p>${least.regret === Infinity ? "None of them keeps the budget everywhere." : html`Best for all: the network of <b>${least.p.f.device}</b>; it gives up ${percent(least.regret)} at most.`}</p>` : null}`;
 }
 
 const LIMITS = [["size_bytes", "file, KiB", 1024], ["macs", "MACs, million", 1e6], ["memory_bytes", "activations, KiB", 1024]];
@@ -117,7 +133,7 @@ function Order({ supernet, picked, budget }) {
   });
   const field = (name, label, options = {}) => html`<label>${label} <input type="number" min="0" step="any" value=${more[name] ?? ""} onInput=${(e) => setMore({ ...more, [name]: e.target.value })} ...${options} /></label>`;
   const command = `bespoke search --supernet ${supernet.id} ${picked.map((p) => `--target ${p.f.device}=${budget}`).join(" ")}`;
-  return html`<section><h2>Order it</h2><form onSubmit=${(e) => { e.preventDefault(); submit(); }}>
+  return html`<section><h2>Order it</h2><form onSubmit=${sent(submit)}>
     <button class="main" disabled=${state.busy || !picked.length}>Search ${ms(budget)} for ${picked.map((p) => p.f.device).join(", ") || "no device"}</button>
     <details><summary>limits, confidence, verification, fine-tuning</summary>${LIMITS.map(([name, label]) => field(name, label))}
       ${field("confidence", "confidence, 0 to 1", { max: 0.999 })}${field("candidates", "candidates to score", { min: 1, max: 64 })}${field("tune_epochs", "fine-tune epochs", { max: 1000 })}

@@ -2,9 +2,8 @@
 import { html } from "../html.js";
 import { get } from "../api.js";
 import { duration, ms, percent, words } from "../format.js";
-import { Age, Bar, Id, Loading, State, Teach, Trouble } from "../parts.js";
-import { kinds, useLive } from "../store.js";
-import { link } from "../route.js";
+import { Age, Bar, Id, State, Teach, Trouble, Waiting } from "../parts.js";
+import { kinds, link, useLive } from "../store.js";
 
 async function load(signal) {
   const [status, running, queued, failed, models, devices, supernets] = await Promise.all([
@@ -16,7 +15,7 @@ async function load(signal) {
 
 export function Home() {
   const { data, error, stale } = useLive(load, kinds("job", "progress", "model", "device", "table", "agent", "supernet"));
-  if (!data) return error ? html`<${Trouble} error=${error} />` : html`<${Loading} what="the service" />`;
+  if (!data) return html`<${Waiting} error=${error} what="the service" />`;
   const steps = [data.devices.some((d) => d.table_id), data.supernets.some((s) => s.state === "ready"), data.models.length > 0];
   return html`<h1>Home</h1>${stale ? html`<${Trouble} error=${error} />` : null}
     <div class=${stale ? "old" : ""}>${steps.every(Boolean) ? null : html`<${Begin} steps=${steps} data=${data} />`}

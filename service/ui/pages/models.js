@@ -1,25 +1,24 @@
 // Delivered networks, and the card of one: did it keep its budget, the file, the network, where it came from.
 import { html, useState } from "../html.js";
-import { all, file, get, patch, remove } from "../api.js";
+import { all, file, get, remove, enc } from "../api.js";
 import { bytes, count, ms, percent } from "../format.js";
-import { Age, Copy, Danger, Empty, Fact, Grid, Id, Loading, Teach, Trouble, save } from "../parts.js";
+import { Age, col, Copy, Danger, Empty, Fact, Grid, Id, Loading, Naming, num, save, Select, sent, Teach, Trouble, Waiting } from "../parts.js";
 import { Matrix } from "./jobs.js";
 import { Network, Networks } from "../network.js";
-import { go, link } from "../route.js";
-import { devices as listDevices, kinds, useAction, useLive } from "../store.js";
+import { devices as listDevices, go, kinds, link, useAction, useLive } from "../store.js";
 
 export function Models({ query }) {
   const asked = new URLSearchParams(["device", "supernet", "job", "text"].filter((f) => query[f]).map((f) => [f, query[f]]));
   const { data, error } = useLive((signal) => get(`models?limit=100&${asked}`, signal), kinds("model"), [String(asked)]);
   const columns = [
-    { name: "network", cell: (m) => html`<a href=${link(["models", m.id])}>${m.name ?? m.device}</a>` }, { name: "device", cell: (m) => m.device }, { name: "budget", number: true, cell: (m) => ms(m.budget_ms) },
-    { name: "predicted", number: true, cell: (m) => ms(m.predicted_ms) }, { name: "measured", number: true, cell: (m) => ms(m.measured_ms) }, { name: "kept", cell: (m) => kept(m) },
-    { name: "accuracy", number: true, cell: (m) => percent(m.accuracy) }, { name: "file", number: true, cell: (m) => bytes(m.size_bytes) }, { name: "created", cell: (m) => html`<${Age} at=${m.created_at} />` }];
-  return html`<h1>Networks</h1><form class="choose" onSubmit=${(e) => e.preventDefault()}><label>text <input type="search" value=${query.text ?? ""} onChange=${(e) => go(["models"], { ...query, text: e.target.value })} /></label><label>device <input value=${query.device ?? ""} onChange=${(e) => go(["models"], { ...query, device: e.target.value })} /></label></form>
+    col("network", (m) => html`<a href=${link(["models", m.id])}>${m.name ?? m.device}</a>`), col("device", (m) => m.device), num("budget", (m) => ms(m.budget_ms)),
+    num("predicted", (m) => ms(m.predicted_ms)), num("measured", (m) => ms(m.measured_ms)), col("kept", (m) => kept(m)),
+    num("accuracy", (m) => percent(m.accuracy)), num("file", (m) => bytes(m.size_bytes)), col("created", (m) => html`<${Age} at=${m.created_at} />`)];
+  return html`<h1>Networks</h1><form class="choose" onSubmit=${sent()}><label>text <input type="search" value=${query.text ?? ""} onChange=${(e) => go(["models"], { ...query, text: e.target.value })} /></label><label>device <input value=${query.device ?? ""} onChange=${(e) => go(["models"], { ...query, device: e.target.value })} /></label></form>
     ${error ? html`<${Trouble} error=${error} />` : null}${!data ? (error ? null : html`<${Loading} what="networks" />`) : data.items.length ? html`<${Grid} caption="delivered networks" columns=${columns} rows=${data.items} keyOf=${(m) => m.id} />` : html`<${Empty}><p>No network was delivered yet. <a class="button" href="#/front">Open the front</a></p><//>`}`;
 }
 
-const kept = (m) => (m.measured_ms == null ? html`<span class="state s-waiting">◌ not measured</span>` : m.measured_ms <= m.budget_ms ? html`<span class="state s-succeeded">✓ kept</span>` : html`<span class="state s-failed">✕ broken</span>`);
+const kept = (m) => (m.budget_ms == null ? "limits alone" : m.measured_ms == null ? html`<span class="state s-waiting">◌ not measured</span>` : m.measured_ms <= m.budget_ms ? html`<span class="state s-succeeded">✓ kept</span>` : html`<span class="state s-failed">✕ broken</span>`);
 
 async function load(id, signal) {
   const [card, picture, devices] = await Promise.all([get(`models/${id}`, signal), get(`models/${id}/network`, signal).catch(() => null), listDevices(signal).catch(() => [])]);
@@ -30,12 +29,13 @@ async function load(id, signal) {
 
 export function Model({ id }) {
   const { data, error } = useLive((signal) => load(id, signal), (e) => e.subject === id, [id]);
-  if (!data) return error ? html`<${Trouble} error=${error} action=${html`<a class="button" href="#/models">All networks</a>`} />` : html`<${Loading} what="the card" />`;
+  if (!data) return html`<${Waiting} error=${error} what="the card" back="#/models" all="All networks" />`;
   const { card, picture, devices, named, job } = data;
   const { latency, accuracy, file: f, search } = card;
-  const verdict = latency.measured_ms == null ? html`<p class="verdict s-waiting">◌ <b>Not measured.</b> Start the agent of <a href=${link(["enrol"], { name: card.device })}>${card.device}</a> and search again.</p>`
+  const verdict = card.device == null ? html`<p class="verdict">Made within limits alone, for no device.</p>` : latency.measured_ms == null ? html`<p class="verdict s-waiting">◌ <b>Not measured.</b> Start the agent of <a href=${link(["enrol"], { name: card.device })}>${card.device}</a> and search again.</p>`
     : latency.measured_ms <= card.budget_ms ? html`<p class="verdict s-succeeded">✓ <b>Kept ${ms(card.budget_ms)}: measured ${ms(latency.measured_ms)}.</b></p>` : html`<p class="verdict s-failed">✕ <b>Broke ${ms(card.budget_ms)}: measured ${ms(latency.measured_ms)}.</b></p>`;
-  return html`<h1>${named?.name ?? `Network for ${card.device}`}</h1><p><${Id} of=${card.id} /> ${named ? html`created <${Age} at=${named.created_at} />` : null}${named?.note ? ` · ${named.note}` : ""}</p>${verdict}<${Download} card=${card} />
+  return html`<h1>${named?.name ?? `Network for ${card.device ?? "any device"}`}</h1><p><${Id} of=${card.id} /> ${named ? html`created <${Age} at=${named.created_at} />` : null}${named?.note ? ` · ${named.note}` : ""}</p>${verdict}
+    ${card.state === "suspect" ? html`<div class="trouble" role="alert"><strong>This network is suspect</strong><p>${card.suspect_reason}</p></div>` : null}${(accuracy.warnings ?? []).map((w) => html`<p class="muted">⚠ ${w}</p>`)}<${Download} card=${card} />
     <dl class="facts"><${Fact} name="latency">predicted ${ms(latency.predicted_ms)}, at most ${ms(latency.upper_ms)}, measured ${ms(latency.measured_ms)}<//>
       <${Fact} name="accuracy">${percent(accuracy.measured)} on ${accuracy.samples} samples of ${accuracy.dataset} (${accuracy.split}); predicted ${percent(accuracy.predicted)}, validation ${percent(accuracy.validation)}<//>
       <${Fact} name="file">${bytes(f.size_bytes)}, ${count(f.parameters)} parameters, ${count(f.macs)} MACs, opset ${f.opset}<//><${Fact} name="search">${search.strategy}, ${search.optimal ? "proven optimal" : "not proven optimal"}${search.gap == null ? "" : `, gap ${search.gap}`}<//>
@@ -50,8 +50,8 @@ export function Model({ id }) {
 
 function Elsewhere({ id, picture, devices }) {
   const [other, set] = useState(null);
-  const choose = async (name) => set(name ? await get(`models/${id}/network?device=${encodeURIComponent(name)}`).catch(() => null) : null);
-  return html`${devices.length ? html`<label>beside its cost on <select onChange=${(e) => choose(e.target.value)}><option value="">no other device</option>${devices.map((d) => html`<option>${d.name}</option>`)}</select></label>` : null}
+  const choose = async (name) => set(name ? await get(`models/${id}/network?device=${enc(name)}`).catch(() => null) : null);
+  return html`${devices.length ? html`<${Select} label="beside its cost on" none="no other device" of=${devices.map((d) => d.name)} set=${choose} />` : null}
     ${other ? html`<${Networks} pictures=${[picture, other]} />` : html`<${Network} picture=${picture} />`}`;
 }
 
@@ -65,18 +65,16 @@ function Download({ card }) {
   });
   return html`<p class="download"><button class="main" disabled=${state.busy} onClick=${run}>Download ONNX, ${bytes(card.file.size_bytes)}</button> <code class="sha">${card.file.sha256}</code><${Copy} text=${card.file.sha256} label="copy SHA-256" />
     <span role="status">${checked === "unchecked" ? "saved; this browser cannot check the SHA-256 here" : checked ? "✓ saved, SHA-256 is the card's" : ""}</span></p><${Trouble} error=${state.error} />
-    <details><summary>look inside with Netron</summary><p>Download the file and drop it on netron.app, or on the program of that name: nothing is sent anywhere by this page.</p></details>`;
+    <details><summary>look inside with Netron</summary><p>Download the file and drop it on netron.app: this page sends nothing.</p></details>`;
 }
 
 function Snippet({ card }) {
-  const text = `import numpy, onnxruntime\n\nsession = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])\nfeed = session.get_inputs()[0]  # ${card.accuracy.dataset}, as its data set prepares it: float32, N x C x H x W\nimages = numpy.zeros([d if isinstance(d, int) else 1 for d in feed.shape], numpy.float32)\nlogits = session.run(None, {feed.name: images})[0]\nprint(logits.argmax(axis=1))\n`;
-  return html`<div class="line"><pre tabindex="0">${text}</pre><${Copy} text=${text} /></div>`;
+  if (!card.snippet) return html`<p><code>bespoke models run ${card.id} PICTURE…</code> feeds pictures as the file itself says.</p>`;
+  return html`<p>Save it as <code>run.py</code>; then <code>python run.py model.onnx PICTURE…</code></p><div class="line"><pre tabindex="0" class="snippet">${card.snippet}</pre><${Copy} text=${card.snippet} /></div>`;
 }
 
 function Keep({ id, named }) {
-  const [name, setName] = useState(named?.name ?? ""), [note, setNote] = useState(named?.note ?? "");
-  const [run, state] = useAction(() => patch(`models/${id}`, { name: name || null, note: note || null }));
-  const [away, leaving] = useAction(async () => { await remove(`models/${id}`); go(["models"]); });
-  return html`<section><details><summary>name, note, deletion</summary><form class="inline" onSubmit=${(e) => { e.preventDefault(); run(); }}><label>name <input maxlength="128" value=${name} onInput=${(e) => setName(e.target.value)} /></label><label>note <input maxlength="1000" value=${note} onInput=${(e) => setNote(e.target.value)} /></label><button disabled=${state.busy}>Save</button></form>
-    <${Danger} label="Delete this network" name=${id.slice(0, 12)} busy=${leaving.busy} onYes=${away} /><${Trouble} error=${state.error ?? leaving.error} /></details></section>`;
+  const [away, state] = useAction(async () => { await remove(`models/${id}`); go(["models"]); });
+  return html`<section><details><summary>name, note, deletion</summary><${Naming} of=${named} path=${`models/${id}`} />
+    <${Danger} label="Delete this network" name=${id.slice(0, 12)} busy=${state.busy} onYes=${away} /><${Trouble} error=${state.error} /></details></section>`;
 }

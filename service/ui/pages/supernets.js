@@ -2,20 +2,19 @@
 import { html, useState } from "../html.js";
 import { get, post } from "../api.js";
 import { percent } from "../format.js";
-import { Age, Bar, Empty, Fact, Grid, Id, Loading, State, Teach, Trouble } from "../parts.js";
+import { Age, Bar, col, Empty, Fact, Grid, Id, num, Select, sent, State, Teach, Trouble, Waiting } from "../parts.js";
 import { Curve, Pairs } from "../charts/lines.js";
-import { go, link } from "../route.js";
-import { kinds, supernets as list, useAction, useLive } from "../store.js";
+import { go, kinds, link, supernets as list, useAction, useLive } from "../store.js";
 
 export function Supernets({ query }) {
   const { data, error } = useLive(list, kinds("supernet", "job"));
-  if (!data) return error ? html`<${Trouble} error=${error} />` : html`<${Loading} what="supernets" />`;
+  if (!data) return html`<${Waiting} error=${error} what="supernets" />`;
   const columns = [
-    { name: "supernet", cell: (s) => html`<a href=${link(["supernets", s.id])}>${s.space} on ${s.dataset}</a>` }, { name: "state", cell: (s) => html`<${State} of=${s.state} />` },
-    { name: "recipe", cell: (s) => `${s.recipe}, seed ${s.seed}` }, { name: "largest", number: true, cell: (s) => percent(s.largest?.accuracy) }, { name: "smallest", number: true, cell: (s) => percent(s.smallest?.accuracy) },
-    { name: "rank correlation", number: true, cell: (s) => s.predictor?.kendall_tau?.toFixed(2) ?? "–" }, { name: "error", number: true, cell: (s) => percent(s.predictor?.rmse) }, { name: "created", cell: (s) => html`<${Age} at=${s.created_at} />` }];
+    col("supernet", (s) => html`<a href=${link(["supernets", s.id])}>${s.space} on ${s.dataset}</a>`), col("state", (s) => html`<${State} of=${s.state} />`),
+    col("recipe", (s) => `${s.recipe}, seed ${s.seed}`), num("largest", (s) => percent(s.largest?.accuracy)), num("smallest", (s) => percent(s.smallest?.accuracy)),
+    num("rank correlation", (s) => s.predictor?.kendall_tau?.toFixed(2) ?? "–"), num("error", (s) => percent(s.predictor?.rmse)), col("created", (s) => html`<${Age} at=${s.created_at} />`)];
   return html`<h1>Supernets</h1>${data.length ? html`<${Grid} caption="supernets" columns=${columns} rows=${data} keyOf=${(s) => s.id} />` : html`<${Empty}><p>None is trained yet. Train <b>digits-mbv3</b> on <b>digits</b>: about a minute.</p><//>`}
-    <details open=${Boolean(query.train) || !data.length}><summary>Train a supernet</summary><${Train} /></details>`;
+    ${data.filter((s) => s.state === "ready").length > 1 ? html`<p><a class="button" href="#/compare">Compare supernets</a></p>` : null}<details open=${Boolean(query.train) || !data.length}><summary>Train a supernet</summary><${Train} /></details>`;
 }
 
 async function choices(signal) {
@@ -28,9 +27,9 @@ function Train() {
   const [form, set] = useState({ space: "digits-mbv3", dataset: "digits", recipe: "quick", seed: 0 });
   const body = { ...form, seed: Number(form.seed) };
   const [run, state] = useAction(async () => { const job = await post("supernets", body); go(["jobs", job.id]); });
-  if (!data) return error ? html`<${Trouble} error=${error} />` : html`<${Loading} />`;
-  const select = (name, values) => html`<label>${name} <select value=${form[name]} onChange=${(e) => set({ ...form, [name]: e.target.value })}>${values.map((v) => html`<option>${v}</option>`)}</select></label>`;
-  return html`<form class="inline" onSubmit=${(e) => { e.preventDefault(); run(); }}>${select("space", data.spaces.map((s) => s.name))}${select("dataset", data.datasets.map((d) => d.name))}${select("recipe", data.recipes)}
+  if (!data) return html`<${Waiting} error=${error} />`;
+  const select = (name, values) => html`<${Select} label=${name} value=${form[name]} of=${values} set=${(v) => set({ ...form, [name]: v })} />`;
+  return html`<form class="inline" onSubmit=${sent(run)}>${select("space", data.spaces.map((s) => s.name))}${select("dataset", data.datasets.map((d) => d.name))}${select("recipe", data.recipes)}
     <label>seed <input type="number" min="0" value=${form.seed} onInput=${(e) => set({ ...form, seed: e.target.value })} /></label><button class="main" disabled=${state.busy}>Train</button></form><${Trouble} error=${state.error} />
     <${Teach} command=${`bespoke supernets train ${form.space} ${form.dataset} --recipe ${form.recipe} --seed ${form.seed}`} method="POST" path="supernets" body=${body} />`;
 }
@@ -43,7 +42,7 @@ async function load(id, signal) {
 
 export function Supernet({ id }) {
   const { data, error } = useLive((signal) => load(id, signal), (e) => e.subject === id || e.kind === "progress" || e.kind === "job", [id]);
-  if (!data) return error ? html`<${Trouble} error=${error} action=${html`<a class="button" href="#/supernets">All supernets</a>`} />` : html`<${Loading} what="the supernet" />`;
+  if (!data) return html`<${Waiting} error=${error} what="the supernet" back="#/supernets" all="All supernets" />`;
   const { supernet: s, points, pairs, job } = data;
   return html`<h1>${s.space} on ${s.dataset} <${State} of=${s.state} /></h1><p><${Id} of=${s.id} /> recipe ${s.recipe}, seed ${s.seed}, ${s.classes} classes, created <${Age} at=${s.created_at} /></p>
     ${job && job.state === "running" ? html`<p aria-live="polite"><${Bar} fraction=${job.progress.fraction} label="trained" /> <a href=${link(["jobs", job.id])}>${job.progress.message}</a></p>` : null}
