@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import APIRouter
 
@@ -109,13 +110,23 @@ def _dataset_view(found: Known, trained: Sequence[Supernet]) -> DatasetView:
 
 @router.get("/v1/limits", openapi_extra=needs("catalog:read"))
 def limits(services: Service) -> Limits:
-    """The bounds of everything, the strategies, recipes and scopes."""
+    """The bounds of everything, the strategies, recipes and scopes, and which runtime version an agent
+    installed here would time."""
     return Limits(
         limits=published(services.settings),
         strategies=sorted(STRATEGIES),
         recipes=sorted(RECIPES),
         scopes=SCOPES,
+        runtime_version=_runtime_version(),
     )
+
+
+@cache
+def _runtime_version() -> str | None:
+    try:
+        return version("onnxruntime")
+    except PackageNotFoundError:
+        return None
 
 
 @lru_cache(maxsize=64)

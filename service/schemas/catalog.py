@@ -116,6 +116,7 @@ class Limits(Answer):
     strategies: list[str]
     recipes: list[str]
     scopes: dict[str, str]
+    runtime_version: str | None = None  # of the onnxruntime that an agent installed here would time
 
 
 class Health(Answer):

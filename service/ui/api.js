@@ -7,55 +7,55 @@ export const enc = encodeURIComponent;
 
 /** What the service refused, as its problem document says it. */
 export class Refused extends Error {
-  /** @param {any} problem */
-  constructor(problem) {
-    super(problem.detail || problem.title || "the service refused");
-    this.problem = problem;
-    this.status = problem.status ?? 0;
-  }
+	/** @param {any} problem */
+	constructor(problem) {
+		super(problem.detail || problem.title || "the service refused");
+		this.problem = problem;
+		this.status = problem.status ?? 0;
+	}
 }
 
 export const proof = {
-  get: () => localStorage.getItem(PROOF),
-  set: (value) => localStorage.setItem(PROOF, value),
-  clear: () => localStorage.removeItem(PROOF),
+	get: () => localStorage.getItem(PROOF),
+	set: (value) => localStorage.setItem(PROOF, value),
+	clear: () => localStorage.removeItem(PROOF),
 };
 
 /** Called when the session is over. @param {() => void} action */
 export const onLoggedOut = (action) => listeners.add(action);
 
 function headers(more = {}) {
-  const known = proof.get();
-  return { ...(known ? { "X-Bespoke-Proof": known } : {}), ...more };
+	const known = proof.get();
+	return { ...(known ? { "X-Bespoke-Proof": known } : {}), ...more };
 }
 
 async function refusal(answer) {
-  const type = answer.headers.get("Content-Type") ?? "";
-  const problem = type.includes("json") ? await answer.json() : { status: answer.status, title: answer.statusText };
-  if (answer.status === 401) listeners.forEach((action) => action());
-  return new Refused({ status: answer.status, ...problem });
+	const type = answer.headers.get("Content-Type") ?? "";
+	const problem = type.includes("json") ? await answer.json() : { status: answer.status, title: answer.statusText };
+	if (answer.status === 401) listeners.forEach((action) => action());
+	return new Refused({ status: answer.status, ...problem });
 }
 
 async function ask(method, path, { body, more, signal } = {}) {
-  const options = { method, headers: headers(more), signal, cache: "no-store", credentials: "same-origin" };
-  if (body !== undefined) {
-    options.body = typeof body === "string" ? body : JSON.stringify(body);
-    options.headers["Content-Type"] ??= "application/json";
-  }
-  for (let attempt = 0; ; attempt++) {
-    let answer;
-    try {
-      answer = await fetch(new URL(path, BASE), options);
-    } catch (error) {
-      if (error.name === "AbortError") throw error;
-      throw new Refused({ status: 0, title: "the service does not answer", detail: "The service does not answer. Is it running?" });
-    }
-    if (answer.ok) return answer;
-    const wait = Number(answer.headers.get("Retry-After") ?? 1);
-    const busy = answer.status === 429 || answer.status === 503;
-    if (!busy || method !== "GET" || attempt === 3) throw await refusal(answer);
-    await new Promise((resolve) => setTimeout(resolve, Math.min(wait, 30) * 1000));
-  }
+	const options = { method, headers: headers(more), signal, cache: "no-store", credentials: "same-origin" };
+	if (body !== undefined) {
+		options.body = typeof body === "string" ? body : JSON.stringify(body);
+		options.headers["Content-Type"] ??= "application/json";
+	}
+	for (let attempt = 0; ; attempt++) {
+		let answer;
+		try {
+			answer = await fetch(new URL(path, BASE), options);
+		} catch (error) {
+			if (error.name === "AbortError") throw error;
+			throw new Refused({ status: 0, title: "the service does not answer", detail: "The service does not answer. Is it running?" });
+		}
+		if (answer.ok) return answer;
+		const wait = Number(answer.headers.get("Retry-After") ?? 1);
+		const busy = answer.status === 429 || answer.status === 503;
+		if (!busy || method !== "GET" || attempt === 3) throw await refusal(answer);
+		await new Promise((resolve) => setTimeout(resolve, Math.min(wait, 30) * 1000));
+	}
 }
 
 export const get = async (path, signal) => (await ask("GET", path, { signal })).json();
@@ -65,36 +65,36 @@ export const remove = async (path) => void (await ask("DELETE", path));
 
 /** Every item of a list, up to a number of them. */
 export async function all(path, most = 200, signal) {
-  const items = [];
-  let after = null;
-  do {
-    const mark = path.includes("?") ? "&" : "?";
-    const page = await get(after == null ? path : `${path}${mark}after=${enc(after)}`, signal);
-    items.push(...page.items);
-    after = page.next;
-  } while (after != null && items.length < most);
-  return items;
+	const items = [];
+	let after = null;
+	do {
+		const mark = path.includes("?") ? "&" : "?";
+		const page = await get(after == null ? path : `${path}${mark}after=${enc(after)}`, signal);
+		items.push(...page.items);
+		after = page.next;
+	} while (after != null && items.length < most);
+	return items;
 }
 
 /** Log in with a key or with the token of a link. */
 export async function logIn({ key, token }) {
-  const more = key ? { Authorization: `Bearer ${key.trim()}` } : {};
-  const opened = await post("sessions", token ? { token } : {}, more);
-  proof.set(opened.proof);
-  const { proof: _, ...session } = opened;
-  return session;
+	const more = key ? { Authorization: `Bearer ${key.trim()}` } : {};
+	const opened = await post("sessions", token ? { token } : {}, more);
+	proof.set(opened.proof);
+	const { proof: _, ...session } = opened;
+	return session;
 }
 
 export async function logOut() {
-  try { await remove("sessions/current"); } finally { proof.clear(); }
+	try { await remove("sessions/current"); } finally { proof.clear(); }
 }
 
 /** Bytes of a file and their SHA-256, null where the browser does not compute it (no secure context). */
 export async function file(path) {
-  const data = await (await ask("GET", path)).arrayBuffer();
-  if (!crypto.subtle) return { data, sha256: null };
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
-  return { data, sha256: [...digest].map((b) => b.toString(16).padStart(2, "0")).join("") };
+	const data = await (await ask("GET", path)).arrayBuffer();
+	if (!crypto.subtle) return { data, sha256: null };
+	const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+	return { data, sha256: [...digest].map((b) => b.toString(16).padStart(2, "0")).join("") };
 }
 
 /**
@@ -102,19 +102,19 @@ export async function file(path) {
  * @param {string | null} lastId @param {(event: any, id: string) => void} tell
  */
 export async function stream(lastId, tell, signal) {
-  const more = { Accept: "text/event-stream", ...(lastId == null ? {} : { "Last-Event-ID": lastId }) };
-  const answer = await fetch(new URL("events", BASE), { headers: headers(more), signal, cache: "no-store" });
-  if (!answer.ok) throw await refusal(answer);
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = ""; ;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    text += value;
-    const parts = text.split("\n\n");
-    text = parts.pop();
-    for (const part of parts.filter((p) => !p.startsWith(":"))) {
-      const fields = Object.fromEntries(part.split("\n").map((line) => [line.split(": ", 1)[0], line.slice(line.indexOf(": ") + 2)]));
-      tell({ kind: fields.event, ...JSON.parse(fields.data ?? "{}") }, fields.id);
-    }
-  }
+	const more = { Accept: "text/event-stream", ...(lastId == null ? {} : { "Last-Event-ID": lastId }) };
+	const answer = await fetch(new URL("events", BASE), { headers: headers(more), signal, cache: "no-store" });
+	if (!answer.ok) throw await refusal(answer);
+	const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+	for (let text = ""; ;) {
+		const { value, done } = await reader.read();
+		if (done) return;
+		text += value;
+		const parts = text.split("\n\n");
+		text = parts.pop();
+		for (const part of parts.filter((p) => !p.startsWith(":"))) {
+			const fields = Object.fromEntries(part.split("\n").map((line) => [line.split(": ", 1)[0], line.slice(line.indexOf(": ") + 2)]));
+			tell({ kind: fields.event, ...JSON.parse(fields.data ?? "{}") }, fields.id);
+		}
+	}
 }

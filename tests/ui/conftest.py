@@ -4,15 +4,18 @@ browser."""
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
 from service.cli.open import login_address
 from service.cli.supervisor import Stack
@@ -22,10 +25,17 @@ from service.db import supernets as supernet_rows
 from service.db.models import now
 from service.db.session import create_db_engine, session_factory
 from service.startup import OWNER
+from tests.conftest import admin
 from tests.service.api import CONTEXT, SPACE, predictor, table_rows
+from tests.ui.hands import Hands
 
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.browser
+
+
+@cache
+def _sessions(url: str) -> sessionmaker[Session]:
+    return session_factory(create_db_engine(url))
 
 
 @dataclass
@@ -35,6 +45,7 @@ class Site:
     url: str
     data_dir: Path
     supernet_id: str = ""
+    database_url: str = ""
 
     def client(self) -> BespokeClient:
         return BespokeClient.from_access(find_access(self.url, data_dir=self.data_dir))
@@ -43,8 +54,43 @@ class Site:
         with self.client() as service:
             return login_address(service)
 
+    def key(self) -> str:
+        return (self.data_dir / "owner.key").read_text().strip()
+
     def database(self) -> Session:
-        return session_factory(create_db_engine(f"sqlite:///{self.data_dir / 'bespoke.db'}"))()
+        return _sessions(self.database_url or f"sqlite:///{self.data_dir / 'bespoke.db'}")()
+
+    def hands(self) -> Hands:
+        return Hands(self.database, self.data_dir)
+
+
+@contextmanager
+def running(
+    folder: Path, database_url: str = "", port: int = 0, workers: int = 0, **settings: object
+) -> Iterator[Stack]:
+    """A service of its own process, its settings in the environment as an operator gives them."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("BESPOKE_URL", "BESPOKE_KEY", "BESPOKE_DATABASE_URL"):
+            patch.delenv(name, raising=False)
+        if database_url:
+            patch.setenv("BESPOKE_DATABASE_URL", database_url)
+        for name, value in settings.items():
+            patch.setenv(f"BESPOKE_{name.upper()}", str(value))
+        with Stack(folder, port=port, workers=workers, log_dir=folder / "logs") as stack:
+            yield stack
+
+
+def furnished(stack: Stack, folder: Path, database_url: str = "") -> Site:
+    """The same with two devices, their tables and a supernet."""
+    made = Site(stack.url, folder, database_url=database_url)
+    with made.client() as service:
+        for name, factor in (("phone", 1.0), ("board", 5.0)):
+            service.add_device(name, CONTEXT, "from a test")
+            rows = [{**row, **{k: row[k] * factor for k in row if k.endswith("_ms")}} for row in table_rows()]
+            service.call("POST", f"/v1/devices/{name}/tables", json={"context": CONTEXT, "rows": rows})
+    with made.database() as session, session.begin():
+        made.supernet_id = add_supernet(session)
+    return made
 
 
 def add_supernet(session: Session, seed: int = 0) -> str:
@@ -66,25 +112,39 @@ def add_supernet(session: Session, seed: int = 0) -> str:
 def empty_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A service that has just been started for the first time; without a worker."""
     folder = tmp_path_factory.mktemp("ui")
-    with Stack(folder, port=0, workers=0, log_dir=folder / "logs") as stack:
+    with running(folder) as stack:
         yield Site(stack.url, folder)
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("ui")
-    with Stack(folder, port=0, workers=0, log_dir=folder / "logs") as stack:
-        made = Site(stack.url, folder)
-        with made.client() as service:
-            for name, factor in (("phone", 1.0), ("board", 5.0)):
-                service.add_device(name, CONTEXT, "from a test")
-                rows = [
-                    {**row, **{k: row[k] * factor for k in row if k.endswith("_ms")}} for row in table_rows()
-                ]
-                service.call("POST", f"/v1/devices/{name}/tables", json={"context": CONTEXT, "rows": rows})
-        with made.database() as session, session.begin():
-            made.supernet_id = add_supernet(session)
-        yield made
+    with running(folder) as stack:
+        yield furnished(stack, folder)
+
+
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where a service keeps its rows: its own SQLite file (empty text), or a PostgreSQL database of its own."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    server, template = (
+        request.getfixturevalue("postgres_server"),
+        request.getfixturevalue("postgres_template"),
+    )
+    name = f"bespoke_ui_{secrets.token_hex(6)}"
+    admin(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield server.set(database=name).render_as_string(hide_password=False)
+    admin(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module")
+def place(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A furnished service on each database; an agent that falls silent is missed after three seconds."""
+    folder = tmp_path_factory.mktemp("ui")
+    with running(folder, database, agent_present_s=3) as stack:
+        yield furnished(stack, folder, database)
 
 
 # Not for the whole session: while it runs, no other test of this process can start an event loop of its own.
