@@ -123,10 +123,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield furnished(stack, folder)
 
 
-@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def database(request: pytest.FixtureRequest) -> Iterator[str]:
+BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+
+
+@contextmanager
+def rows_in(kind: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """Where a service keeps its rows: its own SQLite file (empty text), or a PostgreSQL database of its own."""
-    if request.param == "sqlite":
+    if kind == "sqlite":
         yield ""
         return
     server, template = (
@@ -137,6 +140,20 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
     admin(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield server.set(database=name).render_as_string(hide_password=False)
     admin(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The database of the module's own service."""
+    with rows_in(request.param, request) as url:
+        yield url
+
+
+@pytest.fixture(params=BOTH)
+def own_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database for a service that the test starts and stops itself."""
+    with rows_in(request.param, request) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

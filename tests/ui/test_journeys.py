@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from service.cli.runtimes import this_context
 from service.db.models import AgentSession, ApiKey, LoginLink, now
 from service.db.states import JobState
 from tests.service.api import CONTEXT, table_rows
-from tests.ui.conftest import Site, Watched, furnished, running, shoot
+from tests.ui.conftest import Site, Watched, add_supernet, furnished, running, shoot
 from tests.ui.test_pages import REFUSED, budget_of, visit
 
 pytestmark = pytest.mark.browser
@@ -104,11 +105,11 @@ def test_1_a_link_that_is_used_or_old_says_what_to_do_and_leaves_no_token(place:
 
 
 def test_2_keys_that_do_not_fit_are_refused_and_a_session_outlives_tab_reload_and_restart(
-    database: str, tab: Open, tmp_path: Path
+    own_database: str, tab: Open, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data"
-    with running(folder, database) as stack:
-        site = Site(stack.url, folder, database_url=database)
+    with running(folder, own_database) as stack:
+        site = Site(stack.url, folder, database_url=own_database)
         port = int(stack.url.rsplit(":", 1)[1])
         with site.client() as service:
             expired = service.create_key("expired", ["jobs:read", "catalog:read"])
@@ -138,7 +139,7 @@ def test_2_keys_that_do_not_fit_are_refused_and_a_session_outlives_tab_reload_an
         foreign.get_by_role("button", name="log out").wait_for()
         visit_any(foreign, "devices/ours")
     page.get_by_text("not live").wait_for()
-    with running(folder, database, port=port):
+    with running(folder, own_database, port=port):
         page.get_by_text("● live").wait_for(timeout=40_000)
         page.reload()
         page.get_by_role("link", name="ours").wait_for()
@@ -147,11 +148,12 @@ def test_2_keys_that_do_not_fit_are_refused_and_a_session_outlives_tab_reload_an
 # -- 3, 4, 5: from nothing to a device ------------------------------------------------------------------------
 
 
-def test_3_a_newcomer_is_led_and_each_step_ticks_itself_off(database: str, tab: Open, tmp_path: Path) -> None:
+def test_3_a_newcomer_is_led_and_each_step_ticks_itself_off(
+    own_database: str, tab: Open, tmp_path: Path
+) -> None:
     folder = tmp_path / "data"
-    url = database if not database else None
-    with running(folder, url or "") as stack:
-        site = Site(stack.url, folder)
+    with running(folder, own_database) as stack:
+        site = Site(stack.url, folder, database_url=own_database)
         page = tab(site).page
         page.get_by_role("heading", name="Three steps to your first network").wait_for()
         steps = page.locator(".begin li")
@@ -161,14 +163,14 @@ def test_3_a_newcomer_is_led_and_each_step_ticks_itself_off(database: str, tab: 
         page.get_by_role("button", name="Register it").click()
         page.get_by_role("button", name="Show me the two lines").wait_for()
         with site.client() as service:
-            service.call("POST", "/v1/devices/shelf/tables", json={"context": CONTEXT, "rows": table_rows()})
+            context = service.device("shelf")["context"]
+            assert context["runtime_version"] == version("onnxruntime"), "what an agent from here would time"
+            service.call("POST", "/v1/devices/shelf/tables", json={"context": context, "rows": table_rows()})
         visit(page, "")
         page.locator(".begin li.ticked").filter(has_text="Profile a device").wait_for()
         page.get_by_role("link", name="Train digits-mbv3 on digits").click()
         page.get_by_role("button", name="Train", exact=True).click()
         page.get_by_role("heading", name="supernet job").wait_for()
-        from tests.ui.conftest import add_supernet
-
         with site.database() as session, session.begin():
             site.supernet_id = add_supernet(session)
         visit(page, "")
@@ -390,13 +392,11 @@ def test_12_four_devices_on_one_chart_their_link_their_csv_and_their_picture(
 
 
 def test_8_no_event_is_lost_or_doubled_when_the_service_restarts(
-    database: str, tab: Open, tmp_path: Path
+    own_database: str, tab: Open, tmp_path: Path
 ) -> None:
     folder = tmp_path / "data"
-    if database:
-        pytest.skip("the long form runs on PostgreSQL")
-    with running(folder, database) as stack:
-        site, port = furnished(stack, folder, database), int(stack.url.rsplit(":", 1)[1])
+    with running(folder, own_database) as stack:
+        site, port = furnished(stack, folder, own_database), int(stack.url.rsplit(":", 1)[1])
         job, hands = queued(site), site.hands()
         hands.start(job)
         hands.step(job, "score_subnetworks")
@@ -404,7 +404,7 @@ def test_8_no_event_is_lost_or_doubled_when_the_service_restarts(
         visit(page, f"jobs/{job}")
         page.get_by_text("step started").first.wait_for()
     hands.step(job, "score_subnetworks", elapsed_s=3.2)
-    with running(folder, database, port=port):
+    with running(folder, own_database, port=port):
         page.get_by_text("● live").wait_for(timeout=40_000)
         for number in range(3):
             hands.progress(job, 0.3 * number, f"part {number}")
@@ -686,7 +686,9 @@ def test_15_by_keyboard_alone_at_two_hundred_percent(place: Site, tab: Open) -> 
     page.keyboard.press("?")
     page.get_by_role("dialog", name="keys").wait_for()
     page.keyboard.press("Escape")
+    page.get_by_role("dialog", name="keys").wait_for(state="detached")
     page.keyboard.press("/")
+    page.get_by_role("searchbox", name="search by name or id").wait_for()
     page.keyboard.type("phone")
     page.get_by_role("dialog", name="search").get_by_role("link", name="phone").first.wait_for()
 
