@@ -1,4 +1,5 @@
-"""What a worker writes while it works, done by hand: the states, the progress and the results that a page has to show.
+"""What a worker writes while it works, done by hand: the states, the progress and the results that a page
+has to show.
 
 The long journeys have a real worker; the short forms need its rows only.
 """
@@ -117,7 +118,9 @@ class Hands:
 
 
 def network() -> bytes:
-    """A classifier of one layer, described as delivered files are: each class answers to the brightness of its own rows."""
+    """A classifier of one layer, described as delivered files are: each class answers to the brightness of
+    its own rows.
+    """
     features = SIZE * SIZE
     weights = np.random.default_rng(0).normal(size=(features, 10)).astype(np.float32)
     nodes = [

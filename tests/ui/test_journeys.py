@@ -46,10 +46,16 @@ NO_ANSWER = ("ERR_", "Failed to load resource")
 @contextmanager
 def printed(line: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A line as a page prints it, run as it is printed, with the commands of this installation."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "HOME": str(log.parent)}
     with log.open("ab") as out:
         process = subprocess.Popen(
-            ["sh", "-c", f"exec {line}"], env=environment, stdout=out, stderr=out, start_new_session=True
+            ["sh", "-c", f"exec {line}"],
+            env=environment,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            cwd=log.parent,
         )
     try:
         yield process

@@ -1,5 +1,6 @@
 """The client against a small fake of the service, behind httpx's own seam. tests/service/cli runs it against
-the real one."""
+the real one.
+"""
 
 from __future__ import annotations
 
