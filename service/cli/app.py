@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.main import get_command
 
 from latency_tables.errors import BespokeError
 from service import posix
@@ -18,6 +19,7 @@ from service.cli.connection import Connection, choose
 from service.cli.demo import demo
 from service.cli.doctor import doctor
 from service.cli.front import front
+from service.cli.json_mode import with_json
 from service.cli.open import open_page
 from service.cli.profile import profile
 from service.cli.screen import errors, report
@@ -96,11 +98,16 @@ def agent(context: typer.Context) -> None:
     raise typer.Exit(main(context.args))
 
 
+def command_tree() -> Any:
+    """Every command, each with `--json`."""
+    return get_command(with_json(app))
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command; the exit status: 0 done, 1 an error that was explained, 2 wrong usage, 130
     interrupted."""
     try:
-        app(list(arguments), prog_name="bespoke")
+        command_tree()(list(arguments), prog_name="bespoke")
     except SystemExit as end:  # typer's own way to end: it has shown wrong usage already
         if end.code == _INTERRUPTED:
             errors.print("stopped")

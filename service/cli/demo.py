@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
+import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -20,7 +21,8 @@ from service.cli.local_agent import LocalAgent, ensure_device
 from service.cli.models import accuracy_cells, latency_cells
 from service.cli.pictures import draw_front
 from service.cli.profile import THIS_MACHINE, measure, say_measured
-from service.cli.screen import errors, follow, grid, percent, say
+from service.cli.screen import errors, follow, grid, percent, result, say
+from service.cli.serve import one_time_link
 from service.cli.supervisor import Stack
 from service.client import BespokeClient, JobUnfinished, find_access
 from service.client.jobs import Json
@@ -57,6 +59,9 @@ def demo(
     recipe: Annotated[
         str, typer.Option(help="Training recipe; standard takes three times as long.")
     ] = "quick",
+    open_pages: Annotated[
+        bool, typer.Option("--open", help="Leave the service running and open its pages, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Show everything once: profile this machine, train a supernet on handwritten digits, deliver three
     networks.
@@ -72,22 +77,40 @@ def demo(
         access = find_access(stack.url, data_dir=data_dir)
         with BespokeClient.from_access(access) as service:
             shown, points, failures = _walk(service, data_dir, recipe)
-    _step(_STEPS, "the service is stopped; results:")
+        _step(_STEPS, "results:" if open_pages else "results; the service stops:")
+        _results(data_dir, shown, points)
+        errors.print(f"[dim]{time.monotonic() - started:.0f} s in all.[/]")
+        if open_pages:
+            stay(stack.url, data_dir)
+    if not open_pages:
+        errors.print(
+            f"[dim]Look around: `bespoke serve --data-dir {data_dir}`, then "
+            f"`bespoke --data-dir {data_dir} open`: its pages, with this front under the cursor.[/]"
+        )
+    if complaint := what_failed(shown, failures):
+        raise DemoFailed(complaint)
+
+
+def _results(data_dir: Path, shown: Sequence[Shown], points: Sequence[Json]) -> None:
     _print(shown)
     picture = data_dir / "front.png"
     draw_front(picture, "This machine: every budget at once", points, [s.card for s in shown])
     for item in shown:
         say(f"{item.label:6}  {item.file}")
     say(f"picture {picture}")
-    errors.print(
-        f"[dim]{time.monotonic() - started:.0f} s in all. Look around: `bespoke serve --data-dir "
-        f"{data_dir}`, then[/]"
+    result(
+        {"networks": [s.card for s in shown], "files": [str(s.file) for s in shown], "picture": str(picture)}
     )
-    errors.print(
-        f"[dim]`bespoke --data-dir {data_dir} open`: its pages, with this front under the cursor.[/]"
-    )
-    if complaint := what_failed(shown, failures):
-        raise DemoFailed(complaint)
+
+
+def stay(url: str, data_dir: Path) -> None:
+    """Show the pages in a browser, logged in, and leave the service running until Ctrl-C."""
+    address = one_time_link(url, data_dir)
+    if not webbrowser.open(address):
+        say(address)
+    errors.print(f"The service runs at {url}/ui/ until you press Ctrl-C.")
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 def what_failed(shown: Sequence[Shown], failures: Sequence[Json]) -> str:

@@ -19,7 +19,7 @@ from latency_tables.measurement import Context
 from service.cli.connection import client
 from service.cli.local_agent import LocalAgent
 from service.cli.runtimes import ProviderOptions, agent_arguments, this_context
-from service.cli.screen import age, as_json, errors, follow, grid, percent, say
+from service.cli.screen import age, as_json, errors, follow, grid, percent, result, say
 from service.cli.tables import coverage_text
 from service.client import BespokeClient
 from service.client.jobs import Json
@@ -156,6 +156,7 @@ def add(
     )
     with client() as service:
         made = service.add_device(name, fields, description)
+    result(made)
     say(f"{name} is registered: {', '.join(f'{k} {v}' for k, v in fields.items())}")
     for text in made.get("remarks") or []:
         errors.print(f"[yellow]remark: {escape(text)}[/]")
@@ -193,6 +194,7 @@ def remove(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not a
     with client() as service:
         service.remove_device(name)
     say(f"{name} is removed")
+    result({"name": name, "removed": True})
 
 
 @app.command()

@@ -11,7 +11,18 @@ from rich.markup import escape
 
 from service.cli.connection import client
 from service.cli.matrix import NoMatrix, matrix_of, print_matrix, save_matrix
-from service.cli.screen import age, as_json, as_line, follow, grid, percent, problem_text, say, state_text
+from service.cli.screen import (
+    age,
+    as_json,
+    as_line,
+    follow,
+    grid,
+    percent,
+    problem_text,
+    result,
+    say,
+    state_text,
+)
 from service.client import Job
 from service.db.states import JobKind, JobState
 
@@ -138,7 +149,9 @@ def watch(job_id: JobId) -> None:
     Ctrl-C stops the watching, not the job.
     """
     with client() as service:
-        print_job(follow(service, service.job(job_id), job_id[:12]))
+        done = follow(service, service.job(job_id), job_id[:12])
+        print_job(done)
+        result(done.raw)
 
 
 @app.command()
@@ -167,6 +180,7 @@ def cancel(job_id: JobId) -> None:
     with client() as service:
         job = service.cancel(job_id)
     say(f"{job.id}: asked to stop (now {job.state})")
+    result(job.raw)
 
 
 def print_job(job: Job) -> None:

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from service.cli.connection import client
-from service.cli.screen import age, grid, say
+from service.cli.screen import age, grid, result, say
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys.")
 
@@ -50,6 +50,7 @@ def create(
     with client() as service:
         made = service.create_key(name, scope, expires_in_days)
     say(made["key"])
+    result(made)
 
 
 @app.command()
@@ -60,3 +61,4 @@ def revoke(
     with client() as service:
         service.revoke_key(key_id)
     say(f"{key_id} is revoked")
+    result({"id": key_id, "revoked": True})

@@ -12,7 +12,7 @@ from rich.markup import escape
 from service.cli.connection import client
 from service.cli.push import push
 from service.cli.run_file import run
-from service.cli.screen import age, as_json, grid, milliseconds, percent, say
+from service.cli.screen import age, as_json, grid, milliseconds, percent, result, say
 from service.client.jobs import Json
 
 app = typer.Typer(no_args_is_help=True, help="List, show, download and hand over delivered networks.")
@@ -114,6 +114,7 @@ def download(
     with client() as service:
         digest = service.download_model(model_id, output)
     say(f"{output}  {output.stat().st_size:,} bytes  sha256 {digest}")
+    result({"id": model_id, "file": str(output), "size_bytes": output.stat().st_size, "sha256": digest})
 
 
 def latency_cells(card: Json) -> tuple[str, str, str, str]:

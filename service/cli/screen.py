@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from latency_tables.errors import BespokeError, InvalidTable
 from service.client import ApiProblem, BespokeClient, Job, JobUnfinished
@@ -36,14 +38,59 @@ _COLOURS: Final = {
 }
 
 
+@dataclass
+class Collected:
+    """What a command would have shown, and what it handed over for programs."""
+
+    lines: list[str] = field(default_factory=list)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    result: Any = None
+
+    def value(self) -> Any:
+        """The result; else the lines and tables as they are."""
+        if self.result is not None:
+            return self.result
+        return {"said": self.lines, **({"tables": self.tables} if self.tables else {})}
+
+
+_collected: Collected | None = None
+
+
+@contextmanager
+def collecting() -> Iterator[Collected]:
+    """Within, nothing is printed on standard output: it is kept."""
+    global _collected  # noqa: PLW0603 (one process runs one command)
+    _collected = found = Collected()
+    try:
+        yield found
+    finally:
+        _collected = None
+
+
+def result(value: Any) -> None:
+    """What a command has to tell a program; printed with `--json` alone."""
+    if _collected is not None:
+        _collected.result = value
+
+
 def say(text: str) -> None:
     """A line of result; rich markup allowed, so escape what comes from outside."""
-    console.print(text)
+    if _collected is None:
+        console.print(text)
+    else:
+        _collected.lines.append(Text.from_markup(text).plain)
 
 
 def grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str = "") -> None:
     """A table; columns that begin with `>` are numbers and stand right. Without rows, `empty` says what to
     do."""
+    if _collected is not None:
+        names = [column.removeprefix(">") for column in columns]
+        cells = [[Text.from_markup(c).plain if isinstance(c, str) else c for c in row] for row in rows]
+        _collected.tables.append(
+            {"title": title, "rows": [dict(zip(names, row, strict=True)) for row in cells]}
+        )
+        return
     if not rows and empty:
         console.print(empty)
         return

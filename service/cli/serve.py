@@ -11,8 +11,10 @@ from typing import Annotated
 import typer
 
 from service.cli.connection import current
-from service.cli.screen import errors
+from service.cli.open import login_address
+from service.cli.screen import as_line, errors
 from service.cli.supervisor import Stack
+from service.client import BespokeClient, ClientError, find_access
 
 
 def serve(
@@ -30,6 +32,9 @@ def serve(
             help="Folder of the logs; left out: logs/ in the data folder on a terminal, else standard error."
         ),
     ] = None,
+    json_out: Annotated[
+        bool, typer.Option("--json", help="Print one line of JSON once it runs, for programs.")
+    ] = False,
     workers: Annotated[
         int, typer.Option(min=0, max=64, help="Worker processes on this machine; 0: only the API.")
     ] = 1,
@@ -57,7 +62,11 @@ def serve(
     ) as stack:
         errors.print(f"bespoke is at [bold]{stack.url}[/]  (data in {folder}, process {os.getpid()})")
         errors.print(f"  key       {folder / 'owner.key'} (the command line reads it by itself)")
-        errors.print(f"  pages     {stack.url}/ui/ (`bespoke open` logs your browser in)")
+        # A link in a log file would be a login for whoever reads it within the minute.
+        pages = one_time_link(stack.url, folder) if errors.is_terminal else f"{stack.url}/ui/"
+        errors.print(
+            f"  pages     {pages} (`bespoke open` logs your browser in; a link does once, within a minute)"
+        )
         errors.print(f"  calls     {stack.url}/docs")
         if logs is not None:
             errors.print(f"  logs      {logs}")
@@ -65,6 +74,24 @@ def serve(
             "  next      in another terminal: `bespoke profile`, then `bespoke search --device this-machine "
             "--budget-ms 1`"
         )
+        if json_out:
+            as_line(
+                {
+                    "url": stack.url,
+                    "pages": one_time_link(stack.url, folder),
+                    "data_dir": str(folder),
+                    "process": os.getpid(),
+                }
+            )
         while not asked.wait(0.5):
             stack.tend()
         errors.print("stopping: jobs that run are handed back")
+
+
+def one_time_link(url: str, data_dir: Path) -> str:
+    """The pages' address with a token that logs in once; without it where the service makes none (yet)."""
+    try:
+        with BespokeClient.from_access(find_access(url, data_dir=data_dir)) as service:
+            return login_address(service)
+    except ClientError:
+        return f"{url}/ui/"

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from service.cli.connection import client, current
 from service.cli.jobs import print_job
-from service.cli.screen import age, as_json, errors, follow, grid, percent, say
+from service.cli.screen import age, as_json, errors, follow, grid, percent, result, say
 from service.client.jobs import Json
 
 if TYPE_CHECKING:
@@ -103,8 +103,11 @@ def train(
             errors.print(f"[yellow]{escape(note)}[/]")
         if detach:
             say(job.id)
+            result(job.raw)
             return
-        print_job(follow(service, job, f"train {escape(space)}"))
+        done = follow(service, job, f"train {escape(space)}")
+        print_job(done)
+        result(done.raw)
 
 
 @app.command("import")

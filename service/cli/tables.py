@@ -15,7 +15,7 @@ from latency_tables.formats.catalog import FORMATS
 from latency_tables.formats.native_json import context_from, loads
 from latency_tables.measurement import Context
 from service.cli.connection import client
-from service.cli.screen import age, as_json, errors, grid, say
+from service.cli.screen import age, as_json, errors, grid, result, say
 from service.cli.table_files import read_tables, table_files, unpacked
 from service.client import BespokeClient
 from service.client.jobs import Json
@@ -86,6 +86,7 @@ def import_table(
             media, data = "text/csv", csv_rows.write(read_tables(found, context, unit, _tell))
             unit = LatencyUnit.ms
         made = service.upload_table(device, data, media, add, unit)
+    result(made)
     say(f"{escape(device)}: table {made['id']} with {made['rows']:,} rows, {made['state'].replace('_', ' ')}")
     if made["replaced"]:
         say(f"  {made['replaced']:,} rows of the table in use have other values now")
@@ -130,6 +131,7 @@ def use_table(device: Device, version: Version) -> None:
     with client() as service:
         used = service.use_table(device, version_id(service, device, version))
     say(f"{escape(device)}: version {used['version']} is in use")
+    result(used)
 
 
 @app.command("accept")
@@ -217,6 +219,7 @@ def export_table(
         data = service.table(device, table_id, media)
     output.write_bytes(data)
     say(f"{output}  {len(data):,} bytes  table {table_id}")
+    result({"device": device, "table": table_id, "file": str(output), "size_bytes": len(data)})
 
 
 @app.command()
