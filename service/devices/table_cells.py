@@ -7,8 +7,8 @@ from collections.abc import Collection
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 from service.schemas.networks import CellView, TableCells
-from supernets.spaces.architecture import Choice
-from supernets.spaces.lowering import block_operators, stage_sizes
+from supernets.spaces.choices import Choice
+from supernets.spaces.lowering import block_operators, input_shapes
 from supernets.spaces.space import Space
 
 
@@ -18,23 +18,21 @@ def cells_of(
     """Rows are blocks at their widest, columns the choices that some block has. flagged: operators that were
     found odd.
     """
-    sizes, before = stage_sizes(space, resolution), space.in_channels
     columns: dict[str, None] = {}
     names: list[str] = []
-    found: list[dict[str, CellView]] = []
-    for index, stage in enumerate(space.stages):
-        width, size = max(stage.widths), sizes[index]
+    cells: list[dict[str, CellView]] = []
+    for stage, shapes in zip(space.stages, input_shapes(space, resolution), strict=True):
+        shape, width = shapes[-1], max(stage.widths)
         for block, options in enumerate(stage.choices):
-            row: dict[str, CellView] = {}
-            for choice in options:
-                operators = block_operators(stage, block, size, before, width, choice)
-                if operators:
-                    row[_named(choice)] = _cell(operators, table, flagged)
+            choices = {c: block_operators(stage, block, shape, width, c) for c in options}
+            row = {
+                _named(c): _cell(operators, table, flagged) for c, operators in choices.items() if operators
+            }
             if row:
                 columns |= dict.fromkeys(row)
-                names.append(f"{stage.name} {block + 1}: {size} px, {before} to {width}")
-                found.append(row)
-            size, before = (size - 1) // (stage.stride if block == 0 else 1) + 1, width
+                names.append(f"{stage.name} {block + 1}: {' x '.join(map(str, shape))} to {width}")
+                cells.append(row)
+            shape = next((o[-1].output_shape for o in choices.values() if o), shape)
     return TableCells(
         space=space.name,
         resolution=resolution,
@@ -42,12 +40,18 @@ def cells_of(
         table_id=table_id,
         columns=list(columns),
         rows=names,
-        cells=[[row.get(column) for column in columns] for row in found],
+        cells=[[row.get(column) for column in columns] for row in cells],
     )
 
 
 def _named(choice: Choice) -> str:
-    return f"{choice.kernel}x{choice.kernel}" + (f" e{choice.expand:g}" if choice.expand != 1 else "")
+    """`3x3 e4`: what is chosen, in few characters; the only choice of a block has no name of its own."""
+    forms = {"kernel": "{0}x{0}", "expand": "e{0:g}"}
+    known = [(name, value) for name, value in choice.items() if name != "zero"]
+    return (
+        " ".join(forms.get(name, name.replace("_", " ") + " {0}").format(value) for name, value in known)
+        or "fixed"
+    )
 
 
 def _cell(operators: tuple[Operator, ...], table: LatencyTable, flagged: Collection[str]) -> CellView:

@@ -19,7 +19,6 @@ from latency_tables.table import LatencyTable
 from service.db import tables as table_rows
 from service.db.models import Device, Table
 from service.db.session import Session
-from service.devices.pricing import space_of
 from service.devices.registering import ADD, Incoming, added_to_table_in_use
 from service.devices.registering import register as register_table
 from service.devices.table_cells import cells_of
@@ -33,6 +32,7 @@ from service.schemas.devices import AcceptIn, TableCreated, TableList, TableView
 from service.schemas.networks import TableCells
 from service.schemas.strict import JsonObject, Name, Whole
 from supernets.errors import UnknownSpace
+from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import covered_resolutions
 
 router = APIRouter(route_class=GuardedRoute, tags=["devices"])
@@ -150,7 +150,7 @@ def cells(
 ) -> TableCells:
     """The table as a heat map of a space: what each choice of each block takes, at one resolution."""
     try:
-        wanted = space_of(space, None)
+        wanted = space_named(space)
     except UnknownSpace:
         raise not_found("search space") from None
     if resolution is not None and resolution not in wanted.resolutions:
@@ -160,7 +160,7 @@ def cells(
         device = device_of(session, caller.tenant_id, name)
         row = _table_of(session, device, table_id)
         table = services.prices.table(session, row, device)
-        flagged = {reason["operator"] for reason in row.reasons if reason.get("operator")}
+        flagged = {str(reason["operator"]) for reason in row.reasons if reason.get("operator")}
     covered = covered_resolutions(wanted, table)
     size = resolution or max(covered or wanted.resolutions)
     return cells_of(wanted, size, table, row.id, flagged)

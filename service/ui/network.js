@@ -4,8 +4,9 @@ import { count, ms } from "./format.js";
 
 const KERNELS = { 1: "k1", 3: "k3", 5: "k5", 7: "k7" };
 
-const describe = (b) => (b.left_out ? "left out" : `${b.kernel}×${b.kernel}, ${b.width} channels` +
-	(b.expand !== 1 ? `, expansion ${b.expand}` : "") + (b.stride > 1 ? `, stride ${b.stride}` : "") + (b.squeeze_excite ? ", SE" : ""));
+const named = (b) => (b.kernel == null ? Object.entries(b.values).map(([k, v]) => `${k} ${v}, `).join("") : `${b.kernel}×${b.kernel}, `);
+const describe = (b) => (b.left_out ? "left out" : `${named(b)}${b.width} channels` +
+	(b.expand > 1 ? `, expansion ${b.expand}` : "") + (b.stride > 1 ? `, stride ${b.stride}` : "") + (b.squeeze_excite ? ", SE" : ""));
 
 /** picture: `NetworkPicture`; other: a second one to compare with, whose differing blocks are marked. */
 export function Network({ picture, other = null }) {
@@ -20,7 +21,7 @@ export function Network({ picture, other = null }) {
 		<ol>${picture.blocks.map((b) => html`<li class=${differs(b) ? "differs" : ""}>
 			<span class="stage">${b.block === 0 ? b.stage : ""}</span>
 			<span class="block" title=${b.operators.join("\n")}>
-				<span class=${`kernel ${KERNELS[b.kernel] ?? "k7"} ${b.left_out ? "out" : ""}`} style=${{ width: `${Math.max(6, (100 * b.width) / widest)}%` }}></span></span>
+				<span class=${`kernel ${KERNELS[b.kernel ?? 1] ?? "k7"} ${b.left_out ? "out" : ""}`} style=${{ width: `${Math.max(6, (100 * b.width) / widest)}%` }}></span></span>
 			<span class="what">${describe(b)}${differs(b) ? " ≠" : ""}</span>
 			<span class="cost" aria-hidden="true"><span style=${{ width: `${costliest ? (100 * (b.share ?? 0)) / costliest : 0}%` }}></span></span>
 			<span class="num">${ms(b.ms)}${b.share == null ? "" : ` · ${(100 * b.share).toFixed(1)} %`}</span></li>`)}</ol></div>`;
