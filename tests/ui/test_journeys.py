@@ -160,7 +160,7 @@ def test_3_a_newcomer_is_led_and_each_step_ticks_itself_off(
     folder = tmp_path / "data"
     with running(folder, own_database) as stack:
         site = Site(stack.url, folder, database_url=own_database)
-        page = tab(site).page
+        page = tab(site, expected=NO_ANSWER).page
         page.get_by_role("heading", name="Three steps to your first network").wait_for()
         steps = page.locator(".begin li")
         assert steps.count() == 3
