@@ -90,6 +90,30 @@ class WorkerContext:
         return found
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Where a job is: fraction of its step, what to say of it, how long it will take, numbers for a curve."""
+
+    step: str
+    fraction: float
+    message: str
+    eta_s: float | None = None
+    metrics: Fields | None = None
+
+    def record(self, session: Session, job_id: str, attempt: int | None = None) -> None:
+        """As a job's progress. Raises JobConflict where it is not running, or not by this attempt."""
+        record_progress(
+            session,
+            job_id,
+            self.step,
+            self.fraction,
+            self.message,
+            self.eta_s,
+            attempt=attempt,
+            metrics=self.metrics,
+        )
+
+
 class Run(ABC):
     """What a pipeline works through: steps with remembered results, progress, events, and the wish to stop.
 
@@ -111,15 +135,7 @@ class Run(ABC):
         """Add an event in the caller's transaction. Raises JobConflict when the job is no longer ours."""
 
     @abstractmethod
-    def record_progress(
-        self,
-        session: Session,
-        step: str,
-        fraction: float,
-        message: str,
-        eta_s: float | None,
-        metrics: Fields | None = None,
-    ) -> None:
+    def record_progress(self, session: Session, standing: Standing) -> None:
         """Set the progress in the caller's transaction. Raises JobConflict when the job is no longer ours."""
 
     def check(self) -> None:
@@ -179,7 +195,7 @@ class Run(ABC):
         self._reported = time.monotonic()
 
         def report(session: Session) -> None:
-            self.record_progress(session, step, fraction, message, eta_s, metrics)
+            self.record_progress(session, Standing(step, fraction, message, eta_s, metrics))
             if message:
                 self._log(session, "worker", [f"{100 * fraction:3.0f} % {message}"])
 
@@ -322,18 +338,8 @@ class JobRun(Run):
         job_rows.fence(session, self.job_id, self.attempt)
         add_event(session, self.job_id, kind, data, locked=True)
 
-    def record_progress(
-        self,
-        session: Session,
-        step: str,
-        fraction: float,
-        message: str,
-        eta_s: float | None,
-        metrics: Fields | None = None,
-    ) -> None:
-        record_progress(
-            session, self.job_id, step, fraction, message, eta_s, attempt=self.attempt, metrics=metrics
-        )
+    def record_progress(self, session: Session, standing: Standing) -> None:
+        standing.record(session, self.job_id, self.attempt)
 
 
 def named_files(result: Any) -> list[str]:

@@ -35,7 +35,8 @@ from worker.context import JobRun, WorkerContext, hand_back, quarantine_problem
 from worker.errors import JobCancelled, JobLost, JobQuarantined, WorkerStopping
 from worker.liveness import Liveness, new_worker_id
 from worker.pipelines.catalog import PIPELINES
-from worker.pipelines.train_supernet import TRAIN_WORKFLOW, train_shared
+from worker.pipelines.ready_supernet import TRAIN_WORKFLOW
+from worker.pipelines.train_supernet import train_shared
 from worker.probation import Probation
 from worker.problems import problem_of
 from worker.steps import MAX_CRASHES, TRANSIENT

@@ -14,7 +14,7 @@ from supernets.network import Supernet
 from supernets.spaces.catalog import space_named
 from tests.worker.installation import Installation
 from worker.context import WorkerContext
-from worker.pipelines.train_supernet import ReadySupernet
+from worker.pipelines.ready_supernet import ReadySupernet
 
 
 @pytest.fixture

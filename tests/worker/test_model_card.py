@@ -9,9 +9,9 @@ from latency_tables.measurement import Context
 from supernets.search.targets import Target
 from supernets.spaces.catalog import space_named
 from worker.compute.requests import ClassRecall, DeliveredFile, FileAccuracy
+from worker.pipelines.ready_supernet import ReadySupernet
 from worker.pipelines.search.card import card_of
 from worker.pipelines.search.delivered import Delivered, Found
-from worker.pipelines.train_supernet import ReadySupernet
 
 SPACE = space_named("digits-mbv3")
 READY = ReadySupernet("sup_1", SPACE, "digits", "trial", 0, "a" * 64, {})

@@ -17,7 +17,8 @@ from tests.worker.installation import eventually
 from worker.context import JobRun, WorkerContext
 from worker.engine import claim
 from worker.errors import JobCancelled, JobLost, NobodyWaits
-from worker.pipelines.train_supernet import SharedRun, attach, ensure_supernet, train_shared
+from worker.pipelines.ready_supernet import attach, ensure_supernet
+from worker.pipelines.train_supernet import SharedRun, train_shared
 
 DIGEST = "d" * 64
 

@@ -14,12 +14,12 @@ from tests.worker.test_gates import asked
 from tests.worker.test_targets import target
 from worker.compute.requests import SupernetRef
 from worker.pipelines import profile
+from worker.pipelines.ready_supernet import ReadySupernet
 from worker.pipelines.scoring import validation_scores
 from worker.pipelines.search.deliver import Files
 from worker.pipelines.search.gates import Gates
 from worker.pipelines.search.job import SearchJob
 from worker.pipelines.search.tune import FineTuning
-from worker.pipelines.train_supernet import ReadySupernet
 from worker.steps import step_digest
 
 SPACE = space_named("digits-mbv3")

@@ -9,8 +9,8 @@ from service.db.states import JobKind
 from worker.context import JobRun
 from worker.pipelines.check import check
 from worker.pipelines.profile import profile
+from worker.pipelines.ready_supernet import supernet
 from worker.pipelines.search.pipeline import search
-from worker.pipelines.train_supernet import supernet
 
 PIPELINES: dict[str, Callable[[JobRun], Fields]] = {
     JobKind.SEARCH: search,

@@ -204,27 +204,12 @@ def _batched(inputs: Sequence[InputSpec], form: Delivery) -> tuple[InputSpec, ..
 def _publish(
     session: Session, run: JobRun, answers: Answers, device: Device, before: LatencyTable | None
 ) -> Document:
-    """The new table and the measured networks, in one transaction with the event."""
-    space, groups = answers.space, answers.groups
+    """The measured networks and the new table, in one transaction with the event."""
     for architecture, measurement in answers.networks:
-        measurements.add(session, device, space, architecture, measurement, NetworkSource.AGENT, run.job_id)
-    table = answers.table(tables.context_of(device), before)
-    known = tables.with_digest(session, device.id, table.digest)
-    if known is None:
-        findings = [
-            *review_table(table, flags=_flags(answers)),
-            *_against_networks(table, space, answers.networks),
-            *check_speeds([g.speed for g in groups if g.speed is not None]),
-            *check_load([g.load for g in groups if g.load is not None]),
-            *check_quota((device.environment or {}).get("cpu_quota"), table.context.threads),
-        ]
-        provenance = _provenance(run, answers)
-        table_id = tables.publish(
-            session, device, table, source=TableSource.AGENT, findings=findings, provenance=provenance
-        ).id
-        state = TableState.NEEDS_REVIEW if needs_review(findings) else TableState.READY
-    else:
-        table_id, state = known.id, TableState(known.state)
+        measurements.add(
+            session, device, answers.space, architecture, measurement, NetworkSource.AGENT, run.job_id
+        )
+    table_id, state = _publish_table(session, run, answers, device, before)
     result: Document = {
         "table_id": table_id,
         "rows": len(answers.rows),
@@ -233,6 +218,28 @@ def _publish(
     }
     run.record(session, "published", result)
     return {**result, "seconds": _seconds(session, run, answers)}
+
+
+def _publish_table(
+    session: Session, run: JobRun, answers: Answers, device: Device, before: LatencyTable | None
+) -> tuple[str, TableState]:
+    """(id of the device's table with these rows, whether it may be used)."""
+    table, groups = answers.table(tables.context_of(device), before), answers.groups
+    known = tables.with_digest(session, device.id, table.digest)
+    if known is not None:  # nothing has changed: a second row of the same table would only look newer
+        return known.id, TableState(known.state)
+    findings = [
+        *review_table(table, flags=_flags(answers)),
+        *_against_networks(table, answers.space, answers.networks),
+        *check_speeds([g.speed for g in groups if g.speed is not None]),
+        *check_load([g.load for g in groups if g.load is not None]),
+        *check_quota((device.environment or {}).get("cpu_quota"), table.context.threads),
+    ]
+    provenance = _provenance(run, answers)
+    published = tables.publish(
+        session, device, table, source=TableSource.AGENT, findings=findings, provenance=provenance
+    )
+    return published.id, TableState.NEEDS_REVIEW if needs_review(findings) else TableState.READY
 
 
 def _flags(answers: Answers) -> dict[Operator, Sequence[str]]:

@@ -1,8 +1,7 @@
-"""A trained supernet with its accuracy predictor: made once for all jobs that want it.
+"""The shared training of a supernet: weights, then the predictor that is fitted to scored sub-networks.
 
-A job asks for the shared training and waits; the training itself is a workflow of its own
-(`supernet-DIGEST-N`) that reports to every waiting job and stops when none is left. Cancelling one job leaves
-the others their supernet.
+It is a workflow of its own (`supernet-DIGEST-N`) that reports to every job that waits for it
+(`ready_supernet`) and stops when none is left. Cancelling one job leaves the others their supernet.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from dbos import EnqueueOptions
 
 from latency_tables.dense import Array, Genes
 from latency_tables.errors import BespokeError
@@ -31,19 +29,15 @@ from service.db.models import Supernet
 from service.db.session import Session
 from service.db.states import ArtifactKind
 from service.db.supernets import initial_weights
-from service.db.transitions import add_event, record_progress
+from service.db.transitions import add_event
 from service.errors import JobConflict
 from service.failpoints import failpoint
-from service.http.problems import document
-from service.jobs.queue import TRAINING
-from service.jobs.requests import SupernetRequest, read
 from supernets.accuracy.choice import DRAWN_SHARE, ROUNDS, score_in_rounds
 from supernets.data.catalog import DATASETS, task_for
 from supernets.data.report import Report, check_dataset
 from supernets.errors import InvalidDataset
 from supernets.spaces.architecture import SpaceRef
-from supernets.spaces.catalog import space_at, space_named
-from supernets.spaces.space import Space
+from supernets.spaces.catalog import space_at
 from supernets.training.catalog import recipe_to_follow
 from supernets.training.job import DESCRIPTION, WEIGHTS
 from supernets.training.job import Job as TrainingJob
@@ -51,45 +45,22 @@ from worker.compute.child import Child, silence_limit_s
 from worker.compute.codec import CODEC
 from worker.compute.laboratory import Laboratory
 from worker.compute.requests import SupernetRef
-from worker.context import JobRun, Run, WorkerContext
+from worker.context import Run, Standing, WorkerContext
 from worker.errors import (
     ChildCrashed,
     JobLost,
     JobQuarantined,
     NobodyWaits,
-    SharedFailure,
-    UnknownSupernet,
     WorkerStopping,
 )
 from worker.pipelines.scoring import VALIDATION, validation_scores
 from worker.problems import problem_of
 from worker.steps import StepName
 
-TRAIN_WORKFLOW: Final = "train_supernet"
 # in the step's key: another design, another result
 DESIGN: Final = f"{ROUNDS} rounds after {DRAWN_SHARE:g} at random; refined"
-WAIT_S: Final = 0.5
 CHECKPOINT_S: Final = 5.0  # of the seconds that a worker has to end in (engine.DRAIN_S)
 log = logging.getLogger("bespoke.worker")
-
-
-@dataclass(frozen=True)
-class ReadySupernet:
-    """A trained supernet as the pipelines use it."""
-
-    id: str
-    space: Space
-    dataset: str
-    recipe: str
-    seed: int
-    weights_sha256: str
-    predictor: Fields
-    dataset_fingerprint: str | None = None
-
-    @property
-    def ref(self) -> SupernetRef:
-        """The supernet as a child is told of it."""
-        return SupernetRef(self.space.ref, self.dataset, self.weights_sha256, self.dataset_fingerprint)
 
 
 @dataclass(frozen=True)
@@ -116,80 +87,6 @@ METRICS: Final = (
     "rate",
     "validation",
 )  # of what the trainer says, for its curve
-
-
-def supernet(run: JobRun) -> Fields:
-    """The pipeline of a `supernet` job: train, or find trained."""
-    ready = ensure_supernet(run, read(SupernetRequest, run.request).supernet_id)
-    return {"supernet_id": ready.id}
-
-
-def ensure_supernet(run: JobRun, supernet_id: str) -> ReadySupernet:
-    """The trained supernet, after waiting for its training where needed. Raises StepFailed,
-    JobQuarantined."""
-    workflow = ""
-    while True:
-        run.check()
-        row = run.context.transaction(lambda session: _load(session, supernet_id))
-        if row.ready_at is not None and row.weights_sha256 is not None and row.predictor is not None:
-            space = space_named(row.space).with_classes(row.classes)
-            return ReadySupernet(
-                row.id,
-                space,
-                row.dataset,
-                row.recipe,
-                row.seed,
-                row.weights_sha256,
-                row.predictor,
-                row.dataset_fingerprint,
-            )
-        if not workflow:
-            run.progress("train_supernet", 0.0, "waiting for a free training slot", always=True)
-            workflow = attach(run.context, row.digest, run.priority)
-        elif _failed(run.context, workflow):
-            workflow = ""
-        run.pause(WAIT_S)
-
-
-def attach(context: WorkerContext, digest: str, priority: int) -> str:
-    """The id of the training under way for a digest, started if there is none."""
-    prefix = f"supernet-{digest}-"
-    known = context.queue.list_workflows(workflow_id_prefix=prefix, load_input=False, load_output=False)
-    under_way = [status.workflow_id for status in known if status.status in ("ENQUEUED", "PENDING")]
-    if under_way:
-        return under_way[-1]
-    # Two jobs that see no training choose the same id, and the second one attaches to the first one's.
-    number = 1 + max((int(status.workflow_id.removeprefix(prefix)) for status in known), default=0)
-    options: EnqueueOptions = {
-        "workflow_name": TRAIN_WORKFLOW,
-        "queue_name": TRAINING,
-        "workflow_id": f"{prefix}{number}",
-        "priority": priority,
-    }
-    context.queue.enqueue(options, digest)
-    return options["workflow_id"]
-
-
-def _load(session: Session, supernet_id: str) -> Supernet:
-    row = supernet_rows.by_id(session, supernet_id)
-    if row is None:
-        raise UnknownSupernet("the supernet of this job is no longer there; train it again")
-    return row
-
-
-def _failed(context: WorkerContext, workflow: str) -> bool:
-    """Whether the training has ended without a supernet and may be started again. Raises what it failed
-    with."""
-    status = context.queue.list_workflows(workflow_ids=[workflow])[0]
-    if status.status in ("ENQUEUED", "PENDING", "DELAYED"):
-        return False
-    outcome = status.output if isinstance(status.output, dict) else {}
-    if status.status == "SUCCESS" and "error" not in outcome:
-        return bool(outcome.get("stopped"))
-    problem = outcome.get("error") or document("training_lost", f"the shared training ended {status.status}")
-    if outcome.get("quarantined") or status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
-        raise JobQuarantined(problem)
-    raise SharedFailure(problem)
 
 
 class SharedRun(Run):
@@ -220,18 +117,10 @@ class SharedRun(Run):
         for job_id in self.waiting(session):
             add_event(session, job_id, kind, data)
 
-    def record_progress(
-        self,
-        session: Session,
-        step: str,
-        fraction: float,
-        message: str,
-        eta_s: float | None,
-        metrics: Fields | None = None,
-    ) -> None:
+    def record_progress(self, session: Session, standing: Standing) -> None:
         for job_id in self.waiting(session):
             try:
-                record_progress(session, job_id, step, fraction, message, eta_s, metrics=metrics)
+                standing.record(session, job_id)
             except JobConflict:
                 continue  # queued, or ended in this very moment
 

@@ -13,10 +13,10 @@ from supernets.delivery.feeding import snippet
 from supernets.delivery.verdict import GOOD, SUSPECT, balanced_accuracy, suspicion, warnings_of
 from supernets.search.targets import Target
 from worker.compute.requests import DeliveredFile
+from worker.pipelines.ready_supernet import ReadySupernet
 from worker.pipelines.search.delivered import Delivered
 from worker.pipelines.search.job import SearchJob
 from worker.pipelines.search.latency_card import constraints_of, devices_of, latency_of
-from worker.pipelines.train_supernet import ReadySupernet
 
 _PACKAGES: Final = ("bespoke-nas", "torch", "onnx", "onnxruntime", "numpy")
 

@@ -14,8 +14,8 @@ from supernets.accuracy.refinement import Refinement
 from supernets.search.targets import Target
 from worker.compute.laboratory import Laboratory
 from worker.context import JobRun
+from worker.pipelines.ready_supernet import ReadySupernet
 from worker.pipelines.search.targets import load_target
-from worker.pipelines.train_supernet import ReadySupernet
 
 
 @dataclass(frozen=True)

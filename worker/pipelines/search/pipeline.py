@@ -28,6 +28,7 @@ from supernets.delivery.verdict import SUSPECT
 from supernets.search.targets import Solved, Target, cross_device
 from worker.compute.laboratory import Laboratory
 from worker.context import JobRun
+from worker.pipelines.ready_supernet import ReadySupernet, ensure_supernet
 from worker.pipelines.search.card import Card, card_of
 from worker.pipelines.search.choose import Choosing, Levels
 from worker.pipelines.search.deliver import Files
@@ -37,7 +38,6 @@ from worker.pipelines.search.job import SearchJob, begin
 from worker.pipelines.search.solve import TARGET_FAILED, Solving
 from worker.pipelines.search.tune import FineTuning
 from worker.pipelines.search.verify import Verification
-from worker.pipelines.train_supernet import ReadySupernet, ensure_supernet
 from worker.problems import problem_of
 
 

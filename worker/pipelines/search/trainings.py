@@ -16,7 +16,7 @@ from supernets.search.targets import Target
 from worker.compute.laboratory import Follow
 from worker.compute.requests import Progress, TrainingReport
 from worker.context import JobRun
-from worker.pipelines.train_supernet import ReadySupernet
+from worker.pipelines.ready_supernet import ReadySupernet
 from worker.steps import StepName, step_digest
 from worker.upkeep import TRAININGS
 

@@ -1,0 +1,139 @@
+"""A trained supernet with its predictor: asked for by every job that needs it, trained once for all of them.
+
+A job starts the shared training (`train_supernet`) if nobody has, waits for its end and reads what it left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from dbos import EnqueueOptions
+
+from service.db import supernets as supernet_rows
+from service.db.documents import Fields
+from service.db.models import Supernet
+from service.db.session import Session
+from service.http.problems import document
+from service.jobs.queue import TRAINING
+from service.jobs.requests import SupernetRequest, read
+from supernets.spaces.architecture import SpaceRef
+from supernets.spaces.catalog import space_at
+from supernets.spaces.space import Space
+from worker.compute.requests import SupernetRef
+from worker.context import JobRun, WorkerContext
+from worker.errors import JobQuarantined, SharedFailure, UnknownSupernet
+
+TRAIN_WORKFLOW: Final = "train_supernet"
+WAIT_S: Final = 0.5
+
+
+@dataclass(frozen=True)
+class ReadySupernet:
+    """A trained supernet as the pipelines use it."""
+
+    id: str
+    space: Space
+    dataset: str
+    recipe: str
+    seed: int
+    weights_sha256: str
+    predictor: Fields
+    dataset_fingerprint: str | None = None
+
+    @property
+    def ref(self) -> SupernetRef:
+        """The supernet as a child is told of it."""
+        return SupernetRef(self.space.ref, self.dataset, self.weights_sha256, self.dataset_fingerprint)
+
+
+def supernet(run: JobRun) -> Fields:
+    """The pipeline of a `supernet` job: train, or find trained."""
+    ready = ensure_supernet(run, read(SupernetRequest, run.request).supernet_id)
+    return {"supernet_id": ready.id}
+
+
+def ensure_supernet(run: JobRun, supernet_id: str) -> ReadySupernet:
+    """The trained supernet, after waiting for its training where needed. Raises SharedFailure,
+    JobQuarantined, UnknownSupernet."""
+    training = _Awaited(run)
+    while True:
+        run.check()
+        row = run.context.transaction(lambda session: _load(session, supernet_id))
+        ready = _ready(row)
+        if ready is not None:
+            return ready
+        training.look_after(row.digest)
+        run.pause(WAIT_S)
+
+
+def _ready(row: Supernet) -> ReadySupernet | None:
+    """The supernet of a row, None where it is not trained yet."""
+    if row.ready_at is None or row.weights_sha256 is None or row.predictor is None:
+        return None
+    return ReadySupernet(
+        row.id,
+        space_at(SpaceRef(row.space, row.classes)),
+        row.dataset,
+        row.recipe,
+        row.seed,
+        row.weights_sha256,
+        row.predictor,
+        row.dataset_fingerprint,
+    )
+
+
+class _Awaited:
+    """The training that a job waits for: started where there is none, and again where it stopped early."""
+
+    def __init__(self, run: JobRun) -> None:
+        self._run, self._workflow = run, ""
+
+    def look_after(self, digest: str) -> None:
+        """Raises what the training failed with."""
+        if not self._workflow:
+            self._run.progress("train_supernet", 0.0, "waiting for a free training slot", always=True)
+            self._workflow = attach(self._run.context, digest, self._run.priority)
+        elif _failed(self._run.context, self._workflow):
+            self._workflow = ""
+
+
+def attach(context: WorkerContext, digest: str, priority: int) -> str:
+    """The id of the training under way for a digest, started if there is none."""
+    prefix = f"supernet-{digest}-"
+    known = context.queue.list_workflows(workflow_id_prefix=prefix, load_input=False, load_output=False)
+    under_way = [status.workflow_id for status in known if status.status in ("ENQUEUED", "PENDING")]
+    if under_way:
+        return under_way[-1]
+    # Two jobs that see no training choose the same id, and the second one attaches to the first one's.
+    number = 1 + max((int(status.workflow_id.removeprefix(prefix)) for status in known), default=0)
+    options: EnqueueOptions = {
+        "workflow_name": TRAIN_WORKFLOW,
+        "queue_name": TRAINING,
+        "workflow_id": f"{prefix}{number}",
+        "priority": priority,
+    }
+    context.queue.enqueue(options, digest)
+    return options["workflow_id"]
+
+
+def _load(session: Session, supernet_id: str) -> Supernet:
+    row = supernet_rows.by_id(session, supernet_id)
+    if row is None:
+        raise UnknownSupernet("the supernet of this job is no longer there; train it again")
+    return row
+
+
+def _failed(context: WorkerContext, workflow: str) -> bool:
+    """Whether the training has ended without a supernet and may be started again. Raises what it failed
+    with."""
+    status = context.queue.list_workflows(workflow_ids=[workflow])[0]
+    if status.status in ("ENQUEUED", "PENDING", "DELAYED"):
+        return False
+    outcome = status.output if isinstance(status.output, dict) else {}
+    if status.status == "SUCCESS" and "error" not in outcome:
+        return bool(outcome.get("stopped"))
+    problem = outcome.get("error") or document("training_lost", f"the shared training ended {status.status}")
+    if outcome.get("quarantined") or status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+        raise JobQuarantined(problem)
+    raise SharedFailure(problem)
