@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from latency_tables.dense import DenseTable
 from latency_tables.errors import BespokeError
 from latency_tables.measurement import Context
 from service.datasets import check_trained_on
@@ -23,7 +22,7 @@ from service.db.session import Session
 from service.db.states import JobKind
 from service.db.tables import context_of
 from service.devices.costs import asked_for
-from service.devices.pricing import Pricing
+from service.devices.reachable import PricedDevice, check_reachable, check_resolutions, common_ground
 from service.http.dependencies import Caller, IdempotencyKey, Service, Services
 from service.http.errors import Problem, error, infeasible, problem_of
 from service.http.guard import JSON, GuardedRoute, needs
@@ -32,20 +31,14 @@ from service.jobs.submission import submit
 from service.routes.jobs import handed_in
 from service.routes.supernets import remarks_on, wanted_supernet
 from service.schemas.jobs import JobView
-from service.schemas.searches import Member, SearchIn, Target
+from service.schemas.searches import SearchIn, Target
 from supernets.delivery.catalog import Delivery, common_delivery, delivery_of
-from supernets.errors import InfeasibleBudget, InvalidDataset, InvalidSearch, NoTable, UnknownDataset
+from supernets.errors import InfeasibleBudget, InvalidDataset, UnknownDataset
 from supernets.search.catalog import STRATEGIES
-from supernets.search.exact.bounds import bounds
-from supernets.search.limits import check_limits
-from supernets.search.problem import Constraint
-from supernets.search.restriction import at_resolutions, excluded
 from supernets.spaces.catalog import space_named
-from supernets.spaces.space import Space
 
 router = APIRouter(route_class=GuardedRoute, tags=["searches"])
 PATH: Final = "/v1/searches"
-LATENCY: Final = "latency_ms"
 WITHOUT_DATA: Final = (
     "the data set of this supernet is not registered here: the strategy gradient trains on it, and exact, "
     "evolution and random need it to score, recalibrate and test what they deliver. Register it "
@@ -125,7 +118,7 @@ def _targets(
     found = []
     for index, target in enumerate(body.targets):
         members: list[PinnedDevice] = []
-        priced: list[_Priced] = []
+        priced: list[PricedDevice] = []
         contexts: list[Context] = []
         for position, member in enumerate(target.members()):
             pointer = f"/targets/{index}" + ("" if target.group is None else f"/group/{position}") + "/device"
@@ -141,7 +134,7 @@ def _targets(
                     session, device, space, confidence=body.confidence, partial=partial
                 )
             with _blaming(f"/targets/{index}/exclude"):
-                _known_resolutions(space, target)
+                check_resolutions(space, target)
                 within = pricing.within(target.resolutions, target.exclusions())
             budget = member.budget.stored()
             for name in asked_for(budget):
@@ -158,13 +151,18 @@ def _targets(
             measures = (
                 body.verify and body.confidence is None and agent_rows.is_present(session, device.id, since)
             )
-            priced.append(_Priced(member, within, measures))
+            priced.append(PricedDevice(member, within, measures))
             members.append(PinnedDevice(device.name, device.id, pricing.table_id, budget))
         form = Delivery()
         if contexts:
             with _blaming(f"/targets/{index}/group"):
                 form = common_delivery(contexts)
-        _check_reachable(index, target, space, priced, form.bytes_per_value)
+        try:
+            with _blaming(f"/targets/{index}/exclude"):
+                ground = common_ground(space, target, priced)
+            check_reachable(ground, target, priced, form.bytes_per_value)
+        except InfeasibleBudget as reason:
+            raise infeasible(reason, index) from None
         found.append(_pinned(target, tuple(members)))
     return found
 
@@ -197,90 +195,3 @@ def _blaming(pointer: str, own: bool = False) -> Iterator[None]:
         where = "/confidence" if problem.code == "too_few_networks" and not own else pointer
         problem.errors = [error(where, problem.code, str(reason))]
         raise problem from None
-
-
-def _known_resolutions(space: Space, target: Target) -> None:
-    """Raises InvalidSearch for resolutions that the space does not have."""
-    if not set(target.resolutions or ()) <= set(space.resolutions):
-        raise InvalidSearch(f"resolutions of {space.name} are {', '.join(map(str, space.resolutions))}")
-
-
-@dataclass(frozen=True)
-class _Priced:
-    """A device of a target. measures: its agent is there and decides by measuring, so predictions are what
-    must be kept."""
-
-    member: Member
-    pricing: Pricing
-    measures: bool
-
-    def held(self) -> Iterator[tuple[str, DenseTable, DenseTable, float]]:
-        """(name, costs that the limit is held against, their prediction, limit) of every limit on the
-        device."""
-        budget, pricing = self.member.budget, self.pricing
-        latency = pricing.predicted if self.measures else pricing.held
-        yield LATENCY, latency, pricing.predicted, float(budget.fastest_ms or 0.0)
-        for name, limit in asked_for(budget.stored()).items():
-            cost = pricing.costs[name]
-            yield name, cost.predicted if self.measures else cost.held, cost.predicted, limit
-
-
-def _check_reachable(
-    index: int, target: Target, space: Space, priced: list[_Priced], bytes_per_value: int
-) -> None:
-    """Refuses what no network can keep: each limit alone, the others within the peak memory, and any two
-    together."""
-    try:
-        with _blaming(f"/targets/{index}/exclude"):
-            _known_resolutions(space, target)
-            shared = _shared(space, target, [one.pricing for one in priced])
-            mask = excluded(shared, target.exclusions()) if target.exclude else None
-        constraints = []
-        for one in priced:
-            for name, table, predicted, limit in one.held():
-                low, high = bounds(table)
-                if limit < low:
-                    raise InfeasibleBudget(
-                        _too_low(one, name, low, high, bounds(predicted)[0]), low, high, name
-                    )
-                called = name if target.group is None else f"{name} on {one.member.device}"
-                constraints.append(
-                    Constraint(called, at_resolutions(table, one.pricing.space, shared), limit)
-                )
-        check_limits(shared, constraints, target.limits(), mask, bytes_per_value)
-    except InfeasibleBudget as reason:
-        raise infeasible(reason, index) from None
-
-
-def _shared(space: Space, target: Target, priced: list[Pricing]) -> Space:
-    """The space at the resolutions that may be chosen on every device. Raises NoTable where there is none."""
-    allowed = [r for r in space.resolutions if target.resolutions is None or r in target.resolutions]
-    kept = [r for r in allowed if all(r in pricing.space.resolutions for pricing in priced)]
-    if not kept:
-        raise NoTable(
-            f"the tables of these devices have no resolution of {space.name} in common that may be chosen"
-        )
-    return space.at(kept)
-
-
-def _too_low(one: _Priced, name: str, low: float, high: float, predicted_low: float) -> str:
-    """What of a limit on a device can be kept; where only the bound says no, what the prediction says and
-    what would help."""
-    device, pricing = one.member.device, one.pricing
-    cost = pricing.costs.get(name)
-    confidence = pricing.confidence if cost is None else cost.confidence
-    bound = "" if confidence is None or one.measures else f" with {confidence:.0%} confidence"
-    if cost is None:
-        text = (
-            f"no network of {pricing.space.name} is that fast on {device}{bound}: budgets from {low:.4g} ms "
-            f"on can be kept, and the slowest network takes {high:.4g} ms"
-        )
-    else:
-        text = f"no network of {pricing.space.name} keeps that {name} on {device}{bound}: "
-        text += f"it reaches from {low:.4g} to {high:.4g}"
-    if predicted_low < low:
-        text += (
-            f". Predicted for the least network are {predicted_low:.4g}; where the device's agent is running "
-            "and candidates are measured (`verify`, no `confidence`), measuring decides"
-        )
-    return text
