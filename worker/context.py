@@ -58,6 +58,7 @@ class WorkerContext:
     queue: DBOSClient
     stopping: threading.Event = field(default_factory=threading.Event)
     laboratories: threading.Semaphore = field(
+        # Two at least: one job that waits for a child must not keep all others from theirs.
         default_factory=lambda: threading.Semaphore(max(2, os.cpu_count() or 2))
     )
 
@@ -84,6 +85,7 @@ class WorkerContext:
     def remembered(self, digests: Sequence[str]) -> Document:
         """Digest -> result, for those of the steps that some job has done."""
         found: Document = {}
+        # SQLite takes no more than some thousand values in one statement.
         for start in range(0, len(digests), _QUERY):
             some = partial(steps.remembered, digests=digests[start : start + _QUERY])
             found.update(self.transaction(some))
@@ -122,6 +124,7 @@ class Run(ABC):
 
     def __init__(self, context: WorkerContext) -> None:
         self.context = context
+        # A job that was cancelled while it was queued ends at its first check, not half a second later.
         self._checked = float("-inf")
         self._reported = float("-inf")
         self._step = ""
@@ -142,6 +145,7 @@ class Run(ABC):
         """Call often. Raises JobCancelled, WorkerStopping or JobLost when the run must stop here."""
         if self.context.stopping.is_set():
             raise WorkerStopping
+        # `check` is called in tight loops; the database is asked twice a second at most.
         if time.monotonic() - self._checked >= CHECK_S:
             self._checked = time.monotonic()
             self.look()
@@ -159,6 +163,7 @@ class Run(ABC):
         try:
             return self.context.transaction(action)
         except JobConflict as error:
+            # A guarded write that finds no row: the job has moved, and whatever else we do is for nobody.
             raise JobLost from error
 
     @abstractmethod
@@ -216,6 +221,7 @@ class Run(ABC):
             return known[digest]
         started = time.monotonic()
         self.event("step_started", {"step": name, "digest": digest[:12]})
+        # Crash tests kill the process at these three places: before the work, between work and row, after.
         failpoint("step.started")
         result = self._insist(name, work)
         failpoint("step.computed")
@@ -235,6 +241,7 @@ class Run(ABC):
         self._step = name
         digests = [step_digest(name, one) for one in inputs]
         known = self._complete(self.context.remembered(digests), answer)
+        # The first of equal inputs does the work for all of them: two targets often want the same network.
         first = {digest: index for index, digest in reversed(list(enumerate(digests)))}
         missing = sorted(index for digest, index in first.items() if digest not in known)
         if missing:
@@ -247,6 +254,7 @@ class Run(ABC):
             failpoint("step.computed")
             new = {digests[index]: result for index, result in zip(missing, done, strict=True)}
             written = {digest: CODEC.write(result, answer) for digest, result in new.items()}
+            # One transaction for all of them: a crash here does them again, and never half of them wrongly.
             self._store(name, written, time.monotonic() - started)
             failpoint("step.stored")
             known |= new
@@ -293,6 +301,8 @@ class Run(ABC):
                 self.say("worker", [f"crash {crashes} of {MAX_CRASHES}: {crash}"])
                 log.warning("child crashed", extra={"step": name, "tail": crash.tail})
                 if crashes == MAX_CRASHES:
+                    # Three times the same step has killed its child: a fourth try would take it along
+                    # again.
                     raise JobQuarantined(quarantine_problem(name, crash.signal)) from crash
             except TRANSIENT as error:
                 if not worth_another(error, attempt):
@@ -311,6 +321,7 @@ class JobRun(Run):
         self.attempt = attempt
         job = context.transaction(lambda session: job_rows.handle(session, job_id))
         self.tenant_id, self.kind, self.priority = job.tenant_id, job.kind, job.priority
+        # A model must not be there while its job still runs, nor a job succeed without its models.
         self.last_writes: list[Callable[[Session], None]] = []
 
     def jobs(self, session: Session) -> Sequence[str]:

@@ -55,6 +55,7 @@ class Engine:
         url = settings.resolved_database_url
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         database = create_db_engine(url)
+        # Every worker tries; the migrations hold a lock, so the first one does it and the others wait.
         upgrade(database)
         JobQueue(url).close()  # the engine's tables and queues exist before anything listens to them
         client = DBOSClient(
@@ -77,6 +78,8 @@ class Engine:
         config: DBOSConfig = {
             "name": APPLICATION,
             "system_database_url": url,
+            # Unique per life of a process: the engine then never takes up work by itself after a restart,
+            # and the reaper alone decides whose jobs move.
             "executor_id": self.context.worker_id,
             "application_version": APPLICATION_VERSION,
             "serializer": SERIALIZER,
@@ -84,6 +87,8 @@ class Engine:
             "run_migrations": False,
         }
         DBOS(config=config)
+        # Without a limit: how often a job may be lost is counted in its own row (`claim`), not by the
+        # engine.
         for name in WORKFLOWS.values():
             DBOS.workflow(name=name, max_recovery_attempts=None)(self._parked(_named(self._job, name)))
         DBOS.workflow(name=TRAIN_WORKFLOW, max_recovery_attempts=20)(
@@ -110,6 +115,7 @@ class Engine:
             time.sleep(0.05)
         with suppress(*TRANSIENT):  # the database is away: the others will notice that this worker is gone
             self._liveness.retire()
+        # Not sys.exit: threads of the engine and parked workflows would keep the process alive.
         os._exit(0)
 
     def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
@@ -132,6 +138,8 @@ class Engine:
             finally:
                 with self._lock:
                     self._active.discard(key)
+            # Parked: this thread has nothing to do any more, and returning would tell the engine that it is
+            # done.
             while True:
                 time.sleep(3600)
 
@@ -169,6 +177,7 @@ class Engine:
         except WorkerStopping:
             hand_back(run)
             raise
+        # Ended meanwhile is over for us too; running elsewhere must not look finished to the engine.
         except JobLost:
             if not self._has_ended(job_id):
                 raise
@@ -176,6 +185,7 @@ class Engine:
             end_job(run, JobState.QUARANTINED, error=error.problem)
         except BespokeError as error:
             end_job(run, JobState.FAILED, error=problem_of(error))
+        # A bug of ours. Trying again would only repeat it, so the job fails and says whose fault it is.
         except Exception as error:
             log.exception("job failed", extra={"job": job_id})
             end_job(run, JobState.FAILED, error=problem_of(error))
@@ -201,6 +211,7 @@ def claim(session: Session, job_id: str, worker_id: str) -> int | None:
     if row is None or row.state not in ACTIVE:
         return None
     state = JobState(row.state)
+    # Cancelled while nobody had it: nothing was begun, so nothing has to be stopped.
     if row.cancel_asked_at is not None:
         move(session, job_id, JobState.CANCELLED, from_states=(state,), attempt=row.attempts)
         return None

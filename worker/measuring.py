@@ -58,6 +58,7 @@ def wait_for_all(run: JobRun, device_id: str, device: str) -> None:
     while True:
         run.check()
         done, total = run.context.transaction(lambda session: tasks.counts(session, run.job_id))
+        # What was answered before this attempt says nothing about how fast the agent is now.
         first = done if first is None else first
         if done >= total:
             return
@@ -82,6 +83,7 @@ def wait_for_one(run: JobRun, task_id: str, timeout_s: float) -> TaskResult | No
         if result is not None:
             return result
         run.pause(0.25)
+    # Withdrawn, so that an agent that comes back late does not measure what nobody waits for.
     run.write(lambda session: tasks.withdraw(session, task_id))
     return None
 

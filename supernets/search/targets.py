@@ -132,6 +132,8 @@ class OnDevice:
         for further in self.further:
             further.aim = further.limit
         held = [(self.held, self.budget_ms), *((self.held_of(f), f.limit) for f in self.further)]
+        # A bound that was asked for is a promise; one that is there by itself is better than nothing only
+        # while something keeps it.
         self.by_prediction = not self.bounded and any(bounds(table)[0] > limit for table, limit in held)
 
     def held_of(self, further: Further) -> DenseTable:
@@ -274,6 +276,8 @@ class Target:
         there."""
         for gauge, limit in zip(self.gauges, limits, strict=True):
             most = min(limit, gauge.budget) if gauge.place.bounded else limit
+            # A limit below everything would end the target; the fastest network of all is tried before
+            # that.
             least = bounds(gauge.held)[0]
             gauge.aim(max(most, least) if least <= gauge.budget else most)
 
@@ -395,7 +399,9 @@ def solve_target(
                 least,
                 most,
             )
+    # Tables may cover fewer resolutions than the predictor knows.
     score = at_resolutions(wish.score, wish.space, space)
+    # As many more as are thrown away below: they may be the best ones again.
     wanted = wish.candidates + len(target.ruled_out)
     result = wish.solve(target.problem(score, space, wanted), space, solver, generator)
     found = [*result.candidates]
@@ -430,8 +436,10 @@ def _of_other_resolutions(
         small = space.at([space.resolutions[index]])
         try:
             best = exactly(target.problem(at_resolutions(score, space, small), small)).candidates[0]
+        # This size is too slow for the budget, or took too long: the choice is among fewer.
         except (InfeasibleBudget, SearchUnfinished):
             continue
+        # Solved in a space of one resolution, whose index there is 0.
         genes = best.genes.copy()
         genes[0] = index
         found.append(Candidate(genes, best.score, best.costs))
@@ -443,6 +451,7 @@ def cross_device(
 ) -> dict[str, object]:
     """Predicted latency in ms of every delivered network on every target's device; null where its table lacks
     it."""
+    # Of all choices: a network of one target may use what another target excludes.
     devices = {place.device: place.whole or place.pricing for t in targets for place in t.places}
     rows = []
     for model_id, own, architecture in networks:

@@ -111,9 +111,12 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
+                # A group of its own, so that one signal reaches it with all it has started.
                 start_new_session=True,
+                # Code of data sets and spaces runs in there: it gets no address and no key of the database.
                 env=scrubbed_environment(),
             )
+        # After the start and not in `preexec_fn`, which may deadlock in a process with threads.
         self._limit(memory_bytes)
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -172,8 +175,10 @@ class Child:
                 line = self._lines.get(timeout=POLL_S)
             except queue.Empty:
                 continue
+            # End of its output: the exit status says whether it was done or died.
             if line is None:
                 return self._ended()
+            # Libraries print too. What is no message of ours is left to the log.
             message = _parse(line)
             if message is None:
                 continue
@@ -200,6 +205,7 @@ class Child:
     def close(self) -> None:
         """Kill the group and reap the child; nothing of it is left behind."""
         self._closing.set()
+        # Always, even after a clean end: what it has forked would otherwise stay and hold its memory.
         _kill_group(self._process.pid)
         self._process.wait()
         with self._writing, suppress(OSError):
@@ -250,6 +256,7 @@ class Child:
             return
         self._told_at = time.monotonic()
         with self._log.open("rb") as log:
+            # A child that prints without end must not fill the database: of a flood the last part is told.
             start = max(self._told, self._log.stat().st_size - MOST_TOLD_BYTES)
             log.seek(start)
             data = log.read()

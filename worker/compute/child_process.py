@@ -77,9 +77,12 @@ def _listen(calls: queue.SimpleQueue[dict[str, Any]], silence_s: float) -> None:
             if not data:
                 break
             heard = time.monotonic()
+            # A line may arrive in pieces; an empty one is a heartbeat and only resets the clock.
             *lines, pending = (pending + data).split(b"\n")
             for line in filter(None, lines):
                 calls.put(json.loads(line))
+        # The worker is frozen, or its machine: another one has the job by now, and two must not write its
+        # files.
         elif time.monotonic() - heard > silence_s:
             break
     os.killpg(0, signal.SIGKILL) if os.getpgrp() == os.getpid() else os._exit(1)

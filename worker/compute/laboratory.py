@@ -125,9 +125,11 @@ class Laboratory:
             raise
 
     def _start(self) -> Child:
+        # Waiting for a place, the job still hears that it is cancelled.
         while not self._run.context.laboratories.acquire(timeout=POLL_S):
             self._run.check()
         settings = self._run.context.settings
+        # The child ends before its job could have moved to another worker.
         silence_s = silence_limit_s(settings)
         log = self._run.context.work_folder("logs") / "laboratory.txt"
         memory_bytes = settings.step_memory_mb << 20

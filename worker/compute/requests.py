@@ -91,6 +91,7 @@ class Progress:
 class Request(Generic[AnswerOf]):
     """Something that a child does. answer: the class of what comes back."""
 
+    # A value beside the type parameter, because the parameter is gone when the answer has to be read.
     answer: ClassVar[type[Any]]
 
 
@@ -176,6 +177,7 @@ class TrainGates(Request[TrainedGates]):
     seed: int
     device: str
     folder: str
+    # Not a hash of this request: prices change between two tries of a target, its training does not.
     inputs: str
 
 

@@ -84,6 +84,7 @@ def _networks(
     session: Session, device: Device, generator: np.random.Generator
 ) -> tuple[Space | None, list[Architecture]]:
     """A few of the networks that were measured on the device, of the space of which most were."""
+    # A check knows no space; the one that most networks were measured of is the one that is used.
     space = _most_measured(session, device)
     if space is None:
         return None, []

@@ -60,6 +60,7 @@ def profile(run: JobRun) -> Document:
     space = space_at(SpaceRef(request.space, request.classes)).at(request.resolutions)
     device = run.context.transaction(lambda session: device_of(session, run, request.device_id))
     before = run.context.transaction(lambda session: _newest_table(session, device))
+    # Taken up again, the tasks are there already, some with their answers.
     if not run.context.transaction(lambda session: task_rows.of_job(session, run.job_id)):
         _order(run, request, space, device, before)
     while True:
@@ -94,6 +95,7 @@ def _order(
 ) -> None:
     """Export what is to be measured and write the tasks."""
     started = time.monotonic()
+    # Of the job, so that an attempt that is taken up again plans the same networks.
     generator = np.random.default_rng(int(run.job_id[-8:], 16))
     needed = {op for resolution in space.resolutions for op in all_operators(space, resolution)}
     again = {Operator.parse(text) for text in request.remeasure}
@@ -140,6 +142,7 @@ def operator_tasks(run: JobRun, operators: list[Operator], form: Delivery) -> li
     def export(missing: list[int]) -> list[StoredFile]:
         done: list[StoredFile] = []
         with Laboratory(run) as laboratory:
+            # In parts: between two of them a cancelled job ends and progress is told.
             for start in range(0, len(missing), _CHUNK):
                 some = [operators[i] for i in missing[start : start + _CHUNK]]
                 run.progress("export_operators", start / len(missing), f"benchmark {start} of {len(missing)}")

@@ -59,6 +59,7 @@ def ensure_supernet(run: JobRun, supernet_id: str) -> ReadySupernet:
     training = _Awaited(run)
     while True:
         run.check()
+        # Read anew each time: another job, or an import, may have made it ready.
         row = run.context.transaction(lambda session: _load(session, supernet_id))
         ready = _ready(row)
         if ready is not None:
@@ -132,8 +133,10 @@ def _failed(context: WorkerContext, workflow: str) -> bool:
         return False
     outcome = status.output if isinstance(status.output, dict) else {}
     if status.status == "SUCCESS" and "error" not in outcome:
+        # Stopped for nobody waited, just as this job began to: then it is started again.
         return bool(outcome.get("stopped"))
     problem = outcome.get("error") or document("training_lost", f"the shared training ended {status.status}")
+    # The engine gives up a workflow whose workers die with it; to the jobs that is a quarantine as well.
     if outcome.get("quarantined") or status.status == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
         raise JobQuarantined(problem)
     raise SharedFailure(problem)

@@ -36,6 +36,7 @@ def validation_scores(
 
     Raises JobQuarantined, and whatever ends the run.
     """
+    # Targets of one job often share candidates, and an evaluation takes a second.
     distinct = list({a.digest: a for a in architectures}.values())
 
     def evaluate(missing: list[int]) -> list[Scored]:

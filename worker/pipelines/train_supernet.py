@@ -179,6 +179,7 @@ def _train_and_score(run: SharedRun) -> None:
     summary = {**scored.summary, **trained.training}
     made = (trained.weights_sha256, scored.predictor, summary)
     run.write(lambda session: supernet_rows.finish(session, run.digest, *made))
+    # Last of all: as long as no row says that it is ready, a crash must find its checkpoints.
     shutil.rmtree(_folder(run), ignore_errors=True)  # checkpoints; the weights are in the store
 
 
@@ -282,6 +283,7 @@ def _publish(run: SharedRun, folder: Path) -> TrainedWeights:
         sha256, size_bytes = run.context.store.put(folder / WEIGHTS)
     except (FileNotFoundError, ValueError) as error:
         raise ChildCrashed("training", 0, 0, "it ended without a supernet") from error
+    # What the trainer printed is not believed, what it wrote is: its files are checked against each other.
     if sha256 != description["sha256"]:
         raise ChildCrashed("training", 0, 0, "its weights changed after it ended")
     failpoint("training.stored")

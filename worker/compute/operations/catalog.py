@@ -31,6 +31,7 @@ OPERATIONS: Final[dict[type[Request[Any]], Operation]] = {
 
 def operation_named(name: str) -> tuple[type[Request[Any]], Operation]:
     """A request by the name of its class, and what does it. Raises InvalidForm."""
+    # By name, since a class does not travel; worker and child are of one version, they start together.
     for request, operation in OPERATIONS.items():
         if request.__name__ == name:
             return request, operation

@@ -115,6 +115,7 @@ def _suspicion(network: Delivered) -> str | None:
         network.validation_accuracy,
         None if test is None else network.metric.quality(test.accuracy),
         None if test is None else test.samples,
+        # Predictors of before errors were held out have none.
         rmse if isinstance(rmse, float) else None,
     )
 

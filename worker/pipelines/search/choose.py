@@ -82,6 +82,7 @@ class Choosing:
         budget."""
         following: Solved | None = self._allowing_for_others(solved)
         while following is not None and self.rounds < ROUNDS:
+            # Enough: the best uses most of its budget, so what is left to gain is less than the noise.
             if not self._measured(following) or self.choice.enough():
                 break
             following = self._better()
@@ -138,10 +139,13 @@ class Choosing:
     def _keep(self, network: Delivered, latencies: tuple[Latency, ...]) -> None:
         target, digest = self.target, network.architecture.digest
         predicted = tuple(gauge.predicted(network.architecture) for gauge in target.gauges)
+        # Measured is known: the next solution must offer other networks, or no round would bring anything.
         target.ruled_out.add(digest)
         self.files[digest] = network
         self.choice.found.append(Measured(digest, predicted, network.validation_accuracy, latencies))
         for gauge, latency, expected in zip(target.gauges, latencies, predicted, strict=True):
+            # A device that is slower than its table is so for every network: the next targets aim lower at
+            # once.
             self.levels.add(gauge, latency.ms / expected)
             device = gauge.place.device
             broken: Document
@@ -166,11 +170,14 @@ class Choosing:
             solved = self.solver.solved(self.target)
         except UNSOLVED:
             return None
+        # Measuring costs seconds a network; it is not worth them for one that is less accurate on paper.
         best, accuracies = self.choice.best(), self.solver.scored(solved.architectures)
         return solved if best is None or max(accuracies.values()) > best.quality else None
 
     def _fastest(self) -> Measured[str] | None:
         """Before a budget is given up: the fastest network of all is measured."""
+        # A table may be wrong about the rest and right about this one; the user waits for a network, not
+        # for us.
         self.target.aim_at_fastest()
         try:
             self._measured(self.solver.solved(self.target))

@@ -77,6 +77,7 @@ class Files:
         accuracies = self.solving.scored(solved.architectures)
         order = _best_first(solved, accuracies)
         for position in order[: max(most, 1)]:
+            # Each file names the others as its runners-up, so that the card shows what it was chosen from.
             others = [i for i in order if i != position]
             file = self.file(target, solved.architectures[position], self.job.ready.ref)
             network = Delivered.of(
@@ -93,6 +94,7 @@ class Files:
                 continue
             broken = {"device": target.device, "constraint": SIZE, "limit": limit, "value": file.size_bytes}
             self.job.run.event("budget_broken", broken)
+            # The next ones are solved for with what this file held besides its weights.
             target.outgrown(network.architecture, file.size_bytes)
         return kept
 

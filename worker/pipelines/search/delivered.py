@@ -42,6 +42,7 @@ class Found:
 
     def to_json(self) -> Document:
         """As the card has it: gates only where they were trained."""
+        # Cards of other strategies never had the key, and their readers need not learn of it.
         return {name: value for name, value in asdict(self).items() if name != "gates" or value is not None}
 
 

@@ -37,6 +37,8 @@ class Gates(TargetTraining):
 
     def trained(self, laboratory: Laboratory, target: Target, problem: Problem) -> TrainedGates:
         """The step's result: log-probabilities, epochs, curve. Raises InfeasibleBudget, TrainingDiverged."""
+        # Asked again after a measurement has tightened a limit: the choice changes, what was learnt does
+        # not.
         if target.index not in self._found:
             inputs, device = self._inputs(target), self.run.context.settings.training_device
 

@@ -140,6 +140,7 @@ def kept_when_measured(target: Target, place: OnDevice, network: Delivered) -> l
 
 def measured_on(target: Target, place: OnDevice, network: Delivered, name: str = LATENCY) -> Latency | None:
     """What was measured of the network on a device of the target, of its latency or of another cost."""
+    # Not strict: latencies are empty where nobody measured.
     known = zip([(g.place.device_id, g.name) for g in target.gauges], network.latencies, strict=False)
     return dict(known).get((place.device_id, name))
 

@@ -52,12 +52,14 @@ def search(run: JobRun) -> Document:
         job = begin(run, ready, request, laboratory)
         delivered = _Networks(job).deliver_all(failures)
     if not delivered:
+        # One reason is enough: with no network at all the job failed, and its document has room for one.
         raise failures[0][1]
     cards = [(card_of(job, target, network, model_id(run, target)), target) for target, network in delivered]
     for (card, target), (_, network) in zip(cards, delivered, strict=True):
         if card.state == SUSPECT:
             said = {"model": card.id, "device": target.device, "reason": card.suspect_reason}
             run.event("suspect", said)
+        # With the job's own last write: the models of a job that failed at the end would be nobody's.
         run.at_end(partial(_store, run=run, ready=ready, target=target, delivered=network, card=card))
     networks = [
         (card.id, target, n.architecture) for (card, target), (_, n) in zip(cards, delivered, strict=True)

@@ -99,6 +99,7 @@ def _on_device(
 
 def _shared(space: Space, resolutions: Sequence[int] | None, places: Sequence[OnDevice]) -> list[int]:
     """Resolutions that may be chosen on every device. Raises NoTable."""
+    # In the order of the space: dense tables are indexed by it.
     allowed = [r for r in space.resolutions if resolutions is None or r in resolutions]
     shared = [r for r in allowed if all(r in place.pricing.space.resolutions for place in places)]
     if not shared:

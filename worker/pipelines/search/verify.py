@@ -107,6 +107,7 @@ class Verification:
     def typical(self, device_id: str, sha256: str) -> Measurement | None:
         """The median of a file's measurements on a device, by their latency; None where it was not
         measured."""
+        # A measurement that was made, not a mean of several: its percentiles belong together.
         answers = sorted(self._answers.get((device_id, sha256), []), key=lambda m: m.latency_ms)
         return answers[(len(answers) - 1) // 2] if answers else None
 
@@ -122,6 +123,7 @@ class Verification:
             waited = [
                 wait_for_one(self.run, task, self.run.context.settings.verify_timeout_s) for task in tasks
             ]
+            # As the rows of the table were: else a network is called slow because its session was.
             found_fast = [undisturbed(answer) for answer in waited if answer is not None]
             answers = [measurement for measurement, _ in found_fast]
             if found_fast and (factor := min(f for _, f in found_fast)) < 1:
@@ -139,12 +141,14 @@ class Verification:
         not."""
         sha256 = network.file.onnx_sha256
         key = (index, place.device_id, sha256)
+        # Counted by target: two that choose one network share its readings instead of asking twice as many.
         first = self._used[key]
         self._used[key] += times
         known = self.run.context.transaction(
             lambda session: task_rows.verifying(session, self.run.job_id, place.device_id, sha256)
         )
         known = known[first : first + times]
+        # An earlier attempt of this job asked for them already, and may have the answers.
         if len(known) == times:
             return known
         size_bytes = network.file.size_bytes
