@@ -1,9 +1,10 @@
 """Dense tables: an additive quantity of every network of a search space as a few small arrays.
 
-A space is a chain of stages. A stage has a width (output channels), a depth (how many of its blocks are
-active, the first ones) and one choice per active block. Whatever adds up over blocks (ms, MACs, bytes,
-points of accuracy of a linear predictor) is then one array per stage, and a population of networks is
-priced by one gather. Nothing here knows what a block is: `supernets.spaces` fills the arrays.
+A space is a chain of stages. A stage has a state (what the rest depends on: its output channels, say), a
+depth (how many of its blocks are active, the first ones) and one choice per active block. Whatever adds up
+over blocks (ms, MACs, bytes, points of accuracy of a linear predictor) is then one array per stage, and a
+population of networks is priced by one gather. Nothing here knows what a block is: `supernets.spaces` fills
+the arrays.
 """
 
 from __future__ import annotations
@@ -25,9 +26,13 @@ _CHUNK: Final = 8192  # networks priced at a time: their genes stay in the proce
 
 @dataclass(frozen=True)
 class StageShape:
-    """Sizes of one stage: number of widths, allowed depths (ascending), number of choices of each block."""
+    """Sizes of one stage: number of states, allowed depths (ascending), number of choices of each block.
 
-    widths: int
+    A state is what the rest of a network depends on: the channels that a stage gives, or channels and
+    precision.
+    """
+
+    states: int
     depths: tuple[int, ...]
     choices: tuple[int, ...]
 
@@ -44,7 +49,7 @@ class StageShape:
 class Chain:
     """The index structure of a space.
 
-    A network is a row of genes: index of the resolution, then for each stage: index of the width, index of
+    A network is a row of genes: index of the resolution, then for each stage: index of the state, index of
     the depth, index of the choice of every block. Genes of inactive blocks are 0 in canonical form, so two
     rows are the same network exactly when they are equal.
     """
@@ -54,7 +59,7 @@ class Chain:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Column of each stage's width gene."""
+        """Column of each stage's state gene."""
         columns, at = [], 1
         for stage in self.stages:
             columns.append(at)
@@ -70,14 +75,14 @@ class Chain:
         """Number of values of each gene; shape (genes,)."""
         sizes = [self.resolutions]
         for stage in self.stages:
-            sizes += [stage.widths, len(stage.depths), *stage.choices]
+            sizes += [stage.states, len(stage.depths), *stage.choices]
         return np.array(sizes, dtype=np.int64)
 
     def count(self) -> int:
         """Distinct networks, over all resolutions."""
         total = self.resolutions
         for stage in self.stages:
-            total *= stage.widths * sum(math.prod(stage.choices[:depth]) for depth in stage.depths)
+            total *= stage.states * sum(math.prod(stage.choices[:depth]) for depth in stage.depths)
         return total
 
     def active(self, genes: Genes) -> npt.NDArray[np.bool_]:
@@ -103,13 +108,13 @@ class _Gather(NamedTuple):
     """One stage, flattened for pricing: values[((resolution, *states), block, choice)]."""
 
     column: int
-    states: tuple[int, ...]  # widths in, widths out, depths
+    states: tuple[int, ...]  # states in, states out, depths
     blocks: int
     choices: int
     values: Array
 
     def before(self, chain: Chain) -> int:
-        """Column of the width gene of the stage before."""
+        """Column of the state gene of the stage before."""
         return chain.offsets[chain.offsets.index(self.column) - 1]
 
 
@@ -118,9 +123,9 @@ class DenseTable:
     """An additive quantity over a chain.
 
     constant: (resolutions,); what every network of that resolution costs.
-    blocks: per stage (resolutions, widths in, widths out, blocks, choices); `widths in` are the widths of the
+    blocks: per stage (resolutions, states in, states out, blocks, choices); `states in` are the states of the
         stage before (1 for the first stage). Block 0 reads its input from the stage before; later blocks are
-        read at [.., w, w, ..]-independent index `widths in`, so their values repeat along that axis.
+        read at [.., s, s, ..]-independent index `states in`, so their values repeat along that axis.
     depth: per stage (resolutions, depths); what the depth adds beyond its blocks (0 for latencies).
     """
 
@@ -132,12 +137,12 @@ class DenseTable:
     def __post_init__(self) -> None:
         before = 1
         for shape, blocks, depth in zip(self.chain.stages, self.blocks, self.depth, strict=True):
-            wanted = (self.chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices))
+            wanted = (self.chain.resolutions, before, shape.states, shape.blocks, max(shape.choices))
             if blocks.shape != wanted or depth.shape != (self.chain.resolutions, len(shape.depths)):
                 raise ValueError(
                     f"arrays of shape {blocks.shape}, {depth.shape} do not fit the stage; wanted {wanted}"
                 )
-            before = shape.widths
+            before = shape.states
 
     @cached_property
     def _gathers(self) -> tuple[Array, tuple[_Gather, ...]]:

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache, cached_property
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, cast
 
 from latency_tables.errors import InvalidOperator
 from latency_tables.inputs import DTYPE_BYTES, InputSpec
@@ -44,17 +44,26 @@ class Dimension:
 class Block:
     """A block of a stage whose values are chosen: what a family makes its operator of.
 
-    shape: of its input, one sample, without the batch. width: of its output. first, last: of its stage.
+    shape: of its input, one sample, without the batch. given: the state that the block before left, empty for
+    the input of a network; state: the one that this block leaves, its `width` and what else the stage's
+    boundary names. A block that turns one into the other (quantises, say) pays for it. first, last: of its
+    stage.
     values: what was chosen, every dimension of the family among them. settings: of the stage, every setting
     of the family among them.
     """
 
     shape: tuple[int, ...]
-    width: int
+    given: Named
+    state: Named
     first: bool
     last: bool
     values: Named
     settings: Named
+
+    @property
+    def width(self) -> int:
+        """Of the output: channels of an image."""
+        return cast(int, self.state["width"])
 
 
 @dataclass(frozen=True)
@@ -64,16 +73,17 @@ class Operator(ABC):
 
     family: its name, which the text begins with. form: the text after that name, each field in braces.
     settings: what a stage of the family may set, with defaults. dimensions: what may be chosen in a block.
-    excludable: names of values and
-    settings that a request may forbid. axes: fields along which latency should grow, with the fields that
-    grow along.
-    closes: whether a network may end in it, its width being the number of classes.
+    boundaries: what a state may hold beside the width, such as a precision: names that its blocks know how to
+    read and to leave. excludable: names of values and settings that a request may forbid. axes: fields along
+    which latency should grow, with the fields that grow along. closes: whether a network may end in it, its
+    width being the number of classes.
     """
 
     family: ClassVar[str]
     form: ClassVar[str]
     settings: ClassVar[Mapping[str, Value]] = {}
     dimensions: ClassVar[tuple[Dimension, ...]] = ()
+    boundaries: ClassVar[tuple[str, ...]] = ()
     excludable: ClassVar[tuple[str, ...]] = ()
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     closes: ClassVar[bool] = False

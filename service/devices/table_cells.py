@@ -8,7 +8,7 @@ from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 from service.schemas.networks import CellView, TableCells
 from supernets.spaces.choices import Choice
-from supernets.spaces.lowering import block_operators, input_shapes
+from supernets.spaces.lowering import NOTHING, block_operators, input_shapes
 from supernets.spaces.space import Space
 
 
@@ -21,18 +21,19 @@ def cells_of(
     columns: dict[str, None] = {}
     names: list[str] = []
     cells: list[dict[str, CellView]] = []
+    given = NOTHING
     for stage, shapes in zip(space.stages, input_shapes(space, resolution), strict=True):
-        shape, width = shapes[-1], max(stage.widths)
+        shape, state = shapes[-1], stage.states[-1]
         for block, options in enumerate(stage.choices):
-            choices = {c: block_operators(stage, block, shape, width, c) for c in options}
+            choices = {c: block_operators(stage, block, shape, given, state, c) for c in options}
             row = {
                 _named(c): _cell(operators, table, flagged) for c, operators in choices.items() if operators
             }
             if row:
                 columns |= dict.fromkeys(row)
-                names.append(f"{stage.name} {block + 1}: {' x '.join(map(str, shape))} to {width}")
+                names.append(f"{stage.name} {block + 1}: {' x '.join(map(str, shape))} to {state['width']}")
                 cells.append(row)
-            shape = next((o[-1].output_shape for o in choices.values() if o), shape)
+            shape, given = next((o[-1].output_shape for o in choices.values() if o), shape), state
     return TableCells(
         space=space.name,
         resolution=resolution,

@@ -148,6 +148,7 @@ def _space_view(name: str) -> SpaceView:
                 name=stage.name,
                 family=stage.family,
                 widths=list(stage.widths),
+                states=[state.as_dict() for state in stage.states],
                 depths=list(stage.depths),
                 choices=[[choice.as_dict() for choice in options] for options in stage.choices],
             )

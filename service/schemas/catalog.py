@@ -6,11 +6,13 @@ from service.schemas.strict import Answer, JsonObject, Time
 
 
 class StageView(Answer):
-    """One stage: what may be chosen in it. `choices` are those of its blocks, first to last."""
+    """One stage: what may be chosen in it. `choices` are those of its blocks, first to last; a state is what
+    the rest of a network depends on, a width alone unless the space says more."""
 
     name: str
     family: str
     widths: list[int]
+    states: list[JsonObject]
     depths: list[int]
     choices: list[list[JsonObject]]
 

@@ -24,7 +24,8 @@ def legend(space: Space) -> JsonObject:
         "stages": [
             {
                 "name": stage.name,
-                "widths": list(stage.widths),
+                "widths": [state["width"] for state in stage.states],
+                "states": [state.as_dict() for state in stage.states],
                 "depths": list(stage.depths),
                 "choices": [[choice.as_dict() for choice in block] for block in stage.choices],
             }

@@ -197,16 +197,16 @@ class QualityPredictor:
         base = belief.mean - float(belief.centre @ belief.weights)
         blocks, depths, before = [], [], 1
         for column, shape in zip(chain.offsets, chain.stages, strict=True):
-            width, depth = _values(belief.weights, offsets, column, shape.widths), int(offsets[column + 1])
-            table = np.zeros((chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices)))
+            state, depth = _values(belief.weights, offsets, column, shape.states), int(offsets[column + 1])
+            table = np.zeros((chain.resolutions, before, shape.states, shape.blocks, max(shape.choices)))
             for block, choices in enumerate(shape.choices):
                 table[..., block, :choices] = _values(belief.weights, offsets, column + 2 + block, choices)
                 table[..., block, choices:] = -np.inf
-            # Every network has block 0, so what a width is worth is counted there.
-            table[..., 0, :] += width[None, None, :, None]
+            # Every network has block 0, so what a state is worth is counted there.
+            table[..., 0, :] += state[None, None, :, None]
             blocks.append(table)
             depths.append(np.tile(belief.weights[depth : depth + len(shape.depths)], (chain.resolutions, 1)))
-            before = shape.widths
+            before = shape.states
         return DenseTable(chain, base + belief.weights[: chain.resolutions], tuple(blocks), tuple(depths))
 
     def to_json(self) -> dict[str, Any]:

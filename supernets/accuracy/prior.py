@@ -44,7 +44,7 @@ def _labels(space: Space) -> dict[str, dict[int, Hashable]]:
     for r in range(len(space.resolutions)):
         mark("resolution", r, r)
     for index, (column, stage) in enumerate(zip(space.chain.offsets, space.stages, strict=True)):
-        for w in range(len(stage.widths)):
+        for w in range(len(stage.states)):
             mark("width", int(offsets[column]) + w, (index, w))
         for d in range(len(stage.depths)):
             cell = int(offsets[column + 1]) + d
@@ -73,7 +73,7 @@ def _trends(space: Space) -> dict[str, Array]:
     logs = np.log(space.resolutions)
     resolution[: len(logs), 0] = logs - logs.mean()
     for column, stage in zip(space.chain.offsets, space.stages, strict=True):
-        logs = np.log(stage.widths)
+        logs = np.log([float(state["width"]) for state in stage.states])
         width[offsets[column] : offsets[column] + len(logs), 0] = logs - logs.mean()
     return {"resolution, trend": resolution, "width, trend": width}
 

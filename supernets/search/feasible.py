@@ -34,10 +34,10 @@ class CheapestCompletions:
 
     @cached_property
     def stages(self) -> tuple[Array, ...]:
-        """Per stage (resolutions, widths in, widths out, depths, blocks + 1): the rest of the chain after so
+        """Per stage (resolutions, states in, states out, depths, blocks + 1): the rest of the chain after so
         many blocks."""
         table = self.constraint.table
-        after: Array = np.zeros((table.chain.resolutions, table.chain.stages[-1].widths))
+        after: Array = np.zeros((table.chain.resolutions, table.chain.stages[-1].states))
         found: list[Array] = []
         for shape, blocks, depth in reversed(
             list(zip(table.chain.stages, table.blocks, table.depth, strict=True))
@@ -141,17 +141,18 @@ class _Walk:
         rests = [c.stages[stage] for c in self.completions]
         column, shape = self._columns(stage)
         r, read = self.rows[:, 0], self.read
-        width = self.decide(
+        written = self.decide(
             column,
             [x[..., 0].min(axis=-1)[r, read] + s[:, None] for x, s in zip(rests, self.spent, strict=True)],
         )
         deep = self.decide(
-            column + 1, [x[r, read, width, :, 0] + s[:, None] for x, s in zip(rests, self.spent, strict=True)]
+            column + 1,
+            [x[r, read, written, :, 0] + s[:, None] for x, s in zip(rests, self.spent, strict=True)],
         )
         depth = np.asarray(shape.depths)[deep]
         for block, choices in enumerate(shape.choices):
             here = np.flatnonzero(block < depth)
-            state = (r[here], read[here], width[here])
+            state = (r[here], read[here], written[here])
             prices = [table.blocks[stage][(*state, block)][:, :choices] for table in tables]
             open_ = [
                 x[(*state, deep[here], block + 1)] + s[here] for x, s in zip(rests, self.spent, strict=True)
@@ -161,7 +162,7 @@ class _Walk:
             )
             self.pay([p[np.arange(len(here)), chosen] for p in prices], here)
         self.pay([table.depth[stage][r, deep] for table in tables])
-        self.read = width
+        self.read = written
 
     def _columns(self, stage: int) -> tuple[int, StageShape]:
         chain = self.completions[0].constraint.table.chain

@@ -19,17 +19,17 @@ def log_table(chain: Chain, logs: Array) -> DenseTable:
     """Log-probability of every network as an additive score; logs (genes, most values), minus infinity where
     there is none.
 
-    Stages of depth 0 do not count their width.
+    Stages of depth 0 do not count their state.
     """
     blocks, depths, before = [], [], 1
     for column, shape in zip(chain.offsets, chain.stages, strict=True):
-        size = (chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices))
+        size = (chain.resolutions, before, shape.states, shape.blocks, max(shape.choices))
         values = np.broadcast_to(logs[column + 2 : column + 2 + shape.blocks, : size[-1]], size).copy()
-        values[..., 0, :] += logs[column, : shape.widths, None]  # a width counts once: with the first block
+        values[..., 0, :] += logs[column, : shape.states, None]  # a state counts once: with the first block
         blocks.append(values)
         depth = logs[column + 1, : len(shape.depths)]
         depths.append(np.broadcast_to(depth, (chain.resolutions, len(depth))).copy())
-        before = shape.widths
+        before = shape.states
     return DenseTable(chain, logs[0, : chain.resolutions], tuple(blocks), tuple(depths))
 
 

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from latency_tables.dense import Array, DenseTable
-from latency_tables.named import Value
+from latency_tables.named import Named, Value
 from latency_tables.table import LatencyTable
 from supernets.errors import InfeasibleBudget, InvalidSearch
 from supernets.search.exact.bounds import bounds
@@ -26,22 +26,22 @@ from supernets.spaces.space import Space, Stage
 DEPTH: Final = "depth"
 
 
-def values_of(stage: Stage, width: int, choice: Choice) -> dict[str, Value]:
+def values_of(stage: Stage, state: Named, choice: Choice) -> dict[str, Value]:
     """The named values of one block: what `exclude` may forbid. A block that is left out has `zero` alone."""
     if choice.zero:
         return {"zero": True}
     named = {**choice, **stage.settings}
     allowed = {name: named[name] for name in stage.operators.excludable}
-    return {**allowed, "width": width, "family": stage.family}
+    return {**allowed, **state, "family": stage.family}
 
 
 def named_values(space: Space) -> dict[str, list[Value]]:
     """Every name that `exclude` may hold, with the values that some block of the space has."""
     found: dict[str, set[Value]] = {DEPTH: {depth for stage in space.stages for depth in stage.depths}}
     for stage in space.stages:
-        for width in stage.widths:
+        for state in stage.states:
             for choice in (c for options in stage.choices for c in options):
-                for name, value in values_of(stage, width, choice).items():
+                for name, value in values_of(stage, state, choice).items():
                     found.setdefault(name, set()).add(value)
     return {name: sorted(values, key=lambda v: (str(type(v)), v)) for name, values in sorted(found.items())}
 
@@ -61,10 +61,10 @@ def excluded(space: Space, exclude: Mapping[str, Sequence[Value]]) -> DenseTable
             if name == DEPTH and type(value) is int and value in stage.depths:
                 mask.depth[index][:, stage.depths.index(value)] = np.inf
                 used.add(position)
-        for o, width in enumerate(stage.widths):
+        for o, state in enumerate(stage.states):
             for block, options in enumerate(stage.choices):
                 for c, choice in enumerate(options):
-                    own = values_of(stage, width, choice)
+                    own = values_of(stage, state, choice)
                     for name, position, value in _of_stage(wanted, stage.name):
                         # True == 1 in Python, but `"kernel": [true]` names no kernel.
                         if (

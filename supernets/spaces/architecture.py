@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from latency_tables.named import Named
 from supernets.spaces.choices import Choice
 
 
@@ -28,10 +29,16 @@ class StageChoice:
 
     width: int
     blocks: tuple[Choice, ...]
+    boundary: Named = Named()  # noqa: RUF009 - it never changes
 
     @property
     def depth(self) -> int:
         return len(self.blocks)
+
+    @property
+    def state(self) -> Named:
+        """What the rest of the network depends on: the width, and what else the stage's boundary names."""
+        return Named({"width": self.width, **self.boundary})
 
 
 @dataclass(frozen=True, order=True)
@@ -45,6 +52,9 @@ class Architecture:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical form; equal sub-networks have equal digests."""
-        stages = [[s.width, [c.as_dict() for c in s.blocks]] for s in self.stages]
+        stages = [
+            [s.width, [c.as_dict() for c in s.blocks], *([s.boundary.as_dict()] if s.boundary else [])]
+            for s in self.stages
+        ]
         text = json.dumps([self.space, self.resolution, stages], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

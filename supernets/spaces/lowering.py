@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from typing import Final
 
 import numpy as np
 
 from latency_tables.dense import DenseTable
 from latency_tables.errors import MissingLatency
+from latency_tables.named import Named
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 from supernets.errors import NoEnergy
@@ -16,49 +18,54 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.choices import Choice
 from supernets.spaces.space import Space, Stage
 
+NOTHING: Final = Named()
+"""The state of a network's input."""
+
 
 def block_operators(
-    stage: Stage, number: int, shape: tuple[int, ...], width: int, choice: Choice
+    stage: Stage, number: int, shape: tuple[int, ...], given: Named, state: Named, choice: Choice
 ) -> tuple[Operator, ...]:
     """Operators of block `number` of a stage: its own, then what follows it without weights. Empty for Zero.
 
-    shape: of its input, one sample.
+    shape: of its input, one sample. given: the state of the stage before for block 0 (`NOTHING` for the input
+    of a network), the stage's own for later ones; state: the one that the stage is in.
     """
     if choice.zero:
         return ()
-    return stage.operators.of_block(stage.block(number, shape, width, choice))
+    return stage.operators.of_block(stage.block(number, shape, given, state, choice))
 
 
 def input_shapes(space: Space, resolution: int) -> list[list[tuple[int, ...]]]:
-    """For every stage the shape of its input (one sample) at each width of the stage before, or the space's
+    """For every stage the shape of its input (one sample) in each state of the stage before, or the space's
     input alone."""
-    found, shapes = [], [space.input_shape(resolution)]
+    found, shapes, before = [], [space.input_shape(resolution)], NOTHING
     for stage in space.stages:
         found.append(shapes)
-        shapes = [_inside(stage, shapes[0], width)[-1] for width in stage.widths]
+        shapes = [_inside(stage, shapes[0], before, state)[-1] for state in stage.states]
+        before = stage.states[0]
     return found
 
 
-def _inside(stage: Stage, shape: tuple[int, ...], width: int) -> list[tuple[int, ...]]:
+def _inside(stage: Stage, shape: tuple[int, ...], given: Named, state: Named) -> list[tuple[int, ...]]:
     """Shapes that every block of a stage is given, and what the stage gives. Choices do not change shapes."""
     shapes = [shape]
     for number, options in enumerate(stage.choices):
-        operators = next(
-            (found for c in options if (found := block_operators(stage, number, shape, width, c))), ()
-        )
-        shape = operators[-1].output_shape if operators else shape
+        possible = (block_operators(stage, number, shape, given, state, choice) for choice in options)
+        operators = next((found for found in possible if found), ())
+        shape, given = operators[-1].output_shape if operators else shape, state
         shapes.append(shape)
     return shapes
 
 
 def blocks_of(space: Space, architecture: Architecture) -> Iterator[tuple[int, int, tuple[Operator, ...]]]:
     """(stage, block, operators) of every active block, in order."""
-    shape = space.input_shape(architecture.resolution)
+    shape, given = space.input_shape(architecture.resolution), NOTHING
     for index, (stage, chosen) in enumerate(zip(space.stages, architecture.stages, strict=True)):
+        state = chosen.state
         for number, choice in enumerate(chosen.blocks):
-            operators = block_operators(stage, number, shape, chosen.width, choice)
+            operators = block_operators(stage, number, shape, given, state, choice)
             yield index, number, operators
-            shape = operators[-1].output_shape if operators else shape
+            shape, given = operators[-1].output_shape if operators else shape, state
 
 
 def lower(space: Space, architecture: Architecture) -> list[Operator]:
@@ -92,15 +99,22 @@ _Cell = tuple[int, tuple[int, int, int], int, tuple[Operator, ...]]
 
 
 def _cells(space: Space, resolution: int) -> Iterator[_Cell]:
-    """(stage, (width in, width out, block), choice, operators) of every cell of the dense table."""
+    """(stage, (state in, state out, block), choice, operators) of every cell of the dense table."""
+    states_in: tuple[Named, ...] = (NOTHING,)
     for index, (stage, shapes) in enumerate(zip(space.stages, input_shapes(space, resolution), strict=True)):
-        inside = [_inside(stage, shapes[0], width) for width in stage.widths]
-        for i, given in enumerate(shapes):
-            for o, width in enumerate(stage.widths):
+        inside = [_inside(stage, shapes[0], states_in[0], state) for state in stage.states]
+        for i, (given, before) in enumerate(zip(shapes, states_in, strict=True)):
+            for o, state in enumerate(stage.states):
                 for block, options in enumerate(stage.choices):
-                    shape = given if block == 0 else inside[o][block]
+                    shape, read = (given, before) if block == 0 else (inside[o][block], state)
                     for c, choice in enumerate(options):
-                        yield index, (i, o, block), c, block_operators(stage, block, shape, width, choice)
+                        yield (
+                            index,
+                            (i, o, block),
+                            c,
+                            block_operators(stage, block, shape, read, state, choice),
+                        )
+        states_in = stage.states
 
 
 def dense_from(
@@ -115,9 +129,9 @@ def dense_from(
     before = 1
     for shape in chain.stages:
         blocks.append(
-            np.full((chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices)), np.inf)
+            np.full((chain.resolutions, before, shape.states, shape.blocks, max(shape.choices)), np.inf)
         )
-        before = shape.widths
+        before = shape.states
     for r, resolution in enumerate(space.resolutions):
         for index, (i, o, block), choice, operators in _cells(space, resolution):
             blocks[index][r, i, o, block, choice] = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import product
 from typing import Any, cast
 
 import numpy as np
@@ -29,6 +30,8 @@ class Stage:
     choices: for every block (as many as the largest depth) what it may be; dimensions that are left out have
     the family's default. settings: of the family, such as `{"stride": 2, "activation": "relu6"}`; the rest as
     it has them.
+    boundary: what else the rest of a network depends on, names with the values to choose from, such as
+    `(("precision", ("float32", "int8")),)`; the state of the stage is a width with one value of each.
     shared: whether the choices of a block share one set of weights (once-for-all) or have their own
     (ProxylessNAS).
     """
@@ -40,6 +43,7 @@ class Stage:
     choices: tuple[tuple[Choice, ...], ...] = ((Choice(),),)
     settings: Mapping[str, Value] = Named()
     shared: bool = True
+    boundary: tuple[tuple[str, tuple[Value, ...]], ...] = ()
 
     def __post_init__(self) -> None:
         if (
@@ -52,9 +56,14 @@ class Stage:
             )
         if list(self.widths) != sorted(set(self.widths)):
             raise ValueError(f"stage {self.name}: widths must ascend")
-        known = self.operators.settings
-        if not set(self.settings) <= set(known):
-            raise ValueError(f"stage {self.name}: settings of {self.family} are {', '.join(known) or 'none'}")
+        if not {name for name, _ in self.boundary} <= set(self.operators.boundaries):
+            known = ", ".join(self.operators.boundaries) or "nothing"
+            raise ValueError(f"stage {self.name}: beside the width, a block of {self.family} leaves {known}")
+        possible = self.operators.settings
+        if not set(self.settings) <= set(possible):
+            raise ValueError(
+                f"stage {self.name}: settings of {self.family} are {', '.join(possible) or 'none'}"
+            )
         defaults = {dimension.name: dimension.default for dimension in self.operators.dimensions}
         if any(not set(c) <= set(defaults) for options in self.choices for c in options if not c.zero):
             raise ValueError(
@@ -68,17 +77,35 @@ class Stage:
             for options in self.choices
         )
         object.__setattr__(self, "choices", whole)
-        object.__setattr__(self, "settings", Named({**known, **self.settings}))
+        object.__setattr__(self, "settings", Named({**possible, **self.settings}))
 
     @property
     def operators(self) -> type[Operator]:
         """The family of its blocks. Raises InvalidOperator for one that is not in the catalog."""
         return family_named(self.family)
 
-    def block(self, number: int, shape: tuple[int, ...], width: int, choice: Choice) -> Block:
-        """Block `number` of the stage with an input of that shape (one sample) and that width and choice."""
+    @cached_property
+    def states(self) -> tuple[Named, ...]:
+        """What the rest of a network may depend on: every width with every value of the boundary, which
+        changes faster."""
+        names = [name for name, _ in self.boundary]
+        others = [dict(zip(names, values, strict=True)) for values in product(*(v for _, v in self.boundary))]
+        return tuple(Named({"width": width, **other}) for width in self.widths for other in others)
+
+    def block(self, number: int, shape: tuple[int, ...], given: Named, state: Named, choice: Choice) -> Block:
+        """Block `number` of the stage with an input of that shape (one sample) and state, leaving a state."""
         settings = cast(Named, self.settings)
-        return Block(shape, width, number == 0, number == len(self.choices) - 1, choice, settings)
+        return Block(shape, given, state, number == 0, number == len(self.choices) - 1, choice, settings)
+
+    def only(self, state: Named) -> Stage:
+        """The stage in that state alone."""
+        boundary = tuple((name, (state[name],)) for name, _ in self.boundary)
+        return replace(self, widths=(cast(int, state["width"]),), boundary=boundary)
+
+    def chosen(self, state: Named, blocks: tuple[Choice, ...]) -> StageChoice:
+        """The stage of an architecture in that state, with these active blocks."""
+        boundary = {name: value for name, value in state.items() if name != "width"}
+        return StageChoice(cast(int, state["width"]), blocks, Named(boundary))
 
     def ordered(self, number: int, name: str) -> list[Value]:
         """Values of a dimension among what block `number` may be, from least to most: numbers as they ascend,
@@ -97,11 +124,11 @@ class Stage:
     @property
     def elastic(self) -> bool:
         """Whether anything can be chosen here."""
-        return len(self.widths) > 1 or len(self.depths) > 1 or any(len(c) > 1 for c in self.choices)
+        return len(self.states) > 1 or len(self.depths) > 1 or any(len(c) > 1 for c in self.choices)
 
     @property
     def shape(self) -> StageShape:
-        return StageShape(len(self.widths), self.depths, tuple(len(c) for c in self.choices))
+        return StageShape(len(self.states), self.depths, tuple(len(c) for c in self.choices))
 
 
 @dataclass(frozen=True)
@@ -136,17 +163,23 @@ class Space:
             or self.stages[-1].widths != (self.classes,)
         ):
             raise ValueError(f"space {self.name}: the last stage must be a head as wide as there are classes")
-        before: tuple[int, ...] = ()
+        before: tuple[Named, ...] = ()
         for stage in self.stages:
+            strange = {name for state in before for name in state} - {"width", *stage.operators.boundaries}
+            if strange:
+                raise ValueError(
+                    f"stage {stage.name}: a block of {stage.family} does not know "
+                    f"{', '.join(sorted(strange))} of the stage before"
+                )
             for number, options in enumerate(stage.choices):
-                keeps = number > 0 or (len(before) == 1 and before == stage.widths)
+                keeps = number > 0 or (len(before) == 1 and before == stage.states)
                 passes = keeps and stage.operators.optional(number == 0, cast(Named, stage.settings))
                 if any(choice.zero for choice in options) and not passes:
                     raise ValueError(
                         f"stage {stage.name}: Zero needs a block that keeps shape and width and "
                         "has a residual connection"
                     )
-            before = stage.widths
+            before = stage.states
 
     def inputs_at(self, resolution: int) -> tuple[InputSpec, ...]:
         """What a network of that resolution is fed with, one sample."""
@@ -198,7 +231,8 @@ class Space:
         return self._extreme(min, min(self.resolutions) if resolution is None else resolution)
 
     def _extreme(self, pick: Any, resolution: int) -> Architecture:
-        stages = tuple(StageChoice(pick(s.widths), _picked(pick, s, pick(s.depths))) for s in self.stages)
+        end = -1 if pick is max else 0
+        stages = tuple(s.chosen(s.states[end], _picked(pick, s, pick(s.depths))) for s in self.stages)
         return Architecture(self.name, resolution, stages)
 
     def architecture(self, genes: Sequence[int] | Genes) -> Architecture:
@@ -212,7 +246,7 @@ class Space:
         for column, stage in zip(self.chain.offsets, self.stages, strict=True):
             depth = stage.depths[row[column + 1]]
             blocks = tuple(stage.choices[b][row[column + 2 + b]] for b in range(depth))
-            stages.append(StageChoice(stage.widths[row[column]], blocks))
+            stages.append(stage.chosen(stage.states[row[column]], blocks))
         return Architecture(self.name, self.resolutions[row[0]], tuple(stages))
 
     def genes(self, architecture: Architecture) -> Genes:
@@ -228,12 +262,13 @@ class Space:
             raise InvalidArchitecture(f"{self.name} has {len(self.stages)} stages")
         row = [self.resolutions.index(architecture.resolution)]
         for stage, chosen in zip(self.stages, architecture.stages, strict=True):
-            if chosen.width not in stage.widths or chosen.depth not in stage.depths:
+            if chosen.state not in stage.states or chosen.depth not in stage.depths:
+                others = "".join(f", {name} of {list(values)}" for name, values in stage.boundary)
                 raise InvalidArchitecture(
-                    f"stage {stage.name}: width must be one of {list(stage.widths)}, number of blocks one "
-                    f"of {list(stage.depths)}"
+                    f"stage {stage.name}: width must be one of {list(stage.widths)}{others}, "
+                    f"number of blocks one of {list(stage.depths)}"
                 )
-            row += [stage.widths.index(chosen.width), stage.depths.index(chosen.depth)]
+            row += [stage.states.index(chosen.state), stage.depths.index(chosen.depth)]
             for options, choice in zip(stage.choices, chosen.blocks, strict=False):
                 if choice not in options:
                     raise InvalidArchitecture(
@@ -247,7 +282,7 @@ class Space:
         """Plain values of the elastic stages, with space and classes; `from_json` reads them back."""
         self.genes(architecture)
         stages = [
-            {"name": stage.name, "width": chosen.width, "blocks": [c.as_dict() for c in chosen.blocks]}
+            {"name": stage.name, **chosen.state, "blocks": [c.as_dict() for c in chosen.blocks]}
             for stage, chosen in zip(self.stages, architecture.stages, strict=True)
             if stage.elastic
         ]
@@ -283,7 +318,7 @@ class Space:
             if stage.elastic:
                 stages.append(_stage_from_json(stage, next(chosen)))
             else:
-                stages.append(StageChoice(stage.widths[0], tuple(c[0] for c in stage.choices)))
+                stages.append(stage.chosen(stage.states[0], tuple(c[0] for c in stage.choices)))
         architecture = Architecture(self.name, resolution, tuple(stages))
         self.genes(architecture)
         return architecture
@@ -299,17 +334,25 @@ def _picked(pick: Any, stage: Stage, depth: int) -> tuple[Choice, ...]:
 
 
 def _stage_from_json(stage: Stage, data: Any) -> StageChoice:
+    others = "".join(f', "{name}"' for name, _ in stage.boundary)
     names = ", ".join(f'"{dimension.name}"' for dimension in stage.operators.dimensions)
     wrong = InvalidArchitecture(
-        f'stage {stage.name}: wanted {{"name", "width", "blocks": [{{{names}}} or {{"zero": true}}]}}'
+        f'stage {stage.name}: wanted {{"name", "width"{others}, "blocks": [{{{names}}} or {{"zero": true}}]}}'
     )
-    if not isinstance(data, dict) or set(data) != {"name", "width", "blocks"} or data["name"] != stage.name:
+    beside = [name for name, _ in stage.boundary]
+    if not isinstance(data, dict) or set(data) != {"name", "width", "blocks", *beside}:
         raise wrong
     width, blocks = data["width"], data["blocks"]
-    if type(width) is not int or not isinstance(blocks, list) or not all(isinstance(b, dict) for b in blocks):
+    if (
+        data["name"] != stage.name
+        or type(width) is not int
+        or not isinstance(blocks, list)
+        or not all(isinstance(b, dict) for b in blocks)
+    ):
         raise wrong
     known = {c: c for options in stage.choices for c in options}
     try:
-        return StageChoice(width, tuple(known[Choice(b)] for b in blocks))
+        boundary = Named({name: data[name] for name in beside})
+        return StageChoice(width, tuple(known[Choice(b)] for b in blocks), boundary)
     except (KeyError, TypeError) as error:
         raise wrong from error

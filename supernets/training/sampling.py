@@ -17,7 +17,7 @@ def allowed_values(space: Space, phase: Phase) -> list[Genes]:
     """For every gene of the space the values that the phase may draw."""
     values = [np.arange(len(space.resolutions), dtype=np.int64)]
     for stage in space.stages:
-        values.append(_last(len(stage.widths), phase.limits.get("width")))
+        values.append(_last(len(stage.states), phase.limits.get("width")))
         values.append(_last(len(stage.depths), phase.limits.get("depth")))
         values.extend(_allowed_choices(stage, block, phase) for block in range(len(stage.choices)))
     return values
@@ -67,10 +67,10 @@ def smallest_of(space: Space, phase: Phase, resolution: int) -> Architecture:
     """The smallest network that the phase allows, at that resolution."""
     stages = []
     for stage in space.stages:
-        width = stage.widths[_last(len(stage.widths), phase.limits.get("width"))[0]]
+        state = stage.states[_last(len(stage.states), phase.limits.get("width"))[0]]
         depth = stage.depths[_last(len(stage.depths), phase.limits.get("depth"))[0]]
         choices = tuple(
             tuple(stage.choices[b][c] for c in _allowed_choices(stage, b, phase)) for b in range(depth)
         )
-        stages.append(replace(stage, widths=(width,), depths=(depth,), choices=choices))
+        stages.append(replace(stage.only(state), depths=(depth,), choices=choices))
     return replace(space, stages=tuple(stages)).smallest(resolution)

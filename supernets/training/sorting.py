@@ -25,16 +25,16 @@ def supported_operators(supernet: Supernet, phase: Phase) -> dict[str, list[Oper
     """For every block the operators that the phase could draw, as far as choices of the block tell them
     apart.
 
-    Where widths are elastic too, every operator stays supported.
+    Where states are elastic too, every operator stays supported.
     """
     space = supernet.space
     values = allowed_values(space, phase)
     found = {}
     for (index, block), operators in block_choices(space).items():
         stage = space.stages[index]
-        before = space.stages[index - 1].widths if block == 0 and index else stage.widths[:1]
+        before = space.stages[index - 1].states if block == 0 and index else stage.states[:1]
         kept = set(values[space.chain.offsets[index] + 2 + block].tolist())
-        elastic = len(before) * len(stage.widths) > 1
+        elastic = len(before) * len(stage.states) > 1
         chosen = [op for op, choices in operators.items() if elastic or choices & kept]
         found[block_name(space, index, block)] = chosen
     return found

@@ -26,9 +26,7 @@ from supernets.training.spec import TrainingSpec
 def alone(space: Space, architecture: Architecture) -> Space:
     """The space that holds this one network only."""
     stages = tuple(
-        replace(
-            stage, widths=(chosen.width,), depths=(chosen.depth,), choices=tuple((c,) for c in chosen.blocks)
-        )
+        replace(stage.only(chosen.state), depths=(chosen.depth,), choices=tuple((c,) for c in chosen.blocks))
         for stage, chosen in zip(space.stages, architecture.stages, strict=True)
     )
     return replace(space, resolutions=(architecture.resolution,), stages=stages)

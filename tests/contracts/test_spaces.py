@@ -276,7 +276,7 @@ def covering(space: Space) -> list[Architecture]:
     for number in range(most):
         row = [0]
         for shape in space.chain.stages:
-            row += [shape.widths - 1, len(shape.depths) - 1, *(min(number, n - 1) for n in shape.choices)]
+            row += [shape.states - 1, len(shape.depths) - 1, *(min(number, n - 1) for n in shape.choices)]
         rows.append(row)
     return [space.architecture(row) for row in rows]
 

@@ -18,9 +18,9 @@ def cell_count(chain: Chain) -> int:
     total, ins = chain.resolutions, 1
     for shape in chain.stages:
         total += chain.resolutions * (
-            ins * shape.widths * shape.blocks * max(shape.choices) + len(shape.depths)
+            ins * shape.states * shape.blocks * max(shape.choices) + len(shape.depths)
         )
-        ins = shape.widths
+        ins = shape.states
     return total
 
 
@@ -39,15 +39,15 @@ def cell_index(chain: Chain, genes: Genes) -> Genes:
     for column, shape in zip(chain.offsets, chain.stages, strict=True):
         width, deep = genes[:, column], genes[:, column + 1]
         count, choices = shape.blocks, max(shape.choices)
-        row = ((resolution * ins + width_in) * shape.widths + width) * count
+        row = ((resolution * ins + width_in) * shape.states + width) * count
         active = np.asarray(shape.depths, dtype=np.int64)[deep]
         for block in range(count):
             at = base + (row + block) * choices + genes[:, column + 2 + block]
             index[:, column + 2 + block] = at if block < shape.depths[0] else np.where(block < active, at, 0)
-        base += chain.resolutions * ins * shape.widths * count * choices
+        base += chain.resolutions * ins * shape.states * count * choices
         index[:, column + 1] = base + resolution * len(shape.depths) + deep
         base += chain.resolutions * len(shape.depths)
-        width_in, ins = width, shape.widths
+        width_in, ins = width, shape.states
     return index
 
 
@@ -75,7 +75,7 @@ def dense_from_cells(
     constant, at = cells[: chain.resolutions] + offset, chain.resolutions
     blocks, depths, ins = [], [], 1
     for number, shape in enumerate(chain.stages):
-        form = (chain.resolutions, ins, shape.widths, shape.blocks, max(shape.choices))
+        form = (chain.resolutions, ins, shape.states, shape.blocks, max(shape.choices))
         size = int(np.prod(form))
         block = cells[at : at + size].reshape(form)
         blocks.append(block if like is None else np.where(np.isfinite(like.blocks[number]), block, np.inf))
@@ -83,7 +83,7 @@ def dense_from_cells(
         size = chain.resolutions * len(shape.depths)
         depths.append(cells[at : at + size].reshape(chain.resolutions, len(shape.depths)))
         at += size
-        ins = shape.widths
+        ins = shape.states
     return DenseTable(chain, constant, tuple(blocks), tuple(depths))
 
 
@@ -97,7 +97,7 @@ def cell_groups(chain: Chain) -> list[Labels]:
     )
     ins = 1
     for number, shape in enumerate(chain.stages):
-        form = (chain.resolutions, ins, shape.widths, shape.blocks, max(shape.choices))
+        form = (chain.resolutions, ins, shape.states, shape.blocks, max(shape.choices))
         index = np.indices(form)
         shared = len(shape.choices) > 0 and max(shape.choices) > 1
         choice.append((index[4] if shared else np.full(form, 1000 + number)).ravel())
@@ -107,7 +107,7 @@ def cell_groups(chain: Chain) -> list[Labels]:
         choice.append(np.full(size, -2))
         stage.append(np.full(size, number))
         resolution.append(np.repeat(np.arange(chain.resolutions), len(shape.depths)))
-        ins = shape.widths
+        ins = shape.states
     return [np.concatenate(parts).astype(np.int64) for parts in (choice, stage, resolution)]
 
 

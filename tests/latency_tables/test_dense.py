@@ -24,10 +24,10 @@ def random_table(chain: Chain, generator: np.random.Generator) -> DenseTable:
     blocks, depth, before = [], [], 1
     for shape in chain.stages:
         blocks.append(
-            generator.random((chain.resolutions, before, shape.widths, shape.blocks, max(shape.choices)))
+            generator.random((chain.resolutions, before, shape.states, shape.blocks, max(shape.choices)))
         )
         depth.append(generator.random((chain.resolutions, len(shape.depths))))
-        before = shape.widths
+        before = shape.states
     return DenseTable(chain, generator.random(chain.resolutions), tuple(blocks), tuple(depth))
 
 

@@ -37,7 +37,7 @@ def _extreme(cost: DenseTable, sign: float) -> Genes:
         return np.where(np.isfinite(values), sign * values, np.inf)
 
     chain = cost.chain
-    after: Array = np.zeros((chain.resolutions, chain.stages[-1].widths))
+    after: Array = np.zeros((chain.resolutions, chain.stages[-1].states))
     ways: list[tuple[Array, Array]] = []  # per stage: by (resolution, in, out, depth), by (.., block, choice)
     for shape, blocks, depth in reversed(list(zip(chain.stages, cost.blocks, cost.depth, strict=True))):
         values = signed(blocks)
@@ -53,10 +53,10 @@ def _extreme(cost: DenseTable, sign: float) -> Genes:
     read = 0
     for column, shape, (ends, values) in zip(chain.offsets, chain.stages, reversed(ways), strict=True):
         here = ends[row[0], read]
-        width, deep = np.unravel_index(int(np.argmin(here)), here.shape)
-        chosen = values[row[0], read, width, : shape.depths[deep]].argmin(axis=-1)
-        row[column], row[column + 1], row[column + 2 : column + 2 + len(chosen)] = width, deep, chosen
-        read = int(width)
+        state, deep = np.unravel_index(int(np.argmin(here)), here.shape)
+        chosen = values[row[0], read, state, : shape.depths[deep]].argmin(axis=-1)
+        row[column], row[column + 1], row[column + 2 : column + 2 + len(chosen)] = state, deep, chosen
+        read = int(state)
     return row
 
 
@@ -93,7 +93,7 @@ def lagrangian_bounds(score: DenseTable, cost: DenseTable, limit: float) -> Arra
         safe: Array = np.where(allowed, values, 0.0) - weight * np.where(allowed, prices, 0.0)
         return np.where(allowed, safe, -np.inf)
 
-    after: Array = np.zeros((len(multipliers), chain.resolutions, chain.stages[-1].widths))
+    after: Array = np.zeros((len(multipliers), chain.resolutions, chain.stages[-1].states))
     stages = list(zip(chain.stages, score.blocks, cost.blocks, score.depth, cost.depth, strict=True))
     for shape, values, prices, depth_values, depth_prices in reversed(stages):
         best = relaxed(values, prices)

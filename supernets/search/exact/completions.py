@@ -1,8 +1,8 @@
 """Every best way to finish a network: Pareto fronts of the rest of the chain, from the last block to the
 first.
 
-The state is what the rest depends on: the stage, the width it reads, the width it writes and how many of its
-blocks are done. One merge a block, so the work grows with the number of choices and the size of the front,
+What the rest depends on is the stage, the state it reads, the state it writes and how many of its blocks are
+done. One merge a block, so the work grows with the number of choices and the size of the front,
 not with the number of networks. This is the min-plus convolution of a multiple-choice knapsack (Kellerer,
 Pferschy, Pisinger, "Knapsack Problems", chapter 11) over a layered graph.
 """
@@ -24,7 +24,7 @@ EXIT = -1
 class Level:
     """A front of completions. costs and scores (P,) ascend strictly.
 
-    step (P,): the choice taken (a width, or the choice of a block, or EXIT to leave the stage); child (P,):
+    step (P,): the choice taken (a state, or the choice of a block, or EXIT to leave the stage); child (P,):
     index of the completion that follows it.
     """
 
@@ -74,11 +74,11 @@ class Completions:
             (blocks[resolution], depth[resolution])
             for blocks, depth in zip(cost.blocks, cost.depth, strict=True)
         ]
-        self._after: list[list[Level]] = [[] for _ in self.chain.stages]  # [stage][width read]
+        self._after: list[list[Level]] = [[] for _ in self.chain.stages]  # [stage][state read]
         self._levels: list[dict[tuple[int, int, int], Level]] = [{} for _ in self.chain.stages]
         zero = np.zeros(1)
         none = np.zeros(1, dtype=np.int64)
-        after = [Level(zero, zero, none, none)] * self.chain.stages[-1].widths
+        after = [Level(zero, zero, none, none)] * self.chain.stages[-1].states
         self._end = after
         for stage in reversed(range(len(self.chain.stages))):
             self._after[stage] = after = self._solve_stage(stage, after)
@@ -86,20 +86,20 @@ class Completions:
         self.whole = _merge([(resolution, *constant, after[0])])
 
     def _solve_stage(self, stage: int, after: list[Level]) -> list[Level]:
-        """Fronts from the start of the stage, one per width it reads."""
+        """Fronts from the start of the stage, one per state it reads."""
         shape, levels = self.chain.stages[stage], self._levels[stage]
         (score, _), (cost, _) = self.score[stage], self.cost[stage]
         repeats = _rest_repeats(score) and _rest_repeats(cost)
         fronts = []
         for i in range(len(cost)):
-            for o in range(shape.widths):
+            for o in range(shape.states):
                 for done in reversed(range(shape.depths[-1] + 1)):
-                    # Blocks after the first read the stage's own width, so their completions are shared.
+                    # Blocks after the first read the stage's own state, so their completions are shared.
                     shared = repeats and done > 0 and i > 0
                     levels[i, o, done] = (
                         levels[0, o, done] if shared else self._solve_block(stage, i, o, done, after[o])
                     )
-            fronts.append(_merge([(o, 0.0, 0.0, levels[i, o, 0]) for o in range(shape.widths)]))
+            fronts.append(_merge([(o, 0.0, 0.0, levels[i, o, 0]) for o in range(shape.states)]))
         return fronts
 
     def _solve_block(self, stage: int, i: int, o: int, done: int, after: Level) -> Level:
@@ -126,12 +126,12 @@ class Completions:
         return float(self.cost[stage][1][index]), float(self.score[stage][1][index])
 
     def level(self, stage: int, i: int, o: int, done: int) -> Level:
-        """Completions once `done` blocks are chosen in a stage that reads width i and writes width o."""
+        """Completions once `done` blocks are chosen in a stage that reads state i and writes state o."""
         return self._levels[stage][i, o, done]
 
-    def after(self, stage: int, width: int) -> Level:
-        """Completions from the start of a stage that reads that width; of the end after the last stage."""
-        return self._after[stage][width] if stage < len(self._after) else self._end[width]
+    def after(self, stage: int, state: int) -> Level:
+        """Completions from the start of a stage that reads that state; of the end after the last stage."""
+        return self._after[stage][state] if stage < len(self._after) else self._end[state]
 
     def genes(self, points: Indices) -> Genes:
         """Canonical genes of points of `whole`, followed along the stored steps."""
@@ -139,16 +139,16 @@ class Completions:
         rows[:, 0] = self.resolution
         at, read = self.whole.child[points], np.zeros(len(points), dtype=np.int64)
         for stage, (column, shape) in enumerate(zip(self.chain.offsets, self.chain.stages, strict=True)):
-            widths = np.zeros_like(read)
+            states = np.zeros_like(read)
             for i in range(len(self._after[stage])):
                 here = np.flatnonzero(read == i)
                 front = self._after[stage][i]
-                widths[here], at[here] = front.step[at[here]], front.child[at[here]]
-            rows[:, column] = widths
-            for i, o in {*zip(read.tolist(), widths.tolist(), strict=True)}:
-                here = np.flatnonzero((read == i) & (widths == o))
+                states[here], at[here] = front.step[at[here]], front.child[at[here]]
+            rows[:, column] = states
+            for i, o in {*zip(read.tolist(), states.tolist(), strict=True)}:
+                here = np.flatnonzero((read == i) & (states == o))
                 at[here] = self._walk(rows, here, at[here], stage, i, o, shape.depths)
-            read = widths
+            read = states
         return rows
 
     def _walk(
@@ -174,6 +174,6 @@ class Completions:
 
 
 def _rest_repeats(blocks: Array) -> bool:
-    """Whether blocks after the first cost the same whatever width the stage reads, as DenseTable says they
+    """Whether blocks after the first cost the same whatever state the stage reads, as DenseTable says they
     do."""
     return len(blocks) == 1 or bool(np.array_equal(blocks[:-1, :, 1:], blocks[1:, :, 1:]))

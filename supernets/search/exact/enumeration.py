@@ -30,7 +30,7 @@ class _Node(NamedTuple):
     row: tuple[int, ...]  # genes so far
     completions: Completions | None  # None: the resolution is not solved yet
     stage: int  # len(stages) when finished
-    done: int  # blocks chosen in the stage; -1 before its width is
+    done: int  # blocks chosen in the stage; -1 before its state is
 
 
 def best_networks(score: DenseTable, constraint: Constraint, networks: int) -> Genes:
@@ -85,10 +85,10 @@ def _children(node: _Node, limit: float, order: Iterator[int]) -> Iterator[_Node
     if node.done < 0:
         # The depth gene is written when the stage is left; 0 stands there until then.
         steps: list[tuple[float, float, tuple[int, ...], int, int, Array]] = []
-        for width in range(shape.widths):
-            level = completions.level(node.stage, previous, width, 0)
+        for state in range(shape.states):
+            level = completions.level(node.stage, previous, state, 0)
             bound = node.score + level.within(np.array([limit - node.cost]))
-            steps.append((node.cost, node.score, (*node.row, width, 0), node.stage, 0, bound))
+            steps.append((node.cost, node.score, (*node.row, state, 0), node.stage, 0, bound))
     else:
         steps = _block_steps(completions, node, limit, previous, node.row[column], column)
     for cost, score, row, stage, done, bound in steps:
@@ -98,7 +98,7 @@ def _children(node: _Node, limit: float, order: Iterator[int]) -> Iterator[_Node
 
 
 def _block_steps(
-    completions: Completions, node: _Node, limit: float, previous: int, width: int, column: int
+    completions: Completions, node: _Node, limit: float, previous: int, state: int, column: int
 ) -> list[tuple[float, float, tuple[int, ...], int, int, Array]]:
     """The choices of the next block, and leaving the stage where its depth allows it."""
     stage, done = node.stage, node.done
@@ -109,11 +109,11 @@ def _block_steps(
         cost, score = node.cost + extra_cost, node.score + extra_score
         padding = (0,) * (shape.blocks - done)
         row = (*node.row[: column + 1], shape.depths.index(done), *node.row[column + 2 :], *padding)
-        bound = score + completions.after(stage + 1, width).within(np.array([limit - cost]))
+        bound = score + completions.after(stage + 1, state).within(np.array([limit - cost]))
         steps.append((cost, score, row, stage + 1, -1, bound))
     if done < shape.depths[-1]:
-        costs, scores = completions.options(stage, previous, width, done)
-        level = completions.level(stage, previous, width, done + 1)
+        costs, scores = completions.options(stage, previous, state, done)
+        level = completions.level(stage, previous, state, done + 1)
         total_costs, total_scores = node.cost + costs, node.score + scores
         bounds_ = total_scores + level.within(
             np.where(np.isfinite(total_costs), limit - total_costs, -np.inf)

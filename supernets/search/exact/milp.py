@@ -1,6 +1,6 @@
 """Several constraints at once: mixed-integer programming with HiGHS, one small model a resolution.
 
-A network is a path through the widths of the chain; each (stage, width in, width out) on it has one depth,
+A network is a path through the states of the chain; each (stage, state in, state out) on it has one depth,
 and each active block one choice. Resolutions are taken in the order of a Lagrangian bound and left out once
 the answer beats their bound; the K best come from cuts that exclude what was found. Puzzle (NVIDIA, 2024)
 searches networks by such programs.
@@ -72,15 +72,15 @@ class _Builder:
         return len(self.writes) - 1
 
     def stage(self, stage: int) -> tuple[list[list[int]], list[list[int]]]:
-        """Columns of every depth by width read and by width written."""
+        """Columns of every depth by state read and by state written."""
         problem, r = self.problem, self.r
         chain, tables = problem.chain, [c.table for c in problem.constraints]
         shape, column = chain.stages[stage], chain.offsets[stage]
         ins = problem.score.blocks[stage].shape[1]
         reads: list[list[int]] = [[] for _ in range(ins)]
-        writes: list[list[int]] = [[] for _ in range(shape.widths)]
+        writes: list[list[int]] = [[] for _ in range(shape.states)]
         for i in range(ins):
-            for o in range(shape.widths):
+            for o in range(shape.states):
                 depths = {}
                 for index, depth in enumerate(shape.depths):
                     costs = [float(t.depth[stage][r, index]) for t in tables]

@@ -117,7 +117,7 @@ class Expectation:
         total = p_r @ self.constant
         read = torch.ones(1)
         for stage, (column, shape) in enumerate(zip(self.chain.offsets, self.chain.stages, strict=True)):
-            written = probabilities[column, : shape.widths]
+            written = probabilities[column, : shape.states]
             deep = probabilities[column + 1, : len(shape.depths)]
             chosen = probabilities[column + 2 : column + 2 + shape.blocks, : max(shape.choices)]
             active = deep @ self.reaches[stage]  # (blocks,): probability that the block is used

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from latency_tables.named import Named
 from supernets.network import Supernet, block_name, block_plan
 from supernets.search.gradient.distribution import Pair
 from supernets.spaces.choices import Choice
-from supernets.spaces.lowering import block_operators
+from supernets.spaces.lowering import NOTHING, block_operators
 from supernets.spaces.space import Space
 
 
@@ -119,6 +120,12 @@ class GatedPath:
 
         return run
 
+    def _before(self, stage: int) -> Named:
+        """The state that a stage reads."""
+        if stage == 0:
+            return NOTHING
+        return self.space.stages[stage - 1].states[self._active(self.space.chain.offsets[stage - 1])]
+
     def _blocks(self, stage: int, x: Tensor, width: int, start: int, stop: int) -> Tensor:
         column = self.space.chain.offsets[stage]
         for block in range(start, stop):
@@ -129,5 +136,6 @@ class GatedPath:
         """One block; x itself for Zero. What follows it without weights is part of it."""
         data = self.space.stages[stage]
         chosen: Choice = data.choices[block][choice]
-        operators = block_operators(data, block, tuple(x.shape[1:]), data.widths[width], chosen)
+        given = data.states[width] if block else self._before(stage)
+        operators = block_operators(data, block, tuple(x.shape[1:]), given, data.states[width], chosen)
         return self.supernet.through(x, block_plan(block_name(self.space, stage, block), operators))

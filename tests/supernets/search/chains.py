@@ -29,7 +29,7 @@ def random_table(
     blocks, depth, before = [], [], 1
     for shape in chain.stages:
         size = max(shape.choices)
-        first = draw(chain.resolutions, before, shape.widths, shape.blocks, size)
+        first = draw(chain.resolutions, before, shape.states, shape.blocks, size)
         first[:, :, :, 1:] = first[:, :1, :, 1:]  # later blocks read the stage's own width
         first[generator.random(first.shape) < forbid] = np.inf
         first[:, :, :, 1:] = first[:, :1, :, 1:]
@@ -37,7 +37,7 @@ def random_table(
             first[..., block, choices:] = np.inf
         blocks.append(first)
         depth.append(draw(chain.resolutions, len(shape.depths)))
-        before = shape.widths
+        before = shape.states
     return DenseTable(chain, draw(chain.resolutions), tuple(blocks), tuple(depth))
 
 
