@@ -20,6 +20,7 @@ from service.http.problems import ERRORS, PROBLEMS, document, kind_of, with_code
 from supernets.errors import ContradictingConstraints, InfeasibleBudget, TrainingDiverged
 from tests.architecture.test_imports import LOCAL, modules_of
 from worker.errors import StepFailed
+from worker.problems import kind_of as kind_for_a_job
 from worker.problems import problem_of
 
 ROOT = Path(__file__).parents[2]
@@ -64,9 +65,9 @@ def test_every_error_has_a_code_of_its_own_or_of_the_error_it_is_a_case_of() -> 
         e
         for e in ours()
         if issubclass(e, spoken)
-        or e.__module__.startswith(("service.cli", "service.startup", "service.settings"))
+        or e.__module__.startswith(("service.cli", "service.sinks", "service.startup", "service.settings"))
     ]
-    without = [e.__qualname__ for e in ours() if kind_of(e).code == "refused" and e not in on_a_screen]
+    without = [e.__qualname__ for e in ours() if kind_for_a_job(e).code == "refused" and e not in on_a_screen]
     assert without == [], "give them a code in service/http/problems.py"
     assert len(on_a_screen) > 10
 
