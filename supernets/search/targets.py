@@ -332,7 +332,7 @@ class Solved:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Objective:
     """How targets are to be solved. score: additive accuracy over the whole space; candidates: networks to be
     scored.
 
@@ -378,7 +378,7 @@ class Solver(Protocol):
 
 
 def solve_target(
-    target: Target, wish: Wish, generator: np.random.Generator, solver: Solver = solve
+    target: Target, objective: Objective, generator: np.random.Generator, solver: Solver = solve
 ) -> Solved:
     """The best networks whose bound keeps the limit. Raises InfeasibleBudget with the reachable range.
 
@@ -400,12 +400,14 @@ def solve_target(
                 most,
             )
     # Tables may cover fewer resolutions than the predictor knows.
-    score = at_resolutions(wish.score, wish.space, space)
+    score = at_resolutions(objective.score, objective.space, space)
     # As many more as are thrown away below: they may be the best ones again.
-    wanted = wish.candidates + len(target.ruled_out)
-    result = wish.solve(target.problem(score, space, wanted), space, solver, generator)
+    wanted = objective.candidates + len(target.ruled_out)
+    result = objective.solve(target.problem(score, space, wanted), space, solver, generator)
     found = [*result.candidates]
-    if wish.candidates > 1 and wish.strategy != "gradient":  # its gates have weighed the resolutions too
+    if (
+        objective.candidates > 1 and objective.strategy != "gradient"
+    ):  # its gates have weighed the resolutions too
         # Several constraints may take HiGHS seconds, so they go where `solver` solves them.
         exactly = partial(solver if target.competing else solve, strategy="exact", generator=generator)
         found += _of_other_resolutions(target, score, {int(c.genes[0]) for c in found}, exactly)

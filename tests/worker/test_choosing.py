@@ -12,7 +12,7 @@ from service.db.models import Artifact, MeasurementTask, NetworkMeasurement
 from service.devices.costs import TAIL
 from supernets.errors import InfeasibleBudget
 from supernets.search.measured import MOST_READINGS, UNKNOWN, Latency, Reading
-from supernets.search.targets import Gauge, Target, Wish, solve_target
+from supernets.search.targets import Gauge, Objective, Target, solve_target
 from supernets.spaces.lowering import dense_from
 from tests.worker.runs import events_of, new_run
 from tests.worker.simulated_agent import SimulatedAgent, register
@@ -22,12 +22,12 @@ from worker.compute.requests import DeliveredFile
 from worker.context import JobRun
 from worker.measuring import undisturbed
 from worker.pipelines.search.choose import Choosing, Levels
-from worker.pipelines.search.delivered import Delivered
+from worker.pipelines.search.exported import ExportedNetwork
 from worker.pipelines.search.latency_card import constraints_of, devices_of, latency_of
 from worker.pipelines.search.verify import LEAST_UNCERTAINTY, OnFile, Verification, reading_of
 
 SCORE = dense_from(SPACE, lambda op: np.log1p(op.macs) / 1000)
-WISH = Wish(SPACE, SCORE, "exact", 5)
+WISH = Objective(SPACE, SCORE, "exact", 5)
 
 
 class Bench:
@@ -42,7 +42,7 @@ class Bench:
     def exported(self, target, solved, most):
         accuracies = self.scored(solved.architectures)
         best = sorted(solved.architectures, key=lambda a: -accuracies[a.digest])[:most]
-        return [Delivered(a, 0.9, accuracies[a.digest], FOUND, file_of(a)) for a in best]
+        return [ExportedNetwork(a, 0.9, accuracies[a.digest], FOUND, file_of(a)) for a in best]
 
 
 def file_of(architecture):

@@ -11,13 +11,13 @@ from supernets.spaces.catalog import space_named
 from worker.compute.requests import ClassRecall, DeliveredFile, FileAccuracy
 from worker.pipelines.ready_supernet import ReadySupernet
 from worker.pipelines.search.card import card_of
-from worker.pipelines.search.delivered import Delivered, Found
+from worker.pipelines.search.exported import ExportedNetwork, Found
 
 SPACE = space_named("digits-mbv3")
 READY = ReadySupernet("sup_1", SPACE, "digits", "trial", 0, "a" * 64, {})
 FILE = DeliveredFile("b" * 64, 1, 20, 1, 1, 1e-6, (1, 1, 12, 12))
 FOUND = Found("exact", True, 0.0, {"rmse": 0.01})
-NETWORK = Delivered(SPACE.largest(12), 0.98, 0.97, FOUND, FILE)
+NETWORK = ExportedNetwork(SPACE.largest(12), 0.98, 0.97, FOUND, FILE)
 
 
 def card(accuracy, samples=360, by_class=(), places=()):

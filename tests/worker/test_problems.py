@@ -10,11 +10,11 @@ import pytest
 from latency_tables.errors import BespokeError
 from latency_tables.failures import Failure, error_of, failure_of
 from latency_tables.typed_json import PLAIN
-from service.http.problems import ERRORS
+from service.http.problems import ERRORS, PROBLEMS
 from supernets.errors import InvalidDataset
 from tests.service.test_problems import EXAMPLES, ours
 from worker.errors import OutOfMemory, SharedFailure, StepFailed
-from worker.problems import problem_of
+from worker.problems import WORKER_ERRORS, problem_of
 
 
 def travelled(error: Exception) -> BespokeError | None:
@@ -60,3 +60,11 @@ def test_a_shared_training_fails_each_job_with_its_own_problem() -> None:
     assert problem_of(SharedFailure(ended)) == ended
     assert problem_of(SharedFailure({}))["code"] == "training_failed"
     assert problem_of(OutOfMemory("too much"))["code"] == "out_of_memory"
+
+
+def test_every_error_that_only_a_worker_meets_has_a_code_of_its_own() -> None:
+    """StepFailed is what is nobody's fault but ours; the others say what the user can do."""
+    met = [kind for kind in ours() if kind.__module__ == "worker.errors"]
+    assert set(met) == set(WORKER_ERRORS)
+    codes = [entry.code for entry in WORKER_ERRORS.values()]
+    assert len(codes) == len(set(codes)) and set(codes) <= set(PROBLEMS)

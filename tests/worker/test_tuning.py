@@ -18,7 +18,7 @@ from tests.worker.test_model_card import FILE, FOUND
 from tests.worker.test_targets import SPACE, target
 from worker.compute.laboratory import Laboratory
 from worker.errors import JobCancelled
-from worker.pipelines.search.delivered import Delivered
+from worker.pipelines.search.exported import ExportedNetwork
 from worker.pipelines.search.tune import FineTuning
 from worker.upkeep import TRAININGS
 
@@ -88,7 +88,7 @@ def test_a_fine_tuning_that_diverges_costs_nobody_the_network(context, ready):
         target(0.05, resolutions=(8,)),
         replace(ready, weights_sha256=weights),
     )
-    cut_out = Delivered(NETWORK, 0.9, 0.8, FOUND, FILE)
+    cut_out = ExportedNetwork(NETWORK, 0.9, 0.8, FOUND, FILE)
     with Laboratory(run) as laboratory:
         solving = SimpleNamespace(job=SimpleNamespace(laboratory=laboratory))
         delivered = tuning(run, ready).better(goal, cut_out, solving, None, None)

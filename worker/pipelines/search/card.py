@@ -14,7 +14,7 @@ from supernets.delivery.verdict import GOOD, SUSPECT, balanced_accuracy, suspici
 from supernets.search.targets import Target
 from worker.compute.requests import DeliveredFile
 from worker.pipelines.ready_supernet import ReadySupernet
-from worker.pipelines.search.delivered import Delivered
+from worker.pipelines.search.exported import ExportedNetwork
 from worker.pipelines.search.job import SearchJob
 from worker.pipelines.search.latency_card import constraints_of, devices_of, latency_of
 
@@ -31,7 +31,7 @@ class Card:
     document: Document
 
 
-def card_of(job: SearchJob, target: Target, network: Delivered, model_id: str) -> Card:
+def card_of(job: SearchJob, target: Target, network: ExportedNetwork, model_id: str) -> Card:
     """The card of a delivered network."""
     reason, file = _suspicion(network), network.file
     state = GOOD if reason is None else SUSPECT
@@ -72,7 +72,7 @@ def card_of(job: SearchJob, target: Target, network: Delivered, model_id: str) -
     return Card(model_id, state, reason, document)
 
 
-def _accuracy_of(network: Delivered, ready: ReadySupernet) -> Document:
+def _accuracy_of(network: ExportedNetwork, ready: ReadySupernet) -> Document:
     """Values of the metric: predicted, of the weights on validation data, of the file on test data."""
     test = network.test
     by_class = [] if test is None else [asdict(one) for one in test.by_class]
@@ -106,7 +106,7 @@ def _file_of(target: Target, file: DeliveredFile) -> Document:
     }
 
 
-def _suspicion(network: Delivered) -> str | None:
+def _suspicion(network: ExportedNetwork) -> str | None:
     """Why the file is not delivered as good."""
     test, rmse = network.test, network.found.predictor.get("rmse")
     return suspicion(

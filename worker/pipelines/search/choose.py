@@ -21,7 +21,7 @@ from supernets.search.measured import ROUNDS, Choice, Latency, Measured, Reading
 from supernets.search.targets import Gauge, Solved, Target
 from supernets.spaces.architecture import Architecture
 from worker.context import JobRun
-from worker.pipelines.search.delivered import Delivered
+from worker.pipelines.search.exported import ExportedNetwork
 from worker.pipelines.search.verify import OnFile, Verification
 
 CANDIDATES: Final = 3
@@ -39,7 +39,7 @@ class Solver(Protocol):
 class Exporter(Protocol):
     """What a choice needs of the job's files: those of the best candidates, best first."""
 
-    def exported(self, target: Target, solved: Solved, most: int) -> list[Delivered]: ...
+    def exported(self, target: Target, solved: Solved, most: int) -> list[ExportedNetwork]: ...
 
 
 @dataclass
@@ -74,10 +74,10 @@ class Choosing:
         self.candidates = candidates
         budgets = tuple(gauge.budget for gauge in target.gauges)
         self.choice = Choice[str](budgets, tuple(levels.of(gauge) for gauge in target.gauges))
-        self.files: dict[str, Delivered] = {}
+        self.files: dict[str, ExportedNetwork] = {}
         self.rounds = 0
 
-    def chosen(self, solved: Solved) -> Delivered | None:
+    def chosen(self, solved: Solved) -> ExportedNetwork | None:
         """The network to deliver, None where nobody answered. Raises InfeasibleBudget where all broke the
         budget."""
         following: Solved | None = self._allowing_for_others(solved)
@@ -136,7 +136,7 @@ class Choosing:
 
         return settle(len(networks), measure, self.choice.budgets_ms)
 
-    def _keep(self, network: Delivered, latencies: tuple[Latency, ...]) -> None:
+    def _keep(self, network: ExportedNetwork, latencies: tuple[Latency, ...]) -> None:
         target, digest = self.target, network.architecture.digest
         predicted = tuple(gauge.predicted(network.architecture) for gauge in target.gauges)
         # Measured is known: the next solution must offer other networks, or no round would bring anything.

@@ -13,7 +13,7 @@ from supernets.search.targets import Solved, Target
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
 from worker.compute.requests import DeliveredFile, FileAccuracy, SupernetRef
-from worker.pipelines.search.delivered import Delivered
+from worker.pipelines.search.exported import ExportedNetwork
 from worker.pipelines.search.gates import Gates
 from worker.pipelines.search.job import SearchJob
 from worker.pipelines.search.solve import Solving
@@ -28,7 +28,7 @@ class Files:
     def __init__(self, job: SearchJob, solving: Solving, gates: Gates) -> None:
         self.job, self.solving, self.gates = job, solving, gates
 
-    def exported(self, target: Target, solved: Solved, most: int) -> list[Delivered]:
+    def exported(self, target: Target, solved: Solved, most: int) -> list[ExportedNetwork]:
         """The candidates that do best on the supernet as files that keep the size, ties to the faster one; at
         least one.
 
@@ -54,7 +54,7 @@ class Files:
             lambda: self.job.laboratory.deliver(supernet, architecture, form),
         )
 
-    def accuracy_of(self, delivered: Delivered) -> FileAccuracy:
+    def accuracy_of(self, delivered: ExportedNetwork) -> FileAccuracy:
         """What the file itself does on samples that neither training nor search has seen."""
         supernet, architecture = self.job.ready.ref, delivered.architecture
         sha256 = delivered.file.onnx_sha256
@@ -71,16 +71,18 @@ class Files:
             lambda: self.job.laboratory.measure_accuracy(supernet, architecture, sha256, form),
         )
 
-    def _keeping_the_size(self, target: Target, solved: Solved, most: int, limit: float) -> list[Delivered]:
+    def _keeping_the_size(
+        self, target: Target, solved: Solved, most: int, limit: float
+    ) -> list[ExportedNetwork]:
         """Of the best candidates those whose files keep the size; the others are ruled out."""
-        kept: list[Delivered] = []
+        kept: list[ExportedNetwork] = []
         accuracies = self.solving.scored(solved.architectures)
         order = _best_first(solved, accuracies)
         for position in order[: max(most, 1)]:
             # Each file names the others as its runners-up, so that the card shows what it was chosen from.
             others = [i for i in order if i != position]
             file = self.file(target, solved.architectures[position], self.job.ready.ref)
-            network = Delivered.of(
+            network = ExportedNetwork.of(
                 target,
                 solved,
                 [position, *others],

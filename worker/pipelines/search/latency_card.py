@@ -9,7 +9,7 @@ from service.db.documents import Document
 from supernets.search.limits import SIZE, costs_of
 from supernets.search.measured import Latency
 from supernets.search.targets import LATENCY, Further, OnDevice, Target
-from worker.pipelines.search.delivered import Delivered
+from worker.pipelines.search.exported import ExportedNetwork
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class LatencyLine:
     further: list[FurtherLine] | None = field(default=None)
 
 
-def latency_of(target: Target, network: Delivered) -> Document:
+def latency_of(target: Target, network: ExportedNetwork) -> Document:
     """The latency on the target's device, the first one where it has several; `verified` is about all."""
     if not target.places:
         return asdict(LatencyLine())
@@ -68,7 +68,7 @@ def latency_of(target: Target, network: Delivered) -> Document:
     return asdict(replace(lines[0], verified=all(line.verified for line in lines)))
 
 
-def devices_of(target: Target, network: Delivered) -> list[Document]:
+def devices_of(target: Target, network: ExportedNetwork) -> list[Document]:
     """The same for every device of the target, with its name and budget."""
     return [
         {
@@ -81,7 +81,7 @@ def devices_of(target: Target, network: Delivered) -> list[Document]:
     ]
 
 
-def on_device(target: Target, place: OnDevice, network: Delivered) -> LatencyLine:
+def on_device(target: Target, place: OnDevice, network: ExportedNetwork) -> LatencyLine:
     """Predicted, bounded and measured latency of a network on a device."""
     pricing, architecture = place.pricing, network.architecture
     predicted_ms, upper_ms = place.predicted_ms(architecture), place.upper_ms(architecture)
@@ -115,7 +115,7 @@ def on_device(target: Target, place: OnDevice, network: Delivered) -> LatencyLin
     )
 
 
-def further_on(target: Target, place: OnDevice, further: Further, network: Delivered) -> FurtherLine:
+def further_on(target: Target, place: OnDevice, further: Further, network: ExportedNetwork) -> FurtherLine:
     """What a network costs of a further limit of a device's budget; measured where agents do."""
     cost, space = further.cost, place.pricing.space
     measured = measured_on(target, place, network, further.name)
@@ -129,7 +129,7 @@ def further_on(target: Target, place: OnDevice, further: Further, network: Deliv
     )
 
 
-def kept_when_measured(target: Target, place: OnDevice, network: Delivered) -> list[bool]:
+def kept_when_measured(target: Target, place: OnDevice, network: ExportedNetwork) -> list[bool]:
     """Of every limit that was measured on a device, whether the network kept it."""
     return [
         latency.ms <= gauge.budget
@@ -138,14 +138,16 @@ def kept_when_measured(target: Target, place: OnDevice, network: Delivered) -> l
     ]
 
 
-def measured_on(target: Target, place: OnDevice, network: Delivered, name: str = LATENCY) -> Latency | None:
+def measured_on(
+    target: Target, place: OnDevice, network: ExportedNetwork, name: str = LATENCY
+) -> Latency | None:
     """What was measured of the network on a device of the target, of its latency or of another cost."""
     # Not strict: latencies are empty where nobody measured.
     known = zip([(g.place.device_id, g.name) for g in target.gauges], network.latencies, strict=False)
     return dict(known).get((place.device_id, name))
 
 
-def constraints_of(target: Target, network: Delivered) -> list[Document]:
+def constraints_of(target: Target, network: ExportedNetwork) -> list[Document]:
     """Every limit of the budget with the network's own value and where that comes from."""
     found: list[Document] = []
     for place in target.places:

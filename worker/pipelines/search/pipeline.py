@@ -32,7 +32,7 @@ from worker.pipelines.ready_supernet import ReadySupernet, ensure_supernet
 from worker.pipelines.search.card import Card, card_of
 from worker.pipelines.search.choose import Choosing, Levels
 from worker.pipelines.search.deliver import Files
-from worker.pipelines.search.delivered import Delivered
+from worker.pipelines.search.exported import ExportedNetwork
 from worker.pipelines.search.gates import Gates
 from worker.pipelines.search.job import SearchJob, begin
 from worker.pipelines.search.solve import TARGET_FAILED, Solving
@@ -104,9 +104,11 @@ class _Networks:
         self.verification = Verification(job.run, job.ready.space, request.verify)
         self.verification.look_for_agents(job.targets)
 
-    def deliver_all(self, failures: list[tuple[Target, BespokeError]]) -> list[tuple[Target, Delivered]]:
+    def deliver_all(
+        self, failures: list[tuple[Target, BespokeError]]
+    ) -> list[tuple[Target, ExportedNetwork]]:
         """A network for every target; `failures` gets those that have none, with the reason."""
-        delivered: list[tuple[Target, Delivered]] = []
+        delivered: list[tuple[Target, ExportedNetwork]] = []
         for number, (target, found) in enumerate(self.solving.all_targets(failures)):
             self.job.run.progress("deliver", number / len(self.job.targets), target.label, always=True)
             try:
@@ -115,7 +117,7 @@ class _Networks:
                 failures.append((target, error))
         return delivered
 
-    def deliver(self, target: Target, found: Solved) -> Delivered:
+    def deliver(self, target: Target, found: Solved) -> ExportedNetwork:
         """Choose, export and measure. Raises InfeasibleBudget, SearchUnfinished."""
         most = self.job.request.measured_candidates
         choosing = Choosing(
@@ -141,7 +143,7 @@ def _store(
     run: JobRun,
     ready: ReadySupernet,
     target: Target,
-    delivered: Delivered,
+    delivered: ExportedNetwork,
     card: Card,
 ) -> None:
     """The model's row, in the job's last transaction."""

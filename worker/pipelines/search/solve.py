@@ -11,7 +11,7 @@ from latency_tables.errors import BespokeError
 from supernets.errors import InfeasibleBudget, SearchUnfinished
 from supernets.search.catalog import solve
 from supernets.search.problem import Problem, SearchResult
-from supernets.search.targets import Solved, Solver, Target, Wish, solve_target
+from supernets.search.targets import Objective, Solved, Solver, Target, solve_target
 from supernets.spaces.architecture import Architecture
 from worker.compute.requests import SupernetRef
 from worker.pipelines.scoring import validation_scores
@@ -28,7 +28,7 @@ class Solving:
     def __init__(self, job: SearchJob, gates: Gates) -> None:
         self.job, self.gates = job, gates
         predictor, request = job.predictor, job.request
-        self.wish = Wish(
+        self.objective = Objective(
             predictor.space, predictor.dense(), request.strategy, request.candidates, job.refinement
         )
 
@@ -51,7 +51,7 @@ class Solving:
         """Raises InfeasibleBudget, SearchUnfinished."""
         # A generator per target and round: the same job gives the same networks, in whatever order it runs.
         generator = np.random.default_rng([self.job.ready.seed, target.index, len(target.ruled_out)])
-        return solve_target(target, self.wish, generator, self._solver(target))
+        return solve_target(target, self.objective, generator, self._solver(target))
 
     def scored(
         self, architectures: Sequence[Architecture], supernet: SupernetRef | None = None
@@ -79,10 +79,10 @@ class Solving:
             seed = int(generator.integers(2**63))
             return self._in_child(lambda: laboratory.solve(problem, strategy, seed))
 
-        if self.wish.strategy == GRADIENT:
+        if self.objective.strategy == GRADIENT:
             return by_gates
         # Several limits are an integer program, which may take as long as it is given.
-        return solve if self.wish.strategy in QUICK and not target.competing else in_child
+        return solve if self.objective.strategy in QUICK and not target.competing else in_child
 
     def _in_child(self, work: Callable[[], SearchResult]) -> SearchResult:
         """Solve in the child. What it had shown before its time was over is said as a value of the metric."""

@@ -19,7 +19,7 @@ from worker.compute.laboratory import Follow, Laboratory
 from worker.compute.requests import FineTune, SupernetRef, TrainingReport, TunedWeights
 from worker.pipelines.search.choose import Choosing
 from worker.pipelines.search.deliver import Files
-from worker.pipelines.search.delivered import Delivered, Tuning
+from worker.pipelines.search.exported import ExportedNetwork, Tuning
 from worker.pipelines.search.solve import Solving
 from worker.pipelines.search.trainings import TargetTraining
 from worker.pipelines.search.verify import OnFile
@@ -35,8 +35,8 @@ class FineTuning(TargetTraining):
     epochs: int = 0
 
     def better(
-        self, target: Target, cut_out: Delivered, solving: Solving, files: Files, choosing: Choosing
-    ) -> Delivered:
+        self, target: Target, cut_out: ExportedNetwork, solving: Solving, files: Files, choosing: Choosing
+    ) -> ExportedNetwork:
         """The network fine-tuned and measured; as it was cut out where that diverged, lost accuracy or broke
         the budget."""
         architecture, value = cut_out.architecture, cut_out.metric.value
@@ -86,7 +86,9 @@ class FineTuning(TargetTraining):
         return f"epoch {said.epoch} of {said.epochs}, loss {said.loss:.3f}"
 
 
-def _measured_again(target: Target, cut_out: Delivered, better: Delivered, choosing: Choosing) -> Delivered:
+def _measured_again(
+    target: Target, cut_out: ExportedNetwork, better: ExportedNetwork, choosing: Choosing
+) -> ExportedNetwork:
     """The fine-tuned network with its own latencies; as it was cut out where its file was measured above the
     budget."""
     if not cut_out.latencies:

@@ -62,7 +62,7 @@ class Tuning:
 
 
 @dataclass(frozen=True)
-class Delivered:
+class ExportedNetwork:
     """A network on its way out. Accuracies are qualities of the metric; predicted: by the predictor,
     validation: of its own weights.
 
@@ -94,7 +94,7 @@ class Delivered:
         file: DeliveredFile,
         predictor: QualityPredictor | Refinement,
         gates: Fields | None = None,
-    ) -> Delivered:
+    ) -> ExportedNetwork:
         """The first of `order` is delivered, the others are its runners-up. predictor: what ranked them."""
         genes = np.stack([predictor.space.genes(a) for a in solved.architectures])
         predicted, metric = predictor.predict(genes), predictor.metric
@@ -113,11 +113,13 @@ class Delivered:
             metric=metric,
         )
 
-    def with_latencies(self, latencies: tuple[Latency, ...], networks: tuple[Document, ...]) -> Delivered:
+    def with_latencies(
+        self, latencies: tuple[Latency, ...], networks: tuple[Document, ...]
+    ) -> ExportedNetwork:
         """latencies: its own; networks: the card's lines of all that were measured for the target."""
         return replace(self, latencies=latencies, measured_networks=networks)
 
-    def tested(self, test: FileAccuracy, typical: Mapping[str, Measurement]) -> Delivered:
+    def tested(self, test: FileAccuracy, typical: Mapping[str, Measurement]) -> ExportedNetwork:
         """test: what the file does on the test split; typical: a measurement of the file by device id."""
         return replace(self, test=test, typical=typical)
 
