@@ -42,6 +42,8 @@ log = logging.getLogger("bespoke.worker")
 def host_name() -> str:
     """This host and its process namespace: within one of these, a process id means one process."""
     try:
+        # Containers of one host share its name; in another namespace the same process id is another
+        # process.
         namespace = Path("/proc/self/ns/pid").readlink().name
     except OSError:
         namespace = "pid"
@@ -50,6 +52,7 @@ def host_name() -> str:
 
 def new_worker_id() -> str:
     """Unique per life of a process."""
+    # With the time, since process ids come round again.
     return f"{socket.gethostname()[:60]}-{os.getpid()}-{time.time_ns():x}"
 
 
@@ -81,6 +84,7 @@ class Liveness:
         self._seen: dict[
             str, tuple[Any, float]
         ] = {}  # worker -> (its last heartbeat, seconds since without another)
+        # Its own clock alone: those of other hosts may be minutes off.
         self._looked = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="liveness", daemon=True)
@@ -122,6 +126,8 @@ class Liveness:
             fenced = not workers.beat(session, self._id)
         if fenced and not self._stop.is_set():
             log.error("this worker was declared dead; it ends")
+            # At once and without cleaning up: another worker has our jobs, whatever we still write is in
+            # its way.
             os._exit(FENCED)
         with self._sessions.begin() as session:
             self._bury(session)
@@ -149,6 +155,7 @@ class Liveness:
             log.info("tidied", extra={"workflows": pruned, "files": removed, "trainings": trainings})
 
     def _bury(self, session: Session) -> None:
+        # After a stop of its own (a suspended machine) it has not listened: such time proves nobody silent.
         listened_s = min(time.monotonic() - self._looked, 2 * self._settings.heartbeat_s)
         self._looked = time.monotonic()
         for other in workers.living(session, besides=self._id):
@@ -157,6 +164,7 @@ class Liveness:
                 workers.bury(session, other.id)
 
     def _is_dead(self, worker_id: str, host: str, pid: int, seen_at: Any, listened_s: float) -> bool:
+        # On this host it can be seen at once; for the others only their silence tells.
         if host == self._host and not _process_lives(pid):
             return True
         last, silent_s = self._seen.get(worker_id, (None, 0.0))

@@ -39,6 +39,8 @@ class Probation:
     def alone(self, job_id: str, *, suspected: bool) -> Iterator[None]:
         """Wait for the place and hold it. suspected: the job was lost before. Raises WorkerStopping."""
         begun = time.monotonic()
+        # The time makes two attempts at one job distinct, so that the older one cannot free the newer one's
+        # place.
         while not self._take(mine := (job_id, time.monotonic())):
             if not suspected and mine[1] - begun >= self._patience_s:
                 break

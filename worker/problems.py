@@ -29,6 +29,7 @@ def problem_of(error: Exception) -> dict[str, Any]:
     """The problem object of an error; what is not ours is not shown to the user."""
     if isinstance(error, BespokeError):
         kind = kind_of(type(error))
+        # Members last: a shared failure is a whole document, and says more than its code here.
         return {**problems.document(kind.code, kind.detail or str(error)), **kind.members(error)}
     return problems.document("out_of_memory" if isinstance(error, MemoryError) else "internal", _INTERNAL)
 

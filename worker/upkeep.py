@@ -56,6 +56,7 @@ def sweep_trainings(sessions: Sessions, work: Path, kept: timedelta = KEPT) -> i
     found = {folder.name.removeprefix(TRAININGS): folder for folder in work.glob(f"{TRAININGS}*")}
     with sessions() as session:
         needed = job_rows.unfinished_or_recent(session, found, kept)
+    # A folder whose job nobody knows is swept too: it was deleted, or the database is another one.
     over = [folder for job_id, folder in found.items() if job_id not in needed]
     for folder in over:
         shutil.rmtree(folder, ignore_errors=True)

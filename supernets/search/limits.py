@@ -75,6 +75,7 @@ def limited(
     """
     constraints = []
     for name, limit in limits.items():
+        # A file is more than its weights; how much more the last too large one has shown.
         extra = file_overhead_bytes if name == SIZE else 0.0
         low, high = (value + extra for value in reachable(space, name, bytes_per_value))
         if limit < low:
@@ -86,7 +87,9 @@ def limited(
     found = replace(problem, constraints=(*problem.constraints, *constraints))
     if MEMORY not in limits:
         return found
+    # A peak is a maximum over operators and no sum: it cannot be a constraint, it forbids choices.
     kept = within_activation(space, found, float(limits[MEMORY]), bytes_per_value)
+    # What the memory forbids may have been the only networks that kept another limit.
     for constraint in kept.constraints:
         low, high = bounds(constraint.table)
         if constraint.limit < low:
@@ -109,6 +112,7 @@ def check_limits(
     constraints: further ones; mask: choices that may not be taken; bytes_per_value: in the precision that is
     delivered. Raises InfeasibleBudget. Milliseconds: nothing is solved.
     """
+    # A score is part of a problem, but nothing is maximised here.
     anything = dense_from(space, lambda op: 0.0)
     problem = limited(space, Problem(space.chain, anything, tuple(constraints)), limits, 0.0, bytes_per_value)
     check_pairs((problem if mask is None else restricted(problem, mask)).constraints)

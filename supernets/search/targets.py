@@ -358,6 +358,7 @@ class Objective:
             return solver(replace(problem, evaluate=refined, costly=False), self.strategy, generator)
         # Each further network within several limits is an integer program of its own, which may take seconds.
         more = SHORTLIST if len(problem.constraints) == 1 else 1
+        # The refined predictor has to have something to choose from.
         most = min(more * problem.candidates, MAX_CANDIDATES)
         found = solver(replace(problem, candidates=most), self.strategy, generator)
         return replace(found, candidates=_reranked(found.candidates, refined)[: problem.candidates])
@@ -366,6 +367,8 @@ class Objective:
 def _reranked(found: tuple[Candidate, ...], refined: RefinedScore) -> tuple[Candidate, ...]:
     """The proven best stays the first, for it is what `optimal` and `gap` speak of; the others follow by the
     refined score."""
+    # Where refined scores put another network first, it is among the candidates all the same, and is
+    # scored.
     first, *others = found
     scores = refined(np.stack([c.genes for c in found]))[1:]
     return (first, *(others[i] for i in np.argsort(-scores, kind="stable")))
@@ -427,6 +430,7 @@ def _of_other_resolutions(
 ) -> list[Candidate]:
     """The best network of some resolutions that are not covered yet, evenly spread."""
     space = target.space
+    # Three of them, evenly spread: neighbouring sizes bring near copies.
     others = [r for r in range(len(space.resolutions)) if r not in covered]
     spread = (
         sorted({others[i] for i in np.linspace(0, len(others) - 1, MORE_RESOLUTIONS).round().astype(int)})

@@ -32,6 +32,8 @@ def _score_from_json(data: dict[str, Any]) -> RefinedScore:
 
 CODEC: Final = Codec(
     {
+        # Checked against its space on the way in: a gene row or a choice of another space never gets
+        # further.
         Architecture: Form(described, architecture_from),
         Operator: Form(lambda operator: operator.text, Operator.parse),
         QualityPredictor: Form(QualityPredictor.to_json, QualityPredictor.from_json),

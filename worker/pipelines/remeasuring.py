@@ -64,6 +64,7 @@ class Answers:
 
     def doubtful(self, table: LatencyTable) -> tuple[list[MeasurementTask], str]:
         """(tasks that should be given out once more, why, for people)."""
+        # By what was measured and not by file: two equal networks share one.
         times: dict[str, int] = {}
         for task in self.tasks:
             times[thing(task)] = times.get(thing(task), 0) + (task.result is not None)
@@ -77,6 +78,7 @@ class Answers:
         if (error := self._error(table)) > DOUBTFUL_ERROR:
             networks = [s for s, (t, _) in self.measured.items() if t.architecture is not None]
             again |= dict.fromkeys(networks, f"are predicted {error:.0%} off")
+        # Bounded, or a device that never settles would be measured for ever.
         wanted = [s for s in again if times[s] < MOST_SESSIONS]
         reasons = sorted({again[s] for s in wanted})
         counts = [f"{sum(again[s] == reason for s in wanted)} {reason}" for reason in reasons]

@@ -149,6 +149,7 @@ class Choosing:
             self.levels.add(gauge, latency.ms / expected)
             device = gauge.place.device
             broken: Document
+            # A whole network is a row of the calibration by its latency; further costs have none.
             if gauge.further is None:
                 self.verification.keep(gauge.place, OnFile(network.architecture, network.file), latency)
                 broken = {"device": device, "budget_ms": gauge.budget, "measured_ms": latency.ms}

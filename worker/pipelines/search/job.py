@@ -48,5 +48,6 @@ def begin(run: JobRun, ready: ReadySupernet, request: SearchRequest, laboratory:
         ]
 
     targets = run.context.transaction(load)
+    # Read once for all targets: it holds every scored network.
     predictor, refined = refinement.from_json(ready.predictor)
     return SearchJob(run, ready, request, laboratory, predictor, refined, targets)

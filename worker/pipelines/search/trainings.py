@@ -55,6 +55,7 @@ class TargetTraining(ABC):
             place = f"target {target.index + 1} of {self.targets}, {target.label}"
             self.run.progress(step, target.index / self.targets, f"{place}: starting", always=True)
             found = begin(str(folder), partial(self._report, step, target, place))
+            # Only now: whatever ended `begin` before this wants the checkpoints again.
             shutil.rmtree(folder, ignore_errors=True)
             return found
 

@@ -78,6 +78,7 @@ class FineTuning(TargetTraining):
 
         found = self.train(STEP, inputs, TunedWeights, target, begin)
         sha256, size_bytes = found.weights_sha256, found.size_bytes
+        # Its weights are a file that only a step names; unregistered, the hourly sweep would take it.
         self.run.write(lambda session: register(session, sha256, size_bytes, ArtifactKind.SUBNETWORK))
         return replace(ready.ref, weights_sha256=sha256, alone=architecture), found.seconds
 
