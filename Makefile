@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+RUNS   := $(VENV)/.runs
 
 # Test files run side by side, one process a core and at most four: each test has its own database, ports and folders.
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
@@ -15,19 +16,28 @@ help:
 	@echo "make test      all tests but the long ones"
 	@echo "make test-all  all tests"
 	@echo "make lint      ruff, formatting, mypy, import contracts"
-	@echo "make setup     the virtual environment alone"
+	@echo "make setup     the virtual environment alone, with everything that the tests need"
 
 setup: $(STAMP)
 
-# The stamp is newer than what it was made from, so a second call does nothing.
-$(STAMP): pyproject.toml constraints.txt
+# Each stamp is newer than what it was made from, so a second call does nothing. What the demo needs is a part of
+# what the tests need: without browsers, second runtimes and checkers it is there in less time.
+define install
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
 		sys.exit(None if (3, 11) <= v < (3, 14) else "bespoke needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(1)]'
+endef
+
+$(STAMP): pyproject.toml constraints.txt
+	$(call install,test)
+	@touch $(RUNS) $@
+
+$(RUNS): pyproject.toml constraints.txt
+	$(call install,worker)
 	@touch $@
 
-demo: setup
+demo: $(RUNS)
 	$(BIN)/bespoke demo --data-dir demo
 
 test: setup
