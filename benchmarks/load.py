@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -46,11 +47,15 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=60, help="for all phases together")
+    parser.add_argument("--pages", type=int, default=0, help="only this: polls beside that many open pages")
     options = parser.parse_args()
     configure_logging("error")
     folder = Path(tempfile.mkdtemp(prefix="bespoke-load-"))
     try:
-        found = measure(folder, options.seconds)
+        if options.pages:
+            found = beside_pages(folder, options.seconds, options.pages)
+        else:
+            found = measure(folder, options.seconds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps({**found, "seed": None, "environment": environment()}, indent=1))
@@ -96,6 +101,46 @@ def measure(folder: Path, seconds: float) -> dict[str, Any]:
         "post_p99_ms": _quantile([posts], 0.99),
         "statuses": {"get": _statuses(gets), "post": _statuses([posts])},
         "overload": over,
+    }
+
+
+def beside_pages(folder: Path, seconds: float, pages: int) -> dict[str, Any]:
+    """GET job in alternating slices: without a page, and beside `pages` open ones, whose streams are quiet."""
+    many = str(4 * pages)
+    names = ("MAX_STREAMS", "MAX_CONNECTIONS", "MAX_CONCURRENT_REQUESTS")
+    limits = {f"BESPOKE_{name}": many for name in names}
+    limits |= {"BESPOKE_RATE_PER_S": "100000", "BESPOKE_RATE_BURST": "100000", "BESPOKE_LOG_LEVEL": "warning"}
+    live = LiveApi(folder / "data", **limits)
+    _, job = _prepare(live)
+    without, beside = [], []
+    try:
+        live.start()
+        get = {"method": "GET", "url": f"{live.url}/v1/jobs/{job}", "key": live.key}
+        _load(get, 1, CLIENTS)
+        for _ in range(SLICES):
+            without.append(_load(get, seconds / 2 / SLICES, CLIENTS))
+            command = [sys.executable, "-m", "benchmarks.open_pages", live.url, str(pages)]
+            with subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "BESPOKE_KEY": live.key},
+            ) as opened:
+                if opened.stdin is None or opened.stdout is None or opened.stdout.readline() != b"open\n":
+                    raise RuntimeError("the pages could not be opened")
+                beside.append(_load(get, seconds / 2 / SLICES, CLIENTS))
+                opened.stdin.close()
+    finally:
+        live.__exit__()
+    rates = _rate(without), _rate(beside)
+    return {
+        "pages": pages,
+        "get_per_second": rates[0],
+        "get_per_second_beside_pages": rates[1],
+        "fewer": round(1 - rates[1] / rates[0], 3),
+        "p99_ms": _quantile(without, 0.99),
+        "p99_ms_beside_pages": _quantile(beside, 0.99),
+        "statuses": _statuses(beside),
     }
 
 

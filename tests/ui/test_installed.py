@@ -156,7 +156,7 @@ def test_wheel_in_a_fresh_environment_serves_every_file(wheel: Path, tmp_path: P
         while not file.exists() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.2)
         url = json.loads(file.read_text())["url"]
-        while httpx.get(f"{url}/readyz", trust_env=False).status_code != 200:
+        while not _ready(url):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
         digest = ui_files().digest
@@ -169,3 +169,10 @@ def test_wheel_in_a_fresh_environment_serves_every_file(wheel: Path, tmp_path: P
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
