@@ -105,7 +105,7 @@ def measure(folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def beside_pages(folder: Path, seconds: float, pages: int) -> dict[str, Any]:
-    """GET job in alternating slices: without a page, and beside `pages` open ones, whose streams are quiet."""
+    """GET job in alternating slices: without a page, and beside `pages` open ones, their streams quiet."""
     many = str(4 * pages)
     names = ("MAX_STREAMS", "MAX_CONNECTIONS", "MAX_CONCURRENT_REQUESTS")
     limits = {f"BESPOKE_{name}": many for name in names}

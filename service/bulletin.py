@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, Final
 
 from anyio import CapacityLimiter
@@ -28,6 +29,8 @@ from service.db.states import HappeningKind
 
 POLL_S: Final = 0.4
 PRESENCE_S: Final = 2.0
+IDENTITY_S: Final = 0.9  # a stream ends within a second of its key
+PING_S: Final = 15.0
 LATE_S: Final = 60.0  # far longer than any transaction between taking a position and its commit
 LOOK_BACK: Final = 1000  # positions that are looked for again at most
 BACKLOG: Final = 1000
@@ -50,15 +53,35 @@ class Told:
     settled: int | None = None
 
 
+class Signal(Enum):
+    """What a listener hears besides what happened."""
+
+    PING = "ping"  # nothing happened for a while; the line is to be kept open
+    END = "end"  # its key is no longer good
+
+
+Admitted = Callable[[], Awaitable[bool]]
+
+
+async def _always() -> bool:
+    return True
+
+
 @dataclass(eq=False)
 class Listener:
-    """One stream. `lost`: it was too slow and must ask again from where it was."""
+    """One stream. `lost`: it was too slow and must ask again from where it was.
+
+    holder: whose key it is; `admitted` is asked once a second for all streams of a holder, so that many quiet
+    streams cost nothing.
+    """
 
     tenant_id: str
-    queue: asyncio.Queue[Told] = field(default_factory=lambda: asyncio.Queue(_ROOM))
+    holder: Hashable = None
+    admitted: Admitted = _always
+    queue: asyncio.Queue[Told | Signal] = field(default_factory=lambda: asyncio.Queue(_ROOM))
     lost: bool = False
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: Told | Signal) -> None:
         try:
             self.queue.put_nowait(told)
         except asyncio.QueueFull:
@@ -80,9 +103,11 @@ class Bulletin:
         self._started = asyncio.Event()
 
     @asynccontextmanager
-    async def listen(self, tenant_id: str) -> AsyncIterator[Listener]:
-        """A listener who hears everything committed from now on."""
-        listener = Listener(tenant_id)
+    async def listen(
+        self, tenant_id: str, holder: Hashable = None, admitted: Admitted = _always
+    ) -> AsyncIterator[Listener]:
+        """A listener who hears everything committed from now on, until its holder is admitted no more."""
+        listener = Listener(tenant_id, holder, admitted)
         self._listeners.add(listener)
         try:
             if self._reader is None or self._reader.done():
@@ -113,7 +138,7 @@ class Bulletin:
 
     async def _read(self) -> None:
         """Reads until nobody listens; an outage of the database is waited out."""
-        fresh, looked = True, 0.0
+        fresh, looked, asked, pinged = True, 0.0, time.monotonic(), time.monotonic()
         while self._listeners:
             # An outage is not told to anybody: listeners hear the rest when it is over.
             with suppress(Fault):
@@ -127,7 +152,23 @@ class Bulletin:
                     for told in await self._on_thread(self._presence):
                         self._tell(told)
             self._started.set()
+            if time.monotonic() - asked >= IDENTITY_S:
+                asked = time.monotonic()
+                with suppress(Fault):  # nobody is sent away because the database is
+                    await self._end_strangers()
+            if time.monotonic() - pinged >= PING_S:
+                pinged = time.monotonic()
+                for listener in self._listeners:
+                    listener.tell(Signal.PING)
             await asyncio.sleep(POLL_S)
+
+    async def _end_strangers(self) -> None:
+        """Tell the listeners to end whose key would not be let in any more; each key is looked at once."""
+        holders = {listener.holder: listener.admitted for listener in self._listeners}
+        for holder, admitted in holders.items():
+            if not await admitted():
+                for listener in [one for one in self._listeners if one.holder == holder]:
+                    listener.tell(Signal.END)
 
     async def _on_thread(self, work: Any) -> Any:
         return await run_sync(work, limiter=self._thread)

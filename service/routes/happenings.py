@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Final
 
@@ -12,11 +10,11 @@ from fastapi.sse import format_sse_event
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.bulletin import Bulletin, Told
+from service.bulletin import Bulletin, Signal, Told
 from service.db.states import HappeningKind
 from service.http.auth import Identity
 from service.http.dependencies import Caller, Service
-from service.http.event_stream import IDENTITY_S, PING_S, EventStream, still_admitted
+from service.http.event_stream import EventStream, still_admitted
 from service.http.guard import GuardedRoute, needs
 from service.schemas.happenings import HappeningList, HappeningView
 from service.schemas.strict import Position
@@ -72,8 +70,8 @@ async def _events(
     bulletin: Bulletin, caller: Identity, after: int | None, admitted: Callable[[], Awaitable[bool]]
 ) -> AsyncIterator[bytes]:
     """Events until the key is no longer good, or the listener is too slow and must come back."""
-    async with bulletin.listen(caller.tenant_id) as listener:
-        # The listener is open before the backlog is read, so some come twice; none is missed.
+    holder = (caller.id, caller.browser_id)
+    async with bulletin.listen(caller.tenant_id, holder, admitted) as listener:
         shown: set[int] = set()
         yield _named("ready", bulletin.settled if after is None else after)
         if after is not None:
@@ -83,21 +81,14 @@ async def _events(
             for told in missed if whole else []:
                 shown.add(told.position or 0)
                 yield _event(caller, told)
-        pinged = asked = time.monotonic()
         while not listener.lost:
-            if time.monotonic() - asked >= IDENTITY_S:
-                asked = time.monotonic()
-                if not await admitted():
-                    return
-            try:
-                told = await asyncio.wait_for(listener.queue.get(), IDENTITY_S)
-            except TimeoutError:
-                if time.monotonic() - pinged > PING_S:
-                    pinged = time.monotonic()
-                    yield format_sse_event(comment="still here")
-                continue
-            if told.position is None or told.position not in shown:
-                yield _event(caller, told)
+            heard = await listener.queue.get()
+            if heard is Signal.END:
+                return
+            if isinstance(heard, Signal):
+                yield format_sse_event(comment="still here")
+            elif heard.position is None or heard.position not in shown:
+                yield _event(caller, heard)
 
 
 def _named(kind: str, settled: int) -> bytes:
