@@ -42,6 +42,7 @@ from service.schemas.searches import (
 from service.schemas.strict import PageSize
 from supernets.accuracy.predictor import HeldOut
 from supernets.accuracy.refinement import from_json, summary
+from supernets.data.catalog import task_for
 from supernets.errors import UnknownRecipe, UnknownSpace
 from supernets.spaces.catalog import space_named
 from supernets.training.catalog import recipe_named
@@ -84,12 +85,9 @@ def wanted_supernet(
     data = known(services.settings, dataset)
     if data.classes is None:
         raise Problem("unknown_dataset", "the operator's data set is not there; ask who runs the service")
-    if found.image_channels not in (data.channels, *data.also):
-        raise invalid(
-            "/dataset",
-            "channels",
-            f"the space takes {found.image_channels} channel(s), the data set has {data.channels}",
-        )
+    refusal = task_for(dataset).refusal(found, (data.channels, *data.also))
+    if refusal is not None:
+        raise invalid("/dataset", "channels", refusal)
     inputs = {
         "space": space,
         "dataset": dataset,

@@ -60,10 +60,12 @@ _RUN: Final = """\
 """
 
 
-def snippet(described: Mapping[str, Any]) -> str:
+def snippet(described: Mapping[str, Any]) -> str | None:
     """A script that names the class of pictures (8 bits, opaque) by a file's own metadata: SCRIPT MODEL.onnx
-    PICTURE..."""
+    PICTURE... None for a file that is fed with anything else."""
     steps = {one["step"] for one in described["steps"]}
+    if not steps >= {"convert", "resize"}:
+        return None
     crop = _CROP if "centre_square" in steps else ""
     if "normalise" not in steps:
         return _HEAD + _OPEN + crop + _RESIZE + _BYTES + _RUN

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from supernets.errors import InvalidTraining
-from supernets.tasks.info import IMAGES, TaskInfo
+from supernets.tasks.info import IMAGES, TaskInfo, pictures_refused
 from supernets.tasks.metric import ACCURACY
 
 if TYPE_CHECKING:
@@ -61,5 +61,7 @@ def _images() -> Task[Any]:
     return ImagesTask()
 
 
-register_task(TaskInfo(IMAGES, "One of several classes for each picture", ACCURACY, _images))
+register_task(
+    TaskInfo(IMAGES, "One of several classes for each picture", ACCURACY, _images, pictures_refused)
+)
 register_installed_tasks()

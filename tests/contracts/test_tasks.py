@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
+from latency_tables.inputs import SIZE, InputSpec
 from supernets.data.catalog import DATASETS
 from supernets.data.splits import evenly_spread
 from supernets.delivery.catalog import Delivery
@@ -196,3 +198,11 @@ def test_a_value_stays_within_the_range_and_an_open_range_has_no_best() -> None:
 def test_the_variance_of_right_and_wrong_answers_is_that_of_a_share() -> None:
     assert ACCURACY.variance(0.8, 400) == pytest.approx(0.8 * 0.2 / 400)
     assert ACCURACY.variance(1.0, 20) == pytest.approx(0.25 / 20 / 20), "100 % of few samples promises little"
+
+
+def test_a_space_that_takes_no_pictures_is_refused_before_anything_is_loaded() -> None:
+    space, refusal = SPACES["digits-mbv3"], task_named("images").refusal
+    assert refusal(space, (3, 1)) is None and refusal(space, (None,)) is not None
+    assert refusal(space, (3,)) == "the space takes 1 channel(s), the data set has 3"
+    deaf = replace(space, inputs=(InputSpec("input", (1, SIZE)),))
+    assert "take no pictures" in str(refusal(deaf, (1,)))
