@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import sqlite3
 from types import SimpleNamespace
 
 import pytest
@@ -10,17 +13,20 @@ from service.jobs.requests import SearchRequest
 from supernets.delivery.catalog import Delivery
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
+from tests.recorded.walk import DATABASE
 from tests.worker.test_gates import asked
 from tests.worker.test_targets import target
-from worker.compute.requests import SupernetRef
+from worker.compute.codec import CODEC
+from worker.compute.requests import DeliveredFile, FileAccuracy, StoredFile, SupernetRef
 from worker.pipelines import profile
 from worker.pipelines.ready_supernet import ReadySupernet
-from worker.pipelines.scoring import validation_scores
+from worker.pipelines.scoring import Scored, validation_scores
 from worker.pipelines.search.deliver import Files
 from worker.pipelines.search.gates import Gates
 from worker.pipelines.search.job import SearchJob
 from worker.pipelines.search.tune import FineTuning
-from worker.steps import step_digest
+from worker.pipelines.train_supernet import ScoredSupernet, TrainedWeights
+from worker.steps import StepName, step_digest
 
 SPACE = space_named("digits-mbv3")
 NETWORK = SPACE.smallest()
@@ -86,3 +92,27 @@ def test_a_profile_knows_the_benchmarks_that_earlier_versions_have_exported(form
         profile.operator_tasks(Run(), [operator], form)
     with pytest.raises(Asked, match=RECORDED["network"][form != Delivery()]):
         profile.network_tasks(Run(), SPACE, [NETWORK], form)
+
+
+ANSWERS = {
+    StepName.TRAIN_SUPERNET: TrainedWeights,
+    StepName.SCORE_SUBNETWORKS: ScoredSupernet,
+    StepName.SCORE_NETWORK: Scored,
+    StepName.EXPORT_NETWORK_FILE: DeliveredFile,
+    StepName.TEST_NETWORK_FILE: FileAccuracy,
+    StepName.EXPORT_OPERATOR: StoredFile,
+    StepName.EXPORT_NETWORK: StoredFile,
+}
+
+
+def test_what_the_recorded_installation_remembers_is_read(tmp_path):
+    """Results of steps as 0ecf99f kept them: a step that could not be read would be done again."""
+    with gzip.open(DATABASE) as packed:
+        (tmp_path / "old.db").write_bytes(packed.read())
+    with sqlite3.connect(tmp_path / "old.db") as connection:
+        rows = connection.execute("SELECT step, result FROM step_results").fetchall()
+    assert {step for step, _ in rows} == set(ANSWERS)
+    for step, text in rows:
+        kept = json.loads(text)
+        found = CODEC.read(ANSWERS[StepName(step)], kept)
+        assert CODEC.write(found).items() >= kept.items(), "written again it says the same, and more at most"
