@@ -216,20 +216,10 @@ def claim(session: Session, job_id: str, worker_id: str) -> int | None:
         move(session, job_id, JobState.CANCELLED, from_states=(state,), attempt=row.attempts)
         return None
     if state is JobState.RUNNING:
-        step = row.progress["step"] if row.progress else "start"
-        add_event(
-            session, job_id, "crashed", {"step": step, "signal": 0, "message": "the worker process was lost"}
-        )
-        if crashes(session, job_id) >= MAX_CRASHES:
-            problem = quarantine_problem(step, 0)
-            move(
-                session,
-                job_id,
-                JobState.QUARANTINED,
-                from_states=(state,),
-                attempt=row.attempts,
-                error=problem,
-            )
+        problem = _lost(session, job_id, row.progress["step"] if row.progress else "start")
+        if problem is not None:
+            quarantined, own = JobState.QUARANTINED, (state,)
+            move(session, job_id, quarantined, from_states=own, attempt=row.attempts, error=problem)
             return None
     attempt = int(row.attempts) + 1
     mine = {"attempts": attempt, "worker_id": worker_id}
@@ -243,6 +233,13 @@ def claim(session: Session, job_id: str, worker_id: str) -> int | None:
         values=mine,
     )
     return attempt
+
+
+def _lost(session: Session, job_id: str, step: str) -> Fields | None:
+    """Count a loss as a crash; the problem of a job that was lost too often, else None."""
+    said = {"step": step, "signal": 0, "message": "the worker process was lost"}
+    add_event(session, job_id, "crashed", said)
+    return quarantine_problem(step, 0) if crashes(session, job_id) >= MAX_CRASHES else None
 
 
 def end_job(

@@ -389,28 +389,15 @@ def solve_target(
     choice among near copies would be none.
     """
     space = target.space
-    for place in target.places:
-        for further in place.further:
-            low, high = bounds(place.held_of(further))
-            if further.aim < low:
-                raise unreachable(further.name, further.limit, low, high, f" on {place.device}")
-        least, most = place.reachable
-        if place.limit_ms < least:
-            raise InfeasibleBudget(
-                f"no network of {space.name} keeps {place.budget_ms:g} ms on {place.device}; "
-                f"reachable are {least:.4g} to {most:.4g} ms",
-                least,
-                most,
-            )
+    _check_reachable(target)
     # Tables may cover fewer resolutions than the predictor knows.
     score = at_resolutions(objective.score, objective.space, space)
     # As many more as are thrown away below: they may be the best ones again.
     wanted = objective.candidates + len(target.ruled_out)
     result = objective.solve(target.problem(score, space, wanted), space, solver, generator)
     found = [*result.candidates]
-    if (
-        objective.candidates > 1 and objective.strategy != "gradient"
-    ):  # its gates have weighed the resolutions too
+    # The gates of `gradient` have weighed the resolutions too.
+    if objective.candidates > 1 and objective.strategy != "gradient":
         # Several constraints may take HiGHS seconds, so they go where `solver` solves them.
         exactly = partial(solver if target.competing else solve, strategy="exact", generator=generator)
         found += _of_other_resolutions(target, score, {int(c.genes[0]) for c in found}, exactly)
@@ -423,6 +410,26 @@ def solve_target(
             *(target.places[0].reachable if target.places else (-math.inf, math.inf)),
         )
     return Solved(result, tuple(c for c, _ in kept), tuple(a for _, a in kept))
+
+
+def _check_reachable(target: Target) -> None:
+    """Raises InfeasibleBudget for the first limit of a device that no network keeps alone.
+
+    The solver would find that too, after its time, and could not say on which device.
+    """
+    for place in target.places:
+        for further in place.further:
+            low, high = bounds(place.held_of(further))
+            if further.aim < low:
+                raise unreachable(further.name, further.limit, low, high, f" on {place.device}")
+        least, most = place.reachable
+        if place.limit_ms < least:
+            raise InfeasibleBudget(
+                f"no network of {target.space.name} keeps {place.budget_ms:g} ms on {place.device}; "
+                f"reachable are {least:.4g} to {most:.4g} ms",
+                least,
+                most,
+            )
 
 
 def _of_other_resolutions(

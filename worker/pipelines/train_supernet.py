@@ -11,10 +11,10 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -210,9 +210,30 @@ def _folder(run: SharedRun) -> Path:
 def _train(run: SharedRun, row: Supernet, start: str | None) -> TrainedWeights:
     """Train in a child that goes on from its last checkpoint; the result is read from its files, not from its
     words."""
-    context = run.context
-    folder = _folder(run)
-    job = TrainingJob(
+    settings, folder = run.context.settings, _folder(run)
+    # Named by the worker: one that froze and woke up must not take away the specification of the next one.
+    path = folder / f"spec-{run.context.worker_id}.json"
+    path.write_text(json.dumps(CODEC.write(_training_job(run.context, row, start, folder))))
+    with Child(
+        "training",
+        training_module(settings.training_processes, path),
+        log=folder / "log.txt",
+        tell=run.say,
+        check=run.check,
+        memory_bytes=settings.step_memory_mb << 20,
+        timeout_s=settings.step_timeout_s,
+        grace_s=CHECKPOINT_S,
+    ) as child:
+        for message in child.messages():
+            if message.get("event") == "progress":
+                _tell(run, message)
+    path.unlink()
+    return _publish(run, folder)
+
+
+def _training_job(context: WorkerContext, row: Supernet, start: str | None, folder: Path) -> TrainingJob:
+    """What the trainer is told. start: SHA-256 of initial weights, None for random ones."""
+    return TrainingJob(
         space=row.space,
         dataset=row.dataset,
         out_dir=str(folder),
@@ -227,33 +248,14 @@ def _train(run: SharedRun, row: Supernet, start: str | None) -> TrainedWeights:
         start=start,
         start_file=None if start is None else str(context.store.path(start)),
     )
-    path = folder / f"spec-{context.worker_id}.json"
-    path.write_text(json.dumps(CODEC.write(job)))
-    module = training_module(context.settings.training_processes, path)
-    memory_bytes = context.settings.step_memory_mb << 20
-    timeout_s = context.settings.step_timeout_s
-    log_file = folder / "log.txt"
-    with Child(
-        "training",
-        module,
-        log=log_file,
-        tell=run.say,
-        check=run.check,
-        memory_bytes=memory_bytes,
-        timeout_s=timeout_s,
-        grace_s=CHECKPOINT_S,
-    ) as child:
-        for message in child.messages():
-            if message.get("event") == "progress":
-                text, eta_s = str(message.get("message", "")), message.get("eta_s")
-                fraction, metrics = (
-                    float(message.get("fraction", 0)),
-                    {key: message.get(key) for key in METRICS},
-                )
-                run.progress("train_supernet", fraction, text, eta_s, always=True, metrics=metrics)
-                failpoint("training.progress")
-    path.unlink()
-    return _publish(run, folder)
+
+
+def _tell(run: SharedRun, said: Mapping[str, Any]) -> None:
+    """A report of the trainer to all jobs that wait; its numbers become the curve of the training."""
+    text, eta_s, fraction = str(said.get("message", "")), said.get("eta_s"), float(said.get("fraction", 0))
+    metrics = {key: said.get(key) for key in METRICS}
+    run.progress("train_supernet", fraction, text, eta_s, always=True, metrics=metrics)
+    failpoint("training.progress")
 
 
 def training_module(processes: int, spec: Path) -> list[str]:
