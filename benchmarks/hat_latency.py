@@ -57,11 +57,11 @@ def relative_ridge(known: Probes, asked: Probes, seed: int) -> Array:
 
 
 def _ridge(known: Probes, asked: Probes, weights: Array) -> Array:
-    terms = hat_csv.quadratic_features(known) * weights[:, None]
+    terms = quadratic_features(known) * weights[:, None]
     weighed = latencies(known) * weights
     gram = terms.T @ terms
     gram += RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
-    return np.asarray(hat_csv.quadratic_features(asked) @ np.linalg.solve(gram, terms.T @ weighed))
+    return np.asarray(quadratic_features(asked) @ np.linalg.solve(gram, terms.T @ weighed))
 
 
 def perceptron(known: Probes, asked: Probes, seed: int, steps: int = 5000) -> Array:
@@ -94,6 +94,14 @@ def perceptron(known: Probes, asked: Probes, seed: int, steps: int = 5000) -> Ar
     with torch.no_grad():
         found = model(torch.tensor(features(asked), dtype=torch.float32))
     return norm * np.asarray(found.double().numpy())
+
+
+def quadratic_features(probes: Probes) -> Array:
+    """The 66 terms up to degree two, scaled as HAT scales its features, (networks, 66)."""
+    x = np.hstack([np.ones((len(probes), 1)), features(probes)])
+    first, second = np.triu_indices(x.shape[1])
+    terms: Array = x[:, first] * x[:, second]
+    return terms
 
 
 def features(probes: Probes) -> Array:

@@ -1,0 +1,238 @@
+"""Spaces of encoder-decoder transformers: which widths, layers and choices there are, as a chain of two
+stages.
+
+Source: HAT (Wang et al., ACL 2020). Two stages with a state each, the encoder's and the decoder's width;
+every decoder layer reads the encoder's, so a cell of the decoder depends on both states. What adds up over
+layers is then a dense table, and every solver of `supernets.search` works on it, exact search included.
+
+These are descriptions for the library: none of them is in the catalog of spaces that can be profiled, trained
+and searched through the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from typing import Final
+
+import numpy as np
+
+from latency_tables.dense import Chain, DenseTable, Genes, StageShape
+from supernets.errors import InvalidArchitecture, UnknownSpace
+from supernets.spaces.transformer import DecoderLayer, EncoderLayer, Transformer, TransformerSizes
+
+
+@dataclass(frozen=True)
+class TransformerSpace:
+    """Everything ascending. Widths and layers of encoder and decoder; feed_forward: inside each layer;
+    encoder_heads, decoder_heads, cross_heads: of each layer; attended: last encoder layers that a decoder
+    layer may read. joined: whether there is one dictionary for both languages. Raises ValueError.
+    """
+
+    name: str
+    description: str
+    encoder_widths: tuple[int, ...]
+    decoder_widths: tuple[int, ...]
+    encoder_layers: tuple[int, ...]
+    decoder_layers: tuple[int, ...]
+    feed_forward: tuple[int, ...]
+    heads: tuple[int, ...]
+    attended: tuple[int, ...]
+    qkv_width: int
+    joined: bool
+
+    def __post_init__(self) -> None:
+        listed = (
+            *(self.encoder_widths, self.decoder_widths, self.encoder_layers, self.decoder_layers),
+            *(self.feed_forward, self.heads, self.attended),
+        )
+        if any(not values or list(values) != sorted(set(values)) or values[0] < 1 for values in listed):
+            raise ValueError(f"space {self.name}: whole numbers from 1, each once and ascending")
+        if any(self.qkv_width % heads for heads in self.heads):
+            raise ValueError(f"space {self.name}: heads must divide the width of queries, keys and values")
+        if self.attended[-1] > self.encoder_layers[-1]:
+            raise ValueError(f"space {self.name}: a decoder layer cannot read more layers than there are")
+
+    @cached_property
+    def encoder_choices(self) -> tuple[EncoderLayer, ...]:
+        """What every encoder layer may be."""
+        return tuple(EncoderLayer(*values) for values in product(self.feed_forward, self.heads))
+
+    @cached_property
+    def decoder_choices(self) -> tuple[DecoderLayer, ...]:
+        """What every decoder layer may be."""
+        values = product(self.feed_forward, self.heads, self.heads, self.attended)
+        return tuple(DecoderLayer(*chosen) for chosen in values)
+
+    @cached_property
+    def chain(self) -> Chain:
+        encoder, decoder = len(self.encoder_choices), len(self.decoder_choices)
+        return Chain(
+            1,
+            (
+                StageShape(
+                    len(self.encoder_widths), self.encoder_layers, (encoder,) * self.encoder_layers[-1]
+                ),
+                StageShape(
+                    len(self.decoder_widths), self.decoder_layers, (decoder,) * self.decoder_layers[-1]
+                ),
+            ),
+        )
+
+    def count(self) -> int:
+        """Distinct networks."""
+        return self.chain.count()
+
+    def network(self, genes: Sequence[int] | Genes) -> Transformer:
+        """The network of one row of genes (see `Chain`); genes of layers beyond the depth do not count.
+        Raises InvalidArchitecture."""
+        row = [int(g) for g in genes]
+        if len(row) != self.chain.genes or any(
+            not 0 <= g < n for g, n in zip(row, self.chain.gene_sizes, strict=True)
+        ):
+            raise InvalidArchitecture(f"not a row of genes of {self.name}")
+        at, to = self.chain.offsets
+        encoder, decoder = self.encoder_layers[row[at + 1]], self.decoder_layers[row[to + 1]]
+        return Transformer(
+            self.encoder_widths[row[at]],
+            tuple(self.encoder_choices[g] for g in row[at + 2 : at + 2 + encoder]),
+            self.decoder_widths[row[to]],
+            tuple(self.decoder_choices[g] for g in row[to + 2 : to + 2 + decoder]),
+        )
+
+    def genes(self, network: Transformer) -> Genes:
+        """Canonical genes of a network, shape (genes,). Raises InvalidArchitecture that says what is not in
+        this space."""
+        row = [0]
+        for name, width, widths, layers, depths, choices in (
+            (
+                *("encoder", network.encoder_width, self.encoder_widths),
+                *(network.encoder, self.encoder_layers, self.encoder_choices),
+            ),
+            (
+                *("decoder", network.decoder_width, self.decoder_widths),
+                *(network.decoder, self.decoder_layers, self.decoder_choices),
+            ),
+        ):
+            if width not in widths or len(layers) not in depths:
+                raise InvalidArchitecture(
+                    f"{self.name}: {name} width must be one of {list(widths)}, its layers one of "
+                    f"{list(depths)}"
+                )
+            strange = next((layer for layer in layers if layer not in choices), None)
+            if strange is not None:
+                raise InvalidArchitecture(f"{self.name}: {strange} is no {name} layer of this space")
+            row += [widths.index(width), depths.index(len(layers)), *(choices.index(x) for x in layers)]
+            row += [0] * (depths[-1] - len(layers))
+        return np.array(row, dtype=np.int64)
+
+    def sample(self, generator: np.random.Generator, networks: int) -> list[Transformer]:
+        """Every gene drawn uniformly and independently, as HAT draws them."""
+        return [self.network(row) for row in self.chain.sample(generator, networks)]
+
+    def largest(self) -> Transformer:
+        """Most of everything."""
+        return self.network(self.chain.gene_sizes - 1)
+
+    def smallest(self) -> Transformer:
+        """Least of everything."""
+        return self.network(np.zeros(self.chain.genes, dtype=np.int64))
+
+    def sizes(self, source_tokens: int, target_tokens: int) -> TransformerSizes:
+        """Of the super network, for vocabularies of so many tokens. Raises InvalidArchitecture where one
+        dictionary cannot be of two sizes."""
+        encoder, decoder = self.encoder_widths[-1], self.decoder_widths[-1]
+        inside = self.feed_forward[-1]
+        return TransformerSizes(
+            source_tokens=source_tokens,
+            target_tokens=target_tokens,
+            encoder_width=encoder,
+            decoder_width=decoder,
+            encoder_feed_forward=(inside,) * self.encoder_layers[-1],
+            decoder_feed_forward=(inside,) * self.decoder_layers[-1],
+            qkv_width=self.qkv_width,
+            encoder_positions=encoder,
+            decoder_positions=decoder,
+            joined=self.joined,
+            tied=self.joined,
+        )
+
+    def dense(
+        self,
+        encoder: Callable[[int, EncoderLayer], float],
+        decoder: Callable[[int, int, DecoderLayer], float],
+    ) -> DenseTable:
+        """The dense table of what adds up over layers. encoder: of a width and a layer of it; decoder: of the
+        encoder's width, its own, and a layer."""
+        first = np.array(
+            [[encoder(width, layer) for layer in self.encoder_choices] for width in self.encoder_widths]
+        )
+        second = np.array(
+            [
+                [
+                    [decoder(read, width, layer) for layer in self.decoder_choices]
+                    for width in self.decoder_widths
+                ]
+                for read in self.encoder_widths
+            ]
+        )
+        blocks = (
+            np.repeat(first[None, None, :, None, :], self.encoder_layers[-1], axis=3),
+            np.repeat(second[None, :, :, None, :], self.decoder_layers[-1], axis=3),
+        )
+        depth = tuple(np.zeros((1, len(shape.depths))) for shape in self.chain.stages)
+        return DenseTable(self.chain, np.zeros(1), blocks, depth)
+
+
+HAT_WMT: Final = TransformerSpace(
+    name="hat-wmt",
+    description="HAT's space for WMT'14 En-De and En-Fr and WMT'19 En-De",
+    encoder_widths=(512, 640),
+    decoder_widths=(512, 640),
+    encoder_layers=(6,),
+    decoder_layers=(1, 2, 3, 4, 5, 6),
+    feed_forward=(1024, 2048, 3072),
+    heads=(4, 8),
+    attended=(1, 2, 3),
+    qkv_width=512,
+    joined=True,
+)
+HAT_IWSLT: Final = TransformerSpace(
+    name="hat-iwslt",
+    description="HAT's space for IWSLT'14 De-En",
+    encoder_widths=(512, 640),
+    decoder_widths=(512, 640),
+    encoder_layers=(6,),
+    decoder_layers=(1, 2, 3, 4, 5, 6),
+    feed_forward=(512, 1024, 2048),
+    heads=(2, 4),
+    attended=(1, 2, 3),
+    qkv_width=512,
+    joined=False,
+)
+HAT_SMALL: Final = TransformerSpace(
+    name="hat-small",
+    description="of HAT's kinds of choices, small enough to learn within minutes on two cores",
+    encoder_widths=(96, 128),
+    decoder_widths=(96, 128),
+    encoder_layers=(3,),
+    decoder_layers=(1, 2, 3),
+    feed_forward=(256, 384, 512),
+    heads=(2, 4),
+    attended=(1, 2, 3),
+    qkv_width=128,
+    joined=False,
+)
+TRANSFORMER_SPACES: Final = {space.name: space for space in (HAT_WMT, HAT_IWSLT, HAT_SMALL)}
+
+
+def transformer_space_named(name: str) -> TransformerSpace:
+    """The space of that name. Raises UnknownSpace that lists the known ones."""
+    try:
+        return TRANSFORMER_SPACES[name]
+    except KeyError:
+        raise UnknownSpace(
+            f"unknown space of transformers; known are {', '.join(TRANSFORMER_SPACES)}"
+        ) from None
