@@ -130,7 +130,19 @@ def latency_cells(card: Json) -> tuple[str, str, str, str]:
 
 def accuracy_cells(card: Json) -> tuple[str, str]:
     accuracy = card.get("accuracy") or {}
-    return percent(accuracy.get("predicted"), 2), percent(accuracy.get("measured"), 2)
+    return judged(accuracy, "predicted"), judged(accuracy, "measured")
+
+
+def judged(accuracy: Json, which: str) -> str:
+    """A value of the card's metric: a share in percent, anything else as the number it is."""
+    metric, value = accuracy.get("metric") or {"lowest": 0.0, "highest": 1.0}, accuracy.get(which)
+    if value is None or (metric["lowest"], metric["highest"]) == (0.0, 1.0):
+        return percent(value, 2)
+    return f"{value:.4g}"
+
+
+def _judged_by(accuracy: Json) -> str:
+    return escape(str((accuracy.get("metric") or {}).get("name", "accuracy")).replace("_", " "))
 
 
 def print_card(card: Json) -> None:
@@ -160,8 +172,8 @@ def print_card(card: Json) -> None:
     if card.get("left_out"):
         say(f"  left out  {escape(json.dumps(card['left_out']))}")
     say(
-        f"  accuracy  predicted {percent(accuracy.get('predicted'), 2)}, measured "
-        f"{percent(accuracy.get('measured'), 2)} on {accuracy.get('samples')} images of "
+        f"  {_judged_by(accuracy)}  predicted {judged(accuracy, 'predicted')}, measured "
+        f"{judged(accuracy, 'measured')} on {accuracy.get('samples')} samples of "
         f"{accuracy.get('dataset')} ({accuracy.get('split')})"
     )
     table = (card.get("provenance") or {}).get("table")
@@ -223,9 +235,8 @@ def delivery_lines(card: Json) -> list[str]:
     if given:
         shape = "x".join("N" if size is None else str(size) for size in given["shape"])
         steps = ", ".join(step["step"] for step in given["steps"])
-        lines.append(
-            f"input     {given['dtype']} {given['layout']} {shape}, {given['channel_order']}: {steps}"
-        )
+        colours = f", {given['channel_order']}" if "channel_order" in given else ""  # of pictures only
+        lines.append(f"input     {given['dtype']} {given['layout']} {shape}{colours}: {steps}")
     lines += [f"[yellow]warning[/]   {escape(text)}" for text in accuracy.get("warnings") or []]
     lines += [
         f"[yellow]remark[/]    {escape(text)}" for text in (card.get("file") or {}).get("remarks") or []
