@@ -163,7 +163,7 @@ class Trainer:
                 raise TrainingStopped
             said = clock.progress(phase, self.position_before.epoch + 1, self.steps_per_epoch, loss)
             if self.rank == 0 and (self.position.epoch == 0 or validation.due()):
-                said = replace(said, validation=validation.qualities(self.supernet))
+                said = replace(said, validation=validation.values(self.supernet))
             report(replace(said, rate=self.optimiser.param_groups[0]["lr"]))
 
     def _advance(self, phase: Phase) -> None:

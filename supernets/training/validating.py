@@ -9,6 +9,7 @@ from typing import Final
 
 from supernets.network import Supernet
 from supernets.spaces.space import Space
+from supernets.tasks.catalog import task_named
 from supernets.tasks.data import Data
 from supernets.training.evaluation import Evaluator
 
@@ -32,11 +33,12 @@ class Validation:
         """Whether it is long enough since the last one."""
         return time.monotonic() - self._at >= self._least_s
 
-    def qualities(self, supernet: Supernet) -> dict[str, float]:
-        """`largest` and `smallest`, as the task has it (a classifier: share of right answers). The supernet
+    def values(self, supernet: Supernet) -> dict[str, float]:
+        """`largest` and `smallest`, by the task's metric (a classifier: share of right answers). The supernet
         is read only: its blocks are copied.
         """
         evaluator = Evaluator(supernet, self._dataset, calibration=CALIBRATION, limit=SAMPLES)
+        metric = task_named(self._dataset.task).metric  # a curve is for people: errors are shown as errors
         found = evaluator.qualities(list(self._networks.values()))
         self._at = time.monotonic()
-        return dict(zip(self._networks, (float(share) for share in found), strict=True))
+        return dict(zip(self._networks, (metric.value(float(one)) for one in found), strict=True))

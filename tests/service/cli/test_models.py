@@ -41,3 +41,37 @@ def test_the_card_says_what_training_on_has_brought(
     )
     told = " ".join(capsys.readouterr().out.split())
     assert ("tuning" in told) == (tuning is not None) and (line is None or line in told)
+
+
+@pytest.mark.parametrize(
+    ("metric", "line"),
+    [
+        (None, "accuracy predicted 91.00 %, measured 90.00 % on 240 samples of words (test)"),
+        (
+            {"name": "balanced_accuracy", "higher_is_better": True, "lowest": 0.0, "highest": 1.0},
+            "balanced accuracy predicted 91.00 %, measured 90.00 % on 240 samples",
+        ),
+        (
+            {"name": "error_hz", "higher_is_better": False, "lowest": 0.0, "highest": None},
+            "error hz predicted 0.91, measured 0.9 on 240 samples",
+        ),
+    ],
+    ids=["of earlier versions", "share", "number"],
+)
+def test_the_card_says_by_which_metric_a_network_is_judged(
+    capsys: pytest.CaptureFixture[str], metric: dict[str, Any] | None, line: str
+) -> None:
+    accuracy = {"predicted": 0.91, "measured": 0.9, "samples": 240, "dataset": "words", "split": "test"}
+    given = {"name": "input", "layout": "NCL", "dtype": "float32", "shape": [1, 1, 256], "steps": []}
+    print_card(
+        {
+            "id": "model_1",
+            "device": "board",
+            "budget_ms": 1.0,
+            "latency": {"verified": True},
+            "accuracy": accuracy if metric is None else {**accuracy, "metric": metric},
+            "input": given,
+        }
+    )
+    told = " ".join(capsys.readouterr().out.split())
+    assert line in told and "float32 NCL 1x1x256:" in told
