@@ -5,6 +5,9 @@ their own: as monotone as real tables are. A table of independent random numbers
 survive) and is timed too. The rival is once-for-all's evolution (population 100, 500 generations, mutation
 0.1, a quarter as parents), written in the same numpy style, and it too never draws a network that breaks the
 budget, which the published code does.
+
+`--space hat-wmt` does it on a space of transformers, against HAT's evolution
+(`benchmarks.search_transformers`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from benchmarks import search_transformers
 from benchmarks.environment import environment
 from latency_tables.dense import Array, DenseTable, Genes
 from supernets.search import evolution
@@ -26,6 +30,7 @@ from supernets.search.problem import Constraint, Problem
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from
 from supernets.spaces.space import Space
+from supernets.spaces.transformer_space import TRANSFORMER_SPACES
 
 EIGHT = (128, 140, 156, 168, 180, 196, 208, 224)
 BUDGETS = 10
@@ -196,7 +201,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=20, help="of every timed call; the median is reported")
     parser.add_argument("--generations", type=int, default=500, help="of the rival evolution")
+    parser.add_argument(
+        "--space", choices=list(TRANSFORMER_SPACES), help="of transformers; without it the spaces of pictures"
+    )
     arguments = parser.parse_args()
+    if arguments.space is not None:
+        result = search_transformers.measure(
+            TRANSFORMER_SPACES[arguments.space], arguments.seed, arguments.repeats
+        )
+        print(json.dumps({**result, "seed": arguments.seed, "environment": environment()}))
+        return
     generator = np.random.default_rng(arguments.seed)
     space = space_named("ofa-mbv3")
     one, eight, resnet = space.at([176]), space.at(EIGHT), space_named("ofa-resnet50")

@@ -3,6 +3,7 @@ networks."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import search, search_transformers
 from supernets.errors import InvalidArchitecture, UnknownSpace
 from supernets.search.exact import strategy as exact
 from supernets.search.problem import Constraint, Problem
@@ -177,3 +179,30 @@ def test_an_unknown_space_lists_the_known_ones() -> None:
     assert transformer_space_named("hat-wmt") is HAT_WMT
     with pytest.raises(UnknownSpace, match="hat-wmt, hat-iwslt, hat-small"):
         transformer_space_named("hat")
+
+
+@every_space
+def test_hats_genes_are_the_chains(name: str) -> None:
+    """HAT mutates widths, heads and layers read one by one; each of its rows is one network of the space."""
+    space = TRANSFORMER_SPACES[name]
+    genes = search_transformers.HatGenes(space)
+    assert (genes.rows(genes.sizes[None] - 1)[0] == space.genes(space.largest())).all()
+    drawn = np.random.default_rng(0).integers(0, genes.sizes, (200, len(genes.sizes)))
+    networks = [space.network(row) for row in genes.rows(drawn)]
+    first = 3  # after what stands for the resolution, the encoder's width and its layers
+    assert [n.encoder[0].feed_forward for n in networks] == [space.feed_forward[i] for i in drawn[:, first]]
+    assert [n.encoder[0].heads for n in networks] == [space.heads[i] for i in drawn[:, first + 1]]
+    decoder = first + 2 * space.encoder_layers[-1] + 2
+    assert [n.decoder[0].cross_heads for n in networks] == [space.heads[i] for i in drawn[:, decoder + 2]]
+    assert [n.decoder[0].attended for n in networks] == [space.attended[i] for i in drawn[:, decoder + 3]]
+
+
+def test_the_benchmark_finds_no_better_network_than_the_exact_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["search", "--space", "hat-small", "--repeats", "1"])
+    search.main()
+    result = json.loads(capsys.readouterr().out)
+    assert result["networks"] == HAT_SMALL.count() and len(result["hat_evolution_gap_percent"]) == 10
+    assert min(result["hat_evolution_gap_percent"]) >= -1e-6
+    assert result["front_points"] > 50 and result["front_ms"] > 0
