@@ -10,7 +10,7 @@ from typing import Final
 from dbos import DBOS, DBOSClient, EnqueueOptions
 from dbos._serialization import (
     DBOSPortableJSON,
-)  # not exported; tests/service/test_job_queue.py holds it in place
+)  # not exported; tests/service/jobs/test_queue.py holds it in place
 
 from service.db import jobs as job_rows
 from service.db.models import Job

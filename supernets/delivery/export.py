@@ -5,7 +5,7 @@ All three come out of the same call to `torch.onnx.export`, so what is timed blo
 delivered. One export costs about a second however small the graph, so many operators go through one export
 and its graph is split; a network of known operators is joined from their graphs. Names in a graph follow from
 its structure alone: a graph that was split off or joined has the bytes of one exported by itself
-(tests/supernets/test_export.py).
+(tests/supernets/delivery/test_export.py).
 """
 
 from __future__ import annotations

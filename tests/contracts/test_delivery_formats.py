@@ -26,7 +26,7 @@ from supernets.delivery.onnx_passes import in_form
 from supernets.errors import ExportFailed, InvalidPreprocessing, UnservableContext
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import lower
-from tests.supernets.test_operator_graphs import one_of_each
+from tests.supernets.delivery.test_operator_graphs import one_of_each
 
 SPACE = SPACES["digits-mbv3"]
 LARGEST = SPACE.largest(12)

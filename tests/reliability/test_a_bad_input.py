@@ -2,7 +2,7 @@
 echoed.
 
 The corpus is bytes as an attacker would send them (machinery/corpus.py). The cases of single fields are in
-tests/service/test_bad_input.py; here every route meets the whole corpus, and a live server is watched from
+tests/service/http/test_bad_input.py; here every route meets the whole corpus, and a live server is watched from
 outside.
 """
 

@@ -12,7 +12,7 @@ from latency_tables.failures import Failure, error_of, failure_of
 from latency_tables.typed_json import PLAIN
 from service.http.problems import ERRORS, PROBLEMS
 from supernets.errors import InvalidDataset
-from tests.service.test_problems import EXAMPLES, ours
+from tests.service.http.test_problems import EXAMPLES, ours
 from worker.errors import OutOfMemory, SharedFailure, StepFailed
 from worker.problems import WORKER_ERRORS, problem_of
 

@@ -14,8 +14,8 @@ from supernets.delivery.catalog import Delivery
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
 from tests.recorded.walk import DATABASE
-from tests.worker.test_gates import asked
-from tests.worker.test_targets import target
+from tests.worker.pipelines.search.test_gates import asked
+from tests.worker.pipelines.search.test_targets import target
 from worker.compute.codec import CODEC
 from worker.compute.requests import DeliveredFile, FileAccuracy, StoredFile, SupernetRef
 from worker.pipelines import profile

@@ -14,7 +14,7 @@ from supernets.spaces.space import Space, Stage, pictures
 
 # The published count of ofa-resnet50 is 2 * 3**6 * 117**3 * 1053. It counts the multipliers 0.65 and 0.8
 # apart inside the
-# stem, where both round to 24 channels: the published vectors agree (tests/supernets/test_checkpoints.py).
+# stem, where both round to 24 channels: the published vectors agree (tests/supernets/test_published_weights.py).
 RESNET_PUBLISHED = 2 * 3**6 * 117**3 * 1053
 
 COUNTS = {

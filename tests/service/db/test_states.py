@@ -28,7 +28,7 @@ from service.jobs.queue import WORKFLOWS
 from tests.service.api import Api, is_problem
 from worker.pipelines.catalog import PIPELINES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 LISTS = (
     JobState,
     JobKind,

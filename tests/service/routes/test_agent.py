@@ -15,7 +15,7 @@ from service.db.artifacts import register
 from service.db.models import AgentSession, Device, Enrolment, MeasurementTask, new_id, now
 from service.http.auth import AGENT_SCOPE, PUBLIC
 from tests.service.api import CONTEXT, Api, is_problem
-from tests.service.test_auth import CALLS, path_of
+from tests.service.http.test_auth import CALLS, path_of
 
 ENVIRONMENT = {"fingerprint": "ab" * 32, "cpu_model": "a board", "cores": 4}
 

@@ -32,7 +32,7 @@ from supernets.errors import ExportFailed
 from supernets.network import Supernet
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import lower
-from tests.supernets.test_subnet import OPERATORS, shake_batch_norm
+from tests.supernets.test_cut_out import OPERATORS, shake_batch_norm
 
 DIGITS = SPACES["digits-mbv3"]
 

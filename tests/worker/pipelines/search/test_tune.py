@@ -13,9 +13,9 @@ from service.db.models import Artifact, Job, now
 from supernets.delivery.catalog import Delivery
 from supernets.errors import InvalidArchitecture
 from supernets.network import Supernet
+from tests.worker.pipelines.search.test_card import FILE, FOUND
+from tests.worker.pipelines.search.test_targets import SPACE, target
 from tests.worker.runs import events_of, new_run
-from tests.worker.test_model_card import FILE, FOUND
-from tests.worker.test_targets import SPACE, target
 from worker.compute.laboratory import Laboratory
 from worker.errors import JobCancelled
 from worker.pipelines.search.exported import ExportedNetwork

@@ -18,7 +18,7 @@ from service.schemas.searches import ON_DEVICE
 from supernets.search.exact.bounds import bounds
 from supernets.search.limits import MEMORY, reachable
 from tests.service.api import CONTEXT, SPACE, Api, is_problem, table_rows
-from tests.service.test_measuring import measured, random_networks, samples
+from tests.service.devices.test_measuring import measured, random_networks, samples
 
 TAIL_OVER_LATENCY = 1.4
 

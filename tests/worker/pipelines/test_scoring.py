@@ -7,7 +7,7 @@ import pytest
 from supernets.accuracy import refinement as accuracy_refinement
 from supernets.accuracy.prior import cells
 from supernets.spaces.catalog import space_named
-from tests.worker.test_shared_training import DIGEST, context, new_job  # noqa: F401  a fixture
+from tests.worker.pipelines.test_shared_training import DIGEST, context, new_job  # noqa: F401  a fixture
 from worker.compute.requests import SupernetRef
 from worker.errors import WorkerStopping
 from worker.pipelines import train_supernet

@@ -14,10 +14,10 @@ from supernets.errors import InfeasibleBudget
 from supernets.search.measured import MOST_READINGS, UNKNOWN, Latency, Reading
 from supernets.search.targets import Gauge, Objective, Target, solve_target
 from supernets.spaces.lowering import dense_from
+from tests.worker.pipelines.search.test_card import FOUND
+from tests.worker.pipelines.search.test_targets import SPACE, priced_at, pricing, with_further
 from tests.worker.runs import events_of, new_run
 from tests.worker.simulated_agent import SimulatedAgent, register
-from tests.worker.test_model_card import FOUND
-from tests.worker.test_targets import SPACE, priced_at, pricing, with_further
 from worker.compute.requests import DeliveredFile
 from worker.context import JobRun
 from worker.measuring import undisturbed

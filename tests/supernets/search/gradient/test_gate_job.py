@@ -17,7 +17,7 @@ from supernets.network import Supernet
 from supernets.search.gradient.gate_job import GateProgress, gate_settings, steps_per_epoch, train_gates
 from supernets.search.gradient.strategy import GateTraining, Settings
 from supernets.training.catalog import RECIPES, recipe_named
-from tests.supernets.search.test_gradient import problem_of, small_space, torch_generator
+from tests.supernets.search.gradient.test_strategy import problem_of, small_space, torch_generator
 
 SPACE = small_space()
 DIGITS = load_dataset("digits")

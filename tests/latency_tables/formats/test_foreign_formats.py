@@ -16,7 +16,7 @@ from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, covered_resolutions
 
 CONTEXT = Context("tflite", "2.3", "CPU", 1, "float32", 1)
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "hat"
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data" / "hat"
 
 
 def key_of(op, ratio):

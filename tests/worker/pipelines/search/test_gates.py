@@ -8,8 +8,8 @@ import pytest
 from service.db.models import Job, now
 from supernets.search.restriction import at_resolutions
 from supernets.spaces.lowering import dense_from
+from tests.worker.pipelines.search.test_targets import SPACE, target
 from tests.worker.runs import events_of, new_run
-from tests.worker.test_targets import SPACE, target
 from worker.compute.laboratory import Laboratory
 from worker.errors import JobCancelled
 from worker.pipelines.search.gates import Gates

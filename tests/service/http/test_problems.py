@@ -23,7 +23,7 @@ from worker.errors import StepFailed
 from worker.problems import kind_of as kind_for_a_job
 from worker.problems import problem_of
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 EXAMPLES = {
     InvalidTable: InvalidTable("row 2 is wrong", [(2, "no number")]),
     MissingLatency: MissingLatency([f"operator {n:02}" + "x" * 90 for n in range(40)]),

@@ -18,7 +18,7 @@ from supernets.spaces.catalog import space_named
 from supernets.tasks.metric import Metric
 
 SPACE = space_named("digits-mbv3")
-MEASURED = Path(__file__).resolve().parents[3] / "shared" / "data" / "ofa_mbv3_imagenet_top1.csv.gz"
+MEASURED = Path(__file__).resolve().parents[4] / "shared" / "data" / "ofa_mbv3_imagenet_top1.csv.gz"
 
 
 def _truth(generator, noise=0.0, networks=120):

@@ -23,7 +23,7 @@ from tests.latency_tables.dense_cells import (
 )
 
 SPACE = space_named("digits-mbv3")
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 def device(seed, whim=0.1):

@@ -19,7 +19,7 @@ from service.db.states import JobState
 from service.db.transitions import move, record_progress
 from supernets.search.limits import LIMITS, MACS, reachable
 from tests.service.api import SPACE, Api, is_problem, search_request
-from tests.service.test_auth import deliver
+from tests.service.http.test_auth import deliver
 
 
 @pytest.fixture
