@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
+from service.cli.demo import tended
 from service.cli.open import login_address
 from service.cli.supervisor import Stack
 from service.client import BespokeClient, find_access
@@ -76,7 +77,8 @@ def running(
             patch.setenv("BESPOKE_DATABASE_URL", database_url)
         for name, value in settings.items():
             patch.setenv(f"BESPOKE_{name.upper()}", str(value))
-        with Stack(folder, port=port, workers=workers, log_dir=folder / "logs") as stack:
+        made = Stack(folder, port=port, workers=workers, log_dir=folder / "logs")
+        with tended(made) if workers else made as stack:
             yield stack
 
 
