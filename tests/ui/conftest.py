@@ -200,7 +200,7 @@ def tab(browser: Any) -> Iterator[Callable[..., Watched]]:
     ) -> Watched:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(45_000)
         watched = Watched(page, expected=expected)
         host = urlsplit(site.url).netloc
         page.on("console", lambda m: watched.complaints.append(m.text) if m.type == "error" else None)

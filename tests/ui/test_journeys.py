@@ -36,7 +36,7 @@ from service.db.models import AgentSession, ApiKey, LoginLink, now
 from service.db.states import JobState
 from tests.service.api import CONTEXT, table_rows
 from tests.ui.conftest import Site, Watched, add_supernet, furnished, running, shoot
-from tests.ui.test_pages import REFUSED, budget_of, visit
+from tests.ui.test_pages import REFUSED, address_holds, budget_of, visit
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Watched]
@@ -355,7 +355,7 @@ def test_12_four_devices_on_one_chart_their_link_their_csv_and_their_picture(
         page.get_by_role("slider").focus()
         page.keyboard.press("PageUp")
         budget = budget_of(page)
-        page.wait_for_timeout(400)
+        address_holds(page, budget)
         other = tab(place).page
         other.goto(page.url)
         other.get_by_role("slider").wait_for()
