@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 
+from latency_tables.errors import BespokeError
 from service.cli import screen
 
 OPTION: Final = "--json"
@@ -61,7 +62,12 @@ def _collected(call: Callable[..., Any]) -> Callable[..., Any]:
         if not json_mode:
             return call(*given, **named)
         with screen.collecting() as found:
-            returned = call(*given, **named)
+            try:
+                returned = call(*given, **named)
+            except BespokeError:
+                if found.result is not None:  # what was done all the same; the error says what was not
+                    screen.as_json(found.result)
+                raise
         screen.as_json(found.value())
         return returned
 

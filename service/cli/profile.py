@@ -16,7 +16,7 @@ from latency_tables.trust import Severity
 from service.cli.connection import client
 from service.cli.local_agent import LocalAgent, ensure_device
 from service.cli.runtimes import BatchSize, Precision, Provider, ProviderOptions, Runtime, Threads
-from service.cli.screen import errors, follow, say
+from service.cli.screen import errors, follow, result, say
 from service.client import ApiProblem, BespokeClient, Job
 from service.client.jobs import Json
 
@@ -141,21 +141,22 @@ def _earlier(ask: Callable[[], Job]) -> Job | None:
 def say_measured(service: BespokeClient, device: str, job: Job) -> None:
     """What the table is worth and where the time went. Raises TableInReview, before anything rests on the
     table."""
-    result = job.result or {}
-    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in (result.get("seconds") or {}).items())
+    told = job.result or {}
+    result(job.raw)
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in (told.get("seconds") or {}).items())
     seen = service.device(device)
     found = [
         f"{entry['error']:.1%}" for entry in seen.get("calibration") or () if entry.get("error") is not None
     ]
     parts = [
-        f"{result.get('rows', 0)} rows and {result.get('networks', 0)} whole networks measured",
+        f"{told.get('rows', 0)} rows and {told.get('networks', 0)} whole networks measured",
         *([f"predictions {found[0]} off on networks held out"] if found else []),
         *([seconds] if seconds else []),
     ]
     errors.print(escape("; ".join(parts)))
-    if result.get("state") == "needs_review":
+    if told.get("state") == "needs_review":
         table: Json = next(
-            (t for t in seen["tables"] if t["id"] == result["table_id"]), {"version": "", "reasons": []}
+            (t for t in seen["tables"] if t["id"] == told["table_id"]), {"version": "", "reasons": []}
         )
         reasons = "; ".join(r["message"] for r in table["reasons"] if r["severity"] == Severity.REVIEW)
         raise TableInReview(

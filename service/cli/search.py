@@ -8,7 +8,7 @@ from service.cli import search_options as option
 from service.cli.connection import client
 from service.cli.deliveries import deliver, show_matrix
 from service.cli.front import newest_trained
-from service.cli.screen import errors, follow, milliseconds, problem_text, say
+from service.cli.screen import errors, follow, milliseconds, problem_text, result, say
 from service.cli.targets import narrowing_of, targets_of
 from service.client import BespokeClient, ClientError
 from service.client.jobs import Json
@@ -120,21 +120,23 @@ def search(
         job = service.search({**source_of(service, supernet, space, dataset, recipe), **request})
         if detach:
             say(job.id)
+            result(job.raw)
             return
         for note in job.raw.get("remarks", []):
             errors.print(f"[yellow]{escape(note)}[/]")
         done = follow(service, job, f"search {job.id[:12]}")
         deliver(service, done.result.get("models") or [], output)
+        result({**done.raw, "cards": [service.model(one["id"]) for one in done.result.get("models") or []]})
     show_matrix(done.result, output)
     check_delivered(done.result)
 
 
-def check_delivered(result: Json) -> None:
+def check_delivered(found: Json) -> None:
     """Raises SomeFailed where a target has no network, Suspect where one does not do what was predicted."""
-    failures = result.get("failures") or []
+    failures = found.get("failures") or []
     if failures:
         raise SomeFailed(failures)
-    suspects = [model for model in result.get("models") or [] if model.get("state") == "suspect"]
+    suspects = [model for model in found.get("models") or [] if model.get("state") == "suspect"]
     if suspects:
         raise Suspect(suspects)
 

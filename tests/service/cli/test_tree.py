@@ -88,3 +88,27 @@ def test_completion_knows_the_commands(shell: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
     )
     assert "_BESPOKE_COMPLETE" in shown.stdout, shown.stderr
+
+
+def test_what_was_done_before_an_error_is_told_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import typer
+
+    from service.cli.json_mode import with_json
+    from service.cli.screen import result, say
+    from service.client import ClientError
+
+    app = typer.Typer()
+
+    @app.command()
+    def half() -> None:
+        """One of two."""
+        say("one is done")
+        result({"done": 1})
+        raise ClientError("the other is not")
+
+    with pytest.raises(ClientError):
+        with_json(app)([OPTION], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out) == {"done": 1}
+    assert len(with_json(with_json(app)).registered_commands) == 1, "twice changes nothing"
