@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -168,6 +169,40 @@ def import_checkpoint(
         _say_scored(register_scores(settings, scores, made.supernet_id))
     elif not made.ready:
         say(f"Next: `bespoke supernets scores FILE.csv --supernet {made.supernet_id}`.")
+
+
+@app.command()
+def cut(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="HAT's checkpoint (.pt) as it was published.", exists=True, dir_okay=False)
+    ],
+    architecture: Annotated[
+        Path,
+        typer.Argument(help="Architecture: the YAML of a release, or JSON.", exists=True, dir_okay=False),
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File for that network alone.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Which weights, where the file holds several: a name in it, or a word of one."),
+    ] = None,
+) -> None:
+    """Cut one transformer out of a published super network, on this machine.
+
+    Only tensors are read; half precision becomes float32. The file (safetensors) is as large as the network
+    and says in its header what it is; `supernets.transformer_files.load_transformer` opens it.
+
+    Example: [cyan]bespoke supernets cut HAT_wmt14ende.pt HAT_wmt14ende_titanxp@91ms.yml -o
+    hat.safetensors[/]
+    """
+    from service.local.cutting import cut_out_published
+
+    made = cut_out_published(checkpoint, architecture, output, weights=weights)
+    say(f"{escape(checkpoint.name)}: {escape(made.read)}")
+    say(
+        f"{escape(str(output))}: {made.size_bytes / 1e6:,.1f} MB, {made.parameters:,} parameters in its "
+        f"layers of the {made.whole:,} there"
+    )
+    result(asdict(made))
 
 
 @app.command("scores")

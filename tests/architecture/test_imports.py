@@ -46,11 +46,13 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "published_weights",
     "encoder_decoder",
     "published_transformers",
+    "transformer_files",
     "state_dicts",
     "experiments",
     "search.gradient",
 )
 LOCAL = (
+    "service.local.cutting",
     "service.local.importing",
     "service.local.reporting",
 )  # commands that an operator runs on the machine itself
