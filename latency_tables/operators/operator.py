@@ -23,7 +23,7 @@ from latency_tables.named import Named, Value
 
 MAX_SIZE: Final = 65_536
 _NAME: Final = re.compile(r"([a-z][a-z0-9_]{0,15})/", re.ASCII)
-_VALUES: Final = {"int": r"\d{1,6}", "bool": "[01]", "str": "[a-z0-9]{1,16}"}
+_VALUES: Final = {"int": r"(?:0|[1-9]\d{0,5})", "bool": "[01]", "str": "[a-z0-9]{1,16}"}
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,11 @@ class Operator(ABC):
         match = _reader(cls).fullmatch(text)
         if match is None:
             raise InvalidOperator(
-                f"not an operator; the form is {cls.family}/{cls.form.replace('{', '').replace('}', '')}"
+                f"not an operator; the form is {cls.family}/{cls.form.replace('{', '').replace('}', '')}, "
+                "numbers without leading zeros"
             )
-        kinds = _kinds(cls)
-        made = cls(**{name: _CONVERTED[kinds[name]](value) for name, value in match.groupdict().items()})
-        if made.text != text:
-            raise InvalidOperator("numbers must be written without leading zeros")
+        made = cls(**{name: convert(match[name]) for name, convert in _converters(cls)})
+        made.__dict__["text"] = text  # what a form matches is canonical: read for every row of a table
         return made
 
     @property
@@ -259,6 +258,11 @@ def _reader(family: type[Operator]) -> re.Pattern[str]:
         )
     pattern = [re.escape(p) if i % 2 == 0 else f"(?P<{p}>{_VALUES[kinds[p]]})" for i, p in enumerate(parts)]
     return re.compile(f"{re.escape(family.family)}/{''.join(pattern)}", re.ASCII)
+
+
+@cache
+def _converters(family: type[Operator]) -> tuple[tuple[str, Any], ...]:
+    return tuple((name, _CONVERTED[kind]) for name, kind in _kinds(family).items())
 
 
 _CONVERTED: Final[dict[str, Any]] = {"int": int, "bool": "1".__eq__, "str": str}

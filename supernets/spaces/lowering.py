@@ -30,9 +30,7 @@ def block_operators(
     shape: of its input, one sample. given: the state of the stage before for block 0 (`NOTHING` for the input
     of a network), the stage's own for later ones; state: the one that the stage is in.
     """
-    if choice.zero:
-        return ()
-    return stage.operators.of_block(stage.block(number, shape, given, state, choice))
+    return stage.operators_of(number, shape, given, state, choice)
 
 
 def input_shapes(space: Space, resolution: int) -> list[list[tuple[int, ...]]]:
@@ -61,7 +59,8 @@ def blocks_of(space: Space, architecture: Architecture) -> Iterator[tuple[int, i
     """(stage, block, operators) of every active block, in order."""
     shape, given = space.input_shape(architecture.resolution), NOTHING
     for index, (stage, chosen) in enumerate(zip(space.stages, architecture.stages, strict=True)):
-        state = chosen.state
+        number_of_state = stage.number_of(chosen)
+        state = chosen.state if number_of_state is None else stage.states[number_of_state]
         for number, choice in enumerate(chosen.blocks):
             operators = block_operators(stage, number, shape, given, state, choice)
             yield index, number, operators

@@ -102,10 +102,47 @@ class Stage:
         boundary = tuple((name, (state[name],)) for name, _ in self.boundary)
         return replace(self, widths=(cast(int, state["width"]),), boundary=boundary)
 
-    def chosen(self, state: Named, blocks: tuple[Choice, ...]) -> StageChoice:
-        """The stage of an architecture in that state, with these active blocks."""
-        boundary = {name: value for name, value in state.items() if name != "width"}
-        return StageChoice(cast(int, state["width"]), blocks, Named(boundary))
+    @cached_property
+    def _parts(self) -> tuple[tuple[int, Named], ...]:
+        """(width, what else) of every state; they are asked for with every network."""
+        return tuple(
+            (cast(int, state["width"]), Named({name: state[name] for name, _ in self.boundary}))
+            for state in self.states
+        )
+
+    @cached_property
+    def _numbers(self) -> tuple[dict[tuple[int, Named], int], tuple[dict[Choice, int], ...]]:
+        """(number of every state by its parts, number of every choice of each block)."""
+        blocks = tuple({choice: c for c, choice in enumerate(options)} for options in self.choices)
+        return {parts: number for number, parts in enumerate(self._parts)}, blocks
+
+    @cached_property
+    def _made(self) -> dict[tuple[Any, ...], tuple[Operator, ...]]:
+        return {}
+
+    def number_of(self, chosen: StageChoice) -> int | None:
+        """Which of `states` the stage of an architecture is in; None for none of them."""
+        return self._numbers[0].get((chosen.width, chosen.boundary))
+
+    def choice_number(self, block: int, choice: Choice) -> int | None:
+        """Which of `choices[block]` it is; None for none of them."""
+        return self._numbers[1][block].get(choice)
+
+    def operators_of(
+        self, number: int, shape: tuple[int, ...], given: Named, state: Named, choice: Choice
+    ) -> tuple[Operator, ...]:
+        """Operators of block `number`, made once; none where it is left out."""
+        key = (number, shape, given, state, choice)
+        found = self._made.get(key)
+        if found is None:
+            block = self.block(number, shape, given, state, choice)
+            found = self._made[key] = () if choice.zero else self.operators.of_block(block)
+        return found
+
+    def chosen(self, number: int, blocks: tuple[Choice, ...]) -> StageChoice:
+        """The stage of an architecture in state `number`, with these active blocks."""
+        width, boundary = self._parts[number]
+        return StageChoice(width, blocks, boundary)
 
     def ordered(self, number: int, name: str) -> list[Value]:
         """Values of a dimension among what block `number` may be, from least to most: numbers as they ascend,
@@ -232,7 +269,7 @@ class Space:
 
     def _extreme(self, pick: Any, resolution: int) -> Architecture:
         end = -1 if pick is max else 0
-        stages = tuple(s.chosen(s.states[end], _picked(pick, s, pick(s.depths))) for s in self.stages)
+        stages = tuple(s.chosen(end, _picked(pick, s, pick(s.depths))) for s in self.stages)
         return Architecture(self.name, resolution, stages)
 
     def architecture(self, genes: Sequence[int] | Genes) -> Architecture:
@@ -246,7 +283,7 @@ class Space:
         for column, stage in zip(self.chain.offsets, self.stages, strict=True):
             depth = stage.depths[row[column + 1]]
             blocks = tuple(stage.choices[b][row[column + 2 + b]] for b in range(depth))
-            stages.append(stage.chosen(stage.states[row[column]], blocks))
+            stages.append(stage.chosen(row[column], blocks))
         return Architecture(self.name, self.resolutions[row[0]], tuple(stages))
 
     def genes(self, architecture: Architecture) -> Genes:
@@ -262,19 +299,20 @@ class Space:
             raise InvalidArchitecture(f"{self.name} has {len(self.stages)} stages")
         row = [self.resolutions.index(architecture.resolution)]
         for stage, chosen in zip(self.stages, architecture.stages, strict=True):
-            if chosen.state not in stage.states or chosen.depth not in stage.depths:
+            state = stage.number_of(chosen)
+            if state is None or chosen.depth not in stage.depths:
                 others = "".join(f", {name} of {list(values)}" for name, values in stage.boundary)
                 raise InvalidArchitecture(
                     f"stage {stage.name}: width must be one of {list(stage.widths)}{others}, "
                     f"number of blocks one of {list(stage.depths)}"
                 )
-            row += [stage.states.index(chosen.state), stage.depths.index(chosen.depth)]
-            for options, choice in zip(stage.choices, chosen.blocks, strict=False):
-                if choice not in options:
-                    raise InvalidArchitecture(
-                        f"stage {stage.name}: a block must be one of {[c.as_dict() for c in options]}"
-                    )
-                row.append(options.index(choice))
+            row += [state, stage.depths.index(chosen.depth)]
+            for block, choice in enumerate(chosen.blocks):
+                number = stage.choice_number(block, choice)
+                if number is None:
+                    options = [c.as_dict() for c in stage.choices[block]]
+                    raise InvalidArchitecture(f"stage {stage.name}: a block must be one of {options}")
+                row.append(number)
             row += [0] * (len(stage.choices) - chosen.depth)
         return np.array(row, dtype=np.int64)
 
@@ -282,7 +320,12 @@ class Space:
         """Plain values of the elastic stages, with space and classes; `from_json` reads them back."""
         self.genes(architecture)
         stages = [
-            {"name": stage.name, **chosen.state, "blocks": [c.as_dict() for c in chosen.blocks]}
+            {
+                "name": stage.name,
+                "width": chosen.width,
+                **chosen.boundary,
+                "blocks": [c.as_dict() for c in chosen.blocks],
+            }
             for stage, chosen in zip(self.stages, architecture.stages, strict=True)
             if stage.elastic
         ]
@@ -318,7 +361,7 @@ class Space:
             if stage.elastic:
                 stages.append(_stage_from_json(stage, next(chosen)))
             else:
-                stages.append(stage.chosen(stage.states[0], tuple(c[0] for c in stage.choices)))
+                stages.append(stage.chosen(0, tuple(c[0] for c in stage.choices)))
         architecture = Architecture(self.name, resolution, tuple(stages))
         self.genes(architecture)
         return architecture
