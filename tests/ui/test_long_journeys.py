@@ -106,14 +106,14 @@ def test_5_an_agent_that_was_killed_goes_on_where_it_was(works: Works, tab: Open
         page.get_by_role("button", name="Profile what is missing").click()
         page.get_by_role("progressbar").wait_for(timeout=300_000)
         job = page.url.rsplit("/", 1)[1]
-        wait_for(lambda: measured(works.site, job) > 5, 300)
+        wait_for(lambda: measured(works.site, job) > 0, 600)
         os.killpg(agent.pid, signal.SIGKILL)
     visit(page, "devices/shelf")
     page.get_by_text("no agent").first.wait_for(timeout=30_000)
     before = measured(works.site, job)
     with printed(line, tmp_path / "again.log"):  # the same line: its state folder knows the session
         page.get_by_text("agent here").wait_for(timeout=120_000)
-        wait_for(lambda: measured(works.site, job) > before, 300)
+        wait_for(lambda: measured(works.site, job) > before, 1200)  # a busy machine is waited out
     with works.site.client() as service:
         service.cancel(job)
 
