@@ -1,5 +1,8 @@
 """The long forms of the journeys: a real worker trains and searches, a real agent measures this machine, on
-both databases."""
+both databases.
+
+That a killed agent goes on where it was is in tests/end_to_end/test_agent_killed.py; what the page says of it is
+journey 5 in test_journeys.py."""
 
 from __future__ import annotations
 
@@ -96,33 +99,6 @@ def test_3_4_6_8_11_from_nothing_to_a_verified_network_by_mouse(
     assert re.fullmatch(r"digit\.png \d\n", done.stdout), done.stderr
     visit(page, "")
     assert page.locator(".begin").count() == 0
-
-
-def test_5_an_agent_that_was_killed_goes_on_where_it_was(works: Works, tab: Open, tmp_path: Path) -> None:
-    page = tab(works.site).page
-    line = register(page, "shelf")
-    with printed(line, tmp_path / "agent.log") as agent:
-        page.get_by_role("heading", name="Connected").wait_for(timeout=120_000)
-        page.get_by_role("button", name="Profile what is missing").click()
-        page.get_by_role("progressbar").wait_for(timeout=300_000)
-        job = page.url.rsplit("/", 1)[1]
-        wait_for(lambda: measured(works.site, job) > 0, 600)
-        os.killpg(agent.pid, signal.SIGKILL)
-    visit(page, "devices/shelf")
-    page.get_by_text("no agent").first.wait_for(timeout=30_000)
-    before = measured(works.site, job)
-    with printed(line, tmp_path / "again.log"):  # the same line: its state folder knows the session
-        page.get_by_text("agent here").wait_for(timeout=120_000)
-        wait_for(lambda: measured(works.site, job) > before, 1200)  # a busy machine is waited out
-    with works.site.client() as service:
-        service.cancel(job)
-
-
-def measured(site: Site, job_id: str) -> int:
-    from service.db.models import MeasurementTask
-
-    with site.database() as session:
-        return session.query(MeasurementTask).filter_by(job_id=job_id, state="done").count()
 
 
 def wait_for(sign: Callable[[], bool], seconds: float) -> None:
