@@ -291,7 +291,7 @@ def test_b06_secrets_are_refused_by_form_and_compared_in_constant_time(shared_ap
     for at in (12, len(secret) // 2, len(secret) - 7):
         wrong = secret[:at] + ("A" if secret[at] != "A" else "B") + secret[at + 1 :]
         assert shared_api.get("/v1/jobs", key=wrong).status_code == 401
-    tree = ast.parse((REPOSITORY / "service" / "auth.py").read_text())
+    tree = ast.parse((REPOSITORY / "service" / "http" / "auth.py").read_text())
     compared = [
         ast.unparse(node)
         for node in ast.walk(tree)

@@ -32,7 +32,7 @@ def test_a_missing_extra_is_named(missing: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_agent_needs_nothing_but_its_own_extra() -> None:
+def test_the_agent_needs_nothing_but_its_own_extra(tmp_path: Path) -> None:
     absent = [
         "typer",
         "rich",
@@ -46,7 +46,8 @@ def test_the_agent_needs_nothing_but_its_own_extra() -> None:
         "scipy",
     ]
     script = "import sys\n"
-    done = run(absent, ["agent", "--server", "http://127.0.0.1:9", "--patience-s", "0.1"], script)
+    arguments = ["--server", "http://127.0.0.1:9", "--patience-s", "0.1", "--state-dir", str(tmp_path)]
+    done = run(absent, ["agent", *arguments], script)
     assert "--token" in done.stderr and "is not installed" not in done.stderr
     assert done.returncode == 1
 

@@ -61,7 +61,9 @@ def test_a_resumed_training_gives_the_same_weights(space, dataset, recipe, after
     resumed = Trainer(space, dataset, recipe, 7)
     epochs = []
     resumed.run(tmp_path / "parts", epochs.append)
-    assert len(epochs) == (recipe.epochs - after if after < recipe.epochs else recipe.epochs)
+    # On a slow machine something is told within an epoch too.
+    ended = {told.message.partition(", step")[0] for told in epochs}
+    assert len(ended) == (recipe.epochs - after if after < recipe.epochs else recipe.epochs)
     for name, value in weights_of(whole).items():
         assert torch.equal(value, weights_of(resumed)[name]), name
 
