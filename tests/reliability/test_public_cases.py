@@ -19,7 +19,7 @@ CASES: Final[dict[int, tuple[str, tuple[str, ...]]]] = {
     1: (
         "nobody who gets the file can feed it",
         (
-            "worker/test_delivering.py::test_fifteen_lines_fed_by_the_files_metadata_have_the_cards_accuracy_on_raw_pictures",
+            "worker/pipelines/search/test_delivering.py::test_fifteen_lines_fed_by_the_files_metadata_have_the_cards_accuracy_on_raw_pictures",
             "contracts/test_delivery_formats.py::test_a_file_in_that_form_computes_the_network_and_says_how_it_is_fed",
             "supernets/data/test_preprocessing.py::test_a_script_with_numpy_and_pillow_alone_makes_the_same_input",
         ),
@@ -37,14 +37,14 @@ CASES: Final[dict[int, tuple[str, tuple[str, ...]]]] = {
     3: (
         "the right table uploaded again after a wrong one",
         (
-            "service/test_tables.py::test_the_table_imported_last_is_in_use_also_when_it_was_imported_before",
+            "service/devices/test_tables.py::test_the_table_imported_last_is_in_use_also_when_it_was_imported_before",
             "service/cli/test_tables.py::test_versions_are_listed_used_and_deleted",
         ),
     ),
     4: (
         "microseconds or seconds in median_ms",
         (
-            "service/test_tables.py::test_values_in_another_unit_are_looked_at_before_they_are_used",
+            "service/devices/test_tables.py::test_values_in_another_unit_are_looked_at_before_they_are_used",
             "latency_tables/test_scale.py::test_another_unit_is_found_on_a_device_like_any_published_one",
             "service/cli/test_tables.py::test_a_unit_is_given_on_the_command_line",
         ),
@@ -53,8 +53,8 @@ CASES: Final[dict[int, tuple[str, tuple[str, ...]]]] = {
         "float16 and batch 8 asked for, float32 and batch 1 delivered",
         (
             "contracts/test_delivery_formats.py::test_a_file_in_that_form_computes_the_network_and_says_how_it_is_fed",
-            "service/test_devices.py::test_a_context_that_nothing_can_be_measured_in_is_refused_with_the_reason",
-            "service/test_search_targets.py::test_one_file_cannot_serve_devices_of_different_precision_or_batch",
+            "service/devices/test_devices.py::test_a_context_that_nothing_can_be_measured_in_is_refused_with_the_reason",
+            "service/routes/test_searches.py::test_one_file_cannot_serve_devices_of_different_precision_or_batch",
         ),
     ),
     6: (
@@ -67,7 +67,7 @@ CASES: Final[dict[int, tuple[str, tuple[str, ...]]]] = {
     8: (
         "a true table of an NPU is blocked for good",
         (
-            "service/test_tables.py::test_the_npu_of_the_public_case_is_ready_with_its_oddity_as_a_warning",
+            "service/devices/test_tables.py::test_the_npu_of_the_public_case_is_ready_with_its_oddity_as_a_warning",
             "latency_tables/test_trust.py::test_the_npu_of_the_public_case_may_be_used_with_its_squeeze_excite_named",
             "service/cli/test_tables.py::test_a_doubtful_table_is_accepted_by_name_with_a_reason",
         ),
@@ -75,15 +75,15 @@ CASES: Final[dict[int, tuple[str, tuple[str, ...]]]] = {
     9: (
         "a device without some of the choices",
         (
-            "service/test_search_targets.py::test_choices_without_a_latency_are_left_out_only_where_that_was_asked_for",
-            "service/test_search_targets.py::test_a_search_leaves_out_what_its_target_excludes",
-            "service/test_tables.py::test_a_table_that_covers_nothing_names_what_is_nearest_and_what_it_lacks",
+            "service/routes/test_searches.py::test_choices_without_a_latency_are_left_out_only_where_that_was_asked_for",
+            "service/routes/test_searches.py::test_a_search_leaves_out_what_its_target_excludes",
+            "service/devices/test_tables.py::test_a_table_that_covers_nothing_names_what_is_nearest_and_what_it_lacks",
         ),
     ),
     10: (
         "measured networks that do not fit are thrown away",
         (
-            "service/test_measuring.py::test_measured_networks_that_do_not_fit_are_kept_and_the_table_is_not_used_as_if_nothing_happened",
+            "service/devices/test_measuring.py::test_measured_networks_that_do_not_fit_are_kept_and_the_table_is_not_used_as_if_nothing_happened",
             "service/cli/test_tables.py::test_measured_networks_that_do_not_fit_end_with_status_1_and_are_kept",
         ),
     ),
@@ -151,17 +151,17 @@ CASES: Final[dict[int, tuple[str, tuple[str, ...]]]] = {
     20: (
         "names and paths in BESPOKE_DATASETS",
         (
-            "service/test_registration.py::test_a_fault_in_the_setting_is_one_sentence",
-            "service/test_registration.py::test_no_process_starts_with_a_name_that_is_taken",
-            "service/test_registration.py::test_the_home_folder_is_found",
+            "service/test_dataset_names.py::test_a_fault_in_the_setting_is_one_sentence",
+            "service/test_dataset_names.py::test_no_process_starts_with_a_name_that_is_taken",
+            "service/test_dataset_names.py::test_the_home_folder_is_found",
         ),
     ),
     21: (
         "wrapped, averaged and prefixed checkpoints, other classes",
         (
-            "supernets/test_checkpoints.py::test_wrapped_averaged_and_prefixed_weights_are_read_and_that_is_said",
-            "supernets/test_checkpoints.py::test_a_head_of_other_classes_is_taken_when_its_number_is_given",
-            "supernets/test_checkpoints.py::test_whole_modules_programs_and_archives_are_refused_with_what_to_do",
+            "supernets/test_published_weights.py::test_wrapped_averaged_and_prefixed_weights_are_read_and_that_is_said",
+            "supernets/test_published_weights.py::test_a_head_of_other_classes_is_taken_when_its_number_is_given",
+            "supernets/test_published_weights.py::test_whole_modules_programs_and_archives_are_refused_with_what_to_do",
             "service/cli/test_local_commands.py::test_a_head_that_is_not_for_the_data_set_is_refused_at_import",
         ),
     ),
@@ -189,7 +189,7 @@ CASES: Final[dict[int, tuple[str, tuple[str, ...]]]] = {
     ),
     26: (
         "a gateway with a path prefix",
-        ("service/test_root_path.py::test_locations_and_the_contract_lead_back_through_the_gateway",),
+        ("service/http/test_root_path.py::test_locations_and_the_contract_lead_back_through_the_gateway",),
     ),
     27: (
         "a terminal that is not UTF-8",
@@ -205,19 +205,19 @@ CASES: Final[dict[int, tuple[str, tuple[str, ...]]]] = {
     29: (
         "memory and size alone",
         (
-            "service/test_search_targets.py::test_limits_on_size_and_memory_alone_need_no_device_and_no_table",
-            "worker/test_targets.py::test_limits_alone_need_no_device",
-            "service/test_further_budgets.py::test_memory_is_counted_in_the_precision_that_is_delivered",
+            "service/routes/test_searches.py::test_limits_on_size_and_memory_alone_need_no_device_and_no_table",
+            "worker/pipelines/search/test_targets.py::test_limits_alone_need_no_device",
+            "service/devices/test_further_budgets.py::test_memory_is_counted_in_the_precision_that_is_delivered",
             "service/cli/test_push.py::test_a_network_for_no_device_is_handed_over_like_any_other",
         ),
     ),
     30: (
         "energy, tail latency, one network for several devices",
         (
-            "worker/test_targets.py::test_p95_and_energy_are_kept_exactly_beside_the_latency",
-            "worker/test_choosing.py::test_a_choice_by_measurement_keeps_the_p95_too",
-            "worker/test_targets.py::test_one_network_for_several_devices_is_the_best_that_keeps_every_budget",
-            "service/test_further_budgets.py::test_energy_adds_up_over_the_rows_and_a_row_without_it_is_named",
+            "worker/pipelines/search/test_targets.py::test_p95_and_energy_are_kept_exactly_beside_the_latency",
+            "worker/pipelines/search/test_choose.py::test_a_choice_by_measurement_keeps_the_p95_too",
+            "worker/pipelines/search/test_targets.py::test_one_network_for_several_devices_is_the_best_that_keeps_every_budget",
+            "service/devices/test_further_budgets.py::test_energy_adds_up_over_the_rows_and_a_row_without_it_is_named",
         ),
     ),
     31: (
@@ -229,7 +229,9 @@ CASES: Final[dict[int, tuple[str, tuple[str, ...]]]] = {
     ),
     32: (
         "same seed, same network",
-        ("supernets/test_export.py::test_the_same_seed_gives_the_same_file_whatever_the_number_of_threads",),
+        (
+            "supernets/delivery/test_export.py::test_the_same_seed_gives_the_same_file_whatever_the_number_of_threads",
+        ),
     ),
     33: (
         "a board whose clock is at 2000-01-01",

@@ -40,6 +40,7 @@ QUERIES = {
     "GET /v1/supernets/{supernet_id}/front": "?device=phone",
     "GET /v1/supernets/{supernet_id}/network": "?device=phone&genes=0",
     "GET /v1/devices/{name}/probe-plan": "?space=digits-mbv3",
+    "GET /v1/devices/{name}/tables/{table_id}/cells": "?space=digits-mbv3",
     "DELETE /v1/devices/{name}/networks": "?session=probe",
 }
 IDS = [f"{method} {route.path}" for method, route in CALLS]

@@ -95,9 +95,9 @@ def test_sigterm_ends_it_with_a_checkpoint_of_every_step_and_it_goes_on_from_the
     process.terminate()
     assert process.wait(60) == 143
     close(process)
-    (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
-    _, state = read_folder(checkpoint)
-    assert state["position"]["epoch"] == 0 and state["position"]["batch"] > 0
+    newest = max((tmp_path / "out").glob("checkpoint-*"))  # a quick machine has ended an epoch before
+    _, state = read_folder(newest)
+    assert state["position"]["batch"] > 0, "in the middle of an epoch"
 
 
 def test_sigterm_ends_it_at_a_checkpoint_and_it_goes_on_from_there(tmp_path):
@@ -182,7 +182,7 @@ def test_the_pipe_is_watched():
     ],
 )
 def test_a_training_begun_before_recipes_told_of_scoring_is_still_the_same_training(recipe, digest):
-    assert Job("digits-mbv3", "digits", "out", recipe, seed=3).digest == digest
+    assert Job(space="digits-mbv3", dataset="digits", out_dir="out", recipe=recipe, seed=3).digest == digest
 
 
 def test_what_comes_after_a_training_is_told_by_its_recipe_and_not_part_of_its_weights():
