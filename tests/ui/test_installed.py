@@ -13,7 +13,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,21 +43,24 @@ def proxy(upstream: str) -> Iterator[str]:
                 self.send_error(404)
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            line = http.client.HTTPConnection(str(target.hostname), target.port, timeout=60)
             headers = {k: v for k, v in self.headers.items() if k.lower() != "connection"}
-            line.request(self.command, self.path.removeprefix(PREFIX), body or None, headers)
-            answer = line.getresponse()
+            # Closed also where the browser leaves in the middle: this test would be blamed on a later one.
+            with closing(http.client.HTTPConnection(str(target.hostname), target.port, timeout=60)) as line:
+                line.request(self.command, self.path.removeprefix(PREFIX), body or None, headers)
+                with line.getresponse() as answer:
+                    self.pass_on(answer)
+
+        def pass_on(self, answer: http.client.HTTPResponse) -> None:
             self.send_response(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                     self.send_header(name, value)
             self.send_header("Connection", "close")
             self.end_headers()
+            self.close_connection = True
             while data := answer.read1(65_536):
                 self.wfile.write(data)
                 self.wfile.flush()
-            self.close_connection = True
-            line.close()
 
         do_GET = do_POST = do_PATCH = do_DELETE = handle_any
 
