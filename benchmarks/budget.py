@@ -1,8 +1,7 @@
 """How often is a budget broken by networks chosen as closest under it, with and without the upper bound?
 
-    python -m benchmarks.budget --latencies ../shared/data/fbnet_latency_ms.csv.gz --target titanxp_1
-    --samples 20 \
-        --confidence 0.95 --seed 0
+    python -m benchmarks.budget --latencies ../shared/data/fbnet_latency_ms.csv.gz --target titanxp_1 \
+        --samples 20 --confidence 0.95 --seed 0
 
 With `--measured-candidates 3` the networks are chosen as a search job does it where an agent is there: the
 best few below the budget by prediction are measured (the recorded latency with noise), and the best that

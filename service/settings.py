@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(10.0, gt=0, description="how often a worker says that it lives")
     dead_after_s: float = Field(60.0, gt=0, description="silence after which a worker is declared dead")
     verify_timeout_s: float = Field(
-        120.0, gt=0, description="how long a search waits for an agent to measure a network"
+        120.0, gt=0, description="how long a search waits for an agent's next answer"
     )
     step_memory_mb: int = Field(
         0, ge=0, description="address space of a worker's child process in MiB; 0: no limit"

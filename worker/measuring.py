@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from latency_tables.measurement import Measurement
@@ -75,17 +76,26 @@ def wait_for_all(run: JobRun, device_id: str, device: str) -> None:
         run.pause(POLL_S)
 
 
-def wait_for_one(run: JobRun, task_id: str, timeout_s: float) -> TaskResult | None:
-    """The answer to a task; None when none came in time, and the task is withdrawn."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        result = run.context.transaction(lambda session: tasks.result_of(session, task_id))
-        if result is not None:
-            return result
-        run.pause(0.25)
-    # Withdrawn, so that an agent that comes back late does not measure what nobody waits for.
-    run.write(lambda session: tasks.withdraw(session, task_id))
-    return None
+def wait_for(run: JobRun, task_ids: Sequence[str], timeout_s: float) -> list[TaskResult | None]:
+    """The answers to tasks, in their order; None for those without one in time, which are withdrawn.
+
+    timeout_s: after the last answer, not for each task: an agent that has left is waited for once.
+    """
+    found: dict[str, TaskResult] = {}
+    missing, end = set(task_ids), time.monotonic() + timeout_s
+    while missing:
+        answered = run.context.transaction(partial(tasks.results_of, task_ids=missing))
+        found |= answered
+        missing -= answered.keys()
+        if answered:
+            end = time.monotonic() + timeout_s
+        elif time.monotonic() >= end:
+            # So that an agent that comes back late does not measure what nobody waits for.
+            run.write(partial(tasks.withdraw, task_ids=missing))
+            break
+        else:
+            run.pause(0.25)
+    return [found.get(task_id) for task_id in task_ids]
 
 
 @dataclass(frozen=True)

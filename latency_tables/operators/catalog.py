@@ -25,10 +25,10 @@ FAMILIES: dict[str, type[Operator]] = {
 
 
 def register_family(family: Any) -> type[Operator]:
-    """Add a family to the catalog of this process. Raises ValueError when its name is taken by another one,
-    TypeError for
-    a class that is no family: it must be a frozen dataclass derived from Operator with a name, a form and
-    plain fields.
+    """Add a family to the catalog of this process.
+
+    Raises ValueError when its name is taken by another one, TypeError for a class that is no family: it must
+    be a frozen dataclass derived from Operator with a name, a form and plain fields.
     """
     checked = checked_family(family)
     if FAMILIES.setdefault(checked.family, checked) is not checked:

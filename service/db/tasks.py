@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from latency_tables.inputs import InputSpec
@@ -88,16 +88,18 @@ def counts(session: Session, job_id: str) -> tuple[int, int]:
     return total - (session.scalar(mine.where(MeasurementTask.state == TaskState.OPEN)) or 0), total
 
 
-def result_of(session: Session, task_id: str) -> TaskResult | None:
-    """The answer to a task; None while there is none."""
-    return session.scalar(select(MeasurementTask.result).where(MeasurementTask.id == task_id))
+def results_of(session: Session, task_ids: Collection[str]) -> dict[str, TaskResult]:
+    """The answers to those of the tasks that have one, by id."""
+    query = select(MeasurementTask.id, MeasurementTask.result).where(MeasurementTask.id.in_(task_ids))
+    return {task_id: result for task_id, result in session.execute(query) if result is not None}
 
 
-def withdraw(session: Session, task_id: str) -> None:
-    """Nobody waits for this task any more; one that was answered stays as it is."""
-    task = session.get(MeasurementTask, task_id)
-    if task is not None and task.state == TaskState.OPEN:
-        task.state = TaskState.DROPPED
+def withdraw(session: Session, task_ids: Collection[str]) -> None:
+    """Nobody waits for these tasks any more; those that were answered stay as they are."""
+    query = update(MeasurementTask).where(
+        MeasurementTask.id.in_(task_ids), MeasurementTask.state == TaskState.OPEN
+    )
+    session.execute(query.values(state=TaskState.DROPPED))
 
 
 def verifying(session: Session, job_id: str, device_id: str, sha256: str | None = None) -> list[str]:

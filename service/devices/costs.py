@@ -66,9 +66,8 @@ class Ground:
     """What the costs of a device rest on: its table, the sums of its rows, and its measured networks.
 
     here, here_sums: the space and sums that are priced (fewer resolutions, excluded choices infinite); space,
-    sums: those that
-    the table covers. assumed: spread of the sentinel while the device was profiled. partial: what is lacking
-    may not be chosen.
+    sums: those that the table covers. assumed: spread of the sentinel while the device was profiled. partial:
+    what is lacking may not be chosen.
     """
 
     space: Space

@@ -57,10 +57,9 @@ class Pricing:
 
     sums: of the table's rows. predicted: calibrated. upper: bound of `confidence`, None where too few whole
     networks were measured and no confidence was asked for. doubt: why predictions may be off, None where they
-    were confirmed
-    or nothing was measured. lacking: operators that the table lacks; what needs them may not be chosen.
-    table_facts: who imported and who accepted the table, and when. costs: further ones that were asked for,
-    by name.
+    were confirmed or nothing was measured. lacking: operators that the table lacks; what needs them may not
+    be chosen. table_facts: who imported and who accepted the table, and when. costs: further ones that were
+    asked for, by name.
     """
 
     space: Space

@@ -55,9 +55,8 @@ def export_onnx(network: nn.Module, inputs: Sequence[InputSpec], *, batch_size: 
     """The network as an ONNX file: evaluation mode, batch-norm folded, output `output`, float32.
 
     inputs: of one sample, in the order of the network's arguments; a single one is called `input` in the
-    file,
-    several by their names. batch_size: None leaves it open. Raises ExportFailed when the file would not stand
-    alone.
+    file, several by their names. batch_size: None leaves it open. Raises ExportFailed when the file would not
+    stand alone.
     """
     model = _export([fold_batch_norm(network).cpu()], [inputs], batch_size)
     return _finished(_canonical(model, 0, _named(inputs)))

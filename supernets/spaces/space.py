@@ -173,9 +173,8 @@ class Space:
     """A search space. `classes` is the size of the last stage's output; another data set gives another one.
 
     resolutions: sizes of the input to choose from: the side of a picture in pixels, samples of a sound,
-    tokens
-    of a sentence. inputs: what its networks are fed with, `SIZE` in a shape standing for that size; the first
-    stage reads the first one. batch_norm_eps: of every batch-norm of its networks.
+    tokens of a sentence. inputs: what its networks are fed with, `SIZE` in a shape standing for that size;
+    the first stage reads the first one. batch_norm_eps: of every batch-norm of its networks.
     """
 
     name: str

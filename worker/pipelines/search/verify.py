@@ -26,7 +26,7 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from worker.compute.requests import DeliveredFile
 from worker.context import JobRun
-from worker.measuring import agent_is_present, ask, undisturbed, wait_for_one
+from worker.measuring import agent_is_present, ask, undisturbed, wait_for
 
 LEAST_UNCERTAINTY: Final = 0.005
 """Two halves of a measurement may agree by chance; between sessions no device repeats better than this."""
@@ -118,11 +118,16 @@ class Verification:
         self.run.progress(
             "verify", 0.0, f"measuring {len(networks)} network(s) on {place.device}", always=True
         )
+        results = iter(
+            wait_for(
+                self.run,
+                [task for tasks in asked for task in tasks],
+                self.run.context.settings.verify_timeout_s,
+            )
+        )
         found = []
         for network, tasks in zip(networks, asked, strict=True):
-            waited = [
-                wait_for_one(self.run, task, self.run.context.settings.verify_timeout_s) for task in tasks
-            ]
+            waited = [next(results) for _ in tasks]
             # As the rows of the table were: else a network is called slow because its session was.
             found_fast = [undisturbed(answer) for answer in waited if answer is not None]
             answers = [measurement for measurement, _ in found_fast]

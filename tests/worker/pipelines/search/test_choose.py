@@ -1,6 +1,7 @@
 """Networks measured and chosen in a search job: readings through the database, kept for later jobs, taken up
 again."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -247,6 +248,25 @@ def test_readings_go_through_tasks_and_a_job_taken_up_again_reads_them(context, 
     assert taken_up.readings(other, [one], 3)[0][0] == first, (
         "nor for another target that chooses the same network"
     )
+
+
+def test_an_agent_that_has_left_is_waited_for_once_and_not_for_each_network(context, run):
+    device_id = register(context, "dev")
+    with SimulatedAgent(context, [device_id]):
+        verification = Verification(run, SPACE)
+        assert verification.possible(device_id)
+    hurried = replace(context, settings=context.settings.model_copy(update={"verify_timeout_s": 1.0}))
+    verification.run = JobRun(hurried, run.job_id, run.attempt)
+    sha256, _ = context.store.put(b"a network")
+    place = replace(priced_at(0.12, pricing(), measured=True), device_id=device_id)
+    networks = [OnFile(SPACE.smallest(8), DeliveredFile(sha256, 9, 20, 1, 1, 1e-6, (1, 1, 8, 8)))] * 4
+    begun = time.monotonic()
+    assert verification.readings(Target(0, SPACE, (place,)), networks, 2) == [[[]]] * 4
+    assert time.monotonic() - begun < 4, "once a second, not eight times"
+    with context.sessions() as session:
+        assert {t.state for t in session.scalars(select(MeasurementTask))} == {"dropped"}, "nobody waits now"
+    reasons = [e["reason"] for e in events_of(context, run) if e["kind"] == "not_verified"]
+    assert set(reasons) == {"its agent did not answer in time"}
 
 
 @pytest.mark.parametrize(("told", "used"), [(None, UNKNOWN), (0.0, LEAST_UNCERTAINTY), (0.03, 0.03)])
