@@ -74,6 +74,7 @@ class Trainer:
 
     device: "cpu" or "cuda". inputs_digest: names the training, so that a checkpoint of another one is
     refused. start: weights of a supernet of this space to begin with, of whatever classes; None: random ones.
+    own_start: those were trained on this very data set, so their last layer is the right one.
     """
 
     def __init__(
@@ -86,13 +87,14 @@ class Trainer:
         device: str = "cpu",
         inputs_digest: str = "",
         start: Mapping[str, Tensor] | None = None,
+        own_start: bool = False,
     ) -> None:
         self.task = task_of(dataset)
         self.task.check(space, dataset)
         _check(recipe, device)
         self.space, self.dataset, self.recipe, self.seed = space, dataset, recipe, seed
         self.device = torch.device(device)
-        self.inputs_digest, self.start = inputs_digest, start
+        self.inputs_digest, self.start, self.own_start = inputs_digest, start, own_start
         self.rank, self.processes = rank_and_size()
         self.position = self.position_before = Position()
         self.seconds = 0.0
@@ -285,7 +287,7 @@ class Trainer:
         found = load_checkpoint(folder)
         if found is None:
             if self.start is not None:
-                begin_with(self.supernet, self.start, self.dataset)
+                begin_with(self.supernet, self.start, None if self.own_start else self.dataset)
             return
         if found.state["inputs"] != self.inputs_digest:
             raise InvalidCheckpoint(

@@ -1,13 +1,15 @@
 """Weights to begin a training with: those of another supernet of the same space, whatever classes it told
 apart.
 
-Where the outputs are others, the last linear layer is new: ridge regression of the targets on the features
-of the largest network, everything else frozen (Kornblith et al., "Do better ImageNet models transfer
-better?", 2019, for how far frozen features reach). That takes a second or two and starts far above chance.
+Where the outputs are others, or others under the same number, the last linear layer is new: ridge
+regression of the targets on the features of the largest network, everything else frozen (Kornblith et al.,
+"Do better ImageNet models transfer better?", 2019, for how far frozen features reach). That takes a second or
+two and starts far above chance.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,7 +22,7 @@ from supernets.cut_out import cut_out
 from supernets.data.splits import evenly_spread
 from supernets.errors import InvalidCheckpoint
 from supernets.network import Supernet
-from supernets.tasks.catalog import task_of
+from supernets.tasks.catalog import task_named, task_of
 from supernets.tasks.data import Data
 from supernets.tasks.task import Task
 from supernets.training.batchnorm import calibration_batches, recalibrate
@@ -30,11 +32,15 @@ FEATURES_OF: Final = 4096  # training samples, evenly spread
 _AT_A_TIME: Final = 128
 _PENALTIES: Final = np.geomspace(1e-5, 10, 13)  # in units of the features' mean squared singular value
 _SCALES: Final = np.geomspace(1, 64, 25)
+_CLEARLY: Final = 2.0  # standard errors
 
 
-def begin_with(supernet: Supernet, weights: Mapping[str, Tensor], data: Data) -> bool:
-    """Give a supernet weights of another one of its space; whether its last layer is new, because outputs
-    differ.
+def begin_with(supernet: Supernet, weights: Mapping[str, Tensor], data: Data | None) -> bool:
+    """Give a supernet weights of another one of its space; whether its last layer is new.
+
+    It is where there are more or fewer outputs, and where the given one is clearly worse than one fitted to
+    these data: ten letters are no ten digits. data None: the weights were trained on the data set that
+    follows, and are taken as they are.
 
     Raises InvalidCheckpoint for weights of another space.
     """
@@ -43,21 +49,21 @@ def begin_with(supernet: Supernet, weights: Mapping[str, Tensor], data: Data) ->
     if set(own) != set(weights):
         raise InvalidCheckpoint(f"the initial weights are not those of space {supernet.space.name!r}")
     others = [name for name, value in own.items() if value.shape != weights[name].shape]
-    if any(not name.startswith(f"{last}.") for name in others):
+    if any(data is None or not name.startswith(f"{last}.") for name in others):
         raise InvalidCheckpoint(
             f"the initial weights are not those of space {supernet.space.name!r}: {others[0]} has shape "
             f"{tuple(weights[others[0]].shape)} instead of {tuple(own[others[0]].shape)}"
         )
     supernet.load_state_dict({**weights, **{name: own[name] for name in own if name in others}})
-    if others:
-        fit_last_layer(supernet, data)
-    return bool(others)
+    return data is not None and fit_last_layer(supernet, data, given=not others)
 
 
 @torch.no_grad()
-def fit_last_layer(supernet: Supernet, data: Data) -> None:
-    """Set the last linear layer by ridge regression; left as it is where the task has nothing to regress
-    on.
+def fit_last_layer(supernet: Supernet, data: Data, *, given: bool) -> bool:
+    """Set the last linear layer by ridge regression; whether that was done.
+
+    Left as it is where the task has nothing to regress on. given: it was trained for as many
+    outputs, and stays if they may be the same.
 
     The penalty is the one with the least error left out, in closed form; the outputs are then scaled to
     make the task's loss least on samples left out, for a regression on zeros and ones knows nothing of
@@ -68,16 +74,20 @@ def fit_last_layer(supernet: Supernet, data: Data) -> None:
     at_once = samples_of_space(supernet.space, largest.resolution)
     batches = calibration_batches(data, largest.resolution, at_once=at_once)
     recalibrate(network, (inputs.to(_device(network)) for inputs in batches))
-    features, targets = _features(network, task, data, largest.resolution)
+    features, outputs, targets = _features(network, task, data, largest.resolution)
     wanted = task.regressed(targets, supernet.space.classes)
     if wanted is None:
-        return
+        return not given
     weights, bias, left_out = ridge(features.numpy().astype(np.float64), wanted.numpy().astype(np.float64))
-    scale = _best_scale(task, torch.from_numpy(left_out).float(), targets)
+    predicted = torch.from_numpy(left_out).float()
+    if given and not _clearly_better(task, data, predicted, outputs, targets):
+        return False
+    scale = _best_scale(task, predicted, targets)
     linear = _last_linear(supernet.block(list(supernet.blocks)[-1]))
     linear.weight.copy_(torch.from_numpy(scale * weights.T))
     if linear.bias is not None:
         linear.bias.copy_(torch.from_numpy(scale * bias))
+    return True
 
 
 def ridge(features: Array, wanted: Array) -> tuple[Array, Array, Array]:
@@ -102,23 +112,33 @@ def ridge(features: Array, wanted: Array) -> tuple[Array, Array, Array]:
     return weights, mean - centre @ weights, best[2]
 
 
+def _clearly_better(task: Task[Any], data: Data, fitted: Tensor, given: Tensor, targets: Tensor) -> bool:
+    """Whether the fitted outputs have a quality above that of the given ones, beyond chance."""
+    metric = task_named(data.task).metric
+    new, old = (task.quality(task.tally(outputs, targets)) for outputs in (fitted, given))
+    variances = [metric.variance(quality, len(targets)) or 0.0 for quality in (new, old)]
+    return new - old > _CLEARLY * math.sqrt(sum(variances))
+
+
 def _best_scale(task: Task[Any], left_out: Tensor, targets: Tensor) -> float:
     losses = [float(task.loss(float(scale) * left_out, targets)) for scale in _SCALES]
     return float(_SCALES[int(np.argmin(losses))])
 
 
-def _features(network: nn.Module, task: Task[Any], data: Data, condition: int) -> tuple[Tensor, Tensor]:
-    """(inputs of the last linear layer, targets) of training samples, on the CPU."""
+def _features(
+    network: nn.Module, task: Task[Any], data: Data, condition: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(inputs of the last linear layer, outputs of the network, targets) of training samples, on the CPU."""
     rows = evenly_spread(len(data.split("train")), FEATURES_OF)
     kept: list[Tensor] = []
     hook = _last_linear(network).register_forward_pre_hook(lambda _, given: kept.append(given[0].cpu()))
-    targets = []
+    targets, outputs = [], []
     for start in range(0, len(rows), _AT_A_TIME):
         inputs, wanted = task.examples(data, "train", condition, rows[start : start + _AT_A_TIME])
-        network(inputs.to(_device(network)))
+        outputs.append(network(inputs.to(_device(network))).cpu())
         targets.append(wanted)
     hook.remove()
-    return torch.cat(kept), torch.cat(targets)
+    return torch.cat(kept), torch.cat(outputs), torch.cat(targets)
 
 
 def _device(network: nn.Module) -> torch.device:

@@ -84,7 +84,14 @@ def tuned(
     )
     weights = start.state_dict()
     trainer = Trainer(
-        start.space, dataset, short, seed, device=device, inputs_digest=spec.digest, start=weights
+        start.space,
+        dataset,
+        short,
+        seed,
+        device=device,
+        inputs_digest=spec.digest,
+        start=weights,
+        own_start=True,
     )
     trainer.run(folder, report)
     return trainer.supernet.eval(), trainer.seconds

@@ -48,6 +48,29 @@ def test_the_same_classes_take_all_weights(space, dataset, trained):
     assert all(torch.equal(value, trained[name]) for name, value in supernet.state_dict().items())
 
 
+def test_as_many_other_classes_get_a_last_layer_of_their_own_too(space, dataset, trained):
+    turned = len(dataset.classes) - 1
+
+    def other(split):
+        return Split(split.images, turned - split.labels)
+
+    splits = (other(dataset.split(s)) for s in ("train", "validation", "test"))
+    backwards = Dataset("backwards", tuple(reversed(dataset.classes)), *splits)
+    supernet = Supernet(space).eval()
+    assert begin_with(supernet, trained, backwards) is True
+    largest = [space.largest()]
+    kept = Supernet(space).eval()
+    kept.load_state_dict(trained)
+    wrong, right = (float(evaluate(net, largest, backwards, "test")[0]) for net in (kept, supernet))
+    assert wrong < 0.5 < 0.8 < right, "the names are turned round, the pictures are the same"
+
+
+def test_weights_of_the_same_data_set_are_taken_as_they_are(space, dataset, trained):
+    supernet = Supernet(space)
+    assert begin_with(supernet, trained, None) is False
+    assert all(torch.equal(value, trained[name]) for name, value in supernet.state_dict().items())
+
+
 def test_other_classes_get_a_last_layer_fitted_to_them_and_keep_everything_else(space, halves, trained):
     sized = space.with_classes(2)
     random = Supernet(sized, generator=torch.Generator().manual_seed(3)).eval()
