@@ -71,8 +71,7 @@ class Applying:
         for index, search in enumerate(self.plan.wanted.searches):
             yield self._search(search, self.plan.place("searches", index))
 
-    # -- devices
-    # ----------------------------------------------------------------------------------------------------
+    # -- devices -----------------------------------------------------------------------------------
 
     def _device(self, wanted: DeviceEntry, place: str) -> Iterator[Line]:
         found = _or_none(lambda: self.service.device(wanted.name))
@@ -146,8 +145,7 @@ class Applying:
         self.profiles[wanted.name] = job
         return Line("profile", wanted.name, "measure", detail, job.id, seconds)
 
-    # -- supernets
-    # --------------------------------------------------------------------------------------------------
+    # -- supernets ---------------------------------------------------------------------------------
 
     def _supernet(self, wanted: SupernetEntry) -> Line:
         inputs = wanted.model_dump(exclude={"name"})
@@ -165,8 +163,7 @@ class Applying:
         self.supernets[wanted.name] = str(self.service.job_request(job.id)["request"]["supernet_id"])
         return Line("supernet", wanted.name, "train", detail, job.id, seconds)
 
-    # -- searches
-    # ---------------------------------------------------------------------------------------------------
+    # -- searches ----------------------------------------------------------------------------------
 
     def _search(self, wanted: SearchEntry, place: str) -> Line:
         digest = self._digest_of(wanted)

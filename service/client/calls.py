@@ -122,8 +122,7 @@ class BespokeClient:
     def datasets(self) -> list[Json]:
         return list(self._items("/v1/datasets"))
 
-    # -- devices and tables
-    # -----------------------------------------------------------------------------------------
+    # -- devices and tables ------------------------------------------------------------------------
 
     def devices(self) -> list[Json]:
         return list(self._items("/v1/devices"))
@@ -278,8 +277,7 @@ class BespokeClient:
         """Predicted and measured accuracy of networks that the prediction had not seen."""
         return self._get(f"/v1/supernets/{_name(supernet_id)}/predictor")
 
-    # -- searches, jobs, models
-    # -------------------------------------------------------------------------------------
+    # -- searches, jobs, models --------------------------------------------------------------------
 
     def search(self, request: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
         """Queue a search job (docs/api.md, `POST /v1/searches`). Sent twice with one key, it is one job."""
@@ -382,8 +380,7 @@ class BespokeClient:
         partial.replace(target)
         return digest
 
-    # -- browsers and what happens
-    # -----------------------------------------------------------------------------------
+    # -- browsers and what happens -----------------------------------------------------------------
 
     def login_token(self) -> str:
         """A token that logs a browser in, once and within a minute: `URL/ui/#login=TOKEN`."""

@@ -84,8 +84,7 @@ def open_house(answer: Callable[..., Answer], **options: Any) -> Iterator[House]
         server.server_close()
 
 
-# -- the hub
-# ------------------------------------------------------------------------------------------------------------------
+# -- the hub ---------------------------------------------------------------------------------------
 
 
 def hub(house: House, method: str, path: str, query: dict[str, list[str]], body: bytes) -> Answer:
@@ -139,8 +138,7 @@ def hub(house: House, method: str, path: str, query: dict[str, list[str]], body:
     return 200, {"id": place}
 
 
-# -- MLflow
-# -------------------------------------------------------------------------------------------------------------------
+# -- MLflow ----------------------------------------------------------------------------------------
 
 
 def mlflow(house: House, method: str, path: str, query: dict[str, list[str]], body: bytes) -> Answer:
