@@ -86,6 +86,8 @@ function App({ first, reason }) {
 	const route = useRoute();
 	const [session, setSession] = useState(first), [over, setOver] = useState(!first), [shown, show] = useState("");
 	useKeys(show);
+	// A dialog says that it closed a moment after it did: by then another may be open, which must stay.
+	const closed = (which) => () => show((now) => (now === which ? "" : now));
 	useEffect(() => { onLoggedOut(() => { closeLine(); setOver(true); }); if (first) openLine(); }, []);
 	useEffect(() => {
 		document.title = `${route.path.join(" ") || "home"} · bespoke`;
@@ -99,7 +101,7 @@ function App({ first, reason }) {
 		${session ? html`<header><nav aria-label="pages">${PAGES.filter(([page]) => may(page)).map(([page, name]) => html`<a href=${`#/${page}`} aria-current=${(route.path[0] ?? "") === page ? "page" : null}>${name}</a>`)}</nav>
 			<div class="who"><${Line} /><${Theme} /><span title=${session.scopes.join(", ")}>${session.tenant} · ${session.key_name}</span><button onClick=${() => show("search")}>search</button><button aria-label="keys of the keyboard" onClick=${() => show("help")}>?</button><button onClick=${leave}>log out</button></div></header>
 			<main id="main" tabindex="-1" class=${session.scopes.includes("jobs:write") ? "" : "reader"}><${Page} route=${route} session=${session} /></main>` : html`<main id="main" tabindex="-1"></main>`}
-		${over ? html`<${Login} reason=${session ? null : reason} done=${logged} />` : null}${shown === "help" ? html`<${Help} close=${() => show("")} />` : null}${shown === "search" ? html`<${Search} close=${() => show("")} />` : null}`;
+		${over ? html`<${Login} reason=${session ? null : reason} done=${logged} />` : null}${shown === "help" ? html`<${Help} close=${closed("help")} />` : null}${shown === "search" ? html`<${Search} close=${closed("search")} />` : null}`;
 }
 
 async function begin() {

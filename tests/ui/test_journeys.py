@@ -699,6 +699,20 @@ def test_15_by_keyboard_alone_at_two_hundred_percent(place: Site, tab: Open) -> 
     page.get_by_role("dialog", name="search").get_by_role("link", name="phone").first.wait_for()
 
 
+def test_15_a_dialog_opened_as_another_closes_stays_open(place: Site, tab: Open) -> None:
+    page = tab(place).page
+    page.keyboard.press("?")
+    page.get_by_role("dialog", name="keys").wait_for()
+    # Both in one task of the page: the event "close" of the first comes when the second is already asked for.
+    page.evaluate("""() => {
+        document.querySelector("dialog[aria-label=keys]").close();
+        document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "/", bubbles: true }));
+    }""")
+    page.get_by_role("searchbox", name="search by name or id").wait_for()
+    page.wait_for_timeout(300)
+    assert page.get_by_role("searchbox", name="search by name or id").is_visible()
+
+
 def test_15_seven_tabs_at_once_all_answer(place: Site, tab: Open) -> None:
     page = tab(place).page
     tabs = [page] + [page.context.new_page() for _ in range(6)]
