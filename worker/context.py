@@ -47,7 +47,7 @@ log = logging.getLogger("bespoke.worker")
 class WorkerContext:
     """Shared by all jobs of one worker process.
 
-    stopping: set when the worker was told to end. laboratories: how many children may hold torch at once;
+    stopping: set when the worker was told to end. torch_children: how many children may hold torch at once;
     jobs beyond wait.
     """
 
@@ -57,7 +57,7 @@ class WorkerContext:
     store: ArtifactStore
     queue: DBOSClient
     stopping: threading.Event = field(default_factory=threading.Event)
-    laboratories: threading.Semaphore = field(
+    torch_children: threading.Semaphore = field(
         # Two at least: one job that waits for a child must not keep all others from theirs.
         default_factory=lambda: threading.Semaphore(max(2, os.cpu_count() or 2))
     )

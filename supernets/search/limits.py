@@ -15,7 +15,7 @@ from latency_tables.operators import Operator
 from supernets.errors import InfeasibleBudget
 from supernets.search.activation import peak_activation_bytes, peak_range, within_activation
 from supernets.search.exact.bounds import bounds
-from supernets.search.exact.several import check_pairs
+from supernets.search.exact.constrained import check_pairs
 from supernets.search.problem import Constraint, Problem
 from supernets.search.restriction import restricted
 from supernets.spaces.architecture import Architecture

@@ -477,7 +477,7 @@ def test_10_quarantined_and_waiting_jobs_show_why_and_what_to_do(place: Site, ta
     visit(page, f"jobs/{job}")
     page.get_by_text("none is alive").wait_for()
     hands.start(job)
-    hands.say(job, "Segmentation fault in the test", step="score_subnetworks", source="laboratory")
+    hands.say(job, "Segmentation fault in the test", step="score_subnetworks", source="torch child")
     hands.fail(job, "quarantined", "Three attempts ended in a crash", JobState.QUARANTINED)
     page.get_by_text(re.compile("bespoke quarantine requeue")).wait_for()
     page.get_by_role("list", name="log").get_by_text("Segmentation fault in the test").wait_for()

@@ -44,8 +44,8 @@ from supernets.spaces.architecture import Architecture, SpaceRef
 from supernets.spaces.catalog import space_at
 from supernets.spaces.lowering import all_operators, dense_from, lower
 from supernets.spaces.space import Space
-from worker.compute.laboratory import Laboratory
 from worker.compute.requests import StoredFile
+from worker.compute.torch_child import TorchChild
 from worker.context import JobRun
 from worker.measuring import ask, device_of, wait_for_all
 from worker.pipelines.remeasuring import Answers
@@ -141,12 +141,12 @@ def operator_tasks(run: JobRun, operators: list[Operator], form: Delivery) -> li
 
     def export(missing: list[int]) -> list[StoredFile]:
         done: list[StoredFile] = []
-        with Laboratory(run) as laboratory:
+        with TorchChild(run) as torch_child:
             # In parts: between two of them a cancelled job ends and progress is told.
             for start in range(0, len(missing), _CHUNK):
                 some = [operators[i] for i in missing[start : start + _CHUNK]]
                 run.progress("export_operators", start / len(missing), f"benchmark {start} of {len(missing)}")
-                files = laboratory.operator_files(some, form)
+                files = torch_child.operator_files(some, form)
                 done += [files[op.text] for op in some]
         return done
 
@@ -174,9 +174,9 @@ def network_tasks(
         operators = sorted({op for i in missing for op in lower(space, architectures[i])})
         blocks = {str(t.operator): t.sha256 for t in operator_tasks(run, operators, form)}
         run.progress("export_networks", 0.0, f"{len(missing)} whole networks", always=True)
-        with Laboratory(run) as laboratory:
+        with TorchChild(run) as torch_child:
             wanted = [architectures[i] for i in missing]
-            return laboratory.network_files(space.ref, wanted, blocks, form)
+            return torch_child.network_files(space.ref, wanted, blocks, form)
 
     inputs = [
         {"space": space.name, "classes": space.classes, "architecture": d, **_told(form)} for d in described

@@ -9,8 +9,8 @@ from typing import Final
 
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
-from worker.compute.laboratory import Laboratory, Report
 from worker.compute.requests import SupernetRef
+from worker.compute.torch_child import Report, TorchChild
 from worker.context import Run
 from worker.steps import StepName
 
@@ -26,7 +26,7 @@ class Scored:
 
 def validation_scores(
     run: Run,
-    laboratory: Laboratory,
+    torch_child: TorchChild,
     supernet: SupernetRef,
     architectures: Sequence[Architecture],
     report: Report,
@@ -41,7 +41,7 @@ def validation_scores(
 
     def evaluate(missing: list[int]) -> list[Scored]:
         wanted = [distinct[i] for i in missing]
-        return [Scored(accuracy) for accuracy in laboratory.score(supernet, wanted, VALIDATION, report)]
+        return [Scored(accuracy) for accuracy in torch_child.score(supernet, wanted, VALIDATION, report)]
 
     inputs = [{**supernet.inputs(), "architecture": described(a), "split": VALIDATION} for a in distinct]
     results = run.steps(StepName.SCORE_NETWORK, inputs, Scored, evaluate)

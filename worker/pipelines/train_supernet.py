@@ -43,8 +43,8 @@ from supernets.training.job import DESCRIPTION, WEIGHTS
 from supernets.training.job import Job as TrainingJob
 from worker.compute.child import Child, silence_limit_s
 from worker.compute.codec import CODEC
-from worker.compute.laboratory import Laboratory
 from worker.compute.requests import SupernetRef
+from worker.compute.torch_child import TorchChild
 from worker.context import Run, Standing, WorkerContext
 from worker.errors import (
     ChildCrashed,
@@ -304,7 +304,7 @@ def _score(run: SharedRun, supernet: SupernetRef, seed: int, networks: int) -> S
     measured: dict[str, float] = {}
     metric = task_for(supernet.dataset).metric
     started, fresh = time.monotonic(), 0  # how many were evaluated since then, and not remembered
-    with Laboratory(run) as laboratory:
+    with TorchChild(run) as torch_child:
 
         def evaluate(genes: Genes) -> Array:
             known, total = len(measured) + len(genes), max(networks, len(measured) + len(genes))
@@ -317,12 +317,12 @@ def _score(run: SharedRun, supernet: SupernetRef, seed: int, networks: int) -> S
                 run.progress("score_subnetworks", ready / total, f"sub-network {ready} of {total}", eta_s)
 
             architectures = [space.architecture(row) for row in genes]
-            measured.update(validation_scores(run, laboratory, supernet, architectures, report))
+            measured.update(validation_scores(run, torch_child, supernet, architectures, report))
             return np.array([measured[a.digest] for a in architectures])
 
         generator = np.random.default_rng(seed)
         predictor = score_in_rounds(space, networks, generator, evaluate, seed=seed, metric=metric)
-        fitted = laboratory.refine(predictor, seed)
+        fitted = torch_child.refine(predictor, seed)
     summary: Document = {
         name: {"accuracy": metric.value(measured[a.digest]), "architecture": space.to_json(a)}
         for name, a in (("largest", space.largest()), ("smallest", space.smallest()))

@@ -2,8 +2,8 @@
 
 With additive tables the search is a multiple-choice knapsack over a layered graph. One constraint: the whole
 Pareto front by stage-wise merging, every budget at once, and the K best networks by best-first search.
-Several constraints: see `several`. Once-for-All (Cai et al., 2020) uses evolution here, which ends below the
-optimum and never says so.
+Several constraints: see `constrained`. Once-for-All (Cai et al., 2020) uses evolution here, which ends below
+the optimum and never says so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from latency_tables.dense import DenseTable
-from supernets.search.exact import several
+from supernets.search.exact import constrained
 from supernets.search.exact.bounds import bounds, infeasible
 from supernets.search.exact.completions import Completions
 from supernets.search.exact.enumeration import best_networks
@@ -44,7 +44,7 @@ def solve(problem: Problem) -> SearchResult:
     several constraints HiGHS may run out of time: `gap` then says how far from the optimum the answer can be.
     """
     if len(problem.constraints) != 1:
-        return several.solve(problem)
+        return constrained.solve(problem)
     constraint = problem.constraints[0]
     genes = best_networks(problem.score, constraint, problem.candidates)
     if not len(genes):

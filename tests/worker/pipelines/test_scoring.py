@@ -52,7 +52,7 @@ class Children:
 @pytest.fixture
 def scored(context, monkeypatch):  # noqa: F811
     def score(children, weights):
-        monkeypatch.setattr(train_supernet, "Laboratory", children)
+        monkeypatch.setattr(train_supernet, "TorchChild", children)
         run = SharedRun(context, DIGEST)
         run.progress = lambda step, fraction, message, eta_s=None, **_: said.append((fraction, eta_s))
         return train_supernet._score(run, SupernetRef(SPACE.ref, "digits", weights * 64), 3, 30)

@@ -51,7 +51,7 @@ class Files:
             StepName.EXPORT_NETWORK_FILE,
             inputs,
             DeliveredFile,
-            lambda: self.job.laboratory.deliver(supernet, architecture, form),
+            lambda: self.job.torch_child.deliver(supernet, architecture, form),
         )
 
     def accuracy_of(self, delivered: ExportedNetwork) -> FileAccuracy:
@@ -68,7 +68,7 @@ class Files:
             StepName.TEST_NETWORK_FILE,
             inputs,
             FileAccuracy,
-            lambda: self.job.laboratory.measure_accuracy(supernet, architecture, sha256, form),
+            lambda: self.job.torch_child.measure_accuracy(supernet, architecture, sha256, form),
         )
 
     def _keeping_the_size(

@@ -14,8 +14,8 @@ from typing import Final
 from service.db.documents import Document
 from supernets.search.problem import Problem, SearchResult
 from supernets.search.targets import Target
-from worker.compute.laboratory import Follow, Laboratory
 from worker.compute.requests import TrainedGates, TrainGates, TrainingReport
+from worker.compute.torch_child import Follow, TorchChild
 from worker.pipelines.search.trainings import TargetTraining
 from worker.steps import StepName, step_digest
 
@@ -31,11 +31,11 @@ class Gates(TargetTraining):
     confidence: float | None = None
     _found: dict[int, TrainedGates] = field(default_factory=dict)
 
-    def solve(self, laboratory: Laboratory, target: Target, problem: Problem) -> SearchResult:
+    def solve(self, torch_child: TorchChild, target: Target, problem: Problem) -> SearchResult:
         """Train (or remember) the target's gates and choose within its limits. Raises InfeasibleBudget."""
-        return laboratory.choose(problem, self.trained(laboratory, target, problem))
+        return torch_child.choose(problem, self.trained(torch_child, target, problem))
 
-    def trained(self, laboratory: Laboratory, target: Target, problem: Problem) -> TrainedGates:
+    def trained(self, torch_child: TorchChild, target: Target, problem: Problem) -> TrainedGates:
         """The step's result: log-probabilities, epochs, curve. Raises InfeasibleBudget, TrainingDiverged."""
         # Asked again after a measurement has tightened a limit: the choice changes, what was learnt does
         # not.
@@ -54,7 +54,7 @@ class Gates(TargetTraining):
                     folder=folder,
                     inputs=step_digest(STEP, inputs),
                 )
-                return laboratory.train_gates(asked, follow)
+                return torch_child.train_gates(asked, follow)
 
             self._found[target.index] = self.train(STEP, inputs, TrainedGates, target, begin)
         return self._found[target.index]

@@ -12,7 +12,7 @@ from supernets.accuracy import refinement
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.refinement import Refinement
 from supernets.search.targets import Target
-from worker.compute.laboratory import Laboratory
+from worker.compute.torch_child import TorchChild
 from worker.context import JobRun
 from worker.pipelines.ready_supernet import ReadySupernet
 from worker.pipelines.search.targets import load_target
@@ -25,7 +25,7 @@ class SearchJob:
     run: JobRun
     ready: ReadySupernet
     request: SearchRequest
-    laboratory: Laboratory
+    torch_child: TorchChild
     predictor: QualityPredictor
     refinement: Refinement | None
     targets: Sequence[Target]
@@ -36,7 +36,7 @@ class SearchJob:
         return self.refinement or self.predictor
 
 
-def begin(run: JobRun, ready: ReadySupernet, request: SearchRequest, laboratory: Laboratory) -> SearchJob:
+def begin(run: JobRun, ready: ReadySupernet, request: SearchRequest, torch_child: TorchChild) -> SearchJob:
     """Price every target by the tables it is pinned to. Raises NoTable, PoorCalibration, TooFewNetworks."""
     # Networks that this job has measured count for nothing: taken up again, it must solve the same once more.
     book = PriceBook(ignored_session=run.job_id)
@@ -50,4 +50,4 @@ def begin(run: JobRun, ready: ReadySupernet, request: SearchRequest, laboratory:
     targets = run.context.transaction(load)
     # Read once for all targets: it holds every scored network.
     predictor, refined = refinement.from_json(ready.predictor)
-    return SearchJob(run, ready, request, laboratory, predictor, refined, targets)
+    return SearchJob(run, ready, request, torch_child, predictor, refined, targets)

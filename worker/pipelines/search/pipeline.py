@@ -26,7 +26,7 @@ from service.jobs.requests import SearchRequest, read
 from supernets.accuracy import refinement
 from supernets.delivery.verdict import SUSPECT
 from supernets.search.targets import Solved, Target, cross_device
-from worker.compute.laboratory import Laboratory
+from worker.compute.torch_child import TorchChild
 from worker.context import JobRun
 from worker.pipelines.ready_supernet import ReadySupernet, ensure_supernet
 from worker.pipelines.search.card import Card, card_of
@@ -48,8 +48,8 @@ def search(run: JobRun) -> Document:
     ready = ensure_supernet(run, request.supernet_id)
     run.context.transaction(lambda session: _check_data(session, run, ready))
     failures: list[tuple[Target, BespokeError]] = []
-    with Laboratory(run) as laboratory:
-        job = begin(run, ready, request, laboratory)
+    with TorchChild(run) as torch_child:
+        job = begin(run, ready, request, torch_child)
         delivered = _Networks(job).deliver_all(failures)
     if not delivered:
         # One reason is enough: with no network at all the job failed, and its document has room for one.

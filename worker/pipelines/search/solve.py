@@ -65,19 +65,19 @@ class Solving:
             self.job.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
 
         ref = supernet or self.job.ready.ref
-        return validation_scores(self.job.run, self.job.laboratory, ref, architectures, report)
+        return validation_scores(self.job.run, self.job.torch_child, ref, architectures, report)
 
     def _solver(self, target: Target) -> Solver:
         """How this job solves: strategies that take seconds or need torch do it in the child, where
         cancelling stops them."""
-        laboratory = self.job.laboratory
+        torch_child = self.job.torch_child
 
         def by_gates(problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
-            return self._in_child(lambda: self.gates.solve(laboratory, target, problem))
+            return self._in_child(lambda: self.gates.solve(torch_child, target, problem))
 
         def in_child(problem: Problem, strategy: str, generator: np.random.Generator) -> SearchResult:
             seed = int(generator.integers(2**63))
-            return self._in_child(lambda: laboratory.solve(problem, strategy, seed))
+            return self._in_child(lambda: torch_child.solve(problem, strategy, seed))
 
         if self.objective.strategy == GRADIENT:
             return by_gates

@@ -13,8 +13,8 @@ from typing import TypeVar
 from service.db.documents import Fields
 from service.failpoints import failpoint
 from supernets.search.targets import Target
-from worker.compute.laboratory import Follow
 from worker.compute.requests import Progress, TrainingReport
+from worker.compute.torch_child import Follow
 from worker.context import JobRun
 from worker.pipelines.ready_supernet import ReadySupernet
 from worker.steps import StepName, step_digest

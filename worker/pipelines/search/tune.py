@@ -15,8 +15,8 @@ from supernets.errors import TrainingDiverged
 from supernets.search.targets import Target
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
-from worker.compute.laboratory import Follow, Laboratory
 from worker.compute.requests import FineTune, SupernetRef, TrainingReport, TunedWeights
+from worker.compute.torch_child import Follow, TorchChild
 from worker.pipelines.search.choose import Choosing
 from worker.pipelines.search.deliver import Files
 from worker.pipelines.search.exported import ExportedNetwork, Tuning
@@ -43,7 +43,7 @@ class FineTuning(TargetTraining):
         before = cut_out.validation_accuracy
         told, better = Tuning(self.epochs, value(before)), cut_out
         try:
-            tuned, seconds = self.trained(solving.job.laboratory, target, architecture)
+            tuned, seconds = self.trained(solving.job.torch_child, target, architecture)
             accuracy = solving.scored([architecture], tuned)[architecture.digest]
             told = replace(told, seconds=seconds, validation=value(accuracy), kept=accuracy >= before)
             if told.kept:
@@ -60,7 +60,7 @@ class FineTuning(TargetTraining):
         return replace(better, tuning=told)
 
     def trained(
-        self, laboratory: Laboratory, target: Target, architecture: Architecture
+        self, torch_child: TorchChild, target: Target, architecture: Architecture
     ) -> tuple[SupernetRef, float]:
         """(the fine-tuned network as a supernet of its own, seconds that took). Raises TrainingDiverged."""
         ready, device = self.ready, self.run.context.settings.training_device
@@ -74,7 +74,7 @@ class FineTuning(TargetTraining):
 
         def begin(folder: str, follow: Follow) -> TunedWeights:
             asked = FineTune(ready.ref, architecture, ready.recipe, self.epochs, ready.seed, device, folder)
-            return laboratory.fine_tune(asked, follow)
+            return torch_child.fine_tune(asked, follow)
 
         found = self.train(STEP, inputs, TunedWeights, target, begin)
         sha256, size_bytes = found.weights_sha256, found.size_bytes

@@ -10,7 +10,7 @@ from supernets.search.restriction import at_resolutions
 from supernets.spaces.lowering import dense_from
 from tests.worker.pipelines.search.test_targets import SPACE, target
 from tests.worker.runs import events_of, new_run
-from worker.compute.laboratory import Laboratory
+from worker.compute.torch_child import TorchChild
 from worker.errors import JobCancelled
 from worker.pipelines.search.gates import Gates
 from worker.upkeep import TRAININGS
@@ -30,12 +30,12 @@ def asked(goal, wanted=3):
 def test_gates_are_trained_once_and_chosen_from_again(context, ready):
     run, goal = new_run(context), target(0.05, resolutions=(8,))
     made = gates(run, ready, targets=2)
-    with Laboratory(run) as laboratory:
-        first = made.solve(laboratory, goal, asked(goal))
+    with TorchChild(run) as torch_child:
+        first = made.solve(torch_child, goal, asked(goal))
         assert 1 <= len(first.candidates) <= 3 and first.strategy == "gradient" and not first.optimal
         assert all(c.costs[0] <= 0.05 for c in first.candidates)
         goal.limit_ms = 0.03
-        second = made.solve(laboratory, goal, asked(goal))
+        second = made.solve(torch_child, goal, asked(goal))
         assert all(c.costs[0] <= goal.limit_ms for c in second.candidates), (
             "a limit that was tightened is kept too"
         )
@@ -81,7 +81,7 @@ def test_a_cancelled_training_keeps_its_checkpoints_and_no_child(context, ready)
             run._checked = float("-inf")
 
     object.__setattr__(made, "_report", cancel_in_the_search)
-    with pytest.raises(JobCancelled), Laboratory(run) as laboratory:
-        made.solve(laboratory, goal, asked(goal))
+    with pytest.raises(JobCancelled), TorchChild(run) as torch_child:
+        made.solve(torch_child, goal, asked(goal))
     (folder,) = context.work_folder(f"{TRAININGS}{run.job_id}").iterdir()
     assert sorted(p.name for p in folder.glob("checkpoint-*"))[0] == "checkpoint-00000001"

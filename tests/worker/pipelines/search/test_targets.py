@@ -17,7 +17,7 @@ from supernets.accuracy.predictor import HeldOut, QualityPredictor
 from supernets.accuracy.refinement import RefinedScore, Refinement, StagePairs, _data
 from supernets.errors import ContradictingConstraints, InfeasibleBudget, InvalidSearch
 from supernets.search.catalog import solve
-from supernets.search.exact import milp, several
+from supernets.search.exact import constrained, milp
 from supernets.search.exact.bounds import bounds
 from supernets.search.likely import most_probable
 from supernets.search.limits import LIMITS, MACS, MEMORY, SIZE, costs_of, reachable
@@ -385,7 +385,7 @@ def travelled(value):
 
 
 class ChildWithoutTime:
-    """A laboratory whose child has no time for problems of more than `most` constraints; errors take their
+    """A torch child that has no time for problems of more than `most` constraints; errors take their
     usual way."""
 
     def __init__(self, most):
@@ -393,11 +393,11 @@ class ChildWithoutTime:
 
     def solve(self, problem, strategy, seed):
         late = len(problem.constraints) > self.most
-        relaxed, limit_s = (0, 0.0) if late else (several._RELAXED_NETWORKS, milp.TIME_LIMIT_S)
+        relaxed, limit_s = (0, 0.0) if late else (constrained._RELAXED_NETWORKS, milp.TIME_LIMIT_S)
         try:
             with (
-                patch.object(several, "_RELAXED_NETWORKS", relaxed),
-                patch.object(several.solve, "__defaults__", (limit_s,)),
+                patch.object(constrained, "_RELAXED_NETWORKS", relaxed),
+                patch.object(constrained.solve, "__defaults__", (limit_s,)),
             ):
                 return operations.solve(None, travelled(Solve(problem, strategy, seed)), None)
         except BespokeError as error:

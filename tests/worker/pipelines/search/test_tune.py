@@ -16,7 +16,7 @@ from supernets.network import Supernet
 from tests.worker.pipelines.search.test_card import FILE, FOUND
 from tests.worker.pipelines.search.test_targets import SPACE, target
 from tests.worker.runs import events_of, new_run
-from worker.compute.laboratory import Laboratory
+from worker.compute.torch_child import TorchChild
 from worker.errors import JobCancelled
 from worker.pipelines.search.exported import ExportedNetwork
 from worker.pipelines.search.tune import FineTuning
@@ -32,17 +32,17 @@ def tuning(run, ready, epochs=2, targets=1):
 def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, ready):
     run, goal = new_run(context), target(0.05, resolutions=(8,))
     made = tuning(run, ready, targets=2)
-    with Laboratory(run) as laboratory:
-        loaded, seconds = made.trained(laboratory, goal, NETWORK)
+    with TorchChild(run) as torch_child:
+        loaded, seconds = made.trained(torch_child, goal, NETWORK)
         assert seconds > 0 and loaded.weights_sha256 != ready.weights_sha256 and loaded.alone == NETWORK
-        scores = [laboratory.score(s, [NETWORK], "validation")[0] for s in (ready.ref, loaded)]
+        scores = [torch_child.score(s, [NETWORK], "validation")[0] for s in (ready.ref, loaded)]
         assert scores[1] > scores[0] + 0.1, "32 steps from random weights teach something"
-        file = laboratory.deliver(loaded, NETWORK, Delivery())
+        file = torch_child.deliver(loaded, NETWORK, Delivery())
         assert file.parity_max_abs_error <= 1e-4
-        tested = laboratory.measure_accuracy(ready.ref, NETWORK, file.onnx_sha256, Delivery())
+        tested = torch_child.measure_accuracy(ready.ref, NETWORK, file.onnx_sha256, Delivery())
         assert abs(tested.accuracy - scores[1]) < 0.1, "the file holds the weights that were trained on"
         with pytest.raises(InvalidArchitecture, match="stage1"):
-            laboratory.score(loaded, [SPACE.largest(8)], "validation")
+            torch_child.score(loaded, [SPACE.largest(8)], "validation")
     happened = events_of(context, run)
     assert [e["step"] for e in happened if e["kind"] == "step_done"] == ["fine_tune"]
     said = [e["message"] for e in happened if e["kind"] == "progress"]
@@ -74,8 +74,8 @@ def test_a_cancelled_fine_tuning_keeps_its_checkpoints_and_no_child(context, rea
             run._checked = float("-inf")
 
     object.__setattr__(made, "_report", cancel_after_two_epochs)
-    with pytest.raises(JobCancelled), Laboratory(run) as laboratory:
-        made.trained(laboratory, goal, NETWORK)
+    with pytest.raises(JobCancelled), TorchChild(run) as torch_child:
+        made.trained(torch_child, goal, NETWORK)
     (folder,) = context.work_folder(f"{TRAININGS}{run.job_id}").iterdir()
     assert len(list(folder.glob("checkpoint-*"))) == 2
 
@@ -89,8 +89,8 @@ def test_a_fine_tuning_that_diverges_costs_nobody_the_network(context, ready):
         replace(ready, weights_sha256=weights),
     )
     cut_out = ExportedNetwork(NETWORK, 0.9, 0.8, FOUND, FILE)
-    with Laboratory(run) as laboratory:
-        solving = SimpleNamespace(job=SimpleNamespace(laboratory=laboratory))
+    with TorchChild(run) as torch_child:
+        solving = SimpleNamespace(job=SimpleNamespace(torch_child=torch_child))
         delivered = tuning(run, ready).better(goal, cut_out, solving, None, None)
     assert delivered == replace(cut_out, tuning=delivered.tuning)
     assert not delivered.tuning.kept and "epoch 1" in delivered.tuning.failure

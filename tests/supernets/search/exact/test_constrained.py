@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from latency_tables.dense import Chain, DenseTable, StageShape
 from supernets.errors import ContradictingConstraints, InfeasibleBudget, SearchUnfinished
 from supernets.search.activation import peak_activation_bytes, peak_range, within_activation
-from supernets.search.exact import milp, several
+from supernets.search.exact import constrained, milp
 from supernets.search.exact.bounds import bounds
 from supernets.search.exact.strategy import solve
 from supernets.search.problem import Constraint, Problem
@@ -88,7 +88,7 @@ def contradiction() -> Problem:
 
 def test_contradicting_constraints_are_named():
     problem = contradiction()
-    several.check_pairs(
+    constrained.check_pairs(
         problem.constraints
     )  # half a block of each kind would do: a relaxation does not see it
     with pytest.raises(ContradictingConstraints, match="phone_ms <= 4 and server_ms <= 9") as error:
@@ -103,7 +103,7 @@ def test_two_limits_that_no_mixture_keeps_are_refused_without_a_program():
         patch.object(milp, "best_networks") as program,
         pytest.raises(ContradictingConstraints, match="phone_ms") as error,
     ):
-        several.check_pairs((replace(phone, limit=3.0), replace(server, limit=8.0)))
+        constrained.check_pairs((replace(phone, limit=3.0), replace(server, limit=8.0)))
     assert (error.value.minimum, error.value.maximum) == (6.0, 10.0) and not program.called
 
 
@@ -134,10 +134,10 @@ def test_out_of_time_without_a_network_is_told_with_the_best_that_could_be():
     loose = Problem(one.table.chain, table, (replace(one, limit=6.0), Constraint("other_ms", one.table, 6.0)))
     best = solve(loose).candidates[0].score
     with (
-        patch.object(several, "_RELAXED_NETWORKS", 0),
+        patch.object(constrained, "_RELAXED_NETWORKS", 0),
         pytest.raises(SearchUnfinished, match="phone_ms <= 6 and other_ms <= 6.*raise or drop") as error,
     ):
-        several.solve(loose, time_limit_s=0.0)
+        constrained.solve(loose, time_limit_s=0.0)
     assert error.value.best_score is not None and error.value.best_score >= best
 
 
@@ -160,7 +160,7 @@ def test_out_of_time_answers_with_what_other_resolutions_hold():
 def test_limits_that_can_be_kept_together_are_never_refused(chain, seed, shares):
     problem = make(chain, seed, shares, 1)
     if brute_force(problem):
-        several.check_pairs(problem.constraints)
+        constrained.check_pairs(problem.constraints)
 
 
 def test_two_devices_and_a_size_on_a_published_space():
@@ -204,5 +204,5 @@ def test_peak_activation_is_a_maximum(name):
 def test_no_constraint_that_binds_needs_no_program():
     problem = contradiction()
     loose = tuple(Constraint(c.name, c.table, 1e9) for c in problem.constraints)
-    result = several.solve(Problem(problem.chain, problem.score, loose, 4))
+    result = constrained.solve(Problem(problem.chain, problem.score, loose, 4))
     assert [c.score for c in result.candidates] == [10.0, 6.0, 6.0, 2.0] and result.optimal

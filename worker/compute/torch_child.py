@@ -23,7 +23,7 @@ Report = Callable[[int, int], None]
 Follow = Callable[[Progress], None]
 
 
-class Laboratory:
+class TorchChild:
     """One child for all requests of a run; use as a context manager. After a crash the next starts another.
 
     Every method raises the error of the operation, StepFailed where that is none of ours, ChildCrashed, and
@@ -34,7 +34,7 @@ class Laboratory:
         self._run = run
         self._child: Child | None = None
 
-    def __enter__(self) -> Laboratory:
+    def __enter__(self) -> TorchChild:
         return self
 
     def __exit__(
@@ -126,18 +126,18 @@ class Laboratory:
 
     def _start(self) -> Child:
         # Waiting for a place, the job still hears that it is cancelled.
-        while not self._run.context.laboratories.acquire(timeout=POLL_S):
+        while not self._run.context.torch_children.acquire(timeout=POLL_S):
             self._run.check()
         settings = self._run.context.settings
         # The child ends before its job could have moved to another worker.
         silence_s = silence_limit_s(settings)
-        log = self._run.context.work_folder("logs") / "laboratory.txt"
+        log = self._run.context.work_folder("logs") / "torch.txt"
         memory_bytes = settings.step_memory_mb << 20
         module = ["worker.compute.child_process", str(silence_s)]
         timeout_s = settings.step_timeout_s
         try:
             self._child = Child(
-                "laboratory",
+                "torch child",
                 module,
                 log=log,
                 check=self._run.check,
@@ -146,7 +146,7 @@ class Laboratory:
                 timeout_s=timeout_s,
             )
         except BaseException:
-            self._run.context.laboratories.release()
+            self._run.context.torch_children.release()
             raise
         return self._child
 
@@ -154,4 +154,4 @@ class Laboratory:
         if self._child is not None:
             self._child.close()
             self._child = None
-            self._run.context.laboratories.release()
+            self._run.context.torch_children.release()
