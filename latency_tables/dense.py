@@ -158,6 +158,7 @@ class DenseTable:
                 active[..., None], blocks[:, :, :, None], 0.0
             )  # (R, in, out, depths, blocks, choices)
             values[..., 0, :] += depth[:, None, None, :, None]
+            # Without choices the blocks of a depth are one number: a gather less for each.
             if max(shape.choices) == 1:
                 values = values.sum(axis=-2, keepdims=True)
             if math.prod(values.shape[1:]) == 1:
@@ -198,6 +199,7 @@ class DenseTable:
                 chosen = row
                 if gather.choices > 1:
                     chosen = np.add(row, columns[gather.column + 2 + block], out=index)
+                # Starting at the block saves an addition each; "clip" skips the check of indices, all valid.
                 total += np.take(gather.values[block * gather.choices :], chosen, out=found, mode="clip")
         return total
 

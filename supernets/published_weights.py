@@ -63,6 +63,7 @@ def from_published(supernet: Supernet, state: Mapping[str, Tensor]) -> State:
     wanted = {_plain(published): name for name, published in published_keys(supernet)}
     given: dict[str, Tensor] = {}
     for key, value in state.items():
+        # Two spellings of one key in one file: nothing says which of them is meant.
         if given.setdefault(_plain(key), value) is not value:
             raise _mismatch(supernet, f"two tensors are named {key!r}")
     missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]

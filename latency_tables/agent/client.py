@@ -108,6 +108,7 @@ class Client:
             except Unreachable as error:
                 if self._patience_s is not None and waited >= self._patience_s:
                     raise
+                # Jittered: a service that comes back must not meet all of its agents in the same second.
                 pause = random.uniform(0.5, 1.0) * min(30.0, 0.5 * 2**attempt)
                 if attempt in (1, 4) or attempt % 20 == 19:
                     self._report(f"the service is away ({error}); trying again")
@@ -123,6 +124,7 @@ class Client:
         deadline = time.monotonic() + most_s
         try:
             with self._http.stream(method, path, json=body, headers=headers) as response:
+                # What was announced bounds the file; a problem that comes in its place has a size of its own.
                 data = _read(response, most_bytes if response.is_success else MAX_JSON_BYTES, deadline)
         except httpx.TransportError as error:
             raise Unreachable(type(error).__name__ + self._way) from error

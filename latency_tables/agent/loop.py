@@ -208,6 +208,7 @@ class Agent:
             size += task.file.size_bytes
             if group and (len(group) >= self._options.group or size > most):
                 break
+            # At least one: a file larger than memory allows must fail by itself, not wait for ever.
             group.append(task)
         return group
 

@@ -33,6 +33,7 @@ class Speed:
     def of(cls, copies_ms: Sequence[float]) -> Speed:
         """From one reading in ms of every copy."""
         middle = float(np.median(copies_ms))
+        # Of two copies the median is their mean, and the distance from it says nothing of either.
         if len(copies_ms) < 3:
             return cls(middle)
         spread = 1.4826 * float(np.median(np.abs(np.array(copies_ms) / middle - 1)))

@@ -129,6 +129,7 @@ class ImageOperator(Operator):
 
     @property
     def out_height(self) -> int:
+        # Padding is kernel // 2 everywhere, so the kernel does not matter.
         return (self.in_height - 1) // self.stride + 1
 
     @property

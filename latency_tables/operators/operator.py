@@ -122,6 +122,7 @@ class Operator(ABC):
                 "numbers without leading zeros"
             )
         made = cls(**{name: convert(match[name]) for name, convert in _converters(cls)})
+        # Straight into the cache of `cached_property`, which a frozen dataclass allows.
         made.__dict__["text"] = text  # what a form matches is canonical: read for every row of a table
         return made
 

@@ -300,6 +300,7 @@ class _Fit:
         usable = bool(
             all(slope > 0 and intercept + slope * sums.min() / 2 > 0 for intercept, slope in lines.values())
         )
+        # A line that fits all together may still predict nothing, or less, of a network it did not see.
         usable = usable and bool((held_out > 0).all())
         ratios = times / held_out if usable else np.ones(len(sums))
         errors = np.sort(np.abs(1 / ratios - 1))
@@ -332,6 +333,7 @@ def _robust(design: Array, times: Array, sums: Array, masks: npt.NDArray[np.bool
     """
     scale = np.median(times / sums) * sums
     rows, target = design / scale[:, None], times / scale
+    # In units of the columns: enough for a column that a fold leaves empty, too little to move a fit.
     ridge = 1e-9 * np.eye(design.shape[1]) * np.mean(rows**2, axis=0)
     weights = masks.astype(np.float64)
     coefficients = np.zeros((len(masks), design.shape[1]))
@@ -341,6 +343,7 @@ def _robust(design: Array, times: Array, sums: Array, masks: npt.NDArray[np.bool
         coefficients = np.linalg.solve(gram, moment[..., None])[..., 0]
         residual = np.abs(target - coefficients @ rows.T)
         if step < 40:
+            # Least absolute residuals first: Tukey's biweight has many optima and needs a good beginning.
             weights = masks / np.maximum(residual, 1e-6)
         else:
             spread = np.array([np.median(r[m]) for r, m in zip(residual, masks, strict=True)]) / 0.6745

@@ -68,6 +68,7 @@ class Prior:
         relative = tables / scale
         mean = relative.mean(axis=1)
         parts = [np.where(labels[:, None] == np.unique(labels), mean[:, None], 0.0) for labels in groups]
+        # So scaled, its product with itself is the covariance of the known devices.
         spread = (relative - mean[:, None]) / math.sqrt(relative.shape[1])
         return cls(
             centre, mean, spread, np.hstack(parts) if parts else np.zeros((len(mean), 0)), np.abs(mean)
@@ -98,6 +99,7 @@ def choose_networks(prior: Prior, candidates: Array, networks: int, first: Seque
     while len(chosen) < min(networks, len(candidates) - len(first)):
         gain = (covariance**2).sum(axis=0) / (np.diag(covariance) + noise)
         gain[[*first, *chosen]] = -1.0
+        # What is measured already takes its information away first, so that nothing alike is asked for again.
         index = queue.pop() if queue else int(np.argmax(gain))
         if index not in first:
             chosen.append(index)
@@ -249,6 +251,7 @@ class _Posterior:
         return cls(
             dual=np.einsum("g,gc,gn->cn", share, weights, dual),
             constant=float((share @ dual).sum()),
+            # Left-one-out residuals in closed form: dual / diagonal of the inverse, no fit for each network.
             held_out=held_out,
             held_out_spread=np.sqrt(variance),
             weights=share @ weights,

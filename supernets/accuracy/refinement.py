@@ -78,6 +78,7 @@ class RefinedScore:
 
     def __call__(self, genes: Genes) -> Array:
         own = np.array(genes)
+        # Gene 0 counts the problem's resolutions, which may be fewer than those of the refinement.
         own[:, 0] = np.array([self.refinement.space.resolutions.index(r) for r in self.resolutions])[
             genes[:, 0]
         ]
@@ -102,6 +103,7 @@ def refine(predictor: QualityPredictor, *, folds: int = 5, seed: int = 0) -> Ref
         fits["mlp"] = lambda x, y: Perceptron.fit(x, y, seed)
     found = {name: judged(fit) for name, fit in fits.items()}
     best = min(found, key=lambda name: found[name].rmse)
+    # Not merely lower: the best of several contestants looks better than it is.
     if found[best].rmse >= WIN * additive.rmse:
         return None
     return Refinement(best, found[best], additive, predictor, fits[best](*_data(predictor)))

@@ -354,6 +354,7 @@ def _walk(
     """(path below root, bytes) of every file of `owner` that is not hidden; a folder that links lead to again
     is walked once. Raises InvalidDataset where it belongs to two classes or splits."""
     here = _identity(root / inside)
+    # Links may lead in circles; a folder is known by device and inode, whatever it is called.
     if here in visited:
         if visited[here] not in (None, owner):
             raise InvalidDataset(

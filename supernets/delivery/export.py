@@ -162,6 +162,7 @@ def settled_operator(op: Operator, seed: int = 0, eps: float = 1e-5) -> nn.Modul
 
     No bias is zero, because the exporter drops biases that are and a trained network has none.
     """
+    # Not `hash`, which differs from process to process: equal operators must give equal files everywhere.
     digest = hashlib.sha256(f"{seed}/{op.text}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     module = build_operator(op, eps=eps, generator=generator)
@@ -301,6 +302,7 @@ def _canonical(model: Model, index: int, taken: Mapping[int, str] | None = None)
 def _needed(graph: Any, output: str) -> list[Any]:
     """Nodes that this output depends on, in the order of the graph."""
     wanted, kept = {output}, []
+    # Nodes are in topological order, so one pass backwards sees every consumer before its producer.
     for node in reversed(graph.node):
         if wanted.intersection(node.output):
             kept.append(node)
@@ -312,6 +314,7 @@ def _node(node: Any, name: str, inputs: Sequence[str], outputs: Sequence[str]) -
     made = onnx.NodeProto(op_type=node.op_type, domain=node.domain, name=name)
     made.input.extend(inputs)
     made.output.extend(outputs)
+    # The exporter's order differs between versions; the SHA-256 of a file must not.
     made.attribute.extend(sorted(node.attribute, key=lambda attribute: attribute.name))
     return made
 

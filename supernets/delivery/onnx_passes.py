@@ -64,6 +64,7 @@ def _at_opset(model: Model, delivery: Delivery, preprocessing: Preprocessing | N
     del model.graph.node[:]
     model.graph.node.extend(rewritten)
     used = {name for node in rewritten for name in node.input}
+    # Axes that became attributes are weights of no node any more.
     kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
@@ -114,6 +115,7 @@ def _in_float16(model: Model, delivery: Delivery, preprocessing: Preprocessing |
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             with np.errstate(over="ignore"):
+                # NumPy makes infinity of what is too large; the check below says it in words.
                 half = numpy_helper.to_array(tensor).astype(np.float16)
             if not np.isfinite(half).all():
                 raise ExportFailed(

@@ -26,6 +26,7 @@ def banded_order(scores: Tensor, bands: list[int]) -> Tensor:
     channel."""
     order, start = [], 0
     for end in sorted({*bands, len(scores)}):
+        # Stable: channels of equal importance keep their places, so that sorting twice changes nothing.
         order.append(start + torch.argsort(scores[start:end], descending=True, stable=True))
         start = end
     return torch.cat(order)
@@ -37,6 +38,7 @@ def sort_squeeze_excite(part: ElasticSqueezeExcite, order: Tensor, mids: list[in
     expand.weight.copy_(expand.weight[order])
     if expand.bias is not None:
         expand.bias.copy_(expand.bias[order])
+    # Its hidden units are cut off with the channels, so they are sorted in bands of their own.
     hidden = banded_order(importance(expand.weight), [squeeze_excite_channels(mid) for mid in mids])
     expand.weight.copy_(expand.weight[:, hidden])
     reduce.weight.copy_(reduce.weight[hidden])

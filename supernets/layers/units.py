@@ -159,11 +159,13 @@ class ElasticConv(nn.Module, SelfInitialised):
 
     def sliced(self, in_channels: int, out_channels: int, kernel: int) -> Tensor:
         """Weight of the convolution with these sizes."""
+        # A depthwise weight has one input channel a group, so there is nothing to cut on that axis.
         weight = self.weight[:out_channels] if self.depthwise else self.weight[:out_channels, :in_channels]
         for big, small in pairwise(self.kernels):
             if big <= kernel:
                 break
             edge = (big - small) // 2
+            # One kernel at a time: a 3x3 is made from the 5x5 that the 7x7 gives, as published weights need.
             centre = weight[:, :, edge : edge + small, edge : edge + small].flatten(2)
             weight = F.linear(centre, self.transforms[f"{big}to{small}"]).reshape(
                 *centre.shape[:2], small, small

@@ -73,9 +73,11 @@ class Latency:
         """Weighted by their precision; where readings differ by more than they claim, by their own spread."""
         logs = np.log([r.ms for r in readings])
         errors = np.array([max(r.uncertainty, 1e-6) for r in readings])
+        # In logarithms: errors of latencies are shares, and a factor must count the same up and down.
         weights = errors**-2 / np.sum(errors**-2)
         centre = float(weights @ logs)
         claimed = float(np.sum(errors**-2) ** -0.5)
+        # Two readings may agree by chance; their spread says nothing yet.
         seen = float(np.std(logs, ddof=1)) / math.sqrt(len(logs)) if len(logs) > 2 else 0.0
         return cls(math.exp(centre), max(claimed, seen), len(readings))
 
@@ -125,6 +127,7 @@ class Choice(Generic[Key]):
         for i, (budget, level) in enumerate(zip(self.budgets_ms, self.levels, strict=True)):
             ratios = [m.latencies[i].ms / m.predicted_ms[i] for m in self.found] or [level]
             errors = [m.latencies[i].uncertainty for m in self.found] or [UNKNOWN / math.sqrt(MOST_READINGS)]
+            # The smallest error is what a network can be read with once it is settled.
             limits.append(budget * math.exp(-SURE * min(errors)) / float(np.median(ratios)))
         return tuple(limits)
 

@@ -116,6 +116,7 @@ def restricted(problem: Problem, mask: DenseTable) -> Problem:
     cannot keep."""
 
     def possible(score: Array, forbidden: Array) -> Array:
+        # Infinite costs alone would not do: a problem without constraints has no costs to look at.
         return np.where(np.isinf(forbidden), -np.inf, score)
 
     score = table_of(

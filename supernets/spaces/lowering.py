@@ -39,6 +39,7 @@ def input_shapes(space: Space, resolution: int) -> list[list[tuple[int, ...]]]:
     found, shapes, before = [], [space.input_shape(resolution)], NOTHING
     for stage in space.stages:
         found.append(shapes)
+        # From the first state before alone: what a stage gives has its own state's shape, whatever it read.
         shapes = [_inside(stage, shapes[0], before, state)[-1] for state in stage.states]
         before = stage.states[0]
     return found
@@ -128,6 +129,7 @@ def dense_from(
     before = 1
     for shape in chain.stages:
         blocks.append(
+            # Infinite where a block has fewer choices than another: no solver takes what does not exist.
             np.full((chain.resolutions, before, shape.states, shape.blocks, max(shape.choices)), np.inf)
         )
         before = shape.states
@@ -151,6 +153,7 @@ def dense_latency(space: Space, table: LatencyTable) -> DenseTable:
     def latency(operator: Operator) -> float:
         row = table.rows.get(operator)
         if row is None:
+            # Gathered first: one refusal that names all of them, not one for each attempt.
             missing.add(operator.text)
             return np.inf
         return row.latency_ms

@@ -69,6 +69,7 @@ class Stage:
             raise ValueError(
                 f"stage {self.name}: choices of {self.family} are of {', '.join(defaults) or 'nothing'}"
             )
+        # Choices are compared by value: one that leaves out a default must equal one that writes it.
         whole = tuple(
             tuple(
                 c if c.zero else Choice({**c, **{n: v for n, v in defaults.items() if n not in c}})
@@ -208,6 +209,7 @@ class Space:
                     f"{', '.join(sorted(strange))} of the stage before"
                 )
             for number, options in enumerate(stage.choices):
+                # A first block may have to turn one state into another, which a block left out cannot.
                 keeps = number > 0 or (len(before) == 1 and before == stage.states)
                 passes = keeps and stage.operators.optional(number == 0, cast(Named, stage.settings))
                 if any(choice.zero for choice in options) and not passes:
@@ -312,6 +314,7 @@ class Space:
                     options = [c.as_dict() for c in stage.choices[block]]
                     raise InvalidArchitecture(f"stage {stage.name}: a block must be one of {options}")
                 row.append(number)
+            # Genes of blocks beyond the depth are 0, so that a network has one row and is not scored twice.
             row += [0] * (len(stage.choices) - chosen.depth)
         return np.array(row, dtype=np.int64)
 
@@ -352,6 +355,7 @@ class Space:
                 f"wanted space {self.name!r} and its stages {[s.name for s in elastic]}, in that order"
             )
         resolution = data.get("resolution")
+        # Not isinstance: JSON's `true` would pass for resolution 1.
         if type(resolution) is not int:
             raise InvalidArchitecture(f"resolution must be one of {list(self.resolutions)}")
         chosen = iter(given)

@@ -61,6 +61,7 @@ class Transformer:
         e, d, qkv, s, t = self.encoder_width, self.decoder_width, qkv_width, source_tokens, target_tokens
         found = 0
         for encoder in self.encoder:
+            # Four projections, both feed-forward products, then the scores and what they weigh.
             found += s * (4 * qkv * e + 2 * e * encoder.feed_forward) + 2 * s * s * qkv
         for layer in self.decoder:
             own = t * 4 * qkv * d + 2 * t * t * qkv + 2 * t * d * layer.feed_forward

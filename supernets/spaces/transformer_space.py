@@ -179,6 +179,7 @@ class TransformerSpace:
             ]
         )
         blocks = (
+            # (1, before, width, layer, choice): a layer costs the same wherever it stands.
             np.repeat(first[None, None, :, None, :], self.encoder_layers[-1], axis=3),
             np.repeat(second[None, :, :, None, :], self.decoder_layers[-1], axis=3),
         )

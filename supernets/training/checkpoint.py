@@ -47,6 +47,7 @@ def attempt_folder(folder: Path) -> Path:
     ]
     for number in numbers:
         shutil.rmtree(folder / f"attempt-{number}", ignore_errors=True)
+    # Written down as well: a number that came back would be the folder of a frozen process, too.
     number = max([0, *numbers, _last_attempt(folder)]) + 1
     attempt = folder / f"attempt-{number}"
     attempt.mkdir()
@@ -80,6 +81,7 @@ def save_checkpoint(
         _write(staged / "state.json", _sealed({**state, "files": hashes}))
         _sync_folder(staged)
         final = attempt.parent / name
+        # A resumed training may reach a position again that its checkpoint has already.
         if not final.exists():
             staged.rename(final)
             _sync_folder(attempt.parent)

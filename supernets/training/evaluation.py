@@ -133,6 +133,7 @@ class Evaluator:
             if name:
                 module.load_state_dict(self.supernet.block(name).state(operator))
             for norm in norms_of(module):
+                # None: the statistics are those of the batch. The usual momentum would take a tenth of them.
                 norm.momentum = None
             self._layers[step] = module.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return self._layers[step]
@@ -180,6 +181,7 @@ class _Statistics:
         output: Tensor = layer(inputs)
         for norm in norms:
             norm.eval()
+        # Networks share the beginnings of their paths; a block's statistics count once a batch.
         if path not in self._seen:
             self._seen.add(path)
             self._note(path, [(norm.running_mean, norm.running_var) for norm in norms])

@@ -100,8 +100,10 @@ class Trainer:
         self.seconds = 0.0
         self.attempt = Path()
         self._stopping: Callable[[], bool] = _never
+        # Of all processes: one that stopped alone would leave the others waiting for its gradients.
         self._stop = False  # agreed by all processes in the last step
         supernet = Supernet(space, dropout=recipe.dropout, generator=torch.Generator().manual_seed(seed))
+        # Not in `Supernet`: networks with random weights are measured too, and zeros show nothing.
         start_as_identity(supernet)
         self.supernet = self._placed(supernet).train()
         self.teacher: Supernet | None = None
@@ -194,6 +196,7 @@ class Trainer:
         order = np.random.default_rng(epoch_seed).permutation(len(self.samples))
         size = self.recipe.batch_size
         for step in range(self.position.batch, self.steps_per_epoch):
+            # Every process draws the same order and takes its own share of it; nothing needs to be sent.
             share = order[step * size : (step + 1) * size][self.rank :: self.processes]
             yield torch.from_numpy(share).to(self.device)
 
@@ -255,6 +258,7 @@ class Trainer:
         shared = shared_blocks(plans)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
             trunk = self.supernet.through(inputs, plans[0][:shared])
+        # Cut off here, so that each sub-network's backward pass ends at the trunk, which is walked back once.
         features = trunk.detach().requires_grad_(shared > 0)
         for plan in plans:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
@@ -305,6 +309,7 @@ class Trainer:
             self.teacher = self._frozen(found.tensors["teacher"])
         if self.position.phase < len(self.recipe.phases):
             self.optimiser = self._optimiser(self.recipe.phases[self.position.phase])
+            # A phase begins with a fresh optimiser; at its first step the file holds the last phase's.
             if self.position.epoch or self.position.batch:
                 load_optimiser(self.optimiser, found.tensors["optimiser"])
 

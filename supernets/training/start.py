@@ -102,6 +102,7 @@ def ridge(features: Array, wanted: Array) -> tuple[Array, Array, Array]:
     best: tuple[float, float, Array] | None = None
     for penalty in _PENALTIES * max(float(np.mean(sizes**2)), 1e-12):
         shrunk = sizes**2 / (sizes**2 + penalty)
+        # What each row was left out by, without a fit for each: residual / (1 - leverage).
         leverage = (left**2) @ shrunk + 1 / len(features)
         residual = (wanted - mean - left @ (shrunk[:, None] * rotated)) / (1 - leverage)[:, None]
         error = float((residual**2).sum())
@@ -131,6 +132,7 @@ def _features(
     """(inputs of the last linear layer, outputs of the network, targets) of training samples, on the CPU."""
     rows = evenly_spread(len(data.split("train")), FEATURES_OF)
     kept: list[Tensor] = []
+    # A hook, so that one pass gives the features and the outputs of whatever family the head is.
     hook = _last_linear(network).register_forward_pre_hook(lambda _, given: kept.append(given[0].cpu()))
     targets, outputs = [], []
     for start in range(0, len(rows), _AT_A_TIME):

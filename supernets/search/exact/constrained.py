@@ -83,6 +83,7 @@ def best_networks(problem: Problem, time_limit_s: float) -> milp.Proven:
         lagrangian_bounds(forbidden, c.table, limit) for c, limit in zip(relaxations, limits, strict=True)
     ]
     tightest_first = np.argsort([b.max() for b in bound], kind="stable")
+    # A relaxation with a low bound lets few networks through that break the other limits.
     for index in tightest_first:
         networks = best_first(forbidden, relaxations[index].table, limits[index])
         found, exhausted = _keeping(problem, networks, None if len(binding) < 2 else _RELAXED_NETWORKS)
@@ -165,6 +166,7 @@ def _without_forbidden(problem: Problem) -> DenseTable:
 def _sum(constraints: list[Constraint]) -> Constraint:
     """All constraints added up, each in shares of its reachable range: every network within them is within
     the sum."""
+    # Shares and not raw values: bytes would drown milliseconds.
     shares = [1.0 / max(bounds(c.table)[1] - bounds(c.table)[0], 1e-300) for c in constraints]
     parts = list(zip(constraints, shares, strict=True))
     chain = constraints[0].table.chain

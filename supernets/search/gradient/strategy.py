@@ -284,6 +284,7 @@ class GateTraining:
         if pair.values[0, 0] == pair.values[0, 1]:
             return None
         row = pair.path.clone()
+        # Gene 0 is the resolution.
         row[0] = pair.values[0, 1 - int(pair.active[0])]
         other = self.space.architecture(self.search.problem.chain.canonical(row[None].numpy())[0])
         with torch.no_grad():
