@@ -112,10 +112,19 @@ def check_limits(
     constraints: further ones; mask: choices that may not be taken; bytes_per_value: in the precision that is
     delivered. Raises InfeasibleBudget. Milliseconds: nothing is solved.
     """
-    # A score is part of a problem, but nothing is maximised here.
-    anything = dense_from(space, lambda op: 0.0)
-    problem = limited(space, Problem(space.chain, anything, tuple(constraints)), limits, 0.0, bytes_per_value)
+    # Each constraint alone is what callers have looked at already, and most searches have no other.
+    if not limits and mask is None and len(constraints) < 2:
+        return
+    problem = limited(
+        space, Problem(space.chain, _indifferent(space), tuple(constraints)), limits, 0.0, bytes_per_value
+    )
     check_pairs((problem if mask is None else restricted(problem, mask)).constraints)
+
+
+@lru_cache(maxsize=64)
+def _indifferent(space: Space) -> DenseTable:
+    """A score is part of a problem; this one is for where nothing is maximised."""
+    return dense_from(space, lambda op: 0.0)
 
 
 def unreachable(name: str, limit: float, low: float, high: float, others: str = "") -> InfeasibleBudget:
