@@ -71,7 +71,7 @@ def test_the_integer_program_alone_equals_brute_force(chain, seed, shares, candi
     problem = make(chain, seed, shares, candidates, forbid)
     if problem is None:
         return
-    proven = milp.best_networks(problem, np.full(chain.resolutions, 1e6))
+    proven = milp.best_networks(problem, np.full(chain.resolutions, 1e6), time_limit_s=600.0)
     assert proven.finished
     assert problem.score.price(proven.genes).tolist() == pytest.approx(brute_force(problem), abs=1e-7)
     assert len(np.unique(proven.genes, axis=0)) == len(proven.genes)
