@@ -62,7 +62,7 @@ class Compared:
 def compare_within_kinds(operators: Sequence[Operator], latency_ms: Array) -> Compared:
     """Compare every row with its kind. Works for any number of rows; a dozen is the least that says
     something."""
-    kinds = _merged([op.kind for op in operators])
+    kinds = _merged([op.row_kind for op in operators])
     labels = _groupings(operators)
     model, overheads = _work_model(operators, latency_ms, kinds)
     ratios = np.log(latency_ms / model)
@@ -76,10 +76,10 @@ def compare_within_kinds(operators: Sequence[Operator], latency_ms: Array) -> Co
 def _groupings(operators: Sequence[Operator]) -> list[list[str]]:
     """For each grouping that some family knows (`Operator.traits`), the kinds first, the class of every
     operator."""
-    traits = [op.traits for op in operators]
+    traits = [op.row_traits for op in operators]
     names = dict.fromkeys(name for found in traits for name in found)
     return [
-        [op.kind for op in operators],
+        [op.row_kind for op in operators],
         *([found.get(name, _OTHERS) for found in traits] for name in names),
     ]
 

@@ -43,8 +43,11 @@ class Bottleneck(ImageOperator):
 
     @property
     def parameters(self) -> int:
-        biases = 2 * self.mid_channels + self.out_channels * (1 if self.keeps_shape else 2)
-        return sum(self.weights) + biases
+        return sum(self.weights) + self.biases
+
+    @property
+    def biases(self) -> int:
+        return 2 * self.mid_channels + self.out_channels * (1 if self.keeps_shape else 2)
 
     @property
     def peak_values(self) -> int:

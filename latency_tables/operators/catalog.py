@@ -12,15 +12,17 @@ from typing import Any, Final
 from latency_tables.errors import InvalidOperator
 from latency_tables.operators.bottleneck import Bottleneck
 from latency_tables.operators.conv import Conv
+from latency_tables.operators.dequantize import Dequantize
 from latency_tables.operators.head import Head
 from latency_tables.operators.maxpool import MaxPool
 from latency_tables.operators.mbconv import MBConv
 from latency_tables.operators.operator import Operator, checked_family
+from latency_tables.operators.quantize import Quantize
 
 ENTRY_POINT_GROUP: Final = "bespoke.operator_families"
 
 FAMILIES: dict[str, type[Operator]] = {
-    family.family: family for family in (Conv, MBConv, Bottleneck, MaxPool, Head)
+    family.family: family for family in (Conv, MBConv, Bottleneck, MaxPool, Head, Quantize, Dequantize)
 }
 
 

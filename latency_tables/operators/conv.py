@@ -44,4 +44,8 @@ class Conv(ImageOperator):
 
     @property
     def parameters(self) -> int:
-        return self.weights + self.out_channels
+        return self.weights + self.biases
+
+    @property
+    def biases(self) -> int:
+        return self.out_channels

@@ -46,6 +46,8 @@ class Head(ImageOperator):
 
     @property
     def parameters(self) -> int:
-        return (
-            self.macs + self.out_channels
-        )  # the feature layer has neither bias nor batch-norm (MobileNetV3)
+        return self.macs + self.biases  # the feature layer has neither bias nor batch-norm (MobileNetV3)
+
+    @property
+    def biases(self) -> int:
+        return self.out_channels

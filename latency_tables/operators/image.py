@@ -70,6 +70,7 @@ class ImageOperator(Operator):
     groups: int
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.activation not in ACTIVATIONS:
             raise InvalidOperator(f"unknown activation; known are {', '.join(ACTIVATIONS)}")
         sizes = (

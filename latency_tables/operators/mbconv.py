@@ -59,6 +59,12 @@ class MBConv(ImageOperator):
         return found + mid * self.out_channels + self.out_channels
 
     @property
+    def biases(self) -> int:
+        mid = self.mid_channels
+        squeeze = squeeze_excite_channels(mid) + mid if self.squeeze_excite else 0
+        return (mid if self.expands else 0) + mid + squeeze + self.out_channels
+
+    @property
     def light_operations(self) -> int:
         return self.pixels_out * self.mid_channels * self.kernel**2
 

@@ -13,7 +13,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from typing import Any, ClassVar, Final, Self, cast
 
@@ -24,6 +24,16 @@ from latency_tables.named import Named, Value
 MAX_SIZE: Final = 65_536
 _NAME: Final = re.compile(r"([a-z][a-z0-9_]{0,15})/", re.ASCII)
 _VALUES: Final = {"int": r"(?:0|[1-9]\d{0,5})", "bool": "[01]", "str": "[a-z0-9]{1,16}"}
+
+FLOAT: Final = "float32"
+"""The precision of an operator whose text names none: the one that the table's context is measured in."""
+STORED: Final = {FLOAT: "float32", "float16": "float16", "int8": "uint8"}
+"""Every precision that an operator may be computed in, with the element type that its inputs and outputs then
+have. INT8 is the usual static quantisation: activations of 8 bit without sign, weights with one scale per
+output channel (Jacob et al., CVPR 2018)."""
+PRECISIONS: Final = tuple(STORED)
+_BYTES_PER_CHANNEL_INT8: Final = 17
+"""Of every output channel whose weights are 8-bit: bias (32 bit), two scales, two zero points."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,15 @@ class Operator(ABC):
     excludable: ClassVar[tuple[str, ...]] = ()
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     closes: ClassVar[bool] = False
+    precisions: ClassVar[tuple[str, ...]] = PRECISIONS
+
+    precision: str = field(default=FLOAT, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.precision not in self.precisions:
+            raise InvalidOperator(
+                f"{self.family} is computed in {' or '.join(self.precisions)}, not in another precision"
+            )
 
     # --- its text
 
@@ -97,7 +116,8 @@ class Operator(ABC):
             name: int(value) if value is True or value is False else value
             for name, value in self.values.items()
         }
-        return f"{self.family}/{self.form.format_map(values)}"
+        suffix = "" if self.precision == FLOAT else f"/precision={self.precision}"
+        return f"{self.family}/{self.form.format_map(values)}{suffix}"
 
     @classmethod
     def parse(cls, text: str) -> Operator:
@@ -121,15 +141,22 @@ class Operator(ABC):
                 f"not an operator; the form is {cls.family}/{cls.form.replace('{', '').replace('}', '')}, "
                 "numbers without leading zeros"
             )
-        made = cls(**{name: convert(match[name]) for name, convert in _converters(cls)})
+        precision = match["precision"]
+        told = {} if precision is None else {"precision": precision}
+        made = cls(**{name: convert(match[name]) for name, convert in _converters(cls)}, **told)
         # Straight into the cache of `cached_property`, which a frozen dataclass allows.
         made.__dict__["text"] = text  # what a form matches is canonical: read for every row of a table
         return made
 
     @property
     def values(self) -> dict[str, Any]:
-        """The fields by name, in order."""
-        return {name: getattr(self, name) for name in _kinds(type(self))}
+        """The fields by name, in order; the precision last, where it is not float32."""
+        found = {name: getattr(self, name) for name in _kinds(type(self))}
+        return found if self.precision == FLOAT else {**found, "precision": self.precision}
+
+    def at(self, precision: str) -> Self:
+        """The same operator computed in that precision. Raises InvalidOperator where it cannot be."""
+        return self if precision == self.precision else replace(self, precision=precision)
 
     @cached_property
     def _key(self) -> tuple[Any, ...]:
@@ -156,12 +183,12 @@ class Operator(ABC):
     @property
     @abstractmethod
     def inputs(self) -> tuple[InputSpec, ...]:
-        """What one run is fed with."""
+        """What one run in float32 is fed with; `fed` is that of its precision."""
 
     @property
     @abstractmethod
     def output_shape(self) -> tuple[int, ...]:
-        """Of one sample, float32."""
+        """Of one sample."""
 
     @property
     @abstractmethod
@@ -179,11 +206,35 @@ class Operator(ABC):
         comparisons of a pool."""
         return 0
 
+    @property
+    def biases(self) -> int:
+        """Output channels of its layers with weights, of which each has a bias among the parameters."""
+        return 0
+
+    @property
+    def stored(self) -> str:
+        """Element type of its output, and of its inputs that are not whole numbers in float32 either."""
+        return STORED[self.precision]
+
+    @cached_property
+    def fed(self) -> tuple[InputSpec, ...]:
+        """What one run is fed with in its precision."""
+        return tuple(
+            replace(spec, dtype=self.stored) if spec.dtype == FLOAT else spec for spec in self.inputs
+        )
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Of its weights in its precision, with the scales that 8-bit weights need."""
+        if self.precision != "int8":
+            return DTYPE_BYTES[self.stored] * self.parameters
+        return self.parameters - self.biases + _BYTES_PER_CHANNEL_INT8 * self.biases
+
     @cached_property
     def bytes_moved(self) -> int:
-        """Least bytes between memory and processor: float32 weights once, inputs and output once."""
-        written = DTYPE_BYTES["float32"] * (self.parameters + math.prod(self.output_shape))
-        return written + sum(spec.size_bytes for spec in self.inputs)
+        """Least bytes between memory and processor: weights once, inputs and output once."""
+        written = DTYPE_BYTES[self.stored] * math.prod(self.output_shape)
+        return self.weight_bytes + written + sum(spec.size_bytes for spec in self.fed)
 
     @property
     def peak_values(self) -> int:
@@ -211,9 +262,29 @@ class Operator(ABC):
         return {"family": self.family}
 
     @property
+    def row_kind(self) -> str:
+        """`kind` with the precision, where that is not float32."""
+        return self.kind if self.precision == FLOAT else f"{self.kind}, {self.precision}"
+
+    @property
+    def row_traits(self) -> Mapping[str, str]:
+        """`traits`, and the precision where that is not float32."""
+        told = {} if self.precision == FLOAT else {"precision": self.precision}
+        return {**self.traits, **told}
+
+    @property
+    def row_alike(self) -> Mapping[str, Hashable]:
+        """`alike`, of rows of one precision only: a device that gains a fast path for 8 bit gains it for
+        those."""
+        if self.precision == FLOAT:
+            return self.alike
+        return {name: (label, self.precision) for name, label in self.alike.items()}
+
+    @property
     def path(self) -> str:
-        """A name, without dots, that differs between all that one block may be."""
-        return re.sub(r"\W", "_", self.text)
+        """A name, without dots, that differs between all that one block may be; the same in every
+        precision."""
+        return re.sub(r"\W", "_", self.at(FLOAT).text)
 
 
 def checked_family(family: Any) -> type[Operator]:
@@ -236,8 +307,9 @@ def checked_family(family: Any) -> type[Operator]:
 def _kinds(family: type[Operator]) -> dict[str, str]:
     """Field -> `int`, `bool` or `str`. Raises TypeError for a family with fields of other types."""
     kinds = {
-        field.name: field.type if isinstance(field.type, str) else field.type.__name__
-        for field in fields(family)
+        one.name: one.type if isinstance(one.type, str) else one.type.__name__
+        for one in fields(family)
+        if one.name != "precision"
     }
     odd = [name for name, kind in kinds.items() if kind not in _VALUES or hasattr(Operator, name)]
     if odd:
@@ -258,7 +330,9 @@ def _reader(family: type[Operator]) -> re.Pattern[str]:
             f"operator family {family.family!r}: its form must name every field once: {', '.join(kinds)}"
         )
     pattern = [re.escape(p) if i % 2 == 0 else f"(?P<{p}>{_VALUES[kinds[p]]})" for i, p in enumerate(parts)]
-    return re.compile(f"{re.escape(family.family)}/{''.join(pattern)}", re.ASCII)
+    others = "|".join(name for name in family.precisions if name != FLOAT)
+    suffix = f"(?:/precision=(?P<precision>{others}))?" if others else "(?P<precision>(?!))?"
+    return re.compile(f"{re.escape(family.family)}/{''.join(pattern)}{suffix}", re.ASCII)
 
 
 @cache

@@ -31,7 +31,7 @@ def groups_of(operators: Sequence[Operator]) -> list[Labels]:
 
     An operator whose family does not know a grouping is, in that grouping, alike to its family.
     """
-    alike = [op.alike for op in operators]
+    alike = [op.row_alike for op in operators]
     names = dict.fromkeys(name for labels in alike for name in labels)
     return [
         _numbered([labels.get(name, op.family) for op, labels in zip(operators, alike, strict=True)])

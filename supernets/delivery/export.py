@@ -205,7 +205,8 @@ def _operator_models(
         module = fold_batch_norm(settled_operator(op, seed, eps))
         given = [spec.of_batch(batch_size) for spec in op.inputs]
         try:
-            found.append(operator_model(module, given, (batch_size, *op.output_shape), OPSET))
+            shape, stored = (batch_size, *op.output_shape), op.stored
+            found.append(operator_model(module, given, shape, OPSET, stored))
         except KeyError:
             found.append(_canonical(_export([module], [op.inputs], batch_size), 0, _named(op.inputs)))
     return found

@@ -28,7 +28,11 @@ _PLACES: Final = ("input", "weight", "bias")
 
 
 def operator_model(
-    module: nn.Module, inputs: Sequence[InputSpec], output_shape: Sequence[int], opset: int
+    module: nn.Module,
+    inputs: Sequence[InputSpec],
+    output_shape: Sequence[int],
+    opset: int,
+    output_dtype: str = "float32",
 ) -> Any:
     """The onnx.ModelProto of an operator's module, batch-norm folded. Shapes with the batch.
 
@@ -37,14 +41,14 @@ def operator_model(
     """
     if len(inputs) != 1:
         raise KeyError(type(module))
-    given = helper.np_dtype_to_tensor_dtype(np.dtype(inputs[0].dtype))
+    given, left = (helper.np_dtype_to_tensor_dtype(np.dtype(d)) for d in (inputs[0].dtype, output_dtype))
     graph = _Graph()
     graph.finish(graph.module(module, INPUT))
     made = helper.make_graph(
         graph.nodes,
         "network",
         [helper.make_tensor_value_info(INPUT, given, list(inputs[0].shape))],
-        [helper.make_tensor_value_info(OUTPUT, onnx.TensorProto.FLOAT, list(output_shape))],
+        [helper.make_tensor_value_info(OUTPUT, left, list(output_shape))],
         graph.weights,
     )
     model = onnx.ModelProto(

@@ -20,13 +20,17 @@ from latency_tables.operators.catalog import family_named
 from supernets.layers.block import ElasticBlock, Layer, LayerSettings, SeparatePaths, initialise
 from supernets.layers.bottleneck import BOTTLENECK
 from supernets.layers.conv import CONV
+from supernets.layers.dequantize import DEQUANTIZE
 from supernets.layers.head import HEAD
 from supernets.layers.maxpool import MAXPOOL
 from supernets.layers.mbconv import MBCONV
+from supernets.layers.quantize import QUANTIZE
 
 ENTRY_POINT_GROUP: Final = "bespoke.layers"
 
-LAYERS: dict[str, Layer] = {layer.family: layer for layer in (CONV, MBCONV, BOTTLENECK, MAXPOOL, HEAD)}
+LAYERS: dict[str, Layer] = {
+    layer.family: layer for layer in (CONV, MBCONV, BOTTLENECK, MAXPOOL, HEAD, QUANTIZE, DEQUANTIZE)
+}
 
 
 def register_layer(layer: Any) -> Layer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import pairwise
 
 import onnx
 import pytest
@@ -13,6 +14,8 @@ import torch
 from latency_tables.errors import InvalidOperator
 from latency_tables.operators import Operator
 from latency_tables.operators.catalog import FAMILIES, family_named, register_family
+from latency_tables.operators.dequantize import Dequantize
+from latency_tables.operators.quantize import Quantize
 from supernets.cut_out import fold_batch_norm
 from supernets.delivery.export import export_operators, settled_operator
 from supernets.layers.block import LayerSettings, StartsAsIdentity, initialise, start_as_identity
@@ -26,15 +29,17 @@ every_family = pytest.mark.parametrize("name", FAMILIES)
 @cache
 def operators_of(name: str) -> list[Operator]:
     """The smallest, the largest and one in between, of all spaces at their least resolution."""
-    found = {
-        op
-        for space in SPACES.values()
-        for op in all_operators(space, space.resolutions[0])
-        if op.family == name
-    }
+    every = {op for space in SPACES.values() for op in all_operators(space, space.resolutions[0])}
+    found = {op for op in every | boundaries_of(every) if op.family == name}
     ordered = sorted(found, key=lambda op: (op.parameters + op.macs, op.text))
     assert ordered, f"no space has an operator of the family {name}"
     return list(dict.fromkeys([ordered[0], ordered[len(ordered) // 3]]))
+
+
+def boundaries_of(operators: set[Operator]) -> set[Operator]:
+    """What stands between blocks of two precisions."""
+    shapes = sorted({op.output_shape for op in operators}, key=math.prod)[:3]
+    return {made.of(shape) for made in (Quantize, Dequantize) for shape in shapes}
 
 
 def inputs_of(op: Operator, samples: int = 2) -> list[torch.Tensor]:
@@ -55,6 +60,39 @@ def test_texts_read_back_and_nothing_near_them_does(name: str) -> None:
         for damaged in (op.text + "/", op.text.replace("=", "=0", 1), op.text[:-1] + "x", name, f"{name}/"):
             with pytest.raises(InvalidOperator):
                 Operator.parse(damaged)
+
+
+@every_family
+def test_a_precision_is_a_suffix_of_the_text_and_float32_is_none(name: str) -> None:
+    for op in operators_of(name):
+        assert op.precision == "float32" and "precision" not in op.text
+        kinds, last = [op], family_named(name).precisions
+        kinds += [op.at(precision) for precision in last if precision != "float32"]
+        for one in kinds[1:]:
+            assert one.text == f"{op.text}/precision={one.precision}" and Operator.parse(one.text) == one
+            assert one.at("float32") == op and one.path == op.path and one.macs == op.macs
+            assert one.row_kind != op.row_kind and one.parameters == op.parameters
+            assert not set(one.row_alike.values()) & set(op.row_alike.values())
+        assert len({one.text for one in kinds}) == len({hash(one) for one in kinds}) == len(kinds)
+        assert all(one < other for one, other in pairwise(sorted(kinds)))
+        for damaged in ("float32", "int4", "INT8", "int8 ", ""):
+            with pytest.raises(InvalidOperator):
+                Operator.parse(f"{op.text}/precision={damaged}")
+        with pytest.raises(InvalidOperator, match="is computed in"):
+            op.at("int4")
+
+
+@every_family
+def test_eight_bit_moves_fewer_bytes(name: str) -> None:
+    for op in operators_of(name):
+        if "int8" not in op.precisions:
+            continue
+        small, half = op.at("int8"), op.at("float16")
+        assert half.weight_bytes * 2 == op.weight_bytes == 4 * op.parameters
+        assert small.weight_bytes == op.parameters + 16 * op.biases
+        assert {spec.dtype for spec in small.fed} == {small.stored} == {"uint8"}
+        if op.parameters > 64 * max(1, op.biases):
+            assert 3 * small.bytes_moved < op.bytes_moved
 
 
 @every_family

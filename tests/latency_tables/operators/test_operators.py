@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from latency_tables.errors import InvalidOperator
 from latency_tables.operators import ACTIVATIONS, Operator, make_divisible
 from latency_tables.operators.catalog import FAMILIES
+from latency_tables.operators.operator import PRECISIONS
 
 sizes = st.integers(1, 4096)
 
@@ -14,6 +15,8 @@ sizes = st.integers(1, 4096)
 @st.composite
 def operators(draw: st.DrawFn) -> Operator:
     family = draw(st.sampled_from(sorted(FAMILIES)))
+    if family in ("quantize", "dequantize"):
+        return FAMILIES[family]("x".join(str(size) for size in draw(st.lists(sizes, min_size=1, max_size=3))))
     channels, out, stride = draw(sizes), draw(sizes), draw(st.integers(1, 2))
     mid = draw(sizes) if family in ("mbconv", "bottleneck", "head") else 0
     residual = family == "bottleneck" or (draw(st.booleans()) and stride == 1 and channels == out)
@@ -29,6 +32,7 @@ def operators(draw: st.DrawFn) -> Operator:
         squeeze_excite=draw(st.booleans()),
         activation=draw(st.sampled_from(ACTIVATIONS)),
         groups=mid if family == "mbconv" else 1,
+        precision=draw(st.sampled_from(PRECISIONS)),
     )
 
 
@@ -84,6 +88,16 @@ def test_counts_of_a_known_block():
     assert operator.parameters == (16 * 64 + 64) + (64 * 9 + 64) + (2 * 64 * hidden + hidden + 64) + (
         64 * 16 + 16
     )
+
+
+@pytest.mark.parametrize("shape", ["", "0x2", "02", "2x", "x2", "2X2", "65537", "12345x12345x12345"])
+def test_what_is_no_shape_is_refused(shape):
+    for family in ("quantize", "dequantize"):
+        assert Operator.parse(f"{family}/in=16x24x24").output_shape == (16, 24, 24)
+        with pytest.raises(InvalidOperator):
+            Operator.parse(f"{family}/in={shape}")
+        with pytest.raises(InvalidOperator):
+            FAMILIES[family](shape)
 
 
 @given(st.floats(1, 1e5))

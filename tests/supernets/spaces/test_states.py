@@ -26,7 +26,7 @@ class Mixed(Operator):
     """A layer in float or in 8 bit; where its input is of the other kind it converts it first."""
 
     family: ClassVar[str] = "mixed"
-    form: ClassVar[str] = "in={channels}/out={width}/size={size}/precision={precision}/converts={converts}"
+    form: ClassVar[str] = "in={channels}/out={width}/size={size}/converts={converts}"
     dimensions: ClassVar[tuple[Dimension, ...]] = (Dimension("size", 1, opens="expand"),)
     boundaries: ClassVar[tuple[str, ...]] = ("precision",)
     excludable: ClassVar[tuple[str, ...]] = ("size",)
@@ -35,7 +35,6 @@ class Mixed(Operator):
     channels: int
     width: int
     size: int
-    precision: str
     converts: bool
 
     @classmethod
@@ -44,7 +43,7 @@ class Mixed(Operator):
         precision = str(block.state.get("precision", "float32"))
         size = block.values["size"]
         assert isinstance(size, int)
-        return (cls(block.shape[0], block.width, size, precision, read != precision),)
+        return (cls(block.shape[0], block.width, size, read != precision, precision=precision),)
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
