@@ -23,6 +23,12 @@ USES = {
     "service/cli/device_pictures.py",  # a picture of inverted bottlenecks
 }
 
+FOLLOWS = {
+    "maxpool": {"latency_tables/operators/conv.py"},  # a stage of convolutions may end in a pool
+    # The way there and back are one pair.
+    "quantize": {"latency_tables/operators/dequantize.py", "supernets/layers/dequantize.py"},
+}
+
 
 @pytest.mark.parametrize("name", sorted(FAMILIES.keys() & LAYERS.keys()))
 def test_a_family_is_named_in_its_two_files_and_the_catalogs(name: str) -> None:
@@ -36,7 +42,6 @@ def test_a_family_is_named_in_its_two_files_and_the_catalogs(name: str) -> None:
         if named.search(path.read_text())
     }
     own = {f"latency_tables/operators/{name}.py", f"supernets/layers/{name}.py"}
-    # A stage of convolutions may end in a pool.
-    follows = {"latency_tables/operators/conv.py"} if name == "maxpool" else set()
+    follows = FOLLOWS.get(name, set())
     allowed = own | CATALOGS
     assert found <= allowed | USES | follows and found >= CATALOGS
