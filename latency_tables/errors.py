@@ -8,7 +8,8 @@ BespokeError
 ├── MissingLatency         the table lacks operators (carries their keys)
 ├── TooFewNetworks         a calibration or bound needs more whole networks (says how many)
 ├── PoorCalibration        the table does not explain the device's whole networks
-└── InvalidForm            JSON that is not of the form that was declared
+├── InvalidForm            JSON that is not of the form that was declared
+└── InvalidTextNetwork     files that are no transformer to generate with, or a text that is none
 
 What stops the agent is in `latency_tables/agent/errors.py`. Each message tells the reader what to do next.
 The annotated fields of an error go with its message into a problem document, and to another process.
@@ -78,3 +79,7 @@ class PoorCalibration(BespokeError):
 
 class InvalidForm(BespokeError, ValueError):
     """JSON that is not of the form that was declared for it, or a value that has none."""
+
+
+class InvalidTextNetwork(BespokeError, ValueError):
+    """Files that are no transformer to generate with, or a text that it cannot be given."""

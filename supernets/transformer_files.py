@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -38,9 +39,16 @@ def save_transformer(path: Path, module: EncoderDecoder, network: Transformer) -
         "sizes": json.dumps(asdict(module.sizes)),
         "network": json.dumps(to_hat(network)),
     }
+    with replacing(path) as partial:
+        save_file(state, partial, about)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place to write that becomes `path` when it is complete; nothing is left of it otherwise."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        save_file(state, partial, about)
+        yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)

@@ -1,9 +1,10 @@
-"""`bespoke models run`: pictures through a delivered file, fed as the file itself says. No service is needed
-for a file."""
+"""`bespoke models run`: pictures or sentences through a delivered file, fed as the file itself says. No
+service is needed for a file."""
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,16 +26,44 @@ class RunFailed(BespokeError):
 
 def run(
     model: Annotated[
-        str, typer.Argument(help="An ONNX file, or the id of a model as `bespoke models list` shows it.")
+        str,
+        typer.Argument(
+            help="An ONNX file, a transformer's archive or folder, or the id of a model as `bespoke models "
+            "list` shows it."
+        ),
     ],
-    pictures: Annotated[list[Path], typer.Argument(help="Pictures to name the class of.")],
+    pictures: Annotated[list[Path] | None, typer.Argument(help="Pictures to name the class of.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="A sentence for a transformer; may be given several times.")
+    ] = None,
+    beam: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Beams, 1 for greedy; else as the network says.")
+    ] = None,
+    longest: Annotated[
+        int | None, typer.Option(min=1, max=1000, help="Most tokens of an answer; else as the network says.")
+    ] = None,
     json_out: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Name the class of pictures with a delivered network, fed by its own metadata.
+    """Name the class of pictures, or write the sentences that a transformer makes of yours.
 
     Example: [cyan]bespoke models run phone.onnx holiday/*.jpg[/]
+
+    Example: [cyan]bespoke models run hat.zip --text "wie geht es ih@@ nen ?" --beam 4[/]
     """
-    found = run_pictures(_bytes_of(model), pictures)
+    if pictures and text:
+        raise typer.BadParameter("give pictures, or --text for a transformer")
+    if text:
+        written = run_text(model, text, beam, longest)
+        if json_out:
+            as_json(written)
+            return
+        for line in written:
+            say(escape(line["answer"]))
+        return
+    data = _bytes_of(model)
+    if not pictures:
+        raise typer.BadParameter("give pictures, or --text for a transformer")
+    found = run_pictures(data, pictures)
     if json_out:
         as_json(found)
         return
@@ -42,10 +71,30 @@ def run(
         say(f"{escape(line['picture'])}  {escape(line['class'])}  {percent(line['probability'], 1)}")
 
 
+def run_text(model: str, text: list[str], beam: int | None, longest: int | None) -> list[Json]:
+    """The best answer to every sentence. Raises RunFailed, InvalidTextNetwork."""
+    from latency_tables.text_network import TextNetwork, files_of, on_cpu
+
+    if Path(model).is_dir():
+        network = TextNetwork.open(model)
+    else:
+        network = TextNetwork(files_of(_bytes_of(model)), on_cpu())
+    how = network.generation
+    if longest is not None:
+        how = replace(how, longest=longest, shortest=min(how.shortest, longest))
+    if beam is not None:
+        how = replace(how, beam=beam)
+    answers = network.translate(text, how)
+    return [{"text": given, "answer": answer} for given, answer in zip(text, answers, strict=True)]
+
+
 def run_pictures(onnx: bytes, pictures: list[Path]) -> list[Json]:
     """Class and probability of every picture. Raises RunFailed, InvalidPreprocessing."""
+    from latency_tables.text_network import is_archive
     from supernets.delivery.feeding import Reader
 
+    if is_archive(onnx):
+        raise RunFailed("the file is a transformer's archive; give it sentences with --text")
     reader, found = Reader(_session(onnx)), []
     for start in range(0, len(pictures), _AT_A_TIME):
         paths = pictures[start : start + _AT_A_TIME]

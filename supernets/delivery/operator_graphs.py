@@ -42,7 +42,7 @@ def operator_model(
     if len(inputs) != 1:
         raise KeyError(type(module))
     given, left = (helper.np_dtype_to_tensor_dtype(np.dtype(d)) for d in (inputs[0].dtype, output_dtype))
-    graph = _Graph()
+    graph = Drawing()
     graph.finish(graph.module(module, INPUT))
     made = helper.make_graph(
         graph.nodes,
@@ -59,12 +59,30 @@ def operator_model(
     return model
 
 
-class _Graph:
+class Drawing:
     """Nodes and weights in the order of the forward pass, named by their structure alone."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.weights: list[Any] = []
+        self.inputs: list[Any] = []
+
+    def given(self, name: str, kind: int, shape: Sequence[str | int]) -> str:
+        """An input of the graph; sizes that are free have a name."""
+        self.inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
+        return name
+
+    def shared(self, name: str, given: np.ndarray[Any, Any]) -> str:
+        """A weight with a name of its own."""
+        self.weights.append(numpy_helper.from_array(given, name))
+        return name
+
+    def split(self, x: str, parts: int, axis: int) -> list[str]:
+        """Equal parts of a value along an axis."""
+        label = f"Split_{len(self.nodes)}"
+        outputs = [f"{label}.out{place or ''}" for place in range(parts)]
+        self.nodes.append(helper.make_node("Split", [x], outputs, label, axis=axis, num_outputs=parts))
+        return outputs
 
     def add(self, kind: str, inputs: Sequence[str | np.ndarray[Any, Any]], **attributes: Any) -> str:
         """A node; arrays among its inputs become its weights. The name of its output."""
@@ -101,7 +119,7 @@ def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     return found
 
 
-def _conv(g: _Graph, conv: nn.Conv1d | nn.Conv2d, x: str) -> str:
+def _conv(g: Drawing, conv: nn.Conv1d | nn.Conv2d, x: str) -> str:
     weights = [_array(conv.weight), *([] if conv.bias is None else [_array(conv.bias)])]
     pads = [int(p) for p in conv.padding] * 2
     window = {"kernel_shape": list(conv.kernel_size), "strides": list(conv.stride), "pads": pads}
@@ -109,12 +127,12 @@ def _conv(g: _Graph, conv: nn.Conv1d | nn.Conv2d, x: str) -> str:
     return g.add("Conv", [x, *weights], auto_pad="NOTSET", dilations=ones, group=conv.groups, **window)
 
 
-def _linear(g: _Graph, part: nn.Linear, x: str) -> str:
+def _linear(g: Drawing, part: nn.Linear, x: str) -> str:
     weights = [_array(part.weight), *([] if part.bias is None else [_array(part.bias)])]
     return g.add("Gemm", [x, *weights], alpha=1.0, beta=1.0, transA=0, transB=1)
 
 
-def _relu6(g: _Graph, part: nn.ReLU6, x: str) -> str:
+def _relu6(g: Drawing, part: nn.ReLU6, x: str) -> str:
     return g.add("Clip", [x, np.array(0.0, dtype=np.float32), np.array(6.0, dtype=np.float32)])
 
 
@@ -122,7 +140,7 @@ def _pair(value: int | tuple[int, int]) -> list[int]:
     return [value, value] if isinstance(value, int) else list(value)
 
 
-def _max_pool(g: _Graph, part: nn.MaxPool2d, x: str) -> str:
+def _max_pool(g: Drawing, part: nn.MaxPool2d, x: str) -> str:
     window = {
         "kernel_shape": _pair(part.kernel_size),
         "strides": _pair(part.stride),
@@ -131,13 +149,13 @@ def _max_pool(g: _Graph, part: nn.MaxPool2d, x: str) -> str:
     return g.add("MaxPool", [x], auto_pad="NOTSET", ceil_mode=0, dilations=[1, 1], storage_order=0, **window)
 
 
-def _average_pool(g: _Graph, part: nn.AvgPool2d, x: str) -> str:
+def _average_pool(g: Drawing, part: nn.AvgPool2d, x: str) -> str:
     window = {"kernel_shape": _pair(part.kernel_size), "strides": _pair(part.stride), "pads": [0, 0, 0, 0]}
     said = {"ceil_mode": int(part.ceil_mode), "count_include_pad": int(part.count_include_pad)}
     return g.add("AveragePool", [x], auto_pad="NOTSET", **said, **window)
 
 
-_FORMS: Final[dict[type[nn.Module], Callable[[_Graph, Any, str], str]]] = {
+_FORMS: Final[dict[type[nn.Module], Callable[[Drawing, Any, str], str]]] = {
     nn.Conv1d: _conv,
     nn.Conv2d: _conv,
     nn.Linear: _linear,

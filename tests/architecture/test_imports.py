@@ -44,6 +44,8 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "delivery.testing",
     "delivery.export",
     "delivery.operator_graphs",
+    "delivery.transformer_folder",
+    "delivery.transformer_graphs",
     "published_weights",
     "encoder_decoder",
     "published_transformers",

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from service.cli.app import run
+from supernets.published_transformers import from_published_transformer
 from supernets.spaces.transformer import to_hat
 from supernets.transformer_files import load_transformer
 from tests.supernets.test_published_transformers import NETWORK, published
@@ -55,3 +56,28 @@ def test_what_does_not_fit_is_said_and_nothing_is_written(
 
 def test_the_files_must_be_there(tmp_path: Path) -> None:
     assert cut(tmp_path) == 2
+
+
+def test_an_archive_translates_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"model": published()}, tmp_path / "super.pt")
+    (tmp_path / "sub.json").write_text(json.dumps(to_hat(NETWORK)))
+    module = from_published_transformer(published())
+    for name, tokens in (("s", module.sizes.source_tokens), ("t", module.sizes.target_tokens)):
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name}{n} 1\n" for n in range(tokens - 4)))
+    archive = tmp_path / "sub.zip"
+    words = ["--source-dictionary", str(tmp_path / "s.txt"), "--target-dictionary", str(tmp_path / "t.txt")]
+    assert cut(tmp_path, "-o", str(archive), *words, "--uniform-caches") == 0
+    capsys.readouterr()
+    told = ["models", "run", str(archive), "--text", "s0 s1", "--text", "unknown", "--longest", "5"]
+    assert run([*told, "--beam", "2", "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert [one["text"] for one in answers] == ["s0 s1", "unknown"]
+    assert all(len(one["answer"].split()) <= 5 for one in answers)
+    assert run(["models", "run", str(archive), str(archive)]) == 1
+    assert "--text" in capsys.readouterr().err
+    assert run(["models", "run", str(archive)]) == 2
+    assert run([*told[:3], "--text", " "]) == 1
+    assert "no words" in capsys.readouterr().err
+    assert cut(tmp_path, "--uniform-caches") == 2
