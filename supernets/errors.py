@@ -16,7 +16,9 @@ BespokeError (latency_tables/errors.py)
 ├── InvalidPreprocessing   steps that do not lead from a picture to a network's input
 ├── UnknownRecipe          no such training recipe in the catalog
 ├── InvalidTraining        a training request that cannot be run
+│   └── MemoryLimitTooLow  … within that much memory (carries the least that works)
 ├── InvalidCheckpoint      a checkpoint that is damaged or of another space
+├── RankLost               another process of the same training is gone
 ├── TrainingDiverged       a loss that is not a number (carries phase, epoch, step)
 ├── ExportFailed           a network that does not become a deliverable ONNX file
 └── UnservableContext      a context that no file can be delivered for
@@ -136,8 +138,22 @@ class InvalidTraining(BespokeError, ValueError):
     """A training request that cannot be run as written."""
 
 
+class MemoryLimitTooLow(InvalidTraining):
+    """No way to train keeps the limit on memory; `least_mb` is the least limit that works."""
+
+    least_mb: int
+
+    def __init__(self, message: str, least_mb: int) -> None:
+        self.least_mb = least_mb
+        super().__init__(message)
+
+
 class InvalidCheckpoint(BespokeError, ValueError):
     """A checkpoint that is damaged, incomplete or of another search space."""
+
+
+class RankLost(BespokeError):
+    """Another process of a training is gone or does not answer; the last whole epoch is kept."""
 
 
 class TrainingDiverged(BespokeError):

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from latency_tables.operators import Operator
 from supernets.errors import InvalidArchitecture
@@ -76,10 +77,14 @@ class Supernet(nn.Module):
             )
         return self.through(x, self.plan(architecture))
 
-    def through(self, x: Tensor, plan: Plan) -> Tensor:
-        """What those blocks, in that order, make of x."""
+    def through(self, x: Tensor, plan: Plan, *, recompute: bool = False) -> Tensor:
+        """What those blocks, in that order, make of x. recompute: the inside of each block in the backward
+        pass, instead of keeping it (Chen et al., "Training deep nets with sublinear memory cost", 2016)."""
         for name, op in plan:
-            x = self.blocks[name](x, op) if name else weightless(op)(x)
+            if recompute and name:
+                x = cast(Tensor, checkpoint(self.blocks[name], x, op, use_reentrant=False))
+            else:
+                x = self.blocks[name](x, op) if name else weightless(op)(x)
         return x
 
 

@@ -263,7 +263,16 @@ def _tuned(tuning: Json) -> str:
     kept = "" if tuning.get("kept") else ", so it is delivered as it was cut out"
     return (
         f"{tuning.get('epochs')} epochs in {tuning.get('seconds', 0):.0f} s: {before} to {after} on the "
-        f"validation split{kept}"
+        f"validation split{kept}{_memory_of(tuning)}"
+    )
+
+
+def _memory_of(tuning: Json) -> str:
+    """What it took, where that was limited."""
+    memory = tuning.get("memory") or {}
+    limited = memory.get("limit_mb") is not None
+    return (
+        f"; {memory['peak_mb']:.0f} of {memory['limit_mb']} MB: {escape(memory['method'])}" if limited else ""
     )
 
 

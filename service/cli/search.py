@@ -51,6 +51,8 @@ def search(
     strategy: option.Strategy = "exact",
     gate_epochs: option.GateEpochs = None,
     tune_epochs: option.TuneEpochs = None,
+    memory_mb: option.MemoryMb = None,
+    train: option.Train = "all",
     confidence: option.Confidence = None,
     candidates: option.Candidates = 5,
     verify: option.Verify = True,
@@ -114,7 +116,13 @@ def search(
         "batch": batch,
         "preprocessing": preprocessing,
     }
-    asked = {"confidence": confidence, "gate_epochs": gate_epochs, "tune_epochs": tune_epochs}
+    asked = {
+        "confidence": confidence,
+        "gate_epochs": gate_epochs,
+        "tune_epochs": tune_epochs,
+        "memory_mb": memory_mb,
+        "train": None if train == "all" else train,
+    }
     request |= {name: value for name, value in asked.items() if value is not None}
     with client() as service:
         job = service.search({**source_of(service, supernet, space, dataset, recipe), **request})

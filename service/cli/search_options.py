@@ -138,6 +138,21 @@ TuneEpochs = Annotated[
         rich_help_panel=_RESULT,
     ),
 ]
+MemoryMb = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Most memory of the fine-tuning; its steps are computed to keep it.",
+        rich_help_panel=_RESULT,
+    ),
+]
+Train = Annotated[
+    str,
+    typer.Option(
+        help="What fine-tuning changes: all, bias (biases and the last layer) or last.",
+        rich_help_panel=_RESULT,
+    ),
+]
 Batch = Annotated[
     str,
     typer.Option(

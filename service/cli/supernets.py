@@ -64,6 +64,9 @@ def show(supernet_id: SupernetId, json_out: JsonOut = False) -> None:
     say(f"  recipe     {supernet.get('recipe')}, seed {supernet.get('seed')}")
     say(f"  largest    {percent(_accuracy(supernet, 'largest'), 2)}")
     say(f"  smallest   {percent(_accuracy(supernet, 'smallest'), 2)}")
+    memory = supernet.get("memory")
+    if memory:
+        say(f"  memory     {memory['peak_mb']:.0f} MB at most: {escape(memory['method'])}")
     predictor = supernet["predictor"]
     if predictor:
         tau = predictor["kendall_tau"]
@@ -86,6 +89,20 @@ def train(
         str | None,
         typer.Option("--from", help="Supernet of the same space to begin with; its classes may be others."),
     ] = None,
+    memory_mb: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most memory of the training process; its steps are computed to keep it."),
+    ] = None,
+    sync: Annotated[
+        str | None,
+        typer.Option(help="Of several training processes: every, or delayed where links are slow."),
+    ] = None,
+    delay: Annotated[
+        int | None, typer.Option(min=1, help="Steps after which the others' are taken in (--sync delayed).")
+    ] = None,
+    top: Annotated[
+        float | None, typer.Option(help="Send that share of the gradients only, such as 0.001 (recipe sgd).")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Queue the job, print its id and return.")] = False,
 ) -> None:
     """Train a supernet, or find the one that was already trained from the same inputs.
@@ -97,9 +114,12 @@ def train(
     [cyan]bespoke supernets train digits-mbv3 digits --recipe quick[/]  a trial in about a minute
 
     [cyan]bespoke supernets train ofa-mbv3 parts --from sup_5f...[/]  your data, from published weights
+
+    [cyan]bespoke supernets train ofa-mbv3 parts --from sup_5f... --memory-mb 2000[/]  within a limit
     """
     with client() as service:
-        job = service.train_supernet(space, dataset, recipe, seed, parent)
+        shared = {n: v for n, v in {"sync": sync, "delay": delay, "top": top}.items() if v is not None}
+        job = service.train_supernet(space, dataset, recipe, seed, parent, memory_mb, shared or None)
         for note in job.raw.get("remarks", []):
             errors.print(f"[yellow]{escape(note)}[/]")
         if detach:

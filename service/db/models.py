@@ -207,6 +207,7 @@ class Supernet(Base):
     seed: Mapped[int] = mapped_column(BigInteger)
     classes: Mapped[int] = mapped_column(Integer)
     parent_id: Mapped[str | None] = mapped_column(String(40))  # the supernet whose weights it began with
+    options: Mapped[Document | None] = mapped_column()  # what else was asked of the training, see SupernetIn
     weights_sha256: Mapped[str | None] = mapped_column(String(64))  # artifact; null while it trains
     predictor: Mapped[Document | None] = mapped_column()  # QualityPredictor.to_json
     summary: Mapped[Document | None] = mapped_column()  # qualities of the largest and smallest, history

@@ -114,6 +114,7 @@ def find_or_add(
     classes: int,
     dataset_fingerprint: str | None = None,
     parent_id: str | None = None,
+    options: Fields | None = None,
 ) -> Supernet:
     """The supernet of these inputs; two requests at once get the same one."""
     values = {
@@ -127,6 +128,7 @@ def find_or_add(
         "seed": seed,
         "classes": classes,
         "parent_id": parent_id,
+        "options": dict(options) if options else None,
         "created_at": now(),
     }
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert

@@ -35,7 +35,9 @@ from supernets.errors import (
     InvalidPreprocessing,
     InvalidSearch,
     InvalidTraining,
+    MemoryLimitTooLow,
     NoTable,
+    RankLost,
     SearchUnfinished,
     TrainingDiverged,
     UnknownDataset,
@@ -102,6 +104,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "invalid_training": (422, "The training cannot be run as it was asked for"),
     "invalid_predictor": (422, "The data do not make an accuracy predictor"),
     "invalid_checkpoint": (422, "The checkpoint is damaged or of another search space"),
+    "memory_limit": (422, "No way to train keeps the limit on memory"),
     "training_diverged": (422, "The loss of the training is not a number any more"),
     "export_failed": (422, "The network does not become a file that can be delivered"),
     "refused": (422, "This cannot be done as it was asked for"),
@@ -161,8 +164,10 @@ ERRORS: Final[dict[type[BespokeError], Kind]] = {
     InvalidSearch: Kind("invalid_search"),
     SearchUnfinished: Kind("search_unfinished"),
     InvalidTraining: Kind("invalid_training"),
+    MemoryLimitTooLow: Kind("memory_limit", lambda e: {"least_mb": e.least_mb}),
     InvalidPredictor: Kind("invalid_predictor"),
     InvalidCheckpoint: Kind("invalid_checkpoint"),
+    RankLost: Kind("training_lost"),
     TrainingDiverged: Kind(
         "training_diverged", lambda e: {"phase": e.phase, "epoch": e.epoch, "step": e.step}
     ),

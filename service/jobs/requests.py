@@ -72,6 +72,8 @@ class SearchRequest:
     preprocessing: Literal["separate", "embedded"] = "separate"
     gate_epochs: int | None = None
     tune_epochs: int | None = None
+    memory_mb: int | None = None
+    train: str | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -81,6 +83,15 @@ class SupernetRequest:
 
     supernet_id: str
     remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What else was asked of the training of a supernet (`service.schemas.searches.SupernetIn`), as its row
+    keeps it."""
+
+    memory_mb: int | None = None
+    distributed: Document | None = None
 
 
 @dataclass(frozen=True)

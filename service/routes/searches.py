@@ -73,6 +73,8 @@ def search(
             preprocessing=body.preprocessing,
             gate_epochs=body.gate_epochs,
             tune_epochs=body.tune_epochs,
+            memory_mb=body.memory_mb,
+            train=None if body.train == "all" else body.train,
             remarks=tuple(remarks_on(session, services, caller.tenant_id, supernet)),
         )
         return submit(services, session, caller.tenant_id, JobKind.SEARCH, stored(request))

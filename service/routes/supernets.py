@@ -10,7 +10,7 @@ from starlette.responses import Response
 from service.datasets import known, remark_on_change, trained_on_fingerprint
 from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
-from service.db.documents import Fields, part
+from service.db.documents import Document, Fields, part
 from service.db.models import Job, Supernet
 from service.db.session import Session
 from service.db.states import JobKind
@@ -32,6 +32,7 @@ from service.schemas.jobs import JobView
 from service.schemas.searches import (
     History,
     HistoryPoint,
+    MemoryView,
     PredictorPairs,
     PredictorView,
     Scored,
@@ -43,9 +44,11 @@ from service.schemas.strict import PageSize
 from supernets.accuracy.predictor import HeldOut
 from supernets.accuracy.refinement import from_json, summary
 from supernets.data.catalog import task_for
-from supernets.errors import UnknownRecipe, UnknownSpace
+from supernets.errors import InvalidTraining, UnknownRecipe, UnknownSpace
 from supernets.spaces.catalog import space_named
 from supernets.training.catalog import recipe_named
+from supernets.training.recipe import Recipe
+from supernets.training.sharing import Sharing, check_recipe
 
 router = APIRouter(route_class=GuardedRoute, tags=["supernets"])
 PATH: Final = "/v1/supernets"
@@ -69,9 +72,12 @@ def wanted_supernet(
     recipe: str,
     seed: int,
     parent: str | None = None,
+    memory_mb: int | None = None,
+    distributed: Fields | None = None,
 ) -> Supernet:
     """The row of the supernet of these inputs, made if there is none. parent: whose weights it begins with.
-    Raises Problem for unknown names or a bad match."""
+    memory_mb: of its training, which computes something else within a limit. Raises Problem for unknown names
+    or a bad match."""
     try:
         found = space_named(space)
     except UnknownSpace as unknown:
@@ -98,6 +104,10 @@ def wanted_supernet(
         },  # what follows a training makes no other supernet
         "seed": seed,
     }
+    options: Document = {} if memory_mb is None else {"memory_mb": memory_mb}
+    if distributed is not None:
+        options["distributed"] = _sharing(services, chosen, distributed).to_json()
+    inputs |= options
     if parent is not None:
         inputs["start"] = _start(session, tenant_id, parent, space)
     elif (
@@ -117,7 +127,22 @@ def wanted_supernet(
         classes=data.classes,
         dataset_fingerprint=data.fingerprint,
         parent_id=parent,
+        options=options,
     )
+
+
+def _sharing(services: Services, recipe: Recipe, asked: Fields) -> Sharing:
+    """How several processes share a training. Raises Problem where they do not here, or not by that
+    recipe."""
+    if services.settings.training_processes == 1:
+        detail = "this service trains with one process; its operator sets BESPOKE_TRAINING_PROCESSES"
+        raise invalid("/distributed", "processes", detail)
+    try:
+        found = Sharing.from_json(asked)
+        check_recipe(found, recipe.name, recipe.optimiser)
+    except InvalidTraining as refused:
+        raise invalid("/distributed", "distributed", str(refused)) from None
+    return found
 
 
 def _start(session: Session, tenant_id: str, parent: str, space: str) -> str:
@@ -240,6 +265,7 @@ def _view(session: Session, row: Supernet) -> SupernetView:
         largest=_scored(row.summary, "largest"),
         smallest=_scored(row.summary, "smallest"),
         predictor=None if row.predictor is None else _predictor(row.predictor),
+        memory=_memory(row.summary),
         job_id=None if job is None else job.id,
         created_at=row.created_at,
         ready_at=row.ready_at,
@@ -249,6 +275,11 @@ def _view(session: Session, row: Supernet) -> SupernetView:
 def _scored(summary: Fields | None, which: str) -> Scored | None:
     found = part(summary, which)
     return Scored(accuracy=found["accuracy"], architecture=found["architecture"]) if found else None
+
+
+def _memory(summary: Fields | None) -> MemoryView | None:
+    found = part(summary, "memory")
+    return MemoryView(**found) if found else None
 
 
 def _predictor(data: Fields) -> PredictorView:

@@ -8,18 +8,37 @@ from pydantic import Field, StringConstraints, model_validator
 
 from latency_tables.measurement import MAX_ENERGY_MJ
 from service.schemas.strict import Answer, Id, JsonObject, LatencyMs, Name, Strict, Time
+from supernets.training.sharing import LONGEST_DELAY
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
+MemoryMb = Annotated[int, Field(ge=1, le=2**24)]
+"""Most memory of a training process, with Python and torch."""
+
+
+class DistributedIn(Strict):
+    """How the processes of a training share it: `supernets.training.sharing.Sharing`."""
+
+    sync: Literal["every", "delayed"] = "every"
+    delay: Annotated[int, Field(ge=1, le=LONGEST_DELAY)] = 8
+    top: Annotated[float, Field(gt=0, le=0.5)] | None = None
+
+
 class SupernetIn(Strict):
-    """from: id of a supernet of the same space, to begin with its weights; its classes may be others."""
+    """from: id of a supernet of the same space, to begin with its weights; its classes may be others.
+
+    memory_mb: most memory that the training process may take; the method of its steps follows from it.
+    distributed: of a service that trains with several processes.
+    """
 
     space: Name
     dataset: Name
     recipe: Name = "standard"
     seed: Seed = 0
     parent: Name | None = Field(default=None, alias="from")
+    memory_mb: MemoryMb | None = None
+    distributed: DistributedIn | None = None
 
 
 Limit = Annotated[int, Field(ge=1, le=10**15)]
@@ -165,7 +184,7 @@ class SearchIn(Strict):
     gate_epochs: for strategy gradient, how many epochs it searches for each target, instead of those of the
     recipe.
     tune_epochs: how many epochs the chosen network is fine-tuned before it is delivered; left out: as it is
-    cut out.
+    cut out. memory_mb: most memory of that fine-tuning. train: what of the network it changes.
     measured_candidates: of the candidates, how many are measured at a time where an agent is on the device;
     the best that keeps the budget when measured is delivered.
     batch: of the file, that of the device's context or left open. preprocessing: `embedded` puts the
@@ -187,11 +206,19 @@ class SearchIn(Strict):
     preprocessing: Literal["separate", "embedded"] = "separate"
     gate_epochs: Epochs | None = None
     tune_epochs: Epochs | None = None
+    memory_mb: MemoryMb | None = None
+    train: Literal["all", "bias", "last"] = "all"
 
     @model_validator(mode="after")
     def _gates_by_gradient(self) -> Self:
         if self.gate_epochs is not None and self.strategy != "gradient":
             raise ValueError("gate_epochs is for the strategy gradient; the others do not train")
+        return self
+
+    @model_validator(mode="after")
+    def _only_tuned(self) -> Self:
+        if self.tune_epochs is None and (self.memory_mb is not None or self.train != "all"):
+            raise ValueError("memory_mb and train are of a fine-tuning: give tune_epochs too")
         return self
 
     @model_validator(mode="after")
@@ -232,6 +259,15 @@ class PredictorView(Answer):
     kendall_tau: float | None
 
 
+class MemoryView(Answer):
+    """What a training took. peak_mb: most memory of its process; limit_mb: null where nobody asked; method:
+    how its steps were computed."""
+
+    limit_mb: int | None
+    peak_mb: float
+    method: str
+
+
 class SupernetView(Answer):
     id: str
     space: str
@@ -245,6 +281,7 @@ class SupernetView(Answer):
     largest: Scored | None
     smallest: Scored | None
     predictor: PredictorView | None
+    memory: MemoryView | None = None
     job_id: str | None
     created_at: Time
     ready_at: Time | None

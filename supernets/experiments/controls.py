@@ -26,6 +26,7 @@ from supernets.tasks.data import Data
 from supernets.tasks.metric import ACCURACY, Metric
 from supernets.training.evaluation import Evaluator, score
 from supernets.training.loop import Trainer
+from supernets.training.method import MemoryUse
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.spec import TrainingSpec
 from supernets.training.tuning import alone, tuned
@@ -234,7 +235,7 @@ def _compare(
     own, seconds = train_quietly(
         alone(space, architecture), dataset, whole, seed, place / f"alone-{whole.epochs}", device
     )
-    trained_on: tuple[Supernet, float] | None = None
+    trained_on: tuple[Supernet, float, MemoryUse] | None = None
     if tune_epochs:
         trained_on = tuned(
             supernet, architecture, dataset, recipe, tune_epochs, seed, place / f"tuned-{tune_epochs}", device

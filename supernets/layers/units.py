@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from latency_tables.operators import ImageOperator, squeeze_excite_channels
 from supernets.layers.block import Drawn, Foldable, Graph, SelfInitialised, State
 from supernets.layers.depthwise import strip_convolution, wants_strips
+from supernets.layers.keeping import frozen_unit, keeps_bits
 from supernets.layers.norm import ElasticBatchNorm
 
 ACTIVATION_LAYERS: Final[dict[str, type[nn.Module]]] = {
@@ -80,6 +81,9 @@ class ConvUnit(nn.Module, Foldable, Drawn):
         self.activation = ACTIVATION_LAYERS[activation]()
 
     def forward(self, x: Tensor) -> Tensor:
+        if keeps_bits(self.conv.weight, self.norm):
+            stride, groups = int(self.conv.stride[0]), self.conv.groups
+            return frozen_unit(x, self.conv.weight, self.norm, self.activation, stride=stride, groups=groups)
         return cast(Tensor, self.activation(self.norm(self.conv(x))))
 
     def fold(self) -> None:
@@ -200,6 +204,10 @@ class ElasticConvUnit(nn.Module):
         self.activation = ACTIVATION_LAYERS[activation](inplace=activation.startswith("relu"))
 
     def forward(self, x: Tensor, out_channels: int, kernel: int = 1) -> Tensor:
+        if keeps_bits(self.conv.weight, self.norm):
+            weight = self.conv.sliced(x.shape[1], out_channels, kernel)
+            groups = out_channels if self.conv.depthwise else 1
+            return frozen_unit(x, weight, self.norm, self.activation, stride=self.conv.stride, groups=groups)
         y: Tensor = self.activation(self.norm(self.conv(x, out_channels, kernel)))
         return y
 

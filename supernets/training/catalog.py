@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from supernets.errors import UnknownRecipe
@@ -32,6 +33,13 @@ def _sandwich(name: str, description: str, epochs: int, **after: Any) -> Recipe:
         augmentation=_GENTLE,
         **after,
     )
+
+
+def _sgd() -> Recipe:
+    """`standard` by SGD with momentum, whose momentum exchanges of the largest gradients correct."""
+    usual = _sandwich("sgd", "As standard, by SGD with momentum: for `distributed` trainings with `top`", 80)
+    phases = (replace(usual.phases[0], learning_rate=0.1),)
+    return replace(usual, phases=phases, optimiser="sgd", weight_decay=1e-4)
 
 
 def _progressive(name: str, description: str, scale: float) -> Recipe:
@@ -95,6 +103,7 @@ RECIPES: dict[str, Recipe] = {
         _sandwich(
             "standard", "Sandwich rule with distillation from the largest network, minutes on two cores", 80
         ),
+        _sgd(),
         _progressive("progressive", "Progressive shrinking: full, kernel, depth 1-2, width 1-2", 1.0),
     )
 }

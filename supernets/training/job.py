@@ -16,6 +16,7 @@ from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.tasks.data import Data
 from supernets.training.files import sha256_of
+from supernets.training.sharing import Sharing
 from supernets.training.spec import TrainingSpec
 
 if TYPE_CHECKING:
@@ -95,17 +96,29 @@ def train(
     """
     from supernets.training.checkpoint import publish  # noqa: PLC0415 - torch only where it trains
     from supernets.training.loop import Trainer  # noqa: PLC0415
+    from supernets.training.parallel import check_agreement  # noqa: PLC0415
 
+    check_agreement(job.digest)
     finished = read_description(Path(job.out_dir))
     if finished is not None and finished["inputs"] == job.digest:
         return finished
     dataset, recipe = job.load_dataset(), job.load_recipe()
     space = space_named(job.space).with_classes(len(dataset.classes))
     trainer = Trainer(
-        space, dataset, recipe, job.seed, device=job.device, inputs_digest=job.digest, start=job.load_start()
+        space,
+        dataset,
+        recipe,
+        job.seed,
+        device=job.device,
+        inputs_digest=job.digest,
+        start=job.load_start(),
+        memory_mb=job.memory_mb,
+        train=job.train,
+        sharing=Sharing.from_json(job.distributed or {}),
     )
     trainer.run(Path(job.out_dir), report, stopping)
     description = describe(job, space, trainer.position.step, trainer.seconds)
+    description["memory"] = trainer.memory.to_json()
     if trainer.rank == 0:
         description["sha256"] = publish(trainer.attempt, WEIGHTS, tensors=trainer.supernet.state_dict())
         publish(trainer.attempt, DESCRIPTION, data=description)

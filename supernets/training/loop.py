@@ -19,15 +19,27 @@ from torch import Tensor
 
 from supernets.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverged
 from supernets.layers.block import start_as_identity
-from supernets.network import Supernet, shared_blocks
+from supernets.layers.norm import stand
+from supernets.network import Plan, Supernet, shared_blocks
+from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
+from supernets.training.exchange import Link, exchange_of
 from supernets.training.losses import network_loss
-from supernets.training.parallel import FlatGradients, agreed, average_statistics, rank_and_size, wait_for_all
+from supernets.training.memory import activations_within, resident_bytes, return_freed_memory
+from supernets.training.method import MARGIN, MemoryUse, Meter, Method, choose, kept_bytes, methods
+from supernets.training.parallel import (
+    FlatGradients,
+    greatest,
+    rank_and_size,
+    wait_for_all,
+)
+from supernets.training.parts import train_part
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.sampling import step_networks
+from supernets.training.sharing import Sharing
 from supernets.training.sorting import sort_channels
 from supernets.training.start import begin_with
 from supernets.training.validating import Validation
@@ -75,6 +87,10 @@ class Trainer:
     device: "cpu" or "cuda". inputs_digest: names the training, so that a checkpoint of another one is
     refused. start: weights of a supernet of this space to begin with, of whatever classes; None: random ones.
     own_start: those were trained on this very data set, so their last layer is the right one.
+    memory_mb: most that this process may take, with Python and torch; the method of the steps follows.
+    train: what of the network, see `supernets.training.method.PARTS_TRAINED`; all but `all` is for one
+    network whose batch-norm statistics are right. sharing: how several processes do it together, through
+    `link`. Raises InvalidTraining.
     """
 
     def __init__(
@@ -88,6 +104,10 @@ class Trainer:
         inputs_digest: str = "",
         start: Mapping[str, Tensor] | None = None,
         own_start: bool = False,
+        memory_mb: int | None = None,
+        train: str = "all",
+        sharing: Sharing | None = None,
+        link: Link | None = None,
     ) -> None:
         self.task = task_of(dataset)
         self.task.check(space, dataset)
@@ -106,10 +126,31 @@ class Trainer:
         # Not in `Supernet`: networks with random weights are measured too, and zeros show nothing.
         start_as_identity(supernet)
         self.supernet = self._placed(supernet).train()
+        # One network has the statistics of its own weights; a supernet has those of no sub-network.
+        self.standing = own_start and all(size == 1 for size in space.chain.gene_sizes)
+        if train != "all" and not self.standing:
+            raise InvalidTraining(
+                f"train {train!r} is for one network that was trained on these data: fine-tune one with it"
+            )
+        train_part(self.supernet, train)
+        self.train, self.memory_mb, self.meter = train, memory_mb, Meter()
+        self.method = Method()
+        self.follow(Method(frozen=train != "all"))
         self.teacher: Supernet | None = None
-        self.gradients = FlatGradients(self.supernet.parameters())
+        self.gradients = FlatGradients(self._trained())
+        self.exchange = exchange_of(sharing or Sharing(), recipe, self.gradients, link or Link())
         self.optimiser = self._optimiser(recipe.phases[0])
         self.samples = self.task.batches(dataset, "train", self.device)
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        return [one for one in self.supernet.parameters() if one.requires_grad]
+
+    def follow(self, method: Method) -> None:
+        """Compute steps by that method from now on."""
+        self.method = method
+        self.supernet.train()
+        if method.frozen:
+            stand(self.supernet)
 
     def _placed(self, supernet: Supernet) -> Supernet:
         supernet = supernet.to(self.device)
@@ -117,15 +158,13 @@ class Trainer:
 
     def _optimiser(self, phase: Phase) -> torch.optim.Optimizer:
         """A fresh optimiser; weight decay for the weights of convolutions and linear layers only."""
-        decayed = [p for p in self.supernet.parameters() if p.ndim > 1]
-        others = [p for p in self.supernet.parameters() if p.ndim <= 1]
+        decayed = [p for p in self._trained() if p.ndim > 1]
+        others = [p for p in self._trained() if p.ndim <= 1]
         groups = [
             {"params": decayed, "weight_decay": self.recipe.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
-        if self.recipe.optimiser == "adamw":
-            return torch.optim.AdamW(groups, lr=phase.learning_rate)
-        return torch.optim.SGD(groups, lr=phase.learning_rate, momentum=0.9, nesterov=True)
+        return self.exchange.optimiser(groups, self.recipe, phase.learning_rate)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -143,10 +182,21 @@ class Trainer:
 
         stopping: asked after each step; once true, a checkpoint is written and TrainingStopped raised. Raises
         besides TrainingDiverged (the checkpoint before is kept), InvalidCheckpoint for a folder of another
-        training.
+        training, MemoryLimitTooLow.
         """
+        if self.memory_mb is None:
+            self._run(folder, report, stopping)
+            return
+        return_freed_memory()
+        # Half of what is left, for recalibrating, fitting and validating: weights are copied there as well.
+        left = self.memory_mb * 2**20 * (1 - MARGIN) - resident_bytes()
+        with activations_within(int(left / 2)):
+            self._run(folder, report, stopping)
+
+    def _run(self, folder: Path, report: Callable[[Progress], None], stopping: Callable[[], bool]) -> None:
         self._stopping = stopping
-        self._resume(folder)
+        if not self._resume(folder) and self.memory_mb is not None:
+            self._choose_method(self.memory_mb)
         self.attempt = attempt_folder(folder) if self.rank == 0 else folder
         clock = _Clock(self.recipe, self.steps_per_epoch, self.position)
         validation = Validation(self.space, self.dataset)
@@ -155,11 +205,16 @@ class Trainer:
             if self.position.epoch == self.position.batch == 0:
                 self._begin(phase)
             start = time.perf_counter()
+            done = sum(one.epochs for one in self.recipe.phases[: self.position.phase])
+            self.exchange.begin_epoch(done + self.position.epoch)
             loss = self._epoch(phase, clock, report)
             self.seconds += time.perf_counter() - start
+            late, stop = self.exchange.settle(self.optimiser, self.supernet, self._stop)
+            if not math.isfinite(late):
+                raise TrainingDiverged(phase.name, self.position.epoch + 1, self.position.batch)
+            self._stop = self._stop or stop
             if self.position.batch == self.steps_per_epoch:
                 self._advance(phase)
-            average_statistics(self.supernet)
             if self.rank == 0:
                 self._save(self.attempt)
             wait_for_all()
@@ -169,6 +224,45 @@ class Trainer:
             if self.rank == 0 and (self.position.epoch == 0 or validation.due()):
                 said = replace(said, validation=validation.values(self.supernet))
             report(replace(said, rate=self.optimiser.param_groups[0]["lr"]))
+
+    @property
+    def memory(self) -> MemoryUse:
+        """What this process has taken so far, and by which method."""
+        return MemoryUse(self.memory_mb, round(self.meter.whole() / 2**20, 1), str(self.method))
+
+    def _choose_method(self, limit_mb: int) -> None:
+        """Follow the fastest method that keeps the limit on every process. Raises MemoryLimitTooLow."""
+        largest = self.space.largest()
+        networks = [largest]
+        if self.recipe.phases[0].networks > 1:
+            networks.append(self.space.smallest(largest.resolution))
+        share = max(1, min(self.recipe.batch_size, len(self.samples)) // self.processes)
+        batch = torch.arange(share, device=self.device)
+        plan = self.supernet.plan(largest)
+        phase = self.recipe.phases[0]
+
+        def step(method: Method) -> None:
+            # What the optimiser will remember: two numbers for each that is trained. Written, else it takes
+            # no memory.
+            remembered = torch.ones(2 * self.gradients.buffer.numel(), device=self.device)
+            before = {name: value.clone() for name, value in self.supernet.named_buffers()}
+            self.follow(method)
+            self.backward(phase, batch, 0, networks)
+            self.gradients.zero()
+            for name, value in self.supernet.named_buffers():
+                value.copy_(before[name])
+            del remembered
+
+        def kept(method: Method) -> int:
+            self.follow(method)
+            inputs, _ = self._inputs(batch, 0, largest.resolution)
+            part = next(method.parts(share))[0]
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
+                return kept_bytes(lambda: self.supernet.through(inputs[part], plan))
+
+        candidates = methods(share, standing=self.standing, must_stand=self.train != "all")
+        chosen = choose(limit_mb, candidates, share, step, kept, self.meter, greatest)
+        self.follow(chosen)
 
     def _advance(self, phase: Phase) -> None:
         self.position_before = self.position
@@ -230,41 +324,58 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         loss = self.backward(phase, batch, step)
-        self.gradients.average()
-        if self.recipe.clip_norm:
-            self.gradients.clip(self.recipe.clip_norm)
-        value, self._stop = agreed(loss, self._stopping())
-        if math.isfinite(value):  # a step that would destroy the weights is not taken
-            self.optimiser.step()
+        value, self._stop = self.exchange.step(self.optimiser, loss, self._stopping())
         return value
 
-    def backward(self, phase: Phase, batch: Tensor, step: int) -> Tensor:
+    def backward(
+        self, phase: Phase, batch: Tensor, step: int, networks: list[Architecture] | None = None
+    ) -> Tensor:
         """Gradients of one step, summed over its sub-networks, into the flat buffer; the summed loss.
 
-        The leading blocks that all of them have in common are computed once, forwards and backwards.
+        networks: others than those of the step. The batch goes through in the parts of the method.
         """
-        networks = step_networks(self.space, phase, self.seed, step)
-        generator = torch.Generator(self.device).manual_seed(_mixed(self.seed, step, self.rank))
-        stored, labels = self.samples[batch]
+        networks = networks or step_networks(self.space, phase, self.seed, step)
         condition = networks[0].resolution
-        inputs = laid_out(
-            self.task.prepare(stored, condition, self.recipe.augmentation, generator),
-            self.recipe.channels_last,
-        )
+        inputs, labels = self._inputs(batch, step, condition)
         self.gradients.zero()
-        targets = self._teacher_outputs(phase, inputs, condition)
         total = torch.zeros((), device=self.device)
         plans = [self.supernet.plan(architecture) for architecture in networks]
-        shared = shared_blocks(plans)
+        for part, share in self.method.parts(len(inputs)):
+            targets = self._teacher_outputs(phase, inputs[part], condition)
+            total += share * self._backward(phase, inputs[part], labels[part], plans, targets, share)
+        return total
+
+    def _inputs(self, batch: Tensor, step: int, condition: int) -> tuple[Tensor, Tensor]:
+        """(inputs as networks take them, targets) of a batch, randomly changed as the step has it."""
+        generator = torch.Generator(self.device).manual_seed(_mixed(self.seed, step, self.rank))
+        stored, labels = self.samples[batch]
+        inputs = self.task.prepare(stored, condition, self.recipe.augmentation, generator)
+        return laid_out(inputs, self.recipe.channels_last), labels
+
+    def _backward(
+        self,
+        phase: Phase,
+        inputs: Tensor,
+        labels: Tensor,
+        plans: list[Plan],
+        targets: Tensor | None,
+        share: float,
+    ) -> Tensor:
+        """Gradients of a part of a batch; its summed loss.
+
+        The leading blocks that all networks have in common are computed once, forwards and backwards.
+        """
+        total = torch.zeros((), device=self.device)
+        shared, recompute = shared_blocks(plans), self.method.recompute
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
-            trunk = self.supernet.through(inputs, plans[0][:shared])
+            trunk = self.supernet.through(inputs, plans[0][:shared], recompute=recompute)
         # Cut off here, so that each sub-network's backward pass ends at the trunk, which is walked back once.
         features = trunk.detach().requires_grad_(shared > 0)
         for plan in plans:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
-                logits = self.supernet.through(features, plan[shared:])
+                logits = self.supernet.through(features, plan[shared:], recompute=recompute)
             loss = network_loss(self.task, logits.float(), labels, targets, self.recipe)
-            loss.backward()  # type: ignore[no-untyped-call]
+            (loss if share == 1 else share * loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             if phase.teacher == "largest" and targets is None:
                 targets = logits.detach().float()  # the largest comes first; the others learn from it
@@ -284,27 +395,42 @@ class Trainer:
         tensors = {"supernet": self.supernet.state_dict(), "optimiser": optimiser_tensors(self.optimiser)}
         if self.teacher is not None:
             tensors["teacher"] = self.teacher.state_dict()
-        state = {"inputs": self.inputs_digest, "position": vars(self.position), "seconds": self.seconds}
+        if self.exchange.state():
+            tensors["exchange"] = self.exchange.state()
+        state = {
+            "inputs": self.inputs_digest,
+            "position": vars(self.position),
+            "seconds": self.seconds,
+            "method": self.method.to_json(),
+            "peak_bytes": self.meter.whole(),
+        }
         save_checkpoint(attempt, f"checkpoint-{self.position.step + self.position.batch:08d}", tensors, state)
 
-    def _resume(self, folder: Path) -> None:
+    def _resume(self, folder: Path) -> bool:
+        """Whether there was a checkpoint to go on from."""
         found = load_checkpoint(folder)
         if found is None:
             if self.start is not None:
                 begin_with(self.supernet, self.start, None if self.own_start else self.dataset)
-            return
+                self.follow(self.method)
+            return False
         if found.state["inputs"] != self.inputs_digest:
             raise InvalidCheckpoint(
                 f"{folder.name} holds checkpoints of another training; give this one a folder of its own"
             )
         self.position = Position(**found.state["position"])
         self.seconds = float(found.state["seconds"])
+        if "method" in found.state:  # checkpoints of before there were methods have none
+            self.follow(Method.from_json(found.state["method"]))
+            self.meter.peak = max(self.meter.peak, int(found.state["peak_bytes"]))
         try:
             self.supernet.load_state_dict(found.tensors["supernet"])
         except (RuntimeError, KeyError) as error:
             raise InvalidCheckpoint(
                 f"the checkpoint is not one of space {self.space.name!r}: {error}"
             ) from error
+        if "exchange" in found.tensors:
+            self.exchange.load(found.tensors["exchange"])
         if "teacher" in found.tensors:
             self.teacher = self._frozen(found.tensors["teacher"])
         if self.position.phase < len(self.recipe.phases):
@@ -312,6 +438,7 @@ class Trainer:
             # A phase begins with a fresh optimiser; at its first step the file holds the last phase's.
             if self.position.epoch or self.position.batch:
                 load_optimiser(self.optimiser, found.tensors["optimiser"])
+        return True
 
 
 class _Clock:

@@ -9,11 +9,13 @@ Source of the pattern: one process per device under `python -m torch.distributed
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from supernets.errors import InvalidTraining
 
 
 class FlatGradients:
@@ -41,6 +43,22 @@ class FlatGradients:
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(self.buffer)
             self.buffer /= dist.get_world_size()
+
+    def values(self) -> Tensor:
+        """A copy of the parameters, laid out as the buffer is."""
+        flat = torch.empty_like(self.buffer)
+        self._each(flat, lambda part, parameter: part.copy_(parameter.detach()))
+        return flat
+
+    def add_to_values(self, change: Tensor) -> None:
+        """Add a vector that is laid out as the buffer is to the parameters. Called without gradients."""
+        self._each(change, lambda part, parameter: parameter.add_(part))
+
+    def _each(self, flat: Tensor, work: Callable[[Tensor, Tensor], object]) -> None:
+        at = 0
+        for parameter in self.parameters:
+            work(torch.as_strided(flat, parameter.shape, parameter.stride(), at), parameter)
+            at += parameter.numel()
 
     def clip(self, norm: float) -> Tensor:
         """Scale all gradients so that their norm is at most `norm`; gives the norm before."""
@@ -74,21 +92,33 @@ def agreed(loss: Tensor, stopping: bool) -> tuple[float, bool]:
     return float(both[0] / dist.get_world_size()), bool(both[1] > 0)
 
 
-def average_statistics(network: nn.Module) -> None:
-    """Mean of the running batch-norm statistics over all processes, which each saw their own share of the
-    batches.
+def check_agreement(digest: str) -> None:
+    """Raises InvalidTraining on every process where they were not all given the same training. digest: of
+    what this one was given, hexadecimal."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    own = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8)
+    if dist.get_backend() == "nccl":
+        own = own.cuda()
+    found = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(found, own)
+    others = [str(rank) for rank, one in enumerate(found) if not torch.equal(one, found[0])]
+    if others:
+        raise InvalidTraining(
+            f"the processes were given different trainings: process {', '.join(others)} another one than "
+            "process 0; give all of them the same specification (space, data set, recipe, seed, distributed)"
+        )
 
-    Nothing in training reads them and every cut-out network gets new ones; so all processes hold one network.
-    """
-    if dist.is_available() and dist.is_initialized():
-        running = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
-        flat = torch.cat([buffer.flatten() for buffer in running])
-        dist.all_reduce(flat)
-        flat /= dist.get_world_size()
-        for buffer, mean in zip(
-            running, torch.split(flat, [buffer.numel() for buffer in running]), strict=True
-        ):
-            buffer.copy_(mean.view_as(buffer))
+
+def greatest(value: float) -> float:
+    """The greatest of all processes' values."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    found = torch.tensor(float(value), dtype=torch.float64)
+    if dist.get_backend() == "nccl":
+        found = found.cuda()
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return float(found)
 
 
 def wait_for_all() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from supernets.training.catalog import recipe_named
 from supernets.training.recipe import Recipe
+from supernets.training.sharing import Sharing
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,9 @@ class TrainingSpec:
 
     recipe: by name, or written out as `Recipe.to_json` has it. fingerprint: of the data set, which is
     refused where it has changed. start: SHA-256 of the weights to begin with, None for random ones. only:
-    JSON of the one architecture that is trained, None for the whole supernet.
+    JSON of the one architecture that is trained, None for the whole supernet. memory_mb: most that the
+    process may take, for what keeps it (statistics of smaller batches) changes weights. train: what of the
+    network. distributed: how several processes share it, see `supernets.training.sharing`.
     """
 
     space: str
@@ -30,6 +33,9 @@ class TrainingSpec:
     fingerprint: str | None = None
     start: str | None = None
     only: dict[str, Any] | None = None
+    memory_mb: int | None = None
+    train: str = "all"
+    distributed: dict[str, Any] | None = None
 
     def load_recipe(self) -> Recipe:
         """The recipe itself. Raises UnknownRecipe, InvalidTraining."""
@@ -43,4 +49,8 @@ class TrainingSpec:
         inputs += [self.fingerprint] if self.fingerprint is not None else []
         inputs += [{"start": self.start}] if self.start is not None else []
         inputs += [{"only": self.only}] if self.only is not None else []
+        inputs += [{"memory_mb": self.memory_mb}] if self.memory_mb is not None else []
+        shared = {} if self.distributed is None else Sharing.from_json(self.distributed).to_json()
+        inputs += [{"distributed": shared}] if shared not in ({}, Sharing().to_json()) else []
+        inputs += [{"train": self.train}] if self.train != "all" else []
         return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

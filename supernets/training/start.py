@@ -29,7 +29,7 @@ from supernets.training.batchnorm import calibration_batches, recalibrate
 from supernets.training.memory import samples_of_space
 
 FEATURES_OF: Final = 4096  # training samples, evenly spread
-_AT_A_TIME: Final = 128
+_AT_A_TIME: Final = 128  # at most
 _PENALTIES: Final = np.geomspace(1e-5, 10, 13)  # in units of the features' mean squared singular value
 _SCALES: Final = np.geomspace(1, 64, 25)
 _CLEARLY: Final = 2.0  # standard errors
@@ -74,7 +74,7 @@ def fit_last_layer(supernet: Supernet, data: Data, *, given: bool) -> bool:
     at_once = samples_of_space(supernet.space, largest.resolution)
     batches = calibration_batches(data, largest.resolution, at_once=at_once)
     recalibrate(network, (inputs.to(_device(network)) for inputs in batches))
-    features, outputs, targets = _features(network, task, data, largest.resolution)
+    features, outputs, targets = _features(network, task, data, largest.resolution, min(at_once, _AT_A_TIME))
     wanted = task.regressed(targets, supernet.space.classes)
     if wanted is None:
         return not given
@@ -127,7 +127,7 @@ def _best_scale(task: Task[Any], left_out: Tensor, targets: Tensor) -> float:
 
 
 def _features(
-    network: nn.Module, task: Task[Any], data: Data, condition: int
+    network: nn.Module, task: Task[Any], data: Data, condition: int, at_once: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(inputs of the last linear layer, outputs of the network, targets) of training samples, on the CPU."""
     rows = evenly_spread(len(data.split("train")), FEATURES_OF)
@@ -135,8 +135,8 @@ def _features(
     # A hook, so that one pass gives the features and the outputs of whatever family the head is.
     hook = _last_linear(network).register_forward_pre_hook(lambda _, given: kept.append(given[0].cpu()))
     targets, outputs = [], []
-    for start in range(0, len(rows), _AT_A_TIME):
-        inputs, wanted = task.examples(data, "train", condition, rows[start : start + _AT_A_TIME])
+    for start in range(0, len(rows), at_once):
+        inputs, wanted = task.examples(data, "train", condition, rows[start : start + at_once])
         outputs.append(network(inputs.to(_device(network))).cpu())
         targets.append(wanted)
     hook.remove()

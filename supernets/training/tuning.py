@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,11 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from supernets.tasks.data import Data
 from supernets.training.loop import Progress, Trainer
+from supernets.training.memory import activations_within, resident_bytes, return_freed_memory
+from supernets.training.method import MARGIN, MemoryUse
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.spec import TrainingSpec
+from supernets.training.standing import settle, with_statistics
 
 
 def alone(space: Space, architecture: Architecture) -> Space:
@@ -63,17 +67,27 @@ def tuned(
     folder: Path,
     device: str = "cpu",
     report: Callable[[Progress], None] = lambda progress: None,
-) -> tuple[Supernet, float]:
-    """(the network after `epochs` of training on, as a supernet of itself alone; seconds).
+    *,
+    memory_mb: int | None = None,
+    train: str = "all",
+) -> tuple[Supernet, float, MemoryUse]:
+    """(the network after `epochs` of training on, as a supernet of itself alone; seconds; memory).
+
+    memory_mb: most that this process may take; train: what of the network (`method.PARTS_TRAINED`).
 
     Goes on where an earlier run in `folder` stopped, from the same weights. Its batch-norm statistics have to
     be recalibrated, as those of any sub-network. Raises InvalidTraining, InvalidCheckpoint (other weights,
-    another training), TrainingDiverged.
+    another training), TrainingDiverged, MemoryLimitTooLow.
     """
     if epochs < 1:
         raise InvalidTraining("fine-tuning takes at least one epoch")
     start = specialised(supernet, architecture)
     short = tune_recipe(recipe, epochs)
+    limited = memory_mb is not None or train != "all"
+    if limited:
+        return_freed_memory()
+        with _within(memory_mb):
+            with_statistics(start, dataset)  # they may have to stand
     spec = TrainingSpec(
         supernet.space.name,
         dataset.name,
@@ -81,6 +95,8 @@ def tuned(
         seed,
         start=_weights_digest(start),
         only=supernet.space.to_json(architecture),
+        memory_mb=memory_mb,
+        train=train,
     )
     weights = start.state_dict()
     trainer = Trainer(
@@ -92,9 +108,22 @@ def tuned(
         inputs_digest=spec.digest,
         start=weights,
         own_start=True,
+        memory_mb=memory_mb,
+        train=train,
     )
     trainer.run(folder, report)
-    return trainer.supernet.eval(), trainer.seconds
+    own = trainer.supernet.eval().requires_grad_(True)
+    if trainer.method.frozen:
+        with _within(memory_mb):
+            settle(own, dataset)
+    return own, trainer.seconds, trainer.memory
+
+
+def _within(memory_mb: int | None) -> AbstractContextManager[None]:
+    """What may be held at once while no step is taken."""
+    if memory_mb is None:
+        return nullcontext()
+    return activations_within(int((memory_mb * 2**20 * (1 - MARGIN) - resident_bytes()) / 2))
 
 
 def _weights_digest(network: Supernet) -> str:

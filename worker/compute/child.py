@@ -29,6 +29,7 @@ from latency_tables.failures import OUT_OF_MEMORY, Failure, error_of
 from latency_tables.typed_json import PLAIN
 from service.db.documents import Fields
 from service.settings import Settings
+from supernets.errors import RankLost
 from worker.errors import ChildCrashed, OutOfMemory, StepFailed, StepTimeout, WorkerStopping
 
 POLL_S: Final = 0.2
@@ -184,8 +185,16 @@ class Child:
                 continue
             if message.get("event") == "error":
                 del message["event"]
-                raise _raised(PLAIN.read(Failure, message))
+                raise self._raised(PLAIN.read(Failure, message))
             yield message
+
+    def _raised(self, failure: Failure) -> Exception:
+        """The child's error as it was raised there, where it is one of ours."""
+        if failure.type == OUT_OF_MEMORY:
+            return OutOfMemory(failure.message)
+        error = error_of(failure) or StepFailed(failure.message)
+        # What the one process says is that another one crashed: that is worth another try.
+        return ChildCrashed(self.what, 0, None, str(error)) if isinstance(error, RankLost) else error
 
     def _ask_to_end(self) -> None:
         """SIGTERM, and a bounded wait. A group that torchrun leads is asked through torchrun, which tells its
@@ -278,13 +287,6 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return message if isinstance(message, dict) else None
-
-
-def _raised(failure: Failure) -> Exception:
-    """The child's error as it was raised there, where it is one of ours."""
-    if failure.type == OUT_OF_MEMORY:
-        return OutOfMemory(failure.message)
-    return error_of(failure) or StepFailed(failure.message)
 
 
 def _kill_group(pid: int) -> None:

@@ -192,16 +192,21 @@ class ChooseByGates(Request[SearchResult]):
 
 @dataclass(frozen=True)
 class TunedWeights:
-    """The weights of one fine-tuned network, and the seconds that took."""
+    """The weights of one fine-tuned network, and the seconds and the memory that took
+    (`training.method.MemoryUse`)."""
 
     weights_sha256: str
     size_bytes: int
     seconds: float
+    memory: Document | None = None
 
 
 @dataclass(frozen=True)
 class FineTune(Request[TunedWeights]):
-    """Train one sub-network alone, from its weights in the supernet; `folder` is for checkpoints."""
+    """Train one sub-network alone, from its weights in the supernet; `folder` is for checkpoints.
+
+    memory_mb: most that the child may take. train: what of the network.
+    """
 
     answer = TunedWeights
     supernet: SupernetRef
@@ -211,6 +216,8 @@ class FineTune(Request[TunedWeights]):
     seed: int
     device: str
     folder: str
+    memory_mb: int | None = None
+    train: str = "all"
 
 
 @dataclass(frozen=True)

@@ -74,8 +74,15 @@ class TorchChild:
         return self.ask(request, follow)
 
     def fine_tune(self, request: requests.FineTune, follow: Follow) -> requests.TunedWeights:
-        """Goes on from the checkpoints in the request's folder."""
-        return self.ask(request, follow)
+        """Goes on from the checkpoints in the request's folder. Within a limit on memory: in a child that has
+        done nothing else, for what others have loaded would count."""
+        if request.memory_mb is None:
+            return self.ask(request, follow)
+        self._close()
+        try:
+            return self.ask(request, follow)
+        finally:
+            self._close()
 
     def deliver(
         self, supernet: SupernetRef, architecture: Architecture, delivery: Delivery

@@ -32,6 +32,7 @@ from service.db.supernets import initial_weights
 from service.db.transitions import add_event
 from service.errors import JobConflict
 from service.failpoints import failpoint
+from service.jobs.requests import TrainingOptions, read
 from supernets.accuracy.choice import DRAWN_SHARE, ROUNDS, score_in_rounds
 from supernets.data.catalog import DATASETS, task_for
 from supernets.data.report import Report, check_dataset
@@ -156,6 +157,7 @@ def _train_and_score(run: SharedRun) -> None:
         **fingerprinted(row.dataset_fingerprint),
     }
     start = run.context.transaction(lambda s: initial_weights(s, row))
+    inputs |= row.options or {}
     if start is not None:
         inputs["start"] = start
         run.event("initial_weights", {"supernet": row.parent_id, "weights_sha256": start})
@@ -233,6 +235,7 @@ def _train(run: SharedRun, row: Supernet, start: str | None) -> TrainedWeights:
 
 def _training_job(context: WorkerContext, row: Supernet, start: str | None, folder: Path) -> TrainingJob:
     """What the trainer is told. start: SHA-256 of initial weights, None for random ones."""
+    options = read(TrainingOptions, row.options or {})
     return TrainingJob(
         space=row.space,
         dataset=row.dataset,
@@ -247,6 +250,8 @@ def _training_job(context: WorkerContext, row: Supernet, start: str | None, fold
         fingerprint=row.dataset_fingerprint,
         start=start,
         start_file=None if start is None else str(context.store.path(start)),
+        memory_mb=options.memory_mb,
+        distributed=options.distributed,
     )
 
 
@@ -290,8 +295,8 @@ def _publish(run: SharedRun, folder: Path) -> TrainedWeights:
         raise ChildCrashed("training", 0, 0, "its weights changed after it ended")
     failpoint("training.stored")
     run.write(lambda session: _register(session, sha256, size_bytes))
-    kept = ("epochs", "steps", "train_seconds")
-    return TrainedWeights(sha256, {key: description[key] for key in kept})
+    kept = ("epochs", "steps", "train_seconds", "memory")
+    return TrainedWeights(sha256, {key: description[key] for key in kept if key in description})
 
 
 def _register(session: Session, sha256: str, size_bytes: int) -> None:

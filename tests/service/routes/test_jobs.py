@@ -165,6 +165,24 @@ def test_tune_epochs_are_for_every_strategy_and_nothing_where_left_out(ready: Ap
         assert document["errors"][0]["pointer"] == "/tune_epochs"
 
 
+def test_a_limit_on_memory_and_a_part_are_of_a_fine_tuning(ready: Api) -> None:
+    supernet = ready.add_supernet()
+    asked = search_request(supernet, 50.0, tune_epochs=2, memory_mb=400, train="bias")
+    answer = ready.post("/v1/searches", asked)
+    assert answer.status_code == 202
+    with ready.services.sessions() as session:
+        row = session.get(Job, answer.json()["id"])
+        assert row is not None and (row.request["memory_mb"], row.request["train"]) == (400, "bias")
+    for bad in ({"memory_mb": 400}, {"train": "last"}):
+        document = is_problem(ready.post("/v1/searches", search_request(supernet, 50.0, **bad)), 422)
+        assert "give tune_epochs too" in document["detail"]
+    for name, value in (("memory_mb", 0), ("memory_mb", 1.5), ("train", "most")):
+        document = is_problem(
+            ready.post("/v1/searches", search_request(supernet, 50.0, tune_epochs=1, **{name: value})), 422
+        )
+        assert document["errors"][0]["pointer"] == f"/{name}"
+
+
 @pytest.mark.parametrize("strategy", ["exact", "gradient"])
 def test_a_supernet_without_its_data_set_is_refused_by_name(ready: Api, strategy: str) -> None:
     """Imported with registered accuracies alone: its front can be had, a delivered network cannot."""
@@ -240,6 +258,36 @@ def test_a_supernet_that_cannot_be_a_beginning_is_refused(ready: Api) -> None:
     refused = ready.post("/v1/supernets", other)
     is_problem(refused, 422)
     assert "/from" in refused.text and SPACE.name in refused.text
+
+
+def test_a_training_within_a_limit_or_shared_otherwise_is_a_supernet_of_its_own(
+    ready: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"space": SPACE.name, "dataset": "digits", "recipe": "quick"}
+    plain, limited = (
+        ready.post("/v1/supernets", body),
+        ready.post("/v1/supernets", {**body, "memory_mb": 900}),
+    )
+    assert limited.status_code == 202 and limited.json()["id"] != plain.json()["id"]
+    delayed = {**body, "distributed": {"sync": "delayed", "delay": 4}}
+    document = is_problem(ready.post("/v1/supernets", delayed), 422)
+    assert document["errors"][0]["pointer"] == "/distributed"
+    assert "BESPOKE_TRAINING_PROCESSES" in document["detail"]
+    monkeypatch.setitem(ready.services.settings.__dict__, "training_processes", 2)
+    assert ready.post("/v1/supernets", delayed).status_code == 202
+    with ready.services.sessions() as session:
+        options = [row.options for row in session.scalars(select(Supernet)) if row.options]
+    assert {"memory_mb": 900} in options and {"distributed": {"sync": "delayed", "delay": 4}} in options
+    for bad, why in (
+        ({"top": 0.01}, "take the recipe sgd"),
+        ({"top": 0.01, "sync": "delayed"}, "leave one out"),
+        ({"sync": "seldom"}, "sync"),
+        ({"delay": 0}, "delay"),
+    ):
+        refused = ready.post("/v1/supernets", {**body, "distributed": bad})
+        is_problem(refused, 422)
+        assert why in refused.text
+    is_problem(ready.post("/v1/supernets", {**body, "memory_mb": 0}), 422)
 
 
 def test_c5_one_job_for_each_key(ready: Api) -> None:

@@ -140,7 +140,7 @@ def test_fine_tuning_starts_where_the_sub_network_is(tmp_path):
     gentle = replace(
         tune_recipe(RECIPE, 1), phases=(replace(tune_recipe(RECIPE, 1).phases[0], learning_rate=1e-9),)
     )
-    own, _ = tuned(supernet, architecture, dataset(), gentle, 1, 0, tmp_path)
+    own, *_ = tuned(supernet, architecture, dataset(), gentle, 1, 0, tmp_path)
     start = specialised(supernet, architecture)
     for (key, after), first in zip(own.named_parameters(), start.parameters(), strict=True):
         torch.testing.assert_close(after, first, msg=key)
@@ -152,7 +152,7 @@ def test_fine_tuning_starts_where_the_sub_network_is(tmp_path):
 def test_fine_tuning_of_other_weights_is_another_training(tmp_path):
     torch.set_num_threads(1)
     architecture = TINY.largest()
-    own, _ = tuned(
+    own, *_ = tuned(
         Supernet(TINY, generator=torch.Generator().manual_seed(0)),
         architecture,
         dataset(),
@@ -161,7 +161,7 @@ def test_fine_tuning_of_other_weights_is_another_training(tmp_path):
         0,
         tmp_path,
     )
-    again, _ = tuned(
+    again, *_ = tuned(
         Supernet(TINY, generator=torch.Generator().manual_seed(0)),
         architecture,
         dataset(),

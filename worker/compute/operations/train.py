@@ -29,7 +29,8 @@ _PARTS = 1000  # a fine-tuning tells its fraction, a report counts
 
 
 def fine_tune(places: Places, asked: FineTune, report: Callable[[Progress], None]) -> TunedWeights:
-    """Weights of one sub-network trained alone. Raises TrainingDiverged, InvalidCheckpoint."""
+    """Weights of one sub-network trained alone. Raises TrainingDiverged, InvalidCheckpoint,
+    MemoryLimitTooLow."""
     network, dataset = supernet_of(places, asked.supernet), dataset_of(places, asked.supernet)
 
     def tell(said: TrainingProgress) -> None:
@@ -37,7 +38,7 @@ def fine_tune(places: Places, asked: FineTune, report: Callable[[Progress], None
         training = TrainingReport(said.epoch, said.epochs, said.loss, said.eta_s, whole_s)
         report(Progress(round(said.fraction * _PARTS), _PARTS, training))
 
-    own, seconds = tuned(
+    own, seconds, used = tuned(
         network,
         asked.architecture,
         dataset,
@@ -47,9 +48,11 @@ def fine_tune(places: Places, asked: FineTune, report: Callable[[Progress], None
         Path(asked.folder),
         asked.device,
         tell,
+        memory_mb=asked.memory_mb,
+        train=asked.train,
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own.state_dict().items()}
-    return TunedWeights(*store_of(places).put(save(tensors)), seconds)
+    return TunedWeights(*store_of(places).put(save(tensors)), seconds, used.to_json())
 
 
 def train_gates(places: Places, asked: TrainGates, report: Callable[[Progress], None]) -> TrainedGates:

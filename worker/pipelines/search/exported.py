@@ -50,7 +50,8 @@ class Found:
 class Tuning:
     """What fine-tuning has brought. validation: values of the metric; kept: whether it is what is delivered.
 
-    failure: why it is not, where accuracy alone does not say so.
+    train: what of the network. memory: what the fine-tuning took (`training.method.MemoryUse`). failure: why
+    it is not delivered, where accuracy alone does not say so.
     """
 
     epochs: int
@@ -59,6 +60,8 @@ class Tuning:
     validation: float | None = None
     kept: bool = False
     failure: str | None = None
+    train: str = "all"
+    memory: Document | None = None
 
 
 @dataclass(frozen=True)

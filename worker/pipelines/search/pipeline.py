@@ -100,7 +100,9 @@ class _Networks:
         self.job, self.levels = job, Levels()
         self.solving = Solving(job, gates)
         self.files = Files(job, self.solving, gates)
-        self.tuning = FineTuning(job.run, job.ready, count, request.tune_epochs or 0)
+        self.tuning = FineTuning(
+            job.run, job.ready, count, request.tune_epochs or 0, request.memory_mb, request.train or "all"
+        )
         self.verification = Verification(job.run, job.ready.space, request.verify)
         self.verification.look_for_agents(job.targets)
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from service.db.artifacts import register
 from service.db.states import ArtifactKind
-from supernets.errors import TrainingDiverged
+from supernets.errors import MemoryLimitTooLow, TrainingDiverged
 from supernets.search.targets import Target
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
@@ -30,9 +30,14 @@ STEP: Final = StepName.FINE_TUNE
 
 @dataclass(frozen=True)
 class FineTuning(TargetTraining):
-    """The fine-tunings of one job. epochs: 0 where networks are to be delivered as they are cut out."""
+    """The fine-tunings of one job. epochs: 0 where networks are to be delivered as they are cut out.
+
+    memory_mb: most that a fine-tuning may take. part: what of the network it changes.
+    """
 
     epochs: int = 0
+    memory_mb: int | None = None
+    part: str = "all"
 
     def better(
         self, target: Target, cut_out: ExportedNetwork, solving: Solving, files: Files, choosing: Choosing
@@ -41,18 +46,24 @@ class FineTuning(TargetTraining):
         the budget."""
         architecture, value = cut_out.architecture, cut_out.metric.value
         before = cut_out.validation_accuracy
-        told, better = Tuning(self.epochs, value(before)), cut_out
+        told, better = Tuning(self.epochs, value(before), train=self.part), cut_out
         try:
-            tuned, seconds = self.trained(solving.job.torch_child, target, architecture)
+            tuned, found = self.trained(solving.job.torch_child, target, architecture)
             accuracy = solving.scored([architecture], tuned)[architecture.digest]
-            told = replace(told, seconds=seconds, validation=value(accuracy), kept=accuracy >= before)
+            told = replace(
+                told,
+                seconds=found.seconds,
+                validation=value(accuracy),
+                kept=accuracy >= before,
+                memory=found.memory,
+            )
             if told.kept:
                 file = files.file(target, architecture, tuned)
                 better = replace(cut_out, file=file, validation_accuracy=accuracy)
                 better = _measured_again(target, cut_out, better, choosing)
                 if better is cut_out:
                     told = replace(told, kept=False, failure="its file was measured above the budget")
-        except TrainingDiverged as error:
+        except (TrainingDiverged, MemoryLimitTooLow) as error:
             # Fine-tuning is a wish for more: the network that keeps its budget is there without it.
             told = replace(told, failure=str(error))
         place = {"device": target.device, "budget_ms": target.budget_ms}
@@ -61,8 +72,9 @@ class FineTuning(TargetTraining):
 
     def trained(
         self, torch_child: TorchChild, target: Target, architecture: Architecture
-    ) -> tuple[SupernetRef, float]:
-        """(the fine-tuned network as a supernet of its own, seconds that took). Raises TrainingDiverged."""
+    ) -> tuple[SupernetRef, TunedWeights]:
+        """(the fine-tuned network as a supernet of its own, what the training says). Raises TrainingDiverged,
+        MemoryLimitTooLow."""
         ready, device = self.ready, self.run.context.settings.training_device
         inputs = {
             **ready.ref.inputs(),
@@ -70,17 +82,30 @@ class FineTuning(TargetTraining):
             "epochs": self.epochs,
             "recipe": ready.recipe,
             "seed": ready.seed,
+            # What is not asked for leaves no trace: steps of before it could be are known still.
+            **({} if self.memory_mb is None else {"memory_mb": self.memory_mb}),
+            **({} if self.part == "all" else {"train": self.part}),
         }
 
         def begin(folder: str, follow: Follow) -> TunedWeights:
-            asked = FineTune(ready.ref, architecture, ready.recipe, self.epochs, ready.seed, device, folder)
+            asked = FineTune(
+                ready.ref,
+                architecture,
+                ready.recipe,
+                self.epochs,
+                ready.seed,
+                device,
+                folder,
+                self.memory_mb,
+                self.part,
+            )
             return torch_child.fine_tune(asked, follow)
 
         found = self.train(STEP, inputs, TunedWeights, target, begin)
         sha256, size_bytes = found.weights_sha256, found.size_bytes
         # Its weights are a file that only a step names; unregistered, the hourly sweep would take it.
         self.run.write(lambda session: register(session, sha256, size_bytes, ArtifactKind.SUBNETWORK))
-        return replace(ready.ref, weights_sha256=sha256, alone=architecture), found.seconds
+        return replace(ready.ref, weights_sha256=sha256, alone=architecture), found
 
     def told(self, said: TrainingReport) -> str:
         """Epoch and loss."""
