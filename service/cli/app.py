@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from latency_tables.errors import BespokeError
 from service import posix
-from service.cli import datasets, devices, jobs, keys, models, quarantine, supernets, tables
+from service.cli import datasets, devices, jobs, keys, models, quarantine, spaces, supernets, tables
 from service.cli.apply import apply
 from service.cli.connection import Connection, choose
 from service.cli.demo import demo
@@ -77,6 +77,7 @@ app.command(rich_help_panel=_WORK)(apply)
 app.add_typer(devices.app, name="devices", rich_help_panel=_WORK)
 app.add_typer(tables.app, name="tables", rich_help_panel=_WORK)
 app.add_typer(datasets.app, name="datasets", rich_help_panel=_WORK)
+app.add_typer(spaces.app, name="spaces", rich_help_panel=_WORK)
 app.add_typer(supernets.app, name="supernets", rich_help_panel=_WORK)
 app.command(rich_help_panel=_LOOK)(front)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=_LOOK)

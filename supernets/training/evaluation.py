@@ -60,6 +60,11 @@ class Evaluator:
         size = len(data.split(split))
         self.rows = evenly_spread(size, size if limit is None else limit)
 
+    def forget(self) -> None:
+        """The weights of the supernet are others now: nothing that was found holds any more."""
+        self.cache.clear()
+        self._layers.clear()
+
     def qualities(
         self, architectures: Sequence[Architecture], progress: Callable[[int, int], None] | None = None
     ) -> Array:

@@ -285,7 +285,7 @@ class Trainer:
         teacher.load_state_dict(weights)
         return self._placed(teacher).train().requires_grad_(False)
 
-    def _batches(self, epoch_seed: list[int]) -> Iterator[Tensor]:
+    def batches(self, epoch_seed: list[int]) -> Iterator[Tensor]:
         """Indices of this process's share of every batch that is left of an epoch."""
         order = np.random.default_rng(epoch_seed).permutation(len(self.samples))
         size = self.recipe.batch_size
@@ -299,7 +299,7 @@ class Trainer:
         steps."""
         epoch, first = self.position.epoch, self.position.batch
         total = 0.0
-        for index, batch in enumerate(self._batches([self.seed, self.position.phase, epoch]), first):
+        for index, batch in enumerate(self.batches([self.seed, self.position.phase, epoch]), first):
             step = self.position.step + index
             # Dropout. Seeded in each step: a training that goes on in the middle of an epoch must draw the
             # same.
@@ -319,11 +319,18 @@ class Trainer:
                 report(replace(said, rate=self.optimiser.param_groups[0]["lr"]))
         return total / (self.position.batch - first)
 
-    def step(self, phase: Phase, batch: Tensor, step: int, learning_rate: float) -> float:
-        """One optimiser step over the sub-networks of the step; the summed loss."""
+    def step(
+        self,
+        phase: Phase,
+        batch: Tensor,
+        step: int,
+        learning_rate: float,
+        networks: list[Architecture] | None = None,
+    ) -> float:
+        """One optimiser step over the sub-networks of the step, or over these; the summed loss."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
-        loss = self.backward(phase, batch, step)
+        loss = self.backward(phase, batch, step, networks)
         value, self._stop = self.exchange.step(self.optimiser, loss, self._stopping())
         return value
 

@@ -30,4 +30,4 @@ def train_part(network: nn.Module, train: str) -> None:
     for name, parameter in network.named_parameters():
         whole, _, kind = name.rpartition(".")
         biases = kind == "bias" and train != "last"
-        parameter.requires_grad_(whole == head or biases or (train == "lite" and ".lite." in name))
+        parameter.requires_grad_(whole == head or biases)

@@ -55,6 +55,7 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "search.gradient",
 )
 LOCAL = (
+    "service.local.advising",
     "service.local.cutting",
     "service.local.importing",
     "service.local.reporting",
