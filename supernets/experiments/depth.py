@@ -128,7 +128,7 @@ def with_depths(space: Space, depths: Depths) -> Architecture:
     """The largest network of the space whose stages are that deep."""
     largest = space.largest()
     stages = tuple(
-        replace(chosen, depth=depth, blocks=chosen.blocks[:depth])
+        replace(chosen, blocks=chosen.blocks[:depth])
         for chosen, depth in zip(largest.stages, depths, strict=True)
     )
     return replace(largest, stages=stages)
@@ -159,7 +159,7 @@ def advise(
     grown_at = time.monotonic()
     deepest = tuple(stage.depths[-1] for stage in space.stages)
     networks = [with_depths(space, depths), with_depths(space, deepest)]
-    qualities = []
+    qualities: list[float] = []
     for name, network in zip(("grown", "deepest"), networks, strict=True):
         if name == "deepest" and depths == deepest:
             qualities.append(qualities[0])
