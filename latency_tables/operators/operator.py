@@ -213,8 +213,8 @@ class Operator(ABC):
 
     @property
     def stored(self) -> str:
-        """Element type of its output."""
-        return STORED[self.precision]
+        """Element type of its output. What closes a network leaves float32: logits are not rounded."""
+        return FLOAT if self.closes and self.precision == "int8" else STORED[self.precision]
 
     @cached_property
     def fed(self) -> tuple[InputSpec, ...]:
@@ -226,7 +226,7 @@ class Operator(ABC):
     def weight_bytes(self) -> int:
         """Of its weights in its precision, with the scales that 8-bit weights need."""
         if self.precision != "int8":
-            return DTYPE_BYTES[self.stored] * self.parameters
+            return DTYPE_BYTES[STORED[self.precision]] * self.parameters
         return self.parameters - self.biases + _BYTES_PER_CHANNEL_INT8 * self.biases
 
     @cached_property
@@ -241,7 +241,7 @@ class Operator(ABC):
 
     def peak_bytes(self, bytes_per_value: int) -> int:
         """`peak_values` in bytes. bytes_per_value: what float32 is on the device."""
-        each = bytes_per_value if self.precision == FLOAT else DTYPE_BYTES[self.stored]
+        each = bytes_per_value if self.precision == FLOAT else DTYPE_BYTES[STORED[self.precision]]
         return each * self.peak_values
 
     @property

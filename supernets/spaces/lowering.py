@@ -98,7 +98,7 @@ def lower(space: Space, architecture: Architecture) -> list[Operator]:
             found += boundary_operators(shape, left, operators[0].precision)
             found += operators
             shape, left = operators[-1].output_shape, operators[-1].precision
-    return [*found, *boundary_operators(shape, left, FLOAT)]
+    return found
 
 
 def all_operators(space: Space, resolution: int) -> list[Operator]:
@@ -144,7 +144,6 @@ _Cell = tuple[int, tuple[int, ...], int, tuple[Operator, ...]]
 def _cells(space: Space, resolution: int) -> Iterator[_Cell]:
     """(stage, (state in, state out, block), choice, operators) of every cell of the dense table."""
     states_in: tuple[Named, ...] = (NOTHING,)
-    last = len(space.stages) - 1
     for index, (stage, shapes) in enumerate(zip(space.stages, input_shapes(space, resolution), strict=True)):
         inside = [_inside(stage, shapes[0], states_in[0], state) for state in stage.states]
         for i, (given, before) in enumerate(zip(shapes, states_in, strict=True)):
@@ -153,10 +152,6 @@ def _cells(space: Space, resolution: int) -> Iterator[_Cell]:
                     shape, read = (given, before) if block == 0 else (inside[o][block], state)
                     for c, choice in enumerate(options):
                         operators = block_operators(stage, block, shape, read, state, choice)
-                        # Whatever it is computed in, a network gives float32.
-                        if operators and index == last and block == len(stage.choices) - 1:
-                            left, made = operators[-1].precision, operators[-1].output_shape
-                            operators = (*operators, *boundary_operators(made, left, FLOAT))
                         yield index, (i, o, block), c, operators
         states_in = stage.states
 

@@ -284,12 +284,12 @@ class Space:
 
         The first choices of a block are those in the first of the precisions, in their order here; a block
         that is left out has none. Raises InvalidArchitecture for precisions that do not exist, and where the
-        last stage, which gives float32 whatever it is computed in, has several depths.
+        last stage, which gives float32 whatever it is computed in, has several blocks.
         """
         if not precisions or not set(precisions) <= set(LANES):
             raise InvalidArchitecture(f"precisions are {', '.join(LANES)}, one of them at least")
-        if len(self.stages[-1].depths) > 1:
-            raise InvalidArchitecture(f"{self.name}: a last stage of several depths is in float32 only")
+        if len(self.stages[-1].choices) > 1:
+            raise InvalidArchitecture(f"{self.name}: a last stage of several blocks is in float32 only")
         return replace(self, stages=tuple(stage.in_precisions(precisions) for stage in self.stages))
 
     def in_float(self, architecture: Architecture) -> Architecture:

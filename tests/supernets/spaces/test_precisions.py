@@ -230,7 +230,7 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(InvalidOperator, match="cannot follow each other"):
         boundary_operators((8, 4, 4), "int8", "float16")
     heads = (*TINY.stages[:-1], Stage("head", "head", (4,), (1, 2), grid(2)))
-    with pytest.raises(InvalidArchitecture, match="several depths"):
+    with pytest.raises(InvalidArchitecture, match="several blocks"):
         Space("odd", "", (8,), pictures(1), 4, heads, "").with_precisions(BOTH)
     with pytest.raises(InvalidArchitecture, match="a block must be one of"):
         TINY.genes(MIXED.architecture(all_genes(MIXED)[-1]))
