@@ -42,18 +42,27 @@ def load_published(
     space: Space,
     format: str = "once-for-all",  # noqa: A002 (the option of the command line)
     weights: str | None = None,
+    backbone: bool = False,
 ) -> Published:
     """The supernet of that space, with its number of classes, and the weights of a published checkpoint.
 
-    weights: which of several state dicts in the file, such as `ema`. Raises InvalidCheckpoint for a damaged
-    file, one that is not a state dict, or one of another space.
+    weights: which of several state dicts in the file, such as `ema`. backbone: take all but the last layer,
+    which the file may lack or have for any classes; ours is then random. Raises InvalidCheckpoint for a
+    damaged file, one that is not a state dict, or one of another space.
     """
     if format not in FORMATS:
         raise InvalidCheckpoint(f"unknown checkpoint format; known are {', '.join(FORMATS)}")
     supernet = Supernet(space)
     found = read_state_dict(Path(path), weights)
-    supernet.load_state_dict(from_published(supernet, found.state))
-    return Published(supernet.eval(), found.described)
+    state, described = found.state, found.described
+    if backbone:
+        own, head = supernet.state_dict(), set(_head(supernet))
+        named = {published: own[ours] for ours, published in published_keys(supernet) if ours in head}
+        plain = {_plain(published) for published in named}
+        state = {**{key: value for key, value in state.items() if _plain(key) not in plain}, **named}
+        described += "; the last layer is random"
+    supernet.load_state_dict(from_published(supernet, state))
+    return Published(supernet.eval(), described)
 
 
 def from_published(supernet: Supernet, state: Mapping[str, Tensor]) -> State:

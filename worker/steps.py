@@ -39,6 +39,7 @@ class StepName(StrEnum):
     SCORE_NETWORK = "score_network"  # validation accuracy of one sub-network with the supernet's weights
     TRAIN_GATES = "train_gates"  # gradient search for one target; a checkpoint each epoch
     FINE_TUNE = "fine_tune"  # weights of one network, from the supernet's; a checkpoint each epoch
+    TRAIN_CONTROL = "train_control"  # one network from random weights; a checkpoint each epoch
     EXPORT_NETWORK_FILE = "export_network_file"  # the ONNX file that is delivered
     TEST_NETWORK_FILE = "test_network_file"  # its accuracy on the test split
     EXPORT_OPERATOR = "export_operator"  # micro-benchmark of one operator

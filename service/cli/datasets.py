@@ -87,6 +87,8 @@ def _show(report: Report) -> None:
             for title in report.classes
         ]
         grid("", ("class", *(f">{split}" for split in report.splits)), rows)
+    if report.groups:
+        say(f"  groups  {report.groups}: all pictures of one lie in one split")
     for side, (low, middle, high) in report.sizes.items():
         say(f"  {side:<7} {low} to {high} pixels, median {middle}")
     if report.modes:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from service.cli.confusion import classes
 from service.cli.connection import client
 from service.cli.push import push
 from service.cli.run_file import run
@@ -18,6 +19,7 @@ from service.client.jobs import Json
 app = typer.Typer(no_args_is_help=True, help="List, show, download and hand over delivered networks.")
 app.command()(push)
 app.command()(run)
+app.command()(classes)
 
 ModelId = Annotated[str, typer.Argument(help="Id of the model, as `bespoke models list` shows it.")]
 
@@ -183,8 +185,8 @@ def print_card(card: Json) -> None:
     if len(search.get("measured") or []) > 1:
         kept = sum(line["verdict"] == "kept" for line in search["measured"])
         say(f"  choice    the best of {kept} that keep the budget, out of {len(search['measured'])} measured")
-    if card.get("tuning"):
-        say(f"  tuning    {_tuned(card['tuning'])}")
+    for line in _trained(card):
+        say(f"  {line}")
     say(
         f"  file      {file.get('size_bytes', 0):,} bytes, {file.get('parameters', 0):,} parameters, "
         f"{file.get('macs', 0):,} MACs, opset {file.get('opset')}"
@@ -273,6 +275,34 @@ def _memory_of(tuning: Json) -> str:
     limited = memory.get("limit_mb") is not None
     return (
         f"; {memory['peak_mb']:.0f} of {memory['limit_mb']} MB: {escape(memory['method'])}" if limited else ""
+    )
+
+
+def _trained(card: Json) -> list[str]:
+    """What is known of the chosen network's training: its equals, its fine-tuning, its control."""
+    equal = (card.get("accuracy") or {}).get("equal")
+    tuning, control = card.get("tuning"), card.get("control")
+    return [
+        *([f"equal     {_equal(equal)}"] if equal else []),
+        *([f"tuning    {_tuned(tuning)}"] if tuning else []),
+        *([f"control   {_control(control)}"] if control else []),
+    ]
+
+
+def _equal(equal: Json) -> str:
+    """That other networks are as good, as far as can be told."""
+    return (
+        f"{equal['candidates']} candidates differ by less than one standard error on the validation split; "
+        f"{equal['taken']} was taken"
+    )
+
+
+def _control(control: Json) -> str:
+    """What the given weights brought."""
+    error = control.get("standard_error")
+    return (
+        f"from scratch {percent(control['from_scratch'], 2)} after {control['steps']:,} steps"
+        f"{'' if error is None else f', standard error {error:.1f} points'}: {escape(control['said'])}"
     )
 
 

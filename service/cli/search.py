@@ -53,6 +53,7 @@ def search(
     tune_epochs: option.TuneEpochs = None,
     memory_mb: option.MemoryMb = None,
     train: option.Train = "all",
+    control: option.Control = None,
     confidence: option.Confidence = None,
     candidates: option.Candidates = 5,
     verify: option.Verify = True,
@@ -116,11 +117,12 @@ def search(
         "batch": batch,
         "preprocessing": preprocessing,
     }
-    asked = {
+    asked: Json = {
         "confidence": confidence,
         "gate_epochs": gate_epochs,
         "tune_epochs": tune_epochs,
         "memory_mb": memory_mb,
+        "control": control,
         "train": None if train == "all" else train,
     }
     request |= {name: value for name, value in asked.items() if value is not None}

@@ -133,8 +133,17 @@ MeasuredCandidates = Annotated[
 TuneEpochs = Annotated[
     int | None,
     typer.Option(
-        min=1,
-        help="Train the chosen network on for so many epochs before it is delivered (see below).",
+        min=0,
+        help="Train the chosen network on for so many epochs before it is delivered (see below); 5 for a "
+        "supernet trained from another's weights, 0 for none.",
+        rich_help_panel=_RESULT,
+    ),
+]
+Control = Annotated[
+    bool | None,
+    typer.Option(
+        "--control/--no-control",
+        help="Also train the chosen network from random weights with equal steps, and compare.",
         rich_help_panel=_RESULT,
     ),
 ]

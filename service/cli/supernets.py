@@ -62,6 +62,12 @@ def show(supernet_id: SupernetId, json_out: JsonOut = False) -> None:
         return
     say(f"[bold]{supernet['id']}[/]  {supernet['space']} on {supernet['dataset']}, {supernet['state']}")
     say(f"  recipe     {supernet.get('recipe')}, seed {supernet.get('seed')}")
+    if supernet.get("parent"):
+        say(f"  from       {supernet['parent']}")
+    if supernet.get("class_weights"):
+        say(f"  classes    weighed: {supernet['class_weights']}")
+    if supernet.get("control"):
+        say("  control    searches train their network from scratch too")
     say(f"  largest    {percent(_accuracy(supernet, 'largest'), 2)}")
     say(f"  smallest   {percent(_accuracy(supernet, 'smallest'), 2)}")
     memory = supernet.get("memory")
@@ -82,13 +88,25 @@ def train(
     space: Annotated[str, typer.Argument(help="Search space, such as digits-mbv3.")],
     dataset: Annotated[str, typer.Argument(help="Data set, such as digits.")],
     recipe: Annotated[
-        str | None, typer.Option(help="quick, standard (where none is named) or progressive.")
+        str | None,
+        typer.Option(help="quick, standard or progressive; left out: standard, or transfer with --from."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything that is random.")] = 0,
     parent: Annotated[
         str | None,
         typer.Option("--from", help="Supernet of the same space to begin with; its classes may be others."),
     ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(help="auto: every class counts alike, however rare; left out: every picture does."),
+    ] = None,
+    control: Annotated[
+        bool,
+        typer.Option(
+            "--control",
+            help="Searches from it also train the chosen network from scratch, with equal steps.",
+        ),
+    ] = False,
     memory_mb: Annotated[
         int | None,
         typer.Option(min=1, help="Most memory of the training process; its steps are computed to keep it."),
@@ -115,11 +133,27 @@ def train(
 
     [cyan]bespoke supernets train ofa-mbv3 parts --from sup_5f...[/]  your data, from published weights
 
+    [cyan]bespoke supernets train ofa-mbv3 parts --from sup_5f... --control[/]  and whether they help
+
     [cyan]bespoke supernets train ofa-mbv3 parts --from sup_5f... --memory-mb 2000[/]  within a limit
+
+    With --from the last layer is fitted to your classes and all weights are trained further; inputs are
+    normalised as those weights expect. Whether given weights help is a question about your data: with
+    --control each search also trains its network from random weights, and the card says what was gained.
     """
     with client() as service:
         shared = {n: v for n, v in {"sync": sync, "delay": delay, "top": top}.items() if v is not None}
-        job = service.train_supernet(space, dataset, recipe, seed, parent, memory_mb, shared or None)
+        job = service.train_supernet(
+            space,
+            dataset,
+            recipe,
+            seed,
+            parent,
+            memory_mb,
+            shared or None,
+            class_weights=class_weights,
+            control=control,
+        )
         for note in job.raw.get("remarks", []):
             errors.print(f"[yellow]{escape(note)}[/]")
         if detach:
@@ -155,6 +189,12 @@ def import_checkpoint(
             help="Which weights, where the file holds several: a name in it, or a word of one (`ema`)."
         ),
     ] = None,
+    backbone: Annotated[
+        bool,
+        typer.Option(
+            "--backbone", help="Take all but the last layer, which the file may lack: to train from (--from)."
+        ),
+    ] = False,
     scores: Annotated[
         Path | None,
         typer.Option(
@@ -171,15 +211,22 @@ def import_checkpoint(
     Example: [cyan]bespoke supernets import ofa_mbv3_d234_e346_k357_w1.0 --space ofa-mbv3 --scores
     top1.csv.gz[/]
 
+    A supernet to train from needs neither scores nor a data set here: the last layer is fitted to yours.
+
     Example: [cyan]bespoke supernets import flowers.pth --space ofa-mbv3 --classes 102 --dataset flowers
     --weights ema[/]
     """
     from service.local.importing import import_supernet, register_scores
 
     settings = local_settings()
-    made = import_supernet(settings, file, space, form, dataset, classes=classes, weights=weights)
+    made = import_supernet(
+        settings, file, space, form, dataset, classes=classes, weights=weights, backbone=backbone
+    )
     say(f"{made.supernet_id}: {made.space}, {made.parameters:,} parameters, imported")
     say(f"  {escape(file.name)}: {escape(made.read)}")
+    if backbone:
+        say(f"Next: `bespoke supernets train {space} DATASET --from {made.supernet_id}`.")
+        return
     if not made.dataset_known:
         say(
             f"  the data set {escape(dataset)} is not registered here; files are delivered once it is "

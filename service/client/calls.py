@@ -253,12 +253,16 @@ class BespokeClient:
         parent: str | None = None,
         memory_mb: int | None = None,
         distributed: Mapping[str, Any] | None = None,
+        *,
+        class_weights: str | None = None,
+        control: bool | None = None,
     ) -> Job:
         """Train a supernet, or get the job of the one already trained from the same inputs. parent: id of the
         supernet to begin with. memory_mb: most memory of the training process. distributed: how the
-        service's training processes share it."""
+        service's training processes share it. class_weights, control: as `POST /v1/supernets` has them."""
         body: Json = {"space": space, "dataset": dataset, "recipe": recipe, "seed": seed, "from": parent}
         body |= {"memory_mb": memory_mb, "distributed": distributed}
+        body |= {"class_weights": class_weights, "control": control or None}
         return Job.read(self._post("/v1/supernets", {k: v for k, v in body.items() if v is not None}))
 
     def front(self, supernet_id: str, device: str) -> Json:

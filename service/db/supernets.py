@@ -51,6 +51,12 @@ def finish(session: Session, digest: str, weights_sha256: str, predictor: Fields
         tell(session, row.tenant_id, HappeningKind.SUPERNET, row.id, {"state": "ready"})
 
 
+def class_weights_of(row: Supernet) -> str | None:
+    """How classes were weighed in its training, None for alike."""
+    found = (row.options or {}).get("class_weights")
+    return found if isinstance(found, str) else None
+
+
 def of_model(session: Session, model: Model) -> Supernet:
     """What a delivered network was cut from; it cannot be deleted before the model."""
     return session.get_one(Supernet, model.supernet_id)

@@ -74,6 +74,7 @@ class SearchRequest:
     tune_epochs: int | None = None
     memory_mb: int | None = None
     train: str | None = None
+    control: bool | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -92,6 +93,8 @@ class TrainingOptions:
 
     memory_mb: int | None = None
     distributed: Document | None = None
+    class_weights: str | None = None
+    control: bool = False
 
 
 @dataclass(frozen=True)

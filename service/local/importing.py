@@ -29,9 +29,11 @@ from service.startup import OWNER
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.refinement import Refinement, refine, summary, to_json
 from supernets.accuracy.scores import read_scores
+from supernets.data.normalisation import IMAGENET
 from supernets.errors import InvalidCheckpoint, InvalidPredictor, UnknownDataset
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
+from supernets.tasks.info import pictures_refused
 from supernets.training.catalog import IMPORTED
 
 Result = TypeVar("Result")
@@ -75,8 +77,11 @@ def import_supernet(
     *,
     classes: int | None = None,
     weights: str | None = None,
+    backbone: bool = False,
 ) -> Imported:
     """Register a checkpoint as a supernet of the owner.
+
+    backbone: without its last layer, as a source of trainings only.
 
     classes: of the file's head, None for the space's own number. weights: which state dict of the file, where
     it holds several. Raises UnknownSpace, InvalidCheckpoint, also for a head that is not for the data set;
@@ -88,11 +93,12 @@ def import_supernet(
 
     space = space_named(space_name)
     space = space if classes is None else space.with_classes(classes)
-    registered = _check_dataset(settings, space, dataset)
-    published = load_published(file, space=space, format=format_name, weights=weights)
+    # The head of a backbone is of no data set.
+    registered = not backbone and _check_dataset(settings, space, dataset)
+    published = load_published(file, space=space, format=format_name, weights=weights, backbone=backbone)
     network = published.supernet
     tensors = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
-    data = save(tensors)
+    data = save(tensors, IMAGENET.header())  # all published ones were trained so
     parameters = sum(p.numel() for p in network.parameters())
     store = ArtifactStore(settings.data_dir / "artifacts")
     sha256, size_bytes = store.put(data)
@@ -118,6 +124,7 @@ def import_supernet(
             "source": format_name,
             "file": file.name,
             "read": published.read,
+            **({"backbone": True} if backbone else {}),
             **(row.summary or {}),
         }
         return Imported(row.id, space.name, parameters, row.ready_at is not None, published.read, registered)
@@ -133,7 +140,8 @@ def _check_dataset(settings: Settings, space: Space, name: str) -> bool:
     except UnknownDataset:
         return False
     theirs, ours = (found.channels, found.classes), (space.image_channels, space.classes)
-    fits = found.classes == space.classes and space.image_channels in (found.channels, *found.also)
+    refused = pictures_refused(space, (found.channels, *found.also))
+    fits = found.classes == space.classes and refused is None
     if None not in theirs and not fits:
         raise InvalidCheckpoint(
             f"{space.name} takes {ours[0]} channel(s) and tells {ours[1]} classes apart, data set {name!r} "
@@ -152,7 +160,7 @@ def register_scores(
     InvalidPredictor.
     """
 
-    space = _in_transaction(settings, lambda session: _space_of(_named(session, supernet_id)))
+    space = _in_transaction(settings, lambda session: _space_of(_with_head(_named(session, supernet_id))))
     genes, percents = read_scores(space, file)
     if networks is not None and networks < len(genes):
         chosen = np.random.default_rng(seed).choice(len(genes), networks, replace=False)
@@ -170,6 +178,16 @@ def _named(session: Session, supernet_id: str) -> Supernet:
     row = supernet_rows.get(session, owner_of(session), supernet_id)
     if row is None:
         raise NoSuchSupernet("there is no such supernet; `bespoke supernets list` shows those that are there")
+    return row
+
+
+def _with_head(row: Supernet) -> Supernet:
+    """The same row. Raises InvalidPredictor for a backbone: its networks answer at random."""
+    if (row.summary or {}).get("backbone"):
+        raise InvalidPredictor(
+            "this is a backbone, whose last layer nobody trained; train from it: `bespoke supernets train "
+            "SPACE DATASET --from ID`"
+        )
     return row
 
 

@@ -34,7 +34,7 @@ def report_supernet(
     from supernets.experiments.controls import run_controls  # noqa: PLC0415 - torch is loaded by this command alone
     from supernets.experiments.report import as_markdown, write_report  # noqa: PLC0415
     from supernets.training.catalog import recipe_named  # noqa: PLC0415
-    from supernets.training.job import load_supernet  # noqa: PLC0415
+    from supernets.training.job import as_expected, load_supernet  # noqa: PLC0415
 
     engine = create_db_engine(settings.resolved_database_url)
     try:
@@ -48,15 +48,16 @@ def report_supernet(
         )
     space = space_named(row.space).with_classes(row.classes)
     store = ArtifactStore(settings.data_dir / "artifacts")
+    data = load_for(
+        space,
+        row.dataset,
+        facts_folder(settings),
+        {name: str(place) for name, place in settings.datasets.items()},
+        fingerprint=row.dataset_fingerprint,
+    )
     found = run_controls(
         space,
-        load_for(
-            space,
-            row.dataset,
-            facts_folder(settings),
-            {name: str(place) for name, place in settings.datasets.items()},
-            fingerprint=row.dataset_fingerprint,
-        ),
+        as_expected(data, store.path(row.weights_sha256)),
         recipe_named(row.recipe),
         row.seed,
         settings.data_dir / "work" / f"report-{row.digest[:32]}",

@@ -24,7 +24,7 @@ from service.db.tables import context_of
 from service.devices.costs import asked_for
 from service.devices.reachable import PricedDevice, check_reachable, check_resolutions, common_ground
 from service.http.dependencies import Caller, IdempotencyKey, Service, Services
-from service.http.errors import Problem, error, infeasible, problem_of
+from service.http.errors import Problem, error, infeasible, invalid, problem_of
 from service.http.guard import JSON, GuardedRoute, needs
 from service.jobs.requests import PinnedDevice, SearchRequest, SearchTarget, stored
 from service.jobs.submission import submit
@@ -36,6 +36,7 @@ from supernets.delivery.catalog import Delivery, common_delivery, delivery_of
 from supernets.errors import InfeasibleBudget, InvalidDataset, UnknownDataset
 from supernets.search.catalog import STRATEGIES
 from supernets.spaces.catalog import space_named
+from supernets.training.catalog import IMPORTED, TRANSFER, TUNE_EPOCHS
 
 router = APIRouter(route_class=GuardedRoute, tags=["searches"])
 PATH: Final = "/v1/searches"
@@ -72,7 +73,8 @@ def search(
             batch=body.batch,
             preprocessing=body.preprocessing,
             gate_epochs=body.gate_epochs,
-            tune_epochs=body.tune_epochs,
+            tune_epochs=_tune_epochs(body, supernet),
+            control=_control(body, supernet) or None,
             memory_mb=body.memory_mb,
             train=None if body.train == "all" else body.train,
             remarks=tuple(remarks_on(session, services, caller.tenant_id, supernet)),
@@ -80,6 +82,23 @@ def search(
         return submit(services, session, caller.tenant_id, JobKind.SEARCH, stored(request))
 
     return handed_in(services, caller, response, idempotency_key, PATH, body, action)
+
+
+def _tune_epochs(body: SearchIn, supernet: Supernet) -> int | None:
+    """As asked for; else some where the supernet is one that transfers weights, where they pay."""
+    if body.tune_epochs is None and supernet.recipe == TRANSFER:
+        return TUNE_EPOCHS
+    return body.tune_epochs or None
+
+
+def _control(body: SearchIn, supernet: Supernet) -> bool:
+    """Whether a control is trained. Raises Problem where there are no steps to be equal to."""
+    if body.control is None:
+        return bool((supernet.options or {}).get("control"))
+    if body.control and supernet.recipe == IMPORTED:
+        detail = "how many steps an imported supernet was trained for is unknown; train from it, with control"
+        raise invalid("/control", "no_steps", detail)
+    return body.control
 
 
 def _supernet(session: Session, services: Services, tenant_id: str, body: SearchIn) -> Supernet:

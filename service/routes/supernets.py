@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from fastapi import APIRouter
@@ -46,7 +47,9 @@ from supernets.accuracy.refinement import from_json, summary
 from supernets.data.catalog import task_for
 from supernets.errors import InvalidTraining, UnknownRecipe, UnknownSpace
 from supernets.spaces.catalog import space_named
-from supernets.training.catalog import recipe_named
+from supernets.spaces.space import Space, alike
+from supernets.tasks.info import IMAGES
+from supernets.training.catalog import TRANSFER, recipe_named
 from supernets.training.recipe import Recipe
 from supernets.training.sharing import Sharing, check_recipe
 
@@ -69,15 +72,20 @@ def wanted_supernet(
     *,
     space: str,
     dataset: str,
-    recipe: str,
+    recipe: str | None,
     seed: int,
     parent: str | None = None,
     memory_mb: int | None = None,
     distributed: Fields | None = None,
+    class_weights: str | None = None,
+    control: bool = False,
 ) -> Supernet:
     """The row of the supernet of these inputs, made if there is none. parent: whose weights it begins with.
-    memory_mb: of its training, which computes something else within a limit. Raises Problem for unknown names
-    or a bad match."""
+
+    memory_mb: of its training, which computes something else within a limit. class_weights, control: see
+    `SupernetIn`. Raises Problem for unknown names or a bad match.
+    """
+    recipe = recipe or ("standard" if parent is None else TRANSFER)
     try:
         found = space_named(space)
     except UnknownSpace as unknown:
@@ -85,9 +93,14 @@ def wanted_supernet(
             "unknown_space", str(unknown), errors=[error("/space", "unknown_space", str(unknown))]
         ) from None
     try:
-        chosen = recipe_named(recipe)
+        chosen = replace(recipe_named(recipe), class_weights=class_weights)
     except UnknownRecipe as unknown:
         raise invalid("/recipe", "unknown_recipe", str(unknown)) from None
+    if recipe == TRANSFER and parent is None:
+        detail = "it begins with the weights of another supernet: name it in `from`, or take `standard`"
+        raise invalid("/recipe", "needs_from", detail)
+    if class_weights is not None and task_for(dataset).name != IMAGES:
+        raise invalid("/class_weights", "no_classes", "only pictures have classes to weigh; leave it out")
     data = known(services.settings, dataset)
     if data.classes is None:
         raise Problem("unknown_dataset", "the operator's data set is not there; ask who runs the service")
@@ -109,14 +122,15 @@ def wanted_supernet(
         options["distributed"] = _sharing(services, chosen, distributed).to_json()
     inputs |= options
     if parent is not None:
-        inputs["start"] = _start(session, tenant_id, parent, space)
+        inputs["start"] = _start(session, tenant_id, parent, found)
     elif (
         data.fingerprint == data.before
     ):  # trained before built-in sets had fingerprints, on what is here now
         older = supernet_rows.with_digest(session, tenant_id, supernet_rows.digest_of(inputs))
         if older is not None:
-            return older
-    return supernet_rows.find_or_add(
+            return _with_control(older, control)
+    asked = {} if class_weights is None else {"class_weights": class_weights}
+    row = supernet_rows.find_or_add(
         session,
         tenant_id,
         supernet_rows.digest_of({**inputs, "fingerprint": data.fingerprint}),
@@ -127,8 +141,17 @@ def wanted_supernet(
         classes=data.classes,
         dataset_fingerprint=data.fingerprint,
         parent_id=parent,
-        options=options,
+        options={**options, **asked},
     )
+    return _with_control(row, control)
+
+
+def _with_control(row: Supernet, control: bool) -> Supernet:
+    """The row, from which searches train a control too once anybody has asked for it: other weights it is
+    not."""
+    if control and not (row.options or {}).get("control"):
+        row.options = {**(row.options or {}), "control": True}
+    return row
 
 
 def _sharing(services: Services, recipe: Recipe, asked: Fields) -> Sharing:
@@ -145,14 +168,14 @@ def _sharing(services: Services, recipe: Recipe, asked: Fields) -> Sharing:
     return found
 
 
-def _start(session: Session, tenant_id: str, parent: str, space: str) -> str:
+def _start(session: Session, tenant_id: str, parent: str, space: Space) -> str:
     """SHA-256 of the weights of a supernet. Raises Problem where it cannot be the beginning of one of
     that space."""
     found = supernet_rows.get(session, tenant_id, parent)
     if found is None:
         detail = "no such supernet; GET /v1/supernets lists them"
         raise Problem("unknown_supernet", detail, errors=[error("/from", "unknown_supernet", detail)])
-    if found.space != space:
+    if found.space != space.name and not alike(space_named(found.space), space):
         detail = (
             f"it is of space {found.space}, and weights of one space are none of another; train {found.space}"
         )
@@ -261,6 +284,9 @@ def _view(session: Session, row: Supernet) -> SupernetView:
         seed=row.seed,
         classes=row.classes,
         parent=row.parent_id,
+        class_weights=(row.options or {}).get("class_weights"),
+        control=bool((row.options or {}).get("control")),
+        normalisation=part(row.summary, "normalisation") or None,
         state="ready" if row.ready_at is not None else "training" if job is not None else "waiting",
         largest=_scored(row.summary, "largest"),
         smallest=_scored(row.summary, "smallest"),

@@ -28,17 +28,22 @@ class DistributedIn(Strict):
 class SupernetIn(Strict):
     """from: id of a supernet of the same space, to begin with its weights; its classes may be others.
 
+    recipe: left out, `transfer` with `from` and `standard` without. class_weights: `auto` makes every class
+    count alike, however rare. control: searches from it also train the chosen network from random weights,
+    with equal steps.
     memory_mb: most memory that the training process may take; the method of its steps follows from it.
     distributed: of a service that trains with several processes.
     """
 
     space: Name
     dataset: Name
-    recipe: Name = "standard"
+    recipe: Name | None = None
     seed: Seed = 0
     parent: Name | None = Field(default=None, alias="from")
     memory_mb: MemoryMb | None = None
     distributed: DistributedIn | None = None
+    class_weights: Literal["auto"] | None = None
+    control: bool = False
 
 
 Limit = Annotated[int, Field(ge=1, le=10**15)]
@@ -183,8 +188,10 @@ class SearchIn(Strict):
 
     gate_epochs: for strategy gradient, how many epochs it searches for each target, instead of those of the
     recipe.
-    tune_epochs: how many epochs the chosen network is fine-tuned before it is delivered; left out: as it is
-    cut out. memory_mb: most memory of that fine-tuning. train: what of the network it changes.
+    tune_epochs: how many epochs the chosen network is fine-tuned before it is delivered, 0 for none; left
+    out: 5 where the supernet began with the weights of another, else none. control: whether the chosen
+    network is also trained from random weights with equal steps; left out: as its supernet was asked for.
+    memory_mb: most memory of that fine-tuning. train: what of the network it changes.
     measured_candidates: of the candidates, how many are measured at a time where an agent is on the device;
     the best that keeps the budget when measured is delivered.
     batch: of the file, that of the device's context or left open. preprocessing: `embedded` puts the
@@ -205,7 +212,8 @@ class SearchIn(Strict):
     batch: Literal["device", "dynamic"] = "device"
     preprocessing: Literal["separate", "embedded"] = "separate"
     gate_epochs: Epochs | None = None
-    tune_epochs: Epochs | None = None
+    tune_epochs: Annotated[int, Field(ge=0, le=1000)] | None = None
+    control: bool | None = None
     memory_mb: MemoryMb | None = None
     train: Literal["all", "bias", "last"] = "all"
 
@@ -217,7 +225,7 @@ class SearchIn(Strict):
 
     @model_validator(mode="after")
     def _only_tuned(self) -> Self:
-        if self.tune_epochs is None and (self.memory_mb is not None or self.train != "all"):
+        if not self.tune_epochs and (self.memory_mb is not None or self.train != "all"):
             raise ValueError("memory_mb and train are of a fine-tuning: give tune_epochs too")
         return self
 
@@ -277,6 +285,9 @@ class SupernetView(Answer):
     seed: int
     classes: int
     parent: str | None = None
+    class_weights: str | None = None
+    control: bool = False
+    normalisation: JsonObject | None = None
     state: str
     largest: Scored | None
     smallest: Scored | None

@@ -4,6 +4,7 @@ catalog."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,9 +36,10 @@ def load_digits(folder: Path | None = None) -> Dataset:
 
     images, labels = load(return_X_y=True)
     pixels = images.reshape(-1, 1, 8, 8).astype(np.uint8)
-    return split_three(
+    made = split_three(
         "digits", tuple("0123456789"), pixels, labels.astype(np.int64), validation=360, test=360, bins=9
     )
+    return replace(made, highest=16)
 
 
 def _digits_file() -> dict[str, Path]:
@@ -144,7 +146,10 @@ def load_for(
     the fingerprint."""
     if fingerprint is not None:
         check_unchanged(name, facts_for(name, folder, registered), fingerprint)
-    return load_dataset(name, folder, registered, size=max(space.resolutions), channels=space.image_channels)
+    found = load_dataset(name, folder, registered, size=max(space.resolutions), channels=space.image_channels)
+    if isinstance(found, Dataset) and (found.channels, space.image_channels) == (1, 3):
+        return found.in_colour()  # arrays have the channels they have; folders were asked for three
+    return found
 
 
 register_installed_datasets()

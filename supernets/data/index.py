@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 
 from supernets.data.folder_names import alike_name, is_hidden, shown, split_of, titles_of
+from supernets.data.groups import FILE as GROUPS
+from supernets.data.groups import check_apart, groups_of
 from supernets.data.splits import SPLITS, Labels
 from supernets.errors import InvalidDataset
 
@@ -83,7 +85,8 @@ class FolderIndex:
     """A folder of pictures. splits: by the names of `SPLITS`, or one entry "pool" where the folder has no
     splits.
 
-    nested: pictures that lie in folders inside their class's folder.
+    nested: pictures that lie in folders inside their class's folder. groups: by split, the group of each
+    picture; None where nothing says any.
     """
 
     root: Path
@@ -91,6 +94,7 @@ class FolderIndex:
     splits: dict[str, Files]
     skipped: tuple[Skipped, ...]
     nested: int = 0
+    groups: dict[str, tuple[str, ...]] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -156,7 +160,10 @@ def index_folder(name: str, folder: Path) -> FolderIndex:
             f"data set {name!r}: {only}; a classifier needs a folder for each of two classes or more"
             + tables_beside(root)
         )
-    return FolderIndex(root, classes, found, leftovers.listed(), nested)
+    groups = {split: groups_of(name, root, files.names) for split, files in found.items()}
+    known = {split: one for split, one in groups.items() if one is not None}
+    check_apart(name, known)
+    return FolderIndex(root, classes, found, leftovers.listed(), nested, known or None)
 
 
 def tables_beside(folder: Path) -> str:
@@ -296,7 +303,7 @@ def _file_count(folder: str) -> int:
 def _loose_files(root: Path, inside: str, leftovers: Leftovers) -> None:
     with os.scandir(root / inside) as entries:
         for entry in sorted(entries, key=lambda e: e.name):
-            if entry.is_file():
+            if entry.is_file() and (inside or entry.name != GROUPS):
                 leftovers.add(HIDDEN if is_hidden(entry.name) else OUTSIDE, _joined(inside, entry.name))
 
 

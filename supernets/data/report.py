@@ -13,13 +13,14 @@ from typing import Any, Final
 import numpy as np
 
 from supernets.data.folder_names import alike_name, shown
+from supernets.data.groups import FILE as GROUPS
 from supernets.data.heads import Heads
-from supernets.data.index import Files, FolderIndex, Skipped, index_folder
+from supernets.data.index import FolderIndex, Skipped, index_folder
 from supernets.data.loaders import folder as folders
 from supernets.data.loaders.catalog import load_registered, located, unreadable
-from supernets.data.loaders.forms import Form, Wanted, validation_size
+from supernets.data.loaders.forms import Form, Wanted
 from supernets.data.pictures import LEAST_SIDE
-from supernets.data.splits import SPLITS, stratified
+from supernets.data.splits import SPLITS
 from supernets.errors import InvalidDataset
 
 RARE: Final = 20  # samples of a class in the whole set
@@ -34,8 +35,9 @@ class Report:
     """splits: samples of each. sizes: smallest, median and largest side lengths of pictures. modes: pictures
     by Pillow mode.
 
-    duplicates: copies of a picture in several splits, or within the pool that splits are made from. refused:
-    why it cannot be trained on, None where it can.
+    duplicates: copies of a picture in several splits, or within the pool that splits are made from.
+    across_splits: of those, how many lie in several splits as they will be. groups: of pictures that stay in
+    one split, 0 where nothing says any. refused: why it cannot be trained on, None where it can.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Report:
     skipped: tuple[Skipped, ...] = ()
     warnings: tuple[str, ...] = ()
     refused: str | None = None
+    across_splits: int = 0
+    groups: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -92,6 +96,7 @@ def _check_arrays(name: str, form: str, path: Path) -> Report:
         _per_class(dataset.classes, counts),
         {"width": [width] * 3, "height": [height] * 3},
         duplicates=copies,
+        across_splits=copies,
         warnings=(*_rare(dataset.classes, counts), *_copied(copies, pooled=False)),
     )
 
@@ -100,8 +105,8 @@ def _check_folder(name: str, form: str, path: Path) -> Report:
     index = index_folder(name, path)
     heads = Heads(index.root, len(index.names) <= MOST_DECODED)
     heads.read(index.names)
-    counts = _counts(index)
-    copies = _copies(index)
+    counts = _counts(name, index)
+    copies = _copies(name, index)
     refused = heads.fault(name) or _lacking(name, index.classes, counts)
     if refused is None and heads.decode:  # of a larger set this is said when its first pictures are converted
         try:
@@ -132,6 +137,8 @@ def _check_folder(name: str, form: str, path: Path) -> Report:
             *heads.remarks(),
         ),
         refused,
+        copies.across,
+        0 if index.groups is None else len({one for found in index.groups.values() for one in found}),
     )
 
 
@@ -144,54 +151,70 @@ def _lacking(name: str, classes: Sequence[str], counts: Mapping[str, Sequence[in
     return None
 
 
-def _counts(index: FolderIndex) -> dict[str, list[int]]:
+def _counts(name: str, index: FolderIndex) -> dict[str, list[int]]:
     """Pictures of each class in the splits as they will be."""
     classes = len(index.classes)
     if "pool" in index.splits:
         labels = index.splits["pool"].labels
-        parts = dict(zip(SPLITS, folders.pool_parts(labels, classes), strict=True))
+        parts = dict(zip(SPLITS, folders.pool_parts(name, index), strict=True))
         return {split: np.bincount(labels[rows], minlength=classes).tolist() for split, rows in parts.items()}
     found = {split: files.counts(classes) for split, files in index.splits.items()}
     if "validation" not in found:
-        found["validation"] = _cut(index.splits["train"], classes)
+        _, held = folders.train_parts(name, index)
+        found["validation"] = np.bincount(index.splits["train"].labels[held], minlength=classes).tolist()
         found["train"] = [a - b for a, b in zip(found["train"], found["validation"], strict=True)]
     return {split: found[split] for split in SPLITS}
 
 
-def _cut(train: Files, classes: int) -> list[int]:
-    held, _ = stratified(train.labels, (validation_size(train.labels),), seed=0)
-    return [int(n) for n in np.bincount(train.labels[held], minlength=classes)]
+def _owners(name: str, index: FolderIndex) -> dict[str, str]:
+    """The split of each picture, as it will be."""
+    owner = {one: split for split, files in index.splits.items() for one in files.names}
+    if "pool" in index.splits:
+        for split, rows in zip(SPLITS, folders.pool_parts(name, index), strict=True):
+            owner |= {index.splits["pool"].names[row]: split for row in rows.tolist()}
+    elif "validation" not in index.splits:
+        _, held = folders.train_parts(name, index)
+        owner |= {index.splits["train"].names[row]: "validation" for row in held.tolist()}
+    return owner
 
 
 @dataclass(frozen=True)
 class _Copies:
     """Pictures that are there more than once, byte for byte. count: of those that lie in several splits,
-    or in a pool; unsure: of those that have several classes, whose names come first among the examples."""
+    or in a pool; unsure: of those that have several classes, whose names come first among the examples;
+    across: of those that lie in several splits as they will be, however these are made."""
 
     count: int
     unsure: int
+    across: int
     examples: tuple[tuple[str, ...], ...]
 
     def remarks(self, pooled: bool) -> list[str]:
         """What to say of them."""
         said = _copied(self.count, pooled, [names[:2] for names in self.examples])
+        if self.across and pooled:
+            said.append(
+                f"{self.across} of them lie in several splits as these are made here: give copies one group "
+                f"({GROUPS}), or remove them"
+            )
         if self.unsure:
             said.append(f"{self.unsure} picture(s) have several classes: at most one of them is right")
         return said
 
 
-def _copies(index: FolderIndex) -> _Copies:
+def _copies(name: str, index: FolderIndex) -> _Copies:
     """Same sizes first: only those are read."""
+    place = _owners(name, index)
     by_size: dict[int, list[tuple[str, int, str]]] = {}
     for split, files in index.splits.items():
-        for name, label in zip(files.names, files.labels.tolist(), strict=True):
-            by_size.setdefault((index.root / name).stat().st_size, []).append((split, label, name))
+        for picture, label in zip(files.names, files.labels.tolist(), strict=True):
+            by_size.setdefault((index.root / picture).stat().st_size, []).append((split, label, picture))
     owners: dict[str, list[tuple[str, int, str]]] = {}
     for alike in by_size.values():
-        for split, label, name in alike if len(alike) > 1 else ():
-            with (index.root / name).open("rb") as file:
+        for split, label, picture in alike if len(alike) > 1 else ():
+            with (index.root / picture).open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
-            owners.setdefault(digest, []).append((split, label, name))
+            owners.setdefault(digest, []).append((split, label, picture))
     unsure = [found for found in owners.values() if len({label for _, label, _ in found}) > 1]
     spread = [
         found
@@ -202,7 +225,8 @@ def _copies(index: FolderIndex) -> _Copies:
         tuple(name for _, _, name in found)
         for found in [*unsure, *(one for one in spread if one not in unsure)][:_SHOWN]
     )
-    return _Copies(len(spread), len(unsure), examples)
+    across = sum(len({place[one] for _, _, one in found}) > 1 for found in owners.values())
+    return _Copies(len(spread), len(unsure), across, examples)
 
 
 def _per_class(classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> dict[str, dict[str, int]]:

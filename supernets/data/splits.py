@@ -8,12 +8,13 @@ samples.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
+from supernets.data.normalisation import Normalisation
 from supernets.data.pictures import Pictures
 from supernets.data.preprocessing import Preprocessing, picture_steps
 from supernets.data.steps import Floats, Interpolate, Normalise, PictureStep
@@ -51,7 +52,8 @@ class Dataset:
     """A data set: names of its classes in the order of the labels, and its three splits.
 
     pictures: the steps from a file to an image of the splits; None where the images are the pictures
-    themselves.
+    themselves. normalisation: mean and deviation that inputs are normalised with, as the weights of another
+    data set expect them; None: those of the train split. highest: raw value of white.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Dataset:
     validation: Split
     test: Split
     pictures: tuple[PictureStep, ...] | None = None
+    normalisation: Normalisation | None = None
+    highest: int = 255
 
     def __post_init__(self) -> None:
         for name in SPLITS:
@@ -107,14 +111,20 @@ class Dataset:
 
     @cached_property
     def mean(self) -> Floats:
-        """Mean of each channel over the train split, raw values, shape (C,)."""
-        return self._moments[0]
+        """Mean that is subtracted from each channel, raw values, shape (C,)."""
+        return self._moments[0] if self.normalisation is None else self.normalisation.values[0]
 
     @cached_property
     def deviation(self) -> Floats:
-        """Standard deviation of each channel over the train split, raw values, shape (C,). Raises
-        InvalidDataset for 0."""
-        return self._moments[1]
+        """Standard deviation that each channel is divided by, raw values, shape (C,). Raises InvalidDataset
+        for 0."""
+        return self._moments[1] if self.normalisation is None else self.normalisation.values[1]
+
+    def normalised_as(self, other: Normalisation | None) -> Dataset:
+        """The same samples, normalised as weights expect that come with it; None: with its own moments."""
+        if other is None:
+            return replace(self, normalisation=None)
+        return replace(self, normalisation=other.with_channels(self.channels).in_range(self.highest))
 
     def check_values(self) -> None:
         """Raises InvalidDataset where a channel has one value everywhere: nothing can be learnt from it."""
@@ -140,6 +150,16 @@ class Dataset:
                 "images, so there is nothing to learn from; see how the pictures were written"
             )
         return mean.astype(np.float32), deviation.astype(np.float32)
+
+    def in_colour(self) -> Dataset:
+        """The same grey samples with three equal channels, for networks that take colours. Pictures are
+        fed to such networks in colour, so a grey file is repeated as well."""
+
+        def three(split: Split) -> Split:
+            return Split(np.repeat(np.asarray(split.images[:]), 3, axis=1), split.labels)
+
+        train, validation, test = (three(self.split(name)) for name in SPLITS)
+        return Dataset(self.name, self.classes, train, validation, test, highest=self.highest)
 
     def split(self, name: str) -> Split:
         """`train`, `validation` or `test`."""

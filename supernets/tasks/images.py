@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latency_tables.dense import Array
+from supernets.data.normalisation import Normalisation
 from supernets.data.pictures import Pictures
 from supernets.data.preprocessing import Preprocessing
 from supernets.data.splits import Dataset
@@ -56,6 +57,21 @@ class ImagesTask(Task[Dataset]):
     def loss(self, outputs: Tensor, targets: Tensor, *, smoothing: float = 0.0) -> Tensor:
         return F.cross_entropy(outputs, targets, label_smoothing=smoothing)
 
+    def weighted_loss(
+        self, outputs: Tensor, targets: Tensor, weights: Tensor, *, smoothing: float = 0.0
+    ) -> Tensor:
+        # Torch would divide by the weights in the batch; a batch without rare samples would then count more.
+        each = F.cross_entropy(outputs, targets, label_smoothing=smoothing, reduction="none")
+        return (each * weights.to(each.device)[targets]).mean()
+
+    def class_weights(self, data: Dataset) -> Tensor:
+        labels = data.train.labels
+        counts = np.bincount(labels, minlength=len(data.classes))
+        return torch.from_numpy(len(labels) / (len(counts) * counts)).float()
+
+    def log_likelihoods(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return -F.cross_entropy(outputs.float(), targets, reduction="none")
+
     def imitation(self, outputs: Tensor, teacher: Tensor) -> Tensor:
         return soft_cross_entropy(outputs, teacher)
 
@@ -67,8 +83,21 @@ class ImagesTask(Task[Dataset]):
         counts = [torch.bincount(labels, minlength=outputs.shape[1]) for labels in (right, targets)]
         return np.asarray(torch.stack(counts).cpu().numpy(), dtype=np.float64)
 
+    def confusion(self, outputs: Tensor, targets: Tensor) -> Array:
+        classes = outputs.shape[1]
+        pairs = torch.bincount(targets * classes + outputs.argmax(dim=1), minlength=classes**2)
+        return np.asarray(pairs.reshape(classes, classes).cpu().numpy(), dtype=np.float64)
+
     def quality(self, tally: Array) -> float:
         return float(tally[0].sum() / tally[1].sum())
+
+    def expected(self, data: Dataset) -> Normalisation:
+        return Normalisation(
+            tuple(map(float, data.mean)), tuple(map(float, data.deviation)), float(data.highest)
+        )
+
+    def as_expected(self, data: Dataset, normalisation: Normalisation | None) -> Dataset:
+        return data if normalisation is None else data.normalised_as(normalisation)
 
     def input_of(self, data: Dataset, condition: int, delivery: Delivery, name: str) -> dict[str, Any]:
         return described_input(name, data.preprocessing(condition), delivery)

@@ -26,6 +26,8 @@ def pictures_refused(space: Space, channels: Sequence[int | None]) -> str | None
     """Why a space cannot take pictures that can be had with these numbers of channels; None where it can."""
     if space.image_channels is None:
         return f"networks of {space.name} take no pictures; choose another data set"
+    if space.image_channels == 3 and 1 in channels:
+        return None  # a grey channel is repeated (`supernets.data.catalog.load_for`)
     if space.image_channels not in channels:
         return f"the space takes {space.image_channels} channel(s), the data set has {channels[0]}"
     return None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from supernets.data.normalisation import Normalisation
     from supernets.data.preprocessing import Preprocessing
     from supernets.delivery.format import Delivery
     from supernets.network import Supernet
@@ -95,6 +96,21 @@ class Task(ABC, Generic[D]):
         weights; None: it begins at random."""
         return None
 
+    def class_weights(self, data: D) -> Tensor:
+        """Weights (classes,) under which every class counts alike in the loss, 1 on average over the training
+        samples. Raises InvalidTraining where a task has no classes."""
+        raise InvalidTraining(f"task {data.task!r} has no classes to weigh; leave class_weights out")
+
+    def weighted_loss(
+        self, outputs: Tensor, targets: Tensor, weights: Tensor, *, smoothing: float = 0.0
+    ) -> Tensor:
+        """`loss` with the weights of `class_weights`. Raises InvalidTraining like it."""
+        raise InvalidTraining("this task has no classes to weigh; leave class_weights out")
+
+    def log_likelihoods(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
+        """Log-probability that the outputs give to what is right, (n,); None where a task has none."""
+        return None
+
     @abstractmethod
     def tally(self, outputs: Tensor, targets: Tensor) -> Array:
         """What the quality is made of, over these samples: numbers that add up over parts of a split."""
@@ -102,6 +118,15 @@ class Task(ABC, Generic[D]):
     @abstractmethod
     def quality(self, tally: Array) -> float:
         """The quality (`supernets.tasks.metric`: higher is better) of a summed tally."""
+
+    def expected(self, data: D) -> Normalisation | None:
+        """How inputs of the data are normalised, which weights trained on them expect ever after; None where
+        nothing is."""
+        return None
+
+    def as_expected(self, data: D, normalisation: Normalisation | None) -> D:
+        """The data with inputs normalised as weights expect them; as they are for None."""
+        return data
 
     @abstractmethod
     def input_of(self, data: D, condition: int, delivery: Delivery, name: str) -> dict[str, Any]:
@@ -117,6 +142,11 @@ class Task(ABC, Generic[D]):
         """Name, samples and recall of each class in the order of the outputs; empty where there are no
         classes."""
         return []
+
+    def confusion(self, outputs: Tensor, targets: Tensor) -> Array | None:
+        """Samples by their class (rows) and the class they were taken for, (classes, classes): numbers that
+        add up over parts of a split. None where there are no classes."""
+        return None
 
     def evaluator(self, supernet: Supernet, data: D, split: str, *, cache: Cache | None = None) -> Evaluates:
         """What scores sub-networks: block by block, statistics of batch-norm taken anew for each.

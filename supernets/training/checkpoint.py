@@ -126,12 +126,18 @@ def read_folder(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any
 
 
 def publish(
-    attempt: Path, name: str, tensors: Tensors | None = None, data: Mapping[str, Any] | None = None
+    attempt: Path,
+    name: str,
+    tensors: Tensors | None = None,
+    data: Mapping[str, Any] | None = None,
+    header: Mapping[str, str] | None = None,
 ) -> str:
-    """Write a result file next to `attempt` in one step, over an older one; gives its SHA-256."""
+    """Write a result file next to `attempt` in one step, over an older one; gives its SHA-256. header: what
+    a file of tensors says of itself."""
     staged = attempt / name
     if tensors is not None:
-        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, staged)
+        whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        save_file(whole, staged, None if header is None else dict(header))
     else:
         staged.write_text(json.dumps(data, indent=1, sort_keys=True), encoding="utf-8")
     digest = _flush(staged)

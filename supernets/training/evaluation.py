@@ -31,6 +31,7 @@ from supernets.training.batchnorm import CALIBRATION_SAMPLES, calibration_batche
 from supernets.training.memory import samples_of_space
 
 _Step = tuple[str, Operator]
+GROUPS = 64  # of samples, each with its own mean log-likelihood
 _GROUP = 64  # networks whose statistics are held at once
 
 
@@ -39,7 +40,7 @@ class Evaluator:
 
     calibration: training samples for the batch-norm statistics. limit: samples of the split, all of them by
     default. cache: results by architecture digest, shared with whoever owns it; it must belong to this
-    supernet and split.
+    supernet and split. likelihoods: whether log-likelihoods are kept too, of tasks that have them.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class Evaluator:
         calibration: int = CALIBRATION_SAMPLES,
         limit: int | None = None,
         cache: Cache | None = None,
+        likelihoods: bool = False,
     ) -> None:
         self.supernet, self.data, self.split, self.task = supernet, data, split, task_of(data)
+        self._likelihoods: dict[str, Array] | None = {} if likelihoods else None
         self.calibration, self.limit = calibration, limit
         self.cache: Cache = {} if cache is None else cache
         self.device = next(supernet.parameters()).device
@@ -82,6 +85,14 @@ class Evaluator:
             done += len(networks)
         return np.array([self.cache[a.digest] for a in architectures])
 
+    def likelihoods(self, architecture: Architecture) -> Array | None:
+        """Mean log-likelihood of each group of samples, (groups,), of a network that was evaluated here; None
+        where they were not kept or the task has none.
+
+        Sample i is of group i modulo their number, so groups of two networks are of the same samples.
+        """
+        return (self._likelihoods or {}).get(architecture.digest)
+
     def _tallies(
         self,
         networks: Sequence[Architecture],
@@ -98,16 +109,33 @@ class Evaluator:
         for first in range(0, len(networks), _GROUP):
             plans = [self.supernet.plan(architecture) for architecture in networks[first : first + _GROUP]]
             sums = [np.zeros(())] * len(plans)
+            groups = [np.zeros(0)] * len(plans)
             statistics = self._statistics(plans, condition, at_once)
             for number, rows in enumerate(parts):
                 inputs, targets = self.samples(condition, rows)
                 walk = _Walk(inputs, statistics.apply)
                 for index, plan in enumerate(plans):
-                    sums[index] = sums[index] + self.task.tally(walk.output(plan), targets)
+                    output = walk.output(plan)
+                    sums[index] = sums[index] + self.task.tally(output, targets)
+                    groups[index] = self._grouped(groups[index], output, targets, number * at_once)
                     if progress is not None and number == len(parts) - 1:
                         progress(done + first + index + 1, of)
             found += sums
+            if self._likelihoods is not None:
+                samples = np.bincount(np.arange(len(self.rows)) % GROUPS)
+                for architecture, one in zip(networks[first : first + _GROUP], groups, strict=True):
+                    if one.size:
+                        self._likelihoods[architecture.digest] = one[: len(samples)] / samples
         return found
+
+    def _grouped(self, before: Array, output: Tensor, targets: Tensor, start: int) -> Array:
+        """Sums of log-likelihoods by group, (GROUPS,), with those of the samples from `start` on."""
+        found = None if self._likelihoods is None else self.task.log_likelihoods(output, targets)
+        if found is None:
+            return before
+        own = (start + np.arange(len(found))) % GROUPS
+        sums = np.bincount(own, weights=found.cpu().numpy().astype(np.float64), minlength=GROUPS)
+        return np.asarray(sums + (before if before.size else 0.0))
 
     def _statistics(self, plans: Sequence[Plan], condition: int, at_once: int) -> _Statistics:
         """Those of every block on the paths of these networks."""

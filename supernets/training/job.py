@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from supernets.data.catalog import load_for
-from supernets.errors import InvalidCheckpoint, InvalidTraining
+from supernets.data.normalisation import Normalisation, header_of, normalisation_in
+from supernets.errors import InvalidCheckpoint, InvalidPreprocessing, InvalidTraining
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
+from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
 from supernets.training.files import sha256_of
 from supernets.training.sharing import Sharing
@@ -82,6 +84,13 @@ class Job(_Places, TrainingSpec):
         weights: dict[str, Tensor] = load(data)
         return weights
 
+    def as_start_expects(self, data: Data) -> Data:
+        """The data set, its inputs normalised as the weights to begin with expect them. Raises
+        InvalidCheckpoint."""
+        if self.start is None:
+            return data
+        return as_expected(data, Path(self.start_file or ""))
+
 
 def train(
     job: Job,
@@ -102,7 +111,8 @@ def train(
     finished = read_description(Path(job.out_dir))
     if finished is not None and finished["inputs"] == job.digest:
         return finished
-    dataset, recipe = job.load_dataset(), job.load_recipe()
+    start, recipe = job.load_start(), job.load_recipe()  # checked in whole before its header is believed
+    dataset = job.as_start_expects(job.load_dataset())
     space = space_named(job.space).with_classes(len(dataset.classes))
     trainer = Trainer(
         space,
@@ -111,22 +121,44 @@ def train(
         job.seed,
         device=job.device,
         inputs_digest=job.digest,
-        start=job.load_start(),
+        start=start,
         memory_mb=job.memory_mb,
         train=job.train,
         sharing=Sharing.from_json(job.distributed or {}),
     )
     trainer.run(Path(job.out_dir), report, stopping)
-    description = describe(job, space, trainer.position.step, trainer.seconds)
+    description = describe(job, space, trainer.position.step, trainer.seconds, trainer.recipe.epochs)
     description["memory"] = trainer.memory.to_json()
     if trainer.rank == 0:
-        description["sha256"] = publish(trainer.attempt, WEIGHTS, tensors=trainer.supernet.state_dict())
+        header, tensors = header_for(dataset), trainer.supernet.state_dict()
+        description["sha256"] = publish(trainer.attempt, WEIGHTS, tensors=tensors, header=header)
         publish(trainer.attempt, DESCRIPTION, data=description)
         shutil.rmtree(trainer.attempt, ignore_errors=True)
     return description
 
 
-def describe(job: Job, space: Space, steps: int, seconds: float) -> dict[str, Any]:
+def header_for(data: Data) -> dict[str, str] | None:
+    """What the header of weights says that were trained on the data set."""
+    found = task_of(data).expected(data)
+    return None if found is None else found.header()
+
+
+def as_expected(data: Data, weights: Path) -> Data:
+    """The data set, its inputs normalised as the weights of a file expect them; as they are for a file that
+    does not say. Raises InvalidCheckpoint."""
+    found: Data = task_of(data).as_expected(data, said_of(weights))
+    return found
+
+
+def said_of(weights: Path) -> Normalisation | None:
+    """The normalisation that a file of weights says, None where it says none. Raises InvalidCheckpoint."""
+    try:
+        return normalisation_in(header_of(weights))
+    except (OSError, ValueError, KeyError, TypeError, InvalidPreprocessing) as error:
+        raise InvalidCheckpoint(f"the header of the weights cannot be read: {error}") from error
+
+
+def describe(job: Job, space: Space, steps: int, seconds: float, epochs: int) -> dict[str, Any]:
     """What supernet.json says, but for the hash of the weights."""
     recipe = job.load_recipe()
     return {
@@ -138,7 +170,7 @@ def describe(job: Job, space: Space, steps: int, seconds: float) -> dict[str, An
         "seed": job.seed,
         "inputs": job.digest,
         "start": job.start,
-        "epochs": recipe.epochs,
+        "epochs": epochs,
         "steps": steps,
         "train_seconds": seconds,
     }

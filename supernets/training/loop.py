@@ -112,7 +112,10 @@ class Trainer:
         self.task = task_of(dataset)
         self.task.check(space, dataset)
         _check(recipe, device)
-        self.space, self.dataset, self.recipe, self.seed = space, dataset, recipe, seed
+        self.samples = self.task.batches(dataset, "train", torch.device(device))
+        self.space, self.dataset, self.seed = space, dataset, seed
+        self.recipe = recipe.for_steps_per_epoch(max(1, len(self.samples) // recipe.batch_size))
+        self.class_weights = None if recipe.class_weights is None else self.task.class_weights(dataset)
         self.device = torch.device(device)
         self.inputs_digest, self.start, self.own_start = inputs_digest, start, own_start
         self.rank, self.processes = rank_and_size()
@@ -122,7 +125,7 @@ class Trainer:
         self._stopping: Callable[[], bool] = _never
         # Of all processes: one that stopped alone would leave the others waiting for its gradients.
         self._stop = False  # agreed by all processes in the last step
-        supernet = Supernet(space, dropout=recipe.dropout, generator=torch.Generator().manual_seed(seed))
+        supernet = Supernet(space, dropout=self.recipe.dropout, generator=torch.Generator().manual_seed(seed))
         # Not in `Supernet`: networks with random weights are measured too, and zeros show nothing.
         start_as_identity(supernet)
         self.supernet = self._placed(supernet).train()
@@ -139,8 +142,7 @@ class Trainer:
         self.teacher: Supernet | None = None
         self.gradients = FlatGradients(self._trained())
         self.exchange = exchange_of(sharing or Sharing(), recipe, self.gradients, link or Link())
-        self.optimiser = self._optimiser(recipe.phases[0])
-        self.samples = self.task.batches(dataset, "train", self.device)
+        self.optimiser = self._optimiser(self.recipe.phases[0])
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return [one for one in self.supernet.parameters() if one.requires_grad]
@@ -381,7 +383,7 @@ class Trainer:
         for plan in plans:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.bf16):
                 logits = self.supernet.through(features, plan[shared:], recompute=recompute)
-            loss = network_loss(self.task, logits.float(), labels, targets, self.recipe)
+            loss = network_loss(self.task, logits.float(), labels, targets, self.recipe, self.class_weights)
             (loss if share == 1 else share * loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
             if phase.teacher == "largest" and targets is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
 from supernets.errors import InvalidTraining
@@ -12,7 +13,11 @@ OPTIMISERS = ("sgd", "adamw")
 TEACHERS = ("none", "largest", "frozen")
 SAMPLINGS = ("uniform", "sandwich")
 MIN_SCORED = 2
-_AFTER_TRAINING = ("scored_networks", "gate_epochs")
+_AFTER_TRAINING = ("scored_networks", "gate_epochs", "scoring")
+SCORINGS = ("quality", "log_likelihood")
+CLASS_WEIGHTS = ("auto",)
+_NEWER: Final = {"least_steps": 0, "scoring": "quality", "class_weights": None}
+"""Fields that recipes of before did not have, with what those meant: left out, so that digests stay."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,10 @@ class Recipe:
     bf16: autocast of the forward pass. channels_last: memory format of weights and activations.
     scored_networks: sub-networks that are evaluated after the training, for the accuracy predictor.
     gate_epochs: (warm-up, search) of a gate training from such a supernet. The weights depend on neither.
+    least_steps: of the whole training; few data get more epochs (`for_steps_per_epoch`).
+    scoring: what ranks sub-networks: the task's quality, or the log-likelihood of the right answers, which
+    tells networks apart that a few hundred samples count as equal. The weights do not depend on it.
+    class_weights: "auto" makes every class count as much as any other, however rare; None: every sample.
     """
 
     name: str
@@ -113,6 +122,9 @@ class Recipe:
     augmentation: Augmentation = Augmentation()
     scored_networks: int = 240
     gate_epochs: tuple[int, int] = (2, 30)
+    least_steps: int = 0
+    scoring: str = "quality"
+    class_weights: str | None = None
 
     def __post_init__(self) -> None:
         if not self.phases or self.batch_size < 2 or self.optimiser not in OPTIMISERS:
@@ -124,6 +136,10 @@ class Recipe:
             raise InvalidTraining(
                 f"recipe {self.name!r}: at least {MIN_SCORED} scored networks and one epoch of each gate "
                 "phase are needed"
+            )
+        if self.scoring not in SCORINGS or self.class_weights not in (None, *CLASS_WEIGHTS):
+            raise InvalidTraining(
+                f"recipe {self.name!r}: scoring is one of {SCORINGS}, class weights are auto or none"
             )
         if self.phases[0].teacher == "frozen":
             raise InvalidTraining(
@@ -140,10 +156,20 @@ class Recipe:
         """Highest learning rate of all phases."""
         return max(phase.learning_rate for phase in self.phases)
 
+    def for_steps_per_epoch(self, steps: int) -> Recipe:
+        """The recipe with as many epochs as `least_steps` need where an epoch has so few steps; phases grow
+        alike."""
+        grown = math.ceil(self.least_steps / max(1, steps)) / self.epochs
+        if grown <= 1:
+            return self
+        phases = tuple(replace(phase, epochs=math.ceil(phase.epochs * grown)) for phase in self.phases)
+        return replace(self, phases=phases)
+
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
         return {
-            **{one.name: getattr(self, one.name) for one in fields(self)},
+            **{name: value for name, value in plain.items() if value != _NEWER.get(name, ...)},
             "augmentation": asdict(self.augmentation),
             "phases": [_phase_json(phase) for phase in self.phases],
             "gate_epochs": list(self.gate_epochs),

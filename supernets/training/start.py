@@ -45,6 +45,7 @@ def begin_with(supernet: Supernet, weights: Mapping[str, Tensor], data: Data | N
     Raises InvalidCheckpoint for weights of another space.
     """
     own = supernet.state_dict()
+    weights = {name: _channels_of(value, own.get(name)) for name, value in weights.items()}
     last = [name for name, part in supernet.named_modules() if isinstance(part, nn.Linear)][-1]
     if set(own) != set(weights):
         raise InvalidCheckpoint(f"the initial weights are not those of space {supernet.space.name!r}")
@@ -56,6 +57,18 @@ def begin_with(supernet: Supernet, weights: Mapping[str, Tensor], data: Data | N
         )
     supernet.load_state_dict({**weights, **{name: own[name] for name in own if name in others}})
     return data is not None and fit_last_layer(supernet, data, given=not others)
+
+
+def _channels_of(value: Tensor, wanted: Tensor | None) -> Tensor:
+    """Weights of the first convolution for pictures of other colours: those of red, green and blue summed for
+    grey, those of grey shared out among three. Either way a grey picture gives what it gave before."""
+    if wanted is None or value.ndim != 4 or value.shape[::2] != wanted.shape[::2]:
+        return value
+    if (value.shape[1], wanted.shape[1]) == (3, 1):
+        return value.sum(dim=1, keepdim=True)
+    if (value.shape[1], wanted.shape[1]) == (1, 3):
+        return value.repeat(1, 3, 1, 1) / 3
+    return value
 
 
 @torch.no_grad()

@@ -19,14 +19,16 @@ from hypothesis import strategies as st
 
 from latency_tables.operators import Operator
 from supernets.cut_out import cut_out, fold_batch_norm
+from supernets.data.splits import Dataset, Split
 from supernets.delivery.export import export_networks, export_onnx, export_operators, parity, random_network
-from supernets.errors import InvalidArchitecture, UnknownSpace
+from supernets.errors import InvalidArchitecture, InvalidCheckpoint, UnknownSpace
 from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import SPACES, ref_in, space_at, space_named
 from supernets.spaces.choices import Choice
 from supernets.spaces.lowering import all_operators, block_choices, dense_from, input_shapes, lower
-from supernets.spaces.space import Space
+from supernets.spaces.space import Space, alike
+from supernets.training.start import begin_with
 
 SMALL = [name for name, space in SPACES.items() if max(space.resolutions) <= 32]
 LARGE = [name for name in SPACES if name not in SMALL]
@@ -331,3 +333,33 @@ def test_unknown_space_lists_the_known_ones() -> None:
 def test_a_choice_is_written_without_what_does_not_matter() -> None:
     assert Choice(kernel=3, expand=4.0).as_dict() == {"kernel": 3, "expand": 4}
     assert Choice(zero=True).as_dict() == {"zero": True}
+
+
+def few_pictures(space: Space, side: int) -> Dataset:
+    """Three classes, four pictures of each in every split."""
+    generator = np.random.default_rng(0)
+
+    def split() -> Split:
+        images = generator.integers(0, 255, size=(12, space.image_channels or 0, side, side))
+        return Split(images.astype(np.uint8), np.arange(12) % 3)
+
+    return Dataset("few", ("a", "b", "c"), split(), split(), split())
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in SPACES]
+)
+def test_weights_of_other_classes_are_a_beginning(name: str) -> None:
+    """`from` takes them all but the last layer, which is fitted to the data; another space's are refused."""
+    space = least(name)
+    if space.image_channels is None:
+        return
+    given = supernet_of(name).state_dict()
+    own = Supernet(space.with_classes(3)).eval()
+    assert begin_with(own, given, few_pictures(space, space.resolutions[0])) is True
+    changed = [key for key, value in own.state_dict().items() if not torch.equal(value, given[key])]
+    assert changed == [key for key in own.state_dict() if key.split(".")[-2] == "linear"]
+    with pytest.raises(InvalidCheckpoint, match=name):
+        begin_with(own, {**given, "unknown": torch.zeros(1)}, None)
+    for other in SPACES.values():
+        assert alike(space, other.at(other.resolutions[:1])) == (other.name == name)

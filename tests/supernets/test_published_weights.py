@@ -105,6 +105,28 @@ def test_every_published_form_is_read(
     assert all(torch.equal(value, supernet.state_dict()[key]) for key, value in loaded.state_dict().items())
 
 
+@pytest.mark.parametrize("form", ["lacks its head", "has another head"])
+def test_a_backbone_is_read_without_its_last_layer(
+    form: str, supernet: Supernet, state: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    head = {key for key in state if key.startswith("classifier")}
+    assert len(head) == 2
+    data = {key: value for key, value in state.items() if key not in head}
+    if form == "has another head":
+        data |= {key: state[key][:7] for key in head}
+    path = saved(tmp_path, data)
+    with pytest.raises(InvalidCheckpoint):
+        load_published(path, space=SMALL)
+    loaded = load_published(path, space=SMALL, backbone=True)
+    assert loaded.read.endswith("the last layer is random")
+    other = [
+        k for k, v in loaded.supernet.state_dict().items() if not torch.equal(v, supernet.state_dict()[k])
+    ]
+    assert len(other) <= 2 and all(".linear." in key for key in other)
+    with pytest.raises(InvalidCheckpoint, match="missing"):
+        load_published(saved(tmp_path, dict(list(data.items())[3:])), space=SMALL, backbone=True)
+
+
 @pytest.mark.parametrize("name", ["ofa-mbv3-w1.2", "ofa-proxyless", "ofa-resnet50"])
 def test_a_checkpoint_of_another_space_is_refused(
     name: str, state: dict[str, torch.Tensor], tmp_path: Path

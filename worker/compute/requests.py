@@ -97,9 +97,11 @@ class Request(Generic[AnswerOf]):
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Shares of right answers, in the order that was asked for."""
+    """Shares of right answers, in the order that was asked for. likelihoods: mean log-likelihoods of groups
+    of samples, where they were asked for and the task has them."""
 
     accuracies: tuple[float, ...]
+    likelihoods: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ class Score(Request[Accuracies]):
     supernet: SupernetRef
     architectures: tuple[Architecture, ...]
     split: str
+    likelihoods: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,7 +208,7 @@ class TunedWeights:
 class FineTune(Request[TunedWeights]):
     """Train one sub-network alone, from its weights in the supernet; `folder` is for checkpoints.
 
-    memory_mb: most that the child may take. train: what of the network.
+    memory_mb: most that the child may take. train: what of the network. class_weights: as of its supernet.
     """
 
     answer = TunedWeights
@@ -218,6 +221,32 @@ class FineTune(Request[TunedWeights]):
     folder: str
     memory_mb: int | None = None
     train: str = "all"
+    class_weights: str | None = None
+
+
+@dataclass(frozen=True)
+class ControlAccuracy:
+    """Accuracy on the test split of a network that began with random weights, and the steps it was given."""
+
+    accuracy: float
+    samples: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class TrainControl(Request[ControlAccuracy]):
+    """Train one network of a supernet's space from random weights for as many steps; `folder` is for
+    checkpoints."""
+
+    answer = ControlAccuracy
+    supernet: SupernetRef
+    architecture: Architecture
+    recipe: str
+    steps: int
+    seed: int
+    device: str
+    folder: str
+    class_weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -263,13 +292,18 @@ class ClassRecall:
 
 @dataclass(frozen=True)
 class FileAccuracy:
-    """What the delivered file itself does on samples that neither training nor search has seen."""
+    """What the delivered file itself does on samples that neither training nor search has seen.
+
+    confusion: samples by their class (rows) and the class they were taken for (columns); empty where a task
+    has no classes, or more of them than a person looks at.
+    """
 
     accuracy: float
     samples: int
     dataset: str
     split: str
     by_class: tuple[ClassRecall, ...] = ()
+    confusion: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,21 @@ class TorchChild:
 
         return self.ask(requests.Score(supernet, tuple(architectures), split), follow).accuracies
 
+    def score_by_likelihood(
+        self,
+        supernet: SupernetRef,
+        architectures: Sequence[Architecture],
+        split: str,
+        report: Report | None = None,
+    ) -> requests.Accuracies:
+        """The same with log-likelihoods, where the task has them."""
+
+        def follow(progress: Progress) -> None:
+            if report is not None:
+                report(progress.done, progress.total)
+
+        return self.ask(requests.Score(supernet, tuple(architectures), split, likelihoods=True), follow)
+
     def refine(self, predictor: QualityPredictor, seed: int) -> Fields:
         """The predictor as it is stored, with a refinement where one is better."""
         return self.ask(requests.Refine(predictor, seed)).predictor
@@ -83,6 +98,10 @@ class TorchChild:
             return self.ask(request, follow)
         finally:
             self._close()
+
+    def train_control(self, request: requests.TrainControl, follow: Follow) -> requests.ControlAccuracy:
+        """Goes on from the checkpoints in the request's folder."""
+        return self.ask(request, follow)
 
     def deliver(
         self, supernet: SupernetRef, architecture: Architecture, delivery: Delivery

@@ -11,12 +11,13 @@ from typing import Final
 from dbos import EnqueueOptions
 
 from service.db import supernets as supernet_rows
-from service.db.documents import Fields
+from service.db.documents import Fields, part
 from service.db.models import Supernet
 from service.db.session import Session
 from service.http.problems import document
 from service.jobs.queue import TRAINING
 from service.jobs.requests import SupernetRequest, read
+from supernets.accuracy.likelihood import Scale
 from supernets.spaces.architecture import SpaceRef
 from supernets.spaces.catalog import space_at
 from supernets.spaces.space import Space
@@ -30,7 +31,11 @@ WAIT_S: Final = 0.5
 
 @dataclass(frozen=True)
 class ReadySupernet:
-    """A trained supernet as the pipelines use it."""
+    """A trained supernet as the pipelines use it.
+
+    scale: how log-likelihoods are read as accuracies, None where networks are ranked by counted answers.
+    class_weights: as it was trained with. steps, epochs: of its training, None where nobody knows.
+    """
 
     id: str
     space: Space
@@ -40,6 +45,11 @@ class ReadySupernet:
     weights_sha256: str
     predictor: Fields
     dataset_fingerprint: str | None = None
+    scale: Scale | None = None
+    class_weights: str | None = None
+    steps: int | None = None
+    epochs: int | None = None
+    parent: str | None = None
 
     @property
     def ref(self) -> SupernetRef:
@@ -72,6 +82,7 @@ def _ready(row: Supernet) -> ReadySupernet | None:
     """The supernet of a row, None where it is not trained yet."""
     if row.ready_at is None or row.weights_sha256 is None or row.predictor is None:
         return None
+    scale, summary = part(row.summary, "scale"), row.summary or {}
     return ReadySupernet(
         row.id,
         space_at(SpaceRef(row.space, row.classes)),
@@ -81,7 +92,17 @@ def _ready(row: Supernet) -> ReadySupernet | None:
         row.weights_sha256,
         row.predictor,
         row.dataset_fingerprint,
+        scale=Scale(**scale) if scale else None,
+        class_weights=supernet_rows.class_weights_of(row),
+        steps=_number(summary, "steps"),
+        epochs=_number(summary, "epochs"),
+        parent=row.parent_id,
     )
+
+
+def _number(summary: Fields, name: str) -> int | None:
+    found = summary.get(name)
+    return found if isinstance(found, int) else None
 
 
 class _Awaited:

@@ -19,9 +19,16 @@ VALIDATION: Final = "validation"
 
 @dataclass(frozen=True)
 class Scored:
-    """The share of right answers of one network."""
+    """The share of right answers of one network; mean log-likelihoods of groups of samples, where they rank
+    networks."""
 
     accuracy: float
+    likelihoods: tuple[float, ...] = ()
+
+    @property
+    def likelihood(self) -> float:
+        """Mean log-likelihood of a sample."""
+        return sum(self.likelihoods) / len(self.likelihoods)
 
 
 def validation_scores(
@@ -36,13 +43,34 @@ def validation_scores(
 
     Raises JobQuarantined, and whatever ends the run.
     """
+    found = validation_results(run, torch_child, supernet, architectures, report)
+    return {digest: one.accuracy for digest, one in found.items()}
+
+
+def validation_results(
+    run: Run,
+    torch_child: TorchChild,
+    supernet: SupernetRef,
+    architectures: Sequence[Architecture],
+    report: Report,
+    *,
+    likelihoods: bool = False,
+) -> dict[str, Scored]:
+    """All that was found of each network by digest of the architecture; as `validation_scores`."""
     # Targets of one job often share candidates, and an evaluation takes a second.
     distinct = list({a.digest: a for a in architectures}.values())
 
     def evaluate(missing: list[int]) -> list[Scored]:
         wanted = [distinct[i] for i in missing]
+        if likelihoods:
+            found = torch_child.score_by_likelihood(supernet, wanted, VALIDATION, report)
+            groups = found.likelihoods or ((),) * len(wanted)
+            return [Scored(*one) for one in zip(found.accuracies, groups, strict=True)]
         return [Scored(accuracy) for accuracy in torch_child.score(supernet, wanted, VALIDATION, report)]
 
-    inputs = [{**supernet.inputs(), "architecture": described(a), "split": VALIDATION} for a in distinct]
+    further = {"likelihoods": True} if likelihoods else {}  # steps of before stay known by their keys
+    inputs = [
+        {**supernet.inputs(), "architecture": described(a), "split": VALIDATION, **further} for a in distinct
+    ]
     results = run.steps(StepName.SCORE_NETWORK, inputs, Scored, evaluate)
-    return {a.digest: r.accuracy for a, r in zip(distinct, results, strict=True)}
+    return {a.digest: r for a, r in zip(distinct, results, strict=True)}

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,13 +34,15 @@ from service.errors import JobConflict
 from service.failpoints import failpoint
 from service.jobs.requests import TrainingOptions, read
 from supernets.accuracy.choice import DRAWN_SHARE, ROUNDS, score_in_rounds
+from supernets.accuracy.likelihood import LIKELIHOOD, Scale
+from supernets.accuracy.predictor import QualityPredictor
 from supernets.data.catalog import DATASETS, task_for
 from supernets.data.report import Report, check_dataset
 from supernets.errors import InvalidDataset
 from supernets.spaces.architecture import SpaceRef
 from supernets.spaces.catalog import space_at
-from supernets.training.catalog import recipe_to_follow
-from supernets.training.job import DESCRIPTION, WEIGHTS
+from supernets.training.catalog import recipe_named, recipe_to_follow
+from supernets.training.job import DESCRIPTION, WEIGHTS, said_of
 from supernets.training.job import Job as TrainingJob
 from worker.compute.child import Child, silence_limit_s
 from worker.compute.codec import CODEC
@@ -54,7 +56,7 @@ from worker.errors import (
     NobodyWaits,
     WorkerStopping,
 )
-from worker.pipelines.scoring import VALIDATION, validation_scores
+from worker.pipelines.scoring import VALIDATION, Scored, validation_results
 from worker.problems import problem_of
 from worker.steps import StepName
 
@@ -168,21 +170,35 @@ def _train_and_score(run: SharedRun) -> None:
         TrainedWeights,
         lambda: _train(run, row, start),
     )
-    networks = recipe_to_follow(row.recipe).scored_networks
+    followed = recipe_to_follow(row.recipe)
+    networks, likelihoods = followed.scored_networks, followed.scoring == "log_likelihood"
+    further = {"scoring": followed.scoring} if likelihoods else {}
     ref = SupernetRef(
         SpaceRef(row.space, row.classes), row.dataset, trained.weights_sha256, row.dataset_fingerprint
     )
     scored = run.step(
         StepName.SCORE_SUBNETWORKS,
-        {**inputs, "weights_sha256": trained.weights_sha256, "networks": networks, "design": DESIGN},
+        {
+            **inputs,
+            "weights_sha256": trained.weights_sha256,
+            "networks": networks,
+            "design": DESIGN,
+            **further,
+        },
         ScoredSupernet,
-        lambda: _score(run, ref, row.seed, networks),
+        lambda: _score(run, ref, row.seed, networks, likelihoods=likelihoods),
     )
-    summary = {**scored.summary, **trained.training}
+    summary = {**scored.summary, **trained.training, **_expects(run, trained.weights_sha256)}
     made = (trained.weights_sha256, scored.predictor, summary)
     run.write(lambda session: supernet_rows.finish(session, run.digest, *made))
     # Last of all: as long as no row says that it is ready, a crash must find its checkpoints.
     shutil.rmtree(_folder(run), ignore_errors=True)  # checkpoints; the weights are in the store
+
+
+def _expects(run: SharedRun, weights_sha256: str) -> Document:
+    """How inputs are normalised that the weights expect, for people; nothing where the weights do not say."""
+    found = said_of(run.context.store.path(weights_sha256))
+    return {} if found is None else {"normalisation": asdict(found)}
 
 
 def fingerprinted(fingerprint: str | None) -> dict[str, str]:
@@ -236,11 +252,12 @@ def _train(run: SharedRun, row: Supernet, start: str | None) -> TrainedWeights:
 def _training_job(context: WorkerContext, row: Supernet, start: str | None, folder: Path) -> TrainingJob:
     """What the trainer is told. start: SHA-256 of initial weights, None for random ones."""
     options = read(TrainingOptions, row.options or {})
+    recipe = replace(recipe_named(row.recipe), class_weights=options.class_weights)
     return TrainingJob(
         space=row.space,
         dataset=row.dataset,
         out_dir=str(folder),
-        recipe=row.recipe,
+        recipe=row.recipe if options.class_weights is None else recipe.to_json(),
         seed=row.seed,
         device=context.settings.training_device,
         data_dir=str(context.work_folder("data")),
@@ -303,10 +320,15 @@ def _register(session: Session, sha256: str, size_bytes: int) -> None:
     register(session, sha256, size_bytes, ArtifactKind.SUPERNET)
 
 
-def _score(run: SharedRun, supernet: SupernetRef, seed: int, networks: int) -> ScoredSupernet:
-    """Evaluate sub-networks on the validation split, in rounds, and fit the accuracy predictor."""
+def _score(
+    run: SharedRun, supernet: SupernetRef, seed: int, networks: int, *, likelihoods: bool = False
+) -> ScoredSupernet:
+    """Evaluate sub-networks on the validation split, in rounds, and fit the accuracy predictor.
+
+    likelihoods: by log-likelihood where the task has one, as the accuracy of networks with it.
+    """
     space = space_at(supernet.space)
-    measured: dict[str, float] = {}
+    measured: dict[str, Scored] = {}
     metric = task_for(supernet.dataset).metric
     started, fresh = time.monotonic(), 0  # how many were evaluated since then, and not remembered
     with TorchChild(run) as torch_child:
@@ -322,15 +344,40 @@ def _score(run: SharedRun, supernet: SupernetRef, seed: int, networks: int) -> S
                 run.progress("score_subnetworks", ready / total, f"sub-network {ready} of {total}", eta_s)
 
             architectures = [space.architecture(row) for row in genes]
-            measured.update(validation_scores(run, torch_child, supernet, architectures, report))
-            return np.array([measured[a.digest] for a in architectures])
+            measured.update(
+                validation_results(run, torch_child, supernet, architectures, report, likelihoods=likelihoods)
+            )
+            found = [measured[a.digest] for a in architectures]
+            return np.array([one.likelihood if one.likelihoods else one.accuracy for one in found])
 
         generator = np.random.default_rng(seed)
-        predictor = score_in_rounds(space, networks, generator, evaluate, seed=seed, metric=metric)
+        predictor = score_in_rounds(
+            space, networks, generator, evaluate, seed=seed, metric=LIKELIHOOD if likelihoods else metric
+        )
+        scale: Scale | None = None
+        if likelihoods:
+            found = [measured[space.architecture(row).digest] for row in predictor.genes]
+            scale, values = _as_accuracies(found)
+            drawn = predictor.drawn
+            predictor = QualityPredictor.fit(
+                space, predictor.genes, values, drawn=drawn, seed=seed, metric=metric
+            )
         fitted = torch_child.refine(predictor, seed)
     summary: Document = {
-        name: {"accuracy": metric.value(measured[a.digest]), "architecture": space.to_json(a)}
+        name: {"accuracy": metric.value(measured[a.digest].accuracy), "architecture": space.to_json(a)}
         for name, a in (("largest", space.largest()), ("smallest", space.smallest()))
     }
     summary |= {"split": VALIDATION, "scored_networks": len(measured)}
+    if scale is not None:
+        summary["scale"] = asdict(scale)  # of log-likelihoods: what later scores are read by
     return ScoredSupernet(dict(fitted), summary)
+
+
+def _as_accuracies(found: Sequence[Scored]) -> tuple[Scale | None, Array]:
+    """(how log-likelihoods are read as accuracies, the networks' values); None where they are no better than
+    what was counted."""
+    counted = np.array([one.accuracy for one in found])
+    if not all(one.likelihoods for one in found):
+        return None, counted
+    scale = Scale.fit(counted, [one.likelihood for one in found])
+    return scale, counted if scale is None else np.array([scale.quality(one.likelihood) for one in found])

@@ -19,7 +19,7 @@ export function Supernets({ query }) {
 
 async function choices(signal) {
 	const [spaces, datasets, limits] = await Promise.all([get("spaces", signal), get("datasets", signal), get("limits", signal)]);
-	return { spaces: spaces.items, datasets: datasets.items, recipes: limits.recipes };
+	return { spaces: spaces.items, datasets: datasets.items, recipes: limits.recipes.filter((r) => r !== "transfer") };
 }
 
 function Train() {

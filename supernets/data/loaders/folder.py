@@ -10,11 +10,13 @@ from typing import Final
 
 import numpy as np
 
+from supernets.data.groups import FILE as GROUPS
+from supernets.data.groups import parts_by_group
 from supernets.data.index import Files, FolderIndex, index_folder, looks_like_folders
-from supernets.data.loaders.forms import Form, Shape, Wanted, validation_size, with_validation
+from supernets.data.loaders.forms import Form, Shape, Wanted, validation_size
 from supernets.data.pictures import PictureFiles, Pictures, UnreadablePicture, opened_picture
 from supernets.data.preprocessing import picture_steps
-from supernets.data.splits import Dataset, Images, Labels, Split, evenly_spread, three_parts
+from supernets.data.splits import Dataset, Images, Labels, Split, evenly_spread, stratified, three_parts
 from supernets.data.steps import Depth, is_deep
 from supernets.errors import InvalidDataset
 
@@ -54,7 +56,7 @@ def load(name: str, folder: Path, wanted: Wanted) -> Dataset:
     )
     images = Pictures(files, np.arange(len(index.names)))
     splits = _splits(index, images[:] if eager else images)
-    return replace(_three(name, index.classes, splits), pictures=steps)
+    return replace(_three(index, name, splits), pictures=steps)
 
 
 def _splits(index: FolderIndex, images: Images) -> dict[str, Split]:
@@ -68,20 +70,40 @@ def _splits(index: FolderIndex, images: Images) -> dict[str, Split]:
     return found
 
 
-def _three(name: str, classes: tuple[str, ...], splits: dict[str, Split]) -> Dataset:
+def _three(index: FolderIndex, name: str, splits: dict[str, Split]) -> Dataset:
+    classes = index.classes
     if "pool" in splits:
         pool = splits["pool"]
-        train, validation, test = (pool.take(rows) for rows in pool_parts(pool.labels, len(classes)))
+        train, validation, test = (pool.take(rows) for rows in pool_parts(name, index))
         return Dataset(name, classes, train, validation, test)
     if "validation" in splits:
         return Dataset(name, classes, splits["train"], splits["validation"], splits["test"])
-    return with_validation(name, classes, splits["train"], splits["test"])
+    rest, held = train_parts(name, index)
+    train = splits["train"]
+    return Dataset(name, classes, train.take(rest), train.take(held), splits["test"])
 
 
-def pool_parts(labels: Labels, classes: int) -> list[Labels]:
-    """Rows of train, validation and test of a folder without splits."""
-    share = max(classes, validation_size(labels))
-    return three_parts(labels, share, share)
+def pool_parts(name: str, index: FolderIndex) -> list[Labels]:
+    """Rows of train, validation and test of a folder without splits; where pictures have groups, none is in
+    two of them. Raises InvalidDataset for a class with too few groups."""
+    labels, classes = index.splits["pool"].labels, index.classes
+    share = max(len(classes), validation_size(labels))
+    if index.groups is None:
+        return three_parts(labels, share, share)
+    test, validation, train = parts_by_group(name, classes, labels, index.groups["pool"], (share, share), 0)
+    return [train, validation, test]
+
+
+def train_parts(name: str, index: FolderIndex) -> tuple[Labels, Labels]:
+    """Rows of train and validation of a train folder without a validation folder beside it; by groups, where
+    there are any. Raises InvalidDataset for a class with too few groups."""
+    labels = index.splits["train"].labels
+    if index.groups is None or "train" not in index.groups:
+        held, rest = stratified(labels, (validation_size(labels),), seed=0)
+        return rest, held
+    size = max(len(index.classes), validation_size(labels))
+    held, rest = parts_by_group(name, index.classes, labels, index.groups["train"], (size,), 0)
+    return rest, held
 
 
 def stamp(index: FolderIndex) -> str:
@@ -165,7 +187,9 @@ def _files(name: str, folder: Path) -> dict[str, Path]:
     index = index_folder(name, folder)
     if not index.names:
         raise InvalidDataset(f"data set {name!r}: no pictures")
-    return {picture: index.root / picture for picture in index.names}
+    named = {picture: index.root / picture for picture in index.names}
+    listed = index.root / GROUPS
+    return {**named, GROUPS: listed} if listed.is_file() else named
 
 
 FORM: Final = Form(

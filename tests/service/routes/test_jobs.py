@@ -290,6 +290,83 @@ def test_a_training_within_a_limit_or_shared_otherwise_is_a_supernet_of_its_own(
     is_problem(ready.post("/v1/supernets", {**body, "memory_mb": 0}), 422)
 
 
+def row_of(api: Api, supernet_id: str) -> Supernet:
+    with api.services.sessions() as session:
+        return session.get_one(Supernet, supernet_id)
+
+
+def test_from_takes_the_recipe_transfer_and_options_are_kept(ready: Api) -> None:
+    parent = ready.add_supernet(seed=7)
+    body = {"space": SPACE.name, "dataset": "digits", "from": parent}
+    job = ready.post("/v1/supernets", body)
+    assert job.status_code == 202, job.text
+    found = ready.get("/v1/supernets").json()["items"][0]
+    assert (found["recipe"], found["parent"], found["class_weights"], found["control"]) == (
+        "transfer",
+        parent,
+        None,
+        False,
+    )
+    with_control = ready.post("/v1/supernets", {**body, "control": True})
+    assert with_control.json()["id"] == job.json()["id"], (
+        "a control is trained by searches: the weights are the same"
+    )
+    assert ready.get(f"/v1/supernets/{found['id']}").json()["control"] is True
+    weighted = ready.post("/v1/supernets", {**body, "class_weights": "auto"})
+    assert weighted.json()["id"] != job.json()["id"], "other weights of classes, another supernet"
+    newest = ready.get("/v1/supernets").json()["items"][0]
+    assert newest["class_weights"] == "auto" and newest["control"] is False
+
+
+@pytest.mark.parametrize(
+    ("further", "pointer"),
+    [
+        ({"recipe": "transfer"}, "/recipe"),
+        ({"class_weights": "some"}, "/class_weights"),
+        ({"class_weights": 1}, "/class_weights"),
+        ({"control": "yes"}, "/control"),
+    ],
+    ids=["nothing to transfer", "unknown weights", "weights are no number", "control is no text"],
+)
+def test_a_transfer_that_cannot_be_is_refused_where_it_is_wrong(
+    ready: Api, further: dict[str, Any], pointer: str
+) -> None:
+    refused = ready.post("/v1/supernets", {"space": SPACE.name, "dataset": "digits", **further})
+    assert is_problem(refused, 422)["errors"][0]["pointer"] == pointer
+
+
+def test_networks_of_a_transferred_supernet_are_fine_tuned_unless_that_is_declined(ready: Api) -> None:
+    plain, transferred = ready.add_supernet(), ready.add_supernet(seed=7)
+    with ready.services.sessions.begin() as session:
+        row = session.get_one(Supernet, transferred)
+        row.recipe, row.options = "transfer", {"control": True}
+
+    def asked(supernet: str, **further: object) -> tuple[object, object]:
+        answer = ready.post("/v1/searches", {**search_request(supernet, 50.0), **further})
+        assert answer.status_code == 202, answer.text
+        with ready.services.sessions() as session:
+            request = session.get_one(Job, answer.json()["id"]).request
+        return request.get("tune_epochs"), request.get("control")
+
+    assert asked(plain) == (None, None) and asked(plain, tune_epochs=0) == (None, None)
+    assert asked(transferred) == (5, True)
+    assert asked(transferred, tune_epochs=0, control=False) == (None, None)
+    assert asked(plain, tune_epochs=2, control=True) == (2, True)
+    is_problem(ready.post("/v1/searches", {**search_request(plain, 50.0), "tune_epochs": -1}), 422)
+
+
+def test_an_imported_supernet_has_no_steps_to_equal_but_is_a_source_without_scores(ready: Api) -> None:
+    imported, unscored = ready.add_supernet(), ready.add_supernet(seed=5)
+    with ready.services.sessions.begin() as session:
+        session.get_one(Supernet, imported).recipe = "imported"
+        row = session.get_one(Supernet, unscored)
+        row.recipe, row.predictor, row.ready_at = "imported", None, None
+    refused = ready.post("/v1/searches", {**search_request(imported, 50.0), "control": True})
+    assert is_problem(refused, 422)["errors"][0]["pointer"] == "/control"
+    body = {"space": SPACE.name, "dataset": "digits", "from": unscored}
+    assert ready.post("/v1/supernets", body).status_code == 202
+
+
 def test_c5_one_job_for_each_key(ready: Api) -> None:
     request = search_request(ready.add_supernet(), 50.0)
     statuses: list[int] = []

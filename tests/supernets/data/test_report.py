@@ -43,6 +43,8 @@ def test_a_good_folder_has_no_warnings(folder):
         "skipped": (),
         "warnings": [],
         "refused": None,
+        "across_splits": 0,
+        "groups": 0,
     }
 
 

@@ -10,7 +10,7 @@ from worker.compute import requests
 from worker.compute.operations.deliver import deliver, export_networks, export_operators, measure_accuracy
 from worker.compute.operations.score import refine, score
 from worker.compute.operations.solve import choose_by_gates, solve
-from worker.compute.operations.train import fine_tune, train_gates
+from worker.compute.operations.train import fine_tune, train_control, train_gates
 from worker.compute.requests import Places, Progress, Request
 
 Operation = Callable[[Places, Any, Callable[[Progress], None]], Any]
@@ -22,6 +22,7 @@ OPERATIONS: Final[dict[type[Request[Any]], Operation]] = {
     requests.TrainGates: train_gates,
     requests.ChooseByGates: choose_by_gates,
     requests.FineTune: fine_tune,
+    requests.TrainControl: train_control,
     requests.Deliver: deliver,
     requests.MeasureAccuracy: measure_accuracy,
     requests.ExportOperators: export_operators,

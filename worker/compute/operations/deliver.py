@@ -76,6 +76,7 @@ def measure_accuracy(
         dataset.name,
         "test",
         tuple(ClassRecall(**one) for one in found.by_class),
+        tuple(tuple(int(n) for n in row) for row in found.confusion),
     )
 
 

@@ -10,7 +10,7 @@ from supernets.data.catalog import load_for
 from supernets.network import Supernet
 from supernets.spaces.catalog import space_at, space_named
 from supernets.tasks.data import Data
-from supernets.training.job import load_supernet
+from supernets.training.job import as_expected, load_supernet
 from supernets.training.tuning import alone
 from worker.compute.requests import Places, SupernetRef
 
@@ -25,10 +25,17 @@ def supernet_of(places: Places, supernet: SupernetRef) -> Supernet:
     return _supernet(places.store, supernet)
 
 
-def dataset_of(places: Places, supernet: SupernetRef) -> Data:
-    """What it was trained on, prepared for its space. Raises UnknownDataset, InvalidDataset."""
+def dataset_of(places: Places, supernet: SupernetRef, *, expected: bool = True) -> Data:
+    """What it was trained on, prepared for its space. Raises UnknownDataset, InvalidDataset,
+    InvalidCheckpoint.
+
+    expected: with inputs normalised as its weights expect them; else by the data set's own moments.
+    """
     registered = tuple(sorted(places.registered.items()))
-    return _dataset(supernet.space.name, supernet.dataset, supernet.fingerprint, places.data_dir, registered)
+    found = _dataset(supernet.space.name, supernet.dataset, supernet.fingerprint, places.data_dir, registered)
+    if not expected:
+        return found
+    return as_expected(found, store_of(places).path(supernet.weights_sha256))
 
 
 @lru_cache(maxsize=2)  # a supernet, and the network that was fine-tuned from it

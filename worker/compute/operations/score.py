@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from supernets.accuracy import refinement
-from supernets.training.evaluation import evaluate
+from supernets.network import Supernet
+from supernets.tasks.catalog import task_of
+from supernets.tasks.data import Data
+from supernets.tasks.task import Task
+from supernets.training.evaluation import Evaluator, evaluate
 from worker.compute.operations.loading import dataset_of, supernet_of
 from worker.compute.requests import Accuracies, Places, Progress, Refine, Score, StoredPredictor
 
@@ -13,6 +17,8 @@ from worker.compute.requests import Accuracies, Places, Progress, Refine, Score,
 def score(places: Places, asked: Score, report: Callable[[Progress], None]) -> Accuracies:
     """Accuracy of sub-networks on a split, batch-norm recalibrated for each. Raises InvalidArchitecture."""
     network, dataset = supernet_of(places, asked.supernet), dataset_of(places, asked.supernet)
+    if asked.likelihoods and type(task_of(dataset)).evaluator is Task.evaluator:
+        return _with_likelihoods(network, dataset, asked, report)
     found = evaluate(
         network,
         asked.architectures,
@@ -21,6 +27,16 @@ def score(places: Places, asked: Score, report: Callable[[Progress], None]) -> A
         progress=lambda done, total: report(Progress(done, total)),
     )
     return Accuracies(tuple(float(a) for a in found))
+
+
+def _with_likelihoods(
+    network: Supernet, dataset: Data, asked: Score, report: Callable[[Progress], None]
+) -> Accuracies:
+    evaluator = Evaluator(network, dataset, asked.split, likelihoods=True)
+    found = evaluator.qualities(asked.architectures, lambda done, total: report(Progress(done, total)))
+    groups = [evaluator.likelihoods(one) for one in asked.architectures]
+    told = [tuple(float(v) for v in one) for one in groups if one is not None]
+    return Accuracies(tuple(float(a) for a in found), tuple(told) if len(told) == len(groups) else ())
 
 
 def refine(places: Places, asked: Refine, report: Callable[[Progress], None]) -> StoredPredictor:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from safetensors.torch import save
 
 from supernets.search.gradient import gate_job
 from supernets.spaces.catalog import space_at
+from supernets.tasks.catalog import task_named
 from supernets.training.catalog import recipe_to_follow
+from supernets.training.control import from_scratch
+from supernets.training.evaluation import evaluate
+from supernets.training.job import header_for
 from supernets.training.loop import Progress as TrainingProgress
 from supernets.training.tuning import tuned
 from worker.compute.operations.loading import dataset_of, store_of, supernet_of
 from worker.compute.requests import (
+    ControlAccuracy,
     EpochOfGates,
     FineTune,
     Places,
     Progress,
+    TrainControl,
     TrainedGates,
     TrainGates,
     TrainingReport,
@@ -42,7 +48,7 @@ def fine_tune(places: Places, asked: FineTune, report: Callable[[Progress], None
         network,
         asked.architecture,
         dataset,
-        recipe_to_follow(asked.recipe),
+        replace(recipe_to_follow(asked.recipe), class_weights=asked.class_weights),
         asked.epochs,
         asked.seed,
         Path(asked.folder),
@@ -52,7 +58,33 @@ def fine_tune(places: Places, asked: FineTune, report: Callable[[Progress], None
         train=asked.train,
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own.state_dict().items()}
-    return TunedWeights(*store_of(places).put(save(tensors)), seconds, used.to_json())
+    return TunedWeights(*store_of(places).put(save(tensors, header_for(dataset))), seconds, used.to_json())
+
+
+def train_control(places: Places, asked: TrainControl, report: Callable[[Progress], None]) -> ControlAccuracy:
+    """A network from random weights, tested as the delivered one is. Raises TrainingDiverged,
+    InvalidCheckpoint."""
+    dataset = dataset_of(places, asked.supernet, expected=False)
+
+    def tell(said: TrainingProgress) -> None:
+        whole_s = said.eta_s / max(1e-3, 1 - said.fraction)
+        training = TrainingReport(said.epoch, said.epochs, said.loss, said.eta_s, whole_s)
+        report(Progress(round(said.fraction * _PARTS), _PARTS, training))
+
+    own, steps = from_scratch(
+        space_at(asked.supernet.space),
+        asked.architecture,
+        dataset,
+        replace(recipe_to_follow(asked.recipe), class_weights=asked.class_weights),
+        asked.steps,
+        asked.seed,
+        Path(asked.folder),
+        asked.device,
+        tell,
+    )
+    quality = float(evaluate(own, [asked.architecture], dataset, "test")[0])
+    metric = task_named(dataset.task).metric
+    return ControlAccuracy(metric.value(quality), len(dataset.split("test")), steps)
 
 
 def train_gates(places: Places, asked: TrainGates, report: Callable[[Progress], None]) -> TrainedGates:

@@ -54,6 +54,7 @@ def card_of(job: SearchJob, target: Target, network: ExportedNetwork, model_id: 
         "classes": None if file.classes is None else list(file.classes),
         "snippet": snippet(file.input) if file.input else None,
         "tuning": None if network.tuning is None else asdict(network.tuning),
+        "control": None if network.control is None else asdict(network.control),
         "search": {
             **network.found.to_json(),
             "runner_up": [asdict(line) for line in network.runner_up],
@@ -64,6 +65,8 @@ def card_of(job: SearchJob, target: Target, network: ExportedNetwork, model_id: 
         "provenance": {
             "supernet_id": job.ready.id,
             "seed": job.ready.seed,
+            **({} if job.ready.parent is None else {"from": job.ready.parent}),
+            **({} if job.ready.class_weights is None else {"class_weights": job.ready.class_weights}),
             "weights_sha256": job.ready.weights_sha256,
             "table": dict(target.places[0].pricing.table_facts) if target.places else None,
             "versions": versions(),
@@ -79,13 +82,16 @@ def _accuracy_of(network: ExportedNetwork, ready: ReadySupernet) -> Document:
     return {
         "metric": network.metric.to_json(),
         "predicted": network.metric.value(network.predicted_accuracy),
-        "validation": network.metric.value(network.validation_accuracy),
+        "validation": network.metric.value(network.counted),
+        "ranked_by": "quality" if network.scored is None else "log_likelihood",
+        "equal": None if network.equal is None else asdict(network.equal),
         "measured": None if test is None else test.accuracy,
         "dataset": ready.dataset,
         "split": "test",
         "samples": None if test is None else test.samples,
         "balanced": balanced_accuracy(by_class),
         "by_class": by_class,
+        "confusion": None if test is None or not test.confusion else [list(row) for row in test.confusion],
         "warnings": warnings_of(by_class),
     }
 

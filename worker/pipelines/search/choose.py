@@ -9,19 +9,20 @@ ends a job: what lies too close to the budget is measured again by itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 import numpy as np
 
 from service.db.documents import Document
+from supernets.accuracy.likelihood import standard_error
 from supernets.errors import InfeasibleBudget, SearchUnfinished
 from supernets.search.exact.bounds import bounds
 from supernets.search.measured import ROUNDS, Choice, Latency, Measured, Reading, settle
 from supernets.search.targets import Gauge, Solved, Target
 from supernets.spaces.architecture import Architecture
 from worker.context import JobRun
-from worker.pipelines.search.exported import ExportedNetwork
+from worker.pipelines.search.exported import Equal, ExportedNetwork, compared_with_best
 from worker.pipelines.search.verify import OnFile, Verification
 
 CANDIDATES: Final = 3
@@ -91,6 +92,7 @@ class Choosing:
         best = self.choice.chosen() or self._fastest()
         if best is None:
             raise self.slower_than_its_table()
+        best, equal = self._fastest_equal(best)
         said = {"device": self.target.device, "networks": len(self.choice.found), "rounds": self.rounds}
         self.run.event(
             "chosen_by_measurement",
@@ -100,7 +102,32 @@ class Choosing:
                 "accuracy": self.files[best.key].metric.value(best.quality),
             },
         )
-        return self.files[best.key].with_latencies(best.latencies, self.lines())
+        chosen = self.files[best.key].with_latencies(best.latencies, self.lines())
+        return replace(chosen, equal=equal)
+
+    def _fastest_equal(self, best: Measured[str]) -> tuple[Measured[str], Equal | None]:
+        """(the fastest of the measured networks that validation data cannot tell from the best, how they
+        compare). A faster one keeps what the best keeps."""
+        faster = [
+            m
+            for m in self.choice.found
+            if all(a.ms <= b.ms for a, b in zip(m.latencies, best.latencies, strict=True))
+        ]
+        scored = [self.files[m.key].scored for m in (best, *(m for m in faster if m is not best))]
+        known = [one for one in scored if one is not None and one.likelihoods]
+        if len(known) < len(scored) or len(known) < 2:
+            return best, None
+        others = [best, *(m for m in faster if m is not best)]
+        alike = [
+            index
+            for index, one in enumerate(known)
+            if index == 0
+            or known[0].likelihood - one.likelihood < standard_error(known[0].likelihoods, one.likelihoods)
+        ]
+        if len(alike) < 2:
+            return best, None
+        taken = min(alike, key=lambda index: others[index].latencies[0].ms)
+        return others[taken], compared_with_best(known, taken, len(alike))
 
     def _allowing_for_others(self, solved: Solved) -> Solved:
         """Solved again where networks of another target of this job took longer on the device than predicted,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from service.db.documents import Document
+from supernets.accuracy.likelihood import equal_to_best
 from supernets.delivery.catalog import Delivery, common_delivery
 from supernets.search.limits import SIZE, reachable, unreachable
 from supernets.search.targets import Solved, Target
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
 from worker.compute.requests import DeliveredFile, FileAccuracy, SupernetRef
-from worker.pipelines.search.exported import ExportedNetwork
+from worker.pipelines.scoring import Scored
+from worker.pipelines.search.exported import Equal, ExportedNetwork, compared_with_best
 from worker.pipelines.search.gates import Gates
 from worker.pipelines.search.job import SearchJob
 from worker.pipelines.search.solve import Solving
@@ -77,7 +80,8 @@ class Files:
         """Of the best candidates those whose files keep the size; the others are ruled out."""
         kept: list[ExportedNetwork] = []
         accuracies = self.solving.scored(solved.architectures)
-        order = _best_first(solved, accuracies)
+        results = [self.solving.result(one) for one in solved.architectures]
+        order, equal = _fastest_of_equals(_best_first(solved, accuracies), solved, results)
         for position in order[: max(most, 1)]:
             # Each file names the others as its runners-up, so that the card shows what it was chosen from.
             others = [i for i in order if i != position]
@@ -91,6 +95,9 @@ class Files:
                 self.job.ranking,
                 self.gates.summary(target),
             )
+            network = replace(network, scored=results[position])
+            if equal is not None and position == order[0]:
+                network = replace(network, equal=equal)
             if file.size_bytes <= limit:
                 kept.append(network)
                 continue
@@ -106,6 +113,24 @@ class Files:
         contexts = [place.context for place in target.places if place.context is not None]
         form = common_delivery(contexts) if contexts else Delivery()
         return form.asked(self.job.request.batch, self.job.request.preprocessing)
+
+
+def _fastest_of_equals(
+    order: list[int], solved: Solved, results: Sequence[Scored | None]
+) -> tuple[list[int], Equal | None]:
+    """(the order with the fastest of those before the others that the samples cannot tell from the best, how
+    they compare); as it was where networks are ranked by counted answers, or nothing is equal."""
+    scored = [results[i] for i in order]
+    known = [one for one in scored if one is not None and one.likelihoods]
+    costs = [solved.candidates[i].costs for i in order]
+    if len(known) < len(order) or len(order) < 2 or not all(costs):
+        return order, None
+    alike = equal_to_best([one.likelihoods for one in known])
+    if len(alike) < 2:
+        return order, None
+    taken = min(alike, key=lambda place: costs[place][0])
+    compared = compared_with_best(known, taken, len(alike))
+    return [order[taken], *(i for i in order if i != order[taken])], compared
 
 
 def _best_first(solved: Solved, accuracies: Mapping[str, float]) -> list[int]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
 from latency_tables.measurement import Measurement
 from service.db.documents import Document, Fields
+from supernets.accuracy.likelihood import standard_error
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.refinement import Refinement, summary
 from supernets.search.measured import Latency
@@ -17,6 +18,7 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
 from supernets.tasks.metric import ACCURACY, Metric
 from worker.compute.requests import DeliveredFile, FileAccuracy
+from worker.pipelines.scoring import Scored
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,32 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Control:
+    """The same network from random weights with equal steps. from_scratch: its metric's value on the test
+    split; gain_points: how much better the delivered one is there, in points; standard_error: of that gain,
+    None where it is unknown; said: what follows from both."""
+
+    from_scratch: float
+    steps: int
+    gain_points: float
+    standard_error: float | None
+    said: str
+
+
+@dataclass(frozen=True)
+class Equal:
+    """Candidates that validation data cannot tell apart, so the fastest of them was taken. candidates: how
+    many, itself among them; best: accuracy counted on validation of the likeliest of them. Log-likelihoods
+    are in nats a sample; behind: how far the taken one lies below the best, standard_error: of that."""
+
+    candidates: int
+    best: float
+    behind: float
+    standard_error: float
+    taken: str = "the fastest"
+
+
+@dataclass(frozen=True)
 class ExportedNetwork:
     """A network on its way out. Accuracies are qualities of the metric; predicted: by the predictor,
     validation: of its own weights.
@@ -72,6 +100,8 @@ class ExportedNetwork:
     latencies: measured, on the measured devices of its target in their order; measured_networks: the card's
     lines of all that were measured for it. typical: a measurement of its file by device id. tuning: what
     fine-tuning has brought, None where it was not asked for.
+    scored: what was counted of it on validation data and its log-likelihoods, where those rank networks.
+    equal: to which others; control: what the same network does from random weights; None: there are none.
     """
 
     architecture: Architecture
@@ -86,6 +116,14 @@ class ExportedNetwork:
     test: FileAccuracy | None = None
     tuning: Tuning | None = None
     metric: Metric = ACCURACY
+    scored: Scored | None = None
+    equal: Equal | None = None
+    control: Control | None = None
+
+    @property
+    def counted(self) -> float:
+        """Quality on validation data as it was counted, whatever networks are ranked by."""
+        return self.validation_accuracy if self.scored is None else self.scored.accuracy
 
     @classmethod
     def of(
@@ -125,6 +163,14 @@ class ExportedNetwork:
     def tested(self, test: FileAccuracy, typical: Mapping[str, Measurement]) -> ExportedNetwork:
         """test: what the file does on the test split; typical: a measurement of the file by device id."""
         return replace(self, test=test, typical=typical)
+
+
+def compared_with_best(scored: Sequence[Scored], taken: int, alike: int) -> Equal:
+    """What the card says of the one that is taken of `alike` equal ones."""
+    best = max(scored, key=lambda one: one.likelihood)
+    chosen = scored[taken]
+    error = 0.0 if chosen is best else standard_error(best.likelihoods, chosen.likelihoods)
+    return Equal(alike, best.accuracy, best.likelihood - chosen.likelihood, error)
 
 
 def _line(

@@ -10,6 +10,7 @@ measured again, for it is another file. `card` says all that is known of it.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict, replace
 from functools import partial
 
 from latency_tables.errors import BespokeError
@@ -25,12 +26,14 @@ from service.db.states import ArtifactKind, HappeningKind
 from service.jobs.requests import SearchRequest, read
 from supernets.accuracy import refinement
 from supernets.delivery.verdict import SUSPECT
+from supernets.errors import TrainingDiverged
 from supernets.search.targets import Solved, Target, cross_device
 from worker.compute.torch_child import TorchChild
 from worker.context import JobRun
 from worker.pipelines.ready_supernet import ReadySupernet, ensure_supernet
 from worker.pipelines.search.card import Card, card_of
 from worker.pipelines.search.choose import Choosing, Levels
+from worker.pipelines.search.control import ControlTraining
 from worker.pipelines.search.deliver import Files
 from worker.pipelines.search.exported import ExportedNetwork
 from worker.pipelines.search.gates import Gates
@@ -103,6 +106,7 @@ class _Networks:
         self.tuning = FineTuning(
             job.run, job.ready, count, request.tune_epochs or 0, request.memory_mb, request.train or "all"
         )
+        self.controls = ControlTraining(job.run, job.ready, count, request.tune_epochs or 0)
         self.verification = Verification(job.run, job.ready.space, request.verify)
         self.verification.look_for_agents(job.targets)
 
@@ -136,7 +140,19 @@ class _Networks:
         sha256 = chosen.file.onnx_sha256
         typical = {p.device_id: self.verification.typical(p.device_id, sha256) for p in target.places}
         known = {device_id: one for device_id, one in typical.items() if one is not None}
-        return chosen.tested(self.files.accuracy_of(chosen), known)
+        tested = chosen.tested(self.files.accuracy_of(chosen), known)
+        return self._with_control(target, tested) if self.job.request.control else tested
+
+    def _with_control(self, target: Target, network: ExportedNetwork) -> ExportedNetwork:
+        try:
+            control = self.controls.of(self.job.torch_child, target, network)
+        except TrainingDiverged as error:
+            # The network is there without it: the control is what was asked for beside it.
+            self.job.run.event("control_failed", {"device": target.device, "reason": str(error)})
+            return network
+        if control is not None:
+            self.job.run.event("control", {"device": target.device, **asdict(control)})
+        return replace(network, control=control)
 
 
 def _store(

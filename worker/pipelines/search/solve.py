@@ -14,7 +14,7 @@ from supernets.search.problem import Problem, SearchResult
 from supernets.search.targets import Objective, Solved, Solver, Target, solve_target
 from supernets.spaces.architecture import Architecture
 from worker.compute.requests import SupernetRef
-from worker.pipelines.scoring import validation_scores
+from worker.pipelines.scoring import Scored, validation_results, validation_scores
 from worker.pipelines.search.gates import GRADIENT, Gates
 from worker.pipelines.search.job import SearchJob
 
@@ -27,6 +27,7 @@ class Solving:
 
     def __init__(self, job: SearchJob, gates: Gates) -> None:
         self.job, self.gates = job, gates
+        self._results: dict[tuple[str, str], Scored] = {}
         predictor, request = job.predictor, job.request
         self.objective = Objective(
             predictor.space, predictor.dense(), request.strategy, request.candidates, job.refinement
@@ -57,6 +58,7 @@ class Solving:
         self, architectures: Sequence[Architecture], supernet: SupernetRef | None = None
     ) -> dict[str, float]:
         """Quality on the validation split by digest of the architecture; each is evaluated once for all jobs.
+        Of a supernet whose networks are ranked by log-likelihood: the accuracy of networks with it.
 
         supernet: another one than the job's, as a fine-tuned network is.
         """
@@ -64,8 +66,19 @@ class Solving:
         def report(done: int, total: int) -> None:
             self.job.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
 
-        ref = supernet or self.job.ready.ref
-        return validation_scores(self.job.run, self.job.torch_child, ref, architectures, report)
+        ref, scale = supernet or self.job.ready.ref, self.job.ready.scale
+        if scale is None:
+            return validation_scores(self.job.run, self.job.torch_child, ref, architectures, report)
+        found = validation_results(
+            self.job.run, self.job.torch_child, ref, architectures, report, likelihoods=True
+        )
+        self._results |= {(ref.weights_sha256, digest): one for digest, one in found.items()}
+        return {digest: scale.quality(one.likelihood) for digest, one in found.items()}
+
+    def result(self, architecture: Architecture, supernet: SupernetRef | None = None) -> Scored | None:
+        """What was counted of a network that `scored` has seen, and its log-likelihoods; None where networks
+        are ranked by what is counted."""
+        return self._results.get(((supernet or self.job.ready.ref).weights_sha256, architecture.digest))
 
     def _solver(self, target: Target) -> Solver:
         """How this job solves: strategies that take seconds or need torch do it in the child, where

@@ -46,20 +46,22 @@ class FineTuning(TargetTraining):
         the budget."""
         architecture, value = cut_out.architecture, cut_out.metric.value
         before = cut_out.validation_accuracy
-        told, better = Tuning(self.epochs, value(before), train=self.part), cut_out
+        told, better = Tuning(self.epochs, value(cut_out.counted), train=self.part), cut_out
         try:
             tuned, found = self.trained(solving.job.torch_child, target, architecture)
             accuracy = solving.scored([architecture], tuned)[architecture.digest]
+            scored = solving.result(architecture, tuned)
+            counted = accuracy if scored is None else scored.accuracy
             told = replace(
                 told,
                 seconds=found.seconds,
-                validation=value(accuracy),
+                validation=value(counted),
                 kept=accuracy >= before,
                 memory=found.memory,
             )
             if told.kept:
                 file = files.file(target, architecture, tuned)
-                better = replace(cut_out, file=file, validation_accuracy=accuracy)
+                better = replace(cut_out, file=file, validation_accuracy=accuracy, scored=scored)
                 better = _measured_again(target, cut_out, better, choosing)
                 if better is cut_out:
                     told = replace(told, kept=False, failure="its file was measured above the budget")
@@ -85,6 +87,7 @@ class FineTuning(TargetTraining):
             # What is not asked for leaves no trace: steps of before it could be are known still.
             **({} if self.memory_mb is None else {"memory_mb": self.memory_mb}),
             **({} if self.part == "all" else {"train": self.part}),
+            **({} if ready.class_weights is None else {"class_weights": ready.class_weights}),
         }
 
         def begin(folder: str, follow: Follow) -> TunedWeights:
@@ -98,6 +101,7 @@ class FineTuning(TargetTraining):
                 folder,
                 self.memory_mb,
                 self.part,
+                ready.class_weights,
             )
             return torch_child.fine_tune(asked, follow)
 

@@ -1,0 +1,324 @@
+"""Your data from given weights: accuracy against an equal-step control, ranking, what class weights bring.
+
+The source is `cifar-mbv3` at 16 px, trained here on the digits and capitals of the data set `glyphs`. Parts:
+`letters` (the small letters, 20 a class: a related source), `fashion` (photographed products, 20 a class: an
+unrelated one), `imbalance` (fashion, every second class ten times rarer). `--fashion` names the folder of
+Debian's dataset-fashion-mnist (/usr/share/datasets/fashion-mnist). Accuracies are of the test split, in
+percent; steps are equal wherever two are compared, those of fine-tuning included.
+
+`--folder` keeps the source and finished parts, so that an interrupted run resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from benchmarks.environment import environment
+from supernets.accuracy.likelihood import equal_to_best
+from supernets.accuracy.predictor import kendall_tau
+from supernets.data.catalog import load_dataset
+from supernets.data.glyphs import CHARACTERS
+from supernets.data.splits import Dataset, Split
+from supernets.delivery.verdict import balanced_accuracy, by_class
+from supernets.network import Supernet
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.catalog import space_named
+from supernets.spaces.space import Space
+from supernets.tasks.catalog import task_of
+from supernets.training.catalog import TRANSFER, TUNE_EPOCHS, recipe_named
+from supernets.training.checkpoint import load_checkpoint
+from supernets.training.control import from_scratch
+from supernets.training.evaluation import Evaluator
+from supernets.training.loop import Trainer
+from supernets.training.recipe import Recipe
+from supernets.training.start import begin_with
+from supernets.training.tuning import tuned
+
+PIXELS: Final = 16
+SOURCE: Final = CHARACTERS[:36]
+PER_CLASS: Final = 20
+RANKED = 20  # networks
+PARTS: Final = ("letters", "fashion", "imbalance")
+
+
+def space_of(classes: int) -> Space:
+    """The space of all parts."""
+    return replace(space_named("cifar-mbv3").with_classes(classes), resolutions=(PIXELS,))
+
+
+def part_of(data: Dataset, labels: list[int], counts: dict[str, list[int]], seed: int) -> Dataset:
+    """Some classes of a data set with so many samples of each in each split."""
+    generator = np.random.default_rng(seed)
+
+    def taken(name: str) -> Split:
+        split, rows = data.split(name), []
+        for label, count in zip(labels, counts[name], strict=True):
+            rows.append(generator.permutation(np.flatnonzero(split.labels == label))[:count])
+        found = split.take(np.concatenate(rows))
+        numbers = {label: number for number, label in enumerate(labels)}
+        return Split(found.images, np.array([numbers[one] for one in found.labels.tolist()]))
+
+    splits = {name: taken(name) for name in ("train", "validation", "test")}
+    return Dataset(data.name, tuple(data.classes[label] for label in labels), **splits)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Weights to begin with, and the data set they were trained on: inputs are normalised by its moments."""
+
+    weights: dict[str, torch.Tensor]
+    data: Dataset
+
+    def expects(self, data: Dataset) -> Dataset:
+        """The data as these weights expect them."""
+        task = task_of(data)
+        found: Dataset = task.as_expected(data, task.expected(self.data))
+        return found
+
+
+def source_of(glyphs: Dataset, folder: Path, seed: int) -> Source:
+    """Weights of the source supernet, from the folder where they are there."""
+    labels = [CHARACTERS.index(one) for one in SOURCE]
+    counts = {"train": [128] * 36, "validation": [20] * 36, "test": [20] * 36}
+    data = part_of(glyphs, labels, counts, seed)
+    phase = replace(recipe_named("standard").phases[0], epochs=8, networks=3, learning_rate=1e-2)
+    recipe = replace(recipe_named("standard"), name="source", phases=(phase,))
+    Trainer(space_of(36), data, recipe, seed).run(folder, lambda said: _say(said.message))
+    found = load_checkpoint(folder)
+    if found is None:
+        raise SystemExit("the source has no checkpoint")
+    return Source(found.tensors["supernet"], data)
+
+
+def transferred(
+    source: Source, data: Dataset, recipe: Recipe, seed: int, folder: Path
+) -> tuple[Supernet, int, float]:
+    """(supernet, steps, seconds of processor time). data: as the source expects them."""
+    trainer = Trainer(space_of(len(data.classes)), data, recipe, seed, start=source.weights)
+    start = time.process_time()
+    trainer.run(folder)
+    return trainer.supernet.eval(), trainer.position.step, time.process_time() - start
+
+
+def drawn(space: Space, networks: int, seed: int) -> list[Architecture]:
+    """The largest, the smallest and random ones."""
+    return [
+        space.largest(),
+        space.smallest(),
+        *space.sample(np.random.default_rng([seed, 7]), networks - 2),
+    ]
+
+
+def tests(network: Supernet, data: Dataset, architectures: list[Architecture]) -> list[float]:
+    """Accuracy of each on the test split, percent."""
+    return [round(100 * float(one), 2) for one in Evaluator(network, data, "test").qualities(architectures)]
+
+
+def compared(
+    supernet: Supernet,
+    source: Source,
+    data: Dataset,
+    networks: list[Architecture],
+    steps: int,
+    seed: int,
+    folder: Path,
+    *,
+    each_alone: bool,
+) -> dict[str, Any]:
+    """The networks fine-tuned from the supernet, tuned alone from the source, and from scratch."""
+    plain, data = data, source.expects(data)
+    space, recipe = supernet.space, recipe_named(TRANSFER)
+    per_epoch = max(1, len(data.train) // recipe.batch_size)
+    whole = steps + TUNE_EPOCHS * per_epoch
+    first = Supernet(space, generator=torch.Generator().manual_seed(seed))
+    if each_alone:
+        begin_with(first, source.weights, data)
+    found: dict[str, list[float]] = {"from_scratch": [], "alone_from_weights": []}
+    kept, seconds = [], {"tuning": 0.0, "alone": 0.0}
+    for number, architecture in enumerate(networks):
+        place = folder / f"{seed}-{number}"
+        start = time.process_time()
+        own, *_ = tuned(supernet, architecture, data, recipe, TUNE_EPOCHS, seed, place / "tuned")
+        seconds["tuning"] += time.process_time() - start
+        # As a search has it: fine-tuned weights are delivered where they do better on validation.
+        before, after = (_likelihood(net, data, architecture) for net in (supernet, own))
+        kept.append(tests(own if after >= before else supernet, data, [architecture])[0])
+        if each_alone:
+            start = time.process_time()
+            alone_net, *_ = tuned(
+                first, architecture, data, recipe, whole // per_epoch, seed, place / "alone"
+            )
+            seconds["alone"] += time.process_time() - start
+            found["alone_from_weights"] += tests(alone_net, data, [architecture])
+        scratch, taken = from_scratch(space, architecture, plain, recipe, whole, seed, place / "scratch")
+        found["from_scratch"] += tests(scratch, plain, [architecture])
+        _say(f"network {number + 1} of {len(networks)}: {kept[-1]}, from scratch {found['from_scratch'][-1]}")
+    return {
+        "steps": taken,
+        "tuned": kept,
+        **{name: values for name, values in found.items() if values},
+        "gain_points": round(float(np.mean(kept) - np.mean(found["from_scratch"])), 2),
+        "seconds": {name: round(value, 1) for name, value in seconds.items() if value},
+    }
+
+
+def _likelihood(network: Supernet, data: Dataset, architecture: Architecture) -> float:
+    evaluator = Evaluator(network, data, likelihoods=True)
+    evaluator.qualities([architecture])
+    groups = evaluator.likelihoods(architecture)
+    return -np.inf if groups is None else float(groups.mean())
+
+
+def letters(glyphs: Dataset, source: Source, seed: int, folder: Path, networks: int) -> dict[str, Any]:
+    """A related source: gain, sandwich with tuning against each network alone, ranking."""
+    labels = [CHARACTERS.index(one) for one in CHARACTERS[36:]]
+    counts = {"train": [PER_CLASS] * 26, "validation": [10] * 26, "test": [60] * 26}
+    data = part_of(glyphs, labels, counts, seed)
+    plain, data = data, source.expects(data)
+    supernet, steps, seconds = transferred(source, data, recipe_named(TRANSFER), seed, folder / "supernet")
+    ten = drawn(supernet.space, RANKED, seed)
+    evaluator = Evaluator(supernet, data, likelihoods=True)
+    counted = evaluator.qualities(ten)
+    groups = [evaluator.likelihoods(one) for one in ten]
+    means = np.array([0.0 if one is None else one.mean() for one in groups])
+    tested = np.array(tests(supernet, data, ten))
+    found = compared(
+        supernet, source, plain, ten[:networks], steps, seed, folder / "networks", each_alone=True
+    )
+    tuning, each = (found["seconds"][name] / networks for name in ("tuning", "alone"))
+    return {
+        **found,
+        "supernet_steps": steps,
+        "supernet_mean_of_all": round(float(tested.mean()), 2),
+        "validation_samples": len(data.validation),
+        "kendall_tau_with_test": {
+            "log_likelihood": round(kendall_tau(means, tested), 3),
+            "counted": round(kendall_tau(np.asarray(counted), tested), 3),
+        },
+        "equal_to_best": len(equal_to_best([list(one) for one in groups if one is not None])),
+        "networks_ranked": len(ten),
+        "behind_each_alone_points": round(
+            float(np.mean(found["alone_from_weights"]) - np.mean(found["tuned"])), 2
+        ),
+        "seconds_for_ten": {
+            "sandwich_and_tuning": round(seconds + 10 * tuning, 1),
+            "each_alone": round(10 * each, 1),
+        },
+    }
+
+
+def fashion(pictures: Dataset, source: Source, seed: int, folder: Path, networks: int) -> dict[str, Any]:
+    """An unrelated source and few pictures."""
+    counts = {"train": [PER_CLASS] * 10, "validation": [20] * 10, "test": [200] * 10}
+    data = part_of(pictures, list(range(10)), counts, seed)
+    expected = source.expects(data)
+    supernet, steps, _ = transferred(source, expected, recipe_named(TRANSFER), seed, folder / "supernet")
+    chosen = drawn(supernet.space, 2 + networks, seed)[2:]
+    return compared(supernet, source, data, chosen, steps, seed, folder / "networks", each_alone=False)
+
+
+def imbalance(pictures: Dataset, source: Source, seed: int, folder: Path, networks: int) -> dict[str, Any]:
+    """Every second class ten times rarer: balanced accuracy with and without class weights."""
+    counts = {"train": [100, 10] * 5, "validation": [20] * 10, "test": [200] * 10}
+    data = source.expects(part_of(pictures, list(range(10)), counts, seed))
+    found: dict[str, float] = {}
+    for name, weights in (("none", None), ("auto", "auto")):
+        recipe = replace(recipe_named(TRANSFER), class_weights=weights)
+        supernet, _, _ = transferred(source, data, recipe, seed, folder / name)
+        values = []
+        for architecture in drawn(supernet.space, 2 + networks, seed):
+            values.append(_balanced(supernet, data, architecture))
+        found[name] = round(100 * float(np.mean(values)), 2)
+    return {"balanced_accuracy": found, "gain_points": round(found["auto"] - found["none"], 2)}
+
+
+def _balanced(supernet: Supernet, data: Dataset, architecture: Architecture) -> float:
+    from supernets.cut_out import cut_out  # noqa: PLC0415
+    from supernets.training.batchnorm import calibration_batches, recalibrate  # noqa: PLC0415
+
+    network, task = cut_out(supernet, architecture), task_of(data)
+    recalibrate(network, calibration_batches(data, PIXELS, at_once=1000))
+    total = np.zeros((2, len(data.classes)))
+    with torch.no_grad():
+        for start in range(0, len(data.test), 200):
+            rows = np.arange(start, min(start + 200, len(data.test)))
+            inputs, targets = task.examples(data, "test", PIXELS, rows)
+            total = total + task.tally(network(inputs), targets)
+    return float(balanced_accuracy(by_class(total, data.classes)) or 0.0)
+
+
+def _say(text: str) -> None:
+    print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
+
+
+def _kept(file: Path, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of a part, from its file where it is there."""
+    if not file.exists():
+        file.write_text(json.dumps(work()), encoding="utf-8")
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--folder", type=Path, required=True, help="what is rendered, trained and found")
+    parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    parser.add_argument("--seeds", type=int, default=3, help="of fashion and imbalance; letters has one")
+    parser.add_argument("--networks", type=int, default=5, help="that are tuned and trained alone")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    folder: Path = arguments.folder
+    glyphs = load_dataset("glyphs", folder / "data")
+    assert isinstance(glyphs, Dataset)
+    source = source_of(glyphs, folder / "source", 0)
+    result: dict[str, Any] = {}
+    if "letters" in arguments.parts:
+        result["letters"] = _kept(
+            folder / "letters.json",
+            lambda: letters(glyphs, source, 0, folder / "letters", arguments.networks),
+        )
+    for name, work in (("fashion", fashion), ("imbalance", imbalance)):
+        if name not in arguments.parts:
+            continue
+        registered = {"fashion": str(arguments.fashion)}
+        loaded = load_dataset("fashion", folder / "data", registered)
+        assert isinstance(loaded, Dataset)
+        pictures = loaded.in_colour()
+        seeds = []
+        for seed in range(arguments.seeds):
+            place = folder / f"{name}-{seed}"
+
+            _say(place.name)
+            seeds.append(
+                _kept(
+                    folder / f"{name}-{seed}.json",
+                    partial(work, pictures, source, seed, place, arguments.networks),
+                )
+            )
+        gains = [one["gain_points"] for one in seeds]
+        error = float(np.std(gains, ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else None
+        result[name] = {
+            "gain_points": round(float(np.mean(gains)), 2),
+            "standard_error": error,
+            "seeds": seeds,
+        }
+    print(json.dumps({**result, "environment": environment()}))
+
+
+if __name__ == "__main__":
+    main()
