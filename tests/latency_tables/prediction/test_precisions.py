@@ -1,0 +1,52 @@
+"""Factors of precisions: what was built in is found again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from latency_tables.measurement import Context, Measurement
+from latency_tables.prediction.precisions import BOUNDARY, PrecisionFactors, class_of
+from latency_tables.table import LatencyTable
+from supernets.spaces.catalog import space_named
+from supernets.spaces.lowering import all_operators, lower
+
+SPACE = space_named("digits-mbv3").at([12]).with_precisions(("float32", "int8"))
+CONTEXT = Context("onnxruntime", "1", "CPUExecutionProvider", 1, "float32", 1)
+TABLE = LatencyTable(
+    CONTEXT, {op: Measurement(0.001 + (op.macs + op.bytes_moved) / 1e7) for op in all_operators(SPACE, 12)}
+)
+TRUE = {"float32": 1.1, "int8": 0.9, BOUNDARY: 3.0}
+
+
+def networks(seed: int, count: int) -> list[list]:
+    return [lower(SPACE, a) for a in SPACE.sample(np.random.default_rng(seed), count)]
+
+
+def milliseconds(network: list) -> float:
+    return 0.02 + sum(TRUE[class_of(op)] * TABLE.rows[op].latency_ms for op in network)
+
+
+def test_factors_and_intercept_are_found_again():
+    probes = networks(0, 40)
+    found = PrecisionFactors.fit(TABLE, probes, [milliseconds(n) for n in probes])
+    others = networks(1, 20)
+    truth = np.array([milliseconds(n) for n in others])
+    assert np.abs(found.predict(TABLE, others) / truth - 1).max() < 0.01
+    assert found.factors[BOUNDARY] == pytest.approx(3.0, rel=0.2)
+    plain = np.array([TABLE.latency_ms(n) for n in others])
+    assert np.abs(plain / truth - 1).mean() > 0.1  # without them the sums are far off
+
+
+def test_a_class_that_no_probe_has_counts_as_measured():
+    floats = [[op for op in n if class_of(op) == "float32"] for n in networks(2, 12)]
+    found = PrecisionFactors.fit(TABLE, floats, [milliseconds(n) for n in floats])
+    assert set(found.factors) == {"float32"}
+    (op,) = [op for op in TABLE.rows if op.precision == "int8"][:1]
+    assert found.applied(TABLE).rows[op] == TABLE.rows[op]
+
+
+def test_too_few_networks_are_refused():
+    few = networks(3, 3)
+    with pytest.raises(ValueError, match="4 whole networks"):
+        PrecisionFactors.fit(TABLE, few, [1.0] * 3)
