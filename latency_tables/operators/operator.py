@@ -213,21 +213,20 @@ class Operator(ABC):
 
     @property
     def stored(self) -> str:
-        """Element type of its output, and of its inputs that are not whole numbers in float32 either."""
-        return STORED[self.precision]
+        """Element type of its output. What closes a network leaves float32: logits are not rounded."""
+        return FLOAT if self.closes and self.precision == "int8" else STORED[self.precision]
 
     @cached_property
     def fed(self) -> tuple[InputSpec, ...]:
         """What one run is fed with in its precision."""
-        return tuple(
-            replace(spec, dtype=self.stored) if spec.dtype == FLOAT else spec for spec in self.inputs
-        )
+        given = STORED[self.precision]
+        return tuple(replace(spec, dtype=given) if spec.dtype == FLOAT else spec for spec in self.inputs)
 
     @cached_property
     def weight_bytes(self) -> int:
         """Of its weights in its precision, with the scales that 8-bit weights need."""
         if self.precision != "int8":
-            return DTYPE_BYTES[self.stored] * self.parameters
+            return DTYPE_BYTES[STORED[self.precision]] * self.parameters
         return self.parameters - self.biases + _BYTES_PER_CHANNEL_INT8 * self.biases
 
     @cached_property
@@ -235,6 +234,15 @@ class Operator(ABC):
         """Least bytes between memory and processor: weights once, inputs and output once."""
         written = DTYPE_BYTES[self.stored] * math.prod(self.output_shape)
         return self.weight_bytes + written + sum(spec.size_bytes for spec in self.fed)
+
+    def size_bytes(self, bytes_per_value: int) -> int:
+        """Of its weights in a file. bytes_per_value: what float32 becomes in that file."""
+        return bytes_per_value * self.parameters if self.precision == FLOAT else self.weight_bytes
+
+    def peak_bytes(self, bytes_per_value: int) -> int:
+        """`peak_values` in bytes. bytes_per_value: what float32 is on the device."""
+        each = bytes_per_value if self.precision == FLOAT else DTYPE_BYTES[STORED[self.precision]]
+        return each * self.peak_values
 
     @property
     def peak_values(self) -> int:

@@ -70,6 +70,9 @@ class Quantize(Operator):
     def light_operations(self) -> int:
         return math.prod(self.output_shape)
 
+    def peak_bytes(self, bytes_per_value: int) -> int:
+        return (bytes_per_value + 1) * math.prod(self.output_shape)  # one side is 8 bit
+
     @property
     def stored(self) -> str:
         return self.writes

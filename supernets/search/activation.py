@@ -22,7 +22,7 @@ from supernets.spaces.space import Space
 def peak_activation_bytes(op: Operator, bytes_per_value: int = 4) -> int:
     """Largest memory of tensors alive at once within an operator, batch 1: what it reads, writes, and its
     shortcut."""
-    return bytes_per_value * op.peak_values
+    return op.peak_bytes(bytes_per_value)
 
 
 def within_activation(
@@ -56,7 +56,7 @@ def within_activation(
 def peak_range(peaks: DenseTable) -> tuple[float, float]:
     """Least and largest peak of any network, bytes; peaks:
     `dense_from(space, peak_activation_bytes, max)`."""
-    values = np.unique(np.concatenate([b[np.isfinite(b)] for b in peaks.blocks]))
+    values = np.unique(np.concatenate([b[np.isfinite(b)] for b in (*peaks.blocks, *peaks.switch)]))
 
     def possible(limit: float) -> bool:
         try:
@@ -73,5 +73,4 @@ def peak_range(peaks: DenseTable) -> tuple[float, float]:
 
 
 def _forbid_above(table: DenseTable, peaks: DenseTable, limit: float, forbidden: float) -> DenseTable:
-    blocks = tuple(np.where(p > limit, forbidden, b) for b, p in zip(table.blocks, peaks.blocks, strict=True))
-    return replace(table, blocks=blocks)
+    return table.each(lambda values, peak: np.where(peak > limit, forbidden, values), peaks)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from latency_tables.dense import Array, Genes, StageShape
 from supernets.search.problem import Constraint, Problem
+from supernets.search.rest import rests
 
 _ROUNDING = 1e-12
 Rows = slice | npt.NDArray[np.int64]
@@ -34,27 +35,17 @@ class CheapestCompletions:
 
     @cached_property
     def stages(self) -> tuple[Array, ...]:
-        """Per stage (resolutions, states in, states out, depths, blocks + 1): the rest of the chain after so
-        many blocks."""
+        """Per stage (resolutions, states in, states out, depths, blocks + 1, lanes): the rest of the chain
+        after so many blocks."""
         table = self.constraint.table
-        after: Array = np.zeros((table.chain.resolutions, table.chain.stages[-1].states))
-        found: list[Array] = []
-        for shape, blocks, depth in reversed(
-            list(zip(table.chain.stages, table.blocks, table.depth, strict=True))
-        ):
-            least = np.stack([blocks[..., b, :n].min(axis=-1) for b, n in enumerate(shape.choices)], axis=-1)
-            rest = np.zeros((*least.shape[:3], len(shape.depths), shape.blocks + 1))
-            for index, deep in enumerate(shape.depths):
-                rest[..., index, :deep] = np.cumsum(least[..., :deep][..., ::-1], axis=-1)[..., ::-1]
-            rest += depth[:, None, None, :, None] + after[:, None, :, None, None]
-            found.append(rest)
-            after = rest[..., 0].min(axis=(2, 3))
-        return tuple(reversed(found))
+        switches = table.switch or (None,) * len(table.blocks)
+        stages = zip(table.blocks[::-1], table.depth[::-1], switches[::-1], strict=True)
+        return tuple(rests(table.chain, stages, np.min))[::-1]
 
     @cached_property
     def whole(self) -> Array:
         """Least price of any network of each resolution, (resolutions,)."""
-        least: Array = self.constraint.table.constant + self.stages[0][..., 0].min(axis=(1, 2, 3))
+        least: Array = self.constraint.table.constant + self.stages[0][..., 0, 0].min(axis=(1, 2, 3))
         return least
 
 
@@ -116,6 +107,7 @@ class _Walk:
         self.spent = np.zeros((len(completions), len(rows)))
         self.limits = np.array([c.limit for c in completions])
         self.read = np.zeros(len(rows), dtype=np.int64)
+        self.lane = np.zeros(len(rows), dtype=np.int64)
 
     def pay(self, prices: Sequence[Array], here: Rows = slice(None)) -> None:
         for k, price in enumerate(prices):
@@ -138,28 +130,39 @@ class _Walk:
     def stage(self, stage: int) -> None:
         """Width, depth and blocks of one stage."""
         tables = [c.constraint.table for c in self.completions]
-        rests = [c.stages[stage] for c in self.completions]
+        rest = [c.stages[stage] for c in self.completions]
         column, shape = self._columns(stage)
-        r, read = self.rows[:, 0], self.read
+        r, read, lane = self.rows[:, 0], self.read, self.lane
+        after = self.completions[0].constraint.table.chain.after
         written = self.decide(
             column,
-            [x[..., 0].min(axis=-1)[r, read] + s[:, None] for x, s in zip(rests, self.spent, strict=True)],
+            [
+                x[..., 0, :].min(axis=-2)[r, read, :, lane] + s[:, None]
+                for x, s in zip(rest, self.spent, strict=True)
+            ],
         )
         deep = self.decide(
             column + 1,
-            [x[r, read, written, :, 0] + s[:, None] for x, s in zip(rests, self.spent, strict=True)],
+            [x[r, read, written, :, 0, lane] + s[:, None] for x, s in zip(rest, self.spent, strict=True)],
         )
         depth = np.asarray(shape.depths)[deep]
         for block, choices in enumerate(shape.choices):
             here = np.flatnonzero(block < depth)
             state = (r[here], read[here], written[here])
+            left = after(stage, block)[lane[here]]  # (networks, choices)
             prices = [table.blocks[stage][(*state, block)][:, :choices] for table in tables]
+            prices = [
+                p + table.switch[stage][(*state, block, lane[here])][:, :choices] if table.switch else p
+                for p, table in zip(prices, tables, strict=True)
+            ]
             open_ = [
-                x[(*state, deep[here], block + 1)] + s[here] for x, s in zip(rests, self.spent, strict=True)
+                np.take_along_axis(x[(*state, deep[here], block + 1)], left, axis=1) + s[here, None]
+                for x, s in zip(rest, self.spent, strict=True)
             ]
             chosen = self.decide(
-                column + 2 + block, [p + o[:, None] for p, o in zip(prices, open_, strict=True)], here
+                column + 2 + block, [p + o for p, o in zip(prices, open_, strict=True)], here
             )
+            lane[here] = left[np.arange(len(here)), chosen]
             self.pay([p[np.arange(len(here)), chosen] for p in prices], here)
         self.pay([table.depth[stage][r, deep] for table in tables])
         self.read = written

@@ -26,9 +26,10 @@ SIZE = "size_bytes"
 MACS = "macs"
 MEMORY = "memory_bytes"
 BYTES_PER_VALUE = 4
-"""Of weights and activations where no device says otherwise: float32."""
+"""Of weights and activations where no device says otherwise: float32. Operators of another precision have
+their own."""
 ADDITIVE: dict[str, Callable[[Operator, int], float]] = {
-    SIZE: lambda op, bytes_per_value: float(bytes_per_value * op.parameters),
+    SIZE: lambda op, bytes_per_value: float(op.size_bytes(bytes_per_value)),
     MACS: lambda op, bytes_per_value: float(op.macs),
 }
 LIMITS = (*ADDITIVE, MEMORY)

@@ -19,7 +19,7 @@ from latency_tables.table import LatencyTable
 from supernets.errors import InfeasibleBudget, InvalidSearch
 from supernets.search.exact.bounds import bounds
 from supernets.search.problem import Constraint, Problem
-from supernets.spaces.choices import Choice
+from supernets.spaces.choices import PRECISION, Choice
 from supernets.spaces.lowering import dense_from, known_latency
 from supernets.spaces.space import Space, Stage
 
@@ -32,6 +32,8 @@ def values_of(stage: Stage, state: Named, choice: Choice) -> dict[str, Value]:
         return {"zero": True}
     named = {**choice, **stage.settings}
     allowed = {name: named[name] for name in stage.operators.excludable}
+    if len(stage.precisions) > 1:
+        allowed[PRECISION] = choice.precision
     return {**allowed, **state, "family": stage.family}
 
 
@@ -94,9 +96,7 @@ def lacking(table: DenseTable) -> DenseTable:
     def forbidden(values: Array) -> Array:
         return np.where(np.isfinite(values), 0.0, np.inf)
 
-    return table_of(
-        table, forbidden(table.constant), map(forbidden, table.blocks), map(forbidden, table.depth)
-    )
+    return table.each(forbidden)
 
 
 def possible_resolutions(space: Space, table: LatencyTable) -> tuple[int, ...]:
@@ -119,12 +119,7 @@ def restricted(problem: Problem, mask: DenseTable) -> Problem:
         # Infinite costs alone would not do: a problem without constraints has no costs to look at.
         return np.where(np.isinf(forbidden), -np.inf, score)
 
-    score = table_of(
-        problem.score,
-        possible(problem.score.constant, mask.constant),
-        map(possible, problem.score.blocks, mask.blocks),
-        map(possible, problem.score.depth, mask.depth),
-    )
+    score = problem.score.each(possible, mask)
     constraints = tuple(Constraint(c.name, added(c.table, mask), c.limit) for c in problem.constraints)
     for constraint in constraints:
         low, high = bounds(constraint.table)
@@ -142,24 +137,12 @@ def restricted(problem: Problem, mask: DenseTable) -> Problem:
 
 def added(one: DenseTable, other: DenseTable) -> DenseTable:
     """The sum of two tables of a chain."""
-    return table_of(
-        one,
-        one.constant + other.constant,
-        (a + b for a, b in zip(one.blocks, other.blocks, strict=True)),
-        (a + b for a, b in zip(one.depth, other.depth, strict=True)),
-    )
-
-
-def table_of(
-    like: DenseTable, constant: Array, blocks: Iterator[Array], depth: Iterator[Array]
-) -> DenseTable:
-    return DenseTable(like.chain, constant, tuple(blocks), tuple(depth))
+    return one.each(np.add, other)
 
 
 def _nothing(space: Space) -> DenseTable:
     """The restriction that forbids nothing."""
-    empty = dense_from(space, lambda op: 0.0)
-    return table_of(empty, empty.constant, (np.zeros_like(b) for b in empty.blocks), iter(empty.depth))
+    return dense_from(space, lambda op: 0.0).each(np.zeros_like)
 
 
 def _of_stage(
@@ -215,4 +198,5 @@ def at_resolutions(dense: DenseTable, space: Space, kept: Space) -> DenseTable:
         dense.constant[indices],
         tuple(b[indices] for b in dense.blocks),
         tuple(d[indices] for d in dense.depth),
+        tuple(s[indices] for s in dense.switch),
     )

@@ -7,6 +7,7 @@ from itertools import product
 from typing import Final
 
 from latency_tables.named import Named, Value
+from latency_tables.operators.operator import FLOAT
 
 
 class Choice(Named):
@@ -23,7 +24,22 @@ class Choice(Named):
         """Whether the block is left out."""
         return "zero" in self
 
+    @property
+    def precision(self) -> str:
+        """What the block is computed in; a choice that names none is in float32."""
+        return str(self.get(PRECISION, FLOAT))
 
+    def at(self, precision: str) -> Choice:
+        """The same choice in that precision; one that is left out has none."""
+        if self.zero:
+            return self
+        others = {name: value for name, value in self.items() if name != PRECISION}
+        return Choice(others if precision == FLOAT else {**others, PRECISION: precision})
+
+
+PRECISION: Final = "precision"
+"""Name of a value that a choice of any family may have: the precision its operators are computed in. Choices
+in float32 leave it out, so that digests and files of before there were others stay as they are."""
 ZERO: Final = Choice(zero=True)
 
 

@@ -9,17 +9,25 @@ from typing import Final
 import numpy as np
 
 from latency_tables.dense import DenseTable
-from latency_tables.errors import MissingLatency
+from latency_tables.errors import InvalidOperator, MissingLatency
 from latency_tables.named import Named
 from latency_tables.operators import Operator
+from latency_tables.operators.dequantize import Dequantize
+from latency_tables.operators.operator import FLOAT
+from latency_tables.operators.quantize import Quantize
 from latency_tables.table import LatencyTable
 from supernets.errors import NoEnergy
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.choices import Choice
-from supernets.spaces.space import Space, Stage
+from supernets.spaces.space import LANES, Space, Stage
 
 NOTHING: Final = Named()
 """The state of a network's input."""
+
+_BOUNDARIES: Final[dict[tuple[str, str], type[Quantize]]] = {
+    (FLOAT, "int8"): Quantize,
+    ("int8", FLOAT): Dequantize,
+}
 
 
 def block_operators(
@@ -31,6 +39,17 @@ def block_operators(
     of a network), the stage's own for later ones; state: the one that the stage is in.
     """
     return stage.operators_of(number, shape, given, state, choice)
+
+
+def boundary_operators(shape: tuple[int, ...], left: str, wanted: str) -> tuple[Operator, ...]:
+    """What turns a tensor of that shape from the precision that the block before left into the one that the
+    next wants. Raises InvalidOperator where there is no operator for it."""
+    if left == wanted:
+        return ()
+    made = _BOUNDARIES.get((left, wanted))
+    if made is None:
+        raise InvalidOperator(f"blocks in {left} and in {wanted} cannot follow each other yet")
+    return (made.of(shape),)
 
 
 def input_shapes(space: Space, resolution: int) -> list[list[tuple[int, ...]]]:
@@ -69,15 +88,25 @@ def blocks_of(space: Space, architecture: Architecture) -> Iterator[tuple[int, i
 
 
 def lower(space: Space, architecture: Architecture) -> list[Operator]:
-    """The table keys of a network, in order. Raises InvalidArchitecture when it is not in the space."""
+    """The table keys of a network, in order, changes of precision included. Raises InvalidArchitecture when
+    it is not in the space."""
     space.genes(architecture)
-    return [operator for _, _, operators in blocks_of(space, architecture) for operator in operators]
+    shape, left = space.input_shape(architecture.resolution), FLOAT
+    found: list[Operator] = []
+    for _, _, operators in blocks_of(space, architecture):
+        if operators:
+            found += boundary_operators(shape, left, operators[0].precision)
+            found += operators
+            shape, left = operators[-1].output_shape, operators[-1].precision
+    return found
 
 
 def all_operators(space: Space, resolution: int) -> list[Operator]:
     """Every operator some network of the space has at that resolution, sorted: what its table must hold."""
     found: set[Operator] = set()
     for _, _, _, operators in _cells(space, resolution):
+        found.update(operators)
+    for _, _, _, operators in _switches(space, resolution):
         found.update(operators)
     return sorted(found)
 
@@ -95,7 +124,21 @@ def block_choices(space: Space) -> dict[tuple[int, int], dict[Operator, set[int]
     return found
 
 
-_Cell = tuple[int, tuple[int, int, int], int, tuple[Operator, ...]]
+def _switches(space: Space, resolution: int) -> Iterator[_Cell]:
+    """(stage, (state in, state out, block, lane before), choice, what changes the precision) of every cell of
+    the dense table's switch that has something."""
+    if space.precisions == (FLOAT,):
+        return
+    for stage, (i, o, block), choice, operators in _cells(space, resolution):
+        before = space.precisions if stage or block else (FLOAT,)
+        for precision in before if operators else ():
+            shape = operators[0].inputs[0].shape
+            change = boundary_operators(shape, precision, operators[0].precision)
+            if change:
+                yield stage, (i, o, block, LANES[precision]), choice, change
+
+
+_Cell = tuple[int, tuple[int, ...], int, tuple[Operator, ...]]
 
 
 def _cells(space: Space, resolution: int) -> Iterator[_Cell]:
@@ -108,12 +151,8 @@ def _cells(space: Space, resolution: int) -> Iterator[_Cell]:
                 for block, options in enumerate(stage.choices):
                     shape, read = (given, before) if block == 0 else (inside[o][block], state)
                     for c, choice in enumerate(options):
-                        yield (
-                            index,
-                            (i, o, block),
-                            c,
-                            block_operators(stage, block, shape, read, state, choice),
-                        )
+                        operators = block_operators(stage, block, shape, read, state, choice)
+                        yield index, (i, o, block), c, operators
         states_in = stage.states
 
 
@@ -139,7 +178,26 @@ def dense_from(
                 combine([value(op) for op in operators]) if operators else 0.0
             )
     depth = tuple(np.zeros((chain.resolutions, len(shape.depths))) for shape in chain.stages)
-    return DenseTable(chain, np.zeros(chain.resolutions), tuple(blocks), depth)
+    switch = [np.zeros((*values.shape[:4], chain.lanes, values.shape[4])) for values in blocks]
+    for r, resolution in enumerate(space.resolutions):
+        for index, at, choice, operators in _switches(space, resolution):
+            switch[index][(r, *at, choice)] = combine([value(op) for op in operators])
+    switched = tuple(switch) if any(values.any() for values in switch) else ()
+    return DenseTable(chain, np.zeros(chain.resolutions), tuple(blocks), depth, switched)
+
+
+def lifted(dense: DenseTable, space: Space) -> DenseTable:
+    """A table of the space in float32 as one of `space`, which is the same with several precisions: every
+    choice counts as it does in float32."""
+    blocks = []
+    for stage, values in zip(space.stages, dense.blocks, strict=True):
+        made = np.full((*values.shape[:-1], max(len(options) for options in stage.choices)), np.inf)
+        for block, options in enumerate(stage.choices):
+            numbers = {c: n for n, c in enumerate(dict.fromkeys(c.at(FLOAT) for c in options))}
+            for c, choice in enumerate(options):
+                made[..., block, c] = values[..., block, numbers[choice.at(FLOAT)]]
+        blocks.append(made)
+    return DenseTable(space.chain, dense.constant, tuple(blocks), dense.depth)
 
 
 def dense_latency(space: Space, table: LatencyTable) -> DenseTable:

@@ -6,18 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 
-from latency_tables.dense import Chain, Genes, StageShape
+from latency_tables.dense import KEEPS, Chain, Genes, StageShape
 from latency_tables.inputs import SIZE, InputSpec
 from latency_tables.named import Named, Value
 from latency_tables.operators import Block, Operator
 from latency_tables.operators.catalog import family_named
+from latency_tables.operators.operator import FLOAT
 from supernets.errors import InvalidArchitecture
 from supernets.spaces.architecture import Architecture, SpaceRef, StageChoice
-from supernets.spaces.choices import Choice
+from supernets.spaces.choices import PRECISION, Choice
+
+LANES: Final = {FLOAT: 0, "int8": 1, "float16": 2}
+"""Precisions in the order of the lanes of a chain (`latency_tables.dense`); what goes in is float32."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +69,22 @@ class Stage:
                 f"stage {self.name}: settings of {self.family} are {', '.join(possible) or 'none'}"
             )
         defaults = {dimension.name: dimension.default for dimension in self.operators.dimensions}
-        if any(not set(c) <= set(defaults) for options in self.choices for c in options if not c.zero):
+        allowed = {*defaults, PRECISION}
+        if any(not set(c) <= allowed for options in self.choices for c in options if not c.zero):
             raise ValueError(
                 f"stage {self.name}: choices of {self.family} are of {', '.join(defaults) or 'nothing'}"
             )
+        computed = self.operators.precisions
+        if any(c.precision not in computed for options in self.choices for c in options):
+            raise ValueError(f"stage {self.name}: {self.family} is computed in {' or '.join(computed)}")
         # Choices are compared by value: one that leaves out a default must equal one that writes it.
         whole = tuple(
             tuple(
-                c if c.zero else Choice({**c, **{n: v for n, v in defaults.items() if n not in c}})
+                c
+                if c.zero
+                else Choice({**c.at(FLOAT), **{n: v for n, v in defaults.items() if n not in c}}).at(
+                    c.precision
+                )
                 for c in options
             )
             for options in self.choices
@@ -136,8 +148,9 @@ class Stage:
         key = (number, shape, given, state, choice)
         found = self._made.get(key)
         if found is None:
-            block = self.block(number, shape, given, state, choice)
-            found = self._made[key] = () if choice.zero else self.operators.of_block(block)
+            block = self.block(number, shape, given, state, choice.at(FLOAT))
+            made = () if choice.zero else self.operators.of_block(block)
+            found = self._made[key] = tuple(op.at(choice.precision) for op in made)
         return found
 
     def chosen(self, number: int, blocks: tuple[Choice, ...]) -> StageChoice:
@@ -166,7 +179,28 @@ class Stage:
 
     @property
     def shape(self) -> StageShape:
+        """Its sizes where every block of the space is in float32."""
         return StageShape(len(self.states), self.depths, tuple(len(c) for c in self.choices))
+
+    @property
+    def carrying(self) -> StageShape:
+        """Its sizes where blocks differ in precision: the lane of a choice is the precision it leaves."""
+        lanes = tuple(tuple(KEEPS if c.zero else LANES[c.precision] for c in o) for o in self.choices)
+        return replace(self.shape, lanes=lanes)
+
+    @cached_property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that some block may be computed in."""
+        found = {c.precision for options in self.choices for c in options if not c.zero}
+        return tuple(precision for precision in LANES if precision in found)
+
+    def in_precisions(self, precisions: Sequence[str]) -> Stage:
+        """The stage with every choice in each of these precisions that its family can be computed in."""
+        possible = [p for p in precisions if p in self.operators.precisions]
+        choices = tuple(
+            tuple(dict.fromkeys(c.at(p) for p in possible or [FLOAT] for c in o)) for o in self.choices
+        )
+        return replace(self, choices=choices)
 
 
 @dataclass(frozen=True)
@@ -235,7 +269,36 @@ class Space:
 
     @cached_property
     def chain(self) -> Chain:
-        return Chain(len(self.resolutions), tuple(stage.shape for stage in self.stages))
+        carrying = self.precisions != (FLOAT,)
+        stages = tuple(stage.carrying if carrying else stage.shape for stage in self.stages)
+        return Chain(len(self.resolutions), stages)
+
+    @cached_property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that some of its blocks may be computed in."""
+        found = {precision for stage in self.stages for precision in stage.precisions}
+        return tuple(precision for precision in LANES if precision in found)
+
+    def with_precisions(self, precisions: Sequence[str]) -> Space:
+        """The same networks with the precision of every block to choose: each choice in each of these.
+
+        The first choices of a block are those in the first of the precisions, in their order here; a block
+        that is left out has none. Raises InvalidArchitecture for precisions that do not exist, and where the
+        last stage, which gives float32 whatever it is computed in, has several blocks.
+        """
+        if not precisions or not set(precisions) <= set(LANES):
+            raise InvalidArchitecture(f"precisions are {', '.join(LANES)}, one of them at least")
+        if len(self.stages[-1].choices) > 1:
+            raise InvalidArchitecture(f"{self.name}: a last stage of several blocks is in float32 only")
+        return replace(self, stages=tuple(stage.in_precisions(precisions) for stage in self.stages))
+
+    def in_float(self, architecture: Architecture) -> Architecture:
+        """The same network with every block in float32: what a supernet is asked for."""
+        stages = tuple(
+            replace(stage, blocks=tuple(choice.at(FLOAT) for choice in stage.blocks))
+            for stage in architecture.stages
+        )
+        return replace(architecture, stages=stages)
 
     @property
     def ref(self) -> SpaceRef:
@@ -335,6 +398,7 @@ class Space:
             "space": self.name,
             "classes": self.classes,
             "resolution": architecture.resolution,
+            **({} if self.precisions == (FLOAT,) else {"precisions": list(self.precisions)}),
             "stages": stages,
         }
 
@@ -344,6 +408,9 @@ class Space:
         Without `classes`, as versions before 0.2 wrote it, it is taken to be of as many classes as this
         space.
         """
+        precisions = data.get("precisions", [FLOAT])
+        if precisions != list(self.precisions) and isinstance(precisions, list):
+            return self.with_precisions(precisions).from_json(data)
         elastic = [stage for stage in self.stages if stage.elastic]
         if data.get("classes", self.classes) != self.classes:
             raise InvalidArchitecture(
@@ -382,6 +449,9 @@ def _picked(pick: Any, stage: Stage, depth: int) -> tuple[Choice, ...]:
 def _stage_from_json(stage: Stage, data: Any) -> StageChoice:
     others = "".join(f', "{name}"' for name, _ in stage.boundary)
     names = ", ".join(f'"{dimension.name}"' for dimension in stage.operators.dimensions)
+    others_than_float = [precision for precision in stage.precisions if precision != FLOAT]
+    if others_than_float:
+        names += f', where not float32 "precision" of {others_than_float}'
     wrong = InvalidArchitecture(
         f'stage {stage.name}: wanted {{"name", "width"{others}, "blocks": [{{{names}}} or {{"zero": true}}]}}'
     )
@@ -399,7 +469,8 @@ def _stage_from_json(stage: Stage, data: Any) -> StageChoice:
     known = {c: c for options in stage.choices for c in options}
     try:
         boundary = Named({name: data[name] for name in beside})
-        return StageChoice(width, tuple(known[Choice(b)] for b in blocks), boundary)
+        given = (Choice(b) for b in blocks)
+        return StageChoice(width, tuple(known[c.at(c.precision)] for c in given), boundary)
     except (KeyError, TypeError) as error:
         raise wrong from error
 

@@ -90,7 +90,8 @@ def test_eight_bit_moves_fewer_bytes(name: str) -> None:
         small, half = op.at("int8"), op.at("float16")
         assert half.weight_bytes * 2 == op.weight_bytes == 4 * op.parameters
         assert small.weight_bytes == op.parameters + 16 * op.biases
-        assert {spec.dtype for spec in small.fed} == {small.stored} == {"uint8"}
+        assert {spec.dtype for spec in small.fed} == {"uint8"}
+        assert small.stored == ("float32" if op.closes else "uint8")
         if op.parameters > 64 * max(1, op.biases):
             assert 3 * small.bytes_moved < op.bytes_moved
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latency_tables.dense import Chain, DenseTable, StageShape
+from latency_tables.dense import KEEPS, Chain, DenseTable, StageShape
 
 
 @st.composite
@@ -16,32 +16,40 @@ def chains(draw: st.DrawFn, most_stages: int = 4) -> Chain:
     for _ in range(draw(st.integers(1, most_stages))):
         depths = tuple(sorted(draw(st.sets(st.integers(1, 3), min_size=1, max_size=3))))
         choices = tuple(draw(st.integers(1, 3)) for _ in range(depths[-1]))
-        stages.append(StageShape(draw(st.integers(1, 3)), depths, choices))
+        lanes = tuple(tuple(draw(st.integers(KEEPS, 2)) for _ in range(count)) for count in choices)
+        carries = draw(st.booleans())
+        stages.append(StageShape(draw(st.integers(1, 3)), depths, choices, lanes if carries else ()))
     return Chain(draw(st.integers(1, 3)), tuple(stages))
 
 
 def random_table(chain: Chain, generator: np.random.Generator) -> DenseTable:
-    blocks, depth, before = [], [], 1
+    blocks, depth, switch, before = [], [], [], 1
     for shape in chain.stages:
         blocks.append(
             generator.random((chain.resolutions, before, shape.states, shape.blocks, max(shape.choices)))
         )
         depth.append(generator.random((chain.resolutions, len(shape.depths))))
+        switch.append(generator.random((*blocks[-1].shape[:4], chain.lanes, blocks[-1].shape[4])))
         before = shape.states
-    return DenseTable(chain, generator.random(chain.resolutions), tuple(blocks), tuple(depth))
+    switched = tuple(switch) if chain.lanes > 1 else ()
+    return DenseTable(chain, generator.random(chain.resolutions), tuple(blocks), tuple(depth), switched)
 
 
 def slow_sum(table: DenseTable, row: np.ndarray) -> float:
     """The definition, one number after the other."""
-    resolution, width_in = int(row[0]), 0
+    resolution, width_in, lane = int(row[0]), 0, 0
     total = table.constant[resolution]
-    for column, shape, blocks, depth in zip(
-        table.chain.offsets, table.chain.stages, table.blocks, table.depth, strict=True
+    for column, shape, blocks, depth, switch in zip(
+        table.chain.offsets, table.chain.stages, table.blocks, table.depth, table.switches, strict=True
     ):
         width, deep = int(row[column]), int(row[column + 1])
         total += depth[resolution, deep]
         for block in range(shape.depths[deep]):
-            total += blocks[resolution, width_in, width, block, int(row[column + 2 + block])]
+            choice = int(row[column + 2 + block])
+            total += blocks[resolution, width_in, width, block, choice]
+            total += switch[resolution, width_in, width, block, lane, choice]
+            left = shape.lanes[block][choice] if shape.lanes else 0
+            lane = lane if left == KEEPS else left
         width_in = width
     return float(total)
 

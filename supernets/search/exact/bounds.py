@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from latency_tables.dense import Array, DenseTable, Genes
+from latency_tables.dense import Array, DenseTable, Genes, StageShape
 from supernets.errors import InfeasibleBudget
 from supernets.search.problem import Constraint
+from supernets.search.rest import rests
 
 # Sums in another order differ in the last bits: the search allows that much, the price decides.
 ROUNDING = 1e-12
@@ -37,27 +40,41 @@ def _extreme(cost: DenseTable, sign: float) -> Genes:
         return np.where(np.isfinite(values), sign * values, np.inf)
 
     chain = cost.chain
-    after: Array = np.zeros((chain.resolutions, chain.stages[-1].states))
-    ways: list[tuple[Array, Array]] = []  # per stage: by (resolution, in, out, depth), by (.., block, choice)
-    for shape, blocks, depth in reversed(list(zip(chain.stages, cost.blocks, cost.depth, strict=True))):
-        values = signed(blocks)
-        for block, choices in enumerate(shape.choices):
-            values[..., block, choices:] = np.inf
-        sums = np.cumsum(values.min(axis=-1), axis=-1)
-        sums = np.concatenate([np.zeros_like(sums[..., :1]), sums], axis=-1)
-        ends = sums[..., list(shape.depths)] + signed(depth)[:, None, None, :] + after[:, None, :, None]
-        ways.append((ends, values))
-        after = ends.min(axis=(2, 3))
+    worst = [_padded(signed(blocks), shape.choices, np.inf) for shape, blocks in _stages(cost)]
+    switches: list[Array | None] = [None] * len(worst)
+    if cost.switch:
+        switches = [signed(switch) for switch in cost.switch]
+    stages = list(zip(worst, map(signed, cost.depth), switches, strict=True))
+    rest = list(rests(chain, iter(stages[::-1]), np.min))[::-1]
     row = np.zeros(chain.genes, dtype=np.int64)
-    row[0] = np.argmin(after[:, 0] + signed(cost.constant))
-    read = 0
-    for column, shape, (ends, values) in zip(chain.offsets, chain.stages, reversed(ways), strict=True):
-        here = ends[row[0], read]
-        state, deep = np.unravel_index(int(np.argmin(here)), here.shape)
-        chosen = values[row[0], read, state, : shape.depths[deep]].argmin(axis=-1)
-        row[column], row[column + 1], row[column + 2 : column + 2 + len(chosen)] = state, deep, chosen
-        read = int(state)
+    row[0] = np.argmin(rest[0][..., 0, 0].min(axis=(1, 2, 3)) + signed(cost.constant))
+    read = lane = 0
+    for stage, (column, shape) in enumerate(zip(chain.offsets, chain.stages, strict=True)):
+        here = rest[stage][row[0], read, :, :, 0, lane]
+        state, deep = (int(n) for n in np.unravel_index(int(np.argmin(here)), here.shape))
+        row[column], row[column + 1] = state, deep
+        values, _, switch = stages[stage]
+        for block in range(shape.depths[deep]):
+            after = chain.after(stage, block)[lane]
+            ways = values[row[0], read, state, block, : len(after)]
+            if switch is not None:
+                ways = ways + switch[row[0], read, state, block, lane, : len(after)]
+            chosen = int(np.argmin(ways + rest[stage][row[0], read, state, deep, block + 1, after]))
+            row[column + 2 + block], lane = chosen, int(after[chosen])
+        read = state
     return row
+
+
+def _stages(table: DenseTable) -> Iterator[tuple[StageShape, Array]]:
+    return zip(table.chain.stages, table.blocks, strict=True)
+
+
+def _padded(blocks: Array, choices: tuple[int, ...], value: float) -> Array:
+    """A copy in which choices that a block does not have are `value`."""
+    found = blocks.copy()
+    for block, count in enumerate(choices):
+        found[..., block, count:] = value
+    return found
 
 
 def infeasible(constraint: Constraint) -> InfeasibleBudget:
@@ -93,19 +110,17 @@ def lagrangian_bounds(score: DenseTable, cost: DenseTable, limit: float) -> Arra
         safe: Array = np.where(allowed, values, 0.0) - weight * np.where(allowed, prices, 0.0)
         return np.where(allowed, safe, -np.inf)
 
-    after: Array = np.zeros((len(multipliers), chain.resolutions, chain.stages[-1].states))
-    stages = list(zip(chain.stages, score.blocks, cost.blocks, score.depth, cost.depth, strict=True))
-    for shape, values, prices, depth_values, depth_prices in reversed(stages):
-        best = relaxed(values, prices)
-        for block, choices in enumerate(shape.choices):
-            best[..., block, choices:] = -np.inf
-        sums = np.cumsum(best.max(axis=-1), axis=-1)
-        sums = np.concatenate([np.zeros_like(sums[..., :1]), sums], axis=-1)[..., list(shape.depths)]
-        deep = relaxed(depth_values, depth_prices)[:, :, None, None, :]
-        after = ((sums + deep).max(axis=-1) + after[:, :, None, :]).max(axis=-1)
-    bound: Array = (
-        after[..., 0] + relaxed(score.constant, cost.constant) + multipliers[:, None] * limit
-    ).min(axis=0)
+    def stages() -> Iterator[tuple[Array, Array, Array | None]]:
+        """One at a time: with all multipliers they are large."""
+        switched = bool(score.switch or cost.switch)
+        for number in reversed(range(len(chain.stages))):
+            switch = relaxed(score.switches[number], cost.switches[number]) if switched else None
+            depth = relaxed(score.depth[number], cost.depth[number])
+            yield relaxed(score.blocks[number], cost.blocks[number]), depth, switch
+
+    *_, first = rests(chain, stages(), np.max, (len(multipliers),))
+    after = first[..., 0, 0].max(axis=(-3, -2, -1))
+    bound: Array = (after + relaxed(score.constant, cost.constant) + multipliers[:, None] * limit).min(axis=0)
     size = np.maximum(1.0, np.abs(bound)) + multipliers[-1] * abs(limit)
     slack: Array = np.where(np.isfinite(bound), ROUNDING * size, 0.0)
     return bound + slack

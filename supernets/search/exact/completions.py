@@ -1,16 +1,17 @@
 """Every best way to finish a network: Pareto fronts of the rest of the chain, from the last block to the
 first.
 
-What the rest depends on is the stage, the state it reads, the state it writes and how many of its blocks are
-done. One merge a block, so the work grows with the number of choices and the size of the front,
-not with the number of networks. This is the min-plus convolution of a multiple-choice knapsack (Kellerer,
-Pferschy, Pisinger, "Knapsack Problems", chapter 11) over a layered graph.
+What the rest depends on is the stage, the state it reads, the state it writes, how many of its blocks are
+done and the lane that the last one left. One merge a block and lane, so the work grows with the number of
+choices and the size of the front, not with the number of networks. This is the min-plus convolution of a
+multiple-choice knapsack (Kellerer, Pferschy, Pisinger, "Knapsack Problems", chapter 11) over a layered graph.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 
@@ -66,19 +67,13 @@ class Completions:
 
     def __init__(self, score: DenseTable, cost: DenseTable, resolution: int) -> None:
         self.chain, self.resolution = score.chain, resolution
-        self.score = [
-            (blocks[resolution], depth[resolution])
-            for blocks, depth in zip(score.blocks, score.depth, strict=True)
-        ]
-        self.cost = [
-            (blocks[resolution], depth[resolution])
-            for blocks, depth in zip(cost.blocks, cost.depth, strict=True)
-        ]
-        self._after: list[list[Level]] = [[] for _ in self.chain.stages]  # [stage][state read]
-        self._levels: list[dict[tuple[int, int, int], Level]] = [{} for _ in self.chain.stages]
+        self.lanes = self.chain.lanes
+        self.score, self.cost = _Prices(score, resolution), _Prices(cost, resolution)
+        self._after: list[list[Level]] = [[] for _ in self.chain.stages]  # [stage][state read x lane]
+        self._levels: list[dict[tuple[int, int, int, int], Level]] = [{} for _ in self.chain.stages]
         zero = np.zeros(1)
         none = np.zeros(1, dtype=np.int64)
-        after = [Level(zero, zero, none, none)] * self.chain.stages[-1].states
+        after = [Level(zero, zero, none, none)] * (self.chain.stages[-1].states * self.lanes)
         self._end = after
         for stage in reversed(range(len(self.chain.stages))):
             self._after[stage] = after = self._solve_stage(stage, after)
@@ -86,82 +81,100 @@ class Completions:
         self.whole = _merge([(resolution, *constant, after[0])])
 
     def _solve_stage(self, stage: int, after: list[Level]) -> list[Level]:
-        """Fronts from the start of the stage, one per state it reads."""
+        """Fronts from the start of the stage, one per state it reads and lane it is given, which changes
+        faster."""
         shape, levels = self.chain.stages[stage], self._levels[stage]
-        (score, _), (cost, _) = self.score[stage], self.cost[stage]
-        repeats = _rest_repeats(score) and _rest_repeats(cost)
+        repeats = self.score.repeat(stage) and self.cost.repeat(stage)
         fronts = []
-        for i in range(len(cost)):
-            for o in range(shape.states):
-                for done in reversed(range(shape.depths[-1] + 1)):
-                    # Blocks after the first read the stage's own state, so their completions are shared.
-                    shared = repeats and done > 0 and i > 0
-                    levels[i, o, done] = (
-                        levels[0, o, done] if shared else self._solve_block(stage, i, o, done, after[o])
+        for i in range(len(self.cost.blocks[stage])):
+            for o, done in product(range(shape.states), reversed(range(shape.depths[-1] + 1))):
+                # Blocks after the first read the stage's own state, so their completions are shared.
+                shared = repeats and done > 0 and i > 0
+                for lane in range(self.lanes):
+                    levels[i, o, done, lane] = (
+                        levels[0, o, done, lane]
+                        if shared
+                        else self._solve_block(stage, i, o, done, lane, after[o * self.lanes + lane])
                     )
-            fronts.append(_merge([(o, 0.0, 0.0, levels[i, o, 0]) for o in range(shape.states)]))
+            fronts += [
+                _merge([(o, 0.0, 0.0, levels[i, o, 0, lane]) for o in range(shape.states)])
+                for lane in range(self.lanes)
+            ]
         return fronts
 
-    def _solve_block(self, stage: int, i: int, o: int, done: int, after: Level) -> Level:
-        """Completions once `done` blocks of the stage are chosen."""
+    def _solve_block(self, stage: int, i: int, o: int, done: int, lane: int, after: Level) -> Level:
+        """Completions once `done` blocks of the stage are chosen and the last one left `lane`."""
         shape = self.chain.stages[stage]
         options = []
         if done < shape.depths[-1]:
-            follow = self._levels[stage][i, o, done + 1]
-            cost, score = self.options(stage, i, o, done)
-            kept = nondominated(cost, score)
-            options = [(int(c), float(cost[c]), float(score[c]), follow) for c in kept]
+            cost, score = self.options(stage, i, o, done, lane)
+            for left, choices in self.ways(stage, done, lane):
+                follow = self._levels[stage][i, o, done + 1, left]
+                kept = choices[nondominated(cost[choices], score[choices])]
+                options += [(int(c), float(cost[c]), float(score[c]), follow) for c in kept]
         if done in shape.depths:
             options.append((EXIT, *self.exit(stage, done), after))
         return _merge(options)
 
-    def options(self, stage: int, i: int, o: int, block: int) -> tuple[Array, Array]:
-        """(costs, scores) of every choice of a block."""
+    def options(self, stage: int, i: int, o: int, block: int, lane: int) -> tuple[Array, Array]:
+        """(costs, scores) of every choice of a block that is given that lane."""
         choices = self.chain.stages[stage].choices[block]
-        return self.cost[stage][0][i, o, block, :choices], self.score[stage][0][i, o, block, :choices]
+        at = (stage, i, o, block, lane, choices)
+        return self.cost.of_choices(*at), self.score.of_choices(*at)
+
+    def ways(self, stage: int, block: int, lane: int) -> list[tuple[int, Indices]]:
+        """(lane, the choices that leave it) of a block that is given that lane."""
+        left = self.chain.after(stage, block)[lane]
+        return [(int(one), np.flatnonzero(left == one)) for one in np.unique(left)]
 
     def exit(self, stage: int, done: int) -> tuple[float, float]:
         """(cost, score) that the depth itself adds."""
         index = self.chain.stages[stage].depths.index(done)
-        return float(self.cost[stage][1][index]), float(self.score[stage][1][index])
+        return float(self.cost.depth[stage][index]), float(self.score.depth[stage][index])
 
-    def level(self, stage: int, i: int, o: int, done: int) -> Level:
-        """Completions once `done` blocks are chosen in a stage that reads state i and writes state o."""
-        return self._levels[stage][i, o, done]
+    def level(self, stage: int, i: int, o: int, done: int, lane: int) -> Level:
+        """Completions once `done` blocks are chosen, the last of which left `lane`, in a stage that reads
+        state i and writes state o."""
+        return self._levels[stage][i, o, done, lane]
 
-    def after(self, stage: int, state: int) -> Level:
-        """Completions from the start of a stage that reads that state; of the end after the last stage."""
-        return self._after[stage][state] if stage < len(self._after) else self._end[state]
+    def after(self, stage: int, state: int, lane: int) -> Level:
+        """Completions from the start of a stage that reads that state and lane; of the end after the last
+        stage."""
+        levels = self._after[stage] if stage < len(self._after) else self._end
+        return levels[state * self.lanes + lane]
 
     def genes(self, points: Indices) -> Genes:
         """Canonical genes of points of `whole`, followed along the stored steps."""
         rows = np.zeros((len(points), self.chain.genes), dtype=np.int64)
         rows[:, 0] = self.resolution
         at, read = self.whole.child[points], np.zeros(len(points), dtype=np.int64)
-        for stage, (column, shape) in enumerate(zip(self.chain.offsets, self.chain.stages, strict=True)):
+        lane = np.zeros_like(read)
+        for stage, column in enumerate(self.chain.offsets):
             states = np.zeros_like(read)
-            for i in range(len(self._after[stage])):
-                here = np.flatnonzero(read == i)
-                front = self._after[stage][i]
+            for number, front in enumerate(self._after[stage]):
+                here = np.flatnonzero(read * self.lanes + lane == number)
                 states[here], at[here] = front.step[at[here]], front.child[at[here]]
             rows[:, column] = states
             for i, o in {*zip(read.tolist(), states.tolist(), strict=True)}:
                 here = np.flatnonzero((read == i) & (states == o))
-                at[here] = self._walk(rows, here, at[here], stage, i, o, shape.depths)
+                at[here], lane[here] = self._walk(rows, here, at[here], lane[here], (stage, i, o))
             read = states
         return rows
 
     def _walk(
-        self, rows: Genes, here: Indices, at: Indices, stage: int, i: int, o: int, depths: tuple[int, ...]
-    ) -> Indices:
+        self, rows: Genes, here: Indices, at: Indices, lane: Indices, where: tuple[int, int, int]
+    ) -> tuple[Indices, Indices]:
         """Write the depth and the blocks of a stage for the points `here`; gives their index in the next
-        stage."""
-        column = self.chain.offsets[stage]
-        found = np.zeros_like(at)
+        stage and the lane they leave. where: stage, state read, state written."""
+        stage, i, o = where
+        column, depths = self.chain.offsets[stage], self.chain.stages[stage].depths
+        found, left = np.zeros_like(at), lane.copy()
         alive = np.arange(len(here))
         for done in range(depths[-1] + 1):
-            level = self._levels[stage][i, o, done]
-            step, child = level.step[at], level.child[at]
+            step, child = np.empty_like(at), np.empty_like(at)
+            for one in np.unique(left[alive]):
+                level, those = self._levels[stage][i, o, done, int(one)], left[alive] == one
+                step[those], child[those] = level.step[at[those]], level.child[at[those]]
             leaves = step == EXIT
             if leaves.any():
                 rows[here[alive[leaves]], column + 1] = depths.index(done)
@@ -170,7 +183,26 @@ class Completions:
             if not len(alive):
                 break
             rows[here[alive], column + 2 + done] = step
-        return found
+            left[alive] = self.chain.after(stage, done)[left[alive], step]
+        return found, left
+
+
+class _Prices:
+    """A dense table at one resolution."""
+
+    def __init__(self, table: DenseTable, resolution: int) -> None:
+        self.blocks = [values[resolution] for values in table.blocks]
+        self.depth = [values[resolution] for values in table.depth]
+        self.switch = [values[resolution] for values in table.switch]
+
+    def of_choices(self, stage: int, i: int, o: int, block: int, lane: int, choices: int) -> Array:
+        """(choices,)"""
+        found: Array = self.blocks[stage][i, o, block, :choices]
+        return found + self.switch[stage][i, o, block, lane, :choices] if self.switch else found
+
+    def repeat(self, stage: int) -> bool:
+        """Whether blocks after the first cost the same whatever state the stage reads."""
+        return _rest_repeats(self.blocks[stage]) and (not self.switch or _rest_repeats(self.switch[stage]))
 
 
 def _rest_repeats(blocks: Array) -> bool:

@@ -144,22 +144,14 @@ def _scaled(table: DenseTable, factor: float) -> DenseTable:
     def scale(values: Array) -> Array:
         return np.where(np.isfinite(values), factor * values, -np.inf)
 
-    return DenseTable(
-        table.chain, scale(table.constant), tuple(map(scale, table.blocks)), tuple(map(scale, table.depth))
-    )
+    return table.each(scale)
 
 
 def _without_forbidden(problem: Problem) -> DenseTable:
     """The score with minus infinity wherever a constraint forbids a choice."""
     score = problem.score
     for constraint in problem.constraints:
-        table = constraint.table
-        score = DenseTable(
-            score.chain,
-            np.where(table.constant == np.inf, -np.inf, score.constant),
-            tuple(np.where(c == np.inf, -np.inf, s) for c, s in zip(table.blocks, score.blocks, strict=True)),
-            tuple(np.where(c == np.inf, -np.inf, s) for c, s in zip(table.depth, score.depth, strict=True)),
-        )
+        score = score.each(lambda s, c: np.where(c == np.inf, -np.inf, s), constraint.table)
     return score
 
 
@@ -168,24 +160,18 @@ def _sum(constraints: list[Constraint]) -> Constraint:
     the sum."""
     # Shares and not raw values: bytes would drown milliseconds.
     shares = [1.0 / max(bounds(c.table)[1] - bounds(c.table)[0], 1e-300) for c in constraints]
-    parts = list(zip(constraints, shares, strict=True))
-    chain = constraints[0].table.chain
 
-    def add(values: list[Array]) -> Array:
-        total: Array = np.sum(values, axis=0)
+    def add(*values: Array) -> Array:
+        total: Array = np.sum([w * v for w, v in zip(shares, values, strict=True)], axis=0)
         return total
 
-    table = DenseTable(
-        chain,
-        add([w * c.table.constant for c, w in parts]),
-        tuple(add([w * c.table.blocks[s] for c, w in parts]) for s in range(len(chain.stages))),
-        tuple(add([w * c.table.depth[s] for c, w in parts]) for s in range(len(chain.stages))),
+    first, *others = (c.table for c in constraints)
+    table = first.each(add, *others)
+    return Constraint(
+        "all constraints together", table, sum(w * c.limit for c, w in zip(constraints, shares, strict=True))
     )
-    return Constraint("all constraints together", table, sum(w * c.limit for c, w in parts))
 
 
 def _unlimited(table: DenseTable) -> Constraint:
     """A constraint that every network keeps."""
-    blocks = tuple(np.zeros_like(b) for b in table.blocks)
-    depth = tuple(np.zeros_like(d) for d in table.depth)
-    return Constraint("nothing", DenseTable(table.chain, np.zeros_like(table.constant), blocks, depth), 0.0)
+    return Constraint("nothing", table.each(np.zeros_like), 0.0)

@@ -31,6 +31,7 @@ class _Node(NamedTuple):
     completions: Completions | None  # None: the resolution is not solved yet
     stage: int  # len(stages) when finished
     done: int  # blocks chosen in the stage; -1 before its state is
+    lane: int  # that the last block left
 
 
 def best_networks(score: DenseTable, constraint: Constraint, networks: int) -> Genes:
@@ -56,7 +57,7 @@ def best_first(score: DenseTable, cost: DenseTable, limit: float) -> Iterator[tu
     for r in range(chain.resolutions):
         if bound[r] > -np.inf:
             start = (float(cost.constant[r]), float(score.constant[r]))
-            heap.append(_Node(-float(bound[r]), chain.genes, next(order), *start, (r,), None, 0, -1))
+            heap.append(_Node(-float(bound[r]), chain.genes, next(order), *start, (r,), None, 0, -1, 0))
     heapq.heapify(heap)
     while heap:
         node = heapq.heappop(heap)
@@ -84,22 +85,26 @@ def _children(node: _Node, limit: float, order: Iterator[int]) -> Iterator[_Node
     previous = node.row[chain.offsets[node.stage - 1]] if node.stage else 0
     if node.done < 0:
         # The depth gene is written when the stage is left; 0 stands there until then.
-        steps: list[tuple[float, float, tuple[int, ...], int, int, Array]] = []
+        steps: list[_Step] = []
         for state in range(shape.states):
-            level = completions.level(node.stage, previous, state, 0)
+            level = completions.level(node.stage, previous, state, 0, node.lane)
             bound = node.score + level.within(np.array([limit - node.cost]))
-            steps.append((node.cost, node.score, (*node.row, state, 0), node.stage, 0, bound))
+            steps.append((node.cost, node.score, (*node.row, state, 0), node.stage, 0, node.lane, bound))
     else:
         steps = _block_steps(completions, node, limit, previous, node.row[column], column)
-    for cost, score, row, stage, done, bound in steps:
+    for cost, score, row, stage, done, lane, bound in steps:
         if bound[0] > -np.inf:
-            open_genes = chain.genes - len(row)
-            yield _Node(-float(bound[0]), open_genes, next(order), cost, score, row, completions, stage, done)
+            at = (row, completions, stage, done, lane)
+            yield _Node(-float(bound[0]), chain.genes - len(row), next(order), cost, score, *at)
+
+
+_Step = tuple[float, float, tuple[int, ...], int, int, int, Array]
+"""Cost, score, genes, stage, blocks done, lane, and the best score that can come of it, (1,)."""
 
 
 def _block_steps(
     completions: Completions, node: _Node, limit: float, previous: int, state: int, column: int
-) -> list[tuple[float, float, tuple[int, ...], int, int, Array]]:
+) -> list[_Step]:
     """The choices of the next block, and leaving the stage where its depth allows it."""
     stage, done = node.stage, node.done
     shape = completions.chain.stages[stage]
@@ -109,25 +114,20 @@ def _block_steps(
         cost, score = node.cost + extra_cost, node.score + extra_score
         padding = (0,) * (shape.blocks - done)
         row = (*node.row[: column + 1], shape.depths.index(done), *node.row[column + 2 :], *padding)
-        bound = score + completions.after(stage + 1, state).within(np.array([limit - cost]))
-        steps.append((cost, score, row, stage + 1, -1, bound))
+        bound = score + completions.after(stage + 1, state, node.lane).within(np.array([limit - cost]))
+        steps.append((cost, score, row, stage + 1, -1, node.lane, bound))
     if done < shape.depths[-1]:
-        costs, scores = completions.options(stage, previous, state, done)
-        level = completions.level(stage, previous, state, done + 1)
+        costs, scores = completions.options(stage, previous, state, done, node.lane)
         total_costs, total_scores = node.cost + costs, node.score + scores
-        bounds_ = total_scores + level.within(
-            np.where(np.isfinite(total_costs), limit - total_costs, -np.inf)
-        )
+        left_over = np.where(np.isfinite(total_costs), limit - total_costs, -np.inf)
+        bounds_ = np.empty_like(total_scores)
+        after = completions.chain.after(stage, done)[node.lane]
+        for lane, choices in completions.ways(stage, done, node.lane):
+            level = completions.level(stage, previous, state, done + 1, lane)
+            bounds_[choices] = total_scores[choices] + level.within(left_over[choices])
         for choice in np.flatnonzero(bounds_ > -np.inf):
+            totals = float(total_costs[choice]), float(total_scores[choice])
             row = (*node.row, int(choice))
-            steps.append(
-                (
-                    float(total_costs[choice]),
-                    float(total_scores[choice]),
-                    row,
-                    stage,
-                    done + 1,
-                    bounds_[choice : choice + 1],
-                )
-            )
+            bound = bounds_[choice : choice + 1]
+            steps.append((*totals, row, stage, done + 1, int(after[choice]), bound))
     return steps

@@ -1,9 +1,9 @@
 """Several constraints at once: mixed-integer programming with HiGHS, one small model a resolution.
 
-A network is a path through the states of the chain; each (stage, state in, state out) on it has one depth,
-and each active block one choice. Resolutions are taken in the order of a Lagrangian bound and left out once
-the answer beats their bound; the K best come from cuts that exclude what was found. Puzzle (NVIDIA, 2024)
-searches networks by such programs.
+A network is a path through the states and lanes of the chain: a flow of 1 through every block, whose choices
+lead from lane to lane, until the stage is left at one of its depths. Resolutions are taken in the order of a
+Lagrangian bound and left out once the answer beats their bound; the K best come from cuts that exclude what
+was found. Puzzle (NVIDIA, 2024) searches networks by such programs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from latency_tables.dense import Array, Genes
+from latency_tables.dense import Array, DenseTable, Genes
 from supernets.search.problem import Problem
 
 if (
@@ -72,35 +72,67 @@ class _Builder:
         return len(self.writes) - 1
 
     def stage(self, stage: int) -> tuple[list[list[int]], list[list[int]]]:
-        """Columns of every depth by state read and by state written."""
-        problem, r = self.problem, self.r
-        chain, tables = problem.chain, [c.table for c in problem.constraints]
-        shape, column = chain.stages[stage], chain.offsets[stage]
-        ins = problem.score.blocks[stage].shape[1]
-        reads: list[list[int]] = [[] for _ in range(ins)]
-        writes: list[list[int]] = [[] for _ in range(shape.states)]
+        """Columns that enter the stage, by state read and lane, and that leave it, by state written and lane
+        (which changes faster)."""
+        chain, lanes = self.problem.chain, self.problem.chain.lanes
+        ins = self.problem.score.blocks[stage].shape[1]
+        reads: list[list[int]] = [[] for _ in range(ins * lanes)]
+        writes: list[list[int]] = [[] for _ in range(chain.stages[stage].states * lanes)]
         for i in range(ins):
-            for o in range(shape.states):
-                depths = {}
-                for index, depth in enumerate(shape.depths):
-                    costs = [float(t.depth[stage][r, index]) for t in tables]
-                    made = self.column(
-                        ((column, o), (column + 1, index)), float(problem.score.depth[stage][r, index]), costs
-                    )
-                    if made is not None:
-                        depths[depth] = made
-                        reads[i].append(made)
-                        writes[o].append(made)
-                for block, choices in enumerate(shape.choices):
-                    terms = [(made, -1.0) for depth, made in depths.items() if depth > block]
-                    for choice in range(choices if terms else 0):
-                        costs = [float(t.blocks[stage][r, i, o, block, choice]) for t in tables]
-                        gained = float(problem.score.blocks[stage][r, i, o, block, choice])
-                        made = self.column(((column + 2 + block, choice),), gained, costs)
-                        if made is not None:
-                            terms.append((made, 1.0))
-                    self.rows.append((terms, 0.0))
+            for o in range(chain.stages[stage].states):
+                entered, left = self._path(stage, i, o)
+                for lane in range(lanes):
+                    reads[i * lanes + lane] += entered[lane]
+                    writes[o * lanes + lane] += left[lane]
         return reads, writes
+
+    def _path(self, stage: int, i: int, o: int) -> tuple[list[list[int]], list[list[int]]]:
+        """Columns of a stage that reads state i and writes state o: those of its first block by the lane
+        before it, and those that leave it by the lane then."""
+        chain, lanes = self.problem.chain, self.problem.chain.lanes
+        shape = chain.stages[stage]
+        came: list[list[int]] = [[] for _ in range(lanes)]
+        entered: list[list[int]] = [[] for _ in range(lanes)]
+        left: list[list[int]] = [[] for _ in range(lanes)]
+        for block in range(shape.blocks + 1):
+            goes: list[list[int]] = [[] for _ in range(lanes)]
+            follow: list[list[int]] = [[] for _ in range(lanes)]
+            for lane in range(lanes):
+                if block < shape.blocks:
+                    for choice, to in enumerate(chain.after(stage, block)[lane]):
+                        made = self._choice(stage, (i, o), block, lane, choice)
+                        if made is not None:
+                            goes[lane].append(made)
+                            follow[to].append(made)
+                if block == 0:
+                    entered[lane] += goes[lane]
+                    continue
+                leaves = self._leave(stage, o, block) if block in shape.depths else None
+                left[lane] += [leaves] if leaves is not None else []
+                out = [*goes[lane], *([leaves] if leaves is not None else [])]
+                self.rows.append(([(j, 1.0) for j in came[lane]] + [(j, -1.0) for j in out], 0.0))
+            came = follow
+        return entered, left
+
+    def _leave(self, stage: int, o: int, depth: int) -> int | None:
+        """The column of leaving a stage at a depth."""
+        problem, column = self.problem, self.problem.chain.offsets[stage]
+        index = problem.chain.stages[stage].depths.index(depth)
+        costs = [float(c.table.depth[stage][self.r, index]) for c in problem.constraints]
+        gained = float(problem.score.depth[stage][self.r, index])
+        return self.column(((column, o), (column + 1, index)), gained, costs)
+
+    def _choice(self, stage: int, states: tuple[int, int], block: int, lane: int, choice: int) -> int | None:
+        """The column of a choice of a block that is given that lane."""
+        column = self.problem.chain.offsets[stage]
+
+        def price(table: DenseTable) -> float:
+            found = float(table.blocks[stage][(self.r, *states, block, choice)])
+            more = table.switch[stage][(self.r, *states, block, lane, choice)] if table.switch else 0.0
+            return found + float(more)
+
+        costs = [price(c.table) for c in self.problem.constraints]
+        return self.column(((column + 2 + block, choice),), price(self.problem.score), costs)
 
     def build(self) -> _Model:
         from scipy.sparse import csr_array  # noqa: PLC0415 - see above
@@ -109,7 +141,9 @@ class _Builder:
         for stage in range(len(self.problem.chain.stages)):
             reads, writes = self.stage(stage)
             if before is None:
-                self.rows.append(([(j, 1.0) for column in reads for j in column], 1.0))
+                # A network begins in lane 0.
+                self.rows.append(([(j, 1.0) for j in reads[0]], 1.0))
+                self.rows.append(([(j, 1.0) for column in reads[1:] for j in column], 0.0))
             else:
                 for came, goes in zip(before, reads, strict=True):
                     self.rows.append(([(j, 1.0) for j in came] + [(j, -1.0) for j in goes], 0.0))

@@ -106,6 +106,19 @@ class Expectation:
             constant(_unpadded(b, s.choices)) for b, s in zip(table.blocks, table.chain.stages, strict=True)
         ]
         self.depth = [constant(d) for d in table.depth]
+        self.switch = [
+            constant(np.moveaxis(_unpadded(np.moveaxis(w, 4, 3), s.choices), 3, 4))
+            for w, s in zip(table.switch, table.chain.stages, strict=False)
+        ]
+        self.leads = [
+            [
+                torch.nn.functional.one_hot(
+                    torch.from_numpy(table.chain.after(number, block)), table.chain.lanes
+                ).float()
+                for block in range(s.blocks)
+            ]
+            for number, s in enumerate(table.chain.stages)
+        ]
         self.reaches = [
             torch.tensor([[float(block < depth) for block in range(s.blocks)] for depth in s.depths])
             for s in table.chain.stages
@@ -116,6 +129,8 @@ class Expectation:
         p_r = probabilities[0, : self.chain.resolutions]
         total = p_r @ self.constant
         read = torch.ones(1)
+        lane = torch.zeros(self.chain.lanes)
+        lane[0] = 1.0
         for stage, (column, shape) in enumerate(zip(self.chain.offsets, self.chain.stages, strict=True)):
             written = probabilities[column, : shape.states]
             deep = probabilities[column + 1, : len(shape.depths)]
@@ -125,8 +140,29 @@ class Expectation:
                 "riobc,r,i,o,b,bc->", self.blocks[stage], p_r, read, written, active, chosen
             )
             total = total + p_r @ self.depth[stage] @ deep
+            if self.switch:
+                lanes = self._lanes(stage, lane, chosen)  # (blocks + 1, lanes)
+                total = total + torch.einsum(
+                    "rioblc,r,i,o,b,bl,bc->",
+                    self.switch[stage],
+                    p_r,
+                    read,
+                    written,
+                    active,
+                    lanes[:-1],
+                    chosen,
+                )
+                lane = deep @ lanes[list(shape.depths)]
             read = written
         return total
+
+    def _lanes(self, stage: int, lane: Tensor, chosen: Tensor) -> Tensor:
+        """Probability of each lane after so many blocks, given that they are active, (blocks + 1, lanes).
+        lane: before the stage."""
+        found = [lane]
+        for block, leads in enumerate(self.leads[stage]):
+            found.append(torch.einsum("l,c,lck->k", found[-1], chosen[block, : leads.shape[1]], leads))
+        return torch.stack(found)
 
 
 def _unpadded(

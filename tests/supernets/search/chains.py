@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 from hypothesis import strategies as st
 
-from latency_tables.dense import Chain, DenseTable, Genes, StageShape
+from latency_tables.dense import KEEPS, Chain, DenseTable, Genes, StageShape
 
 
 def random_table(
@@ -26,9 +26,13 @@ def random_table(
         values = np.where(generator.random(shape) < 0.1, 0.0, values)
         return np.round(values) if whole_numbers else values
 
-    blocks, depth, before = [], [], 1
+    blocks, depth, switches, before = [], [], [], 1
     for shape in chain.stages:
         size = max(shape.choices)
+        switch = draw(chain.resolutions, before, shape.states, shape.blocks, chain.lanes, size)
+        switch[generator.random(switch.shape) < forbid] = np.inf
+        switch[:, :, :, 1:] = switch[:, :1, :, 1:]
+        switches.append(switch)
         first = draw(chain.resolutions, before, shape.states, shape.blocks, size)
         first[:, :, :, 1:] = first[:, :1, :, 1:]  # later blocks read the stage's own width
         first[generator.random(first.shape) < forbid] = np.inf
@@ -38,7 +42,11 @@ def random_table(
         blocks.append(first)
         depth.append(draw(chain.resolutions, len(shape.depths)))
         before = shape.states
-    return DenseTable(chain, draw(chain.resolutions), tuple(blocks), tuple(depth))
+    # A score seldom depends on what is carried, so half of the tables do not.
+    carried = chain.lanes > 1 and generator.random() < 0.5
+    return DenseTable(
+        chain, draw(chain.resolutions), tuple(blocks), tuple(depth), tuple(switches) if carried else ()
+    )
 
 
 def every_network(chain: Chain) -> Genes:
@@ -52,7 +60,9 @@ def stage_shapes(draw: st.DrawFn) -> StageShape:
     blocks = draw(st.integers(1, 3))
     depths = draw(st.sets(st.integers(1, blocks), min_size=1)) | {blocks}
     choices = tuple(draw(st.integers(1, 3)) for _ in range(blocks))
-    return StageShape(draw(st.integers(1, 3)), tuple(sorted(depths)), choices)
+    lanes = tuple(tuple(draw(st.integers(KEEPS, 1)) for _ in range(count)) for count in choices)
+    carries = draw(st.booleans())
+    return StageShape(draw(st.integers(1, 3)), tuple(sorted(depths)), choices, lanes if carries else ())
 
 
 chains = st.builds(

@@ -1,0 +1,203 @@
+"""The exact front of architecture x precision, beside a chain: the best network in float32, then its best
+precision.
+
+    python -m benchmarks.joint_search --space ofa-mbv3 --resolution 192 [--table ROWS.json]
+
+Rows: of a latency table with rows in both precisions (`benchmarks.mixed_precision --save` measures one), else
+modelled from work with gains as they were measured on a processor without VNNI (docs/compression.md): large
+pictures lose in 8 bit, small ones and the head gain. Scores are modelled in both cases: they grow with the
+work of a block, and each block in 8 bit loses a random share of what a block is worth, drawn once.
+
+The chain is given every advantage: for each budget it tries networks that in float32 are up to `CHAIN` times
+over it, takes the best precision of each exactly, and the best of all that keep the budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.environment import environment
+from benchmarks.search import milliseconds, noisy
+from latency_tables.dense import DenseTable, Genes
+from latency_tables.formats import native_json
+from latency_tables.operators import Operator
+from supernets.errors import InfeasibleBudget
+from supernets.search import evolution
+from supernets.search.exact import strategy as exact
+from supernets.search.problem import Constraint, Problem
+from supernets.spaces.catalog import space_named
+from supernets.spaces.lowering import dense_from, dense_latency, lifted
+from supernets.spaces.space import Space
+
+PRECISIONS = ("float32", "int8")
+BUDGETS = 10
+EVOLVED_EVERY = 4
+CHAIN = (1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)
+
+
+def modelled(generator: np.random.Generator) -> Callable[[Operator], float]:
+    """Milliseconds of an operator: work with noise, over the gain that 8 bit has on maps of that size."""
+    noise: dict[str, float] = {}
+
+    def latency(op: Operator) -> float:
+        own = noise.setdefault(op.text, float(np.exp(generator.normal(0, 0.05))))
+        if op.family in ("quantize", "dequantize"):
+            return own * (0.003 + op.light_operations / 2e6)
+        side = op.inputs[0].shape[-1]
+        gain = 0.75 if side > 90 else 1.0 if side > 40 else 1.3 if side > 12 else 1.45
+        return own * (0.01 + op.macs / 2e7) / (gain if op.precision == "int8" else 1.0)
+
+    return latency
+
+
+def scores(space: Space, mixed: Space, generator: np.random.Generator) -> DenseTable:
+    """Worth of every network of `mixed`; the best block of a network is worth about 1."""
+    plain = noisy(dense_from(space, lambda op: np.log1p(op.macs) / 20), generator, 0.05)
+    found = lifted(plain, mixed)
+    for stage, blocks in zip(mixed.stages, found.blocks, strict=True):
+        for number, options in enumerate(stage.choices):
+            loss = 0.02 * generator.exponential()
+            for c, choice in enumerate(options):
+                if choice.precision == "int8":
+                    blocks[..., number, c] -= loss
+    return found
+
+
+def only(mixed: Space, score: DenseTable, genes: Genes) -> DenseTable:
+    """The score where nothing but the precisions of one network may be chosen."""
+    architecture = mixed.in_float(mixed.architecture(genes))
+    blocks, depths = [], []
+    for stage, chosen, values, depth in zip(
+        mixed.stages, architecture.stages, score.blocks, score.depth, strict=True
+    ):
+        kept = np.full(values.shape, -np.inf)
+        state = stage.number_of(chosen)
+        for number, choice in enumerate(chosen.blocks):
+            for c, option in enumerate(stage.choices[number]):
+                if option.at("float32") == choice:
+                    kept[:, :, state, number, c] = values[:, :, state, number, c]
+        blocks.append(kept)
+        one = np.full(depth.shape, -np.inf)
+        at = stage.depths.index(chosen.depth)
+        one[:, at] = depth[:, at]
+        depths.append(one)
+    return replace(score, blocks=tuple(blocks), depth=tuple(depths))
+
+
+def chain(
+    plain: Space, mixed: Space, score: DenseTable, cost: DenseTable, budget: float, over: tuple[float, ...]
+) -> float:
+    """Best score of a network that was found in float32 and then given its best precision within the budget;
+    minus infinity where none keeps it."""
+    # In float32 a choice has the number that it has among both precisions.
+    floats = DenseTable(
+        plain.chain,
+        cost.constant,
+        tuple(b[..., :a] for b, a in zip(cost.blocks, _choices(plain), strict=True)),
+        cost.depth,
+    )
+    worth = replace(
+        floats, blocks=tuple(b[..., :a] for b, a in zip(score.blocks, _choices(plain), strict=True))
+    )
+    best = -np.inf
+    for factor in over:
+        try:
+            limit = Constraint("ms", floats, budget * factor)
+            genes = exact.solve(Problem(plain.chain, worth, (limit,))).candidates[0].genes
+            own = Problem(mixed.chain, only(mixed, score, genes), (Constraint("ms", cost, budget),))
+            best = max(best, exact.solve(own).candidates[0].score)
+        except InfeasibleBudget:
+            continue
+    return best
+
+
+def _choices(space: Space) -> list[int]:
+    return [max(len(options) for options in stage.choices) for stage in space.stages]
+
+
+def measure(
+    space_name: str, resolution: int, table: Path | None, seed: int, repeats: int
+) -> dict[str, object]:
+    """All figures. Gains in percent of the range of scores on the front."""
+    generator = np.random.default_rng(seed)
+    plain = space_named(space_name).at([resolution])
+    mixed = plain.with_precisions(PRECISIONS)
+    score = scores(plain, mixed, generator)
+    if table is None:
+        cost = dense_from(mixed, modelled(generator))
+    else:
+        cost = dense_latency(mixed, native_json.read(table.read_bytes()))
+    front = exact.front(score, cost)
+    spread = float(front.scores[-1] - front.scores[0])
+    least, most = float(front.costs[0]), float(front.costs[-1])
+    gains, float_gains = list[float | None](), list[float | None]()
+    faster, evolved = list[float](), list[float]()
+    for number, share in enumerate(np.linspace(0.05, 0.8, BUDGETS)):
+        budget = least + share * (most - least)
+        joint = float(front.scores[front.within(budget)])
+        sequence = chain(plain, mixed, score, cost, budget, CHAIN)
+        gains.append(_gain(joint, sequence, spread))
+        float_gains.append(_gain(joint, chain(plain, mixed, score, cost, budget, (1.0,)), spread))
+        # The least time in which the joint search has what the chain has at the budget.
+        cheapest = (
+            front.costs[np.searchsorted(front.scores, sequence - 1e-9)] if sequence > -np.inf else budget
+        )
+        faster.append(budget / float(cheapest))
+        if number % EVOLVED_EVERY:
+            continue
+        problem = Problem(mixed.chain, score, (Constraint("ms", cost, budget),))
+        rival = evolution.solve(problem, np.random.default_rng([seed, number]))
+        evolved.append(100 * (joint - rival.candidates[0].score) / spread)
+    return {
+        "space": space_name,
+        "resolution": resolution,
+        "rows": "modelled" if table is None else table.name,
+        "networks": float(mixed.count()),
+        "front_points": len(front),
+        "front_ms": milliseconds(lambda: exact.front(score, cost), repeats),
+        "front_processor_ms": milliseconds(lambda: exact.front(score, cost), repeats, time.process_time),
+        "budgets": BUDGETS,
+        "joint_below_the_chain": sum(gain is not None and gain < -1e-9 for gain in gains),
+        "gain_over_the_chain_percent": gains,
+        "gain_over_float_first_percent": float_gains,
+        "faster_at_the_chains_score": faster,
+        "evolution_gap_percent": evolved,
+        "precisions_on_the_front": _share(mixed, front.genes),
+    }
+
+
+def _gain(joint: float, sequence: float, spread: float) -> float | None:
+    """In percent; None where the chain finds nothing within the budget."""
+    return 100 * (joint - sequence) / spread if np.isfinite(sequence) else None
+
+
+def _share(mixed: Space, genes: Genes) -> float:
+    """Blocks in 8 bit among all of the front's networks."""
+    chosen = [c.precision for row in genes for s in mixed.architecture(row).stages for c in s.blocks]
+    return chosen.count("int8") / len(chosen)
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--space", default="ofa-mbv3")
+    parser.add_argument("--resolution", type=int, default=192)
+    parser.add_argument("--table", type=Path, help="a latency table with rows in both precisions")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=20, help="of the front; the median is reported")
+    asked = parser.parse_args()
+    found = measure(asked.space, asked.resolution, asked.table, asked.seed, asked.repeats)
+    print(json.dumps({**found, "seed": asked.seed, "environment": environment()}))
+
+
+if __name__ == "__main__":
+    main()
