@@ -21,6 +21,7 @@ BespokeError (latency_tables/errors.py)
 ├── RankLost               another process of the same training is gone
 ├── TrainingDiverged       a loss that is not a number (carries phase, epoch, step)
 ├── ExportFailed           a network that does not become a deliverable ONNX file
+├── InvalidPrecision       a plan of precisions, or a way of rounding, that cannot be followed
 └── UnservableContext      a context that no file can be delivered for
 Exception
 ├── UnreadablePicture      a picture that cannot be read (supernets/data/pictures.py)
@@ -180,6 +181,10 @@ class TrainingDiverged(BespokeError):
 
 class ExportFailed(BespokeError):
     """A network that does not become an ONNX file of standard operators that stands alone."""
+
+
+class InvalidPrecision(BespokeError, ValueError):
+    """A plan of precisions, or a way of rounding, that cannot be followed."""
 
 
 class UnservableContext(BespokeError):

@@ -14,11 +14,11 @@ from latency_tables.agent.errors import RefusedGraph
 MAX_NODES: Final = 20_000
 MAX_BYTES: Final = 256 * 2**20
 _OPERATORS: Final = (
-    "Add AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv Div Dropout Einsum "
-    "Equal Erf "
+    "Add AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv DequantizeLinear "
+    "Div Dropout Einsum Equal Erf "
     "Exp Expand Flatten Gather Gelu Gemm GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity "
-    "LayerNormalization LeakyRelu LogSoftmax MatMul Max MaxPool Min Mul Neg Pad Pow Range Reciprocal "
-    "ReduceMax "
+    "LayerNormalization LeakyRelu LogSoftmax MatMul Max MaxPool Min Mul Neg Pad Pow "
+    "QuantizeLinear Range Reciprocal ReduceMax "
     "ReduceMean ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Softplus Split Sqrt Squeeze Sub "
     "Tanh Tile "
     "Transpose Unsqueeze Where "

@@ -31,6 +31,7 @@ from supernets.errors import (
     InvalidArchitecture,
     InvalidCheckpoint,
     InvalidDataset,
+    InvalidPrecision,
     InvalidPredictor,
     InvalidPreprocessing,
     InvalidSearch,
@@ -106,6 +107,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "invalid_checkpoint": (422, "The checkpoint is damaged or of another search space"),
     "memory_limit": (422, "No way to train keeps the limit on memory"),
     "training_diverged": (422, "The loss of the training is not a number any more"),
+    "invalid_precision": (422, "These blocks cannot be computed in int8 as it was asked for"),
     "export_failed": (422, "The network does not become a file that can be delivered"),
     "refused": (422, "This cannot be done as it was asked for"),
     "training_lost": (500, "The shared training ended without a result"),
@@ -171,6 +173,7 @@ ERRORS: Final[dict[type[BespokeError], Kind]] = {
     TrainingDiverged: Kind(
         "training_diverged", lambda e: {"phase": e.phase, "epoch": e.epoch, "step": e.step}
     ),
+    InvalidPrecision: Kind("invalid_precision"),
     ExportFailed: Kind("export_failed"),
     UnservableContext: Kind("unservable_context"),
     JobEnded: Kind("job_ended", lambda e: {"state": e.state}),

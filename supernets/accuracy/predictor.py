@@ -133,9 +133,13 @@ class QualityPredictor:
             cells(self.space.chain, self.genes), targets, prior_loadings(self.space), self.variances
         )
 
+    def belief_of(self, genes: Genes) -> Array:
+        """Expected score of each network, in the unit of `dense()`, shape (networks,)."""
+        return self.belief.predict(cells(self.space.chain, genes))
+
     def predict(self, genes: Genes) -> Array:
         """Expected quality of each network, shape (networks,)."""
-        return self.quality_of(self.belief.predict(cells(self.space.chain, genes)))
+        return self.quality_of(self.belief_of(genes))
 
     def deviation(self, genes: Genes) -> Array:
         """Standard deviation of a measured quality around `predict`, shape (networks,); first order in the

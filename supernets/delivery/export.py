@@ -31,10 +31,12 @@ from supernets.data.preprocessing import Preprocessing
 from supernets.delivery.description import describe
 from supernets.delivery.feeding import OnnxFile
 from supernets.delivery.format import OPSET, Content, Delivery
-from supernets.delivery.onnx_format import TOLERANCES
+from supernets.delivery.int8_graphs import network_graph
+from supernets.delivery.onnx_format import TOLERANCES, check_int8
 from supernets.delivery.onnx_passes import in_form
 from supernets.delivery.operator_graphs import operator_model
 from supernets.delivery.parity import Parity, compared, random_input
+from supernets.delivery.simulated import QuantisedNetwork
 from supernets.errors import ExportFailed
 from supernets.layers.catalog import build_operator
 from supernets.spaces.architecture import Architecture
@@ -66,10 +68,30 @@ def export_delivered(network: nn.Module, content: Content) -> bytes:
     """The network in the form of a delivery, with the description of its input and outputs in it. Raises
     ExportFailed."""
     named = _named(content.inputs)
-    model = _canonical(_export([fold_batch_norm(network).cpu()], [content.inputs], 1), 0, named)
+    if isinstance(network, QuantisedNetwork):
+        check_int8(content.delivery)
+        model = int8_graph(network)
+    else:
+        model = _canonical(_export([fold_batch_norm(network).cpu()], [content.inputs], 1), 0, named)
     formed = _canonical(in_form(model, content.delivery, content.preprocessing), 0, named)
     describe(formed, content.described, content.classes)
     return _finished(formed)
+
+
+def int8_graph(network: QuantisedNetwork) -> Model:
+    """The graph of a network with blocks in int8, float32 in and out, batch 1."""
+    layers = network.plain.layers
+    float_models = {
+        number: layer_model(layers[number], op)
+        for number, op in enumerate(network.operators)
+        if network.block(number) is None
+    }
+    return network_graph(network, float_models, OPSET)
+
+
+def finished_form(model: Model, delivery: Delivery) -> bytes:
+    """A graph with one input in the form of a delivery, checked. Raises ExportFailed."""
+    return _finished(_canonical(in_form(_canonical(model, 0), delivery), 0))
 
 
 def export_operators(
@@ -84,11 +106,14 @@ def export_operators(
 
     The weights depend on the operator and the seed only. batch_size: of the table's context. progress: called
     with (done, all). delivery: the form that networks of that context are delivered in, instead of
-    batch_size.
+    batch_size. Those in int8, and what stands at their boundaries, are rounded as a delivered network is.
     """
+    from supernets.delivery.int8_export import is_rounded, rounded_operators  # noqa: PLC0415 - it imports this
+
     wanted = list(dict.fromkeys(operators))
-    files: dict[Operator, bytes] = {}
-    for chunk in _chunks(wanted):
+    form = Delivery(batch_size=batch_size) if delivery is None else delivery
+    files = rounded_operators([op for op in wanted if is_rounded(op)], form, seed=seed)
+    for chunk in _chunks([op for op in wanted if not is_rounded(op)]):
         models = _operator_models(chunk, seed, batch_size if delivery is None else 1)
         formed = (
             models
@@ -203,13 +228,18 @@ def _operator_models(
     found = []
     for op in operators:
         module = fold_batch_norm(settled_operator(op, seed, eps))
-        given = [spec.of_batch(batch_size) for spec in op.inputs]
-        try:
-            shape, stored = (batch_size, *op.output_shape), op.stored
-            found.append(operator_model(module, given, shape, OPSET, stored))
-        except KeyError:
-            found.append(_canonical(_export([module], [op.inputs], batch_size), 0, _named(op.inputs)))
+        found.append(layer_model(module, op, batch_size))
     return found
+
+
+def layer_model(module: nn.Module, op: Operator, batch_size: int = 1) -> Model:
+    """The graph of one layer of a network, batch-norm folded: drawn where its family draws it, else
+    exported."""
+    given = [spec.of_batch(batch_size) for spec in op.inputs]
+    try:
+        return operator_model(module, given, (batch_size, *op.output_shape), OPSET, op.stored)
+    except KeyError:
+        return _canonical(_export([module], [op.inputs], batch_size), 0, _named(op.inputs))
 
 
 def _named(inputs: Sequence[InputSpec]) -> dict[int, str]:

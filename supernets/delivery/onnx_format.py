@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from latency_tables.measurement import Context
 from supernets.delivery.format import IR_VERSION, ONNX, OPSET, Content, Delivery, Format, Opened
+from supernets.delivery.precision import OLDEST_OPSET_INT8
 from supernets.errors import UnservableContext
 
 if TYPE_CHECKING:
     from torch import nn
 
     from latency_tables.operators import Operator
+    from supernets.delivery.passes import Pass
     from supernets.spaces.architecture import Architecture
     from supernets.spaces.space import Space
 
@@ -69,6 +71,20 @@ READERS: Final[dict[str, Reader]] = {
 card says so."""
 
 
+def check_int8(delivery: Delivery) -> None:
+    """Raises UnservableContext where a file of that form cannot hold blocks in int8."""
+    if delivery.precision != "float32":
+        raise UnservableContext(
+            f"blocks in int8 stand beside blocks in float32, not in {delivery.precision}: search for the "
+            "device in float32"
+        )
+    if delivery.opset < OLDEST_OPSET_INT8:
+        raise UnservableContext(
+            f"opset {delivery.opset} has no weights with a scale for each channel, which int8 needs: it "
+            f"takes a runtime that opens opset {OLDEST_OPSET_INT8} (ONNX Runtime from 1.7 on)"
+        )
+
+
 class OnnxFormat(Format):
     """ONNX with standard operators and the weights inside: what is delivered to every runtime that no other
     format claims, with a remark where it is not known whether that opens it."""
@@ -95,6 +111,11 @@ class OnnxFormat(Format):
             f"{context.runtime_version[:64]} opens or converts those is not known here: try one before you "
             "rely on it"
         )
+
+    def passes(self) -> tuple[Pass, ...]:
+        from supernets.delivery.passes import ROUNDED  # noqa: PLC0415 - torch
+
+        return ROUNDED
 
     def tolerance(self, delivery: Delivery) -> float:
         return TOLERANCES[delivery.precision]

@@ -30,17 +30,24 @@ _UNCHANGED: Final = frozenset(
         "Cast",
         "Clip",
         "Conv",
+        "DequantizeLinear",
         "Div",
+        "Flatten",
         "Gemm",
+        "GlobalAveragePool",
         "HardSigmoid",
         "MatMul",
         "MaxPool",
         "Mul",
+        "QuantizeLinear",
         "Relu",
+        "Reshape",
         "Sub",
+        "Transpose",
     ]
 )
-"""Operators whose meaning and form, as our networks use them, are the same in every opset from 11 to 20."""
+"""Operators whose meaning and form, as our networks use them, are the same in every opset from 11 to 20
+(those of int8 from 13 on: `supernets.delivery.onnx_format.check_int8`)."""
 
 
 def in_form(model: Model, delivery: Delivery, preprocessing: Preprocessing | None = None) -> Model:

@@ -1,8 +1,8 @@
 """What happens to a network before it is written, as a list: cut out, statistics taken anew, batch-norm
-folded.
+folded, rounded.
 
-A pass gets what the one before made and gives a network again, so pruning or quantising is one more entry
-of a format's list (`Format.passes`).
+A pass gets what the one before made and gives a network again, so pruning is one more entry of a
+format's list (`Format.passes`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import Final
 
 from torch import nn
 
-from supernets.cut_out import cut_out, fold_batch_norm
+from supernets.cut_out import PlainNetwork, cut_out, fold_batch_norm
+from supernets.delivery.precision import USUAL, PrecisionPlan, Rounding
+from supernets.delivery.quantising import Samples, quantise
+from supernets.errors import InvalidPrecision
 from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.tasks.data import Data
@@ -23,11 +26,21 @@ from supernets.training.memory import samples_of_space
 
 @dataclass(frozen=True)
 class Source:
-    """Where a network comes from, and the data that passes may look at (of the training split alone)."""
+    """Where a network comes from, and the data that passes may look at (of the training split alone).
+
+    plan: the precision of each of its operators; None: all in float32. rounding: how int8 is rounded.
+    """
 
     supernet: Supernet
     architecture: Architecture
     data: Data
+    plan: PrecisionPlan | None = None
+    rounding: Rounding = USUAL
+
+    @property
+    def in_int8(self) -> bool:
+        """Whether any block is."""
+        return self.plan is not None and bool(self.plan.int8)
 
 
 Pass = Callable[[nn.Module, Source], nn.Module]
@@ -53,7 +66,20 @@ def folded(network: nn.Module, source: Source) -> nn.Module:
     return fold_batch_norm(network)
 
 
+def rounded(network: nn.Module, source: Source) -> nn.Module:
+    """Blocks in int8 as planned, with ranges from training samples. After folding: what is rounded are the
+    weights of the file."""
+    if source.plan is None or not source.in_int8:
+        return network
+    if not isinstance(network, PlainNetwork) or len(network.inputs) != 1:
+        raise InvalidPrecision(f"networks of {source.supernet.space.name!r} have no int8 form here")
+    condition = source.architecture.resolution
+    samples = Samples.of(source.data, condition, source.rounding, network.operators)
+    return quantise(network.cpu(), source.plan, samples, source.rounding)
+
+
 PLAIN: Final[tuple[Pass, ...]] = (cut, recalibrated, folded)
+ROUNDED: Final[tuple[Pass, ...]] = (*PLAIN, rounded)
 
 
 def passed(source: Source, passes: tuple[Pass, ...]) -> nn.Module:

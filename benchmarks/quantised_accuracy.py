@@ -1,0 +1,229 @@
+"""What blocks in int8 cost in accuracy and gain in speed, and how well that is predicted.
+
+Each seed trains a supernet (or takes `--folder`'s), scores `--scored` sub-networks in float32 and `--rounded`
+of others with random blocks in int8. At `--budgets` networks along the front of MACs, every block is timed in
+both precisions with its boundaries (ONNX Runtime, one thread), the exact front of precisions is taken, the
+best candidates are scored rounded, and three files are timed in the same rounds and run over the test split:
+float32, all-int8, mixed.
+
+`loss_points`: float32 minus mixed test accuracy, in points; `gain`: float32 over mixed milliseconds;
+`kendall_tau`: of predicted and measured qualities of rounded networks, held out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.controls import scaled
+from benchmarks.environment import environment
+from latency_tables.dense import Genes
+from latency_tables.operators import Operator
+from supernets.accuracy.choice import draw
+from supernets.accuracy.precision import PrecisionPredictor, best_scored
+from supernets.data.catalog import load_dataset
+from supernets.delivery.export import export_operators, onnx_session
+from supernets.delivery.feeding import OnnxFile
+from supernets.delivery.format import Delivery
+from supernets.delivery.int8_export import boundary_file, int8_operators
+from supernets.delivery.passes import Source
+from supernets.delivery.pipeline import deliver
+from supernets.delivery.precision import FLOAT32, INT8, PrecisionPlan
+from supernets.delivery.rounded_scores import (
+    RoundedEvaluator,
+    block_names,
+    mean_sensitivity,
+    random_precisions,
+    score_rounded,
+)
+from supernets.delivery.testing import tested
+from supernets.experiments.controls import budget_networks, train_quietly
+from supernets.network import Supernet
+from supernets.search.precisions import BlockCosts, plans
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.catalog import space_named
+from supernets.tasks.catalog import task_of
+from supernets.training.catalog import recipe_named
+from supernets.training.evaluation import score
+
+CANDIDATES = 4
+
+
+def timed(files: Mapping[str, bytes], rounds: int) -> dict[str, float]:
+    """File -> milliseconds, the lower quartile of rounds that all files are in."""
+    sessions = {name: onnx_session(data) for name, data in files.items()}
+    inputs = {}
+    for name, session in sessions.items():
+        (given,) = session.get_inputs()
+        dtype = np.uint8 if given.type == "tensor(uint8)" else np.float32
+        inputs[name] = {given.name: np.random.default_rng(0).random(given.shape).astype(dtype)}
+    found: dict[str, list[float]] = {name: [] for name in files}
+    for _ in range(rounds):
+        for name, session in sessions.items():
+            session.run(None, inputs[name])
+            start = time.perf_counter()
+            for _ in range(5):
+                session.run(None, inputs[name])
+            found[name].append((time.perf_counter() - start) / 5)
+    return {name: 1e3 * float(np.quantile(times, 0.25)) for name, times in found.items()}
+
+
+def block_costs(
+    operators: Sequence[Operator], names: Sequence[str], lost: Mapping[str, float], rounds: int
+) -> list[BlockCosts]:
+    """Rows of one network, measured here, all in the same rounds."""
+    form, files = Delivery(), dict[str, bytes]()
+    plain, whole = export_operators(operators), int8_operators(operators, Delivery())
+    for number, op in enumerate(operators):
+        files[f"{number} {FLOAT32}"], files[f"{number} {INT8}"] = plain[op], whole[op]
+        for kind in ("quantize", "dequantize"):
+            files[f"{number} {kind}"] = boundary_file(kind, op.inputs[0].shape, form)
+    ms = timed(files, rounds)
+    return [
+        BlockCosts(
+            *(ms[f"{number} {kind}"] for kind in (FLOAT32, INT8, "quantize", "dequantize")),
+            lost=lost.get(name, 0.0),
+        )
+        for number, name in enumerate(names)
+    ]
+
+
+def one_network(
+    evaluator: RoundedEvaluator,
+    found: PrecisionPredictor,
+    architecture: Architecture,
+    rounds: int,
+) -> dict[str, Any]:
+    """Accuracy of the three files on test, and their milliseconds."""
+    ready, source = evaluator.ready(architecture), evaluator.source
+    operators = ready.calibrated.plain.operators
+    lost = dict(zip(found.blocks, found.costs.tolist(), strict=True))
+    front = plans(block_costs(operators, ready.names, lost, rounds))
+    base = front[-1].latency_ms if not any(front[-1].int8) else float("nan")
+    # Quick enough to be worth it, the least lost first; those are scored rounded before one is taken.
+    wanted = [p for p in front if any(p.int8)][: 4 * CANDIDATES] or front[:1]
+    numbers = best_scored(
+        np.array([-p.lost - p.latency_ms / front[0].latency_ms * 1e-2 for p in wanted]), CANDIDATES
+    )
+    candidates = [PrecisionPlan(tuple(INT8 if i else FLOAT32 for i in wanted[n].int8)) for n in numbers]
+    qualities = [evaluator.quality(architecture, plan) for plan in candidates]
+    best = int(np.argmax(qualities))
+    every = PrecisionPlan.uniform(INT8, len(operators))
+    planned = {FLOAT32: None, INT8: every, "mixed": candidates[best]}
+    sources = {
+        name: Source(source.supernet, architecture, source.data, plan) for name, plan in planned.items()
+    }
+    written = {name: deliver(one, Delivery()) for name, one in sources.items()}
+    accuracy = {
+        name: tested(OnnxFile(onnx_session(one.file)), source.data, architecture.resolution).quality
+        for name, one in written.items()
+    }
+    ms = timed({name: one.file for name, one in written.items()}, 3 * rounds)
+    return {
+        "int8_blocks": len(candidates[best].int8),
+        "blocks": len(operators),
+        "predicted_ms": wanted[numbers[best]].latency_ms,
+        "predicted_float32_ms": base,
+        "ms": ms,
+        "accuracy": accuracy,
+        "bytes": {name: len(one.file) for name, one in written.items()},
+        "parity": {
+            name: [one.parity.rounded.relative_error, one.parity.rounded.top1_agreement]
+            for name, one in written.items()
+            if one.parity.rounded is not None
+        },
+        "method": getattr(written["mixed"].network, "method", None),
+    }
+
+
+def one_seed(
+    arguments: argparse.Namespace, seed: int, folder: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """All of it with one supernet."""
+    data = load_dataset(arguments.dataset)
+    space = space_named(arguments.space).with_classes(len(data.classes))
+    recipe = scaled(recipe_named(arguments.recipe), arguments.share)
+    supernet: Supernet = train_quietly(space, data, recipe, seed, folder, "cpu")[0]
+    say("trained")
+    generator = np.random.default_rng(seed)
+    predictor = score(task_of(data).evaluator(supernet, data, "validation"), arguments.scored, generator)
+    say("scored in float32")
+    evaluator = RoundedEvaluator(Source(supernet, space.smallest(), data), "validation")
+    names = block_names(space)
+    sample = [space.largest(), space.smallest(), *map(space.architecture, draw(space, 2, generator))]
+    sensitivity = mean_sensitivity(evaluator, sample, names)
+    genes: Genes = draw(space, arguments.rounded, generator)
+    chosen = random_precisions(len(genes), len(names), generator)
+    found = PrecisionPredictor.fit(predictor, sensitivity, score_rounded(evaluator, genes, chosen, names))
+    say("scored in int8")
+    chosen_networks, _ = budget_networks(space, predictor, arguments.budgets)
+    networks = [one_network(evaluator, found, one, arguments.rounds) for one in chosen_networks]
+    return {
+        "seed": seed,
+        "kendall_tau": found.held_out.kendall_tau if found.held_out else None,
+        "rmse": found.held_out.rmse if found.held_out else None,
+        "float32_kendall_tau": predictor.held_out.kendall_tau if predictor.held_out else None,
+        "sensitivity": sensitivity,
+        "costs": dict(zip(found.blocks, found.costs.tolist(), strict=True)),
+        "networks": networks,
+    }
+
+
+def main() -> None:
+    """Print one JSON object."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--space", default="digits-mbv3")
+    parser.add_argument("--dataset", default="digits")
+    parser.add_argument("--recipe", default="quick")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the recipe's epochs")
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="the first one")
+    parser.add_argument("--scored", type=int, default=160, help="sub-networks scored in float32")
+    parser.add_argument("--rounded", type=int, default=60, help="sub-networks scored in int8")
+    parser.add_argument("--budgets", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=20, help="in which everything is timed once")
+    parser.add_argument("--folder", type=Path, help="keeps trained supernets")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    started = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - started:7.0f} s {text}", file=sys.stderr, flush=True)
+
+    seeds = []
+    with TemporaryDirectory() as temporary:
+        for seed in range(arguments.seed, arguments.seed + arguments.seeds):
+            folder = (arguments.folder or Path(temporary)) / f"{arguments.space}-{arguments.dataset}-{seed}"
+            seeds.append(one_seed(arguments, seed, folder, say))
+    every = [network for one in seeds for network in one["networks"]]
+    losses = [100 * (n["accuracy"][FLOAT32] - n["accuracy"]["mixed"]) for n in every]
+    gains = [n["ms"][FLOAT32] / n["ms"]["mixed"] for n in every]
+    result = {
+        "loss_points": float(np.mean(losses)),
+        "worst_loss_points": float(np.max(losses)),
+        "int8_loss_points": float(
+            np.mean([100 * (n["accuracy"][FLOAT32] - n["accuracy"][INT8]) for n in every])
+        ),
+        "gain": float(np.median(gains)),
+        "least_gain": float(np.min(gains)),
+        "int8_gain": float(np.median([n["ms"][FLOAT32] / n["ms"][INT8] for n in every])),
+        "kendall_tau": [one["kendall_tau"] for one in seeds],
+        "seeds": seeds,
+        "environment": environment(),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

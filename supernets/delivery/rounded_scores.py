@@ -1,0 +1,160 @@
+"""Sub-networks with blocks in int8, scored on a split: what each block loses alone, and what whole networks
+do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latency_tables.dense import Array, Genes
+from supernets.accuracy.precision import RoundedScores
+from supernets.cut_out import PlainNetwork
+from supernets.data.splits import evenly_spread
+from supernets.delivery.passes import PLAIN, Source, passed
+from supernets.delivery.precision import FLOAT32, INT8, PrecisionPlan
+from supernets.delivery.quantising import Calibrated, Samples
+from supernets.errors import InvalidPrecision
+from supernets.network import block_name
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.space import Space
+from supernets.tasks.catalog import task_of
+
+_AT_A_TIME: Final = 256
+_SENSITIVE_SAMPLES: Final = (
+    512  # of a split: a mean of losses, which varies less than a share of right answers
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A sub-network whose plans can be scored. names: of the blocks of its operators, in order. method: of
+    finding ranges, the best for all-int8."""
+
+    calibrated: Calibrated
+    names: tuple[str, ...]
+    method: str
+
+    def plan(self, in_int8: Mapping[str, bool]) -> PrecisionPlan:
+        """By names of blocks; those it does not have are left out, those without an int8 form stay in
+        float32."""
+        able = {n for i, n in enumerate(self.names) if i in self.calibrated.steps}
+        wanted = {name: INT8 for name in self.names if name and in_int8.get(name) and name in able}
+        return PrecisionPlan.of_blocks(self.names, wanted)
+
+
+class RoundedEvaluator:
+    """Scores plans of the sub-networks of one supernet. source: of any of them; its plan is not looked at."""
+
+    def __init__(self, source: Source, split: str = "validation", limit: int | None = None) -> None:
+        self.source, self.split = source, split
+        self.task = task_of(source.data)
+        size = len(source.data.split(split))
+        self.rows = evenly_spread(size, size if limit is None else min(limit, size))
+        self._ready: dict[str, Ready] = {}
+
+    def ready(self, architecture: Architecture) -> Ready:
+        """A sub-network cut out, folded and calibrated; once. Raises InvalidPrecision where it has no int8
+        form at all."""
+        if architecture.digest not in self._ready:
+            source = replace(self.source, architecture=architecture, plan=None)
+            plain = passed(source, PLAIN)
+            if not isinstance(plain, PlainNetwork) or len(plain.inputs) != 1:
+                raise InvalidPrecision(f"networks of {source.supernet.space.name!r} have no int8 form here")
+            samples = Samples.of(source.data, architecture.resolution, source.rounding, plain.operators)
+            found = Calibrated.of(plain.cpu(), samples.calibration, source.rounding)
+            names = tuple(name for name, _ in source.supernet.plan(architecture))
+            ready = Ready(found, names, found.methods[0])
+            every = ready.plan(dict.fromkeys(names, True))
+            self._ready[architecture.digest] = replace(ready, method=found.best_method(every, samples.trial))
+        return self._ready[architecture.digest]
+
+    def quality(self, architecture: Architecture, plan: PrecisionPlan) -> float:
+        """On the split, simulated."""
+        ready = self.ready(architecture)
+        network = ready.calibrated.at(plan, ready.method)
+        total: Array = np.zeros(())
+        for x, targets in self._batches(architecture, self.rows):
+            with torch.no_grad():
+                total = total + self.task.tally(network(x), targets)
+        return self.task.quality(total)
+
+    def sensitivity(self, architecture: Architecture) -> dict[str, float]:
+        """Name of a block -> what the loss grows by where it alone is in int8; blocks without an int8 form
+        are left out."""
+        ready, rows = self.ready(architecture), self.rows[:: -(-len(self.rows) // _SENSITIVE_SAMPLES)]
+        batches = list(self._batches(architecture, rows))
+        blank = PrecisionPlan.uniform(FLOAT32, len(ready.names))
+        base = self._loss(ready, blank, batches)
+        return {
+            name: self._loss(ready, ready.plan({name: True}), batches) - base
+            for number, name in enumerate(ready.names)
+            if name and number in ready.calibrated.steps
+        }
+
+    def _loss(self, ready: Ready, plan: PrecisionPlan, batches: Sequence[tuple[Tensor, Tensor]]) -> float:
+        network = ready.calibrated.at(plan, ready.method)
+        with torch.no_grad():
+            losses = [float(self.task.loss(network(x), targets)) * len(x) for x, targets in batches]
+        return sum(losses) / sum(len(x) for x, _ in batches)
+
+    def _batches(self, architecture: Architecture, rows: Genes) -> Sequence[tuple[Tensor, Tensor]]:
+        data, condition = self.source.data, architecture.resolution
+        return [
+            self.task.examples(data, self.split, condition, rows[start : start + _AT_A_TIME])
+            for start in range(0, len(rows), _AT_A_TIME)
+        ]
+
+
+def block_names(space: Space) -> tuple[str, ...]:
+    """Of all blocks that some network of the space has, in order."""
+    return tuple(
+        block_name(space, stage, block)
+        for stage, described in enumerate(space.stages)
+        for block in range(len(described.choices))
+    )
+
+
+def mean_sensitivity(
+    evaluator: RoundedEvaluator, architectures: Sequence[Architecture], names: Sequence[str]
+) -> dict[str, float]:
+    """Of each named block over the networks that have it; the mean of all where none does."""
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for architecture in architectures:
+        for name, lost in evaluator.sensitivity(architecture).items():
+            found[name].append(lost)
+    known = [float(np.mean(values)) for values in found.values() if values]
+    usual = float(np.mean(known)) if known else 0.0
+    return {name: float(np.mean(values)) if values else usual for name, values in found.items()}
+
+
+def score_rounded(
+    evaluator: RoundedEvaluator,
+    genes: Genes,
+    int8: Array,
+    names: Sequence[str],
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> RoundedScores:
+    """Qualities of networks (networks, genes) with blocks in int8 (networks, blocks), blocks that a network
+    lacks being of no matter: their columns are 0 in the answer."""
+    space = evaluator.source.supernet.space
+    present, qualities = np.zeros(int8.shape), []
+    for number, (row, chosen) in enumerate(zip(genes, int8, strict=True)):
+        architecture = space.architecture(row)
+        ready = evaluator.ready(architecture)
+        plan = ready.plan({name: bool(value) for name, value in zip(names, chosen, strict=True)})
+        rounded = {ready.names[i] for i in plan.int8}
+        present[number] = [name in rounded for name in names]
+        qualities.append(evaluator.quality(architecture, plan))
+        progress(number + 1, len(genes))
+    return RoundedScores(genes, present, np.array(qualities))
+
+
+def random_precisions(networks: int, blocks: int, generator: np.random.Generator) -> Array:
+    """(networks, blocks) of 0 and 1: each network has its own share in int8, so that sums differ."""
+    shares = generator.uniform(0.0, 1.0, networks)
+    return np.asarray(generator.random((networks, blocks)) < shares[:, None], dtype=np.float64)
