@@ -50,6 +50,14 @@ class Bottleneck(ImageOperator):
         return 2 * self.mid_channels + self.out_channels * (1 if self.keeps_shape else 2)
 
     @property
+    def kept_values(self) -> int:
+        given, made = self.pixels_in * self.in_channels, self.pixels_out * self.out_channels
+        wide, narrow = self.pixels_in * self.mid_channels, self.pixels_out * self.mid_channels
+        shortcut = 0 if self.keeps_shape else made + (0 if self.pixels_in == self.pixels_out else given // 4)
+        last = made * (1 + (self.activation in ("hswish", "relu6")))
+        return given + self.kept_of_unit * (wide + narrow) + last + shortcut
+
+    @property
     def peak_values(self) -> int:
         given, made = self.pixels_in * self.in_channels, self.pixels_out * self.out_channels
         wide, narrow = self.pixels_in * self.mid_channels, self.pixels_out * self.mid_channels

@@ -49,3 +49,8 @@ class Conv(ImageOperator):
     @property
     def biases(self) -> int:
         return self.out_channels
+
+    @property
+    def kept_values(self) -> int:
+        made = self.pixels_out * self.out_channels
+        return self.pixels_in * self.in_channels + (self.kept_of_unit - (self.activation != "none")) * made

@@ -49,5 +49,9 @@ class Head(ImageOperator):
         return self.macs + self.biases  # the feature layer has neither bias nor batch-norm (MobileNetV3)
 
     @property
+    def kept_values(self) -> int:
+        return self.in_channels + self.kept_of_unit * self.mid_channels
+
+    @property
     def biases(self) -> int:
         return self.out_channels

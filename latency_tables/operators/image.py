@@ -158,6 +158,13 @@ class ImageOperator(Operator):
         return self.pixels_in * self.in_channels + self.mid_channels + self.pixels_out * self.out_channels
 
     @property
+    def kept_of_unit(self) -> int:
+        """How often a convolution, batch-norm and activation of this operator keep what they make: as the
+        input of the batch-norm, as the output of the activation, and before ReLU6 and h-swish too (where
+        weights are shared, ReLU6 works in place and keeps less)."""
+        return {"none": 1, "relu": 2}.get(self.activation, 3)
+
+    @property
     def kind(self) -> str:
         squeeze = " with squeeze-excite" if self.squeeze_excite else ""
         return f"{self.family}{squeeze}, kernel {self.kernel}"

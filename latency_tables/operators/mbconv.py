@@ -77,5 +77,12 @@ class MBConv(ImageOperator):
         return max(expand, wide + narrow + kept, narrow + made + kept)
 
     @property
+    def kept_values(self) -> int:
+        given, made = self.pixels_in * self.in_channels, self.pixels_out * self.out_channels
+        wide, narrow = self.pixels_in * self.mid_channels, self.pixels_out * self.mid_channels
+        expand = self.kept_of_unit * wide if self.expands else 0
+        return given + expand + (self.kept_of_unit + self.squeeze_excite) * narrow + made
+
+    @property
     def kind(self) -> str:
         return super().kind if self.squeeze_excite else f"mbconv without squeeze-excite, kernel {self.kernel}"

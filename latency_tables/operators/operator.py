@@ -250,6 +250,13 @@ class Operator(ABC):
         later."""
         return sum(math.prod(spec.shape) for spec in self.inputs) + math.prod(self.output_shape)
 
+    @property
+    def kept_values(self) -> int:
+        """Values that training keeps of one sample from its forward to its backward pass: what the operator
+        reads and all it makes but its output, which the next one reads. A family that does not say so is
+        taken to keep three times what is alive at once."""
+        return 3 * self.peak_values
+
     # --- what it has in common with other operators
 
     @property

@@ -44,6 +44,7 @@ def search(
     size_bytes: option.SizeBytes = None,
     macs: option.Macs = None,
     memory_bytes: option.MemoryBytes = None,
+    adaptation_bytes: option.AdaptationBytes = None,
     supernet: option.Supernet = None,
     space: option.Space = None,
     dataset: option.Dataset = None,
@@ -101,7 +102,12 @@ def search(
     on training with its own, for every target: small networks gain most. Where it does not help on the
     validation split the network stays as it was, and the card says so.
     """
-    given = {"size_bytes": size_bytes, "macs": macs, "memory_bytes": memory_bytes}
+    given = {
+        "size_bytes": size_bytes,
+        "macs": macs,
+        "memory_bytes": memory_bytes,
+        "adaptation_bytes": adaptation_bytes,
+    }
     limits = {name: value for name, value in given.items() if value is not None}
     further = {"latency_p95_ms": p95_ms, "energy_mj": energy_mj}
     wanted = targets_of(

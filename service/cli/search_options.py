@@ -53,6 +53,15 @@ MemoryBytes = Annotated[
     ),
 ]
 
+AdaptationBytes = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Most bytes of tensors that fine-tuning it one sample at a time keeps.",
+        rich_help_panel=_WANTED,
+    ),
+]
+
 Exclude = Annotated[
     list[str] | None,
     typer.Option(

@@ -61,7 +61,8 @@ class Budget(Strict):
 
     latency_ms: on the undisturbed device. latency_p95_ms: of 19 runs in 20, whatever else the device does.
     energy_mj: of one run. size_bytes: the ONNX file. macs: multiply-adds of one input. memory_bytes: peak of
-    the activations, batch 1, in the precision of the device.
+    the activations, batch 1, in the precision of the device. adaptation_bytes: of tensors that fine-tuning it
+    one sample at a time keeps: weights, gradients, Adam's numbers, activations.
     """
 
     latency_ms: LatencyMs | None = None
@@ -70,6 +71,7 @@ class Budget(Strict):
     size_bytes: Limit | None = None
     macs: Limit | None = None
     memory_bytes: Limit | None = None
+    adaptation_bytes: Limit | None = None
 
     @property
     def fastest_ms(self) -> float | None:
@@ -145,7 +147,7 @@ class Target(Strict):
             if self.device is not None or (self.budget is not None and self.budget.on_device()):
                 raise ValueError(
                     "a group names its devices with their latencies and energies itself; its own budget "
-                    "holds size_bytes, macs and memory_bytes"
+                    "holds size_bytes, macs, memory_bytes and adaptation_bytes"
                 )
             if len({member.device for member in self.group}) < len(self.group):
                 raise ValueError("a group names each device once")
@@ -156,8 +158,8 @@ class Target(Strict):
             raise ValueError(f"{self.budget.on_device()[0]} is of a device: name the device")
         elif self.budget is None or not self.budget.limits():
             raise ValueError(
-                "name a device with its budget, a group of them, or a budget of size_bytes, macs or "
-                "memory_bytes alone"
+                "name a device with its budget, a group of them, or a budget of size_bytes, macs, "
+                "memory_bytes or adaptation_bytes alone"
             )
         return self
 

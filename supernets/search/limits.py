@@ -1,7 +1,8 @@
-"""Limits besides latency that hold on every device: size, MACs and peak activation memory of a network.
+"""Limits besides latency that hold on every device: size, MACs, peak activation memory of a network, and what
+fine-tuning it one sample at a time keeps.
 
-Size and MACs add up over operators and become constraints; peak memory is a maximum and forbids choices
-(`activation`).
+Size, MACs and what fine-tuning keeps add up over operators and become constraints; peak memory is a maximum
+and forbids choices (`activation`).
 """
 
 from __future__ import annotations
@@ -25,20 +26,23 @@ from supernets.spaces.space import Space
 SIZE = "size_bytes"
 MACS = "macs"
 MEMORY = "memory_bytes"
+ADAPTATION = "adaptation_bytes"
 BYTES_PER_VALUE = 4
 """Of weights and activations where no device says otherwise: float32. Operators of another precision have
 their own."""
 ADDITIVE: dict[str, Callable[[Operator, int], float]] = {
     SIZE: lambda op, bytes_per_value: float(op.size_bytes(bytes_per_value)),
     MACS: lambda op, bytes_per_value: float(op.macs),
+    # Fine-tuning in float32, whatever is delivered: a weight with its gradient and Adam's two numbers.
+    ADAPTATION: lambda op, bytes_per_value: 4.0 * (4 * op.parameters + op.kept_values),
 }
 LIMITS = (*ADDITIVE, MEMORY)
 
 
 @lru_cache(maxsize=64)
 def cost_table(space: Space, name: str, bytes_per_value: int = BYTES_PER_VALUE) -> DenseTable:
-    """The cost of every network of the space: bytes of its weights, MACs, or (to be combined by max) peak
-    bytes."""
+    """The cost of every network of the space: bytes of its weights or of its fine-tuning, MACs, or (to be
+    combined by max) peak bytes."""
     if name == MEMORY:
         return dense_from(space, lambda op: peak_activation_bytes(op, bytes_per_value), max)
     cost = ADDITIVE[name]

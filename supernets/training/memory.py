@@ -24,7 +24,7 @@ deployed operator is fused, and a convolution copies them into the order of chan
 _STATUS: Final = Path("/proc/self/status")
 _RESET: Final = Path("/proc/self/clear_refs")
 _MMAP_THRESHOLD: Final = -3  # of mallopt(3)
-_RETURNED_ABOVE: Final = 65_536
+_RETURNED_ABOVE: Final = 2**19  # every smaller block would be cleared by the kernel each time it is asked for
 _allowed: ContextVar[int] = ContextVar("activation_bytes", default=ACTIVATION_BYTES)
 
 
