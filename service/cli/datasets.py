@@ -78,19 +78,60 @@ def check(
         raise InvalidDataset(report.refused)
 
 
+@app.command()
+def vocabulary(
+    folder: Annotated[Path, typer.Argument(help="Folder with parallel text.")],
+    source: Annotated[str, typer.Option(help="Ending of the files that are read, such as en.")],
+    target: Annotated[str, typer.Option(help="Ending of the files that are written, such as it.")],
+    size: Annotated[int, typer.Option(help="Tokens of each vocabulary, symbols among them.")] = 2000,
+    joined: Annotated[
+        bool, typer.Option("--joined/--separate", help="One vocabulary for both sides, or two.")
+    ] = False,
+    longest: Annotated[int, typer.Option(help="Most tokens of a sentence; longer pairs are left out.")] = 100,
+) -> None:
+    """Learn parts of words from a folder's training texts, and write vocabularies and text.json into it.
+
+    The folder holds two aligned files (text.en and text.it: line n of one translates line n of the other), or
+    one .tsv or .jsonl file; or such files named train, validation and test.
+
+    Examples:
+
+    [cyan]bespoke datasets vocabulary texts --source en --target it[/]
+
+    [cyan]bespoke datasets vocabulary texts --source en --target de --size 8000 --joined[/]
+    """
+    from supernets.data.text.folder import TextSettings, learn_vocabularies
+    from supernets.data.text.pairs import Languages
+
+    settings = TextSettings(Languages(source, target), longest)
+    found = learn_vocabularies(folder.resolve().name, folder, settings, size, joined=joined)
+    for parts in dict.fromkeys(found):
+        say(f"{escape(str(folder / parts.name))}: {len(parts.tokens)} tokens")
+    say(f"next: bespoke datasets check {escape(str(folder))}")
+
+
 def _show(report: Report) -> None:
     if report.splits:
         splits = ", ".join(f"{count} {split}" for split, count in report.splits.items())
-        say(f"[bold]{escape(report.form or '')}[/], {len(report.classes)} classes: {splits}")
+        kinds = "target tokens" if report.lengths else "classes"
+        say(f"[bold]{escape(report.form or '')}[/], {len(report.classes)} {kinds}: {splits}")
         rows = [
             (escape(title), *(report.per_class[split][title] for split in report.splits))
             for title in report.classes
+            if report.per_class
         ]
-        grid("", ("class", *(f">{split}" for split in report.splits)), rows)
+        if rows:
+            grid("", ("class", *(f">{split}" for split in report.splits)), rows)
     if report.groups:
         say(f"  groups  {report.groups}: all pictures of one lie in one split")
     for side, (low, middle, high) in report.sizes.items():
         say(f"  {side:<7} {low} to {high} pixels, median {middle}")
+    for side, (least, half, usual, most) in report.lengths.items():
+        unknown = f"{report.unknown[side]:.2%} unknown"
+        say(f"  {side:<7} {least:g} to {most:g} tokens, median {half:g}, 95 % up to {usual:g}, {unknown}")
+    if report.ratio:
+        least, half, _, most = report.ratio
+        say(f"  ratio   {least:g} to {most:g} target tokens a source token, median {half:g}")
     if report.modes:
         say("  modes   " + ", ".join(f"{count} {mode}" for mode, count in report.modes.items()))
     for warning in report.warnings:

@@ -99,12 +99,12 @@ def wanted_supernet(
     if recipe == TRANSFER and parent is None:
         detail = "it begins with the weights of another supernet: name it in `from`, or take `standard`"
         raise invalid("/recipe", "needs_from", detail)
-    if class_weights is not None and task_for(dataset).name != IMAGES:
+    if class_weights is not None and task_for(dataset, services.settings.datasets).name != IMAGES:
         raise invalid("/class_weights", "no_classes", "only pictures have classes to weigh; leave it out")
     data = known(services.settings, dataset)
     if data.classes is None:
         raise Problem("unknown_dataset", "the operator's data set is not there; ask who runs the service")
-    refusal = task_for(dataset).refusal(found, (data.channels, *data.also))
+    refusal = task_for(dataset, services.settings.datasets).refusal(found, (data.channels, *data.also))
     if refusal is not None:
         raise invalid("/dataset", "channels", refusal)
     inputs = {

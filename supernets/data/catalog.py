@@ -15,14 +15,16 @@ import numpy as np
 from supernets.data.fingerprint import Facts, check_unchanged, facts_of
 from supernets.data.glyphs import CHARACTERS, SIZE, load_glyphs, rendering, source_files
 from supernets.data.info import DatasetInfo
-from supernets.data.loaders.catalog import load_registered
+from supernets.data.loaders.catalog import load_registered, located
 from supernets.data.loaders.forms import Wanted
 from supernets.data.splits import Dataset, split_three
+from supernets.data.text import number_words, pronunciations
+from supernets.data.vocabulary import SYMBOLS
 from supernets.errors import UnknownDataset
 from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_named
 from supernets.tasks.data import Data
-from supernets.tasks.info import IMAGES, TaskInfo
+from supernets.tasks.info import IMAGES, PRONUNCIATION, TRANSLATION, TaskInfo
 
 __all__ = ["DATASETS", "Dataset", "DatasetInfo", "load_dataset", "load_digits", "load_for"]
 
@@ -72,6 +74,26 @@ DATASETS: dict[str, DatasetInfo] = {
             rendering(),
             before="b78fc86e02a66c72f86027b6ab8a89ca528db58f46b0272c899292814886c1b6",
         ),
+        DatasetInfo(
+            "pronunciations",
+            "124,926 English words and their phonemes (CMU Pronouncing Dictionary)",
+            (*SYMBOLS, *pronunciations.PHONEMES),
+            2,
+            pronunciations.LONGEST,
+            pronunciations.load_pronunciations,
+            lambda: {pronunciations.LIST.name: pronunciations.LIST},
+            task=PRONUNCIATION,
+        ),
+        DatasetInfo(
+            "number-words",
+            "11,848 numbers in English and Spanish words, for trials: nearly all are right in the end",
+            (*SYMBOLS, *number_words.SPANISH),
+            2,
+            number_words.LONGEST,
+            number_words.load_number_words,
+            lambda: {"number_words.py": Path(number_words.__file__)},
+            task=TRANSLATION,
+        ),
     )
 }
 
@@ -92,10 +114,14 @@ def register_installed_datasets() -> None:
         register_dataset(info)
 
 
-def task_for(name: str) -> TaskInfo:
-    """The task of a data set of that name; what an operator registers are pictures. Raises
-    InvalidTraining."""
-    return task_named(DATASETS[name].task if name in DATASETS else IMAGES)
+def task_for(name: str, registered: Mapping[str, str | Path] | None = None) -> TaskInfo:
+    """The task of a data set of that name, built in or registered; one that is not there any more held
+    pictures. Raises InvalidTraining, InvalidDataset."""
+    if name in DATASETS:
+        return task_named(DATASETS[name].task)
+    if name in (registered or {}):
+        return task_named(located(name, Path((registered or {})[name]))[0].task)
+    return task_named(IMAGES)
 
 
 def facts_for(name: str, folder: Path | None = None, registered: Mapping[str, str] | None = None) -> Facts:

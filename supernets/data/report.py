@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -17,10 +17,13 @@ from supernets.data.groups import FILE as GROUPS
 from supernets.data.heads import Heads
 from supernets.data.index import FolderIndex, Skipped, index_folder
 from supernets.data.loaders import folder as folders
+from supernets.data.loaders import text as texts
 from supernets.data.loaders.catalog import load_registered, located, unreadable
 from supernets.data.loaders.forms import Form, Wanted
 from supernets.data.pictures import LEAST_SIDE
-from supernets.data.splits import SPLITS
+from supernets.data.splits import SPLITS, Dataset
+from supernets.data.text.pairs import LeftOut
+from supernets.data.text.report import look_through
 from supernets.errors import InvalidDataset
 
 RARE: Final = 20  # samples of a class in the whole set
@@ -35,6 +38,7 @@ class Report:
     """splits: samples of each. sizes: smallest, median and largest side lengths of pictures. modes: pictures
     by Pillow mode.
 
+    lengths, ratio, unknown: of parallel text, as `supernets.data.text.report.TextFacts` has them.
     duplicates: copies of a picture in several splits, or within the pool that splits are made from.
     across_splits: of those, how many lie in several splits as they will be. groups: of pictures that stay in
     one split, 0 where nothing says any. refused: why it cannot be trained on, None where it can.
@@ -53,6 +57,9 @@ class Report:
     refused: str | None = None
     across_splits: int = 0
     groups: int = 0
+    lengths: Mapping[str, list[float]] = field(default_factory=dict)
+    ratio: list[float] = field(default_factory=list)
+    unknown: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -64,7 +71,7 @@ def check_dataset(name: str, path: Path) -> Report:
     form: Form | None = None
     try:
         form, place = located(name, path)
-        check = _check_folder if form is folders.FORM else _check_arrays
+        check = _CHECKS.get(form.name, _check_arrays)
         with warnings.catch_warnings():
             warnings.filterwarnings(
                 "ignore", "Image size"
@@ -77,7 +84,7 @@ def check_dataset(name: str, path: Path) -> Report:
 
 
 def _check_arrays(name: str, form: str, path: Path) -> Report:
-    dataset = load_registered(name, path, Wanted())
+    dataset = cast(Dataset, load_registered(name, path, Wanted()))
     counts = {
         split: np.bincount(dataset.split(split).labels, minlength=len(dataset.classes)).tolist()
         for split in SPLITS
@@ -140,6 +147,34 @@ def _check_folder(name: str, form: str, path: Path) -> Report:
         copies.across,
         0 if index.groups is None else len({one for found in index.groups.values() for one in found}),
     )
+
+
+def _check_text(name: str, form: str, path: Path) -> Report:
+    facts = look_through(name, path)
+    return Report(
+        name,
+        form,
+        facts.tokens,
+        facts.splits,
+        skipped=tuple(
+            Skipped(reason, count, tuple(facts.left_out.first[reason]))
+            for reason, count in facts.left_out.counts.items()
+        ),
+        warnings=(*facts.warnings, *_left_out_lines(facts.left_out)),
+        lengths=facts.lengths,
+        ratio=facts.ratio,
+        unknown=facts.unknown,
+    )
+
+
+def _left_out_lines(left_out: LeftOut) -> list[str]:
+    return [
+        f"{count} left out, {reason}: {'; '.join(left_out.first[reason])}"
+        for reason, count in left_out.counts.items()
+    ]
+
+
+_CHECKS: Final = {folders.FORM.name: _check_folder, texts.FORM.name: _check_text}
 
 
 def _lacking(name: str, classes: Sequence[str], counts: Mapping[str, Sequence[int]]) -> str | None:

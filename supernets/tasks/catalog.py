@@ -9,8 +9,16 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 from supernets.errors import InvalidTraining
-from supernets.tasks.info import IMAGES, TaskInfo, pictures_refused
+from supernets.tasks.info import (
+    IMAGES,
+    PRONUNCIATION,
+    TRANSLATION,
+    TaskInfo,
+    pictures_refused,
+    sentences_refused,
+)
 from supernets.tasks.metric import ACCURACY
+from supernets.tasks.text_metrics import BLEU, PHONEME_ERROR, Bleu, PhonemeError
 
 if TYPE_CHECKING:
     from supernets.tasks.data import Data
@@ -61,7 +69,29 @@ def _images() -> Task[Any]:
     return ImagesTask()
 
 
+def _translation() -> Task[Any]:
+    from supernets.tasks.sentences import SentencesTask  # noqa: PLC0415 - torch
+
+    return SentencesTask(Bleu())
+
+
+def _pronunciation() -> Task[Any]:
+    from supernets.tasks.sentences import SentencesTask  # noqa: PLC0415 - torch
+
+    return SentencesTask(PhonemeError())
+
+
 register_task(
     TaskInfo(IMAGES, "One of several classes for each picture", ACCURACY, _images, pictures_refused)
+)
+register_task(TaskInfo(TRANSLATION, "A sentence for each sentence", BLEU, _translation, sentences_refused))
+register_task(
+    TaskInfo(
+        PRONUNCIATION,
+        "The phonemes of each word",
+        PHONEME_ERROR,
+        _pronunciation,
+        sentences_refused,
+    )
 )
 register_installed_tasks()

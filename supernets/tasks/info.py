@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from supernets.tasks.task import Task
 
 IMAGES: Final = "images"
+TRANSLATION: Final = "translation"
+PRONUNCIATION: Final = "pronunciation"
 
 
 def nothing_known(space: Space, channels: Sequence[int | None]) -> str | None:
@@ -31,6 +33,13 @@ def pictures_refused(space: Space, channels: Sequence[int | None]) -> str | None
     if space.image_channels not in channels:
         return f"the space takes {space.image_channels} channel(s), the data set has {channels[0]}"
     return None
+
+
+def sentences_refused(space: Space, channels: Sequence[int | None]) -> str | None:
+    """Why a space cannot take sentences; None where it can."""
+    if any(spec.dtype == "int64" for spec in space.inputs):
+        return None
+    return f"networks of {space.name} read no sentences; choose a space of transformers"
 
 
 @dataclass(frozen=True)

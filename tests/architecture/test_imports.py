@@ -37,6 +37,8 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "cut_out",
     "training",
     "tasks.images",
+    "tasks.sentences",
+    "tasks.decoding",
     "delivery.passes",
     "delivery.onnx_passes",
     "delivery.parity",

@@ -45,7 +45,7 @@ print(len(DATASETS["two-tones"].facts().fingerprint), task_for("digits").metric.
 """
     found = run(["-c", script], environment())
     assert found.stdout.splitlines() == [
-        "keywords balanced_accuracy ['digits', 'glyphs', 'two-tones'] False",
+        "keywords balanced_accuracy ['digits', 'glyphs', 'pronunciations', 'number-words', 'two-tones'] False",
         "64 accuracy",
     ], found.stderr
 

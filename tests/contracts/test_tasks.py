@@ -81,7 +81,11 @@ def test_the_same_generator_gives_the_same_inputs(name: str) -> None:
 
 
 def outputs_like(name: str, samples: int) -> torch.Tensor:
-    return torch.randn(samples, DATASETS[name].classes, generator=torch.Generator().manual_seed(0))
+    """Random outputs: of each class, for each target of a sample where it has several."""
+    data = data_of(name)
+    _, targets = task_of(data).examples(data, "train", condition_of(name), np.arange(1))
+    shape = (samples, *targets.shape[1:], DATASETS[name].classes)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 @every_set
@@ -162,7 +166,7 @@ def test_a_space_of_other_outputs_is_refused(name: str) -> None:
 
 def test_an_unknown_task_is_named_with_the_known_ones() -> None:
     with pytest.raises(InvalidTraining, match="images"):
-        task_named("translation")
+        task_named("divination")
 
 
 def test_a_name_belongs_to_one_task() -> None:

@@ -329,7 +329,7 @@ def _score(
     """
     space = space_at(supernet.space)
     measured: dict[str, Scored] = {}
-    metric = task_for(supernet.dataset).metric
+    metric = task_for(supernet.dataset, run.context.settings.datasets).metric
     started, fresh = time.monotonic(), 0  # how many were evaluated since then, and not remembered
     with TorchChild(run) as torch_child:
 

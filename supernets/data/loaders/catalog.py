@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from supernets.data.folder_names import is_hidden
-from supernets.data.loaders import arrays, cifar, folder, idx, strangers
+from supernets.data.loaders import arrays, cifar, folder, idx, strangers, text
 from supernets.data.loaders.forms import Form, Shape, Wanted
 from supernets.data.splits import Dataset
 from supernets.errors import InvalidDataset
+from supernets.tasks.data import Data
 
 FORMS: Final[dict[str, Form]] = {
-    form.name: form for form in (arrays.FORM, idx.FORM, cifar.CIFAR_10, cifar.CIFAR_100, folder.FORM)
+    form.name: form
+    for form in (arrays.FORM, idx.FORM, cifar.CIFAR_10, cifar.CIFAR_100, folder.FORM, text.FORM)
 }
 
 _WRAPPED: Final = 4  # folders around a data set, at most
@@ -44,7 +46,7 @@ def located(name: str, path: Path) -> tuple[Form, Path]:
     raise InvalidDataset(
         f"data set {name!r}: nothing known at its path{strangers.described(path)}; wanted an .npz file, or a "
         "folder with IDX files (train-images-idx3-ubyte, ...), CIFAR binaries (data_batch_1.bin, ... or "
-        "train.bin, test.bin), or one folder per class"
+        "train.bin, test.bin), one folder per class, or parallel text (two aligned files, a .tsv or a .jsonl)"
     )
 
 
@@ -58,7 +60,7 @@ def shape_of(name: str, path: Path) -> Shape:
         raise unreadable(name, error) from error
 
 
-def load_registered(name: str, path: Path, wanted: Wanted | None = None) -> Dataset:
+def load_registered(name: str, path: Path, wanted: Wanted | None = None) -> Data:
     """The data set at `path`, its form found by what is there. Raises InvalidDataset that says what is
     wrong."""
     try:
@@ -66,7 +68,8 @@ def load_registered(name: str, path: Path, wanted: Wanted | None = None) -> Data
         dataset = form.load(name, place, wanted or Wanted())
     except OSError as error:
         raise unreadable(name, error) from error
-    dataset.check_values()
+    if isinstance(dataset, Dataset):
+        dataset.check_values()
     return dataset
 
 

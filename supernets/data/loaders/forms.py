@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from supernets.data.splits import Dataset, Labels, Split, stratified
 from supernets.errors import InvalidDataset
+from supernets.tasks.data import Data
+from supernets.tasks.info import IMAGES
 
 VALIDATION_SHARE = 0.1
 MAX_BYTES = 8 * 2**30
@@ -51,7 +53,7 @@ class Form:
     """A form of data set. All but `matches` take the data set's name, for messages, and raise InvalidDataset.
 
     classes: the names of the classes, in order. files: those that the samples come from, by their names
-    inside the set.
+    inside the set. task: what is learnt from it.
     """
 
     name: str
@@ -59,7 +61,8 @@ class Form:
     shape: Callable[[str, Path], Shape]
     classes: Callable[[str, Path], tuple[str, ...]]
     files: Callable[[str, Path], dict[str, Path]]
-    load: Callable[[str, Path, Wanted], Dataset]
+    load: Callable[[str, Path, Wanted], Data]
+    task: str = IMAGES
 
 
 def reason(error: Exception, path: Path) -> str:
