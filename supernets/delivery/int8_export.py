@@ -7,7 +7,7 @@ on its graph and not on its ranges.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import torch
@@ -91,9 +91,24 @@ def boundary_file(kind: str, shape: tuple[int, ...], delivery: Delivery) -> byte
 def random_int8_network(
     space: Space, architecture: Architecture, plan: PrecisionPlan, delivery: Delivery, *, seed: int = 0
 ) -> bytes:
-    """A whole network with settled random weights and precisions as planned, to calibrate a table with."""
+    """A whole network with settled random weights and precisions as planned, to calibrate a table with.
+
+    architecture: in float32.
+    """
     check_int8(delivery)
     plain = fold_batch_norm(random_network(space, architecture, seed))
+    return finished_form(int8_graph(quantise(plain, plan, _random(plain), _RANDOM)), delivery)
+
+
+def chosen_network(operators: Sequence[Operator], delivery: Delivery, *, eps: float, seed: int = 0) -> bytes:
+    """The same from the operators that a search chose, each with its precision; those that change it
+    (`quantize`, `dequantize`) follow from the others and are left out. eps: of batch-norms."""
+    check_int8(delivery)
+    kept = [op for op in operators if op.family not in (QUANTIZE, DEQUANTIZE)]
+    plain = PlainNetwork([op.at(FLOAT32) for op in kept], eps=eps)
+    for number, op in enumerate(plain.operators):
+        plain.layers[number] = settled_operator(op, seed, eps)
+    plain, plan = fold_batch_norm(plain), PrecisionPlan(tuple(op.precision for op in kept))
     return finished_form(int8_graph(quantise(plain, plan, _random(plain), _RANDOM)), delivery)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from latency_tables.measurement import Context
 from supernets.delivery.format import IR_VERSION, ONNX, OPSET, Content, Delivery, Format, Opened
-from supernets.delivery.precision import OLDEST_OPSET_INT8
+from supernets.delivery.precision import INT8, OLDEST_OPSET_INT8
 from supernets.errors import UnservableContext
 
 if TYPE_CHECKING:
@@ -149,8 +149,16 @@ class OnnxFormat(Format):
         delivery: Delivery,
     ) -> list[bytes]:
         from supernets.delivery.export import join_networks  # noqa: PLC0415
+        from supernets.delivery.int8_export import chosen_network  # noqa: PLC0415
+        from supernets.spaces.lowering import lower  # noqa: PLC0415
 
-        return join_networks(space, architectures, blocks)
+        # Blocks in int8 are rounded together: what one gives and the next one takes has one scale.
+        return [
+            chosen_network(operators, delivery, eps=space.batch_norm_eps)
+            if any(op.precision == INT8 for op in operators)
+            else join_networks(space, [architecture], blocks)[0]
+            for architecture, operators in ((one, lower(space, one)) for one in architectures)
+        ]
 
 
 def _opened_by(reader: Reader, version: str) -> tuple[int, int]:

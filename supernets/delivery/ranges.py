@@ -9,7 +9,7 @@ lie nearest.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -110,9 +110,12 @@ def _divergence(counts: Counts, tried: Range) -> float:
 
 def _best(error: Callable[[Counts, Range], float]) -> Callable[[Counts, Range], Range]:
     def found(counts: Counts, whole: Range) -> Range:
-        lows = {whole.low * part for part in _SHRUNK}
-        tried = [Range(low, whole.high * part) for low in sorted(lows) for part in _SHRUNK]
-        return min(tried, key=lambda one: error(counts, one))
+        # One end after the other, the far one first: all pairs are 64, and their best is rarely another.
+        best = whole
+        for side in sorted(("low", "high"), key=lambda end: -abs(getattr(whole, end))):
+            tried = [replace(best, **{side: getattr(whole, side) * part}) for part in _SHRUNK]
+            best = min(tried, key=lambda one: error(counts, one))
+        return best
 
     return found
 

@@ -14,6 +14,7 @@ import torch
 
 from latency_tables.agent.graph import check_graph
 from latency_tables.operators.mbconv import MBConv
+from latency_tables.operators.quantize import Quantize
 from supernets.cut_out import PlainNetwork, fold_batch_norm
 from supernets.data.catalog import load_digits
 from supernets.delivery.catalog import FORMATS
@@ -28,7 +29,7 @@ from supernets.delivery.export import (
 )
 from supernets.delivery.feeding import OnnxFile
 from supernets.delivery.format import Delivery, Format
-from supernets.delivery.int8_export import boundary_file, int8_operators, random_int8_network
+from supernets.delivery.int8_export import boundary_file, chosen_network, int8_operators, random_int8_network
 from supernets.delivery.int8_steps import int8_steps
 from supernets.delivery.parity import compared_rounded
 from supernets.delivery.passes import PLAIN, ROUNDED, Source, passed
@@ -197,6 +198,20 @@ def test_whole_networks_to_calibrate_with_are_float32_in_and_out():
     session = onnx_session(random_int8_network(SPACE, SMALLEST, MIXED, Delivery()))
     found = session.run(None, {"input": np.ones((1, 1, 8, 8), np.float32)})[0]
     assert found.dtype == np.float32 and found.shape == (1, 10) and np.isfinite(found).all()
+
+
+def test_operators_and_networks_that_a_search_chose_come_out_of_the_format():
+    plain = lower(SPACE, SMALLEST)
+    chosen = [op.at(INT8) if number in MIXED.int8 else op for number, op in enumerate(plain)]
+    boundary = Quantize.of(plain[1].inputs[0].shape)
+    files = FORMATS["onnx"].operators([*chosen, boundary], Delivery())
+    assert set(files) == {*chosen, boundary}
+    assert onnx_session(files[chosen[1]]).get_inputs()[0].type == "tensor(uint8)"
+    assert onnx_session(files[boundary]).get_outputs()[0].type == "tensor(uint8)"
+    mixed = [chosen[0], boundary, *chosen[1:]]
+    assert chosen_network(mixed, Delivery(), eps=SPACE.batch_norm_eps) == random_int8_network(
+        SPACE, SMALLEST, MIXED, Delivery()
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
