@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from posixpath import dirname, join, normpath
 from typing import Final
 
 _TYPES: Final = {
@@ -18,6 +20,8 @@ _TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "LICENSE": "text/plain; charset=utf-8",
 }
+_FIRST: Final = ("app.js", "pages/home.js", "pages/front.js")
+_IMPORT: Final = re.compile(r"""\bfrom ?["'](\.[^"']+)["']""")
 SHELL: Final = "index.html"
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src "
@@ -51,14 +55,32 @@ def ui_files() -> UiFiles:
     found = dict(sorted(_walk(files("service") / "ui", "")))
     whole = hashlib.sha256(b"".join(name.encode() + b"\0" + data for name, data in found.items()))
     digest = whole.hexdigest()[:10]
-    modules = [name for name in found if name.endswith(".js")]
-    preload = "\n".join(f'<link rel="modulepreload" href="{digest}/{name}">' for name in modules)
+    preload = "\n".join(f'<link rel="modulepreload" href="{digest}/{name}">' for name in first_modules(found))
     shell = found.pop(SHELL).decode().replace("DIGEST", digest).replace("PRELOAD", preload)
     served = {
         name: UiFile(data, gzip.compress(data, 9, mtime=0), _TYPES[_end(name)])
         for name, data in found.items()
     }
     return UiFiles(digest, shell.encode(), served)
+
+
+def first_modules(found: dict[str, bytes]) -> list[str]:
+    """The modules that the first picture waits for, in the order in which they are asked for.
+
+    They are what `app.js` imports, directly or not, then the pages that most people open first, with theirs.
+    Any other page is loaded when it is shown.
+    """
+    known: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        if name not in known:
+            known[name] = None
+            for other in _IMPORT.findall(found[name].decode()):
+                add(normpath(join(dirname(name), other)))
+
+    for name in _FIRST:
+        add(name)
+    return list(known)
 
 
 def _walk(folder: Traversable, before: str) -> list[tuple[str, bytes]]:

@@ -1,7 +1,7 @@
 // The only module that asks the service. Addresses are relative, so that any sub-path works.
 
 const BASE = new URL("../v1/", document.baseURI);
-const PROOF = "bespoke-proof";
+const PROOF = "bespoke-proof", SESSION = "bespoke-session";
 const listeners = new Set();
 export const enc = encodeURIComponent;
 
@@ -15,28 +15,33 @@ export class Refused extends Error {
 	}
 }
 
-export const proof = {
-	get: () => localStorage.getItem(PROOF),
-	set: (value) => localStorage.setItem(PROOF, value),
-	clear: () => localStorage.removeItem(PROOF),
+export const proof = () => localStorage.getItem(PROOF);
+
+/** Whom the session acts for, as it was last told: the frame is drawn with it while the service is asked again. */
+export const session = {
+	get: () => (proof() ? JSON.parse(localStorage.getItem(SESSION)) : null),
+	set: (value) => { localStorage.setItem(SESSION, JSON.stringify(value)); return value; },
+	ask: async () => session.set(await get("sessions/current")),
 };
 
 /** Called when the session is over. @param {() => void} action */
 export const onLoggedOut = (action) => listeners.add(action);
 
 function headers(more = {}) {
-	const known = proof.get();
+	const known = proof();
 	return { ...(known ? { "X-Bespoke-Proof": known } : {}), ...more };
 }
 
-async function refusal(answer) {
+/** asked: the proof that the request had. Its end is no news where somebody has logged in since. */
+async function refusal(answer, asked) {
 	const type = answer.headers.get("Content-Type") ?? "";
 	const problem = type.includes("json") ? await answer.json() : { status: answer.status, title: answer.statusText };
-	if (answer.status === 401) listeners.forEach((action) => action());
+	if (answer.status === 401 && asked === proof()) listeners.forEach((action) => action());
 	return new Refused({ status: answer.status, ...problem });
 }
 
 async function ask(method, path, { body, more, signal } = {}) {
+	const asked = proof();
 	const options = { method, headers: headers(more), signal, cache: "no-store", credentials: "same-origin" };
 	if (body !== undefined) {
 		options.body = typeof body === "string" ? body : JSON.stringify(body);
@@ -53,7 +58,7 @@ async function ask(method, path, { body, more, signal } = {}) {
 		if (answer.ok) return answer;
 		const wait = Number(answer.headers.get("Retry-After") ?? 1);
 		const busy = answer.status === 429 || answer.status === 503;
-		if (!busy || method !== "GET" || attempt === 3) throw await refusal(answer);
+		if (!busy || method !== "GET" || attempt === 3) throw await refusal(answer, asked);
 		await new Promise((resolve) => setTimeout(resolve, Math.min(wait, 30) * 1000));
 	}
 }
@@ -80,13 +85,13 @@ export async function all(path, most = 200, signal) {
 export async function logIn({ key, token }) {
 	const more = key ? { Authorization: `Bearer ${key.trim()}` } : {};
 	const opened = await post("sessions", token ? { token } : {}, more);
-	proof.set(opened.proof);
-	const { proof: _, ...session } = opened;
-	return session;
+	const { proof: half, ...view } = opened;
+	localStorage.setItem(PROOF, half);
+	return session.set(view);
 }
 
 export async function logOut() {
-	try { await remove("sessions/current"); } finally { proof.clear(); }
+	try { await remove("sessions/current"); } finally { [PROOF, SESSION].forEach((name) => localStorage.removeItem(name)); }
 }
 
 /** Bytes of a file and their SHA-256, null where the browser does not compute it (no secure context). */
@@ -102,9 +107,9 @@ export async function file(path) {
  * @param {string | null} lastId @param {(event: any, id: string) => void} tell
  */
 export async function stream(lastId, tell, signal) {
-	const more = { Accept: "text/event-stream", ...(lastId == null ? {} : { "Last-Event-ID": lastId }) };
+	const asked = proof(), more = { Accept: "text/event-stream", ...(lastId == null ? {} : { "Last-Event-ID": lastId }) };
 	const answer = await fetch(new URL("events", BASE), { headers: headers(more), signal, cache: "no-store" });
-	if (!answer.ok) throw await refusal(answer);
+	if (!answer.ok) throw await refusal(answer, asked);
 	const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
 	for (let text = ""; ;) {
 		const { value, done } = await reader.read();

@@ -1,49 +1,63 @@
 // The frame around every page: who is logged in, where one can go, the line to the service, keys.
-import { html, render, useEffect, useState } from "./html.js";
-import { get, logIn, logOut, onLoggedOut, proof } from "./api.js";
+import { html, render, useEffect, useLayoutEffect, useState } from "./html.js";
+import { logIn, logOut, onLoggedOut, proof, session as known } from "./api.js";
 import { close as closeLine, isLive, listen, open as openLine } from "./live.js";
-import { Select } from "./parts.js";
-import { go, useRoute } from "./store.js";
-import { Home } from "./pages/home.js";
-import { Front } from "./pages/front.js";
-import { Job, Jobs } from "./pages/jobs.js";
-import { Device, Devices } from "./pages/devices.js";
-import { Enrol } from "./pages/enrol.js";
-import { Supernet, Supernets } from "./pages/supernets.js";
-import { Model, Models } from "./pages/models.js";
-import { Keys, Settings } from "./pages/keys.js";
-import { Compare } from "./pages/compare.js";
-import { Help, Login, Search } from "./pages/dialogs.js";
+import { Loading, Select, Trouble } from "./parts.js";
+import { go, read, useRoute } from "./store.js";
 
 const PAGES = [["", "Home", "h"], ["front", "Front", "f"], ["jobs", "Jobs", "j"], ["devices", "Devices", "d"], ["supernets", "Supernets", "s"], ["models", "Networks", "m"], ["compare", "Compare", "c"], ["keys", "Keys", "k"], ["settings", "Settings", "e"]];
+const PATHS = new Set([...PAGES.map(([page]) => page), "enrol"]);
 const digest = new URL(import.meta.url).pathname.split("/").at(-2);
+
+// Each page is loaded when it is first shown, and all the others soon after: then they open at once, also while the service is away.
+const VIEWS = {
+	"": [() => import("./pages/home.js"), (m) => html`<${m.Home} />`],
+	front: [() => import("./pages/front.js"), (m, id, query) => html`<${m.Front} query=${query} />`],
+	jobs: [() => import("./pages/jobs.js"), (m, id, query) => (id ? html`<${m.Job} key=${id} id=${id} />` : html`<${m.Jobs} query=${query} />`)],
+	devices: [() => import("./pages/devices.js"), (m, id) => (id ? html`<${m.Device} key=${id} name=${id} />` : html`<${m.Devices} />`)],
+	supernets: [() => import("./pages/supernets.js"), (m, id, query) => (id ? html`<${m.Supernet} key=${id} id=${id} />` : html`<${m.Supernets} query=${query} />`)],
+	models: [() => import("./pages/models.js"), (m, id, query) => (id ? html`<${m.Model} key=${id} id=${id} />` : html`<${m.Models} query=${query} />`)],
+	enrol: [() => import("./pages/enrol.js"), (m, id, query) => html`<${m.Enrol} key=${query.name} query=${query} />`],
+	compare: [() => import("./pages/compare.js"), (m, id, query) => html`<${m.Compare} query=${query} />`],
+	keys: [() => import("./pages/keys.js"), (m, id, query, session) => html`<${m.Keys} session=${session} />`],
+	settings: [() => import("./pages/keys.js"), (m, id, query, session) => html`<${m.Settings} session=${session} />`],
+	login: [() => import("./pages/dialogs.js"), (m, reason, done) => html`<${m.Login} reason=${reason} done=${done} />`],
+	help: [() => import("./pages/dialogs.js"), (m, close) => html`<${m.Help} close=${close} />`],
+	search: [() => import("./pages/dialogs.js"), (m, close) => html`<${m.Search} close=${close} />`],
+};
+const loaded = new Map();
+
+async function load(name) {
+	if (VIEWS[name] && !loaded.has(name)) loaded.set(name, await VIEWS[name][0]());
+}
+
+/** A part that is loaded on demand, with what it is given. */
+function View({ name, of = [] }) {
+	const [error, fail] = useState(null), [, again] = useState(0);
+	const ready = loaded.get(name);
+	useLayoutEffect(() => { if (!ready) load(name).then(() => again((n) => n + 1), fail); }, [name]);
+	if (ready) return VIEWS[name][1](ready, ...of);
+	return error ? html`<${Trouble} error=${{ problem: { title: "This page could not be loaded", detail: "The service does not answer, or another version runs now." } }} action=${html`<button onClick=${() => location.reload()}>Reload</button>`} />` : html`<${Loading} />`;
+}
 
 function Page({ route, session }) {
 	const [name = "", id] = route.path;
-	const query = route.query;
-	if (name === "") return html`<${Home} />`;
-	if (name === "front") return html`<${Front} query=${query} />`;
-	if (name === "jobs") return id ? html`<${Job} key=${id} id=${id} />` : html`<${Jobs} query=${query} />`;
-	if (name === "devices") return id ? html`<${Device} key=${id} name=${id} />` : html`<${Devices} />`;
-	if (name === "enrol") return html`<${Enrol} key=${query.name} query=${query} />`;
-	if (name === "supernets") return id ? html`<${Supernet} key=${id} id=${id} />` : html`<${Supernets} query=${query} />`;
-	if (name === "models") return id ? html`<${Model} key=${id} id=${id} />` : html`<${Models} query=${query} />`;
-	if (name === "compare") return html`<${Compare} query=${query} />`;
-	if (name === "settings") return html`<${Settings} session=${session} />`;
-	if (name === "keys") return html`<${Keys} session=${session} />`;
-	return html`<h1>No such page</h1><p><a class="button" href="#/">Home</a></p>`;
+	if (!PATHS.has(name)) return html`<h1>No such page</h1><p><a class="button" href="#/">Home</a></p>`;
+	return html`<${View} key=${name} name=${name} of=${[id, route.query, session]} />`;
 }
 
 function useKeys(show) {
-	useEffect(() => {
-		let waiting = false;
+	// Not useEffect, which comes after the first picture: a key pressed as soon as there is one counts.
+	useLayoutEffect(() => {
+		let waiting = null;
 		const pressed = (event) => {
 			if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
 			if (waiting) {
-				waiting = false;
+				clearTimeout(waiting);
+				waiting = null;
 				const page = PAGES.find(([, , key]) => key === event.key);
 				if (page) go(page[0] ? [page[0]] : []);
-			} else if (event.key === "g") { waiting = true; setTimeout(() => { waiting = false; }, 1500); }
+			} else if (event.key === "g") waiting = setTimeout(() => { waiting = null; }, 1500);
 			else if (event.key === "?") show("help");
 			else if (event.key === "/") { event.preventDefault(); show("search"); }
 			else if (event.key === "n") nextProblem();
@@ -88,7 +102,11 @@ function App({ first, reason }) {
 	useKeys(show);
 	// A dialog says that it closed a moment after it did: by then another may be open, which must stay.
 	const closed = (which) => () => show((now) => (now === which ? "" : now));
-	useEffect(() => { onLoggedOut(() => { closeLine(); setOver(true); }); if (first) openLine(); }, []);
+	useLayoutEffect(() => {
+		onLoggedOut(() => { closeLine(); setOver(true); });
+		// After what the page itself asks: a browser has six connections.
+		if (first) setTimeout(() => { openLine(); known.ask().then(setSession, () => {}); }, 300);
+	}, []);
 	useEffect(() => {
 		document.title = `${route.path.join(" ") || "home"} · bespoke`;
 		document.querySelector("main")?.focus({ preventScroll: true });
@@ -100,22 +118,24 @@ function App({ first, reason }) {
 	return html`<a class="skip" href="#main" onClick=${(e) => { e.preventDefault(); document.querySelector("main").focus(); }}>to the page</a>
 		${session ? html`<header><nav aria-label="pages">${PAGES.filter(([page]) => may(page)).map(([page, name]) => html`<a href=${`#/${page}`} aria-current=${(route.path[0] ?? "") === page ? "page" : null}>${name}</a>`)}</nav>
 			<div class="who"><${Line} /><${Theme} /><span title=${session.scopes.join(", ")}>${session.tenant} · ${session.key_name}</span><button onClick=${() => show("search")}>search</button><button aria-label="keys of the keyboard" onClick=${() => show("help")}>?</button><button onClick=${leave}>log out</button></div></header>
-			<main id="main" tabindex="-1" class=${session.scopes.includes("jobs:write") ? "" : "reader"}><${Page} route=${route} session=${session} /></main>` : html`<main id="main" tabindex="-1"></main>`}
-		${over ? html`<${Login} reason=${session ? null : reason} done=${logged} />` : null}${shown === "help" ? html`<${Help} close=${closed("help")} />` : null}${shown === "search" ? html`<${Search} close=${closed("search")} />` : null}`;
+			<main id="main" tabindex="-1" data-page=${route.at} class=${session.scopes.includes("jobs:write") ? "" : "reader"}><${Page} key=${session.tenant} route=${route} session=${session} /></main>` : html`<main id="main" tabindex="-1"></main>`}
+		${over ? html`<${View} key="login" name="login" of=${[session ? null : reason, logged]} />` : shown ? html`<${View} key=${shown} name=${shown} of=${[closed(shown)]} />` : null}`;
 }
 
 async function begin() {
 	const token = /^#login=([\w-]+)$/.exec(location.hash)?.[1];
-	let session = null, reason = null;
 	if (token) history.replaceState(null, "", "#/");
+	let session = token ? null : known.get(), reason = null;
 	try {
-		session = token ? await logIn({ token }) : proof.get() ? await get("sessions/current") : null;
+		session ??= token ? await logIn({ token }) : proof() ? await known.ask() : null;
 	} catch (error) {
 		reason = error;
 	}
 	const place = document.getElementById("app");
 	place.textContent = "";
 	render(html`<${App} first=${session} reason=${reason} />`, place);
+	setTimeout(async () => { for (const name in VIEWS) await load(name).catch(() => {}); }, 2000);
 }
 
+load(read().path[0] ?? "").catch(() => {}); // beside everything else
 begin();

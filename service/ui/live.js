@@ -39,15 +39,16 @@ async function run(signal) {
 		try {
 			await stream(lastId, tell, signal);
 		} catch (error) {
-			if (error.name === "AbortError" || error.status === 401) break;
+			if (error.name === "AbortError") break;
 		}
 		set(false);
-		await new Promise((resolve) => setTimeout(resolve, Math.min(30, 2 ** failures++) * (500 + Math.random() * 500)));
+		// Also ended by the signal: who comes back to the tab does not wait for what was left over.
+		await new Promise((resolve) => { setTimeout(resolve, Math.min(30, 2 ** failures++) * (500 + Math.random() * 500)); signal.addEventListener("abort", resolve); });
 	}
 }
 
 export function open() {
-	if (control || document.hidden || !proof.get()) return;
+	if (control || document.hidden || !proof()) return;
 	control = new AbortController();
 	const { signal } = control;
 	if (!shared) return void run(signal);

@@ -92,12 +92,16 @@ export function Grid({ caption, columns, rows, keyOf }) {
 }
 
 /** The same action on the command line and with curl. */
-export function Teach({ command, method = "GET", path, body }) {
+export function Teach(given) {
+	const [open, set] = useState(false);
+	return html`<details class="teach" onToggle=${(e) => set(e.target.open)}><summary>the same on the command line</summary>${open ? html`<${Taught} ...${given} />` : null}</details>`;
+}
+
+function Taught({ command, method = "GET", path, body }) {
 	const base = new URL("../v1/", document.baseURI).href;
 	const sent = body === undefined ? "" : ` \\\n  -H 'Content-Type: application/json' -d '${JSON.stringify(body).replaceAll("'", "'\\''")}'`;
 	const curl = `curl -X ${method} -H "Authorization: Bearer $KEY" ${base}${path}${sent}`;
-	return html`<details class="teach"><summary>the same on the command line</summary>
-		${[command, path ? curl : null].filter(Boolean).map((text) => html`<div class="line"><pre tabindex="0">${text}</pre><${Copy} text=${text} /></div>`)}</details>`;
+	return [command, path ? curl : null].filter(Boolean).map((text) => html`<div class="line"><pre tabindex="0">${text}</pre><${Copy} text=${text} /></div>`);
 }
 
 /** A button for what destroys: it asks for the name first. */

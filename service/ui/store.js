@@ -1,41 +1,48 @@
 // What all pages know: where we are, the clock, what is live, the lists everybody needs. The address is `#/jobs/ID?state=running`:
 // everything that a page shows stands in it, so that a copied link shows the same.
-import { useEffect, useState } from "./html.js";
+import { useEffect, useLayoutEffect, useRef, useState } from "./html.js";
 import { all, get, enc } from "./api.js";
 import { listen } from "./live.js";
 
 /** Run something now and whenever one of the events happens; at most four times a second. */
 export function useLive(load, kinds, depends = []) {
-	const [found, set] = useState({ data: null, error: null, stale: false });
-	useEffect(() => {
+	const [found, set] = useState({ data: null, error: null, stale: false, at: null });
+	// Not useEffect, which waits for a picture: here it is the answer that is waited for.
+	useLayoutEffect(() => {
 		const control = new AbortController();
-		let timer = null, running = false, again = false;
+		let timer = null, due = 0, running = false, again = false;
 		const run = async () => {
 			if (running) { again = true; return; }
 			running = true;
 			try {
 				const data = await load(control.signal);
-				if (!control.signal.aborted) set({ data, error: null, stale: false });
+				if (!control.signal.aborted) set({ data, error: null, stale: false, at: new Date().toISOString() });
 			} catch (error) {
 				if (error.name !== "AbortError" && !control.signal.aborted) set((before) => ({ ...before, error, stale: true }));
 			}
 			running = false;
 			if (again) { again = false; soon(); }
 		};
-		const soon = () => { timer ??= setTimeout(() => { timer = null; run(); }, 250); };
+		const soon = (wait = 250) => {
+			if (timer && due <= Date.now() + wait) return;
+			clearTimeout(timer);
+			due = Date.now() + wait;
+			timer = setTimeout(() => { timer = null; run(); }, wait);
+		};
 		run();
 		const stop = listen((event) => {
-			const kind = event.kind === "line" ? (event.live ? "ready" : "") : event.kind;
-			if (kind === "reset" || kind === "ready" || kinds(event)) soon();
+			// What happened before the line was there was not told: look again, but not while the page is still being drawn.
+			if (event.kind === "ready" || (event.kind === "line" && event.live)) soon(2000);
+			else if (event.kind === "reset" || kinds(event)) soon();
 		});
 		return () => { control.abort(); clearTimeout(timer); stop(); };
 	}, depends);
-	return { ...found, refresh: () => set((before) => ({ ...before })) };
+	return found;
 }
 
 /** The address, as state. */
 export function useRoute() {
-	const [route, set] = useState(read());
+	const [route, set] = useState(() => read());
 	useEffect(() => {
 		const changed = () => set(read());
 		addEventListener("hashchange", changed);
@@ -54,18 +61,27 @@ export function useNow() {
 	return now;
 }
 
-/** An action with its progress and error: `[run, {busy, error}]`. A second click while it runs does nothing. */
+/**
+ * An action with its progress and error: `[run, {busy, error}]`. A second click while it runs does nothing. An action may return what to
+ * do next, such as to go to another page: that is not done any more where the person has gone elsewhere.
+ */
 export function useAction(action) {
 	const [state, set] = useState({ busy: false, error: null });
+	const now = useRef({ busy: false, here: true }).current;
+	useEffect(() => () => { now.here = false; }, []);
 	const run = async (...given) => {
-		if (state.busy) return;
+		if (now.busy) return;
+		now.busy = true;
 		set({ busy: true, error: null });
+		let error = null;
 		try {
-			await action(...given);
-			set({ busy: false, error: null });
-		} catch (error) {
-			set({ busy: false, error });
+			const next = await action(...given);
+			if (now.here && typeof next === "function") next();
+		} catch (reason) {
+			error = reason;
 		}
+		now.busy = false;
+		set({ busy: false, error });
 	};
 	return [run, state];
 }
@@ -83,10 +99,12 @@ export async function fronts(supernet, names, signal) {
 	return Promise.all(asked);
 }
 
-/** @returns {{path: string[], query: Record<string, string>}} */
+const plain = (text) => { try { return decodeURIComponent(text); } catch { return text; } };
+
+/** @returns {{at: string, path: string[], query: Record<string, string>}} */
 export function read(hash = location.hash) {
-	const [path, query] = hash.replace(/^#\/?/, "").split("?");
-	return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: Object.fromEntries(new URLSearchParams(query ?? "")) };
+	const at = hash.replace(/^#\/?/, ""), [path, query] = at.split("?");
+	return { at, path: path.split("/").filter(Boolean).map(plain), query: Object.fromEntries(new URLSearchParams(query ?? "")) };
 }
 
 /** @param {string[]} path @param {Record<string, any>} query empty values are left out */
@@ -96,10 +114,10 @@ export function link(path, query = {}) {
 	return `#/${path.map(encodeURIComponent).join("/")}${text ? `?${text}` : ""}`;
 }
 
-/** Change the query of this page without a new entry in the history. */
-export function change(query) {
+/** Change the query of a page without a new entry in the history; nothing where another page's address is there already. */
+export function change(page, query) {
 	const here = read();
-	history.replaceState(null, "", link(here.path, { ...here.query, ...query }));
+	if (here.path[0] === page) history.replaceState(null, "", link(here.path, { ...here.query, ...query }));
 }
 
 export const go = (path, query) => { location.hash = link(path, query); };

@@ -76,10 +76,17 @@ class Hands:
             transitions.move(session, job_id, state, from_states=(JobState.RUNNING,), error=error)
 
     def deliver(
-        self, job_id: str, supernet_id: str, device: str, budget_ms: float, measured_ms: float
+        self,
+        job_id: str,
+        supernet_id: str,
+        device: str,
+        budget_ms: float,
+        measured_ms: float,
+        limits: dict[str, tuple[float, float]] | None = None,
     ) -> dict[str, Any]:
-        """A model with a real ONNX file; its card."""
+        """A model with a real ONNX file; its card. limits: further ones by name, each with what was measured."""
         data = network()
+        further = limits or {}
         described = described_input("input", load_dataset("digits").preprocessing(SIZE), Delivery())
         sha256, size = ArtifactStore(self.data_dir / "artifacts").put(data)
         model_id = new_id("mod")
@@ -94,11 +101,14 @@ class Hands:
             artifact_rows.register(session, sha256, size, "onnx_model")
             card = {
                 "id": model_id, "state": "good", "suspect_reason": None, "job_id": job_id, "device": device,
-                "context": row.context, "budget_ms": budget_ms, "constraints": [],
+                "context": row.context, "budget_ms": budget_ms,
+                "constraints": [{"name": n, "limit": limit, "value": m, "basis": "measured on the device"} for n, (limit, m) in further.items()],
                 "architecture": SPACE.to_json(SPACE.smallest()),
                 "latency": {
                     "predicted_ms": measured_ms * 0.97, "upper_ms": measured_ms * 1.05, "measured_ms": measured_ms,
                     "verified": measured_ms <= budget_ms, "table_id": None if table is None else table.id,
+                    "typical_ms": measured_ms + 1, "p95_ms": measured_ms + 4,
+                    "further": [{"name": n, "limit": limit, "predicted": m * 0.98, "upper": m * 1.05, "measured": m} for n, (limit, m) in further.items()],
                 },
                 "accuracy": {
                     "predicted": 0.961, "validation": 0.958, "measured": 0.9556, "dataset": "digits", "split": "test",

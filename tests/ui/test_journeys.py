@@ -36,11 +36,10 @@ from service.db.models import AgentSession, ApiKey, LoginLink, now
 from service.db.states import JobState
 from tests.service.api import CONTEXT, table_rows
 from tests.ui.conftest import Site, Watched, add_supernet, furnished, running, shoot
-from tests.ui.test_pages import REFUSED, address_holds, budget_of, visit
+from tests.ui.test_pages import NO_ANSWER, REFUSED, address_holds, budget_of, until, visit
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Watched]
-NO_ANSWER = ("ERR_", "Failed to load resource")
 
 
 @contextmanager
@@ -322,6 +321,8 @@ def test_7_drag_keys_and_number_agree_and_a_double_click_is_one_job(place: Site,
     page.mouse.move(box["x"] + box["width"] / 2 + 220, box["y"] + 150, steps=5)
     page.mouse.up()
     assert budget_of(page) > before
+    page.locator(".network li").first.wait_for()
+    shoot(page, "front")
     number = page.get_by_label("budget", exact=False).first
     assert math.isclose(float(number.input_value()), budget_of(page), rel_tol=1e-6)
     least = fronts["board"][0]["latency_ms"]
@@ -421,6 +422,9 @@ def test_8_no_event_is_lost_or_doubled_when_the_service_restarts(
         page.get_by_role("heading", name="Result").wait_for(timeout=20_000)
         with site.client() as service:
             told = [e["sequence"] for e in service.events(job)]
+        page.locator(".events:not(.log) li").nth(
+            len(told) - 1
+        ).wait_for()  # the last event may come a moment later
         assert events_shown(page) == told
         page.get_by_role("list", name="steps").get_by_text("3 s").wait_for()
         page.get_by_role("table", name="delivered networks").get_by_role("link", name="phone").click()
@@ -476,6 +480,7 @@ def test_10_quarantined_and_waiting_jobs_show_why_and_what_to_do(place: Site, ta
     page = tab(place).page
     visit(page, f"jobs/{job}")
     page.get_by_text("none is alive").wait_for()
+    shoot(page, "job-waiting")
     hands.start(job)
     hands.say(job, "Segmentation fault in the test", step="score_subnetworks", source="torch child")
     hands.fail(job, "quarantined", "Three attempts ended in a crash", JobState.QUARANTINED)
@@ -556,7 +561,15 @@ def test_11_every_number_is_the_apis_the_file_is_the_cards_and_runs_as_the_page_
     told = json.loads(capsys.readouterr().out)["networks"][0]["latency_ms"]
     assert [f"{value:.3g} ms" for value in told.values()] == re.findall(r"[\d.]+ ms", rows[0])[1:]
     shoot(page, "network")
-    page.get_by_role("combobox", name="beside its cost on").select_option("board")
+    held: list[Any] = []
+    page.route("**/network?device=board", lambda route: held.append(route))  # noqa: PLW0108 (Playwright marks its handlers)
+    beside = page.get_by_role("combobox", name="beside its cost on")
+    beside.select_option("board")
+    until(page, lambda: bool(held))
+    with page.expect_event("requestfailed"):  # nobody waits for that answer any more
+        beside.select_option("")
+    page.unroute("**/network?device=board")
+    beside.select_option("board")
     page.locator(".side h3", has_text="board").wait_for()
     shoot(page, "networks-beside")
 
@@ -653,10 +666,9 @@ def test_14_no_other_origin_acts_for_a_session_and_no_secret_lies_about(place: S
 def visit_any(page: Any, where: str) -> None:
     """A page that is not there says so, and leads back."""
     page.evaluate("where => { location.hash = `#/${where}`; }", where)
-    page.locator("main").get_by_role("alert").or_(
-        page.get_by_role("heading", name="No such page")
-    ).first.wait_for()
-    page.locator("main a.button").first.wait_for()
+    shown = page.locator(f'main[data-page="{where}"]')
+    shown.get_by_role("alert").or_(shown.get_by_role("heading", name="No such page")).first.wait_for()
+    shown.locator("a.button").first.wait_for()
 
 
 # -- 15: everybody --------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 import { html, useState } from "../html.js";
 import { get, enc } from "../api.js";
 import { ms, percent } from "../format.js";
-import { col, Empty, Grid, Loading, num, Select, sent, Trouble, Waiting } from "../parts.js";
+import { col, Empty, Grid, num, Select, sent, Trouble, Waiting } from "../parts.js";
 import { Pairs } from "../charts/lines.js";
 import { Chart } from "./front.js";
 import { devices as listDevices, go, kinds, link, supernets as listSupernets, useLive } from "../store.js";
@@ -13,19 +13,19 @@ const middle = (values) => [...values].sort((a, b) => a - b)[values.length >> 1]
 const rowsOf = async (place, signal) => {
 	const [name, id] = place.split(":");
 	const table = await get(`devices/${enc(name)}/tables/${id}`, signal);
-	return new Map(table.rows.map((r) => [r.operator, r.undisturbed_ms ?? r.lower_quartile_ms ?? r.median_ms]));
+	return { place, rows: new Map(table.rows.map((r) => [r.operator, r.undisturbed_ms ?? r.lower_quartile_ms ?? r.median_ms])) };
 };
 
 function Tables({ query }) {
 	const places = query.tables.split(",").filter(Boolean);
-	const { data: devices } = useLive(listDevices, kinds("device", "table"));
+	const { data: devices, error: lost } = useLive(listDevices, kinds("device", "table"));
 	const { data, error } = useLive((signal) => (places.length === 2 ? Promise.all(places.map((p) => rowsOf(p, signal))) : Promise.resolve([])), () => false, [query.tables]);
-	if (!devices) return html`<${Loading} what="tables" />`;
+	if (!devices) return html`<${Waiting} error=${lost} what="tables" />`;
 	const every = devices.flatMap((d) => d.tables.map((t) => ({ place: `${d.name}:${t.id}`, name: `${d.name}, version ${t.version}` })));
 	const choose = (i, place) => go(["compare"], { tables: [i ? places[0] ?? every[0]?.place : place, i ? place : places[1] ?? every[1]?.place].join(",") });
 	const select = (i) => html`<${Select} label=${i ? "with" : "table"} value=${places[i] ?? ""} none="choose" of=${every.map((t) => [t.place, t.name])} set=${(v) => choose(i, v)} />`;
 	return html`<h1>Compare tables</h1>${every.length < 2 ? html`<${Empty}><p>Two tables are needed. <a class="button" href="#/devices">Devices</a></p><//>` : html`<form class="choose" onSubmit=${sent()}>${select(0)}${select(1)}</form>`}
-		${error ? html`<${Trouble} error=${error} />` : null}${data?.length === 2 ? html`<${Difference} first=${data[0]} second=${data[1]} names=${places.map((p) => every.find((t) => t.place === p)?.name ?? p)} />` : null}`;
+		${error ? html`<${Trouble} error=${error} />` : null}${data?.length === 2 ? html`<${Difference} first=${data[0].rows} second=${data[1].rows} names=${data.map(({ place: p }) => every.find((t) => t.place === p)?.name ?? p)} />` : null}`;
 }
 
 function Difference({ first, second, names }) {

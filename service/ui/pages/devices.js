@@ -41,7 +41,7 @@ export function Device({ name }) {
 		${active.map((j) => html`<p><${State} of=${j.state} /> <a href=${link(["jobs", j.id])}>${j.kind}</a> ${percent(j.progress.fraction, 0)} ${j.progress.message}</p>`)}
 		<section><h2>Is its table to be believed?</h2><${Verdict} device=${device} /><div class="bar-of-tools"><${Work} device=${device} /></div></section>
 		${findings.length ? html`<section><h2>Findings</h2><ul class="plain">${findings.map((f) => html`<li><${State} of=${f.severity === "error" ? "failed" : "needs_review"} /> version ${f.version}: ${f.message} ${f.operator ? html`<code>${f.operator}</code>` : ""}</li>`)}</ul>
-			<p class="muted">A table that needs a review is not used. Profile the device again, or look at its versions with <code>bespoke tables list ${name}</code>.</p></section>` : null}
+			<p class="muted">A table that needs a review is not used. Profile the device again, or where it is right as it stands accept it: <code>bespoke tables accept ${name} ${findings[0].version}</code>.</p></section>` : null}
 		<${Measured} networks=${networks} />${device.table_id ? html`<${Map} device=${device} />` : null}
 		<section><h2>Versions of the table</h2>${device.tables.length ? html`<${Grid} caption="versions" rows=${device.tables} keyOf=${(t) => t.id} columns=${[num("version", (t) => t.version), col("state", (t) => html`<${State} of=${t.id === device.table_id ? "ready" : t.state} />${t.id === device.table_id ? " in use" : ""}`), num("rows", (t) => t.rows), col("source", (t) => t.source), col("made", (t) => html`<${Age} at=${t.created_at} />`), col("id", (t) => html`<${Id} of=${t.id} />`)]} />` : html`<p class="muted">None yet.</p>`}
 			${device.replication ? html`<p>Two newest measurements of ${device.replication.operators} operators differ by ${percent(device.replication.median_difference, 1)} (median): ${device.replication.reproducible ? "reproducible" : "not reproducible"}.</p>` : null}
@@ -62,8 +62,8 @@ export function Work({ device }) {
 	const [space, setSpace] = useState("digits-mbv3");
 	const { data: spaces } = useLive((signal) => get("spaces", signal), () => false);
 	const base = `devices/${enc(device.name)}`;
-	const [profile, state] = useAction(async () => { const job = await post(`${base}/profiles`, { space }); go(["jobs", job.id]); });
-	const [check, checking] = useAction(async () => { const job = await post(`${base}/checks`, {}); go(["jobs", job.id]); });
+	const [profile, state] = useAction(async () => { const job = await post(`${base}/profiles`, { space }); return () => go(["jobs", job.id]); });
+	const [check, checking] = useAction(async () => { const job = await post(`${base}/checks`, {}); return () => go(["jobs", job.id]); });
 	return html`<${Select} label="space" value=${space} of=${spaces?.items.map((s) => s.name) ?? [space]} set=${setSpace} />
 		<button class="main" disabled=${state.busy} onClick=${profile}>Profile what is missing</button><button disabled=${checking.busy || !device.table_id} onClick=${check}>Check the table</button>
 		${device.agent?.present ? null : html`<span class="muted">No agent is here: a job waits for one. <a href=${link(["enrol"], { name: device.name })}>Start it</a></span>`}<${Trouble} error=${state.error ?? checking.error} />
@@ -88,6 +88,6 @@ function Measured({ networks }) {
 }
 
 function Away({ name }) {
-	const [run, state] = useAction(async () => { await remove(`devices/${enc(name)}`); go(["devices"]); });
+	const [run, state] = useAction(async () => { await remove(`devices/${enc(name)}`); return () => go(["devices"]); });
 	return html`<section><${Danger} label="Delete this device" name=${name} busy=${state.busy} onYes=${run} /><${Trouble} error=${state.error} /></section>`;
 }

@@ -19,22 +19,23 @@ export function Help({ close }) {
 
 export function Search({ close }) {
 	const place = useDialog(close);
-	const [text, setText] = useState(""), [found, setFound] = useState([]);
+	const [text, setText] = useState(""), [found, setFound] = useState(null);
 	useEffect(() => {
-		if (text.length < 2) { setFound([]); return undefined; }
+		setFound(null);
+		if (text.length < 2) return undefined;
 		const control = new AbortController();
 		const timer = setTimeout(async () => {
 			const quiet = (promise) => promise.then((page) => page.items, () => []);
 			const asked = enc(text);
 			const [jobs, models, devices, supernets] = await Promise.all([quiet(get(`jobs?limit=5&text=${asked}`, control.signal)), quiet(get(`models?limit=5&text=${asked}`, control.signal)), quiet(get("devices?limit=200", control.signal)), quiet(get("supernets?limit=200", control.signal))]);
 			const has = (...texts) => texts.some((t) => t?.toLowerCase().includes(text.toLowerCase()));
-			setFound([...devices.filter((d) => has(d.name, d.description)).map((d) => ["device", d.name, link(["devices", d.name])]), ...supernets.filter((s) => has(s.id, s.space, s.dataset)).map((s) => ["supernet", `${s.space} on ${s.dataset}`, link(["supernets", s.id])]),
+			if (!control.signal.aborted) setFound([...devices.filter((d) => has(d.name, d.description)).map((d) => ["device", d.name, link(["devices", d.name])]), ...supernets.filter((s) => has(s.id, s.space, s.dataset)).map((s) => ["supernet", `${s.space} on ${s.dataset}`, link(["supernets", s.id])]),
 				...models.map((m) => ["network", m.name ?? m.id, link(["models", m.id])]), ...jobs.map((j) => ["job", j.name ?? `${j.kind} ${j.id}`, link(["jobs", j.id])])].slice(0, 20));
 		}, 200);
 		return () => { clearTimeout(timer); control.abort(); };
 	}, [text]);
 	return html`<dialog ref=${place} aria-label="search"><label>search by name or id <input type="search" autofocus value=${text} onInput=${(e) => setText(e.target.value)} /></label>
-		<ul class="plain" role="status">${found.map(([kind, name, href]) => html`<li><a href=${href} onClick=${() => place.current.close()}>${name}</a> <span class="muted">${kind}</span></li>`)}${text.length > 1 && !found.length ? html`<li class="muted">nothing found</li>` : null}</ul></dialog>`;
+		<ul class="plain" role="status">${found?.map(([kind, name, href]) => html`<li><a href=${href} onClick=${() => place.current.close()}>${name}</a> <span class="muted">${kind}</span></li>`)}${found?.length === 0 ? html`<li class="muted">nothing found</li>` : null}</ul></dialog>`;
 }
 
 /** With a link of `bespoke open`, or with a key. */

@@ -18,7 +18,7 @@ function Register() {
 	useEffect(() => { if (limits?.runtime_version) set((f) => ({ ...f, runtime_version: f.runtime_version || limits.runtime_version })); }, [limits]);
 	const context = Object.fromEntries(FIELDS.map(([name, first]) => [name, typeof first === "number" ? Number(form[name]) : form[name]]));
 	const body = { name: form.name, description: form.description, context };
-	const [run, state] = useAction(async () => { await post("devices", body); go(["enrol"], { name: form.name }); });
+	const [run, state] = useAction(async () => { await post("devices", body); return () => go(["enrol"], { name: body.name }); });
 	const field = (name, label, more = {}) => html`<label>${label} <input required=${name !== "description"} value=${form[name]} onInput=${(e) => set({ ...form, [name]: e.target.value })} ...${more} /></label>`;
 	return html`<h1>Add a device</h1><ol class="steps"><li class="running">1 name it</li><li>2 start its agent</li><li>3 measure</li></ol><form class="tall" onSubmit=${sent(run)}>
 		${field("name", "name", { pattern: "[a-z0-9][a-z0-9._\\-]{0,63}", title: "small letters, digits, dot, dash, underscore", autofocus: true })}${field("description", "description")}

@@ -6,7 +6,8 @@ import { ms, percent } from "../format.js";
 import { csv, held, pick, range, tidy } from "../charts/pick.js";
 import { asSvg, drawFront, inWords } from "../charts/front.js";
 import { Networks } from "../network.js";
-import { change, devices as listDevices, fronts as askFronts, go, kinds, link, supernets as listSupernets, useAction, useLive } from "../store.js";
+import { commandOf, formOf, LIMITS, limitsOf } from "../orders.js";
+import { change, devices as listDevices, fronts as askFronts, go, kinds, link, read, supernets as listSupernets, useAction, useLive } from "../store.js";
 
 async function choices(signal) {
 	const [devices, supernets] = await Promise.all([listDevices(signal), listSupernets(signal)]);
@@ -15,20 +16,24 @@ async function choices(signal) {
 
 export function Front({ query }) {
 	const { data, error } = useLive(choices, kinds("table", "supernet", "device"));
-	if (!data) return html`<${Waiting} error=${error} what="devices and supernets" />`;
-	const usable = data.devices.filter((d) => d.table_id);
-	if (!data.supernets.length || !usable.length) {
+	const wanted = (query.devices ?? "").split(",").filter(Boolean).slice(0, 6);
+	// An address that says it all is drawn at once, beside the question what else there is.
+	const told = !error && query.supernet && wanted.length ? { devices: wanted.map((name) => ({ name, table_id: "" })), supernets: [{ id: query.supernet }] } : null;
+	const { devices, supernets } = data ?? told ?? {};
+	if (!devices) return html`<${Waiting} error=${error} what="devices and supernets" />`;
+	const usable = devices.filter((d) => d.table_id != null);
+	if (!supernets.length || !usable.length) {
 		return html`<h1>Front</h1><${Empty}>${usable.length ? null : html`<p>No device has a latency table yet. <a class="button" href="#/enrol">Add a device</a></p>`}
-			${data.supernets.length ? null : html`<p>No supernet is trained yet. <a class="button" href="#/supernets?train=1">Train one</a></p>`}<//>`;
+			${supernets.length ? null : html`<p>No supernet is trained yet. <a class="button" href="#/supernets?train=1">Train one</a></p>`}<//>`;
 	}
-	const supernet = data.supernets.find((s) => s.id === query.supernet) ?? data.supernets[0];
-	const asked = (query.devices ?? "").split(",").filter((name) => data.devices.some((d) => d.name === name));
-	const names = asked.length ? asked.slice(0, 6) : [usable[0].name];
-	const choose = (more) => go(["front"], { ...query, supernet: supernet.id, devices: names.join(","), ...more });
+	const supernet = supernets.find((s) => s.id === query.supernet) ?? supernets[0];
+	const asked = wanted.filter((name) => devices.some((d) => d.name === name));
+	const names = asked.length ? asked : [usable[0].name];
+	const choose = (more) => go(["front"], { ...read().query, supernet: supernet.id, devices: names.join(","), ...more });
 	const toggle = (name) => choose({ devices: (names.includes(name) ? names.filter((n) => n !== name) : [...names, name]).join(","), budget: "" });
 	return html`<h1>Front</h1><form class="choose" onSubmit=${sent()}>
-		<${Select} label="supernet" value=${supernet.id} of=${data.supernets.map((s) => [s.id, `${s.space} on ${s.dataset}, ${s.recipe} (${percent(s.largest?.accuracy)})`])} set=${(id) => choose({ supernet: id, budget: "" })} />
-		<fieldset><legend>devices</legend>${data.devices.map((d) => html`<label class="tick"><input type="checkbox" checked=${names.includes(d.name)} disabled=${!names.includes(d.name) && names.length > 5} onChange=${() => toggle(d.name)} /> ${d.name}</label>`)}</fieldset></form>
+		<${Select} label="supernet" value=${supernet.id} of=${supernets.map((s) => [s.id, s.space && `${s.space} on ${s.dataset}, ${s.recipe} (${percent(s.largest?.accuracy)})`])} set=${(id) => choose({ supernet: id, budget: "" })} />
+		<fieldset><legend>devices</legend>${devices.map((d) => html`<label class="tick"><input type="checkbox" checked=${names.includes(d.name)} disabled=${!names.includes(d.name) && names.length > 5} onChange=${() => toggle(d.name)} /> ${d.name}</label>`)}</fieldset></form>
 		<${Fronts} key=${supernet.id + names} supernet=${supernet} names=${names} query=${query} />`;
 }
 
@@ -50,20 +55,21 @@ export function Chart({ supernet, fronts, models, query, place: where }) {
 	const given = Number(query.budget);
 	const [budget, setBudget] = useState(given > 0 && Number.isFinite(given) ? given : tidy(Math.sqrt(low * high)));
 	const [log, setLog] = useState(query.axis ? query.axis === "log" : fronts.length > 1);
-	const place = useRef(null), chart = useRef(null);
-	const names = fronts.map((f) => f.device).join(",");
+	const place = useRef(null), chart = useRef(null), timer = useRef(null);
+	const names = fronts.map((f) => f.device).join(","), page = where ? "compare" : "front";
 	const tell = (value) => {
 		setBudget(value);
-		clearTimeout(tell.timer);
-		tell.timer = setTimeout(() => change({ ...(where ?? { supernet: supernet.id, devices: names }), budget: value }), 200);
+		clearTimeout(timer.current);
+		timer.current = setTimeout(() => change(page, { ...(where ?? { supernet: supernet.id, devices: names }), budget: value }), 200);
 	};
+	useEffect(() => () => clearTimeout(timer.current), []);
 	useEffect(() => {
 		chart.current = drawFront(place.current, { fronts, models, log, budget, tell });
 		return () => chart.current.destroy();
 	}, [fronts, models, log, document.documentElement.dataset.theme]);
 	const enter = (value) => { if (value > 0) { chart.current.set(value); tell(value); } };
 	const out = fronts.filter((f) => pick(f, budget) < 0);
-	const axis = (on) => { setLog(on); change({ axis: on ? "log" : "linear" }); };
+	const axis = (on) => { setLog(on); change(page, { axis: on ? "log" : "linear" }); };
 	return html`<section><div class="bar-of-tools"><label>budget <input type="number" step="any" min="0" value=${budget} onChange=${(e) => enter(Number(e.target.value))} /> ms</label>
 		<label class="tick"><input type="checkbox" checked=${log} onChange=${(e) => axis(e.target.checked)} /> log axis</label>
 		<button type="button" onClick=${() => chart.current.zoomOut()}>whole front</button>
@@ -85,7 +91,7 @@ function Picked({ supernet, fronts, budget }) {
 		num("predicted", (p) => ms(p.f.latency_ms[p.at])), num("at most", (p) => ms(p.f.upper_ms?.[p.at])),
 		num("reachable", (p) => `${ms(p.f.reachable_ms.min)} to ${ms(p.f.reachable_ms.max)}`)];
 	return html`<h2>Best within ${ms(budget)}</h2><${Grid} caption="the best network of each device within the budget" columns=${columns} rows=${picked} keyOf=${(p) => p.f.device} />
-		${supernet && picked.length > 1 ? html`<${Everywhere} key=${budget} supernet=${supernet} fronts=${fronts} picked=${picked} budget=${budget} />` : null}
+		${supernet && picked.length > 1 ? html`<${Everywhere} supernet=${supernet} fronts=${fronts} picked=${picked} budget=${budget} />` : null}
 		${supernet ? html`<div class="side"><${Order} supernet=${supernet} picked=${picked} budget=${budget} /><${Pictures} supernet=${supernet} picked=${picked} /></div>` : null}`;
 }
 
@@ -98,19 +104,22 @@ function Pictures({ supernet, picked }) {
 			.then((pictures) => set({ key, pictures }), () => {}), 250);
 		return () => { clearTimeout(timer); control.abort(); };
 	}, [key]);
-	return html`<section><h2>The network</h2>${shown.pictures.length ? html`<${Networks} pictures=${shown.pictures} />` : html`<${Loading} what="the network" />`}</section>`;
+	// The same element again is left alone: a drag draws no picture anew.
+	const drawn = useMemo(() => html`<${Networks} pictures=${shown.pictures} />`, [shown]);
+	return html`<section><h2>The network</h2>${shown.pictures.length ? drawn : html`<${Loading} what="the network" />`}</section>`;
 }
 
 /** Each device's best network on all; regret: the accuracy that it gives up on the worst device. */
 function Everywhere({ supernet, fronts, picked, budget }) {
-	const [rows, set] = useState(null);
+	const [asked, set] = useState({});
+	const rows = asked.budget === budget ? asked.rows : null;
 	const [run, state] = useAction(async () => {
 		const on = (p, f) => get(`supernets/${supernet.id}/network?device=${enc(f.device)}&genes=${p.f.genes[p.at]}`);
-		set(await Promise.all(picked.map(async (p) => {
+		set({ budget, rows: await Promise.all(picked.map(async (p) => {
 			const costs = await Promise.all(fronts.map((f) => on(p, f))), accuracy = p.f.accuracy[p.at];
 			const kept = costs.map((c) => (c.upper_ms ?? c.predicted_ms) <= budget);
 			return { p, accuracy, costs, kept, regret: kept.every(Boolean) ? Math.max(...picked.map((q) => q.f.accuracy[q.at] - accuracy)) : Infinity };
-		})));
+		})) });
 	});
 	const least = rows && [...rows].sort((a, b) => a.regret - b.regret)[0];
 	const columns = rows && [col("best for", (r) => r.p.f.device), num("accuracy", (r) => percent(r.accuracy)), ...fronts.map((f, i) => (num(f.device, (r) => `${ms(r.costs[i].predicted_ms)} ${r.kept[i] ? "✓" : "✕"}`))), num("gives up", (r) => (r.regret === Infinity ? "a budget" : percent(r.regret)))];
@@ -118,25 +127,24 @@ function Everywhere({ supernet, fronts, picked, budget }) {
 		${rows ? html`<${Grid} caption="each network on every device" columns=${columns} rows=${rows} keyOf=${(r) => r.p.f.device} /><p>${least.regret === Infinity ? "None of them keeps the budget everywhere." : html`Best for all: the network of <b>${least.p.f.device}</b>; it gives up ${percent(least.regret)} at most.`}</p>` : null}`;
 }
 
-const LIMITS = [["size_bytes", "file, KiB", 1024], ["macs", "MACs, million", 1e6], ["memory_bytes", "activations, KiB", 1024]];
-
 function Order({ supernet, picked, budget }) {
-	const [more, setMore] = useState({ candidates: 5, verify: true, confidence: "", tune_epochs: "" });
-	const [key] = useState(() => crypto.randomUUID?.() ?? String(Math.random()).slice(2) + Date.now());
-	const limits = Object.fromEntries(LIMITS.filter(([name]) => more[name]).map(([name, , unit]) => [name, Math.round(more[name] * unit)]));
-	const body = { supernet: supernet.id, targets: picked.map((p) => ({ device: p.f.device, budget: { latency_ms: budget, ...limits } })), candidates: Number(more.candidates), verify: more.verify };
+	const [more, setMore] = useState(() => formOf(read().query)); // of a search that is run again
+	const [open] = useState(LIMITS.some(([name]) => more[name]));
+	const body = { supernet: supernet.id, targets: picked.map((p) => ({ device: p.f.device, budget: { latency_ms: budget, ...limitsOf(more) } })), candidates: Number(more.candidates), verify: more.verify };
 	if (more.confidence) body.confidence = Number(more.confidence);
 	if (more.tune_epochs) body.tune_epochs = Number(more.tune_epochs);
+	// The same order twice is one job, another order is not.
+	const key = useMemo(() => crypto.randomUUID?.() ?? String(Math.random()).slice(2) + Date.now(), [JSON.stringify(body)]);
+	const further = LIMITS.filter(([name]) => more[name]).map(([name]) => name.replaceAll("_", " "));
 	const [submit, state] = useAction(async () => {
-		const job = await post("searches", body, { "Idempotency-Key": `ui-${key}-${JSON.stringify(body).length}-${budget}` });
-		go(["jobs", job.id]);
+		const job = await post("searches", body, { "Idempotency-Key": `ui-${key}` });
+		return () => go(["jobs", job.id]);
 	});
 	const field = (name, label, options = {}) => html`<label>${label} <input type="number" min="0" step="any" value=${more[name] ?? ""} onInput=${(e) => setMore({ ...more, [name]: e.target.value })} ...${options} /></label>`;
-	const command = `bespoke search --supernet ${supernet.id} ${picked.map((p) => `--target ${p.f.device}=${budget}`).join(" ")}`;
 	return html`<section><h2>Order it</h2><form onSubmit=${sent(submit)}>
-		<button class="main" disabled=${state.busy || !picked.length}>Search ${ms(budget)} for ${picked.map((p) => p.f.device).join(", ") || "no device"}</button>
-		<details><summary>limits, confidence, verification, fine-tuning</summary>${LIMITS.map(([name, label]) => field(name, label))}
+		<button class="main" disabled=${state.busy || !picked.length}>Search ${ms(budget)} for ${picked.map((p) => p.f.device).join(", ") || "no device"}${further.length ? ` within its ${further.join(", ")}` : ""}</button>
+		<details open=${open}><summary>limits, confidence, verification, fine-tuning</summary>${LIMITS.map(([name, label]) => field(name, label))}
 			${field("confidence", "confidence, 0 to 1", { max: 0.999 })}${field("candidates", "candidates to score", { min: 1, max: 64 })}${field("tune_epochs", "fine-tune epochs", { max: 1000 })}
 			<label class="tick"><input type="checkbox" checked=${more.verify} onChange=${(e) => setMore({ ...more, verify: e.target.checked })} /> measure it on the device</label></details>
-		<${Trouble} error=${state.error} /><${Teach} command=${command} method="POST" path="searches" body=${body} /></form></section>`;
+		<${Trouble} error=${state.error} /><${Teach} command=${commandOf(body)} method="POST" path="searches" body=${body} /></form></section>`;
 }

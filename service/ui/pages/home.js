@@ -14,10 +14,10 @@ async function load(signal) {
 }
 
 export function Home() {
-	const { data, error, stale } = useLive(load, kinds("job", "progress", "model", "device", "table", "agent", "supernet"));
+	const { data, error, stale, at } = useLive(load, kinds("job", "progress", "model", "device", "table", "agent", "supernet"));
 	if (!data) return html`<${Waiting} error=${error} what="the service" />`;
 	const steps = [data.devices.some((d) => d.table_id), data.supernets.some((s) => s.state === "ready"), data.models.length > 0];
-	return html`<h1>Home</h1>${stale ? html`<${Trouble} error=${error} />` : null}
+	return html`<h1>Home</h1>${stale ? html`<${Trouble} error=${error} action=${html`<p>What you see is from <${Age} at=${at} />.</p>`} />` : null}
 		<div class=${stale ? "old" : ""}>${steps.every(Boolean) ? null : html`<${Begin} steps=${steps} data=${data} />`}
 		<${Active} data=${data} />
 		${data.broken.length ? html`<section><h2>What broke lately</h2><ul class="plain">${data.broken.map((j) => html`<li key=${j.id}><${State} of=${j.state} /> <a href=${link(["jobs", j.id])}>${j.name ?? j.kind}</a> <${Age} at=${j.ended_at} />: ${j.error?.detail ?? j.error?.title}</li>`)}</ul></section>` : null}

@@ -2,6 +2,7 @@
 import { html, useEffect, useRef, useState } from "../html.js";
 import { all, get, post } from "../api.js";
 import { duration, ms, words } from "../format.js";
+import { commandOf, queryOf } from "../orders.js";
 import { Age, Bar, col, Empty, Grid, Id, Loading, Naming, num, save, Select, sent, State, Teach, Trouble, Waiting } from "../parts.js";
 import { go, kinds, link, ofJob, useAction, useLive } from "../store.js";
 
@@ -23,7 +24,7 @@ export function Jobs({ query }) {
 		num("left", (j) => (j.state === "running" ? duration(j.progress.eta_s) : "")), col("created", (j) => html`<${Age} at=${j.created_at} />`)];
 	return html`<h1>Jobs</h1><form class="choose" onSubmit=${sent()}>${select("state", STATES)}${select("kind", KINDS)}
 		<label>device <input value=${query.device ?? ""} onChange=${(e) => choose("device", e.target.value)} /></label><label>text <input type="search" value=${query.text ?? ""} onChange=${(e) => choose("text", e.target.value)} /></label></form>
-		${error ? html`<${Trouble} error=${error} />` : null}${!data ? (error ? null : html`<${Loading} what="jobs" />`) : data.items.length === 0 ? html`<${Empty}><p>No such jobs. <a class="button" href="#/front">Open the front</a> and search a budget.</p><//>`
+		${error ? html`<${Trouble} error=${error} />` : null}${!data ? (error ? null : html`<${Loading} what="jobs" />`) : data.items.length === 0 ? html`<${Empty}><p>${String(asked) ? "No such jobs." : "No job was ordered yet."} <a class="button" href="#/front">Open the front</a> and search a budget.</p><//>`
 			: html`<${Grid} caption="jobs" columns=${columns} rows=${data.items} keyOf=${(j) => j.id} />`}
 		<p class="pages">${pages.length > 1 ? html`<button onClick=${() => setPages(pages.slice(0, -1))}>newer</button>` : null}${data?.next ? html`<button onClick=${() => setPages([...pages, data.next])}>older</button>` : null}</p>`;
 }
@@ -85,9 +86,9 @@ export function Matrix({ of }) {
 
 /** The same once more, to be changed first, and as a command. */
 function Again({ job, request }) {
-	const pairs = (request.targets ?? []).filter((t) => t.device).map((t) => [t.device, t.budget?.latency_ms]);
+	const targets = (request.targets ?? []).filter((t) => t.device);
 	const known = {
-		search: [`bespoke search --supernet ${request.supernet_id} ${pairs.map((p) => `--target ${p.join("=")}`).join(" ")}`, link(["front"], { supernet: request.supernet_id, devices: pairs.map(([d]) => d).join(","), budget: pairs[0]?.[1] })],
+		search: [commandOf(request), link(["front"], { supernet: request.supernet_id, devices: targets.map((t) => t.device).join(","), budget: targets[0]?.budget?.latency_ms, ...queryOf(request) })],
 		supernet: [`bespoke supernets show ${request.supernet_id}`, link(["supernets"], { train: 1 })],
 		profile: [`bespoke profile --device ${request.device} --elsewhere --space ${request.space}`, link(["devices", request.device ?? ""])],
 		check: [`bespoke devices check ${request.device}`, link(["devices", request.device ?? ""])],

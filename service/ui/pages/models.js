@@ -20,6 +20,9 @@ export function Models({ query }) {
 
 const kept = (m) => (m.budget_ms == null ? "limits alone" : m.measured_ms == null ? html`<span class="state s-waiting">◌ not measured</span>` : m.measured_ms <= m.budget_ms ? html`<span class="state s-succeeded">✓ kept</span>` : html`<span class="state s-failed">✕ broken</span>`);
 
+const called = (name) => name.replaceAll("_", " ").replace(/ (ms|mj|bytes)\b/, "");
+const valued = (name, v) => (name.includes("_ms") ? ms(v) : name.includes("_bytes") ? bytes(v) : name.includes("_mj") ? (v == null ? "–" : `${Number(v.toPrecision(3))} mJ`) : count(v));
+
 async function load(id, signal) {
 	const [card, picture, devices] = await Promise.all([get(`models/${id}`, signal), get(`models/${id}/network`, signal).catch(() => null), listDevices(signal).catch(() => [])]);
 	const [named] = (await get(`models?text=${id}&limit=1`, signal)).items;
@@ -31,15 +34,18 @@ export function Model({ id }) {
 	const { data, error } = useLive((signal) => load(id, signal), (e) => e.subject === id, [id]);
 	if (!data) return html`<${Waiting} error=${error} what="the card" back="#/models" all="All networks" />`;
 	const { card, picture, devices, named, job } = data;
-	const { latency, accuracy, file: f, search } = card;
+	const { latency, accuracy, file: f, search, constraints = [] } = card;
+	const broken = constraints.filter((c) => c.value > c.limit), kept = latency.measured_ms <= card.budget_ms && !broken.length;
+	const told = (broken.length ? broken : constraints.filter((c) => !c.name.startsWith("latency_ms"))).map((c) => `, ${called(c.name)} ${valued(c.name, c.value)} of ${valued(c.name, c.limit)}`).join("");
 	const verdict = card.device == null ? html`<p class="verdict">Made within limits alone, for no device.</p>` : latency.measured_ms == null ? html`<p class="verdict s-waiting">◌ <b>Not measured.</b> Start the agent of <a href=${link(["enrol"], { name: card.device })}>${card.device}</a> and search again.</p>`
-		: latency.measured_ms <= card.budget_ms ? html`<p class="verdict s-succeeded">✓ <b>Kept ${ms(card.budget_ms)}: measured ${ms(latency.measured_ms)}.</b></p>` : html`<p class="verdict s-failed">✕ <b>Broke ${ms(card.budget_ms)}: measured ${ms(latency.measured_ms)}.</b></p>`;
+		: html`<p class=${`verdict s-${kept ? "succeeded" : "failed"}`}>${kept ? "✓" : "✕"} <b>${kept ? "Kept" : "Broke"} ${ms(card.budget_ms)}: measured ${ms(latency.measured_ms)}${told}.</b></p>`;
 	return html`<h1>${named?.name ?? `Network for ${card.device ?? "any device"}`}</h1><p><${Id} of=${card.id} /> ${named ? html`created <${Age} at=${named.created_at} />` : null}${named?.note ? ` · ${named.note}` : ""}</p>${verdict}
 		${card.state === "suspect" ? html`<div class="trouble" role="alert"><strong>This network is suspect</strong><p>${card.suspect_reason}</p></div>` : null}${(accuracy.warnings ?? []).map((w) => html`<p class="muted">⚠ ${w}</p>`)}<${Download} card=${card} />
-		<dl class="facts"><${Fact} name="latency">predicted ${ms(latency.predicted_ms)}, at most ${ms(latency.upper_ms)}, measured ${ms(latency.measured_ms)}<//>
+		<dl class="facts"><${Fact} name="latency">predicted ${ms(latency.predicted_ms)}, at most ${ms(latency.upper_ms)}, measured ${ms(latency.measured_ms)}${latency.p95_ms == null ? "" : `; half of all runs within ${ms(latency.typical_ms)}, 19 of 20 within ${ms(latency.p95_ms)}`}<//>
+			${(card.devices ?? [latency]).flatMap((d) => (d.further ?? []).map((l) => html`<${Fact} name=${called(l.name)}>predicted ${valued(l.name, l.predicted)}, at most ${valued(l.name, l.upper)}, measured ${valued(l.name, l.measured)} of ${valued(l.name, l.limit)}<//>`))}
 			<${Fact} name="accuracy">${percent(accuracy.measured)} on ${accuracy.samples} samples of ${accuracy.dataset} (${accuracy.split}); predicted ${percent(accuracy.predicted)}, validation ${percent(accuracy.validation)}<//>
 			<${Fact} name="file">${bytes(f.size_bytes)}, ${count(f.parameters)} parameters, ${count(f.macs)} MACs, opset ${f.opset}<//><${Fact} name="search">${search.strategy}, ${search.optimal ? "proven optimal" : "not proven optimal"}${search.gap == null ? "" : `, gap ${search.gap}`}<//>
-			${(card.constraints ?? []).map((c) => html`<${Fact} name=${c.name.replaceAll("_", " ")}>${c.value} of ${c.limit}${c.basis ? ` (${c.basis})` : ""}<//>`)}
+			${constraints.map((c) => html`<${Fact} name=${`limit: ${called(c.name)}`}>${valued(c.name, c.value)} of ${valued(c.name, c.limit)}${c.basis ? ` (${c.basis})` : ""} ${c.value <= c.limit ? "✓" : "✕"}<//>`)}
 			${card.tuning ? html`<${Fact} name="fine-tuning">${card.tuning.epochs} epochs: ${percent(card.tuning.validation_before)} to ${percent(card.tuning.validation)}${card.tuning.kept ? "" : ", not kept"}<//>` : null}</dl>
 		${picture ? html`<section><h2>The network</h2><${Elsewhere} id=${id} picture=${picture} devices=${devices} /></section>` : null}
 		${job?.result?.matrix ? html`<section><${Matrix} of=${job.result.matrix} /></section>` : null}
@@ -49,10 +55,10 @@ export function Model({ id }) {
 }
 
 function Elsewhere({ id, picture, devices }) {
-	const [other, set] = useState(null);
-	const choose = async (name) => set(name ? await get(`models/${id}/network?device=${enc(name)}`).catch(() => null) : null);
-	return html`${devices.length ? html`<${Select} label="beside its cost on" none="no other device" of=${devices.map((d) => d.name)} set=${choose} />` : null}
-		${other ? html`<${Networks} pictures=${[picture, other]} />` : html`<${Network} picture=${picture} />`}`;
+	const [name, choose] = useState("");
+	const { data: other, error } = useLive((signal) => (name ? get(`models/${id}/network?device=${enc(name)}`, signal) : null), () => false, [id, name]);
+	return html`${devices.length ? html`<${Select} label="beside its cost on" none="no other device" of=${devices.map((d) => d.name)} value=${name} set=${choose} />` : null}<${Trouble} error=${error} />
+		${other?.device === name ? html`<${Networks} pictures=${[picture, other]} />` : html`<${Network} picture=${picture} />`}`;
 }
 
 function Download({ card }) {
@@ -74,7 +80,7 @@ function Snippet({ card }) {
 }
 
 function Keep({ id, named }) {
-	const [away, state] = useAction(async () => { await remove(`models/${id}`); go(["models"]); });
+	const [away, state] = useAction(async () => { await remove(`models/${id}`); return () => go(["models"]); });
 	return html`<section><details><summary>name, note, deletion</summary><${Naming} of=${named} path=${`models/${id}`} />
 		<${Danger} label="Delete this network" name=${id.slice(0, 12)} busy=${state.busy} onYes=${away} /><${Trouble} error=${state.error} /></details></section>`;
 }

@@ -26,7 +26,7 @@ function Train() {
 	const { data, error } = useLive(choices, () => false);
 	const [form, set] = useState({ space: "digits-mbv3", dataset: "digits", recipe: "quick", seed: 0 });
 	const body = { ...form, seed: Number(form.seed) };
-	const [run, state] = useAction(async () => { const job = await post("supernets", body); go(["jobs", job.id]); });
+	const [run, state] = useAction(async () => { const job = await post("supernets", body); return () => go(["jobs", job.id]); });
 	if (!data) return html`<${Waiting} error=${error} />`;
 	const select = (name, values) => html`<${Select} label=${name} value=${form[name]} of=${values} set=${(v) => set({ ...form, [name]: v })} />`;
 	return html`<form class="inline" onSubmit=${sent(run)}>${select("space", data.spaces.map((s) => s.name))}${select("dataset", data.datasets.map((d) => d.name))}${select("recipe", data.recipes)}

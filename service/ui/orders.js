@@ -1,0 +1,26 @@
+// What a search may be asked for beyond its budgets: in the form, in an address, on the command line. Pure functions.
+
+/** Name in the contract, on the page, unit there in that of the contract, whether the contract wants whole numbers. */
+export const LIMITS = [
+	["latency_p95_ms", "p95, ms", 1, false], ["energy_mj", "energy, mJ", 1, false],
+	["size_bytes", "file, KiB", 1024, true], ["macs", "MACs, million", 1e6, true], ["memory_bytes", "activations, KiB", 1024, true]];
+const USUAL = { candidates: 5, confidence: null, tune_epochs: null };
+
+/** Limits as the contract has them. @param {Record<string, any>} form in the units of the page */
+export const limitsOf = (form) => Object.fromEntries(LIMITS.filter(([name]) => form[name]).map(([name, , unit, whole]) => [name, whole ? Math.round(form[name] * unit) : Number(form[name])]));
+
+/** The form of an order as an address has it, in the units of the page. @param {Record<string, string>} query */
+export const formOf = (query) => ({ ...USUAL, ...query, verify: query.verify !== "false", ...Object.fromEntries(LIMITS.map(([name, , unit]) => [name, query[name] && Number(query[name]) / unit])) });
+
+/** What an order asked for, as an address has it. @param {any} request */
+export function queryOf(request) {
+	const names = [...LIMITS.map(([name]) => name), ...Object.keys(USUAL)], asked = { ...request, ...request.targets?.[0]?.budget };
+	return { ...Object.fromEntries(names.filter((n) => asked[n] != null && asked[n] !== USUAL[n]).map((n) => [n, asked[n]])), verify: request.verify === false ? "false" : null };
+}
+
+/** The command that orders the same. @param {any} request */
+export function commandOf(request) {
+	const { verify, ...further } = queryOf(request);
+	const targets = (request.targets ?? []).filter((t) => t.device).map((t) => ` --target ${t.device}=${t.budget?.latency_ms}`).join("");
+	return `bespoke search --supernet ${request.supernet_id ?? request.supernet}${targets}${Object.entries(further).map(([n, v]) => ` --${n.replace("latency_", "").replaceAll("_", "-")} ${v}`).join("")}${verify ? " --no-verify" : ""}`;
+}
