@@ -1,7 +1,7 @@
 // The front under the cursor: fronts of the chosen devices, a budget to drag, the network of the picked point, a search.
 import { html, useEffect, useMemo, useRef, useState } from "../html.js";
 import { all, get, post, enc } from "../api.js";
-import { col, Empty, Grid, Loading, num, save, Select, sent, Teach, Trouble, Waiting } from "../parts.js";
+import { col, Empty, Grid, num, save, Select, sent, Teach, Trouble, Waiting } from "../parts.js";
 import { ms, percent } from "../format.js";
 import { csv, held, pick, range, tidy } from "../charts/pick.js";
 import { asSvg, drawFront, inWords } from "../charts/front.js";
@@ -101,12 +101,12 @@ function Pictures({ supernet, picked }) {
 	useEffect(() => {
 		const control = new AbortController();
 		const timer = setTimeout(() => Promise.all(picked.slice(0, 2).map((p) => get(`supernets/${supernet.id}/network?device=${enc(p.f.device)}&genes=${p.f.genes[p.at]}`, control.signal)))
-			.then((pictures) => set({ key, pictures }), () => {}), 250);
+			.then((pictures) => set({ key, pictures }), (error) => { if (!control.signal.aborted) set({ key, pictures: [], error }); }), 250);
 		return () => { clearTimeout(timer); control.abort(); };
 	}, [key]);
 	// The same element again is left alone: a drag draws no picture anew.
 	const drawn = useMemo(() => html`<${Networks} pictures=${shown.pictures} />`, [shown]);
-	return html`<section><h2>The network</h2>${shown.pictures.length ? drawn : html`<${Loading} what="the network" />`}</section>`;
+	return html`<section><h2>The network</h2>${shown.pictures.length ? drawn : html`<${Waiting} error=${shown.error} what="the network" />`}</section>`;
 }
 
 /** Each device's best network on all; regret: the accuracy that it gives up on the worst device. */
