@@ -8,6 +8,7 @@ BespokeError (latency_tables/errors.py)
 ├── ArtifactCorrupt        a file's bytes are not those of its SHA-256
 ├── UnsafeSettings         settings that must not serve (service/startup.py)
 ├── WrongSettings          a setting that cannot be (service/settings.py)
+├── NoClasses              a model whose card knows no classes (service/cli/confusion.py)
 ├── RunFailed              a file cannot be run on these pictures (service/cli/run_file.py)
 ├── NetworksDoNotFit       a transferred table does not explain the device (service/cli/devices.py)
 ├── TableMoved             somebody else published a table meanwhile (service/cli/devices.py)
