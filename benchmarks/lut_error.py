@@ -1,6 +1,7 @@
 """How well does the sum of a table's rows predict whole networks, measured on this machine with ONNX Runtime?
 
     python -m benchmarks.lut_error --space ofa-mbv3 --resolution 160 --networks 50 --probes 20 --seed 0
+    python -m benchmarks.lut_error --space hat-small --networks 30 --probes 24
 
 Operators and probes are profiled by the agent's own code: all in one session where memory allows, what has
 not settled once more. The networks are measured afterwards in sessions of their own, beside the sentinel as a
@@ -29,6 +30,7 @@ from latency_tables.agent.environment import load
 from latency_tables.agent.loop import SENTINEL, SENTINEL_COPIES, Options
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.dense import Array
+from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Context, Measurement
 from latency_tables.measuring.doubt import combined, unsettled
 from latency_tables.measuring.profiling import Reading
@@ -38,11 +40,14 @@ from latency_tables.plan import calibration_networks
 from latency_tables.prediction.calibration import Calibration
 from latency_tables.prediction.refine import refine
 from latency_tables.table import LatencyTable
+from latency_tables.text_network import is_archive
 from supernets.delivery.export import export_operators, join_networks
+from supernets.delivery.transformer_folder import measured_archive
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, dense_from, lower
 from supernets.spaces.space import Space
+from supernets.spaces.transformer_space import TRANSFORMER_SPACES, Sentence
 
 CONTEXT = Context("onnxruntime", version("onnxruntime"), "CPUExecutionProvider", 1, "float32", 1)
 STATISTICS = ("latency_ms", "median_ms", "lower_quartile_ms")
@@ -62,8 +67,10 @@ class Bench:
     """Files in a folder, measured in child processes; the fastest that the sentinel was ever seen is
     remembered."""
 
-    def __init__(self, folder: Path, sentinel: bytes, seed: int) -> None:
-        self._folder, self._seed = folder, seed
+    def __init__(
+        self, folder: Path, sentinel: bytes, seed: int, fed: tuple[InputSpec, ...] | None = None
+    ) -> None:
+        self._folder, self._seed, self._fed = folder, seed, fed
         self._reference_ms: float | None = None
         (folder / SENTINEL).write_bytes(sentinel)
 
@@ -104,7 +111,7 @@ class Bench:
         for number, (name, data) in enumerate(files.items()):
             path = self._folder / str(number)
             path.write_bytes(data)
-            networks[name] = Network(path)
+            networks[name] = Network(path, self._fed if is_archive(data) else None)
         self._seed += 1
         limits = Limits(memory_mib=16_384)
         return measure_in_child(
@@ -158,7 +165,7 @@ def scores(
 
     probes, networks = architectures
     profiled = profile.measured
-    rows = {op: Measurement(value(profiled, op.text)) for op in operators}
+    rows = {op: Measurement(op.row_factor * value(profiled, op.text)) for op in operators}
     lowered = [lower(space, a) for a in probes]
     times = [value(profiled, f"probe{i}") for i in range(len(probes))]
     table = LatencyTable(CONTEXT, rows)
@@ -198,6 +205,32 @@ def scores(
     return {name: round(float(v), 5) for name, v in found.items()}
 
 
+def _sentence(args: argparse.Namespace) -> Sentence:
+    return Sentence(args.source_tokens, args.target_tokens, args.beam)
+
+
+def _space(args: argparse.Namespace) -> Space:
+    if args.space in TRANSFORMER_SPACES:
+        return TRANSFORMER_SPACES[args.space].priced(_sentence(args), args.words)
+    return space_named(args.space)
+
+
+def _whole(
+    args: argparse.Namespace,
+    space: Space,
+    architectures: Sequence[Architecture],
+    blocks: Mapping[Operator, bytes],
+) -> list[bytes]:
+    """Networks to measure: joined from their blocks, or archives that write a sentence."""
+    if args.space not in TRANSFORMER_SPACES:
+        return join_networks(space, architectures, blocks)
+    described = TRANSFORMER_SPACES[args.space]
+    return [
+        measured_archive(described, a, _sentence(args), space.classes, seed)
+        for seed, a in enumerate(architectures)
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -215,19 +248,25 @@ def main() -> None:
         help="of the samples; the product uses the undisturbed latency",
     )
     parser.add_argument("--seed", type=int, default=0)
+    text = parser.add_argument_group("spaces of transformers: the latency is that of one sentence")
+    text.add_argument("--source-tokens", type=int, default=30)
+    text.add_argument("--target-tokens", type=int, default=30)
+    text.add_argument("--beam", type=int, default=5)
+    text.add_argument("--words", type=int, default=2000, help="of each vocabulary")
     args = parser.parse_args()
-    space = space_named(args.space)
+    space = _space(args)
     resolutions = args.resolution or [space.resolutions[len(space.resolutions) // 2]]
     architectures = sample(space, resolutions, args.networks, args.probes, args.seed)
     operators: list[Operator] = sorted({op for r in resolutions for op in all_operators(space, r)})
     start = time.perf_counter()
     blocks = export_operators(operators)
     files = {op.text: data for op, data in blocks.items()}
-    probe_files = {f"probe{i}": data for i, data in enumerate(join_networks(space, architectures[0], blocks))}
+    probe_files = {f"probe{i}": data for i, data in enumerate(_whole(args, space, architectures[0], blocks))}
     export_seconds = time.perf_counter() - start
-    network_files = {f"net{i}": data for i, data in enumerate(join_networks(space, architectures[1], blocks))}
+    network_files = {f"net{i}": data for i, data in enumerate(_whole(args, space, architectures[1], blocks))}
+    fed = tuple(spec.of_batch(1) for spec in space.inputs_at(resolutions[0]))
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), files[operators[len(operators) // 2].text], args.seed)
+        bench = Bench(Path(folder), files[operators[len(operators) // 2].text], args.seed, fed)
         start = time.perf_counter()
         profile = bench.profile({**files, **probe_files})
         profile_seconds = time.perf_counter() - start

@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from typing import Final
 
 from latency_tables.agent.errors import RefusedGraph
+from latency_tables.errors import InvalidTextNetwork
+from latency_tables.text_network import GRAPHS, files_of, is_archive
 
 MAX_NODES: Final = 20_000
 MAX_BYTES: Final = 256 * 2**20
 _OPERATORS: Final = (
-    "Add AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv DequantizeLinear "
+    "Add AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv CumSum "
+    "DequantizeLinear "
     "Div Dropout Einsum Equal Erf "
     "Exp Expand Flatten Gather Gelu Gemm GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity "
-    "LayerNormalization LeakyRelu LogSoftmax MatMul Max MaxPool Min Mul Neg Pad Pow "
+    "LayerNormalization LeakyRelu Less LogSoftmax MatMul Max MaxPool Min Mul Neg Pad Pow "
     "QuantizeLinear Range Reciprocal ReduceMax "
     "ReduceMean ReduceSum Relu Reshape Resize Shape Sigmoid Slice Softmax Softplus Split Sqrt Squeeze Sub "
     "Tanh Tile "
@@ -32,6 +35,19 @@ _EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # TensorProto
 _DOMAINS: Final = (b"", b"ai.onnx")
 
 Field = tuple[int, int, memoryview | int]
+
+
+def check_network(data: bytes) -> int:
+    """`check_graph` of a file, or of every graph of a transformer's archive. Raises RefusedGraph."""
+    if not is_archive(data):
+        return check_graph(data)
+    if len(data) > MAX_BYTES:
+        raise RefusedGraph(f"the file is larger than {MAX_BYTES} bytes")
+    try:
+        files = files_of(data)
+    except InvalidTextNetwork as error:
+        raise RefusedGraph(str(error)) from error
+    return sum(check_graph(files[name]) for name in GRAPHS)
 
 
 def check_graph(data: bytes) -> int:

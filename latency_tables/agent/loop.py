@@ -23,7 +23,7 @@ from latency_tables.agent.errors import (
     StaleTask,
     UnknownField,
 )
-from latency_tables.agent.graph import check_graph
+from latency_tables.agent.graph import check_network
 from latency_tables.agent.protocol import Conditions, File, Plan, Task, answer_of, of_first_version
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.runtimes.probe import Found, found
@@ -271,7 +271,7 @@ class Agent:
         if self._folder.has_file(file.sha256):
             return
         data = self._client.download(file)
-        check_graph(data)
+        check_network(data)
         self._folder.keep_file(file.sha256, data)
 
     def _job(self, sentinel: File | None, group: Sequence[Task]) -> Job:

@@ -16,7 +16,7 @@ from latency_tables.measuring.profiling import Reading
 OPERATOR: Final = "operator"
 KINDS: Final = (OPERATOR, "network", "verify")
 MAX_TASKS: Final = 2000
-MAX_INPUTS: Final = 8
+MAX_INPUTS: Final = 16
 MAX_INPUT_BYTES: Final = 2**28
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}", re.ASCII)

@@ -12,17 +12,30 @@ from typing import Any, Final
 from latency_tables.errors import InvalidOperator
 from latency_tables.operators.bottleneck import Bottleneck
 from latency_tables.operators.conv import Conv
+from latency_tables.operators.cross_memory import CrossMemory
 from latency_tables.operators.dequantize import Dequantize
+from latency_tables.operators.encoder_attend import EncoderAttend
+from latency_tables.operators.ffn import FeedForwardPart
 from latency_tables.operators.head import Head
 from latency_tables.operators.maxpool import MaxPool
 from latency_tables.operators.mbconv import MBConv
 from latency_tables.operators.operator import Operator, checked_family
 from latency_tables.operators.quantize import Quantize
+from latency_tables.operators.source_embed import SourceEmbed
+from latency_tables.operators.step_attend import StepAttend
+from latency_tables.operators.step_cross import StepCross
+from latency_tables.operators.step_embed import StepEmbed
+from latency_tables.operators.step_output import StepOutput
 
 ENTRY_POINT_GROUP: Final = "bespoke.operator_families"
 
 FAMILIES: dict[str, type[Operator]] = {
-    family.family: family for family in (Conv, MBConv, Bottleneck, MaxPool, Head, Quantize, Dequantize)
+    family.family: family
+    for family in (
+        *(Conv, MBConv, Bottleneck, MaxPool, Head, Quantize, Dequantize),
+        *(SourceEmbed, EncoderAttend, FeedForwardPart, CrossMemory),
+        *(StepEmbed, StepAttend, StepCross, StepOutput),
+    )
 }
 
 

@@ -50,6 +50,10 @@ class Dimension:
     opens: str
 
 
+NOTHING: Final = Named()
+"""A state that says nothing."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A block of a stage whose values are chosen: what a family makes its operator of.
@@ -59,7 +63,8 @@ class Block:
     boundary names. A block that turns one into the other (quantises, say) pays for it. first, last: of its
     stage.
     values: what was chosen, every dimension of the family among them. settings: of the stage, every setting
-    of the family among them.
+    of the family among them. read, read_shape: state and output of the stage before, for every block of a
+    stage that reads it (a decoder's layers read the encoder's output); empty else.
     """
 
     shape: tuple[int, ...]
@@ -69,6 +74,8 @@ class Block:
     last: bool
     values: Named
     settings: Named
+    read: Named = NOTHING
+    read_shape: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:
@@ -199,6 +206,34 @@ class Operator(ABC):
     @abstractmethod
     def parameters(self) -> int:
         """Weights and biases after batch-norm is folded."""
+
+    @property
+    def runs(self) -> int:
+        """How often it runs in one run of a network: a decoder's layer once for each token of a sentence."""
+        return 1
+
+    @property
+    def copies(self) -> int:
+        """How many of it, with weights and inputs of their own, are measured one after the other: what keeps
+        a stream of weights from staying in the nearest cache. Its output is then of its first input's
+        shape."""
+        return 1
+
+    @property
+    def row_factor(self) -> float:
+        """What a measurement is multiplied with to be its row: what it takes in one run of a network."""
+        return self.runs / self.copies
+
+    @cached_property
+    def timed(self) -> tuple[InputSpec, ...]:
+        """What its measurement is fed with: the first input once, the others for every copy."""
+        if self.copies == 1:
+            return self.inputs
+        first, *others = self.inputs
+        return (
+            first,
+            *(replace(o, name=f"{o.name}_{n}") for n in range(self.copies) for o in others),
+        )
 
     @property
     def light_operations(self) -> int:

@@ -38,6 +38,7 @@ from supernets.delivery.operator_graphs import operator_model
 from supernets.delivery.parity import Parity, compared, random_input
 from supernets.delivery.simulated import QuantisedNetwork
 from supernets.errors import ExportFailed
+from supernets.layers.block import DrawnOfSeveral, Graph
 from supernets.layers.catalog import build_operator
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import lower
@@ -204,6 +205,37 @@ def settled_operator(op: Operator, seed: int = 0, eps: float = 1e-5) -> nn.Modul
     return module.eval()
 
 
+def timed_operator(op: Operator, seed: int = 0, eps: float = 1e-5) -> nn.Module:
+    """What is measured of an operator: itself, or a chain of copies with weights of their own."""
+    if op.copies == 1:
+        return settled_operator(op, seed, eps)
+    # Seeds far from each other's: the copies of one table must not be the operators of another.
+    return Chained([settled_operator(op, seed + (copy << 16), eps) for copy in range(op.copies)]).eval()
+
+
+class Chained(nn.Module, DrawnOfSeveral):
+    """Copies of an operator one after the other; each has inputs of its own beside the first."""
+
+    def __init__(self, copies: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.copies = nn.ModuleList(copies)
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        each = len(others) // len(self.copies)
+        for number, copy in enumerate(self.copies):
+            x = copy(x, *others[number * each : (number + 1) * each])
+        return x
+
+    def draw_from(self, graph: Graph, inputs: Sequence[str]) -> str:
+        x, others = inputs[0], inputs[1:]
+        each = len(others) // len(self.copies)
+        for number, copy in enumerate(self.copies):
+            if not isinstance(copy, DrawnOfSeveral):
+                raise KeyError(type(copy))
+            x = copy.draw_from(graph, [x, *others[number * each : (number + 1) * each]])
+        return x
+
+
 def _chunks(operators: Sequence[Operator]) -> Iterator[list[Operator]]:
     """Portions that go through one export each."""
     chunk: list[Operator] = []
@@ -227,7 +259,7 @@ def _operator_models(
     of the time."""
     found = []
     for op in operators:
-        module = fold_batch_norm(settled_operator(op, seed, eps))
+        module = fold_batch_norm(timed_operator(op, seed, eps))
         found.append(layer_model(module, op, batch_size))
     return found
 
@@ -235,11 +267,13 @@ def _operator_models(
 def layer_model(module: nn.Module, op: Operator, batch_size: int = 1) -> Model:
     """The graph of one layer of a network, batch-norm folded: drawn where its family draws it, else
     exported."""
-    given = [spec.of_batch(batch_size) for spec in op.inputs]
+    # A chain of copies is fed with more than one operator is.
+    specs = op.timed if isinstance(module, Chained) else op.inputs
+    given = [spec.of_batch(batch_size) for spec in specs]
     try:
         return operator_model(module, given, (batch_size, *op.output_shape), OPSET, op.stored)
     except KeyError:
-        return _canonical(_export([module], [op.inputs], batch_size), 0, _named(op.inputs))
+        return _canonical(_export([module], [specs], batch_size), 0, _named(specs))
 
 
 def _named(inputs: Sequence[InputSpec]) -> dict[int, str]:

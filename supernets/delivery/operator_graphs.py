@@ -19,7 +19,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from latency_tables.inputs import InputSpec
-from supernets.layers.block import Drawn
+from supernets.layers.block import Drawn, DrawnOfSeveral
 
 IR_VERSION: Final = 10
 INPUT: Final = "input"
@@ -36,18 +36,23 @@ def operator_model(
 ) -> Any:
     """The onnx.ModelProto of an operator's module, batch-norm folded. Shapes with the batch.
 
-    Raises KeyError for a module that does not draw itself (`supernets.layers.block.Drawn`), holds one that
-    does not, or has several inputs.
+    Raises KeyError for a module that does not draw itself (`supernets.layers.block.Drawn`,
+    `DrawnOfSeveral`), or holds one that does not.
     """
-    if len(inputs) != 1:
+    if len(inputs) != 1 and not isinstance(module, DrawnOfSeveral):
         raise KeyError(type(module))
-    given, left = (helper.np_dtype_to_tensor_dtype(np.dtype(d)) for d in (inputs[0].dtype, output_dtype))
+    left = helper.np_dtype_to_tensor_dtype(np.dtype(output_dtype))
     graph = Drawing()
-    graph.finish(graph.module(module, INPUT))
+    names = [INPUT] if len(inputs) == 1 else [spec.name for spec in inputs]
+    for name, spec in zip(names, inputs, strict=True):
+        graph.given(name, helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype)), list(spec.shape))
+    graph.finish(
+        module.draw_from(graph, names) if isinstance(module, DrawnOfSeveral) else graph.module(module, INPUT)
+    )
     made = helper.make_graph(
         graph.nodes,
         "network",
-        [helper.make_tensor_value_info(INPUT, given, list(inputs[0].shape))],
+        graph.inputs,
         [helper.make_tensor_value_info(OUTPUT, left, list(output_shape))],
         graph.weights,
     )

@@ -31,7 +31,9 @@ from supernets.delivery.onnx_format import TOLERANCES
 from supernets.delivery.transformer_graphs import MOST_TOKENS, draw_transformer
 from supernets.encoder_decoder import EncoderDecoder, layer_parameters, padded
 from supernets.errors import ExportFailed
+from supernets.spaces.architecture import Architecture
 from supernets.spaces.transformer import Transformer, to_hat
+from supernets.spaces.transformer_space import Sentence, TransformerSpace
 
 CARD: Final = "card.json"
 _SENTENCES: Final = 4  # of different lengths, so that masks and padding are held against torch as well
@@ -63,10 +65,12 @@ def transformer_archive(
     generation: Generation | None = None,
     uniform: bool = False,
     told: Mapping[str, Any] | None = None,
+    checked: bool = True,
 ) -> bytes:
     """One archive of everything. source, target: the vocabularies' tokens by number, none where they are not
     known. uniform: caches of one shape for every layer (see `transformer_graphs`). told: what else the card
-    says. Raises ExportFailed where a graph does not compute the network."""
+    says. checked: False for what is measured only: parity is left out. Raises ExportFailed where a graph does
+    not compute the network."""
     graphs = draw_transformer(module, network, uniform=uniform).by_name()
     files = {
         **graphs,
@@ -76,6 +80,8 @@ def transformer_archive(
         ),
         **_tokenizers(module, source, target),
     }
+    if not checked:
+        return archived(files)
     found = parity(module, network, files)
     if not found.holds:
         raise ExportFailed(
@@ -89,6 +95,22 @@ def transformer_archive(
         **(told or {}),
     }
     return archived({**files, CARD: _written(card)})
+
+
+def measured_archive(
+    space: TransformerSpace, architecture: Architecture, sentence: Sentence, words: int, seed: int = 0
+) -> bytes:
+    """A network of the space with random weights that writes sentences of exactly that length: to measure.
+
+    words: of both vocabularies. Raises InvalidArchitecture, ExportFailed.
+    """
+    network = space.of(architecture)
+    generator = torch.Generator().manual_seed(seed)
+    sizes = space.sizes(words, words).cut(network)
+    module = EncoderDecoder(sizes, generator=generator).eval()
+    written = sentence.target_tokens - 1  # END is the last
+    how = Generation(beam=sentence.beam, longest=written, shortest=written)
+    return transformer_archive(module, network, generation=how, checked=False)
 
 
 _TOKENS: Final = {

@@ -103,12 +103,22 @@ class Drawn(ABC):
         give."""
 
 
+class DrawnOfSeveral(ABC):
+    """A plain layer that can be drawn whatever the number of its inputs; not compared with what the exporter
+    would make."""
+
+    @abstractmethod
+    def draw_from(self, graph: Graph, inputs: Sequence[str]) -> str:
+        """The layer's nodes; the name of what they give."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """How an operator family is computed.
 
     plain: the operator as a module, batch of its input in. elastic: the block that can be each of these
-    operators, which differ in what the stage leaves open; None where it has no weights.
+    operators, which differ in what the stage leaves open; None where it has no weights, or where the super
+    network is no chain of such blocks.
     """
 
     family: str

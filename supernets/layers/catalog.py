@@ -20,16 +20,29 @@ from latency_tables.operators.catalog import family_named
 from supernets.layers.block import ElasticBlock, Layer, LayerSettings, SeparatePaths, initialise
 from supernets.layers.bottleneck import BOTTLENECK
 from supernets.layers.conv import CONV
+from supernets.layers.cross_memory import CROSS_MEMORY
 from supernets.layers.dequantize import DEQUANTIZE
+from supernets.layers.encoder_attend import ENCODER_ATTEND
+from supernets.layers.ffn import FFN
 from supernets.layers.head import HEAD
 from supernets.layers.maxpool import MAXPOOL
 from supernets.layers.mbconv import MBCONV
 from supernets.layers.quantize import QUANTIZE
+from supernets.layers.source_embed import SOURCE_EMBED
+from supernets.layers.step_attend import STEP_ATTEND
+from supernets.layers.step_cross import STEP_CROSS
+from supernets.layers.step_embed import STEP_EMBED
+from supernets.layers.step_output import STEP_OUTPUT
 
 ENTRY_POINT_GROUP: Final = "bespoke.layers"
 
 LAYERS: dict[str, Layer] = {
-    layer.family: layer for layer in (CONV, MBCONV, BOTTLENECK, MAXPOOL, HEAD, QUANTIZE, DEQUANTIZE)
+    layer.family: layer
+    for layer in (
+        *(CONV, MBCONV, BOTTLENECK, MAXPOOL, HEAD, QUANTIZE, DEQUANTIZE),
+        *(SOURCE_EMBED, ENCODER_ATTEND, FFN, CROSS_MEMORY),
+        *(STEP_EMBED, STEP_ATTEND, STEP_CROSS, STEP_OUTPUT),
+    )
 }
 
 

@@ -7,7 +7,7 @@ decoder's over a whole prefix, are (batch, length, width). Queries are scaled wi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -60,7 +60,14 @@ def fed_forward(g: Graph, part: FeedForward, norm: SlicedLayerNorm, x: str, *, s
     return normalised(g, norm, x, apply(g, inside, *_of(part.second)))
 
 
-def queries(g: Graph, part: Attention, heads: int, x: str, *, step: bool) -> str:
+class Asking(Protocol):
+    """What asks and what makes the output of an attention."""
+
+    query: SlicedLinear
+    output: SlicedLinear
+
+
+def queries(g: Graph, part: Asking, heads: int, x: str, *, step: bool) -> str:
     """(rows, heads, 1, d) of a step, (batch, heads, length, d) else, scaled."""
     weight, bias = _of(part.query)
     scale = np.float32((weight.shape[0] // heads) ** -0.5)
@@ -83,7 +90,7 @@ def keys_values(g: Graph, part: Attention, heads: int, x: str, *, step: bool) ->
 
 
 def attended(
-    g: Graph, part: Attention, asked: str, keys: str, values: str, mask: str | None, *, step: bool
+    g: Graph, part: Asking, asked: str, keys: str, values: str, mask: str | None, *, step: bool
 ) -> str:
     """What is read, through the output layer. asked, keys, values: (batch, heads, length, d). mask: added to
     the scores."""

@@ -19,7 +19,7 @@ from latency_tables.table import LatencyTable
 from supernets.errors import NoEnergy
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.choices import Choice
-from supernets.spaces.space import LANES, Space, Stage
+from supernets.spaces.space import LANES, NO_READ, Read, Space, Stage
 
 NOTHING: Final = Named()
 """The state of a network's input."""
@@ -31,14 +31,21 @@ _BOUNDARIES: Final[dict[tuple[str, str], type[Quantize]]] = {
 
 
 def block_operators(
-    stage: Stage, number: int, shape: tuple[int, ...], given: Named, state: Named, choice: Choice
+    stage: Stage,
+    number: int,
+    shape: tuple[int, ...],
+    given: Named,
+    state: Named,
+    choice: Choice,
+    read: Read = NO_READ,
 ) -> tuple[Operator, ...]:
     """Operators of block `number` of a stage: its own, then what follows it without weights. Empty for Zero.
 
     shape: of its input, one sample. given: the state of the stage before for block 0 (`NOTHING` for the input
-    of a network), the stage's own for later ones; state: the one that the stage is in.
+    of a network), the stage's own for later ones; state: the one that the stage is in. read: state and output
+    of the stage before, where the stage reads it in every block.
     """
-    return stage.operators_of(number, shape, given, state, choice)
+    return stage.operators_of(number, shape, given, state, choice, read)
 
 
 def boundary_operators(shape: tuple[int, ...], left: str, wanted: str) -> tuple[Operator, ...]:
@@ -66,13 +73,17 @@ def input_shapes(space: Space, resolution: int) -> list[list[tuple[int, ...]]]:
 
 def _inside(stage: Stage, shape: tuple[int, ...], given: Named, state: Named) -> list[tuple[int, ...]]:
     """Shapes that every block of a stage is given, and what the stage gives. Choices do not change shapes."""
-    shapes = [shape]
+    shapes, read = [shape], _read(stage, given, shape)
     for number, options in enumerate(stage.choices):
-        possible = (block_operators(stage, number, shape, given, state, choice) for choice in options)
+        possible = (block_operators(stage, number, shape, given, state, choice, read) for choice in options)
         operators = next((found for found in possible if found), ())
         shape, given = operators[-1].output_shape if operators else shape, state
         shapes.append(shape)
     return shapes
+
+
+def _read(stage: Stage, before: Named, shape: tuple[int, ...]) -> Read:
+    return (before, shape) if stage.reads else NO_READ
 
 
 def blocks_of(space: Space, architecture: Architecture) -> Iterator[tuple[int, int, tuple[Operator, ...]]]:
@@ -81,8 +92,9 @@ def blocks_of(space: Space, architecture: Architecture) -> Iterator[tuple[int, i
     for index, (stage, chosen) in enumerate(zip(space.stages, architecture.stages, strict=True)):
         number_of_state = stage.number_of(chosen)
         state = chosen.state if number_of_state is None else stage.states[number_of_state]
+        read = _read(stage, given, shape)
         for number, choice in enumerate(chosen.blocks):
-            operators = block_operators(stage, number, shape, given, state, choice)
+            operators = block_operators(stage, number, shape, given, state, choice, read)
             yield index, number, operators
             shape, given = operators[-1].output_shape if operators else shape, state
 
@@ -148,10 +160,11 @@ def _cells(space: Space, resolution: int) -> Iterator[_Cell]:
         inside = [_inside(stage, shapes[0], states_in[0], state) for state in stage.states]
         for i, (given, before) in enumerate(zip(shapes, states_in, strict=True)):
             for o, state in enumerate(stage.states):
+                told = _read(stage, before, given)
                 for block, options in enumerate(stage.choices):
                     shape, read = (given, before) if block == 0 else (inside[o][block], state)
                     for c, choice in enumerate(options):
-                        operators = block_operators(stage, block, shape, read, state, choice)
+                        operators = block_operators(stage, block, shape, read, state, choice, told)
                         yield index, (i, o, block), c, operators
         states_in = stage.states
 

@@ -23,6 +23,10 @@ from supernets.spaces.choices import PRECISION, Choice
 LANES: Final = {FLOAT: 0, "int8": 1, "float16": 2}
 """Precisions in the order of the lanes of a chain (`latency_tables.dense`); what goes in is float32."""
 
+Read = tuple[Named, tuple[int, ...]]
+"""State and output shape (one sample) of the stage before, for the blocks of a stage that reads it."""
+NO_READ: Final[Read] = (Named(), ())
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -38,6 +42,8 @@ class Stage:
     `(("precision", ("float32", "int8")),)`; the state of the stage is a width with one value of each.
     shared: whether the choices of a block share one set of weights (once-for-all) or have their own
     (ProxylessNAS).
+    reads: whether every block, not the first alone, is told state and output of the stage before: a
+    decoder's layers read the encoder's output.
     """
 
     name: str
@@ -48,6 +54,7 @@ class Stage:
     settings: Mapping[str, Value] = Named()
     shared: bool = True
     boundary: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+    reads: bool = False
 
     def __post_init__(self) -> None:
         if (
@@ -105,10 +112,13 @@ class Stage:
         others = [dict(zip(names, values, strict=True)) for values in product(*(v for _, v in self.boundary))]
         return tuple(Named({"width": width, **other}) for width in self.widths for other in others)
 
-    def block(self, number: int, shape: tuple[int, ...], given: Named, state: Named, choice: Choice) -> Block:
+    def block(
+        self, number: int, shape: tuple[int, ...], given: Named, state: Named, choice: Choice, read: Read
+    ) -> Block:
         """Block `number` of the stage with an input of that shape (one sample) and state, leaving a state."""
         settings = cast(Named, self.settings)
-        return Block(shape, given, state, number == 0, number == len(self.choices) - 1, choice, settings)
+        last = number == len(self.choices) - 1
+        return Block(shape, given, state, number == 0, last, choice, settings, *read)
 
     def only(self, state: Named) -> Stage:
         """The stage in that state alone."""
@@ -142,13 +152,19 @@ class Stage:
         return self._numbers[1][block].get(choice)
 
     def operators_of(
-        self, number: int, shape: tuple[int, ...], given: Named, state: Named, choice: Choice
+        self,
+        number: int,
+        shape: tuple[int, ...],
+        given: Named,
+        state: Named,
+        choice: Choice,
+        read: Read = NO_READ,
     ) -> tuple[Operator, ...]:
-        """Operators of block `number`, made once; none where it is left out."""
-        key = (number, shape, given, state, choice)
+        """Operators of block `number`, made once; none where it is left out. read: of a stage that reads."""
+        key = (number, shape, given, state, choice, read)
         found = self._made.get(key)
         if found is None:
-            block = self.block(number, shape, given, state, choice.at(FLOAT))
+            block = self.block(number, shape, given, state, choice.at(FLOAT), read)
             made = () if choice.zero else self.operators.of_block(block)
             found = self._made[key] = tuple(op.at(choice.precision) for op in made)
         return found

@@ -20,8 +20,34 @@ from typing import Final
 import numpy as np
 
 from latency_tables.dense import Chain, DenseTable, Genes, StageShape
+from latency_tables.inputs import SIZE, InputSpec
+from latency_tables.operators.encoder_attend import EncoderAttend
+from latency_tables.operators.step_attend import StepAttend
+from latency_tables.operators.step_output import StepOutput
 from supernets.errors import InvalidArchitecture, UnknownSpace
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.choices import Choice
+from supernets.spaces.space import Space, Stage
 from supernets.spaces.transformer import DecoderLayer, EncoderLayer, Transformer, TransformerSizes
+
+MOST_TOKENS: Final = 1024
+MOST_BEAMS: Final = 64
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What a latency of generation is of: the length of a source, of what is written (END counts), and the
+    beams. HAT's own protocol: 30, 30, 5 for WMT, 23, 23, 5 for IWSLT."""
+
+    source_tokens: int = 30
+    target_tokens: int = 30
+    beam: int = 5
+
+    def __post_init__(self) -> None:
+        if not all(1 <= n <= MOST_TOKENS for n in (self.source_tokens, self.target_tokens)):
+            raise InvalidArchitecture(f"a sentence has 1 to {MOST_TOKENS} tokens, END among them")
+        if not 1 <= self.beam <= MOST_BEAMS:
+            raise InvalidArchitecture(f"a generation has 1 to {MOST_BEAMS} beams")
 
 
 @dataclass(frozen=True)
@@ -140,6 +166,57 @@ class TransformerSpace:
         """Least of everything."""
         return self.network(np.zeros(self.chain.genes, dtype=np.int64))
 
+    def priced(self, generation: Sentence, words: int | None = None) -> Space:
+        """The same networks as a space of operators, whose latency is that of one sentence of that length.
+
+        words: of both vocabularies, those of HAT's data where nothing is said: of the rows, output and
+        embeddings alone depend on them. Genes, `count` and `network` are those of this description.
+        """
+        classes = words or 32_768
+        told = {"qkv": self.qkv_width, "words": classes}
+        steps = {"steps": generation.target_tokens}
+        encoder = Stage(
+            "encoder",
+            EncoderAttend.family,
+            self.encoder_widths,
+            self.encoder_layers,
+            _choices(self.encoder_choices, self.encoder_layers[-1]),
+            told,
+        )
+        decoder = Stage(
+            "decoder",
+            StepAttend.family,
+            self.decoder_widths,
+            self.decoder_layers,
+            _choices(self.decoder_choices, self.decoder_layers[-1]),
+            {**told, **steps, "beam": generation.beam},
+            reads=True,
+        )
+        output = Stage("output", StepOutput.family, (classes,), settings=steps)
+        source = InputSpec("source", (SIZE,), "int64", classes)
+        return Space(
+            self.name,
+            self.description,
+            (generation.source_tokens,),
+            (source,),
+            classes,
+            (encoder, decoder, output),
+            "HAT: Hardware-Aware Transformers (Wang et al., ACL 2020)",
+        )
+
+    def of(self, architecture: Architecture) -> Transformer:
+        """The network of an architecture of `priced`."""
+        encoder, decoder = architecture.stages[:2]
+        return Transformer(
+            encoder.width,
+            tuple(EncoderLayer(int(b["inside"]), int(b["heads"])) for b in encoder.blocks),
+            decoder.width,
+            tuple(
+                DecoderLayer(*(int(b[name]) for name in ("inside", "heads", "cross_heads", "attended")))
+                for b in decoder.blocks
+            ),
+        )
+
     def sizes(self, source_tokens: int, target_tokens: int) -> TransformerSizes:
         """Of the super network, for vocabularies of so many tokens. Raises InvalidArchitecture where one
         dictionary cannot be of two sizes."""
@@ -185,6 +262,18 @@ class TransformerSpace:
         )
         depth = tuple(np.zeros((1, len(shape.depths))) for shape in self.chain.stages)
         return DenseTable(self.chain, np.zeros(1), blocks, depth)
+
+
+def _choices(layers: Sequence[EncoderLayer | DecoderLayer], blocks: int) -> tuple[tuple[Choice, ...], ...]:
+    """The same choices for every layer, in the order of the description: genes are the same."""
+    return (tuple(Choice(_named(layer)) for layer in layers),) * blocks
+
+
+def _named(layer: EncoderLayer | DecoderLayer) -> dict[str, int]:
+    own = {"inside": layer.feed_forward, "heads": layer.heads}
+    if isinstance(layer, EncoderLayer):
+        return own
+    return {**own, "cross_heads": layer.cross_heads, "attended": layer.attended}
 
 
 HAT_WMT: Final = TransformerSpace(

@@ -21,10 +21,17 @@ USES = {
     "latency_tables/formats/once_for_all.py",
     "latency_tables/formats/proxylessnas.py",
     "service/cli/device_pictures.py",  # a picture of inverted bottlenecks
+    "supernets/spaces/transformer_space.py",
 }
 
 FOLLOWS = {
     "maxpool": {"latency_tables/operators/conv.py"},  # a stage of convolutions may end in a pool
+    # A layer of a transformer is a block of several operators.
+    "source_embed": {"latency_tables/operators/encoder_attend.py"},
+    "ffn": {"latency_tables/operators/encoder_attend.py", "latency_tables/operators/step_attend.py"},
+    "cross_memory": {"latency_tables/operators/step_attend.py"},
+    "step_cross": {"latency_tables/operators/step_attend.py"},
+    "step_embed": {"latency_tables/operators/step_attend.py"},
     # The way there and back are one pair.
     "quantize": {"latency_tables/operators/dequantize.py", "supernets/layers/dequantize.py"},
 }

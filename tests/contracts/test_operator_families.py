@@ -18,10 +18,12 @@ from latency_tables.operators.dequantize import Dequantize
 from latency_tables.operators.quantize import Quantize
 from supernets.cut_out import fold_batch_norm
 from supernets.delivery.export import export_operators, settled_operator
+from supernets.delivery.parity import random_input
 from supernets.layers.block import LayerSettings, StartsAsIdentity, initialise, start_as_identity
 from supernets.layers.catalog import LAYERS, build_block, build_operator
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import all_operators, block_choices
+from supernets.spaces.transformer_space import TRANSFORMER_SPACES, Sentence
 
 every_family = pytest.mark.parametrize("name", FAMILIES)
 
@@ -29,7 +31,11 @@ every_family = pytest.mark.parametrize("name", FAMILIES)
 @cache
 def operators_of(name: str) -> list[Operator]:
     """The smallest, the largest and one in between, of all spaces at their least resolution."""
-    every = {op for space in SPACES.values() for op in all_operators(space, space.resolutions[0])}
+    spaces = [
+        *SPACES.values(),
+        *(space.priced(Sentence(6, 4, 2), 40) for space in TRANSFORMER_SPACES.values()),
+    ]
+    every = {op for space in spaces for op in all_operators(space, space.resolutions[0])}
     found = {op for op in every | boundaries_of(every) if op.family == name}
     ordered = sorted(found, key=lambda op: (op.parameters + op.macs, op.text))
     assert ordered, f"no space has an operator of the family {name}"
@@ -44,7 +50,7 @@ def boundaries_of(operators: set[Operator]) -> set[Operator]:
 
 def inputs_of(op: Operator, samples: int = 2) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.randn(spec.of_batch(samples).shape, generator=generator) for spec in op.inputs]
+    return [random_input(spec.of_batch(samples), generator) for spec in op.inputs]
 
 
 def test_every_family_has_layers_and_the_other_way_round() -> None:
@@ -130,7 +136,9 @@ def test_folding_keeps_the_outputs(name: str) -> None:
         with torch.no_grad():
             before, after = module(*inputs_of(op)), fold_batch_norm(module)(*inputs_of(op))
         assert torch.allclose(before, after, atol=1e-4)
-        assert not any(part for part in fold_batch_norm(module).modules() if "Norm" in type(part).__name__)
+        assert not any(
+            part for part in fold_batch_norm(module).modules() if "BatchNorm" in type(part).__name__
+        )
 
 
 @every_family
@@ -139,7 +147,7 @@ def test_the_same_seed_gives_the_same_file(name: str) -> None:
     files = [export_operators([op])[op] for _ in range(2)]
     assert files[0] == files[1]
     graph = onnx.load_model_from_string(files[0]).graph
-    assert [value.name for value in graph.input] == [spec.name for spec in op.inputs]
+    assert [value.name for value in graph.input] == [spec.name for spec in op.timed]
 
 
 @every_family

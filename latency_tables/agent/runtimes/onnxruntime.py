@@ -9,9 +9,11 @@ from importlib import metadata
 from typing import Any, Final
 
 from latency_tables.agent.errors import UnusableRuntime
-from latency_tables.agent.runtimes.runtime import Declared, Opened, samples_of
+from latency_tables.agent.runtimes.runtime import Declared, Opened, check_context, samples_of
 from latency_tables.agent.runtimes.setup import Setup
+from latency_tables.generation import END, UNKNOWN
 from latency_tables.inputs import InputSpec
+from latency_tables.text_network import TextNetwork, files_of, is_archive
 
 CPU: Final = "CPUExecutionProvider"
 _PACKAGES: Final = (
@@ -79,6 +81,8 @@ class OnnxRuntime:
 
     def open(self, data: bytes, inputs: Sequence[InputSpec] | None, setup: Setup, generator: Any) -> Opened:
         provider = setup.provider or CPU
+        if is_archive(data):
+            return _generating(data, inputs, setup, provider, generator)
         session = _session(data, setup, provider)
         _check_provider(session, setup, provider)
         declared = [
@@ -96,6 +100,34 @@ class OnnxRuntime:
             nodes=_nodes(session),
             in_calling_thread=provider == CPU and setup.threads == 1,
         )
+
+
+def _generating(
+    data: bytes, inputs: Sequence[InputSpec] | None, setup: Setup, provider: str, generator: Any
+) -> Opened:
+    """A transformer's archive: one run writes the sentence that its `generation_config.json` describes, with
+    caches and beams, from a source of random words. Raises ValueError, UnusableRuntime."""
+    if provider != CPU or setup.precision != "float32":
+        raise UnusableRuntime(f"a transformer is measured by {CPU} in float32; this context is another")
+
+    def opened(graph: bytes) -> Any:
+        session = _session(graph, setup, provider)
+        _check_provider(session, setup, provider)
+        return session
+
+    network = TextNetwork(files_of(data), opened)
+    if inputs is None or len(inputs) != 1:
+        raise ValueError("a transformer takes one sentence; its length is not said")
+    check_context(setup, inputs[0].shape, inputs[0].dtype)
+    words = inputs[0].below or UNKNOWN + 2
+    sources = generator.integers(min(UNKNOWN + 1, words - 1), words, inputs[0].shape)
+    sources[:, -1] = END
+    return Opened(
+        run=lambda: network.generate(sources.tolist()),
+        provider=provider,
+        nodes=_nodes(network.with_past),
+        in_calling_thread=setup.threads == 1,
+    )
 
 
 def _session(data: bytes, setup: Setup, provider: str) -> Any:

@@ -16,20 +16,28 @@ import onnx
 import pytest
 import torch
 
+from latency_tables.agent.errors import RefusedGraph, UnusableRuntime
+from latency_tables.agent.graph import check_network
+from latency_tables.agent.runtimes.onnxruntime import OnnxRuntime
+from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.generation import END, beam_search
-from latency_tables.text_network import GRAPHS, Generation, TextNetwork, files_of, on_cpu
-from supernets.delivery.transformer_folder import CARD, parity, transformer_archive
+from latency_tables.text_network import GRAPHS, Generation, TextNetwork, archived, files_of, on_cpu
+from supernets.delivery.export import export_operators, onnx_session, timed_operator
+from supernets.delivery.parity import random_input
+from supernets.delivery.transformer_folder import CARD, measured_archive, parity, transformer_archive
 from supernets.delivery.transformer_graphs import draw_transformer
 from supernets.encoder_decoder import EncoderDecoder, cut_out_transformer, padded, stepper
 from supernets.errors import ExportFailed
+from supernets.spaces.lowering import all_operators
 from supernets.spaces.transformer import Transformer, to_hat
-from supernets.spaces.transformer_space import HAT_SMALL
+from supernets.spaces.transformer_space import HAT_SMALL, Sentence
 from tests.latency_tables.test_text_network import SYMBOLS
 
 NETWORKS = {
     "deep": HAT_SMALL.sample(np.random.default_rng(3), 1)[0],  # heads and attended layers differ by layer
     "smallest": HAT_SMALL.smallest(),
 }
+SENTENCE = Sentence(source_tokens=6, target_tokens=4, beam=2)
 SOURCES = [[5, 9, 17, END], [4, END]]
 SOURCE = [*SYMBOLS, *(f"s{n}" for n in range(36))]
 TARGET = [*SYMBOLS, *(f"t{n}" for n in range(40))]
@@ -95,6 +103,43 @@ def test_a_joined_dictionary_is_one_tokenizer() -> None:
     assert TextNetwork(files, on_cpu()).translate(["s1", "s2 s3"], Generation(longest=4))
 
 
+def test_the_agent_times_the_sentence_that_was_asked_for() -> None:
+    space = HAT_SMALL.priced(SENTENCE, 40)
+    archive = measured_archive(HAT_SMALL, space.smallest(), SENTENCE, 40)
+    assert check_network(archive) > 30
+    fed = [spec.of_batch(1) for spec in space.inputs_at(6)]
+    opened = OnnxRuntime().open(archive, fed, Setup(), np.random.default_rng(0))
+    ((best, *_),) = opened.run()
+    assert len(best.tokens) == 4 and best.tokens[-1] == END
+    files = files_of(archive)
+    with pytest.raises(RefusedGraph, match="not ONNX|cut off"):
+        check_network(archived({**files, GRAPHS[1]: files[GRAPHS[1]][:-9]}))
+    with pytest.raises(RefusedGraph, match="packed|damaged"):
+        check_network(archive[:-40])
+    with pytest.raises(ValueError, match="batch of 2"):
+        OnnxRuntime().open(archive, [spec.of_batch(2) for spec in space.inputs_at(6)], Setup(), None)
+    with pytest.raises(ValueError, match="length is not said"):
+        OnnxRuntime().open(archive, None, Setup(), None)
+    with pytest.raises(UnusableRuntime, match="float32"):
+        OnnxRuntime().open(archive, fed, Setup(precision="float16"), None)
+
+
+def test_a_row_is_a_chain_of_copies_with_weights_of_their_own() -> None:
+    space = HAT_SMALL.priced(SENTENCE, 40)
+    for op in all_operators(space, 6)[::5]:
+        module, file = timed_operator(op), export_operators([op])[op]
+        session = onnx_session(file)
+        assert len(session.get_inputs()) == len(op.timed) == 1 + op.copies * (len(op.inputs) - 1)
+        fed = [random_input(spec.of_batch(1), torch.Generator().manual_seed(1)) for spec in op.timed]
+        found = session.run(
+            None, {i.name: x.numpy() for i, x in zip(session.get_inputs(), fed, strict=True)}
+        )[0]
+        with torch.no_grad():
+            np.testing.assert_allclose(found, module(*fed).numpy(), atol=2e-5)
+        weights = sum(p.numel() for p in module.parameters())
+        assert weights == op.copies * op.parameters and op.row_factor == op.runs / op.copies
+
+
 PROGRAM = """
     import json, sys, torch
     from optimum.onnxruntime import ORTModelForSeq2SeqLM
@@ -127,7 +172,11 @@ def with_optimum() -> str | None:
 def test_optimum_loads_the_folder_and_gives_the_same_tokens(
     tmp_path: Path, uniform: bool, binding: bool
 ) -> None:
-    network, module = NETWORKS["deep"], module_of(NETWORKS["deep"])
+    # One shape is derived for all caches with binding: every layer must read one layer of the encoder alone.
+    network = (
+        replace(HAT_SMALL.largest(), decoder=HAT_SMALL.smallest().decoder) if binding else NETWORKS["deep"]
+    )
+    module = module_of(network)
     with torch.no_grad():
         # Sentences of an untrained network end nowhere; these end where another token would have come.
         module.output.weight[END] = 1.01 * module.output.weight[14]

@@ -14,16 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import search, search_transformers
+from latency_tables.operators import Operator
 from supernets.errors import InvalidArchitecture, UnknownSpace
 from supernets.search.exact import strategy as exact
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.catalog import SPACES
+from supernets.spaces.lowering import all_operators, dense_from, lower
 from supernets.spaces.transformer import DecoderLayer, EncoderLayer, Transformer, from_hat, to_hat
 from supernets.spaces.transformer_space import (
     HAT_IWSLT,
     HAT_SMALL,
     HAT_WMT,
     TRANSFORMER_SPACES,
+    Sentence,
     TransformerSpace,
     transformer_space_named,
 )
@@ -206,3 +209,64 @@ def test_the_benchmark_finds_no_better_network_than_the_exact_one(
     assert result["networks"] == HAT_SMALL.count() and len(result["hat_evolution_gap_percent"]) == 10
     assert min(result["hat_evolution_gap_percent"]) >= -1e-6
     assert result["front_points"] > 50 and result["front_ms"] > 0
+
+
+PRICED = Sentence(source_tokens=7, target_tokens=4, beam=2)
+
+
+@every_space
+def test_priced_by_operators_it_is_the_same_space(name: str) -> None:
+    """Genes, count and networks are the description's; a table of rows gives what adding them up does."""
+    described = TRANSFORMER_SPACES[name]
+    space = described.priced(PRICED, 40)
+    assert space.count() == described.count() and space.resolutions == (7,)
+    genes = space.chain.sample(np.random.default_rng(0), 20)
+    columns = described.chain.genes
+    listed = set(all_operators(space, 7))
+    for row in genes:
+        architecture = space.architecture(row)
+        assert (described.genes(described.of(architecture)) == row[:columns]).all()
+        assert space.from_json(json.loads(json.dumps(space.to_json(architecture)))) == architecture
+        operators = lower(space, architecture)
+        assert listed.issuperset(operators) and all(Operator.parse(op.text) == op for op in operators)
+        assert operators[0].inputs == space.inputs_at(7)[:1] or operators[0].inputs[0].shape == (7,)
+        assert operators[-1].closes and operators[-1].output_shape == (2, 40)
+    slow = [sum(len(op.text) + op.macs for op in lower(space, space.architecture(row))) for row in genes]
+    np.testing.assert_allclose(dense_from(space, lambda op: len(op.text) + op.macs).price(genes), slow)
+
+
+def test_a_decoder_layer_reads_the_encoders_width_in_every_block() -> None:
+    space = HAT_SMALL.priced(PRICED, 40)
+    for width in HAT_SMALL.encoder_widths:
+        network = replace(HAT_SMALL.largest(), encoder_width=width)
+        row = np.concatenate((HAT_SMALL.genes(network), [0, 0, 0]))
+        operators = lower(space, space.architecture(row))
+        memories = [op for op in operators if op.family == "cross_memory"]
+        assert [(op.tokens, op.width) for op in memories] == [(21, width)] * 3
+        layers = [op.family for op in operators]
+        assert (
+            layers.count("encoder_attend") == layers.count("step_attend") == layers.count("step_cross") == 3
+        )
+        assert layers.count("source_embed") == layers.count("step_embed") == layers.count("step_output") == 1
+
+
+def test_the_exact_front_of_hat_is_found_on_rows() -> None:
+    space = HAT_WMT.priced(Sentence(30, 30, 5))
+    cost, worth = dense_from(space, lambda op: op.macs), dense_from(space, lambda op: op.parameters)
+    least, most = exact.bounds(cost)
+    budget = Constraint("macs", cost, (least + most) / 2)
+    best = exact.solve(Problem(space.chain, worth, (budget,))).candidates[0]
+    assert best.costs[0] <= budget.limit
+    rest = worth.price(space.chain.sample(np.random.default_rng(1), 3000))
+    allowed = cost.price(space.chain.sample(np.random.default_rng(1), 3000)) <= budget.limit
+    assert worth.price(np.array([best.genes]))[0] >= rest[allowed].max()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "why"),
+    [((0, 3, 1), "1 to 1024 tokens"), ((3, 2000, 1), "1 to 1024 tokens"), ((3, 3, 65), "1 to 64 beams")],
+    ids=["no source", "too long", "too many beams"],
+)
+def test_a_sentence_that_cannot_be_is_refused(sentence: tuple[int, int, int], why: str) -> None:
+    with pytest.raises(InvalidArchitecture, match=why):
+        Sentence(*sentence)
