@@ -62,8 +62,11 @@ class Report:
     unknown: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {**asdict(self), "classes": list(self.classes), "warnings": list(self.warnings)}
+        """Plain values; what is told of texts alone is left out of others."""
+        plain = {**asdict(self), "classes": list(self.classes), "warnings": list(self.warnings)}
+        return {
+            key: value for key, value in plain.items() if value or key not in ("lengths", "ratio", "unknown")
+        }
 
 
 def check_dataset(name: str, path: Path) -> Report:
