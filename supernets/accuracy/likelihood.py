@@ -1,9 +1,9 @@
 """Sub-networks told apart by the log-likelihood of the right answers, where counted answers are too few.
 
 A few hundred validation samples count networks as equal that differ by a point or two, and as different by
-chance; the probability that each gives to the right answer says more with the same samples (Kendall tau with
-the test split 0.82 instead of 0.61 in docs/adapt.md). People still read accuracies, so a log-likelihood is
-turned into the accuracy that networks with it have, by a line through the scored ones.
+chance; the probability that each gives to the right answer says more with the same samples. People still read
+accuracies, so a log-likelihood is turned into the accuracy that networks with it have, by a line through the
+scored ones.
 """
 
 from __future__ import annotations

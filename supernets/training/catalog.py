@@ -48,7 +48,7 @@ def _sgd() -> Recipe:
 
 def _transfer() -> Recipe:
     """The sandwich rule from weights of another supernet: a third of the rate that random weights take,
-    and enough steps for a folder of two hundred pictures (figures in docs/adapt.md)."""
+    and enough steps for a folder of two hundred pictures (docs/adapt.md)."""
     phase = Phase("transfer", 10, 3e-3, warmup_epochs=2, networks=3, sampling="sandwich", teacher="largest")
     return Recipe(
         TRANSFER,
