@@ -3,7 +3,7 @@ precision.
 
     python -m benchmarks.joint_search --space ofa-mbv3 --resolution 192 [--table ROWS.json]
 
-Rows: of a latency table with rows in both precisions (`benchmarks.mixed_precision --save` measures one), else
+Rows: of a latency table (the service's own JSON) with rows in both precisions, else
 modelled from work with gains as they were measured on a processor without VNNI (docs/compression.md): large
 pictures lose in 8 bit, small ones and the head gain. Scores are modelled in both cases: they grow with the
 work of a block, and each block in 8 bit loses a random share of what a block is worth, drawn once.

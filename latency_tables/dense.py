@@ -87,9 +87,34 @@ class Chain:
 
     def after(self, stage: int, block: int) -> npt.NDArray[np.int64]:
         """The lane after each choice of a block that is given each lane, shape (lanes, choices)."""
-        shape = self.stages[stage]
-        leaves = shape.leaves[block, : shape.choices[block]]
-        return np.where(leaves == KEEPS, np.arange(self.lanes)[:, None], leaves)
+        return self._after[stage][block]
+
+    def ways(self, stage: int, block: int, lane: int) -> tuple[tuple[int, npt.NDArray[np.int64]], ...]:
+        """(lane, the choices that leave it) of a block that is given that lane."""
+        return self._ways[stage][block][lane]
+
+    @cached_property
+    def _after(self) -> tuple[tuple[npt.NDArray[np.int64], ...], ...]:
+        return tuple(
+            tuple(
+                np.where(left[:count] == KEEPS, np.arange(self.lanes)[:, None], left[:count])
+                for left, count in zip(shape.leaves, shape.choices, strict=True)
+            )
+            for shape in self.stages
+        )
+
+    @cached_property
+    def _ways(self) -> tuple[tuple[tuple[tuple[tuple[int, npt.NDArray[np.int64]], ...], ...], ...], ...]:
+        return tuple(
+            tuple(
+                tuple(
+                    tuple((int(one), np.flatnonzero(left == one)) for one in np.unique(left))
+                    for left in after
+                )
+                for after in blocks
+            )
+            for blocks in self._after
+        )
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:

@@ -108,9 +108,15 @@ class Completions:
         options = []
         if done < shape.depths[-1]:
             cost, score = self.options(stage, i, o, done, lane)
-            for left, choices in self.ways(stage, done, lane):
+            for left, choices in self.chain.ways(stage, done, lane):
                 follow = self._levels[stage][i, o, done + 1, left]
-                kept = choices[nondominated(cost[choices], score[choices])]
+                # Where there is one lane, all choices leave it.
+                every = len(choices) == len(cost)
+                kept = (
+                    nondominated(cost, score)
+                    if every
+                    else choices[nondominated(cost[choices], score[choices])]
+                )
                 options += [(int(c), float(cost[c]), float(score[c]), follow) for c in kept]
         if done in shape.depths:
             options.append((EXIT, *self.exit(stage, done), after))
@@ -121,11 +127,6 @@ class Completions:
         choices = self.chain.stages[stage].choices[block]
         at = (stage, i, o, block, lane, choices)
         return self.cost.of_choices(*at), self.score.of_choices(*at)
-
-    def ways(self, stage: int, block: int, lane: int) -> list[tuple[int, Indices]]:
-        """(lane, the choices that leave it) of a block that is given that lane."""
-        left = self.chain.after(stage, block)[lane]
-        return [(int(one), np.flatnonzero(left == one)) for one in np.unique(left)]
 
     def exit(self, stage: int, done: int) -> tuple[float, float]:
         """(cost, score) that the depth itself adds."""
@@ -172,8 +173,12 @@ class Completions:
         alive = np.arange(len(here))
         for done in range(depths[-1] + 1):
             step, child = np.empty_like(at), np.empty_like(at)
-            for one in np.unique(left[alive]):
-                level, those = self._levels[stage][i, o, done, int(one)], left[alive] == one
+            for one in range(self.lanes):
+                level = self._levels[stage][i, o, done, one]
+                if self.lanes == 1:
+                    step, child = level.step[at], level.child[at]
+                    break
+                those = left[alive] == one
                 step[those], child[those] = level.step[at[those]], level.child[at[those]]
             leaves = step == EXIT
             if leaves.any():
@@ -183,7 +188,8 @@ class Completions:
             if not len(alive):
                 break
             rows[here[alive], column + 2 + done] = step
-            left[alive] = self.chain.after(stage, done)[left[alive], step]
+            if self.lanes > 1:
+                left[alive] = self.chain.after(stage, done)[left[alive], step]
         return found, left
 
 

@@ -122,7 +122,7 @@ def _block_steps(
         left_over = np.where(np.isfinite(total_costs), limit - total_costs, -np.inf)
         bounds_ = np.empty_like(total_scores)
         after = completions.chain.after(stage, done)[node.lane]
-        for lane, choices in completions.ways(stage, done, node.lane):
+        for lane, choices in completions.chain.ways(stage, done, node.lane):
             level = completions.level(stage, previous, state, done + 1, lane)
             bounds_[choices] = total_scores[choices] + level.within(left_over[choices])
         for choice in np.flatnonzero(bounds_ > -np.inf):
