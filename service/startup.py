@@ -17,7 +17,7 @@ from service.db import keys as key_rows
 from service.db.faults import Fault
 from service.db.migrate import upgrade
 from service.db.session import Session, Sessions, check_answers, create_db_engine, session_factory
-from service.devices.pricing import PriceBook
+from service.devices.price_book import PriceBook
 from service.http.auth import SCOPES, Authenticator, create_key, digest_of, kind_of
 from service.http.dependencies import Services
 from service.http.limits import Limiter

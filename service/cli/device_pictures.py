@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latency_tables.formats.native_json import read
-from latency_tables.operators.mbconv import MBConv
 from latency_tables.table import LatencyTable
 from service.cli.pictures import BLUE, GREY, INK, ORANGE, new_figure, save
 from service.cli.tables import table_in_use
 from service.client import BespokeClient
+from service.devices.table_cells import cells_of
+from service.schemas.networks import CellView
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 
@@ -83,29 +84,30 @@ _SOURCES = {"agent": "for calibration", "probe": "posted", "verify": "delivered"
 
 
 def _heat_map(ax: Axes, table: LatencyTable, space: Space) -> None:
-    """Median of every mbconv: one row for each block shape and resolution, one column for kernel x channels
-    in the middle."""
-    cells: dict[tuple[int, int, int, int], dict[tuple[int, float], float]] = {}
-    for op, measured in table.rows.items():
-        if isinstance(op, MBConv):
-            row = (op.in_height, op.in_channels, op.out_channels, op.stride)
-            cells.setdefault(row, {})[op.kernel, round(op.mid_channels / op.in_channels, 1)] = (
-                measured.latency_ms
-            )
+    """What each choice of each block takes, at the input size that the table knows most of."""
     ax.grid(visible=False)
-    if not cells:
+    maps = [cells_of(space, size, table, "", ()) for size in space.resolutions]
+    # The largest of several: there the blocks differ most.
+    found = max(reversed(maps), key=lambda one: sum(map(_known, one.cells)))
+    # A head of other classes than the space's own, say, has a row without a number.
+    known = [(name, row) for name, row in zip(found.rows, found.cells, strict=True) if _known(row)]
+    if not known:
         ax.text(0.5, 0.5, f"no blocks of {space.name}", transform=ax.transAxes, ha="center", color=GREY)
         return
-    rows = sorted(cells, reverse=True)
-    columns = sorted({column for row in cells.values() for column in row})
-    values = np.array([[cells[row].get(column, np.nan) for column in columns] for row in rows])
-    image = ax.imshow(1000 * values, cmap="viridis", aspect="auto")
-    ax.set_xticks(
-        range(len(columns)), [f"{k}x{k} e{e:g}" for k, e in columns], rotation=60, ha="right", fontsize=7
+    values = np.array(
+        [[np.nan if c is None or c.ms is None else 1000 * c.ms for c in row] for _, row in known]
     )
-    ax.set_yticks(range(len(rows)), [f"{h} px {c}→{o} /{s}" for h, c, o, s in rows], fontsize=7)
-    ax.set_title("blocks by kernel and expand ratio (µs)", loc="left", fontsize=10)
+    image = ax.imshow(values, cmap="viridis", aspect="auto")
+    ax.set_xticks(range(len(found.columns)), found.columns, rotation=60, ha="right", fontsize=7)
+    ax.set_yticks(range(len(known)), [name for name, _ in known], fontsize=7)
+    ax.set_title(
+        f"blocks of {space.name} at {found.resolution} by what is chosen (µs)", loc="left", fontsize=10
+    )
     ax.figure.colorbar(image, ax=ax, shrink=0.8)
+
+
+def _known(row: Sequence[CellView | None]) -> int:
+    return sum(cell is not None and cell.ms is not None for cell in row)
 
 
 def _side_by_side(ax: Axes, name: str, table: LatencyTable, other: str, other_table: LatencyTable) -> None:

@@ -356,8 +356,7 @@ def plot(
     other: Annotated[str | None, typer.Option(help="A second device, drawn beside the first.")] = None,
     space: Annotated[str, typer.Option(help="Space whose operators the heat map shows.")] = "digits-mbv3",
 ) -> None:
-    """Draw a device: predicted against measured networks, and its table by kernel, expand ratio and
-    resolution.
+    """Draw a device: predicted against measured networks, and its table by what is chosen in each block.
 
     With `--other` also the operators of two devices against each other: where they lie off the line, networks
     made for one do not suit the other.

@@ -25,7 +25,8 @@ from service.db.measurements import networks_of
 from service.db.models import Device, Table, now
 from service.db.session import Session
 from service.db.states import TableSource
-from service.devices.pricing import Fit, PriceBook
+from service.devices.fitting import Fit
+from service.devices.price_book import PriceBook
 from service.devices.transfer import Known, known_devices, planned_networks, transferred_table
 from service.errors import ImplausibleNetworks
 from supernets.errors import NoTable

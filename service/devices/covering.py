@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from latency_tables.table import LatencyTable
-from supernets.spaces.lowering import needed_operators
+from supernets.errors import NoTable
+from supernets.spaces.lowering import all_operators, needed_operators
 from supernets.spaces.space import Space
 
 NAMED: Final = 5
@@ -64,3 +65,22 @@ def pixels(resolutions: Sequence[int]) -> str:
     if len(resolutions) > len(shown):
         return f"{', '.join(shown)}, ... ({len(resolutions)} resolutions) px"
     return (" and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]) + " px"
+
+
+def no_table(space: Space, table: LatencyTable | None = None) -> NoTable:
+    """What to say where no table of a device holds every operator of any resolution of a space; `table` is
+    the one in use."""
+    nearest = None if table is None else nearest_lack(table, [space])
+    if nearest is not None:
+        return NoTable(
+            f"no latency table of the device covers {space.name} at any resolution. Nearest: {nearest}. "
+            "Measure them (`bespoke profile`, or POST /v1/devices/{name}/profiles) or add them to the table "
+            "(`bespoke tables import --add`)",
+            nearest.missing,
+        )
+    count = len(all_operators(space, space.resolutions[0]))
+    return NoTable(
+        f"no latency table of the device holds any of the {count} operators of {space.name} with "
+        f"{space.classes} classes; measure them (`bespoke profile`, or POST /v1/devices/{{name}}/profiles) "
+        "or register a table"
+    )

@@ -10,7 +10,8 @@ from latency_tables.table import LatencyTable
 from service.db import tables as table_rows
 from service.db.models import Device
 from service.db.session import Session
-from service.devices.pricing import PriceBook, Pricing
+from service.devices.price_book import PriceBook
+from service.devices.pricing import Pricing
 from service.schemas.networks import BlockView, NetworkPicture
 from supernets.errors import NoTable
 from supernets.spaces.architecture import Architecture

@@ -22,7 +22,7 @@ from service.db.models import Device, Table
 from service.db.session import Session
 from service.db.states import TableSource
 from service.devices.covering import lost, nearest_lack, of, pixels
-from service.devices.pricing import PriceBook
+from service.devices.price_book import PriceBook
 from service.devices.view import coverage, spaces_of_interest
 from service.http.dependencies import Services
 from service.http.errors import Problem

@@ -25,7 +25,7 @@ from service.db.documents import Document
 from service.db.models import Device, Table
 from service.db.session import Session
 from service.db.states import TableSource
-from service.devices.pricing import PriceBook
+from service.devices.price_book import PriceBook
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import all_operators, lower
 from supernets.spaces.space import Space

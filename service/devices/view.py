@@ -18,7 +18,8 @@ from service.db.models import AgentSession, Device, Table, now
 from service.db.session import Session
 from service.db.states import TableSource
 from service.devices.calibrate import Learnt
-from service.devices.pricing import Fit, PriceBook
+from service.devices.fitting import Fit
+from service.devices.price_book import PriceBook
 from service.http.dependencies import Services
 from service.schemas.devices import (
     AgentView,

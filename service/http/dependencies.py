@@ -17,7 +17,7 @@ from service.artifacts import ArtifactStore
 from service.bulletin import Bulletin
 from service.db.jobs import PolledJob
 from service.db.session import Engine, Sessions
-from service.devices.pricing import PriceBook
+from service.devices.price_book import PriceBook
 from service.http.auth import Authenticator, Identity
 from service.http.errors import invalid
 from service.http.limits import Limiter

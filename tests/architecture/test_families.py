@@ -20,7 +20,6 @@ USES = {
     "latency_tables/formats/keyed_yaml.py",
     "latency_tables/formats/once_for_all.py",
     "latency_tables/formats/proxylessnas.py",
-    "service/cli/device_pictures.py",  # a picture of inverted bottlenecks
     "supernets/spaces/transformer_space.py",
 }
 

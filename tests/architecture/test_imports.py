@@ -198,7 +198,7 @@ def test_a_broken_contract_is_found(tmp_path: Path, source: str, forbidden: str)
     assert linted(config) == 1
 
 
-@pytest.mark.parametrize("module", ["service.app", "service.http.serving", "service.devices.pricing"])
+@pytest.mark.parametrize("module", ["service.app", "service.http.serving", "service.devices.price_book"])
 def test_the_api_loads_nothing_heavy(module: str) -> None:
     modules, resident_mib = loaded((module,))
     assert not modules & set(HEAVY)

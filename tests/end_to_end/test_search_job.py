@@ -11,7 +11,7 @@ from latency_tables.table import LatencyTable
 from service.db import measurements
 from service.db.models import Device, Model, NetworkMeasurement, Table
 from service.db.tables import publish
-from service.devices.pricing import PriceBook
+from service.devices.price_book import PriceBook
 from supernets.search.exact.bounds import bounds
 from supernets.search.limits import reachable
 from supernets.spaces.catalog import space_named

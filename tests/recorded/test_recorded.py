@@ -17,7 +17,7 @@ from latency_tables.table import LatencyTable
 from service.db import migrate
 from service.db.models import Device, MeasurementTask, Model, NetworkMeasurement, Supernet, Table
 from service.db.session import create_db_engine
-from service.devices.pricing import PriceBook, to_latency_table
+from service.devices.price_book import PriceBook, to_latency_table
 from service.local.doctor import ERROR, doctor
 from supernets.spaces.catalog import SPACES, space_named
 from tests.recorded.texts import RECORDED, texts_of

@@ -15,7 +15,7 @@ from latency_tables.measuring.doubt import DISTURBED, DOUBTFUL_ERROR, combined, 
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
 from service.db.models import MeasurementTask
-from service.devices.pricing import calibrate
+from service.devices.fitting import calibrate
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from worker.measuring import Group, groups_of

@@ -13,7 +13,7 @@ from service.db import agents as agent_rows
 from service.db import devices as device_rows
 from service.db.models import AgentSession, Device, Job, now
 from service.devices.costs import COSTS, ENERGY, LEAST_TAILS, TAIL
-from service.devices.pricing import PriceBook
+from service.devices.price_book import PriceBook
 from service.schemas.searches import ON_DEVICE
 from supernets.search.exact.bounds import bounds
 from supernets.search.limits import MEMORY, reachable

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from service.db.models import Job
-from service.devices.pricing import PriceBook
+from service.devices.price_book import PriceBook
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
 from tests.service.api import CONTEXT, SPACE, Api, is_problem, search_request, table_rows

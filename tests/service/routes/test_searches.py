@@ -11,7 +11,7 @@ from sqlalchemy import select
 from service.db.models import Device, Job
 from service.db.states import JobState
 from service.db.transitions import move
-from service.devices.pricing import PriceBook
+from service.devices.price_book import PriceBook
 from tests.service.api import CONTEXT, SPACE, Api, is_problem, table_rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.db.session import Session
-from service.devices.pricing import PriceBook
+from service.devices.price_book import PriceBook
 from service.jobs.requests import SearchRequest
 from supernets.accuracy import refinement
 from supernets.accuracy.predictor import QualityPredictor

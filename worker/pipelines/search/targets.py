@@ -10,7 +10,7 @@ from service.db.documents import Document
 from service.db.session import Session
 from service.db.tables import context_of
 from service.devices.costs import asked_for
-from service.devices.pricing import PriceBook
+from service.devices.price_book import PriceBook
 from service.jobs.requests import PinnedDevice, SearchTarget
 from supernets.delivery.catalog import Delivery, common_delivery
 from supernets.errors import NoTable
