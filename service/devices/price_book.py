@@ -1,5 +1,4 @@
-"""Prices of devices, remembered: from rows in SQL to what every network of a space is predicted to take. Numpy
-and SQL only, no web framework."""
+"""Prices of devices, remembered: from rows in SQL to what every network of a space is predicted to take."""
 
 from __future__ import annotations
 
