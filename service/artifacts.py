@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from latency_tables.files import sync_folder
 from service.errors import ArtifactCorrupt, ArtifactMissing
 from service.failpoints import failpoint
 
@@ -112,15 +113,6 @@ class ArtifactStore:
                     path.unlink()
                     removed.append(path)
         return removed
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write(temporary: Path, data: bytes | Path) -> tuple[str, int]:

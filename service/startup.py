@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from latency_tables.errors import BespokeError
+from latency_tables.files import whole
 from service.artifacts import ArtifactStore
 from service.bulletin import Bulletin
 from service.db import jobs as job_rows
@@ -134,18 +135,8 @@ def ensure_owner(session: Session, place: Path) -> None:
         if old.name == OWNER and old.revoked_at is None:
             key_rows.revoke(session, tenant.id, old.id)
     _, secret = create_key(session, tenant.id, OWNER, frozenset(SCOPES))
-    _write_secret(place, secret)
-
-
-def _write_secret(place: Path, secret: str) -> None:
-    """Whole or not at all, mode 0600 from the first moment."""
-    partial = place.with_name(f".{place.name}.{os.getpid()}.part")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secret + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(place)
+    with whole(place) as file:
+        file.write(f"{secret}\n".encode("ascii"))
 
 
 def ready_checks(sessions: Sessions, store: ArtifactStore) -> dict[str, str]:

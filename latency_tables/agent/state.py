@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from latency_tables.agent.errors import AgentError
+from latency_tables.files import whole
 
 try:
     import fcntl
@@ -79,13 +80,8 @@ class StateFolder:
 
     def save(self, state: State) -> None:
         """Write the state so that a crash leaves the old or the new one, never a part."""
-        temporary = self._path / "state.json.new"
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(asdict(state), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(self._path / "state.json")
+        with whole(self._path / "state.json") as file:
+            file.write(json.dumps(asdict(state)).encode())
 
     def forget(self) -> None:
         """Remove identity and results: the session is over."""

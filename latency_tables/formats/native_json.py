@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from latency_tables import strict_json
 from latency_tables.errors import ContextMismatch, InvalidMeasurement, InvalidOperator, InvalidTable
 from latency_tables.measurement import LATER_FIELDS, Context, Measurement
 from latency_tables.operators import Operator
@@ -28,40 +28,18 @@ _CONTEXT: Final[dict[str, Any]] = {
 _SHOWN: Final = 20
 
 
-class _Refused(ValueError):
-    """JSON that the strict reader does not take."""
-
-
 def loads(data: bytes | str) -> Any:
     """Parse JSON strictly: UTF-8, no NaN or Infinity, no number out of range, no duplicate key. Raises
     InvalidTable."""
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        return json.loads(text, parse_constant=_constant, parse_float=_float, object_pairs_hook=_pairs)
+        return strict_json.loads(text)
     except UnicodeDecodeError:
         raise InvalidTable("the text is not UTF-8") from None
-    except _Refused as error:
+    except strict_json.NotStrict as error:
         raise InvalidTable(str(error)) from None
     except (ValueError, RecursionError):  # a number of thousands of digits is a ValueError too
         raise InvalidTable("the text is not JSON, or nested too deep") from None
-
-
-def _constant(name: str) -> Any:
-    raise _Refused("NaN and Infinity are not numbers of JSON")
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise _Refused("a number is out of range")
-    return value
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise _Refused("an object has the same key twice")
-    return found
 
 
 def read(

@@ -19,6 +19,7 @@ from latency_tables.errors import (
     InvalidMeasurement,
     InvalidOperator,
     InvalidTable,
+    InvalidTextNetwork,
     MissingLatency,
     PoorCalibration,
     TooFewNetworks,
@@ -106,6 +107,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "invalid_predictor": (422, "The data do not make an accuracy predictor"),
     "invalid_checkpoint": (422, "The checkpoint is damaged or of another search space"),
     "memory_limit": (422, "No way to train keeps the limit on memory"),
+    "invalid_text_network": (422, "The files are no transformer that generates, or the text is none"),
     "training_diverged": (422, "The loss of the training is not a number any more"),
     "invalid_precision": (422, "These blocks cannot be computed in int8 as it was asked for"),
     "export_failed": (422, "The network does not become a file that can be delivered"),
@@ -169,6 +171,7 @@ ERRORS: Final[dict[type[BespokeError], Kind]] = {
     MemoryLimitTooLow: Kind("memory_limit", lambda e: {"least_mb": e.least_mb}),
     InvalidPredictor: Kind("invalid_predictor"),
     InvalidCheckpoint: Kind("invalid_checkpoint"),
+    InvalidTextNetwork: Kind("invalid_text_network"),
     RankLost: Kind("training_lost"),
     TrainingDiverged: Kind(
         "training_diverged", lambda e: {"phase": e.phase, "epoch": e.epoch, "step": e.step}

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from latency_tables.files import whole
 from supernets.data.loaders.catalog import located, unreadable
 from supernets.data.loaders.forms import Shape
 from supernets.errors import InvalidDataset
@@ -142,8 +141,5 @@ def _write(folder: Path | None, name: str, data: dict[str, Any]) -> None:
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".part", delete=False) as file:
-        json.dump(data, file)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(folder / f"facts-{name}.json")
+    with whole(folder / f"facts-{name}.json") as file:
+        file.write(json.dumps(data).encode())

@@ -7,9 +7,7 @@ clutter, blur and noise are random. Validation and test have fonts of their own 
 from __future__ import annotations
 
 import hashlib
-import os
 import string
-import tempfile
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from latency_tables.files import whole
 from supernets.data.splits import SPLITS, Dataset, Labels, Split
 from supernets.errors import InvalidDataset
 
@@ -112,11 +111,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+    with whole(path) as file:
         np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)
 
 
 def _render_all() -> dict[str, Any]:

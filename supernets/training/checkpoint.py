@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from latency_tables.files import sha256_of, sync_folder
 from supernets.errors import InvalidCheckpoint
-from supernets.training.files import sha256_of
 
 KEPT = 2
 Tensors = Mapping[str, Tensor]
@@ -79,12 +79,12 @@ def save_checkpoint(
             save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, path)
             hashes[path.name] = _flush(path)
         _write(staged / "state.json", _sealed({**state, "files": hashes}))
-        _sync_folder(staged)
+        sync_folder(staged)
         final = attempt.parent / name
         # A resumed training may reach a position again that its checkpoint has already.
         if not final.exists():
             staged.rename(final)
-            _sync_folder(attempt.parent)
+            sync_folder(attempt.parent)
     except FileNotFoundError as error:
         raise InvalidCheckpoint("another process took this training over; this one stops") from error
     for old in sorted(attempt.parent.glob("checkpoint-*"))[:-KEPT]:
@@ -142,7 +142,7 @@ def publish(
         staged.write_text(json.dumps(data, indent=1, sort_keys=True), encoding="utf-8")
     digest = _flush(staged)
     staged.replace(attempt.parent / name)
-    _sync_folder(attempt.parent)
+    sync_folder(attempt.parent)
     return digest
 
 
@@ -162,11 +162,3 @@ def _flush(path: Path) -> str:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
     return sha256_of(path)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latency_tables.files import sha256_of
 from supernets.data.catalog import load_for
 from supernets.data.normalisation import Normalisation, header_of, normalisation_in
 from supernets.errors import InvalidCheckpoint, InvalidPreprocessing, InvalidTraining
@@ -17,7 +18,6 @@ from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
-from supernets.training.files import sha256_of
 from supernets.training.sharing import Sharing
 from supernets.training.spec import TrainingSpec
 

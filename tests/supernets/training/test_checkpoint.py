@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from latency_tables.files import sha256_of
 from supernets.errors import InvalidCheckpoint
 from supernets.training.checkpoint import (
     attempt_folder,
@@ -11,7 +12,6 @@ from supernets.training.checkpoint import (
     read_folder,
     save_checkpoint,
 )
-from supernets.training.files import sha256_of
 
 TENSORS = {"weights": {"a": torch.arange(4.0)}, "optimiser": {"0/step": torch.tensor(3.0)}}
 
