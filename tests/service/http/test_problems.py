@@ -19,7 +19,12 @@ from service.http import errors as answers
 from service.http import problems
 from service.http.problems import ERRORS, PROBLEMS, document, kind_of, with_code
 from service.settings import Settings
-from supernets.errors import ContradictingConstraints, InfeasibleBudget, TrainingDiverged
+from supernets.errors import (
+    ContradictingConstraints,
+    InfeasibleBudget,
+    MemoryLimitTooLow,
+    TrainingDiverged,
+)
 from tests.architecture.test_imports import LOCAL, modules_of
 from worker.errors import StepFailed
 from worker.problems import kind_of as kind_for_a_job
@@ -33,6 +38,7 @@ EXAMPLES = {
     ContradictingConstraints: ContradictingConstraints("a and b", float("-inf"), float("inf")),
     TooFewNetworks: TooFewNetworks("more", 7),
     TrainingDiverged: TrainingDiverged("kernel", 3, 41),
+    MemoryLimitTooLow: MemoryLimitTooLow("too little", 512),
     JobEnded: JobEnded("failed"),
 }
 
