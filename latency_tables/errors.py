@@ -9,6 +9,7 @@ BespokeError
 ├── TooFewNetworks         a calibration or bound needs more whole networks (says how many)
 ├── PoorCalibration        the table does not explain the device's whole networks
 ├── InvalidForm            JSON that is not of the form that was declared
+├── InvalidJson            JSON that parsers do not agree about
 └── InvalidTextNetwork     files that are no transformer to generate with, or a text that is none
 
 What stops the agent is in `latency_tables/agent/errors.py`. Each message tells the reader what to do next.
@@ -79,6 +80,10 @@ class PoorCalibration(BespokeError):
 
 class InvalidForm(BespokeError, ValueError):
     """JSON that is not of the form that was declared for it, or a value that has none."""
+
+
+class InvalidJson(BespokeError, ValueError):
+    """A text that most parsers would read as JSON and ours does not; the message never shows the text."""
 
 
 class InvalidTextNetwork(BespokeError, ValueError):

@@ -7,13 +7,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-
-class NotStrict(ValueError):
-    """What is wrong with a text that most parsers would read, in words; it never shows the text."""
+from latency_tables.errors import InvalidJson
 
 
 def loads(text: str, parse_int: Callable[[str], int] | None = None) -> Any:
-    """Parse a text. Raises NotStrict, ValueError for what is no JSON, RecursionError where it is too deep.
+    """Parse a text. Raises InvalidJson, ValueError for what is no JSON, RecursionError where it is too deep.
 
     parse_int: what makes a number of digits, Python's `int` by default.
     """
@@ -23,13 +21,13 @@ def loads(text: str, parse_int: Callable[[str], int] | None = None) -> Any:
 
 
 def _constant(_name: str) -> Any:
-    raise NotStrict("NaN and Infinity are not numbers of JSON")
+    raise InvalidJson("NaN and Infinity are not numbers of JSON")
 
 
 def _float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise NotStrict("a number is out of range")
+        raise InvalidJson("a number is out of range")
     return value
 
 
@@ -37,5 +35,5 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     # Parsers disagree about which of two equal keys counts; what a proxy checked may not be what we read.
     if len(found) != len(pairs):
-        raise NotStrict("an object has the same key twice")
+        raise InvalidJson("an object has the same key twice")
     return found

@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from latency_tables import strict_json
-from latency_tables.errors import ContextMismatch, InvalidMeasurement, InvalidOperator, InvalidTable
+from latency_tables.errors import (
+    ContextMismatch,
+    InvalidJson,
+    InvalidMeasurement,
+    InvalidOperator,
+    InvalidTable,
+)
 from latency_tables.measurement import LATER_FIELDS, Context, Measurement
 from latency_tables.operators import Operator
 from latency_tables.table import LatencyTable
@@ -36,7 +42,7 @@ def loads(data: bytes | str) -> Any:
         return strict_json.loads(text)
     except UnicodeDecodeError:
         raise InvalidTable("the text is not UTF-8") from None
-    except strict_json.NotStrict as error:
+    except InvalidJson as error:
         raise InvalidTable(str(error)) from None
     except (ValueError, RecursionError):  # a number of thousands of digits is a ValueError too
         raise InvalidTable("the text is not JSON, or nested too deep") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from latency_tables.strict_json import NotStrict
+from latency_tables.errors import InvalidJson
 from latency_tables.strict_json import loads as loads_strictly
 from service.http.errors import Problem
 
@@ -18,12 +18,12 @@ def loads(data: bytes) -> Any:
     try:
         text = data.decode("utf-8")
         if text.startswith("\ufeff"):
-            raise NotStrict("the body begins with a byte-order mark; send plain UTF-8")
+            raise InvalidJson("the body begins with a byte-order mark; send plain UTF-8")
         value = loads_strictly(text, parse_int=_int)
         _check(value, escapes="\\u" in text)
     except UnicodeDecodeError:
         raise Problem("malformed_body", "the body is not UTF-8") from None
-    except NotStrict as error:
+    except InvalidJson as error:
         raise Problem("malformed_body", str(error)) from None
     except (ValueError, RecursionError):
         raise Problem("malformed_body", "the body is not JSON, or nested too deep") from None
@@ -33,7 +33,7 @@ def loads(data: bytes) -> Any:
 def _int(text: str) -> int:
     # The length first: very many digits take long to become a number, or end in an error of Python's own.
     if len(text) > 20 or abs(int(text)) > MAX_INTEGER:
-        raise NotStrict("a whole number is out of range")
+        raise InvalidJson("a whole number is out of range")
     return int(text)
 
 
@@ -44,7 +44,7 @@ def _check(value: Any, escapes: bool) -> None:
     while level:
         depth += 1
         if depth > MAX_DEPTH:
-            raise NotStrict(f"the body is nested deeper than {MAX_DEPTH} levels")
+            raise InvalidJson(f"the body is nested deeper than {MAX_DEPTH} levels")
         deeper: list[Any] = []
         for item in level:
             if isinstance(item, dict):
@@ -60,8 +60,8 @@ def _check(value: Any, escapes: bool) -> None:
 
 def _check_text(text: str) -> None:
     if "\x00" in text:
-        raise NotStrict("a text holds NUL")
+        raise InvalidJson("a text holds NUL")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise NotStrict("a text holds half of a surrogate pair") from None
+        raise InvalidJson("a text holds half of a surrogate pair") from None
