@@ -156,3 +156,12 @@ class Task(ABC, Generic[D]):
         from supernets.training.evaluation import Evaluator  # noqa: PLC0415 - which asks for tasks itself
 
         return Evaluator(supernet, data, split, cache=cache)
+
+
+def check_outputs(space: Space, data: Data) -> None:
+    """Raises InvalidTraining where a network of the space has not one output for each class of the data."""
+    if len(data.classes) != space.classes:
+        raise InvalidTraining(
+            f"networks of space {space.name!r} have {space.classes} outputs here, data set {data.name!r} has "
+            f"{len(data.classes)} classes; take the space `with_classes` of the data set"
+        )
