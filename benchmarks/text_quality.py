@@ -38,7 +38,7 @@ from supernets.training.recipe import Augmentation
 
 SMOOTHING = 0.1
 BETAS = (0.9, 0.98)
-NLL_BATCHES = 4  # of 4,000 tokens each
+NLL_BATCHES = 2  # of 4,000 tokens each
 
 
 def networks_of(space: TransformerSpace, sampling: str, step: int, drawn: int) -> list[Transformer]:
@@ -103,7 +103,7 @@ def train(
             tokens += int(targets.ne(1).sum())
             if time.process_time() - said > 30:
                 said = time.process_time()
-                print(f"{share:.0%} step {step} loss {float(loss):.3f}", flush=True)
+                print(f"{share:.0%} step {step} loss {loss.item():.3f}", flush=True)
         epoch += 1
 
 
