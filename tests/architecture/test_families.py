@@ -21,6 +21,9 @@ USES = {
     "latency_tables/formats/once_for_all.py",
     "latency_tables/formats/proxylessnas.py",
     "supernets/spaces/transformer_space.py",
+    "supernets/spaces/lowering.py",  # the pair that changes a precision, between blocks of any family
+    "supernets/delivery/int8_export.py",
+    "supernets/delivery/int8_graphs.py",
 }
 
 FOLLOWS = {
