@@ -1,5 +1,8 @@
 """The long forms of the journeys: a real worker trains and searches, a real agent measures this machine, on
-both databases. They wait a busy machine out: an agent measures nothing while others use its processor."""
+both databases.
+
+That a killed agent goes on where it was is in tests/end_to_end/test_agent_killed.py; what the page says of it is
+journey 5 in test_journeys.py."""
 
 from __future__ import annotations
 
@@ -18,7 +21,6 @@ from typing import Any
 import PIL.Image
 import pytest
 
-from service.db.models import MeasurementTask
 from tests.ui.conftest import Site, Watched, running
 from tests.ui.test_journeys import NO_ANSWER, events_shown, line_of, printed
 from tests.ui.test_pages import visit
@@ -97,46 +99,6 @@ def test_3_4_6_8_11_from_nothing_to_a_verified_network_by_mouse(
     assert re.fullmatch(r"digit\.png \d\n", done.stdout), done.stderr
     visit(page, "")
     assert page.locator(".begin").count() == 0
-
-
-def test_5_an_agent_that_was_killed_is_missed_and_goes_on_where_it_was(
-    works: Works, tab: Open, tmp_path: Path
-) -> None:
-    page = tab(works.site).page
-    line = register(page, "shelf")
-    with printed(line, tmp_path / "agent.log") as agent:
-        page.get_by_role("heading", name="Connected").wait_for(timeout=LONG_MS)
-        page.get_by_role("button", name="Profile what is missing").click()
-        page.get_by_role("heading", name="profile job").wait_for()
-        job = page.url.rsplit("/", 1)[1]
-        wait_for(lambda: len(answered(works.site, job)) > 3, 1500)
-        os.killpg(agent.pid, signal.SIGKILL)
-        agent.wait()
-    before = answered(works.site, job)
-    visit(page, "devices/shelf")
-    page.get_by_text("no agent").first.wait_for(timeout=30_000)
-    with works.site.client() as service:
-        assert service.job(job).state == "running", "the job waits for its agent"
-    with printed(line, tmp_path / "again.log"):  # the same line: its state folder knows who it is
-        page.get_by_text("agent here").wait_for(timeout=LONG_MS)
-        wait_for(lambda: len(answered(works.site, job)) > len(before), 1500)
-    after = answered(works.site, job)
-    assert {task: after[task] for task in before} == before, "nothing was measured twice"
-    assert "Traceback" not in (tmp_path / "again.log").read_text()
-    visit(page, f"jobs/{job}")
-    page.get_by_role("button", name="Cancel this job").click()
-    page.get_by_role("heading").get_by_text("cancelled").wait_for(timeout=60_000)
-
-
-def answered(site: Site, job_id: str) -> dict[str, Any]:
-    """Tasks of a job that its agent has answered, each with when."""
-    with site.database() as session:
-        rows = (
-            session.query(MeasurementTask)
-            .filter_by(job_id=job_id)
-            .filter(MeasurementTask.answered_at.is_not(None))
-        )
-        return {row.id: row.answered_at for row in rows}
 
 
 def wait_for(sign: Callable[[], bool], seconds: float) -> None:
