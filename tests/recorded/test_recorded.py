@@ -134,6 +134,9 @@ def test_a_changed_answer_would_be_seen() -> None:
         "/b/0: 1.1, it was 1.0",
     ]
     assert list(differences(recorded, {k: v for k, v in same.items() if k != "c"})) == ["/c is gone"]
+    assert list(differences({"of": ["a", "c"]}, {"of": ["a", "b", "c"]})) == []
+    assert list(differences({"of": ["a", "c"]}, {"of": ["a", "b"]})) == ["/of: 'c' is gone"]
+    assert list(differences({"of": ["c", "a"]}, {"of": ["a", "c"]})) != []
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))

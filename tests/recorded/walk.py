@@ -168,6 +168,9 @@ def differences(recorded: Any, now: Any, place: str = "") -> Iterator[str]:
                 yield f"{place}/{name} is gone"
             else:
                 yield from differences(value, now[name], f"{place}/{name}")
+    elif _names(recorded) and _names(now):
+        # Names of a catalog, in order: further ones stand between those that were there.
+        yield from (f"{place}: {name!r} is gone" for name in recorded if name not in now)
     elif isinstance(recorded, list) and isinstance(now, list):
         if len(recorded) > len(now):
             yield f"{place}: {len(now)} items, there were {len(recorded)}"
@@ -175,6 +178,11 @@ def differences(recorded: Any, now: Any, place: str = "") -> Iterator[str]:
             yield from differences(a, b, f"{place}/{number}")
     elif not _same(recorded, now):
         yield f"{place}: {now!r}, it was {recorded!r}"
+
+
+def _names(values: Any) -> bool:
+    """Whether it is an ascending list of words."""
+    return isinstance(values, list) and all(isinstance(v, str) for v in values) and values == sorted(values)
 
 
 def _same(a: Any, b: Any) -> bool:
