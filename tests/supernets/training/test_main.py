@@ -136,7 +136,7 @@ def test_a_wrong_wish_is_an_error_line(tmp_path):
         ({"recipe": "no-such"}, UnknownRecipe),
         ({"recipe": {"phases": []}}, InvalidTraining),
         ({"device": "tpu"}, InvalidTraining),
-        ({"space": "ofa-mbv3"}, InvalidTraining),
+        ({"dataset": "number-words"}, InvalidTraining),
     ],
 )
 def test_a_wrong_wish_is_named(tmp_path, change, error):
