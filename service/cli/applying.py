@@ -149,8 +149,10 @@ class Applying:
 
     def _supernet(self, wanted: SupernetEntry) -> Line:
         inputs = wanted.model_dump(exclude={"name"})
+        # What the service takes where nothing is said, so that what is there is known again.
+        inputs["recipe"] = wanted.recipe or ("standard" if wanted.parent is None else "transfer")
         same = [s for s in self.service.supernets() if all(s[key] == inputs[key] for key in inputs)]
-        detail = f"{wanted.space} on {wanted.dataset}, recipe {wanted.recipe}, seed {wanted.seed}"
+        detail = f"{wanted.space} on {wanted.dataset}, recipe {inputs['recipe']}, seed {wanted.seed}"
         for state in ("ready", "training", "waiting"):
             found = next((s for s in same if s["state"] == state), None)
             if found is not None:

@@ -284,6 +284,8 @@ def _view(session: Session, row: Supernet) -> SupernetView:
         seed=row.seed,
         classes=row.classes,
         parent=row.parent_id,
+        memory_mb=(row.options or {}).get("memory_mb"),
+        distributed=(row.options or {}).get("distributed"),
         class_weights=(row.options or {}).get("class_weights"),
         control=bool((row.options or {}).get("control")),
         normalisation=part(row.summary, "normalisation") or None,

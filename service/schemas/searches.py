@@ -287,6 +287,8 @@ class SupernetView(Answer):
     seed: int
     classes: int
     parent: str | None = None
+    memory_mb: int | None = None
+    distributed: JsonObject | None = None
     class_weights: str | None = None
     control: bool = False
     normalisation: JsonObject | None = None

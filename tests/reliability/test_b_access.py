@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -59,9 +59,7 @@ def protected(api: Api) -> list[Call]:
 
 def send(api: Api, call: Call, key: str | None, **values: str) -> httpx.Response:
     body: dict[str, Any] = {"json": {}} if call.body else {}
-    answer = api.call(call.method, call.path(**values), key=key, **body)
-    assert isinstance(answer, httpx.Response)
-    return answer
+    return cast(httpx.Response, api.call(call.method, call.path(**values), key=key, **body))
 
 
 # B1, B2

@@ -31,9 +31,11 @@ def test_every_step_of_a_pipeline_is_one_of_the_list() -> None:
     direct = {name for _, name in found if name != "step"}
     assert direct <= known, direct - known
     assert [place for place, name in found if name == "step"] == ["trainings.py"], (
-        "the steps of Gates and FineTuning"
+        "the steps of Gates, FineTuning and Control"
     )
-    assert direct | {"StepName.TRAIN_GATES", "StepName.FINE_TUNE"} == known, "a name that no pipeline uses"
+    assert direct | {"StepName.TRAIN_GATES", "StepName.FINE_TUNE", "StepName.TRAIN_CONTROL"} == known, (
+        "a name that no pipeline uses"
+    )
 
 
 def test_a_step_is_known_by_the_same_digest_as_at_0ecf99f() -> None:

@@ -530,7 +530,7 @@ def test_b10_hostile_answers(tmp_path, name, path):
         {"inputs": [{"name": "x", "shape": [1, 0], "dtype": "int64"}]},
         {"inputs": [{"name": "x", "shape": [1], "dtype": "int64", "below": 0}]},
         {"inputs": [{"name": "x", "shape": [65536, 2048], "dtype": "int64"}]},
-        {"inputs": [{"name": "x", "shape": [1], "dtype": "int64"}] * 9},
+        {"inputs": [{"name": "x", "shape": [1], "dtype": "int64"}] * 17},
         {"operator": 3},
     ],
 )

@@ -10,11 +10,13 @@ from latency_tables.operators.catalog import FAMILIES
 from latency_tables.operators.operator import PRECISIONS
 
 sizes = st.integers(1, 4096)
+# Families of sentences have fields of their own: the contract suite of families reads their texts back.
+OF_PICTURES = sorted(name for name, family in FAMILIES.items() if "in_height" in family.__dataclass_fields__)
 
 
 @st.composite
 def operators(draw: st.DrawFn) -> Operator:
-    family = draw(st.sampled_from(sorted(FAMILIES)))
+    family = draw(st.sampled_from(["dequantize", "quantize", *OF_PICTURES]))
     if family in ("quantize", "dequantize"):
         return FAMILIES[family]("x".join(str(size) for size in draw(st.lists(sizes, min_size=1, max_size=3))))
     channels, out, stride = draw(sizes), draw(sizes), draw(st.integers(1, 2))

@@ -107,7 +107,7 @@ def test_an_error_says_what_to_do_next_without_a_traceback(
         (("search", "--target", "x=fast"), "DEVICE=MS"),
         (("search", "--target", "x=1,5"), "DEVICE=MS"),
         (("search", "--device", "x", "--budget-ms", "1,5"), "--budget-ms"),
-        (("search", "--device", "x", "--budget-ms", "1", "--tune-epochs", "0"), "--tune-epochs"),
+        (("search", "--device", "x", "--budget-ms", "1", "--tune-epochs", "-1"), "--tune-epochs"),
         (("tables", "import", "x", "no-such-file.csv"), "does not exist"),
         (("nonsense",), "nonsense"),
     ],

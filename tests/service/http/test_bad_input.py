@@ -183,7 +183,7 @@ def test_a9_budgets(module_api: Api, unchanged: None, name: str) -> None:
         {"owner": MARK},
         {MARK: 1},
         {"callback_url": "http://169.254.169.254/" + MARK},
-        {"space": "ofa-mbv3"},  # three channels, the digits have one
+        {"dataset": "number-words"},  # sentences, where the space reads pictures
     ],
     ids=str,
 )

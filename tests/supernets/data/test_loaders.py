@@ -254,7 +254,7 @@ def test_every_form_says_what_it_is_and_trains_a_step(tmp_path, form):
     space = space_named("digits-mbv3" if shape.channels == 1 else "cifar-mbv3").with_classes(shape.classes)
     trainer = Trainer(space.at(space.resolutions[:1]), found, STEP, 0)
     before = {name: parameter.detach().clone() for name, parameter in trainer.supernet.named_parameters()}
-    loss = trainer.step(STEP.phases[0], next(trainer._batches([0])), 0, 0.01)
+    loss = trainer.step(STEP.phases[0], next(trainer.batches([0])), 0, 0.01)
     assert np.isfinite(loss)
     assert any((before[name] != parameter).any() for name, parameter in trainer.supernet.named_parameters())
 

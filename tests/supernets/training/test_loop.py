@@ -164,7 +164,9 @@ def test_a_loss_that_is_no_number_stops_the_phase(space, dataset, sandwich, tmp_
     monkeypatch.setattr(
         trainer,
         "backward",
-        lambda phase, batch, step: inner(phase, batch, step) * (float("nan") if step == 4 else 1.0),
+        lambda phase, batch, step, networks: (
+            inner(phase, batch, step, networks) * (float("nan") if step == 4 else 1.0)
+        ),
     )
     with pytest.raises(TrainingDiverged) as caught:
         trainer.run(tmp_path)

@@ -41,8 +41,8 @@ class Spoilt(Trainer):
 
     spoilt_step = 3  # the second step of the second epoch
 
-    def backward(self, phase, batch, step):
-        loss = super().backward(phase, batch, step)
+    def backward(self, phase, batch, step, networks=None):
+        loss = super().backward(phase, batch, step, networks)
         return loss * float("nan") if self.rank == 1 and step == self.spoilt_step else loss
 
 

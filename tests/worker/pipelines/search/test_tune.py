@@ -33,8 +33,8 @@ def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, read
     run, goal = new_run(context), target(0.05, resolutions=(8,))
     made = tuning(run, ready, targets=2)
     with TorchChild(run) as torch_child:
-        loaded, seconds = made.trained(torch_child, goal, NETWORK)
-        assert seconds > 0 and loaded.weights_sha256 != ready.weights_sha256 and loaded.alone == NETWORK
+        loaded, tuned = made.trained(torch_child, goal, NETWORK)
+        assert tuned.seconds > 0 and loaded.weights_sha256 != ready.weights_sha256 and loaded.alone == NETWORK
         scores = [torch_child.score(s, [NETWORK], "validation")[0] for s in (ready.ref, loaded)]
         assert scores[1] > scores[0] + 0.1, "32 steps from random weights teach something"
         file = torch_child.deliver(loaded, NETWORK, Delivery())
@@ -55,7 +55,7 @@ def test_a_network_is_trained_on_once_and_is_a_supernet_of_its_own(context, read
         assert session.get(Artifact, loaded.weights_sha256).kind == "subnetwork", "the hourly sweep leaves it"
 
     later = new_run(context)
-    assert tuning(later, ready).trained(None, goal, NETWORK) == (loaded, seconds), (
+    assert tuning(later, ready).trained(None, goal, NETWORK) == (loaded, tuned), (
         "another job does not do it again"
     )
     assert [e["kind"] for e in events_of(context, later) if e["kind"].startswith("step")] == ["step_reused"]
