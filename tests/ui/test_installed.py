@@ -101,7 +101,7 @@ def test_everything_works_under_a_sub_path_of_a_proxy(site: Site, tab: Callable[
         page.get_by_role("link", name="behind").wait_for()
         with site.client() as service:
             service.remove_device("behind")
-        page.get_by_role("link", name="behind").wait_for(state="detached", timeout=5000)
+        page.get_by_role("link", name="behind").wait_for(state="detached")
         assert page.url.startswith(f"{address}/ui/#/devices")
 
 

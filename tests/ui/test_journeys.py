@@ -282,7 +282,7 @@ def test_6_the_curve_grows_live_and_is_the_same_in_another_tab(place: Site, tab:
             **more,
         )
         if epoch > 1:
-            page.get_by_role("img", name=re.compile(f"loss, {epoch} reports")).wait_for(timeout=5000)
+            page.get_by_role("img", name=re.compile(f"loss, {epoch} reports")).wait_for()
     label = page.get_by_role("img", name=re.compile("loss, ")).get_attribute("aria-label")
     other = page.context.new_page()
     other.goto(page.url)
@@ -291,7 +291,7 @@ def test_6_the_curve_grows_live_and_is_the_same_in_another_tab(place: Site, tab:
     visit(page, f"jobs/{job}")
     page.get_by_text("1:37 min left").wait_for()
     hands.progress(job, 0.9, "epoch 9", 4.0, phase="full", epoch=9, epochs=10, loss=0.1)
-    page.get_by_text("4 s left").wait_for(timeout=5000)
+    page.get_by_text("4 s left").wait_for()
     shoot(page, "job-running")
     hands.fail(job, "training_lost", "ended by the test")
 
@@ -436,7 +436,7 @@ def test_9_cancel_ends_on_the_page_and_an_ended_job_says_so(place: Site, tab: Op
     page = tab(place).page
     visit(page, f"jobs/{job}")
     page.get_by_role("button", name="Cancel this job").click()
-    page.get_by_role("heading").get_by_text("cancelled").wait_for(timeout=5000)
+    page.get_by_role("heading").get_by_text("cancelled").wait_for()
     late = queued(place)
     stale = tab(place, log_in=True, expected=(*REFUSED, *NO_ANSWER)).page
     stale.route("**/v1/events", lambda route: route.abort())
@@ -596,7 +596,7 @@ def test_13_a_key_that_may_only_read_sees_no_action_and_ends_with_its_key(place:
     with place.client() as service:
         service.revoke_key(made["id"])
     revoked = time.monotonic()
-    page.get_by_label("key", exact=True).wait_for(timeout=5000)
+    page.get_by_label("key", exact=True).wait_for()
     assert time.monotonic() - revoked < 3.0, "within a second, and the way to the page"
 
 

@@ -129,5 +129,5 @@ def test_6_9_a_training_outlives_its_worker_without_a_gap_and_ends_when_told(wor
         told = epochs()
         assert set(range(1, max(told) + 1)) <= set(told), "no epoch is missing"
         page.get_by_role("button", name="Cancel this job").click()
-        page.get_by_role("heading").get_by_text("cancelled").wait_for(timeout=5000)
+        page.get_by_role("heading").get_by_text("cancelled").wait_for()
         assert service.job(job).state == "cancelled"

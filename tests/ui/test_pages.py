@@ -286,7 +286,7 @@ def test_what_happens_elsewhere_is_shown_without_reloading(site: Site, tab: Open
     page.get_by_text("● live").wait_for()
     with site.client() as service:
         service.add_device("newcomer", CONTEXT, "")
-    page.get_by_role("link", name="newcomer").wait_for(timeout=5000)
+    page.get_by_role("link", name="newcomer").wait_for()
     with site.client() as service:
         service.remove_device("newcomer")
 
