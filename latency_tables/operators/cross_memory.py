@@ -31,14 +31,6 @@ class CrossMemory(SentenceOperator):
         return (cls(tokens * int(block.values["attended"]), width, qkv, heads),)
 
     @property
-    def qkv_width(self) -> int:
-        return self.qkv
-
-    @property
-    def head_count(self) -> int:
-        return self.heads
-
-    @property
     def inputs(self) -> tuple[InputSpec, ...]:
         return (InputSpec("input", (self.tokens, self.width)),)
 

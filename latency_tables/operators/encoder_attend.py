@@ -47,14 +47,6 @@ class EncoderAttend(SentenceOperator):
         return (*SourceEmbed.of_block(block), *layer) if block.first else layer
 
     @property
-    def qkv_width(self) -> int:
-        return self.qkv
-
-    @property
-    def head_count(self) -> int:
-        return self.heads
-
-    @property
     def inputs(self) -> tuple[InputSpec, ...]:
         return (InputSpec("input", self.output_shape),)
 

@@ -31,10 +31,6 @@ class FeedForwardPart(SentenceOperator):
         return (cls(block.shape[0], block.width, int(block.values["inside"]), 1),)
 
     @property
-    def runs(self) -> int:
-        return self.steps
-
-    @property
     def copies(self) -> int:
         return 1 if self.steps == 1 else STEPS_CHAINED
 

@@ -20,7 +20,11 @@ STEPS_CHAINED: Final = 6
 
 @dataclass(frozen=True)
 class SentenceOperator(Operator):
-    """Fields are whole numbers from 1. Computed in float32 alone."""
+    """Fields are whole numbers from 1. Computed in float32 alone.
+
+    Where it has the fields: `heads` cut the width `qkv` of queries, keys and values into equal parts, and it
+    runs once in each of `steps`.
+    """
 
     precisions: ClassVar[tuple[str, ...]] = (FLOAT,)
 
@@ -29,18 +33,12 @@ class SentenceOperator(Operator):
         for name, value in self.values.items():
             if type(value) is not int or not 1 <= value <= MAX_SIZE:
                 raise InvalidOperator(f"{self.family}: {name} is a whole number from 1 to {MAX_SIZE}")
-        if self.qkv_width % self.head_count:
+        if self.values.get("qkv", 0) % self.values.get("heads", 1):
             raise InvalidOperator(f"{self.family}: heads divide the width of queries, keys and values")
 
     @property
-    def qkv_width(self) -> int:
-        """Of queries, keys and values together, where it has any."""
-        return 1
-
-    @property
-    def head_count(self) -> int:
-        """Into which that width is cut."""
-        return 1
+    def runs(self) -> int:
+        return int(self.values.get("steps", 1))
 
 
 def cached(name: str, beam: int, heads: int, length: int, qkv: int) -> tuple[InputSpec, InputSpec]:

@@ -67,20 +67,8 @@ class StepAttend(SentenceOperator):
         return (*StepEmbed.of_block(block), *layer) if block.first else layer
 
     @property
-    def runs(self) -> int:
-        return self.steps
-
-    @property
     def copies(self) -> int:
         return STEPS_CHAINED
-
-    @property
-    def qkv_width(self) -> int:
-        return self.qkv
-
-    @property
-    def head_count(self) -> int:
-        return self.heads
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

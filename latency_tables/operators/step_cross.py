@@ -40,20 +40,8 @@ class StepCross(SentenceOperator):
         return (cls(beam, tokens, block.width, qkv, int(values["cross_heads"]), steps),)
 
     @property
-    def runs(self) -> int:
-        return self.steps
-
-    @property
     def copies(self) -> int:
         return STEPS_CHAINED
-
-    @property
-    def qkv_width(self) -> int:
-        return self.qkv
-
-    @property
-    def head_count(self) -> int:
-        return self.heads
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

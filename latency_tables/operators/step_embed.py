@@ -30,10 +30,6 @@ class StepEmbed(SentenceOperator):
         return (cls(int(told["beam"]), block.width, int(told["words"]), int(told["steps"])),)
 
     @property
-    def runs(self) -> int:
-        return self.steps
-
-    @property
     def inputs(self) -> tuple[InputSpec, ...]:
         return (InputSpec("input", (self.beam,), "int64", self.words),)
 

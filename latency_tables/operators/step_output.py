@@ -33,10 +33,6 @@ class StepOutput(SentenceOperator):
         return (cls(beam, width, block.width, int(block.settings["steps"])),)
 
     @property
-    def runs(self) -> int:
-        return self.steps
-
-    @property
     def inputs(self) -> tuple[InputSpec, ...]:
         return (InputSpec("input", (self.beam, self.width)),)
 
