@@ -32,6 +32,7 @@ from supernets.errors import InfeasibleBudget
 from supernets.search import evolution
 from supernets.search.exact import strategy as exact
 from supernets.search.problem import Constraint, Problem
+from supernets.search.restriction import precisions_alone, restricted
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from, dense_latency, lifted
 from supernets.spaces.space import Space
@@ -70,27 +71,6 @@ def scores(space: Space, mixed: Space, generator: np.random.Generator) -> DenseT
     return found
 
 
-def only(mixed: Space, score: DenseTable, genes: Genes) -> DenseTable:
-    """The score where nothing but the precisions of one network may be chosen."""
-    architecture = mixed.in_float(mixed.architecture(genes))
-    blocks, depths = [], []
-    for stage, chosen, values, depth in zip(
-        mixed.stages, architecture.stages, score.blocks, score.depth, strict=True
-    ):
-        kept = np.full(values.shape, -np.inf)
-        state = stage.number_of(chosen)
-        for number, choice in enumerate(chosen.blocks):
-            for c, option in enumerate(stage.choices[number]):
-                if option.at("float32") == choice:
-                    kept[:, :, state, number, c] = values[:, :, state, number, c]
-        blocks.append(kept)
-        one = np.full(depth.shape, -np.inf)
-        at = stage.depths.index(chosen.depth)
-        one[:, at] = depth[:, at]
-        depths.append(one)
-    return replace(score, blocks=tuple(blocks), depth=tuple(depths))
-
-
 def chain(
     plain: Space, mixed: Space, score: DenseTable, cost: DenseTable, budget: float, over: tuple[float, ...]
 ) -> float:
@@ -111,8 +91,9 @@ def chain(
         try:
             limit = Constraint("ms", floats, budget * factor)
             genes = exact.solve(Problem(plain.chain, worth, (limit,))).candidates[0].genes
-            own = Problem(mixed.chain, only(mixed, score, genes), (Constraint("ms", cost, budget),))
-            best = max(best, exact.solve(own).candidates[0].score)
+            own = precisions_alone(mixed, mixed.architecture(genes))
+            joint = Problem(mixed.chain, score, (Constraint("ms", cost, budget),))
+            best = max(best, exact.solve(restricted(joint, own)).candidates[0].score)
         except InfeasibleBudget:
             continue
     return best

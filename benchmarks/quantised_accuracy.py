@@ -16,7 +16,9 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import cycle, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,15 +28,14 @@ import torch
 
 from benchmarks.controls import scaled
 from benchmarks.environment import environment
-from latency_tables.dense import Genes
-from latency_tables.operators import Operator
+from latency_tables.dense import DenseTable, Genes
 from supernets.accuracy.choice import draw
-from supernets.accuracy.precision import PrecisionPredictor, best_scored
+from supernets.accuracy.precision import PrecisionPredictor
 from supernets.data.catalog import load_dataset
 from supernets.delivery.export import export_operators, onnx_session
 from supernets.delivery.feeding import OnnxFile
 from supernets.delivery.format import Delivery
-from supernets.delivery.int8_export import boundary_file, int8_operators
+from supernets.delivery.int8_export import DEQUANTIZE, QUANTIZE
 from supernets.delivery.passes import Source
 from supernets.delivery.pipeline import deliver
 from supernets.delivery.precision import FLOAT32, INT8, PrecisionPlan
@@ -48,9 +49,13 @@ from supernets.delivery.rounded_scores import (
 from supernets.delivery.testing import tested
 from supernets.experiments.controls import budget_networks, train_quietly
 from supernets.network import Supernet
-from supernets.search.precisions import BlockCosts, plans
+from supernets.search.exact import strategy as exact
+from supernets.search.problem import Constraint, Problem
+from supernets.search.restriction import precisions_alone, restricted
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
+from supernets.spaces.lowering import dense_from, lower
+from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
 from supernets.training.catalog import recipe_named
 from supernets.training.evaluation import score
@@ -77,24 +82,27 @@ def timed(files: Mapping[str, bytes], rounds: int) -> dict[str, float]:
     return {name: 1e3 * float(np.quantile(times, 0.25)) for name, times in found.items()}
 
 
-def block_costs(
-    operators: Sequence[Operator], names: Sequence[str], lost: Mapping[str, float], rounds: int
-) -> list[BlockCosts]:
-    """Rows of one network, measured here, all in the same rounds."""
-    form, files = Delivery(), dict[str, bytes]()
-    plain, whole = export_operators(operators), int8_operators(operators, Delivery())
-    for number, op in enumerate(operators):
-        files[f"{number} {FLOAT32}"], files[f"{number} {INT8}"] = plain[op], whole[op]
-        for kind in ("quantize", "dequantize"):
-            files[f"{number} {kind}"] = boundary_file(kind, op.inputs[0].shape, form)
-    ms = timed(files, rounds)
-    return [
-        BlockCosts(
-            *(ms[f"{number} {kind}"] for kind in (FLOAT32, INT8, "quantize", "dequantize")),
-            lost=lost.get(name, 0.0),
+def patterns(mixed: Space, architecture: Architecture) -> list[Architecture]:
+    """The network with every block in float32, in int8, and with every second one in either: together they
+    have every row that any mix of precisions has."""
+    found = []
+    for even, odd in product((FLOAT32, INT8), repeat=2):
+        alternating = cycle((even, odd))
+        stages = tuple(
+            replace(stage, blocks=tuple(c if c.zero else c.at(next(alternating)) for c in stage.blocks))
+            for stage in mixed.in_float(architecture).stages
         )
-        for number, name in enumerate(names)
-    ]
+        found.append(replace(architecture, stages=stages))
+    return found
+
+
+def measured(mixed: Space, architecture: Architecture, rounds: int) -> DenseTable:
+    """Milliseconds of what the network may be in any precisions, all timed here in the same rounds; the rest
+    of the space is unknown, infinite."""
+    needed = {op for one in patterns(mixed, architecture) for op in lower(mixed, one)}
+    files = export_operators(sorted(needed))
+    ms = timed({op.text: file for op, file in files.items()}, rounds)
+    return dense_from(mixed, lambda op: ms.get(op.text, np.inf))
 
 
 def one_network(
@@ -104,17 +112,20 @@ def one_network(
     rounds: int,
 ) -> dict[str, Any]:
     """Accuracy of the three files on test, and their milliseconds."""
-    ready, source = evaluator.ready(architecture), evaluator.source
-    operators = ready.calibrated.plain.operators
-    lost = dict(zip(found.blocks, found.costs.tolist(), strict=True))
-    front = plans(block_costs(operators, ready.names, lost, rounds))
-    base = front[-1].latency_ms if not any(front[-1].int8) else float("nan")
-    # Quick enough to be worth it, the least lost first; those are scored rounded before one is taken.
-    wanted = [p for p in front if any(p.int8)][: 4 * CANDIDATES] or front[:1]
-    numbers = best_scored(
-        np.array([-p.lost - p.latency_ms / front[0].latency_ms * 1e-2 for p in wanted]), CANDIDATES
-    )
-    candidates = [PrecisionPlan(tuple(INT8 if i else FLOAT32 for i in wanted[n].int8)) for n in numbers]
+    source = evaluator.source
+    mixed = found.predictor.space.at([architecture.resolution]).with_precisions((FLOAT32, INT8))
+    cost = measured(mixed, architecture, rounds)
+    unlimited = Problem(mixed.chain, found.dense(mixed), (Constraint("latency_ms", cost, np.inf),))
+    only = restricted(unlimited, precisions_alone(mixed, architecture))
+    front = exact.front(only.score, only.constraints[0].table)
+    operators = evaluator.ready(architecture).calibrated.plain.operators
+    # Quick enough to be worth it, of those the least lost; they are scored rounded before one is taken.
+    quick = front.genes[: 4 * CANDIDATES]
+    chosen = [mixed.architecture(row) for row in quick[-CANDIDATES:]]
+    candidates = [
+        PrecisionPlan(tuple(o.precision for o in lower(mixed, one) if o.family not in (QUANTIZE, DEQUANTIZE)))
+        for one in chosen
+    ]
     qualities = [evaluator.quality(architecture, plan) for plan in candidates]
     best = int(np.argmax(qualities))
     every = PrecisionPlan.uniform(INT8, len(operators))
@@ -131,8 +142,8 @@ def one_network(
     return {
         "int8_blocks": len(candidates[best].int8),
         "blocks": len(operators),
-        "predicted_ms": wanted[numbers[best]].latency_ms,
-        "predicted_float32_ms": base,
+        "predicted_ms": float(cost.price(mixed.genes(chosen[best])[None])[0]),
+        "predicted_float32_ms": float(cost.price(mixed.genes(mixed.in_float(architecture))[None])[0]),
         "ms": ms,
         "accuracy": accuracy,
         "bytes": {name: len(one.file) for name, one in written.items()},

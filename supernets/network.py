@@ -19,7 +19,7 @@ from supernets.errors import InvalidArchitecture
 from supernets.layers.block import ElasticBlock, LayerSettings, initialise
 from supernets.layers.catalog import build_block, layer_of, weightless
 from supernets.spaces.architecture import Architecture
-from supernets.spaces.lowering import block_choices, blocks_of
+from supernets.spaces.lowering import block_choices, block_name, blocks_of
 from supernets.spaces.space import Space
 
 _PLANS_KEPT = 4096
@@ -101,8 +101,3 @@ def shared_blocks(plans: Sequence[Plan]) -> int:
         return 0
     alike = (all(step == steps[0] for step in steps) for steps in zip(*plans, strict=False))
     return sum(takewhile(bool, alike))
-
-
-def block_name(space: Space, stage: int, block: int) -> str:
-    """Name of a block in `Supernet.blocks`."""
-    return f"{space.stages[stage].name}_{block}"

@@ -9,16 +9,20 @@ block is what it alone loses, and whole networks say by how much that is to be s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from latency_tables.dense import Array, Genes
+from latency_tables.dense import Array, DenseTable, Genes
 from latency_tables.errors import TooFewNetworks
+from latency_tables.operators.operator import FLOAT
 from supernets.accuracy.predictor import HeldOut, QualityPredictor, to_score
 from supernets.errors import InvalidPredictor
+from supernets.search.restriction import at_resolutions
+from supernets.spaces.lowering import block_name, lifted
+from supernets.spaces.space import Space
 
 MINIMUM_ROUNDED: Final = 10
 MOST_ROUNDED: Final = 60
@@ -90,6 +94,20 @@ class PrecisionPredictor:
         """In the unit of `predictor.dense()`, shape (networks,)."""
         return np.asarray(self.predictor.belief_of(genes) + self.shift - int8 @ self.costs)
 
+    def dense(self, space: Space) -> DenseTable:
+        """`predictor.dense()` for the same space with the precision of every block to choose, less what int8
+        costs there. Without the shift, which no choice changes."""
+        own = self.predictor.space
+        kept = at_resolutions(self.predictor.dense(), own, own.at(space.resolutions))
+        found = lifted(kept, space)
+        costs = dict(zip(self.blocks, self.costs.tolist(), strict=True))
+        for index, (stage, values) in enumerate(zip(space.stages, found.blocks, strict=True)):
+            for block, options in enumerate(stage.choices):
+                for c, choice in enumerate(options):
+                    if choice.precision != FLOAT:
+                        values[..., block, c] -= costs.get(block_name(space, index, block), 0.0)
+        return found
+
     def predict(self, genes: Genes, int8: Array) -> Array:
         """Expected quality of each rounded network, shape (networks,)."""
         return self.predictor.quality_of(self.scores(genes, int8))
@@ -151,8 +169,3 @@ def _held_out(
     fold = _folds(len(targets), folds, seed)
     predicted = base + _predicted(scores.int8, targets, prior, ridge, fold)
     return HeldOut.of(predictor.quality_of(predicted), scores.qualities, int(fold.max()) + 1)
-
-
-def best_scored(predicted: Array, candidates: int) -> Sequence[int]:
-    """Numbers of the networks that are rounded and scored before one of them is chosen, the best first."""
-    return [int(i) for i in np.argsort(-predicted)[:candidates]]

@@ -19,8 +19,8 @@ from supernets.delivery.passes import PLAIN, Source, passed
 from supernets.delivery.precision import FLOAT32, INT8, PrecisionPlan
 from supernets.delivery.quantising import Calibrated, Samples
 from supernets.errors import InvalidPrecision
-from supernets.network import block_name
 from supernets.spaces.architecture import Architecture
+from supernets.spaces.lowering import block_name
 from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
 

@@ -15,10 +15,12 @@ import numpy as np
 
 from latency_tables.dense import Array, DenseTable
 from latency_tables.named import Named, Value
+from latency_tables.operators.operator import FLOAT
 from latency_tables.table import LatencyTable
-from supernets.errors import InfeasibleBudget, InvalidSearch
+from supernets.errors import InfeasibleBudget, InvalidArchitecture, InvalidSearch
 from supernets.search.exact.bounds import bounds
 from supernets.search.problem import Constraint, Problem
+from supernets.spaces.architecture import Architecture
 from supernets.spaces.choices import PRECISION, Choice
 from supernets.spaces.lowering import dense_from, known_latency
 from supernets.spaces.space import Space, Stage
@@ -87,6 +89,27 @@ def excluded(space: Space, exclude: Mapping[str, Sequence[Value]]) -> DenseTable
             f"`{space.stages[1].name}.kernel`; stages are {stages}"
         )
     _some_left(space, mask)
+    return mask
+
+
+def precisions_alone(space: Space, architecture: Architecture) -> DenseTable:
+    """The restriction to one network of a space with several precisions: only those of its blocks are open.
+
+    space: at the resolution of the network alone (`space.at`). architecture: in any precision. Raises
+    InvalidArchitecture where it is not in the space.
+    """
+    space.genes(architecture)
+    if len(space.resolutions) > 1:
+        raise InvalidArchitecture("one network has one resolution: take the space at that one alone")
+    plain, mask = space.in_float(architecture), _nothing(space)
+    for values in (*mask.blocks, *mask.depth):
+        values.fill(np.inf)
+    for index, (stage, chosen) in enumerate(zip(space.stages, plain.stages, strict=True)):
+        mask.depth[index][:, stage.depths.index(chosen.depth)] = 0.0
+        for block, choice in enumerate(chosen.blocks):
+            for c, option in enumerate(stage.choices[block]):
+                if option.at(FLOAT) == choice:
+                    mask.blocks[index][:, :, stage.number_of(chosen), block, c] = 0.0
     return mask
 
 

@@ -30,6 +30,11 @@ _BOUNDARIES: Final[dict[tuple[str, str], type[Quantize]]] = {
 }
 
 
+def block_name(space: Space, stage: int, block: int) -> str:
+    """Name of a block: in `supernets.network.Supernet.blocks`, and where its precision is told."""
+    return f"{space.stages[stage].name}_{block}"
+
+
 def block_operators(
     stage: Stage,
     number: int,

@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 
 from latency_tables.operators import Operator
-from supernets.network import Supernet, block_name
-from supernets.spaces.lowering import block_choices
+from supernets.network import Supernet
+from supernets.spaces.lowering import block_choices, block_name
 from supernets.training.recipe import Phase
 from supernets.training.sampling import allowed_values
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from latency_tables.named import Named
-from supernets.network import Supernet, block_name, block_plan
+from supernets.network import Supernet, block_plan
 from supernets.search.gradient.distribution import Pair
 from supernets.spaces.choices import Choice
-from supernets.spaces.lowering import NOTHING, block_operators
+from supernets.spaces.lowering import NOTHING, block_name, block_operators
 from supernets.spaces.space import Space
 
 

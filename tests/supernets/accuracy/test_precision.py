@@ -1,13 +1,16 @@
 """What int8 costs: learnt from few rounded networks, added up over blocks, ranked held out."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from latency_tables.errors import TooFewNetworks
-from supernets.accuracy.precision import PrecisionPredictor, RoundedScores, best_scored
+from supernets.accuracy.precision import PrecisionPredictor, RoundedScores
 from supernets.accuracy.predictor import QualityPredictor, kendall_tau
 from supernets.errors import InvalidPredictor
 from supernets.spaces.catalog import SPACES
+from supernets.spaces.lowering import block_name
 
 SPACE = SPACES["digits-mbv3"]
 BLOCKS = [f"block{n}" for n in range(12)]
@@ -73,5 +76,25 @@ def test_too_few_and_unfit_scores_are_refused():
         RoundedScores(scores.genes[:3], scores.int8, scores.qualities)
 
 
-def test_the_best_candidates_are_scored_first():
-    assert best_scored(np.array([0.1, 0.9, 0.5]), 2) == [1, 2]
+def test_what_int8_costs_is_a_cost_of_the_exact_search():
+    floats, prior, scores, _ = made()
+    names = [
+        block_name(SPACE, s, b) for s, stage in enumerate(SPACE.stages) for b in range(len(stage.choices))
+    ]
+    found = replace(PrecisionPredictor.fit(floats, prior, scores), blocks=tuple(names[: len(BLOCKS)]))
+    mixed = SPACE.with_precisions(("float32", "int8"))
+    table, genes = found.dense(mixed), mixed.chain.sample(np.random.default_rng(1), 20)
+    lost = []
+    for row in genes:
+        stages = mixed.architecture(row).stages
+        inside = [
+            (s, b)
+            for s, stage in enumerate(stages)
+            for b, c in enumerate(stage.blocks)
+            if c.precision == "int8"
+        ]
+        known = dict(zip(found.blocks, found.costs, strict=True))
+        lost.append(sum(known.get(block_name(SPACE, s, b), 0.0) for s, b in inside))
+    plain = np.array([SPACE.genes(mixed.in_float(mixed.architecture(row))) for row in genes])
+    assert max(lost) > 0
+    np.testing.assert_allclose(table.price(genes), floats.dense().price(plain) - lost)

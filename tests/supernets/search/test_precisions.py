@@ -1,58 +1,69 @@
-"""The front of a network's precisions is the one that trying every plan finds."""
+"""One network with the precision of each block open: the exact front is the one that trying every plan finds."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
-from supernets.errors import InvalidSearch
-from supernets.search.precisions import BlockCosts, Planned, plans
+from supernets.errors import InvalidArchitecture
+from supernets.search.exact import strategy as exact
+from supernets.search.problem import Constraint, Problem
+from supernets.search.restriction import precisions_alone, restricted
+from supernets.spaces.catalog import SPACES
+from supernets.spaces.lowering import dense_from, lower
+
+BOTH = ("float32", "int8")
+MIXED = SPACES["digits-mbv3"].at([8]).with_precisions(BOTH)
 
 
-def drawn(seed, blocks=8):
+def costs(seed):
+    """(a latency for every operator, int8 about half; what int8 loses), random."""
+    drawn: dict[str, float] = {}
     rng = np.random.default_rng(seed)
-    return [
-        BlockCosts(*rng.uniform(0.1, 2.0, 2), *rng.uniform(0.0, 0.6, 2), float(rng.uniform(-0.01, 0.1)))
-        if rng.random() < 0.9
-        else BlockCosts(float(rng.uniform(0.1, 2.0)), None, 0.1, 0.1)
-        for _ in range(blocks)
-    ]
+
+    def latency(op):
+        share = 0.5 if op.precision == "int8" else 1.0
+        return drawn.setdefault(op.text, share * float(rng.uniform(0.1, 2.0)))
+
+    cost = dense_from(MIXED, latency)
+    return cost, dense_from(MIXED, lambda op: drawn[op.text] if op.precision == "int8" else 0.0)
 
 
-def slow(blocks, closing_ms):
-    found = []
-    for int8 in product([False, True], repeat=len(blocks)):
-        if any(i and b.int8_ms is None for i, b in zip(int8, blocks, strict=True)):
-            continue
-        latency, before = 0.0, False
-        for here, block in zip(int8, blocks, strict=True):
-            latency += block.int8_ms if here else block.float32_ms
-            latency += (block.quantize_ms if here else block.dequantize_ms) if here != before else 0.0
-            before = here
-        latency += closing_ms if before else 0.0
-        found.append((latency, sum(b.lost for i, b in zip(int8, blocks, strict=True) if i), int8))
-    return [
-        one
-        for one in sorted(found)
-        if not any(o[0] <= one[0] and o[1] <= one[1] and o[:2] != one[:2] for o in found)
-    ]
+def plans(architecture):
+    """Every mix of precisions of a network."""
+    blocks = [c for stage in architecture.stages for c in stage.blocks]
+    for precisions in product(BOTH, repeat=len(blocks)):
+        mixed = iter([c.at(p) for c, p in zip(blocks, precisions, strict=True)])
+        stages = tuple(replace(s, blocks=tuple(next(mixed) for _ in s.blocks)) for s in architecture.stages)
+        yield replace(architecture, stages=stages)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_front_is_that_of_all_plans(seed):
-    blocks = drawn(seed)
-    found, wanted = plans(blocks, 0.2), slow(blocks, 0.2)
-    assert np.allclose([(p.latency_ms, p.lost) for p in found], [w[:2] for w in wanted])
-    assert [p.int8 for p in found] == [w[2] for w in wanted]
+    network, (cost, lost) = MIXED.in_float(MIXED.smallest()), costs(seed)
+    score = lost.each(np.negative)
+    problem = Problem(MIXED.chain, score, (Constraint("ms", cost, np.inf),))
+    only = restricted(problem, precisions_alone(MIXED, network))
+    found = exact.front(only.score, only.constraints[0].table)
+    every = np.array([MIXED.genes(one) for one in plans(network)])
+    priced, scored = cost.price(every), score.price(every)
+    kept = [
+        i
+        for i in range(len(every))
+        if not (
+            (priced <= priced[i]) & (scored >= scored[i]) & ((priced < priced[i]) | (scored > scored[i]))
+        ).any()
+    ]
+    assert len(found) > 1
+    assert sorted(found.costs) == pytest.approx(sorted(set(priced[kept])))
+    assert all(MIXED.in_float(MIXED.architecture(row)) == network for row in found.genes)
 
 
-def test_a_conversion_that_costs_more_than_int8_gains_is_not_made():
-    cheap = BlockCosts(1.0, 0.8, 0.3, 0.3)
-    assert plans([cheap])[0].int8 == (False,)
-    assert plans([cheap, cheap, cheap])[0].int8 == (True,) * 3
-    assert plans([cheap] * 3, closing_ms=0.5)[0] == Planned(3.0, 0.0, (False,) * 3)
-
-
-def test_nothing_to_choose_is_refused():
-    with pytest.raises(InvalidSearch, match="without blocks"):
-        plans([])
+def test_a_network_has_one_resolution_and_is_of_the_space():
+    wide = SPACES["digits-mbv3"].with_precisions(BOTH)
+    with pytest.raises(InvalidArchitecture, match="one resolution"):
+        precisions_alone(wide, wide.smallest())
+    with pytest.raises(InvalidArchitecture):
+        precisions_alone(MIXED, SPACES["cifar-mbv3"].smallest())
+    assert lower(MIXED, MIXED.smallest())
