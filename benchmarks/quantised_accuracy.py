@@ -2,7 +2,7 @@
 
 Each seed trains a supernet (or takes `--folder`'s), scores `--scored` sub-networks in float32 and `--rounded`
 of others with random blocks in int8. At `--budgets` networks along the front of MACs, every block is timed in
-both precisions with its boundaries (ONNX Runtime, one thread), the exact front of precisions is taken, the
+both precisions with its boundaries by the agent's own code, the exact front of precisions is taken, the
 best candidates are scored rounded, and three files are timed in the same rounds and run over the test split:
 float32, all-int8, mixed.
 
@@ -16,9 +16,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from itertools import cycle, product
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,6 +26,8 @@ import torch
 
 from benchmarks.controls import scaled
 from benchmarks.environment import environment
+from benchmarks.lut_error import Bench
+from benchmarks.precision_rows import plan_of, rows_of
 from latency_tables.dense import DenseTable, Genes
 from supernets.accuracy.choice import draw
 from supernets.accuracy.precision import PrecisionPredictor
@@ -35,7 +35,6 @@ from supernets.data.catalog import load_dataset
 from supernets.delivery.export import export_operators, onnx_session
 from supernets.delivery.feeding import OnnxFile
 from supernets.delivery.format import Delivery
-from supernets.delivery.int8_export import DEQUANTIZE, QUANTIZE
 from supernets.delivery.passes import Source
 from supernets.delivery.pipeline import deliver
 from supernets.delivery.precision import FLOAT32, INT8, PrecisionPlan
@@ -63,58 +62,20 @@ from supernets.training.evaluation import score
 CANDIDATES = 4
 
 
-def timed(files: Mapping[str, bytes], rounds: int) -> dict[str, float]:
-    """File -> milliseconds, the lower quartile of rounds that all files are in."""
-    sessions = {name: onnx_session(data) for name, data in files.items()}
-    inputs = {}
-    for name, session in sessions.items():
-        (given,) = session.get_inputs()
-        dtype = np.uint8 if given.type == "tensor(uint8)" else np.float32
-        inputs[name] = {given.name: np.random.default_rng(0).random(given.shape).astype(dtype)}
-    found: dict[str, list[float]] = {name: [] for name in files}
-    for _ in range(rounds):
-        for name, session in sessions.items():
-            session.run(None, inputs[name])
-            start = time.perf_counter()
-            for _ in range(5):
-                session.run(None, inputs[name])
-            found[name].append((time.perf_counter() - start) / 5)
-    return {name: 1e3 * float(np.quantile(times, 0.25)) for name, times in found.items()}
-
-
-def patterns(mixed: Space, architecture: Architecture) -> list[Architecture]:
-    """The network with every block in float32, in int8, and with every second one in either: together they
-    have every row that any mix of precisions has."""
-    found = []
-    for even, odd in product((FLOAT32, INT8), repeat=2):
-        alternating = cycle((even, odd))
-        stages = tuple(
-            replace(stage, blocks=tuple(c if c.zero else c.at(next(alternating)) for c in stage.blocks))
-            for stage in mixed.in_float(architecture).stages
-        )
-        found.append(replace(architecture, stages=stages))
-    return found
-
-
-def measured(mixed: Space, architecture: Architecture, rounds: int) -> DenseTable:
-    """Milliseconds of what the network may be in any precisions, all timed here in the same rounds; the rest
-    of the space is unknown, infinite."""
-    needed = {op for one in patterns(mixed, architecture) for op in lower(mixed, one)}
-    files = export_operators(sorted(needed))
-    ms = timed({op.text: file for op, file in files.items()}, rounds)
+def measured(bench: Bench, mixed: Space, architecture: Architecture) -> DenseTable:
+    """Milliseconds of what the network may be in any precisions; infinite for the rest of the space."""
+    files = {op.text: file for op, file in export_operators(rows_of(mixed, [architecture])).items()}
+    ms = {name: m.latency_ms for name, m in bench.profile(files).measured.items()}
     return dense_from(mixed, lambda op: ms.get(op.text, np.inf))
 
 
 def one_network(
-    evaluator: RoundedEvaluator,
-    found: PrecisionPredictor,
-    architecture: Architecture,
-    rounds: int,
+    bench: Bench, evaluator: RoundedEvaluator, found: PrecisionPredictor, architecture: Architecture
 ) -> dict[str, Any]:
     """Accuracy of the three files on test, and their milliseconds."""
     source = evaluator.source
     mixed = found.predictor.space.at([architecture.resolution]).with_precisions((FLOAT32, INT8))
-    cost = measured(mixed, architecture, rounds)
+    cost = measured(bench, mixed, architecture)
     unlimited = Problem(mixed.chain, found.dense(mixed), (Constraint("latency_ms", cost, np.inf),))
     only = restricted(unlimited, precisions_alone(mixed, architecture))
     front = exact.front(only.score, only.constraints[0].table)
@@ -122,10 +83,7 @@ def one_network(
     # Quick enough to be worth it, of those the least lost; they are scored rounded before one is taken.
     quick = front.genes[: 4 * CANDIDATES]
     chosen = [mixed.architecture(row) for row in quick[-CANDIDATES:]]
-    candidates = [
-        PrecisionPlan(tuple(o.precision for o in lower(mixed, one) if o.family not in (QUANTIZE, DEQUANTIZE)))
-        for one in chosen
-    ]
+    candidates = [plan_of(lower(mixed, one)) for one in chosen]
     qualities = [evaluator.quality(architecture, plan) for plan in candidates]
     best = int(np.argmax(qualities))
     every = PrecisionPlan.uniform(INT8, len(operators))
@@ -138,7 +96,8 @@ def one_network(
         name: tested(OnnxFile(onnx_session(one.file)), source.data, architecture.resolution).quality
         for name, one in written.items()
     }
-    ms = timed({name: one.file for name, one in written.items()}, 3 * rounds)
+    whole = bench.profile({name: one.file for name, one in written.items()}).measured
+    ms = {name: m.latency_ms for name, m in whole.items()}
     return {
         "int8_blocks": len(candidates[best].int8),
         "blocks": len(operators),
@@ -177,7 +136,10 @@ def one_seed(
     found = PrecisionPredictor.fit(predictor, sensitivity, score_rounded(evaluator, genes, chosen, names))
     say("scored in int8")
     chosen_networks, _ = budget_networks(space, predictor, arguments.budgets)
-    networks = [one_network(evaluator, found, one, arguments.rounds) for one in chosen_networks]
+    sentinel = export_operators(lower(space, space.largest())[:1])
+    with TemporaryDirectory() as place:
+        bench = Bench(Path(place), *sentinel.values(), seed)
+        networks = [one_network(bench, evaluator, found, one) for one in chosen_networks]
     return {
         "seed": seed,
         "kendall_tau": found.held_out.kendall_tau if found.held_out else None,
@@ -203,7 +165,6 @@ def main() -> None:
     parser.add_argument("--scored", type=int, default=160, help="sub-networks scored in float32")
     parser.add_argument("--rounded", type=int, default=60, help="sub-networks scored in int8")
     parser.add_argument("--budgets", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=20, help="in which everything is timed once")
     parser.add_argument("--folder", type=Path, help="keeps trained supernets")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

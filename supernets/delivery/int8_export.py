@@ -14,7 +14,7 @@ import torch
 
 from latency_tables.operators import Operator
 from supernets.cut_out import PlainNetwork, fold_batch_norm
-from supernets.delivery.export import finished_form, int8_graph, random_network, settled_operator
+from supernets.delivery.export import finished_form, int8_graph, settled_operator
 from supernets.delivery.format import OPSET, Delivery
 from supernets.delivery.int8_graphs import boundary_graph, operator_graph
 from supernets.delivery.onnx_format import check_int8
@@ -24,8 +24,6 @@ from supernets.delivery.quantising import Samples, quantise
 from supernets.delivery.ranges import Range
 from supernets.delivery.simulated import Levels, QuantisedNetwork
 from supernets.errors import InvalidPrecision
-from supernets.spaces.architecture import Architecture
-from supernets.spaces.space import Space
 
 QUANTIZE, DEQUANTIZE = "quantize", "dequantize"
 _SAMPLES: Final = 4
@@ -88,21 +86,10 @@ def boundary_file(kind: str, shape: tuple[int, ...], delivery: Delivery) -> byte
     return finished_form(boundary_graph(kind, shape, _BOUNDARY, OPSET), delivery)
 
 
-def random_int8_network(
-    space: Space, architecture: Architecture, plan: PrecisionPlan, delivery: Delivery, *, seed: int = 0
-) -> bytes:
-    """A whole network with settled random weights and precisions as planned, to calibrate a table with.
-
-    architecture: in float32.
-    """
-    check_int8(delivery)
-    plain = fold_batch_norm(random_network(space, architecture, seed))
-    return finished_form(int8_graph(quantise(plain, plan, _random(plain), _RANDOM)), delivery)
-
-
 def chosen_network(operators: Sequence[Operator], delivery: Delivery, *, eps: float, seed: int = 0) -> bytes:
-    """The same from the operators that a search chose, each with its precision; those that change it
-    (`quantize`, `dequantize`) follow from the others and are left out. eps: of batch-norms."""
+    """A whole network with settled random weights, to calibrate a table with, from the operators that a
+    search chose, each with its precision; those that change it (`quantize`, `dequantize`) follow from the
+    others and are left out. eps: of batch-norms."""
     check_int8(delivery)
     kept = [op for op in operators if op.family not in (QUANTIZE, DEQUANTIZE)]
     plain = PlainNetwork([op.at(FLOAT32) for op in kept], eps=eps)

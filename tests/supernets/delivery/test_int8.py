@@ -29,7 +29,7 @@ from supernets.delivery.export import (
 )
 from supernets.delivery.feeding import OnnxFile
 from supernets.delivery.format import Delivery, Format
-from supernets.delivery.int8_export import boundary_file, chosen_network, int8_operators, random_int8_network
+from supernets.delivery.int8_export import boundary_file, chosen_network, int8_operators
 from supernets.delivery.int8_steps import int8_steps
 from supernets.delivery.parity import compared_rounded
 from supernets.delivery.passes import PLAIN, ROUNDED, Source, passed
@@ -111,8 +111,8 @@ def test_a_plan_of_float32_rounds_nothing():
 def test_int8_takes_a_quarter_of_the_room():
     plain = len(export_network(SPACES["cifar-mbv3"], SPACES["cifar-mbv3"].largest()))
     space = SPACES["cifar-mbv3"]
-    plan = PrecisionPlan.uniform(INT8, len(lower(space, space.largest())))
-    assert len(random_int8_network(space, space.largest(), plan, Delivery())) < 0.35 * plain
+    rounded = [op.at(INT8) for op in lower(space, space.largest())]
+    assert len(chosen_network(rounded, Delivery(), eps=space.batch_norm_eps)) < 0.35 * plain
 
 
 def test_a_wrong_file_is_found():
@@ -195,7 +195,8 @@ def test_boundaries_hold_the_conversion_and_the_turn_of_channels():
 
 
 def test_whole_networks_to_calibrate_with_are_float32_in_and_out():
-    session = onnx_session(random_int8_network(SPACE, SMALLEST, MIXED, Delivery()))
+    chosen = [op.at(p) for op, p in zip(lower(SPACE, SMALLEST), MIXED.precisions, strict=True)]
+    session = onnx_session(chosen_network(chosen, Delivery(), eps=SPACE.batch_norm_eps))
     found = session.run(None, {"input": np.ones((1, 1, 8, 8), np.float32)})[0]
     assert found.dtype == np.float32 and found.shape == (1, 10) and np.isfinite(found).all()
 
@@ -209,9 +210,8 @@ def test_operators_and_networks_that_a_search_chose_come_out_of_the_format():
     assert onnx_session(files[chosen[1]]).get_inputs()[0].type == "tensor(uint8)"
     assert onnx_session(files[boundary]).get_outputs()[0].type == "tensor(uint8)"
     mixed = [chosen[0], boundary, *chosen[1:]]
-    assert chosen_network(mixed, Delivery(), eps=SPACE.batch_norm_eps) == random_int8_network(
-        SPACE, SMALLEST, MIXED, Delivery()
-    )
+    whole = chosen_network(mixed, Delivery(), eps=SPACE.batch_norm_eps)
+    assert whole == chosen_network(chosen, Delivery(), eps=SPACE.batch_norm_eps)
 
 
 @pytest.mark.parametrize("method", METHODS)
