@@ -11,13 +11,16 @@ from latency_tables.errors import InvalidJson
 
 
 def loads(text: str, parse_int: Callable[[str], int] | None = None) -> Any:
-    """Parse a text. Raises InvalidJson, ValueError for what is no JSON, RecursionError where it is too deep.
+    """Parse a text. Raises InvalidJson, ValueError for what is no JSON.
 
     parse_int: what makes a number of digits, Python's `int` by default.
     """
-    return json.loads(
-        text, parse_constant=_constant, parse_float=_float, parse_int=parse_int, object_pairs_hook=_pairs
-    )
+    try:
+        return json.loads(
+            text, parse_constant=_constant, parse_float=_float, parse_int=parse_int, object_pairs_hook=_pairs
+        )
+    except RecursionError:  # no ValueError: whoever reads a user's file would have to think of it
+        raise InvalidJson("it is nested too deep") from None
 
 
 def _constant(_name: str) -> Any:

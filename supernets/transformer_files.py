@@ -18,6 +18,7 @@ from typing import Any, Final
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from latency_tables import strict_json
 from supernets.encoder_decoder import EncoderDecoder
 from supernets.errors import InvalidArchitecture, InvalidCheckpoint
 from supernets.spaces.transformer import Transformer, TransformerSizes, from_hat, from_yaml, to_hat
@@ -71,7 +72,10 @@ def load_transformer(path: Path) -> tuple[EncoderDecoder, Transformer]:
             f"{FORM}"
         )
     try:
-        sizes, network = _sizes(json.loads(about["sizes"])), from_hat(json.loads(about["network"]))
+        sizes, network = (
+            _sizes(strict_json.loads(about["sizes"])),
+            from_hat(strict_json.loads(about["network"])),
+        )
         module = EncoderDecoder(sizes)
         if sizes.joined:
             state.update({key: state[same] for key, same in _SAME.items()})
@@ -98,7 +102,7 @@ def read_architecture(path: Path) -> Transformer:
     try:
         # JSON is YAML too.
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidArchitecture(f"{path.name} is neither YAML nor JSON") from error
     if not isinstance(data, dict):
         raise InvalidArchitecture(f"{path.name} holds no entries of an architecture")

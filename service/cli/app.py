@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,8 +100,9 @@ def agent(context: typer.Context) -> None:
     raise typer.Exit(main(context.args))
 
 
+@cache
 def command_tree() -> Any:
-    """Every command, each with `--json`."""
+    """Every command, each with `--json`; a quarter of a second's work, so once a process."""
     return get_command(with_json(app))
 
 

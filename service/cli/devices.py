@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from latency_tables import strict_json
 from latency_tables.agent.errors import UnusableRuntime
 from latency_tables.agent.runtimes.catalog import RUNTIMES
 from latency_tables.agent.runtimes.setup import Setup, options_from, provider_text, split_provider
@@ -150,7 +151,7 @@ def add(
         "precision": precision,
         "batch_size": batch_size,
     }
-    known: Json = json.loads(context.read_text()) if context else {}
+    known = _context_of(context) if context else {}
     fields = completed(
         known | {k: v for k, v in given.items() if v is not None}, options_from(provider_option or ())
     )
@@ -189,9 +190,10 @@ def completed(given: Json, options: tuple[tuple[str, str], ...]) -> Json:
 @app.command()
 def remove(name: Name, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Remove a device and its tables. Refused while jobs or delivered networks rest on it."""
-    if not yes:
-        typer.confirm(f"Remove {name} with all its tables?", abort=True)
     with client() as service:
+        service.device(name)  # one that is not there needs no question
+        if not yes:
+            typer.confirm(f"Remove {name} with all its tables?", abort=True, err=True)
         service.remove_device(name)
     say(f"{name} is removed")
     result({"name": name, "removed": True})
@@ -381,9 +383,9 @@ def read_samples(file: Path) -> list[Json]:
             "hat`: no space here holds them"
         )
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError):
-        raise InvalidTable(f"{file.name} is not JSON") from None
+        data = strict_json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidTable(f"{file.name} is not JSON: {error}") from None
     samples = data.get("samples") if isinstance(data, dict) else data
     if not isinstance(samples, list) or not all(isinstance(s, dict) for s in samples):
         raise InvalidTable(
@@ -440,6 +442,21 @@ def import_file(
         f"{done['name']} is registered with {len(held['tables'])} table(s) and {len(held['networks'])} "
         "measured network(s)"
     )
+
+
+def _context_of(file: Path) -> Json:
+    """The fields of a context in a JSON file."""
+    try:
+        found = strict_json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise typer.BadParameter(f"{file.name} is not JSON: {error}", param_hint="--context") from None
+    if not isinstance(found, dict):
+        raise typer.BadParameter(
+            f"{file.name} must hold an object with the fields of a context, such as "
+            '{"runtime": "onnxruntime", "threads": 1}',
+            param_hint="--context",
+        )
+    return found
 
 
 def _calibration(item: Json) -> str:

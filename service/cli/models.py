@@ -97,9 +97,10 @@ def delete(
 
     Example: [cyan]bespoke models delete model_5f... --yes[/]
     """
-    if not yes:
-        typer.confirm(f"Delete {model_id} for good?", abort=True, err=True)
     with client() as service:
+        service.model(model_id)  # one that is not there needs no question
+        if not yes:
+            typer.confirm(f"Delete {model_id} for good?", abort=True, err=True)
         service.remove_model(model_id)
     as_json({"id": model_id, "deleted": True}) if json_out else say(f"{model_id} is deleted")
 

@@ -46,7 +46,7 @@ def _job(session: Session, job_id: str) -> Job:
     job = job_rows.of_any_tenant(session, job_id)
     if job is None:
         raise JobConflict(
-            "there is no such job here; `bespoke quarantine list` shows those that wait for you"
+            f"there is no job {job_id} here; `bespoke quarantine list` shows those that wait for you"
         )
     return job
 

@@ -162,6 +162,8 @@ def report(error: BespokeError) -> None:
             low, high = error.reachable_ms.get("min"), error.reachable_ms.get("max")
             errors.print(f"  this device reaches from {milliseconds(low)} ms to {milliseconds(high)} ms")
         hint = _HINTS.get(error.status)
+        if error.kind in _LISTED:
+            hint = f"List what is there: `bespoke {error.kind}s list`."
         if hint:
             errors.print(f"[dim]{escape(hint)}[/]")
         return
@@ -173,6 +175,13 @@ def report(error: BespokeError) -> None:
         errors.print(f"[dim]See what happened with `bespoke jobs show {error.job.id}`.[/]")
 
 
+_LISTED: Final = (
+    "devices",
+    "supernets",
+    "jobs",
+    "models",
+    "keys",
+)  # commands with the collections' own names
 _HINTS: Final = {
     401: "The key is not one of this server's: check --key or BESPOKE_KEY, or read owner.key in its data "
     "folder.",

@@ -70,7 +70,7 @@ class BespokeClient:
                 break
             time.sleep(_retry_after_s(answer))
         if answer.is_error:
-            raise ApiProblem(_problem(answer))
+            raise ApiProblem(_problem(answer), path, options.get("params"))
         return answer
 
     def _no_answer(self, error: httpx.HTTPError) -> NoServer:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 from latency_tables.errors import BespokeError
 from service.client.jobs import Job, Json
@@ -32,18 +33,40 @@ class NoKey(ClientError):
 
 
 class ApiProblem(ClientError):
-    """The service refused; all that its problem document says."""
+    """The service refused; all that its problem document says.
 
-    def __init__(self, problem: Mapping[str, Any]) -> None:
+    path, query: of the request, with the names that the service never repeats: it says that there
+    is no such device, we say which.
+    """
+
+    def __init__(
+        self, problem: Mapping[str, Any], path: str = "", query: Mapping[str, Any] | None = None
+    ) -> None:
         self.problem = dict(problem)
         self.status = int(problem.get("status") or 0)
         self.title = str(problem.get("title") or "the service refused")
         self.detail = str(problem.get("detail") or "")
         self.errors: list[Json] = [e for e in problem.get("errors") or [] if isinstance(e, dict)]
         self.reachable_ms: Json | None = problem.get("reachable_ms")
-        super().__init__(
-            self.title + (f": {self.detail}" if self.detail and self.detail != self.title else "")
-        )
+        self.kind, self.name = _named(self.detail, path, query or {}) if self.status == 404 else ("", "")
+        if self.name:
+            super().__init__(f"no such {self.kind}: {self.name}")
+        else:
+            super().__init__(
+                self.title + (f": {self.detail}" if self.detail and self.detail != self.title else "")
+            )
+
+
+def _named(detail: str, path: str, query: Mapping[str, Any]) -> tuple[str, str]:
+    """What is not there and the name by which it was asked for: of `/v1/devices/phone/tables` the device
+    `phone`."""
+    parts = [unquote(part) for part in path.split("/")[2:]]
+    asked = {
+        **query,
+        **{kind.removesuffix("s"): name for kind, name in zip(parts[::2], parts[1::2], strict=False)},
+    }
+    kind = detail.removeprefix("no such ").partition(";")[0]
+    return (kind, str(asked[kind])) if kind in asked else ("", "")
 
 
 class JobUnfinished(ClientError):

@@ -25,8 +25,8 @@ def loads(data: bytes) -> Any:
         raise Problem("malformed_body", "the body is not UTF-8") from None
     except InvalidJson as error:
         raise Problem("malformed_body", str(error)) from None
-    except (ValueError, RecursionError):
-        raise Problem("malformed_body", "the body is not JSON, or nested too deep") from None
+    except ValueError:
+        raise Problem("malformed_body", "the body is not JSON") from None
     return value
 
 

@@ -44,8 +44,8 @@ def advise_depth(
             engine.dispose()
         if row is None or row.predictor is None or (row.space, row.dataset) != (space_name, dataset):
             raise NoSuchSupernet(
-                f"there is no such trained supernet of {space_name} on {dataset}; `bespoke supernets list` "
-                "shows those that are there"
+                f"there is no trained supernet {supernet_id} of {space_name} on {dataset}; `bespoke "
+                "supernets list` shows those that are there"
             )
         predictor = from_json(row.predictor)[0]
     places = {name: str(place) for name, place in settings.datasets.items()}

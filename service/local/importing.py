@@ -177,7 +177,9 @@ def register_scores(
 def _named(session: Session, supernet_id: str) -> Supernet:
     row = supernet_rows.get(session, owner_of(session), supernet_id)
     if row is None:
-        raise NoSuchSupernet("there is no such supernet; `bespoke supernets list` shows those that are there")
+        raise NoSuchSupernet(
+            f"there is no supernet {supernet_id}; `bespoke supernets list` shows those that are there"
+        )
     return row
 
 

@@ -44,7 +44,7 @@ def report_supernet(
         engine.dispose()
     if row is None or row.weights_sha256 is None:
         raise NoSuchSupernet(
-            "there is no such trained supernet; `bespoke supernets list` shows those that are there"
+            f"there is no trained supernet {supernet_id}; `bespoke supernets list` shows those that are there"
         )
     space = space_named(row.space).with_classes(row.classes)
     store = ArtifactStore(settings.data_dir / "artifacts")

@@ -63,6 +63,9 @@ async function ask(method, path, { body, more, signal } = {}) {
 	}
 }
 
+/** Which part of the service answers: `{database: "ok", artifacts: "…"}`; nothing where the whole service is away. */
+export const parts = () => fetch(new URL("../readyz", BASE), { cache: "no-store" }).then(async (answer) => (await answer.json()).checks ?? {}, () => ({})).catch(() => ({}));
+
 export const get = async (path, signal) => (await ask("GET", path, { signal })).json();
 export const post = async (path, body = {}, more = {}) => (await ask("POST", path, { body, more })).json();
 export const patch = async (path, body, more = {}) => (await ask("PATCH", path, { body, more })).json();

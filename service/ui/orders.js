@@ -18,6 +18,9 @@ export function queryOf(request) {
 	return { ...Object.fromEntries(names.filter((n) => asked[n] != null && asked[n] !== USUAL[n]).map((n) => [n, asked[n]])), verify: request.verify === false ? "false" : null };
 }
 
+/** The command that trains the same. @param {any} of a supernet, or the form of a training */
+export const trainCommand = (of) => `bespoke supernets train ${of.space} ${of.dataset} --recipe ${of.recipe} --seed ${of.seed}${of.parent ? ` --from ${of.parent}` : ""}`;
+
 /** The command that orders the same. @param {any} request */
 export function commandOf(request) {
 	const { verify, ...further } = queryOf(request);

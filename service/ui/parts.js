@@ -91,6 +91,12 @@ export function Grid({ caption, columns, rows, keyOf }) {
 			(c) => html`<td data-name=${c.name} class=${c.number ? "num" : ""}>${c.cell(row)}</td>`)}</tr>`)}</tbody></table></div>`;
 }
 
+/** Which part of the service answers, in words. checks: of `readyz` */
+export function Ready({ checks }) {
+	const told = Object.entries(checks).map(([part, state]) => `${part}: ${state}`);
+	return told.length ? told.join(", ") : "the whole service does not answer";
+}
+
 /** The same action on the command line and with curl. */
 export function Teach(given) {
 	const [open, set] = useState(false);

@@ -51,6 +51,22 @@ export function useRoute() {
 	return route;
 }
 
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const themeOfNow = () => document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light");
+
+/** The theme that is shown, as state: chosen on the page or by the system. */
+export function useTheme() {
+	const [theme, set] = useState(themeOfNow());
+	useEffect(() => {
+		const changed = () => set(themeOfNow());
+		const chosen = new MutationObserver(changed);
+		chosen.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+		dark.addEventListener("change", changed);
+		return () => { chosen.disconnect(); dark.removeEventListener("change", changed); };
+	}, []);
+	return theme;
+}
+
 /** The time, every ten seconds, so that ages grow. */
 export function useNow() {
 	const [now, set] = useState(Date.now());

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from latency_tables import strict_json
 from supernets.data.steps import Floats, Normalise
 
 KEY: Final = "normalisation"  # in the header of a safetensors file
@@ -66,7 +67,7 @@ def normalisation_in(header: Mapping[str, str] | None) -> Normalisation | None:
     text = (header or {}).get(KEY)
     if text is None:
         return None
-    said = json.loads(text)
+    said = strict_json.loads(text)
     mean, deviation = (tuple(map(float, said[name])) for name in ("mean", "deviation"))
     return Normalisation(mean, deviation, float(said["highest"]))
 

@@ -257,7 +257,8 @@ def test_4_and_5_the_printed_line_connects_its_end_is_said_and_it_comes_back(
 
 def test_6_the_curve_grows_live_and_is_the_same_in_another_tab(place: Site, tab: Open) -> None:
     with place.client() as service:
-        job = service.train_supernet("digits-mbv3", "digits", "quick", time.time_ns() % 10**6).id
+        seed = time.time_ns() % 10**6
+        job = service.train_supernet("digits-mbv3", "digits", "quick", seed).id
         supernet = service.job_request(job)["request"]["supernet_id"]
     hands = place.hands()
     hands.start(job)
@@ -288,11 +289,20 @@ def test_6_the_curve_grows_live_and_is_the_same_in_another_tab(place: Site, tab:
     other.goto(page.url)
     other.get_by_role("img", name=re.compile("loss, ")).wait_for()
     assert other.get_by_role("img", name=re.compile("loss, ")).get_attribute("aria-label") == label
+    picture = "() => document.querySelector('main canvas').toDataURL()"
+    light = page.evaluate(picture)
+    page.get_by_label("theme").select_option("dark")
+    until(page, lambda: page.evaluate(picture) != light)  # drawn again in the colours of the theme
+    page.get_by_label("theme").select_option("system")
     visit(page, f"jobs/{job}")
     page.get_by_text("1:37 min left").wait_for()
     hands.progress(job, 0.9, "epoch 9", 4.0, phase="full", epoch=9, epochs=10, loss=0.1)
     page.get_by_text("4 s left").wait_for()
     shoot(page, "job-running")
+    page.get_by_text("the same on the command line").click()
+    page.get_by_text(f"bespoke supernets train digits-mbv3 digits --recipe quick --seed {seed}").wait_for()
+    page.get_by_role("link", name="Run it again with changes").click()
+    until(page, lambda: page.get_by_label("seed").input_value() == str(seed))
     hands.fail(job, "training_lost", "ended by the test")
 
 
@@ -572,6 +582,24 @@ def test_11_every_number_is_the_apis_the_file_is_the_cards_and_runs_as_the_page_
     beside.select_option("board")
     page.locator(".side h3", has_text="board").wait_for()
     shoot(page, "networks-beside")
+
+
+def test_11_a_file_that_is_gone_says_whom_to_ask(place: Site, tab: Open) -> None:
+    job, hands = queued(place), place.hands()
+    hands.start(job)
+    card = hands.deliver(job, place.supernet_id, "phone", 50.0, 41.2345)
+    hands.succeed(job, {"models": [{"id": card["id"], "device": "phone", "budget_ms": 50.0}], "failures": []})
+    page = tab(place, expected=("status of 503",)).page
+    visit(page, f"models/{card['id']}")
+    (kept,) = (place.data_dir / "artifacts").rglob(card["file"]["sha256"])
+    kept.rename(kept.with_suffix(".away"))
+    try:
+        page.get_by_role("button", name=re.compile("^Download ONNX")).click()
+        page.get_by_role("alert").get_by_text("bespoke doctor").wait_for()
+    finally:
+        kept.with_suffix(".away").rename(kept)
+    page.get_by_role("button", name=re.compile("^Download ONNX")).click()
+    page.get_by_text("SHA-256 is the card's").wait_for()
 
 
 # -- 13, 14: who may what -------------------------------------------------------------------------------------

@@ -133,6 +133,7 @@ def test_every_page_says_that_the_service_does_not_answer(site: Site, tab: Open)
     page.locator(".old").get_by_role("link", name="phone", exact=True).wait_for()
     page.get_by_role("alert").get_by_text("The service does not answer. Is it running?").first.wait_for()
     page.get_by_text("What you see is from").wait_for()
+    page.get_by_text("database: ok, artifacts: ok").wait_for()  # which part is away, where one answers
     for name, where in where_from.items():
         if name == "add a device":
             continue  # a form, which says it when it is sent

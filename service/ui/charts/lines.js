@@ -2,6 +2,7 @@
 import { html, useEffect, useRef } from "../html.js";
 import uPlot from "../vendor/uplot.js";
 import { ms } from "../format.js";
+import { useTheme } from "../store.js";
 import { thin } from "./pick.js";
 
 const probe = document.createElement("i"); // a colour of the style sheet as the theme of now has it
@@ -19,13 +20,13 @@ export function axis(label, values) {
 }
 
 function useChart(make, depends) {
-	const place = useRef(null);
+	const place = useRef(null), theme = useTheme();
 	useEffect(() => {
 		const into = place.current, chart = make(into);
 		const size = new ResizeObserver(() => chart.setSize({ width: Math.max(200, into.clientWidth), height: chart.height }));
 		size.observe(into);
 		return () => { size.disconnect(); chart.destroy(); };
-	}, depends);
+	}, [theme, ...depends]); // a chart is a picture: with the colours of the other theme it is drawn once more
 	return place;
 }
 

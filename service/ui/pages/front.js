@@ -7,7 +7,7 @@ import { csv, held, pick, range, tidy } from "../charts/pick.js";
 import { asSvg, drawFront, inWords } from "../charts/front.js";
 import { Networks } from "../network.js";
 import { commandOf, formOf, LIMITS, limitsOf } from "../orders.js";
-import { change, devices as listDevices, fronts as askFronts, go, kinds, link, read, supernets as listSupernets, useAction, useLive } from "../store.js";
+import { change, devices as listDevices, fronts as askFronts, go, kinds, link, read, supernets as listSupernets, useAction, useLive, useTheme } from "../store.js";
 
 async function choices(signal) {
 	const [devices, supernets] = await Promise.all([listDevices(signal), listSupernets(signal)]);
@@ -62,11 +62,12 @@ export function Chart({ supernet, fronts, models, query, place: where }) {
 		clearTimeout(timer.current);
 		timer.current = setTimeout(() => change(page, { ...(where ?? { supernet: supernet.id, devices: names }), budget: value }), 200);
 	};
+	const theme = useTheme();
 	useEffect(() => () => clearTimeout(timer.current), []);
 	useEffect(() => {
 		chart.current = drawFront(place.current, { fronts, models, log, budget, tell });
 		return () => chart.current.destroy();
-	}, [fronts, models, log, document.documentElement.dataset.theme]);
+	}, [fronts, models, log, theme]);
 	const enter = (value) => { if (value > 0) { chart.current.set(value); tell(value); } };
 	const out = fronts.filter((f) => pick(f, budget) < 0);
 	const axis = (on) => { setLog(on); change(page, { axis: on ? "log" : "linear" }); };

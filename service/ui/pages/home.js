@@ -1,9 +1,9 @@
 // What runs, what broke, what is here; for a newcomer the three steps to a first network.
-import { html } from "../html.js";
-import { get } from "../api.js";
+import { html, useEffect, useState } from "../html.js";
+import { get, parts } from "../api.js";
 import { duration, ms, percent, words } from "../format.js";
-import { Age, Bar, Id, State, Teach, Trouble, Waiting } from "../parts.js";
-import { kinds, link, useLive } from "../store.js";
+import { Age, Bar, Id, Ready, State, Teach, Trouble, Waiting } from "../parts.js";
+import { kinds, link, useLive, useNow } from "../store.js";
 
 async function load(signal) {
 	const [status, running, queued, failed, models, devices, supernets] = await Promise.all([
@@ -17,7 +17,7 @@ export function Home() {
 	const { data, error, stale, at } = useLive(load, kinds("job", "progress", "model", "device", "table", "agent", "supernet"));
 	if (!data) return html`<${Waiting} error=${error} what="the service" />`;
 	const steps = [data.devices.some((d) => d.table_id), data.supernets.some((s) => s.state === "ready"), data.models.length > 0];
-	return html`<h1>Home</h1>${stale ? html`<${Trouble} error=${error} action=${html`<p>What you see is from <${Age} at=${at} />.</p>`} />` : null}
+	return html`<h1>Home</h1>${stale ? html`<${Trouble} error=${error} action=${html`<${Away} at=${at} />`} />` : null}
 		<div class=${stale ? "old" : ""}>${steps.every(Boolean) ? null : html`<${Begin} steps=${steps} data=${data} />`}
 		<${Active} data=${data} />
 		${data.broken.length ? html`<section><h2>What broke lately</h2><ul class="plain">${data.broken.map((j) => html`<li key=${j.id}><${State} of=${j.state} /> <a href=${link(["jobs", j.id])}>${j.name ?? j.kind}</a> <${Age} at=${j.ended_at} />: ${j.error?.detail ?? j.error?.title}</li>`)}</ul></section>` : null}
@@ -25,6 +25,13 @@ export function Home() {
 			${d.prediction_error == null ? "" : html`<span class="muted">error ${percent(d.prediction_error, 1)}</span>`}</li>`)}</ul>` : html`<p>None yet. <a href="#/enrol">Add a device</a></p>`}</section>
 		<section><h2>Newest networks</h2>${data.models.length ? html`<ul class="plain">${data.models.map((m) => html`<li key=${m.id}><a href=${link(["models", m.id])}>${m.name ?? m.device}</a> within ${ms(m.budget_ms)}:
 			predicted ${ms(m.predicted_ms)}, ${m.measured_ms == null ? "not measured" : html`measured ${ms(m.measured_ms)}`} · ${percent(m.accuracy)}</li>`)}</ul>` : html`<p class="muted">None yet.</p>`}</section></div></div>`;
+}
+
+/** What answers and what does not, asked every ten seconds as long as it lasts. */
+function Away({ at }) {
+	const [checks, set] = useState(null), now = useNow();
+	useEffect(() => { let here = true; parts().then((found) => here && set(found)); return () => { here = false; }; }, [now]);
+	return html`<p>${checks ? html`<${Ready} checks=${checks} />. ` : ""}What you see is from <${Age} at=${at} />.</p>`;
 }
 
 function Active({ data }) {

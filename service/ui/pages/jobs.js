@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "../html.js";
 import { all, get, post } from "../api.js";
 import { duration, ms, words } from "../format.js";
-import { commandOf, queryOf } from "../orders.js";
+import { commandOf, queryOf, trainCommand } from "../orders.js";
 import { Age, Bar, col, Empty, Grid, Id, Loading, Naming, num, save, Select, sent, State, Teach, Trouble, Waiting } from "../parts.js";
 import { go, kinds, link, ofJob, useAction, useLive } from "../store.js";
 
@@ -84,12 +84,22 @@ export function Matrix({ of }) {
 	return html`<h3>On every device of the job</h3><${Grid} caption="latency of each network on each device" columns=${columns} rows=${of.networks} keyOf=${(n) => n.id ?? `${n.device}${n.budget_ms}`} />`;
 }
 
-/** The same once more, to be changed first, and as a command. */
+/** The same once more, to be changed first, and as a command. What a training is asked for stands in the row of its supernet. */
 function Again({ job, request }) {
+	return job.kind === "supernet" ? html`<${TrainAgain} id=${request.supernet_id} />` : html`<${OrderAgain} job=${job} request=${request} />`;
+}
+
+function TrainAgain({ id }) {
+	const { data, error } = useLive((signal) => get(`supernets/${id}`, signal), () => false, [id]);
+	if (!data) return html`<${Waiting} error=${error} what="the supernet" />`;
+	const { space, dataset, recipe, seed } = data;
+	return html`<p><a class="button" href=${link(["supernets"], { train: 1, space, dataset, recipe, seed })}>Run it again with changes</a></p><${Teach} command=${trainCommand(data)} path=${`supernets/${id}`} />`;
+}
+
+function OrderAgain({ job, request }) {
 	const targets = (request.targets ?? []).filter((t) => t.device);
 	const known = {
 		search: [commandOf(request), link(["front"], { supernet: request.supernet_id, devices: targets.map((t) => t.device).join(","), budget: targets[0]?.budget?.latency_ms, ...queryOf(request) })],
-		supernet: [`bespoke supernets show ${request.supernet_id}`, link(["supernets"], { train: 1 })],
 		profile: [`bespoke profile --device ${request.device} --elsewhere --space ${request.space}`, link(["devices", request.device ?? ""])],
 		check: [`bespoke devices check ${request.device}`, link(["devices", request.device ?? ""])],
 	}[job.kind];

@@ -1,7 +1,7 @@
 // Keys of the tenant; and what this service is: its version, limits, workers, for its operator tenants and quarantine.
 import { html, useState } from "../html.js";
-import { get, post, remove } from "../api.js";
-import { Age, col, Copy, Danger, Empty, Fact, Grid, Id, num, sent, Teach, Trouble, Waiting } from "../parts.js";
+import { get, parts, post, remove } from "../api.js";
+import { Age, col, Copy, Danger, Empty, Fact, Grid, Id, num, Ready, sent, Teach, Trouble, Waiting } from "../parts.js";
 import { kinds, link, useAction, useLive } from "../store.js";
 
 export function Keys({ session }) {
@@ -33,7 +33,7 @@ function Create({ scopes, done }) {
 const quiet = (promise) => promise.catch(() => null);
 
 async function load(scopes, signal) {
-	const [limits, status, ready, tenants, quarantined] = await Promise.all([get("limits", signal), quiet(get("status", signal)), quiet(get("../readyz", signal)), scopes.includes("tenants:write") ? quiet(get("tenants", signal)) : null, quiet(get("jobs?state=quarantined&limit=20", signal))]);
+	const [limits, status, ready, tenants, quarantined] = await Promise.all([get("limits", signal), quiet(get("status", signal)), parts(), scopes.includes("tenants:write") ? quiet(get("tenants", signal)) : null, quiet(get("jobs?state=quarantined&limit=20", signal))]);
 	return { limits, status, ready, tenants, quarantined };
 }
 
@@ -41,7 +41,7 @@ export function Settings({ session }) {
 	const { data, error } = useLive((signal) => load(session.scopes, signal), kinds("job"));
 	if (!data) return html`<${Waiting} error=${error} what="settings" />`;
 	const { limits, status, ready, tenants, quarantined } = data;
-	return html`<h1>Settings</h1><dl class="facts"><${Fact} name="version">${session.version}<//><${Fact} name="database and files">${ready ? "both can be reached" : "one of them is away"}<//>
+	return html`<h1>Settings</h1><dl class="facts"><${Fact} name="version">${session.version}<//><${Fact} name="database and files"><${Ready} checks=${ready} /><//>
 		<${Fact} name="workers alive">${status ? status.workers : "–"}<//><${Fact} name="strategies">${limits.strategies.join(", ")}<//><${Fact} name="recipes">${limits.recipes.join(", ")}<//></dl>
 		<section><h2>Quarantine</h2>${quarantined?.items.length ? html`<${Grid} caption="quarantined jobs" rows=${quarantined.items} keyOf=${(j) => j.id} columns=${[col("job", (j) => html`<a href=${link(["jobs", j.id])}>${j.name ?? j.kind}</a>`), col("since", (j) => html`<${Age} at=${j.ended_at} />`), col("why", (j) => j.error?.detail ?? ""), col("id", (j) => html`<${Id} of=${j.id} />`)]} />` : html`<${Empty}><p>No job crashed three times.</p><//>`}</section>
 		${tenants ? html`<section><h2>Tenants</h2><${Grid} caption="tenants" rows=${tenants.items} keyOf=${(t) => t.name} columns=${[col("name", (t) => t.name), col("created", (t) => html`<${Age} at=${t.created_at} />`)]} /></section>` : null}

@@ -2,6 +2,7 @@
 import { html, useState } from "../html.js";
 import { get, post } from "../api.js";
 import { percent } from "../format.js";
+import { trainCommand } from "../orders.js";
 import { Age, Bar, col, Empty, Fact, Grid, Id, num, Select, sent, State, Teach, Trouble, Waiting } from "../parts.js";
 import { Curve, Pairs } from "../charts/lines.js";
 import { go, kinds, link, supernets as list, useAction, useLive } from "../store.js";
@@ -14,7 +15,7 @@ export function Supernets({ query }) {
 		col("recipe", (s) => `${s.recipe}, seed ${s.seed}`), num("largest", (s) => percent(s.largest?.accuracy)), num("smallest", (s) => percent(s.smallest?.accuracy)),
 		num("rank correlation", (s) => s.predictor?.kendall_tau?.toFixed(2) ?? "–"), num("error", (s) => percent(s.predictor?.rmse)), col("created", (s) => html`<${Age} at=${s.created_at} />`)];
 	return html`<h1>Supernets</h1>${data.length ? html`<${Grid} caption="supernets" columns=${columns} rows=${data} keyOf=${(s) => s.id} />` : html`<${Empty}><p>None is trained yet. Train <b>digits-mbv3</b> on <b>digits</b>: about a minute.</p><//>`}
-		${data.filter((s) => s.state === "ready").length > 1 ? html`<p><a class="button" href="#/compare">Compare supernets</a></p>` : null}<details open=${Boolean(query.train) || !data.length}><summary>Train a supernet</summary><${Train} /></details>`;
+		${data.filter((s) => s.state === "ready").length > 1 ? html`<p><a class="button" href="#/compare">Compare supernets</a></p>` : null}<details open=${Boolean(query.train) || !data.length}><summary>Train a supernet</summary><${Train} query=${query} /></details>`;
 }
 
 async function choices(signal) {
@@ -22,16 +23,16 @@ async function choices(signal) {
 	return { spaces: spaces.items, datasets: datasets.items, recipes: limits.recipes.filter((r) => r !== "transfer") };
 }
 
-function Train() {
+function Train({ query }) {
 	const { data, error } = useLive(choices, () => false);
-	const [form, set] = useState({ space: "digits-mbv3", dataset: "digits", recipe: "quick", seed: 0 });
+	const [form, set] = useState({ space: query.space ?? "digits-mbv3", dataset: query.dataset ?? "digits", recipe: query.recipe ?? "quick", seed: query.seed ?? 0 });
 	const body = { ...form, seed: Number(form.seed) };
 	const [run, state] = useAction(async () => { const job = await post("supernets", body); return () => go(["jobs", job.id]); });
 	if (!data) return html`<${Waiting} error=${error} />`;
 	const select = (name, values) => html`<${Select} label=${name} value=${form[name]} of=${values} set=${(v) => set({ ...form, [name]: v })} />`;
 	return html`<form class="inline" onSubmit=${sent(run)}>${select("space", data.spaces.map((s) => s.name))}${select("dataset", data.datasets.map((d) => d.name))}${select("recipe", data.recipes)}
 		<label>seed <input type="number" min="0" value=${form.seed} onInput=${(e) => set({ ...form, seed: e.target.value })} /></label><button class="main" disabled=${state.busy}>Train</button></form><${Trouble} error=${state.error} />
-		<${Teach} command=${`bespoke supernets train ${form.space} ${form.dataset} --recipe ${form.recipe} --seed ${form.seed}`} method="POST" path="supernets" body=${body} />`;
+		<${Teach} command=${trainCommand(form)} method="POST" path="supernets" body=${body} />`;
 }
 
 async function load(id, signal) {

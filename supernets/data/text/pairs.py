@@ -7,13 +7,13 @@ stands in, and what makes a whole file doubtful (another number of lines, anothe
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from latency_tables import strict_json
 from supernets.errors import InvalidDataset
 
 Pair = tuple[str, str]  # source, target
@@ -134,7 +134,7 @@ def _tab_separated(line: str) -> Pair:
 
 def _json(line: str, languages: Languages) -> Pair:
     try:
-        data = json.loads(line)
+        data = strict_json.loads(line)
     except ValueError:
         raise ValueError("no JSON") from None
     if isinstance(data, Mapping) and isinstance(data.get("translation"), Mapping):
@@ -180,7 +180,7 @@ def _first_empty(left_out: LeftOut) -> str:
 def read_settings(name: str, path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
     """The entries of a JSON file beside the texts; all of `keys` and no others. Raises InvalidDataset."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = strict_json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise InvalidDataset(f"data set {name!r}: {path.name} cannot be read ({error})") from None
     if not isinstance(data, dict) or set(data) != set(keys):

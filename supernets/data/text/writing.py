@@ -7,12 +7,12 @@ delivered network in a browser or on a device too; only who encodes or learns on
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, Protocol
 
+from latency_tables import strict_json
 from latency_tables.generation import BEGIN, END, PADDING, UNKNOWN
 from supernets.data.vocabulary import SYMBOLS, Vocabulary
 from supernets.errors import InvalidDataset
@@ -110,7 +110,7 @@ class Parts:
     def tokens(self) -> tuple[str, ...]:
         """Read without the library: the API asks for them too."""
         try:
-            data = json.loads(self.text)
+            data = strict_json.loads(self.text)
             numbers: dict[str, int] = dict(data["model"]["vocab"])
             numbers |= {one["content"]: one["id"] for one in data.get("added_tokens", [])}
             found = tuple(sorted(numbers, key=numbers.__getitem__))
