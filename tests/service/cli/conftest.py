@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,15 +37,21 @@ class Outcome:
 Bespoke = Callable[..., Outcome]
 
 
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    """A server with nothing in it, whatever the environment says of others."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("BESPOKE_URL", "BESPOKE_KEY", "BESPOKE_DATABASE_URL"):
+            patch.delenv(name, raising=False)
+        with Stack(folder, port=0, workers=0, log_dir=folder / "logs") as stack:
+            yield Server(stack.url, folder)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("service")
-    patch = pytest.MonkeyPatch()
-    for name in ("BESPOKE_URL", "BESPOKE_KEY", "BESPOKE_DATABASE_URL"):
-        patch.delenv(name, raising=False)
-    with Stack(folder, port=0, workers=0, log_dir=folder / "logs") as stack:
-        yield Server(stack.url, folder)
-    patch.undo()
+    """Shared by the files of this folder; one that leaves more behind than devices makes a `server` of its own."""
+    with serving(tmp_path_factory.mktemp("service")) as found:
+        yield found
 
 
 @pytest.fixture

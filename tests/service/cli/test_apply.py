@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from latency_tables.table import LatencyTable
 from service.cli.jobs_file import read_plan
 from service.cli.yaml_lines import FileRefused, read_yaml
 from tests.service.api import CONTEXT, table_rows
-from tests.service.cli.conftest import Bespoke, Server
+from tests.service.cli.conftest import Bespoke, Server, serving
 
 CONTEXT_TEXT = ", ".join(f"{k}: {json.dumps(v)}" for k, v in CONTEXT.items())
 
@@ -32,6 +33,13 @@ def refused(tmp_path: Path, text: str) -> list[tuple[int, str]]:
 BOMB = "a: &a [x, x]\n" + "".join(
     f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
 )
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Of its own: a supernet is added whose weights nobody has."""
+    with serving(tmp_path_factory.mktemp("service")) as found:
+        yield found
 
 
 @pytest.mark.parametrize(
