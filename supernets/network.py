@@ -66,6 +66,13 @@ class Supernet(nn.Module):
     def block(self, name: str) -> ElasticBlock[Any]:
         return cast(ElasticBlock[Any], self.blocks[name])
 
+    @torch.no_grad()
+    def take_from(self, other: Supernet, architecture: Architecture) -> None:
+        """Weights of one network of a larger supernet; this one's space holds that network alone."""
+        for name, operator in other.plan(architecture):
+            if name:
+                self.block(name).take(operator, other.block(name).state(operator))
+
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
         """Logits (B, classes) of one sub-network. x: a batch of the space's input at the architecture's
         resolution."""

@@ -33,7 +33,7 @@ def advise_depth(
     from supernets.experiments.depth import advise  # noqa: PLC0415 - torch is loaded by this command alone
     from supernets.training.catalog import recipe_named  # noqa: PLC0415
 
-    space, chosen = space_named(space_name), recipe_named(recipe)
+    space, chosen = space_named(space_name), recipe_named(recipe, space_named(space_name))
     predictor = None
     if supernet_id is not None:
         engine = create_db_engine(settings.resolved_database_url)

@@ -58,7 +58,7 @@ def report_supernet(
     found = run_controls(
         space,
         as_expected(data, store.path(row.weights_sha256)),
-        recipe_named(row.recipe),
+        recipe_named(row.recipe, space),
         row.seed,
         settings.data_dir / "work" / f"report-{row.digest[:32]}",
         networks=networks,

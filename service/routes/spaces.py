@@ -37,7 +37,7 @@ from supernets.search.catalog import STRATEGIES
 from supernets.spaces.catalog import SPACES, space_named
 from supernets.spaces.lowering import all_operators
 from supernets.spaces.space import Space
-from supernets.training.catalog import RECIPES
+from supernets.training.catalog import recipe_names
 
 router = APIRouter(route_class=GuardedRoute, tags=["catalog"])
 
@@ -115,7 +115,7 @@ def limits(services: Service) -> Limits:
     return Limits(
         limits=published(services.settings),
         strategies=sorted(STRATEGIES),
-        recipes=sorted(RECIPES),
+        recipes=recipe_names(),
         scopes=SCOPES,
         runtime_version=_runtime_version(),
     )

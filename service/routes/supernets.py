@@ -93,7 +93,7 @@ def wanted_supernet(
             "unknown_space", str(unknown), errors=[error("/space", "unknown_space", str(unknown))]
         ) from None
     try:
-        chosen = replace(recipe_named(recipe), class_weights=class_weights)
+        chosen = replace(recipe_named(recipe, found), class_weights=class_weights)
     except UnknownRecipe as unknown:
         raise invalid("/recipe", "unknown_recipe", str(unknown)) from None
     if recipe == TRANSFER and parent is None:

@@ -216,7 +216,7 @@ def grow(
         nonlocal step, epoch
         network = with_depths(space, depths)
         for _ in range(period_epochs):
-            for batch in trainer.batches([seed, 0, epoch]):
+            for (batch,) in trainer.batches(epoch):
                 trainer.step(phase, batch, step, phase.learning_rate, [network])
                 step += 1
             epoch += 1

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.metadata import entry_points
 from itertools import product
 from typing import Any, Final
@@ -13,6 +14,7 @@ from supernets.errors import InvalidArchitecture, UnknownSpace
 from supernets.spaces.architecture import Architecture, SpaceRef
 from supernets.spaces.choices import ZERO, Choice, kernel_expand
 from supernets.spaces.space import Space, Stage, pictures
+from supernets.spaces.transformer_space import HAT_SMALL
 
 ENTRY_POINT_GROUP: Final = "bespoke.spaces"
 MOST_CLASSES: Final = 65_536
@@ -267,11 +269,28 @@ def register_installed_spaces() -> None:
 
 def space_named(name: str, classes: int | None = None) -> Space:
     """The space of that name, with so many classes. Raises UnknownSpace that lists the known ones."""
-    try:
-        space = SPACES[name]
-    except KeyError:
-        raise UnknownSpace(f"unknown search space; known are {', '.join(sorted(SPACES))}") from None
+    space = SPACES.get(name) or _variant(name)
+    if space is None:
+        raise UnknownSpace(f"unknown search space; known are {', '.join(sorted(SPACES))}")
     return space if classes in (None, space.classes) else space.with_classes(int(classes or space.classes))
+
+
+@lru_cache(maxsize=256)
+def _variant(name: str) -> Space | None:
+    """A space named after one of the catalog, priced for other sentences, say."""
+    base, _, text = name.partition(".")
+    try:
+        return SPACES[base].variant(text) if base in SPACES else None
+    except InvalidArchitecture as error:
+        raise UnknownSpace(f"search space {name}: {error}") from None
+
+
+def is_space(name: str) -> bool:
+    """Whether there is a space of that name."""
+    try:
+        return name in SPACES or _variant(name) is not None
+    except UnknownSpace:
+        return False
 
 
 def space_at(ref: SpaceRef) -> Space:
@@ -329,6 +348,7 @@ for _space in (
     _ofa_proxyless(),
     _ofa_resnet50(),
     _proxyless(),
+    HAT_SMALL.priced(),
 ):
     register_space(_space)
 register_installed_spaces()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import product
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from latency_tables.operators.operator import FLOAT
 from supernets.errors import InvalidArchitecture
 from supernets.spaces.architecture import Architecture, SpaceRef, StageChoice
 from supernets.spaces.choices import PRECISION, Choice
+
+if TYPE_CHECKING:
+    from supernets.spaces.transformer_space import Sentence
 
 LANES: Final = {FLOAT: 0, "int8": 1, "float16": 2}
 """Precisions in the order of the lanes of a chain (`latency_tables.dense`); what goes in is float32."""
@@ -225,7 +228,9 @@ class Space:
 
     resolutions: sizes of the input to choose from: the side of a picture in pixels, samples of a sound,
     tokens of a sentence. inputs: what its networks are fed with, `SIZE` in a shape standing for that size;
-    the first stage reads the first one. batch_norm_eps: of every batch-norm of its networks.
+    the first stage reads the first one. batch_norm_eps: of every batch-norm of its networks. network: the
+    class of its supernet, `module:name` (`supernets.networks.build_supernet`). generation: what a latency is
+    of where networks write sentences; None where it is of one run.
     """
 
     name: str
@@ -236,6 +241,8 @@ class Space:
     stages: tuple[Stage, ...]
     source: str
     batch_norm_eps: float = 1e-5
+    network: str = "supernets.network:Supernet"
+    generation: Sentence | None = None
 
     def __post_init__(self) -> None:
         if len({stage.name for stage in self.stages}) != len(self.stages):
@@ -329,7 +336,15 @@ class Space:
         head = replace(self.stages[-1], widths=(classes,))
         return replace(self, classes=classes, stages=(*self.stages[:-1], head))
 
-    def at(self, resolutions: Sequence[int]) -> Space:
+    def generating(self, asked: Mapping[str, int | None]) -> Space:
+        """The space priced for another sentence. Raises InvalidArchitecture where networks write none."""
+        raise InvalidArchitecture(f"networks of {self.name} write no sentences: leave `generation` out")
+
+    def variant(self, text: str) -> Space | None:
+        """The space that is named after this one with a point and that text; None where there is none."""
+        return None
+
+    def at(self, resolutions: Sequence[int]) -> Self:
         """The same space with fewer resolutions (those a table covers, say)."""
         if not resolutions or not set(resolutions) <= set(self.resolutions):
             raise InvalidArchitecture(f"resolutions must be some of {list(self.resolutions)}")

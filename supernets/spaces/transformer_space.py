@@ -5,14 +5,16 @@ Source: HAT (Wang et al., ACL 2020). Two stages with a state each, the encoder's
 every decoder layer reads the encoder's, so a cell of the decoder depends on both states. What adds up over
 layers is then a dense table, and every solver of `supernets.search` works on it, exact search included.
 
-These are descriptions for the library: none of them is in the catalog of spaces that can be profiled, trained
-and searched through the service.
+A latency is that of one sentence of stated length and beam, so a space of operators is made for such a
+sentence (`TransformerSpace.priced`); another sentence is a space of another name, whose rows and measured
+networks are others too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import product
 from typing import Final
@@ -49,12 +51,35 @@ class Sentence:
         if not 1 <= self.beam <= MOST_BEAMS:
             raise InvalidArchitecture(f"a generation has 1 to {MOST_BEAMS} beams")
 
+    @property
+    def text(self) -> str:
+        """What the name of a space ends in; `of_text` reads it back."""
+        return f"s{self.source_tokens}.t{self.target_tokens}.b{self.beam}"
+
+    @classmethod
+    def of_text(cls, text: str) -> Sentence | None:
+        """None for a text of another form. Raises InvalidArchitecture for a sentence that cannot be."""
+        match = _TEXT.fullmatch(text)
+        return None if match is None else cls(*map(int, match.groups()))
+
+    def to_json(self) -> dict[str, int]:
+        """Plain values, as requests and cards have them."""
+        return asdict(self)
+
+    def changed(self, asked: Mapping[str, int | None]) -> Sentence:
+        """This sentence with what was asked for instead."""
+        return Sentence(**{**asdict(self), **{name: n for name, n in asked.items() if n is not None}})
+
+
+_TEXT: Final = re.compile(r"s([1-9]\d{0,3})\.t([1-9]\d{0,3})\.b([1-9]\d?)", re.ASCII)
+
 
 @dataclass(frozen=True)
 class TransformerSpace:
     """Everything ascending. Widths and layers of encoder and decoder; feed_forward: inside each layer;
     encoder_heads, decoder_heads, cross_heads: of each layer; attended: last encoder layers that a decoder
-    layer may read. joined: whether there is one dictionary for both languages. Raises ValueError.
+    layer may read. joined: whether there is one dictionary for both languages. words: of each vocabulary
+    where no data set says so; sentence: what latencies are of where nobody says so. Raises ValueError.
     """
 
     name: str
@@ -68,6 +93,8 @@ class TransformerSpace:
     attended: tuple[int, ...]
     qkv_width: int
     joined: bool
+    words: int = 32_768
+    sentence: Sentence = Sentence()
 
     def __post_init__(self) -> None:
         listed = (
@@ -166,13 +193,13 @@ class TransformerSpace:
         """Least of everything."""
         return self.network(np.zeros(self.chain.genes, dtype=np.int64))
 
-    def priced(self, generation: Sentence, words: int | None = None) -> Space:
+    def priced(self, generation: Sentence | None = None, words: int | None = None) -> SentenceSpace:
         """The same networks as a space of operators, whose latency is that of one sentence of that length.
 
-        words: of both vocabularies, those of HAT's data where nothing is said: of the rows, output and
-        embeddings alone depend on them. Genes, `count` and `network` are those of this description.
+        words: of both vocabularies, of the larger one where they differ: of the rows, output and embeddings
+        alone depend on them. Genes, `count` and `network` are those of this description.
         """
-        classes = words or 32_768
+        generation, classes = generation or self.sentence, words or self.words
         told = {"qkv": self.qkv_width, "words": classes}
         steps = {"steps": generation.target_tokens}
         encoder = Stage(
@@ -193,15 +220,18 @@ class TransformerSpace:
             reads=True,
         )
         output = Stage("output", StepOutput.family, (classes,), settings=steps)
-        source = InputSpec("source", (SIZE,), "int64", classes)
-        return Space(
-            self.name,
+        source = InputSpec("input", (SIZE,), "int64", classes)
+        return SentenceSpace(
+            self.name if generation == self.sentence else f"{self.name}.{generation.text}",
             self.description,
             (generation.source_tokens,),
             (source,),
             classes,
             (encoder, decoder, output),
             "HAT: Hardware-Aware Transformers (Wang et al., ACL 2020)",
+            network="supernets.sentence_supernet:SentenceSupernet",
+            described=self,
+            generation=generation,
         )
 
     def of(self, architecture: Architecture) -> Transformer:
@@ -264,6 +294,49 @@ class TransformerSpace:
         return DenseTable(self.chain, np.zeros(1), blocks, depth)
 
 
+@dataclass(frozen=True)
+class SentenceSpace(Space):
+    """A space of networks that write sentences; its latency is that of one sentence (`generation`).
+
+    Both vocabularies are taken to have as many words as there are classes: embeddings follow them.
+    """
+
+    described: TransformerSpace = field(kw_only=True)
+    generation: Sentence = field(kw_only=True)
+
+    def with_classes(self, classes: int) -> SentenceSpace:
+        """The same for vocabularies of that many words. Raises ValueError for one that was narrowed."""
+        whole = self.described.priced(self.generation, self.classes)
+        if (self.stages, self.resolutions) != (whole.stages, whole.resolutions):
+            raise ValueError(f"space {self.name}: narrowed to some networks, it has its words for good")
+        return self.described.priced(self.generation, classes)
+
+    def generating(self, asked: Mapping[str, int | None]) -> SentenceSpace:
+        """The same networks, priced for another sentence. Raises InvalidArchitecture."""
+        return self.described.priced(self.generation.changed(asked), self.classes)
+
+    def variant(self, text: str) -> Space | None:
+        sentence = Sentence.of_text(text)
+        return None if sentence is None else self.described.priced(sentence, self.classes)
+
+    def sizes(self) -> TransformerSizes:
+        """Of a module for the networks that are left to choose; positions are those of the whole space."""
+        encoder, decoder = self.stages[:2]
+        whole = self.described.sizes(self.classes, self.classes)
+        inside = [
+            tuple(max(int(c["inside"]) for c in options) for options in stage.choices)
+            for stage in (encoder, decoder)
+        ]
+        return replace(
+            whole,
+            encoder_width=encoder.widths[-1],
+            decoder_width=decoder.widths[-1],
+            encoder_feed_forward=inside[0],
+            decoder_feed_forward=inside[1],
+            identities=len(whole.encoder_feed_forward) - len(inside[0]),
+        )
+
+
 def _choices(layers: Sequence[EncoderLayer | DecoderLayer], blocks: int) -> tuple[tuple[Choice, ...], ...]:
     """The same choices for every layer, in the order of the description: genes are the same."""
     return (tuple(Choice(_named(layer)) for layer in layers),) * blocks
@@ -301,6 +374,8 @@ HAT_IWSLT: Final = TransformerSpace(
     attended=(1, 2, 3),
     qkv_width=512,
     joined=False,
+    words=8848,
+    sentence=Sentence(23, 23, 5),
 )
 HAT_SMALL: Final = TransformerSpace(
     name="hat-small",
@@ -314,6 +389,7 @@ HAT_SMALL: Final = TransformerSpace(
     attended=(1, 2, 3),
     qkv_width=128,
     joined=False,
+    words=2000,
 )
 TRANSFORMER_SPACES: Final = {space.name: space for space in (HAT_WMT, HAT_IWSLT, HAT_SMALL)}
 

@@ -22,7 +22,7 @@ from supernets.data.text.sentences import Sentences
 from supernets.encoder_decoder import begun
 from supernets.errors import ExportFailed, InvalidTraining
 from supernets.tasks.data import Rows
-from supernets.tasks.decoding import DecodedScores
+from supernets.tasks.decoding import SENTENCES, DecodedScores
 from supernets.tasks.task import Cache, Evaluates, Task, check_outputs
 from supernets.tasks.text_metrics import Scoring
 from supernets.training.recipe import Augmentation
@@ -100,16 +100,29 @@ class SentencesTask(Task[Sentences]):
     def quality(self, tally: Array) -> float:
         return self.scoring.quality(tally)
 
+    def share(self, part: Tensor, targets: Tensor) -> float:
+        """By tokens: a loss is a mean over them."""
+        return float(part.ne(PADDING).sum() / targets.ne(PADDING).sum())
+
     def evaluator(
-        self, supernet: Supernet, data: Sentences, split: str, *, cache: Cache | None = None
+        self,
+        supernet: Supernet,
+        data: Sentences,
+        split: str,
+        *,
+        cache: Cache | None = None,
+        limit: int | None = None,
+        calibration: int | None = None,
     ) -> Evaluates:
-        """Of what the networks write. Raises InvalidTraining for a supernet that cannot write."""
+        """Of what the networks write, greedily. Raises InvalidTraining for a supernet that cannot write."""
         step_of = getattr(supernet, "stepper", None)
         if step_of is None:
             raise InvalidTraining(f"networks of {supernet.space.name} cannot write sentences token by token")
         device = str(next(supernet.parameters()).device)
-        scores: DecodedScores[Architecture] = DecodedScores(step_of, self.scoring, data, split, device=device)
-        return Remembered(scores, {} if cache is None else cache)
+        scores: DecodedScores[Architecture] = DecodedScores(
+            step_of, self.scoring, data, split, sentences=limit or SENTENCES, device=device
+        )
+        return Remembered(supernet, scores, {} if cache is None else cache)
 
     def input_of(self, data: Sentences, condition: int, delivery: Delivery, name: str) -> dict[str, Any]:
         return {
@@ -128,18 +141,23 @@ class SentencesTask(Task[Sentences]):
 class Remembered:
     """Decoded qualities, none computed twice."""
 
-    def __init__(self, scores: DecodedScores[Architecture], cache: Cache) -> None:
-        self._scores, self._cache = scores, cache
+    def __init__(self, supernet: Supernet, scores: DecodedScores[Architecture], cache: Cache) -> None:
+        self._supernet, self._scores, self._cache = supernet, scores, cache
 
     def qualities(
         self, architectures: Sequence[Architecture], progress: Callable[[int, int], None] | None = None
     ) -> Array:
         """The quality of each network, shape (networks,). progress: called with (done, of)."""
         new = {a.digest: a for a in architectures if a.digest not in self._cache}
-        for number, (digest, architecture) in enumerate(new.items(), 1):
-            self._cache[digest] = self._scores.quality(architecture)
-            if progress is not None:
-                progress(number, len(new))
+        training = self._supernet.training
+        self._supernet.eval()
+        try:
+            for number, (digest, architecture) in enumerate(new.items(), 1):
+                self._cache[digest] = self._scores.quality(architecture)
+                if progress is not None:
+                    progress(number, len(new))
+        finally:
+            self._supernet.train(training)
         return np.array([self._cache[a.digest] for a in architectures])
 
 

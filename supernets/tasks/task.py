@@ -91,6 +91,10 @@ class Task(ABC, Generic[D]):
     def imitation(self, outputs: Tensor, teacher: Tensor) -> Tensor:
         """The same against the outputs of a larger network (knowledge distillation)."""
 
+    def share(self, part: Tensor, targets: Tensor) -> float:
+        """What the targets of a part of a batch count in the mean that `loss` is over all of them."""
+        return len(part) / len(targets)
+
     def regressed(self, targets: Tensor, outputs: int) -> Tensor | None:
         """What a new last layer is fitted to, (n, outputs), in the beginning of a training from other
         weights; None: it begins at random."""
@@ -148,14 +152,27 @@ class Task(ABC, Generic[D]):
         add up over parts of a split. None where there are no classes."""
         return None
 
-    def evaluator(self, supernet: Supernet, data: D, split: str, *, cache: Cache | None = None) -> Evaluates:
+    def evaluator(
+        self,
+        supernet: Supernet,
+        data: D,
+        split: str,
+        *,
+        cache: Cache | None = None,
+        limit: int | None = None,
+        calibration: int | None = None,
+    ) -> Evaluates:
         """What scores sub-networks: block by block, statistics of batch-norm taken anew for each.
+
+        limit: samples of the split, spread over it; calibration: those for statistics; None: the usual ones.
 
         A task whose quality is not of the outputs of one forward pass (a decoded text) brings its own.
         """
         from supernets.training.evaluation import Evaluator  # noqa: PLC0415 - which asks for tasks itself
 
-        return Evaluator(supernet, data, split, cache=cache)
+        found = Evaluator(supernet, data, split, cache=cache, limit=limit)
+        found.calibration = found.calibration if calibration is None else calibration
+        return found
 
 
 def check_outputs(space: Space, data: Data) -> None:

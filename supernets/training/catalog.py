@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 from supernets.errors import UnknownRecipe
 from supernets.training.recipe import Augmentation, Phase, Recipe
+
+if TYPE_CHECKING:
+    from supernets.spaces.space import Space
 
 IMPORTED = "imported"
 """What stands in the place of a recipe's name for a supernet that was not trained here."""
@@ -109,6 +113,73 @@ def _progressive(name: str, description: str, scale: float) -> Recipe:
     )
 
 
+def _of_sentences(name: str, description: str, phase: Phase, **after: Any) -> Recipe:
+    """For transformers: batches of few tokens and a short warm-up, since minutes hold few steps."""
+    settings: dict[str, Any] = {
+        "optimiser": "adamw",
+        "weight_decay": 1e-4,
+        "second_moment": 0.98,
+        "label_smoothing": 0.1,
+        "clip_norm": 5.0,
+        "channels_last": False,
+        "batch_tokens": 500,
+        "epoch_steps": 200,
+    }
+    return Recipe(name, description, (phase,), **{**settings, **after})
+
+
+def _uniform(epochs: int, rate: float, warmup_epochs: int = 1) -> Phase:
+    """One sub-network an update, as HAT trains (Wang et al., ACL 2020)."""
+    return Phase("uniform", epochs, rate, warmup_epochs=warmup_epochs)
+
+
+def _distilled(epochs: int, rate: float) -> Phase:
+    """The sandwich rule with in-place distillation."""
+    return Phase(
+        "sandwich", epochs, rate, warmup_epochs=1, networks=3, sampling="sandwich", teacher="largest"
+    )
+
+
+SENTENCES: Final = "supernets.sentence_supernet:SentenceSupernet"
+"""The network of spaces whose recipes are these."""
+RECIPES_OF_SENTENCES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _of_sentences(
+            "trial",
+            "A hundred and sixty steps: shows that everything works, not how well",
+            _uniform(4, 1.5e-3),
+            epoch_steps=40,
+            scored_networks=24,
+        ),
+        _of_sentences(
+            "quick",
+            "One sub-network an update, some five minutes of a core for hat-small: for trials and tests",
+            _uniform(12, 1.5e-3),
+            scored_networks=60,
+        ),
+        _of_sentences(
+            "standard",
+            "Sandwich rule with distillation from the largest network, half an hour on two cores",
+            _distilled(24, 1.5e-3),
+            scored_networks=120,
+        ),
+        _of_sentences(
+            "hat",
+            "As HAT publishes it: one sub-network an update, inverse square root, batches put together",
+            _uniform(60, 1.5e-3, 2),
+            schedule="inverse_sqrt",
+            accumulate=2,
+            scored_networks=120,
+        ),
+        _of_sentences(
+            TRANSFER,
+            "Sandwich rule from the weights of another supernet, for your own data",
+            _distilled(8, 5e-4),
+            scored_networks=120,
+        ),
+    )
+}
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -134,15 +205,26 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def recipe_to_follow(name: str) -> Recipe:
+RECIPES_OF: Final[Mapping[str, Mapping[str, Recipe]]] = {SENTENCES: RECIPES_OF_SENTENCES}
+"""By the network of a space (`Space.network`); those of any other are `RECIPES`."""
+
+
+def recipe_names() -> list[str]:
+    """Every name that some space has a recipe under."""
+    return sorted({*RECIPES, *(name for own in RECIPES_OF.values() for name in own)})
+
+
+def recipe_to_follow(name: str, space: Space | None = None) -> Recipe:
     """The recipe of what is trained on from a supernet: its own; `standard` for an imported one. Raises
     UnknownRecipe."""
-    return recipe_named("standard" if name == IMPORTED else name)
+    return recipe_named("standard" if name == IMPORTED else name, space)
 
 
-def recipe_named(name: str) -> Recipe:
-    """The recipe of that name. Raises UnknownRecipe that lists the known ones."""
+def recipe_named(name: str, space: Space | None = None) -> Recipe:
+    """The recipe of that name for the networks of a space, of pictures where none is given. Raises
+    UnknownRecipe that lists the known ones."""
+    own = RECIPES if space is None else RECIPES_OF.get(space.network, RECIPES)
     try:
-        return RECIPES[name]
+        return own[name]
     except (KeyError, TypeError):
-        raise UnknownRecipe(f"unknown training recipe; known are {', '.join(RECIPES)}") from None
+        raise UnknownRecipe(f"unknown training recipe; known are {', '.join(own)}") from None

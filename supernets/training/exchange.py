@@ -106,7 +106,7 @@ class Exchange(ABC):
     ) -> torch.optim.Optimizer:
         """A fresh one for these groups of parameters."""
         if recipe.optimiser == "adamw":
-            return torch.optim.AdamW(groups, lr=rate)
+            return torch.optim.AdamW(groups, lr=rate, betas=(0.9, recipe.second_moment))
         return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=True)
 
     def begin_epoch(self, number: int) -> None:

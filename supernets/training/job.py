@@ -14,6 +14,7 @@ from latency_tables.files import sha256_of
 from supernets.data.catalog import load_for
 from supernets.data.normalisation import Normalisation, header_of, normalisation_in
 from supernets.errors import InvalidCheckpoint, InvalidPreprocessing, InvalidTraining
+from supernets.networks import build_supernet
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
@@ -193,9 +194,7 @@ def load_supernet(weights: Path | bytes, space: Space) -> Supernet:
     from safetensors import SafetensorError  # noqa: PLC0415 - torch only where it trains
     from safetensors.torch import load, load_file  # noqa: PLC0415
 
-    from supernets.network import Supernet  # noqa: PLC0415
-
-    supernet = Supernet(space)
+    supernet = build_supernet(space)
     try:
         tensors = load(weights) if isinstance(weights, bytes) else load_file(weights)
         supernet.load_state_dict(tensors)

@@ -21,10 +21,12 @@ from supernets.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverge
 from supernets.layers.block import start_as_identity
 from supernets.layers.norm import stand
 from supernets.network import Plan, Supernet, shared_blocks
+from supernets.networks import build_supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
+from supernets.training.batching import batching_of
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
 from supernets.training.exchange import Link, exchange_of
 from supernets.training.losses import network_loss
@@ -114,7 +116,8 @@ class Trainer:
         _check(recipe, device)
         self.samples = self.task.batches(dataset, "train", torch.device(device))
         self.space, self.dataset, self.seed = space, dataset, seed
-        self.recipe = recipe.for_steps_per_epoch(max(1, len(self.samples) // recipe.batch_size))
+        self.batching = batching_of(self.samples, recipe, seed)
+        self.recipe = recipe.for_steps_per_epoch(self.batching.steps_per_epoch)
         self.class_weights = None if recipe.class_weights is None else self.task.class_weights(dataset)
         self.device = torch.device(device)
         self.inputs_digest, self.start, self.own_start = inputs_digest, start, own_start
@@ -125,7 +128,8 @@ class Trainer:
         self._stopping: Callable[[], bool] = _never
         # Of all processes: one that stopped alone would leave the others waiting for its gradients.
         self._stop = False  # agreed by all processes in the last step
-        supernet = Supernet(space, dropout=self.recipe.dropout, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        supernet = build_supernet(space, dropout=self.recipe.dropout, generator=generator)
         # Not in `Supernet`: networks with random weights are measured too, and zeros show nothing.
         start_as_identity(supernet)
         self.supernet = self._placed(supernet).train()
@@ -170,9 +174,8 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of one epoch; a last batch that is not full is left out, unless it is the only
-        one."""
-        return max(1, len(self.samples) // self.recipe.batch_size)
+        """Optimiser steps of one epoch."""
+        return self.batching.steps_per_epoch
 
     def run(
         self,
@@ -238,8 +241,9 @@ class Trainer:
         networks = [largest]
         if self.recipe.phases[0].networks > 1:
             networks.append(self.space.smallest(largest.resolution))
-        share = max(1, min(self.recipe.batch_size, len(self.samples)) // self.processes)
-        batch = torch.arange(share, device=self.device)
+        rows = self.batching.largest()
+        share = max(1, len(rows) // self.processes)
+        batch = torch.from_numpy(rows[:share]).to(self.device)
         plan = self.supernet.plan(largest)
         phase = self.recipe.phases[0]
 
@@ -283,32 +287,32 @@ class Trainer:
 
     def _frozen(self, weights: dict[str, Tensor]) -> Supernet:
         """A teacher: same space, no gradients, batch statistics (as the published code has it)."""
-        teacher = Supernet(self.space)
+        teacher = build_supernet(self.space)
         teacher.load_state_dict(weights)
         return self._placed(teacher).train().requires_grad_(False)
 
-    def batches(self, epoch_seed: list[int]) -> Iterator[Tensor]:
-        """Indices of this process's share of every batch that is left of an epoch."""
-        order = np.random.default_rng(epoch_seed).permutation(len(self.samples))
-        size = self.recipe.batch_size
-        for step in range(self.position.batch, self.steps_per_epoch):
+    def batches(self, epoch: int | None = None) -> Iterator[tuple[Tensor, ...]]:
+        """Indices of this process's share of every step that is left of an epoch of the phase, the one that
+        is under way where none is named: of each batch of it."""
+        phase, epoch = self.position.phase, self.position.epoch if epoch is None else epoch
+        for step in self.batching.steps(phase, epoch, self.position.batch):
             # Every process draws the same order and takes its own share of it; nothing needs to be sent.
-            share = order[step * size : (step + 1) * size][self.rank :: self.processes]
-            yield torch.from_numpy(share).to(self.device)
+            shares = (one[self.rank :: self.processes] if len(one) >= self.processes else one for one in step)
+            yield tuple(torch.from_numpy(share).to(self.device) for share in shares)
 
     def _epoch(self, phase: Phase, clock: _Clock, report: Callable[[Progress], None]) -> float:
         """One epoch, or what is left of it, or as much of it as there is time for; the mean loss of its
         steps."""
         epoch, first = self.position.epoch, self.position.batch
         total = 0.0
-        for index, batch in enumerate(self.batches([self.seed, self.position.phase, epoch]), first):
+        for index, batch in enumerate(self.batches(), first):
             step = self.position.step + index
             # Dropout. Seeded in each step: a training that goes on in the middle of an epoch must draw the
             # same.
             torch.manual_seed(_mixed(self.seed, step, self.rank, 1))
-            loss = self.step(
-                phase, batch, step, rate(phase, epoch * self.steps_per_epoch + index, self.steps_per_epoch)
-            )
+            done = epoch * self.steps_per_epoch + index
+            now = rate(phase, done, self.steps_per_epoch, self.recipe.schedule)
+            loss = self.step(phase, batch, step, now)
             if not math.isfinite(loss):
                 raise TrainingDiverged(phase.name, epoch + 1, index + 1)
             total += loss
@@ -324,7 +328,7 @@ class Trainer:
     def step(
         self,
         phase: Phase,
-        batch: Tensor,
+        batch: Tensor | tuple[Tensor, ...],
         step: int,
         learning_rate: float,
         networks: list[Architecture] | None = None,
@@ -337,26 +341,38 @@ class Trainer:
         return value
 
     def backward(
-        self, phase: Phase, batch: Tensor, step: int, networks: list[Architecture] | None = None
+        self,
+        phase: Phase,
+        batch: Tensor | tuple[Tensor, ...],
+        step: int,
+        networks: list[Architecture] | None = None,
     ) -> Tensor:
         """Gradients of one step, summed over its sub-networks, into the flat buffer; the summed loss.
 
-        networks: others than those of the step. The batch goes through in the parts of the method.
+        networks: others than those of the step. Batches go through one after the other, each in the parts of
+        the method; all of them together are one mean.
         """
         networks = networks or step_networks(self.space, phase, self.seed, step)
         condition = networks[0].resolution
-        inputs, labels = self._inputs(batch, step, condition)
+        batches = batch if isinstance(batch, tuple) else (batch,)
+        weights = [self.batching.weight(rows) for rows in batches]
         self.gradients.zero()
         total = torch.zeros((), device=self.device)
         plans = [self.supernet.plan(architecture) for architecture in networks]
-        for part, share in self.method.parts(len(inputs)):
-            targets = self._teacher_outputs(phase, inputs[part], condition)
-            total += share * self._backward(phase, inputs[part], labels[part], plans, targets, share)
+        for number, (rows, weight) in enumerate(zip(batches, weights, strict=True)):
+            inputs, labels = self._inputs(rows, step, condition, number)
+            for part, samples in self.method.parts(len(inputs)):
+                targets = self._teacher_outputs(phase, inputs[part], condition)
+                own = samples if samples == 1 else self.task.share(labels[part], labels)
+                share = own * weight / sum(weights)
+                total += share * self._backward(phase, inputs[part], labels[part], plans, targets, share)
         return total
 
-    def _inputs(self, batch: Tensor, step: int, condition: int) -> tuple[Tensor, Tensor]:
-        """(inputs as networks take them, targets) of a batch, randomly changed as the step has it."""
-        generator = torch.Generator(self.device).manual_seed(_mixed(self.seed, step, self.rank))
+    def _inputs(self, batch: Tensor, step: int, condition: int, number: int = 0) -> tuple[Tensor, Tensor]:
+        """(inputs as networks take them, targets) of batch `number` of a step, randomly changed as the step
+        has it."""
+        further = (2, number) if number else ()
+        generator = torch.Generator(self.device).manual_seed(_mixed(self.seed, step, self.rank, *further))
         stored, labels = self.samples[batch]
         inputs = self.task.prepare(stored, condition, self.recipe.augmentation, generator)
         return laid_out(inputs, self.recipe.channels_last), labels
@@ -482,11 +498,13 @@ class _Clock:
         )
 
 
-def rate(phase: Phase, step: int, steps_per_epoch: int) -> float:
-    """Learning rate: linear warm-up, then a cosine to zero."""
+def rate(phase: Phase, step: int, steps_per_epoch: int, schedule: str = "cosine") -> float:
+    """Learning rate: linear warm-up, then a cosine to zero, or the inverse square root of the steps."""
     warmup = phase.warmup_epochs * steps_per_epoch
     if step < warmup:
         return phase.learning_rate * (step + 1) / warmup
+    if schedule == "inverse_sqrt":
+        return phase.learning_rate * math.sqrt(max(1, warmup) / (step + 1))
     share = (step - warmup) / max(1, phase.epochs * steps_per_epoch - warmup)
     return phase.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
@@ -528,6 +546,8 @@ def _check(recipe: Recipe, device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise InvalidTraining("there is no CUDA device here; train with device cpu")
     size, processes = recipe.batch_size, rank_and_size()[1]
+    if recipe.batch_tokens:  # a batch of sentences is shared whatever its size
+        return
     if size % processes or size // processes < 2:
         raise InvalidTraining(
             f"a batch of {size} cannot be shared by {processes} processes; choose a multiple of them"

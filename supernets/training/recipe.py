@@ -16,7 +16,17 @@ MIN_SCORED = 2
 _AFTER_TRAINING = ("scored_networks", "gate_epochs", "scoring")
 SCORINGS = ("quality", "log_likelihood")
 CLASS_WEIGHTS = ("auto",)
-_NEWER: Final = {"least_steps": 0, "scoring": "quality", "class_weights": None}
+SCHEDULES = ("cosine", "inverse_sqrt")
+_NEWER: Final = {
+    "least_steps": 0,
+    "scoring": "quality",
+    "class_weights": None,
+    "batch_tokens": 0,
+    "accumulate": 1,
+    "epoch_steps": 0,
+    "schedule": "cosine",
+    "second_moment": 0.999,
+}
 """Fields that recipes of before did not have, with what those meant: left out, so that digests stay."""
 
 
@@ -104,6 +114,11 @@ class Recipe:
     scoring: what ranks sub-networks: the task's quality, or the log-likelihood of the right answers, which
     tells networks apart that a few hundred samples count as equal. The weights do not depend on it.
     class_weights: "auto" makes every class count as much as any other, however rare; None: every sample.
+    batch_tokens: of data sets of sentences: a batch has about so many tokens, padding included, whatever
+    batch_size says; accumulate: so many of those batches make one step. epoch_steps: most steps of an epoch,
+    0 for as many as the data have; the next epoch goes on where the last one ended. schedule: of the learning
+    rate after the warm-up: a cosine to zero, or the inverse square root of the steps. second_moment: beta 2
+    of AdamW.
     """
 
     name: str
@@ -125,6 +140,11 @@ class Recipe:
     least_steps: int = 0
     scoring: str = "quality"
     class_weights: str | None = None
+    batch_tokens: int = 0
+    accumulate: int = 1
+    epoch_steps: int = 0
+    schedule: str = "cosine"
+    second_moment: float = 0.999
 
     def __post_init__(self) -> None:
         if not self.phases or self.batch_size < 2 or self.optimiser not in OPTIMISERS:
@@ -141,6 +161,20 @@ class Recipe:
             raise InvalidTraining(
                 f"recipe {self.name!r}: scoring is one of {SCORINGS}, class weights are auto or none"
             )
+        whole = (self.batch_tokens, self.accumulate, self.epoch_steps)
+        if any(type(n) is not int or n < 0 for n in whole) or not self.accumulate:
+            raise InvalidTraining(
+                f"recipe {self.name!r}: batch_tokens, accumulate and epoch_steps are whole numbers; at least "
+                "one batch makes a step"
+            )
+        if self.accumulate > 1 and not self.batch_tokens:
+            raise InvalidTraining(f"recipe {self.name!r}: accumulate is of batches of tokens (batch_tokens)")
+        if self.schedule not in SCHEDULES or not 0 < self.second_moment < 1:
+            raise InvalidTraining(
+                f"recipe {self.name!r}: schedule is one of {SCHEDULES}, second_moment between 0 and 1"
+            )
+        if self.schedule == "inverse_sqrt" and any(not phase.warmup_epochs for phase in self.phases):
+            raise InvalidTraining(f"recipe {self.name!r}: the inverse square root begins with a warm-up")
         if self.phases[0].teacher == "frozen":
             raise InvalidTraining(
                 f"recipe {self.name!r}: the first phase has no network to freeze as its teacher"

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from supernets.spaces.catalog import space_named
 from supernets.training.catalog import recipe_named
 from supernets.training.recipe import Recipe
 from supernets.training.sharing import Sharing
@@ -38,8 +39,10 @@ class TrainingSpec:
     distributed: dict[str, Any] | None = None
 
     def load_recipe(self) -> Recipe:
-        """The recipe itself. Raises UnknownRecipe, InvalidTraining."""
-        return recipe_named(self.recipe) if isinstance(self.recipe, str) else Recipe.from_json(self.recipe)
+        """The recipe itself. Raises UnknownRecipe, UnknownSpace, InvalidTraining."""
+        if isinstance(self.recipe, str):
+            return recipe_named(self.recipe, space_named(self.space))
+        return Recipe.from_json(self.recipe)
 
     @property
     def digest(self) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from supernets.cut_out import PlainNetwork, cut_out
+from supernets.layers.norm import ElasticBatchNorm
 from supernets.network import Supernet
 from supernets.tasks.data import Data
 from supernets.training.batchnorm import calibration_batches, norms_of, recalibrate
@@ -22,7 +23,10 @@ from supernets.training.memory import samples_of_space
 
 
 def with_statistics(own: Supernet, data: Data) -> None:
-    """Give the supernet of one network the statistics of its weights on training data."""
+    """Give the supernet of one network the statistics of its weights on training data; nothing where it has
+    no batch-norm."""
+    if not _has_statistics(own):
+        return
     network = _network(own)
     recalibrate(network, _batches(own, data))
     _put_back(own, network)
@@ -31,6 +35,8 @@ def with_statistics(own: Supernet, data: Data) -> None:
 def settle(own: Supernet, data: Data) -> None:
     """Let the supernet of one network compute with recalibrated statistics what it computes with those it
     has."""
+    if not _has_statistics(own):
+        return
     network = _network(own)
     settle_network(network, _batches(own, data))
     _put_back(own, network)
@@ -73,6 +79,10 @@ def _make_up(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
     norm.weight.copy_(old * torch.sqrt(variance + norm.eps))
     before_mean.copy_(mean)
     before_variance.copy_(variance)
+
+
+def _has_statistics(own: Supernet) -> bool:
+    return any(isinstance(part, ElasticBatchNorm | _BatchNorm) for part in own.modules())
 
 
 def _network(own: Supernet) -> PlainNetwork:

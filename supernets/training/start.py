@@ -46,17 +46,18 @@ def begin_with(supernet: Supernet, weights: Mapping[str, Tensor], data: Data | N
     """
     own = supernet.state_dict()
     weights = {name: _channels_of(value, own.get(name)) for name, value in weights.items()}
-    last = [name for name, part in supernet.named_modules() if isinstance(part, nn.Linear)][-1]
+    linear = [name for name, part in supernet.named_modules() if isinstance(part, nn.Linear)]
+    last = linear[-1] if linear else None  # a transformer's words are no layer to be fitted anew
     if set(own) != set(weights):
         raise InvalidCheckpoint(f"the initial weights are not those of space {supernet.space.name!r}")
     others = [name for name, value in own.items() if value.shape != weights[name].shape]
-    if any(data is None or not name.startswith(f"{last}.") for name in others):
+    if any(data is None or last is None or not name.startswith(f"{last}.") for name in others):
         raise InvalidCheckpoint(
             f"the initial weights are not those of space {supernet.space.name!r}: {others[0]} has shape "
             f"{tuple(weights[others[0]].shape)} instead of {tuple(own[others[0]].shape)}"
         )
     supernet.load_state_dict({**weights, **{name: own[name] for name in own if name in others}})
-    return data is not None and fit_last_layer(supernet, data, given=not others)
+    return data is not None and last is not None and fit_last_layer(supernet, data, given=not others)
 
 
 def _channels_of(value: Tensor, wanted: Tensor | None) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 
 from supernets.errors import InvalidTraining
 from supernets.network import Supernet
+from supernets.networks import build_supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from supernets.tasks.data import Data
@@ -50,10 +51,8 @@ def tune_recipe(recipe: Recipe, epochs: int) -> Recipe:
 def specialised(supernet: Supernet, architecture: Architecture) -> Supernet:
     """The supernet of `alone(space, architecture)` with the weights that this network has in the given
     one."""
-    own = Supernet(alone(supernet.space, architecture))
-    for name, operator in supernet.plan(architecture):
-        if name:
-            own.block(name).take(operator, supernet.block(name).state(operator))
+    own = build_supernet(alone(supernet.space, architecture))
+    own.take_from(supernet, architecture)
     return own
 
 

@@ -9,9 +9,8 @@ from typing import Final
 
 from supernets.network import Supernet
 from supernets.spaces.space import Space
-from supernets.tasks.catalog import task_named
+from supernets.tasks.catalog import task_named, task_of
 from supernets.tasks.data import Data
-from supernets.training.evaluation import Evaluator
 
 # Of the validation split, evenly spread: an error of three points or so, enough for a curve.
 SAMPLES: Final = 256
@@ -37,8 +36,11 @@ class Validation:
         """`largest` and `smallest`, by the task's metric (a classifier: share of right answers). The supernet
         is read only: its blocks are copied.
         """
-        evaluator = Evaluator(supernet, self._dataset, calibration=CALIBRATION, limit=SAMPLES)
-        metric = task_named(self._dataset.task).metric  # a curve is for people: errors are shown as errors
+        task, metric = task_of(self._dataset), task_named(self._dataset.task).metric
+        evaluator = task.evaluator(
+            supernet, self._dataset, "validation", limit=SAMPLES, calibration=CALIBRATION
+        )
         found = evaluator.qualities(list(self._networks.values()))
         self._at = time.monotonic()
+        # A curve is for people: errors are shown as errors.
         return dict(zip(self._networks, (metric.value(float(one)) for one in found), strict=True))

@@ -40,7 +40,7 @@ from supernets.data.catalog import DATASETS, task_for
 from supernets.data.report import Report, check_dataset
 from supernets.errors import InvalidDataset
 from supernets.spaces.architecture import SpaceRef
-from supernets.spaces.catalog import space_at
+from supernets.spaces.catalog import space_at, space_named
 from supernets.training.catalog import recipe_named, recipe_to_follow
 from supernets.training.job import DESCRIPTION, WEIGHTS, said_of
 from supernets.training.job import Job as TrainingJob
@@ -170,7 +170,7 @@ def _train_and_score(run: SharedRun) -> None:
         TrainedWeights,
         lambda: _train(run, row, start),
     )
-    followed = recipe_to_follow(row.recipe)
+    followed = recipe_to_follow(row.recipe, space_at(SpaceRef(row.space, row.classes)))
     networks, likelihoods = followed.scored_networks, followed.scoring == "log_likelihood"
     further = {"scoring": followed.scoring} if likelihoods else {}
     ref = SupernetRef(
@@ -252,7 +252,7 @@ def _train(run: SharedRun, row: Supernet, start: str | None) -> TrainedWeights:
 def _training_job(context: WorkerContext, row: Supernet, start: str | None, folder: Path) -> TrainingJob:
     """What the trainer is told. start: SHA-256 of initial weights, None for random ones."""
     options = read(TrainingOptions, row.options or {})
-    recipe = replace(recipe_named(row.recipe), class_weights=options.class_weights)
+    recipe = replace(recipe_named(row.recipe, space_named(row.space)), class_weights=options.class_weights)
     return TrainingJob(
         space=row.space,
         dataset=row.dataset,

@@ -17,7 +17,7 @@ def kinds() -> list[Operator]:
     """The smallest operator of every kind there is in the catalog's spaces: kinds differ in the nodes of
     their graphs."""
     smallest: dict[tuple[object, ...], Operator] = {}
-    for space in SPACES.values():
+    for space in (space for space in SPACES.values() if space.generation is None):
         for resolution in (space.resolutions[0], space.resolutions[-1]):
             for op in all_operators(space, resolution):
                 widths = (

@@ -117,8 +117,8 @@ def test_largest_and_smallest_are_the_ends(name: str) -> None:
 
 
 @every_space
-def test_none_is_offered_before_it_can_be_trained(name: str) -> None:
-    assert name not in SPACES
+def test_what_is_offered_is_the_description_priced(name: str) -> None:
+    assert SPACES.get(name) in (None, TRANSFORMER_SPACES[name].priced())
 
 
 def test_the_exact_front_is_that_of_all_networks() -> None:

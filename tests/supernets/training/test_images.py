@@ -35,7 +35,7 @@ def test_a_training_step_and_an_evaluation_are_the_same_from_memory_and_lazily(t
             "mine", tmp_path / "kept", {"mine": str(tmp_path / "pictures")}, size=32, channels=3
         )
         trainer = Trainer(space.at(space.resolutions[:1]), data, recipe, 0)
-        batch = next(trainer.batches([0]))
+        batch = next(trainer.batches())[0]
         batches.append(trainer.samples[batch][0])
         losses.append(trainer.step(recipe.phases[0], batch, 0, 0.01))
         shares.append(Evaluator(trainer.supernet.eval(), data).qualities([trainer.space.smallest()])[0])

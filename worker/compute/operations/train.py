@@ -16,6 +16,7 @@ from supernets.training.control import from_scratch
 from supernets.training.evaluation import evaluate
 from supernets.training.job import header_for
 from supernets.training.loop import Progress as TrainingProgress
+from supernets.training.recipe import Recipe
 from supernets.training.tuning import tuned
 from worker.compute.operations.loading import dataset_of, store_of, supernet_of
 from worker.compute.requests import (
@@ -34,6 +35,11 @@ from worker.compute.requests import (
 _PARTS = 1000  # a fine-tuning tells its fraction, a report counts
 
 
+def _recipe(asked: FineTune | TrainControl) -> Recipe:
+    found = recipe_to_follow(asked.recipe, space_at(asked.supernet.space))
+    return replace(found, class_weights=asked.class_weights)
+
+
 def fine_tune(places: Places, asked: FineTune, report: Callable[[Progress], None]) -> TunedWeights:
     """Weights of one sub-network trained alone. Raises TrainingDiverged, InvalidCheckpoint,
     MemoryLimitTooLow."""
@@ -48,7 +54,7 @@ def fine_tune(places: Places, asked: FineTune, report: Callable[[Progress], None
         network,
         asked.architecture,
         dataset,
-        replace(recipe_to_follow(asked.recipe), class_weights=asked.class_weights),
+        _recipe(asked),
         asked.epochs,
         asked.seed,
         Path(asked.folder),
@@ -75,7 +81,7 @@ def train_control(places: Places, asked: TrainControl, report: Callable[[Progres
         space_at(asked.supernet.space),
         asked.architecture,
         dataset,
-        replace(recipe_to_follow(asked.recipe), class_weights=asked.class_weights),
+        _recipe(asked),
         asked.steps,
         asked.seed,
         Path(asked.folder),
@@ -90,7 +96,7 @@ def train_control(places: Places, asked: TrainControl, report: Callable[[Progres
 def train_gates(places: Places, asked: TrainGates, report: Callable[[Progress], None]) -> TrainedGates:
     """Probabilities of all choices. Raises InfeasibleBudget, TrainingDiverged, InvalidCheckpoint."""
     network, dataset = supernet_of(places, asked.supernet), dataset_of(places, asked.supernet)
-    recipe = recipe_to_follow(asked.recipe)
+    recipe = recipe_to_follow(asked.recipe, space_at(asked.supernet.space))
 
     def tell(said: gate_job.GateProgress) -> None:
         training = TrainingReport(
