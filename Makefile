@@ -9,10 +9,11 @@ RUNS   := $(VENV)/.runs
 PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint clean
+.PHONY: help setup demo demo-text test test-all lint clean
 
 help:
 	@echo "make demo      profile this machine, train a supernet, deliver three networks (5 to 10 min with set-up; under a minute when run again)"
+	@echo "make demo-text the same for networks that write: train transformers that pronounce words, deliver three (about 15 min; less when run again)"
 	@echo "make test      all tests but the long ones"
 	@echo "make test-all  all tests"
 	@echo "make lint      ruff, formatting, mypy, import contracts"
@@ -40,6 +41,9 @@ $(RUNS): pyproject.toml constraints.txt
 demo: $(RUNS)
 	$(BIN)/bespoke demo --data-dir demo
 
+demo-text: $(RUNS)
+	$(BIN)/bespoke demo-text --data-dir demo-text
+
 test: setup
 	$(PYTEST) -m "not slow"
 
@@ -53,4 +57,4 @@ lint: setup
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo demo-text .pytest_cache .mypy_cache .ruff_cache .hypothesis

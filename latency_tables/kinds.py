@@ -62,6 +62,8 @@ class Compared:
 def compare_within_kinds(operators: Sequence[Operator], latency_ms: Array) -> Compared:
     """Compare every row with its kind. Works for any number of rows; a dozen is the least that says
     something."""
+    # Of one run each: a row of an operator that runs thirty times a sentence has thirty overheads.
+    latency_ms = latency_ms / np.array([op.runs for op in operators])
     kinds = _merged([op.row_kind for op in operators])
     labels = _groupings(operators)
     model, overheads = _work_model(operators, latency_ms, kinds)
@@ -126,10 +128,10 @@ def _odd_overheads(kinds: Sequence[str], latency_ms: Array, overheads: dict[str,
 
 
 def work(op: Operator) -> tuple[float, float, float]:
-    """(MACs of matrix products, operations of another rate such as depthwise MACs, bytes moved) of an
-    operator."""
+    """(MACs of matrix products, operations of another rate such as depthwise MACs, bytes moved) of one run of
+    an operator."""
     light = float(op.light_operations)
-    return max(0.0, op.macs - light), light, float(op.bytes_moved)
+    return max(0.0, op.macs - light) / op.runs, light / op.runs, float(op.bytes_moved)
 
 
 def _work_model(

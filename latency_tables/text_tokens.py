@@ -1,30 +1,35 @@
 """Between texts and the tokens of a delivered transformer, without torch.
 
-What is read here is a `tokenizer.json` of words between spaces, as this project writes it for vocabularies of
-words and parts of words; any other is left to the package `tokenizers`, where that is installed.
+What is read here is a `tokenizer.json` of words between spaces or of letters, as this project writes it for
+vocabularies of words, parts of words and letters; any other is left to the package `tokenizers`, where that
+is installed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from latency_tables.errors import InvalidTextNetwork
 from latency_tables.generation import END, PADDING, UNKNOWN
 
+_WORDS: Final = {"type": "WhitespaceSplit"}
+_LETTERS: Final = {"type": "Split", "pattern": {"Regex": "."}, "behavior": "Isolated", "invert": False}
+
 
 class Tokenizer:
     """Words and parts of words with a number each. tokens: by number. Parts that end in `@@` are put together
-    with what follows."""
+    with what follows. letters: every letter is a token instead; lower: of small letters alone."""
 
-    def __init__(self, tokens: Sequence[str]) -> None:
-        self.tokens = tuple(tokens)
+    def __init__(self, tokens: Sequence[str], *, letters: bool = False, lower: bool = False) -> None:
+        self.tokens, self.letters, self.lower = tuple(tokens), letters, lower
         self._numbers = {token: number for number, token in enumerate(self.tokens)}
 
     def encode(self, text: str) -> list[int]:
         """Numbers of the words between spaces, END last. Raises InvalidTextNetwork for a text without."""
-        words = text.split()
+        text = text.lower() if self.lower else text
+        words = list(text.strip()) if self.letters else text.split()
         if not words:
             raise InvalidTextNetwork("the text has no words")
         return [*(self._numbers.get(word, UNKNOWN) for word in words), END]
@@ -37,6 +42,8 @@ class Tokenizer:
                 break
             if number != PADDING:
                 words.append(self.tokens[number])
+        if self.letters:
+            return "".join(words)
         return f"{' '.join(words)} ".replace("@@ ", "").strip()
 
     def to_json(self) -> dict[str, Any]:
@@ -59,8 +66,8 @@ class Tokenizer:
             "truncation": None,
             "padding": None,
             "added_tokens": special,
-            "normalizer": None,
-            "pre_tokenizer": {"type": "WhitespaceSplit"},
+            "normalizer": {"type": "Lowercase"} if self.lower else None,
+            "pre_tokenizer": _LETTERS if self.letters else _WORDS,
             "post_processor": {
                 "type": "TemplateProcessing",
                 "single": [{"Sequence": {"id": "A", "type_id": 0}}, end],
@@ -73,7 +80,9 @@ class Tokenizer:
                     self.tokens[END]: {"id": self.tokens[END], "ids": [END], "tokens": [self.tokens[END]]}
                 },
             },
-            "decoder": {
+            "decoder": {"type": "Fuse"}
+            if self.letters
+            else {
                 "type": "Sequence",
                 "decoders": [
                     {"type": "Replace", "pattern": {"Regex": "(?<!@@)$"}, "content": " "},
@@ -120,12 +129,15 @@ def tokenizer_of(files: Mapping[str, bytes], name: str) -> Tokenizer:
         raise InvalidTextNetwork(f"there is no {name}; give tokens instead of text")
     data = read_json(files, name)
     model = data.get("model") or {}
-    if model.get("type") != "WordLevel" or data.get("pre_tokenizer") != {"type": "WhitespaceSplit"}:
+    cut, lower = data.get("pre_tokenizer"), data.get("normalizer") == {"type": "Lowercase"}
+    known = cut in (_WORDS, _LETTERS) and (lower or data.get("normalizer") is None)
+    if model.get("type") != "WordLevel" or not known:
         return _Foreign(files[name], name)
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or sorted(vocabulary.values()) != list(range(len(vocabulary))):
         raise InvalidTextNetwork(f"{name}: its vocabulary has not every number once")
-    return Tokenizer(sorted(vocabulary, key=vocabulary.__getitem__))
+    tokens = sorted(vocabulary, key=vocabulary.__getitem__)
+    return Tokenizer(tokens, letters=cut == _LETTERS, lower=lower)
 
 
 def read_json(files: Mapping[str, bytes], name: str) -> dict[str, Any]:

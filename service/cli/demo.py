@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 import numpy as np
 import typer
@@ -113,7 +113,16 @@ def stay(url: str, data_dir: Path) -> None:
         threading.Event().wait()
 
 
-def what_failed(shown: Sequence[Shown], failures: Sequence[Json]) -> str:
+class Kept(Protocol):
+    """A network that was shown."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it kept its budget when it was measured."""
+        ...
+
+
+def what_failed(shown: Sequence[Kept], failures: Sequence[Json]) -> str:
     """Why this machine was shown less than was asked for, and what to do; empty where every budget was kept.
 
     failures: the targets without a network, as the result of the search job lists them.
@@ -142,7 +151,7 @@ def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Sho
         points = service.front(supernet, THIS_MACHINE)["points"]
         budgets = choose_budgets(points)
         _step(4, "searching " + ", ".join(f"{label} {budget:g} ms" for label, budget in budgets.items()))
-        cards, failures = _searched(service, supernet, budgets)
+        cards, failures = searched(service, {"supernet": supernet}, budgets)
     _step(5, "running the ONNX files on digits that no training has seen")
     return (
         [_run(service, data_dir, label, cards[label]) for label in budgets if label in cards],
@@ -151,11 +160,11 @@ def _walk(service: BespokeClient, data_dir: Path, recipe: str) -> tuple[list[Sho
     )
 
 
-def _searched(
-    service: BespokeClient, supernet: str, budgets: dict[str, float]
+def searched(
+    service: BespokeClient, request: Json, budgets: dict[str, float]
 ) -> tuple[dict[str, Json], list[Json]]:
     """(label -> card, targets that have no network); what broke its budget is searched again, knowing what
-    was measured."""
+    was measured. request: of a search, but for its targets."""
     cards: dict[str, Json] = {}
     failures: list[Json] = []
     for attempt in range(_TRIES):
@@ -168,7 +177,7 @@ def _searched(
             )
         targets = [{"device": THIS_MACHINE, "budget": {"latency_ms": ms}} for ms in wanted.values()]
         try:
-            done = follow(service, service.search({"supernet": supernet, "targets": targets}), "search")
+            done = follow(service, service.search({**request, "targets": targets}), "search")
         except JobUnfinished as failed:
             failures = [{"error": {"detail": str(failed)}}]
             continue

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from service.cli.connection import client
+from service.cli.generations import Generation, sentence_of
 from service.cli.pictures import draw_front
 from service.cli.screen import as_json, errors, grid, milliseconds, percent, say
 from service.client import BespokeClient, ClientError
@@ -25,6 +26,7 @@ def front(
     supernet: Annotated[
         str | None, typer.Option(help="Id of a supernet; left out: the newest one that is trained.")
     ] = None,
+    generation: Generation = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="PNG file to write.")] = None,
     rows: Annotated[int, typer.Option(min=2, help="How many points to print.")] = 12,
     json_out: Annotated[bool, typer.Option("--json", help="Print all points as JSON.")] = False,
@@ -41,7 +43,7 @@ def front(
     """
     with client() as service:
         supernet_id = supernet or newest_supernet(service)
-        found = service.front(supernet_id, device)
+        found = service.front(supernet_id, device, sentence_of(generation))
         models = delivered(service, supernet_id, device) if output else []
     if json_out:
         as_json(found)

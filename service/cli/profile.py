@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -14,6 +14,7 @@ from latency_tables.agent.runtimes.setup import Setup, options_from
 from latency_tables.errors import BespokeError
 from latency_tables.trust import Severity
 from service.cli.connection import client
+from service.cli.generations import Generation, sentence_of
 from service.cli.local_agent import LocalAgent, ensure_device
 from service.cli.runtimes import BatchSize, Precision, Provider, ProviderOptions, Runtime, Threads
 from service.cli.screen import errors, follow, result, say
@@ -35,6 +36,10 @@ def profile(
     threads: Threads = 1,
     precision: Precision = Setup.precision,
     batch_size: BatchSize = 1,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set whose classes, or words, the networks have.")
+    ] = None,
+    generation: Generation = None,
     networks: Annotated[
         int | None, typer.Option(min=0, max=500, help="Whole networks to measure for the calibration.")
     ] = None,
@@ -62,13 +67,19 @@ def profile(
     [cyan]bespoke profile --device this-machine-ov --runtime openvino[/]  the same machine, another runtime:
     another device
 
+    [cyan]bespoke profile --space hat-small --dataset pronunciations --generation 8,8,1[/]  networks that
+    write: the time of one sentence
+
     [cyan]bespoke profile --device pi5 --elsewhere[/]  a device on which an agent runs: see [cyan]bespoke
     devices enrol[/]
     """
     setup = Setup(runtime, provider, options_from(provider_option or ()), threads, precision, batch_size)
     with client() as service:
         if elsewhere:
-            say_measured(service, device, measure(service, None, device, space, resolution, networks))
+            done = measure(
+                service, None, device, space, resolution, networks, dataset=dataset, generation=generation
+            )
+            say_measured(service, device, done)
             say(
                 f"{device} is measured for {space}. Next: `bespoke front --device {device}` shows what can "
                 "be reached."
@@ -77,7 +88,10 @@ def profile(
         if ensure_device(service, device, setup):
             errors.print(f"{escape(device)} is registered")
         with LocalAgent(service, device) as agent:
-            say_measured(service, device, measure(service, agent, device, space, resolution, networks))
+            done = measure(
+                service, agent, device, space, resolution, networks, dataset=dataset, generation=generation
+            )
+            say_measured(service, device, done)
             if keep:
                 errors.print("measured; staying to verify delivered networks. Ctrl-C ends it.")
                 agent.wait()
@@ -98,6 +112,9 @@ def measure(
     space: str,
     resolutions: Sequence[int] | None = None,
     networks: int | None = None,
+    *,
+    dataset: str | None = None,
+    generation: str | None = None,
 ) -> Job:
     """Queue the profile job and follow it while the agent answers. Raises AgentStopped when the agent ends
     early.
@@ -113,13 +130,15 @@ def measure(
     seen = service.device(device)
     # The table is part of it: once it has changed, the same words are another wish.
     wish = [device, seen["created_at"], seen["table_id"], space, sorted(resolutions or ()), networks]
+    wish += [dataset, generation] if dataset or generation else []
+    further: Any = {"dataset": dataset, "generation": sentence_of(generation)}
     key = hashlib.sha256(json.dumps(wish).encode()).hexdigest()
-    job = _earlier(lambda: service.profile(device, space, resolutions, networks, key))
+    job = _earlier(lambda: service.profile(device, space, resolutions, networks, key, **further))
     if job is not None and job.state == "succeeded" and seen["table_id"] is None:
         job = None  # it measured, but its table needs a review: only new measurements help
     return follow(
         service,
-        job or service.profile(device, space, resolutions, networks),
+        job or service.profile(device, space, resolutions, networks, **further),
         f"profile {device}",
         alive,
         agent.remark if agent else None,

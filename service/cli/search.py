@@ -8,6 +8,7 @@ from service.cli import search_options as option
 from service.cli.connection import client
 from service.cli.deliveries import deliver, show_matrix
 from service.cli.front import newest_trained
+from service.cli.generations import Generation, sentence_of
 from service.cli.screen import errors, follow, milliseconds, problem_text, result, say
 from service.cli.targets import narrowing_of, targets_of
 from service.client import BespokeClient, ClientError
@@ -61,6 +62,7 @@ def search(
     measured_candidates: option.MeasuredCandidates = 3,
     batch: option.Batch = "device",
     preprocessing: option.Preprocessing = "separate",
+    generation: Generation = None,
     output: option.Output = None,
     detach: option.Detach = False,
 ) -> None:
@@ -130,6 +132,7 @@ def search(
         "memory_mb": memory_mb,
         "control": control,
         "train": None if train == "all" else train,
+        "generation": sentence_of(generation),
     }
     request |= {name: value for name, value in asked.items() if value is not None}
     with client() as service:

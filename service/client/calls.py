@@ -202,11 +202,16 @@ class BespokeClient:
         resolutions: Sequence[int] | None = None,
         networks: int | None = None,
         idempotency_key: str | None = None,
+        *,
+        dataset: str | None = None,
+        generation: Mapping[str, int] | None = None,
     ) -> Job:
         """Queue the measuring of what the device's table lacks for a space. networks: whole ones, for the
-        calibration.
+        calibration. dataset: whose outputs are meant. generation: `source_tokens`, `target_tokens`, `beam` of
+        the sentence that is timed.
         """
-        body = {"space": space, "resolutions": list(resolutions or ()) or None, "networks": networks}
+        body: Json = {"space": space, "resolutions": list(resolutions or ()) or None, "networks": networks}
+        body |= {"dataset": dataset, "generation": dict(generation or {}) or None}
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         path = f"/v1/devices/{_name(name)}/profiles"
         return Job.read(self._post(path, {k: v for k, v in body.items() if v is not None}, **headers))
@@ -265,9 +270,11 @@ class BespokeClient:
         body |= {"class_weights": class_weights, "control": control or None}
         return Job.read(self._post("/v1/supernets", {k: v for k, v in body.items() if v is not None}))
 
-    def front(self, supernet_id: str, device: str) -> Json:
-        """The whole latency/accuracy front for a device: `{optimal, points: [...]}`."""
-        return self._get(f"/v1/supernets/{_name(supernet_id)}/front", device=device)
+    def front(self, supernet_id: str, device: str, generation: Mapping[str, int] | None = None) -> Json:
+        """The whole latency/accuracy front for a device: `{optimal, points: [...]}`. generation: the sentence
+        that latencies are of."""
+        path = f"/v1/supernets/{_name(supernet_id)}/front"
+        return self._get(path, device=device, **(generation or {}))
 
     def front_columns(self, supernet_id: str, device: str) -> Json:
         """The front in columns: `latency_ms`, `upper_ms`, `accuracy`, `genes` and what these mean."""

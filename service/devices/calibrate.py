@@ -87,7 +87,10 @@ def learn(session: Session, prices: PriceBook, device: Device, space: Space) -> 
         doubt = f"Version {table.version} of the table needs a review and is not used"
         reason = f"{contradictions[0].message}. {doubt}"
         return Learnt(Method.REFUSED, space, table.id, Fit(Calibration(), now(), reason), (reason,))
-    warnings = [finding.message for finding in check_scale(priced, measured_ms)]
+    warnings = [
+        finding.message
+        for finding in check_scale(priced, measured_ms, sentences=space.generation is not None)
+    ]
     if fit.refused is not None:
         return Learnt(Method.REFUSED, space, table.id, fit, (f"{fit.refused} {_KEPT}", *warnings))
     return Learnt(Method.CALIBRATION, space, table.id, fit, tuple(warnings))

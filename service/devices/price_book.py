@@ -256,6 +256,7 @@ class PriceBook:
             supernet.id,
             supernet.ready_at,
             pricing.table_id,
+            pricing.space.name,
             c.networks,
             c.slope,
             c.intercept_ms,
@@ -264,7 +265,9 @@ class PriceBook:
 
         def make() -> Front:
             predictor, dense = self.predictor(supernet)
-            solved = exact.front(at_resolutions(dense, predictor.space, pricing.space), pricing.predicted)
+            # Of sentences there is one size, whatever it is called in the predictor.
+            whole = predictor.space if pricing.space.generation is None else pricing.space
+            solved = exact.front(at_resolutions(dense, whole, pricing.space), pricing.predicted)
             return replace(solved, scores=predictor.quality_of(solved.scores))
 
         return self._remember(key, make)

@@ -27,7 +27,7 @@ from service.devices.view import coverage, spaces_of_interest
 from service.http.dependencies import Services
 from service.http.errors import Problem
 from service.schemas.devices import TableCreated, TableInUse
-from supernets.spaces.catalog import SPACES, space_named
+from supernets.spaces.catalog import is_space, space_named
 from supernets.spaces.lowering import covered_resolutions, lower
 from supernets.spaces.space import Space
 
@@ -137,7 +137,7 @@ def check_networks_of(session: Session, device: Device, table: LatencyTable) -> 
     """The sums of a table's rows against whole networks that were measured on the device, of every space it
     covers."""
     for name, classes in measurement_rows.spaces_measured(session, device.id):
-        if name not in SPACES:
+        if not is_space(name):
             continue
         space = space_named(name, classes)
         sizes = covered_resolutions(space, table)

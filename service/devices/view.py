@@ -35,7 +35,7 @@ from service.schemas.devices import (
 )
 from supernets.delivery.catalog import remark
 from supernets.errors import NoTable
-from supernets.spaces.catalog import SPACES, space_named
+from supernets.spaces.catalog import SPACES, is_space, space_named
 from supernets.spaces.space import Space
 
 _TABLES_SHOWN: Final = 20
@@ -135,7 +135,7 @@ def spaces_of_interest(session: Session, device: Device) -> list[Space]:
     """Every space of the catalog, and those of which networks were measured on the device."""
     spaces = list(SPACES.values())
     for name, classes in measurement_rows.spaces_measured(session, device.id):
-        if name in SPACES and classes != SPACES[name].classes:
+        if is_space(name) and (name not in SPACES or classes != SPACES[name].classes):
             spaces.append(space_named(name, classes))
     return spaces
 
@@ -144,7 +144,7 @@ def calibration_views(session: Session, prices: PriceBook, device: Device) -> li
     """One for each space of which networks were measured on the device."""
     found = []
     for name, classes in measurement_rows.spaces_measured(session, device.id):
-        if name not in SPACES:
+        if not is_space(name):
             continue
         space = space_named(name, classes)
         try:

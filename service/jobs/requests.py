@@ -59,7 +59,10 @@ class SearchTarget:
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A search: the fields of `service.schemas.searches.SearchIn`, with the defaults of older versions."""
+    """A search: the fields of `service.schemas.searches.SearchIn`, with the defaults of older versions.
+
+    generation: the sentence that latencies are of, whole, for a space whose networks write sentences.
+    """
 
     supernet_id: str
     targets: tuple[SearchTarget, ...]
@@ -76,6 +79,7 @@ class SearchRequest:
     train: str | None = None
     control: bool | None = None
     remarks: tuple[str, ...] = ()
+    generation: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from latency_tables.prediction.calibration import DEFAULT_CONFIDENCE
+from service.db.models import Supernet
+from service.devices.contexts import generating
 from service.devices.network_picture import picture
 from service.devices.pricing import Pricing
 from service.http.dependencies import (
@@ -29,10 +31,11 @@ from service.schemas.searches import (
     FrontView,
     MetricView,
 )
-from service.schemas.strict import Name
+from service.schemas.strict import Name, Whole
 from supernets.errors import InvalidArchitecture
 from supernets.search.pareto import Front
 from supernets.spaces.catalog import space_named
+from supernets.spaces.space import Space
 from supernets.tasks.metric import Metric
 
 router = APIRouter(route_class=GuardedRoute, tags=["supernets"])
@@ -51,9 +54,13 @@ def front(
     device: Name,
     confidence: float | None = None,
     form: Literal["points", "columns"] = "points",
+    source_tokens: Whole | None = None,
+    target_tokens: Whole | None = None,
+    beam: Whole | None = None,
 ) -> Response:
     """The whole latency/accuracy front on a device, solved while you wait; `form=columns` is a tenth of the
-    size."""
+    size. source_tokens, target_tokens, beam: the sentence that latencies are of, as `generation` of a
+    search."""
     if confidence is not None and not 0 < confidence < 1:
         raise invalid("query/confidence", "range", "confidence must lie between 0 and 1")
     with services.sessions() as session:
@@ -61,7 +68,7 @@ def front(
         target = device_of(session, caller.tenant_id, device)
         if supernet.predictor is None:
             raise Problem("not_ready", "wait for its job to succeed")
-        space = space_named(supernet.space, supernet.classes)
+        space = _for_sentence(supernet, source_tokens, target_tokens, beam)
         pricing = services.prices.load(session, target, space, confidence=confidence)
         started = time.perf_counter()
         solved = services.prices.front(supernet, pricing)
@@ -87,14 +94,21 @@ def front(
 
 @router.get("/v1/supernets/{supernet_id}/network", openapi_extra=needs("jobs:read"))
 def network(
-    supernet_id: str, services: Service, caller: Caller, device: Name, genes: GeneText
+    supernet_id: str,
+    services: Service,
+    caller: Caller,
+    device: Name,
+    genes: GeneText,
+    source_tokens: Whole | None = None,
+    target_tokens: Whole | None = None,
+    beam: Whole | None = None,
 ) -> NetworkPicture:
     """A network of the front block by block: kernel, width, expansion, and its milliseconds in the device's
     table."""
     with services.sessions() as session:
         supernet = supernet_of(session, caller.tenant_id, supernet_id)
         target = device_of(session, caller.tenant_id, device)
-        space = space_named(supernet.space, supernet.classes)
+        space = _for_sentence(supernet, source_tokens, target_tokens, beam)
         pricing = services.prices.load(session, target, space)
         try:
             architecture = architecture_of(pricing.space, genes)
@@ -102,6 +116,15 @@ def network(
             detail = "not a network of this front; take one of `genes` of its form=columns"
             raise invalid("query/genes", "genes", detail) from None
         return picture(session, services.prices, target, space, architecture)
+
+
+def _for_sentence(
+    supernet: Supernet, source_tokens: int | None, target_tokens: int | None, beam: int | None
+) -> Space:
+    asked = {"source_tokens": source_tokens, "target_tokens": target_tokens, "beam": beam}
+    space = space_named(supernet.space, supernet.classes)
+    named = [name for name, number in asked.items() if number is not None]
+    return generating(space, asked if named else None, f"query/{named[0] if named else ''}")
 
 
 def _columns(solved: Front, pricing: Pricing, metric: Metric, head: FrontHead) -> FrontColumns:

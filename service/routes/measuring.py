@@ -18,7 +18,9 @@ from service.db import measurements as measurement_rows
 from service.db.models import Job, new_id, now
 from service.db.session import Session
 from service.db.states import JobKind, NetworkSource
+from service.db.tables import context_of
 from service.devices.calibrate import learn, plan
+from service.devices.contexts import generating, refuse_sentences
 from service.devices.view import probes_created
 from service.http.auth import REVOKED, digest_of, new_secret
 from service.http.dependencies import Caller, IdempotencyKey, Service
@@ -97,7 +99,8 @@ def profile(
         raise invalid(
             "/classes", "classes", "the data set has another number of classes; leave `classes` out"
         )
-    space = space_at("/space", body.space, classes)
+    asked = None if body.generation is None else body.generation.model_dump()
+    space = generating(space_at("/space", body.space, classes), asked)
     resolutions = list(space.resolutions) if body.resolutions is None else sorted(set(body.resolutions))
     if not set(resolutions) <= set(space.resolutions):
         raise invalid(
@@ -106,6 +109,7 @@ def profile(
 
     def action(session: Session) -> Job:
         device = device_of(session, caller.tenant_id, name)
+        refuse_sentences(space, context_of(device), "/space")
         request = ProfileRequest(
             device_id=device.id,
             device=device.name,

@@ -28,10 +28,12 @@ from service.schemas.jobs import ModelList, ModelNamed, ModelSummary, Naming
 from service.schemas.networks import NetworkPicture
 from service.schemas.strict import Id, Name, PageSize, Short
 from service.telemetry import log
-from supernets.spaces.catalog import space_named
+from supernets.spaces.architecture import SpaceRef
+from supernets.spaces.catalog import ref_in, space_at
 
 router = APIRouter(route_class=GuardedRoute, tags=["models"])
 ONNX: Final = "application/onnx"
+ZIP: Final = "application/zip"
 _RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})", re.ASCII)
 
 
@@ -130,18 +132,18 @@ def network(model_id: str, services: Service, caller: Caller, device: Name | Non
             if device is None
             else device_of(session, caller.tenant_id, device)
         )
-        space = space_named(supernet.space, supernet.classes)
-        return picture(
-            session, services.prices, target, space, space.from_json(part(found.card, "architecture"))
-        )
+        told = part(found.card, "architecture")
+        # By the space that the card names: latencies may be of another sentence than the supernet's.
+        space = space_at(ref_in(told) or SpaceRef(supernet.space, supernet.classes))
+        return picture(session, services.prices, target, space, space.from_json(told))
 
 
 @router.get(
     "/v1/models/{model_id}/onnx",
     response_class=Response,
     responses={
-        200: {"content": {ONNX: {}}},
-        206: {"content": {ONNX: {}}},
+        200: {"content": {ONNX: {}, ZIP: {}}},
+        206: {"content": {ONNX: {}, ZIP: {}}},
         304: {"description": "not modified"},
     },
     openapi_extra=needs("models:read"),
@@ -154,9 +156,14 @@ def onnx(
     range_: Annotated[str | None, Header(alias="range", max_length=1000)] = None,
     if_range: Annotated[str | None, Header(max_length=200)] = None,
 ) -> Response:
-    """The network. `ETag` and `Repr-Digest` are its SHA-256; a single range of bytes may be asked for."""
+    """The network as ONNX, or, where it writes sentences, an archive (zip) of its graphs and vocabularies.
+
+    `ETag` and `Repr-Digest` are its SHA-256; a single range of bytes may be asked for.
+    """
     with services.sessions() as session:
-        sha256 = model_of(session, caller.tenant_id, model_id).onnx_sha256
+        found = model_of(session, caller.tenant_id, model_id)
+        sha256, archive = found.onnx_sha256, bool(part(found.card, "file").get("archive"))
+    media_type, ending = (ZIP, "zip") if archive else (ONNX, "onnx")
     etag = f'"{sha256}"'
     digest = base64.b64encode(bytes.fromhex(sha256)).decode()
     headers = {
@@ -173,10 +180,10 @@ def onnx(
         services.telemetry.corrupt.inc()
         log().error("artifact_corrupt", sha256=sha256, model=model_id)
         raise
-    headers["Content-Disposition"] = f'attachment; filename="{model_id}.onnx"'
+    headers["Content-Disposition"] = f'attachment; filename="{model_id}.{ending}"'
     if range_ is None or (if_range is not None and if_range != etag):
-        return Response(data, media_type=ONNX, headers=headers)
-    return _part(data, range_, headers)
+        return Response(data, media_type=media_type, headers=headers)
+    return _part(data, range_, headers, media_type)
 
 
 def _matches(if_none_match: str, etag: str) -> bool:
@@ -184,12 +191,12 @@ def _matches(if_none_match: str, etag: str) -> bool:
     return "*" in tags or etag in tags
 
 
-def _part(data: bytes, wanted: str, headers: dict[str, str]) -> Response:
+def _part(data: bytes, wanted: str, headers: dict[str, str], media_type: str) -> Response:
     """One range of bytes as 206; several ranges at once get the whole, as RFC 9110 allows."""
     # What is no range is ignored, as the standard has it: the whole file is always a right answer.
     match = _RANGE.fullmatch(wanted.strip())
     if match is None or match[1] == match[2] == "":
-        return Response(data, media_type=ONNX, headers=headers)
+        return Response(data, media_type=media_type, headers=headers)
     size = len(data)
     if match[1] == "":
         first, last = max(0, size - int(match[2])), size - 1
@@ -200,4 +207,4 @@ def _part(data: bytes, wanted: str, headers: dict[str, str]) -> Response:
             "range_not_satisfiable", "the file is shorter", headers={"Content-Range": f"bytes */{size}"}
         )
     headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-    return Response(data[first : last + 1], 206, headers, ONNX)
+    return Response(data[first : last + 1], 206, headers, media_type)

@@ -21,6 +21,7 @@ from service.db.models import Job, Supernet, now
 from service.db.session import Session
 from service.db.states import JobKind
 from service.db.tables import context_of
+from service.devices.contexts import generating, refuse_sentences
 from service.devices.costs import asked_for
 from service.devices.reachable import PricedDevice, check_reachable, check_resolutions, common_ground
 from service.http.dependencies import Caller, IdempotencyKey, Service, Services
@@ -36,6 +37,7 @@ from supernets.delivery.catalog import Delivery, common_delivery, delivery_of
 from supernets.errors import InfeasibleBudget, InvalidDataset, UnknownDataset
 from supernets.search.catalog import STRATEGIES
 from supernets.spaces.catalog import space_named
+from supernets.spaces.space import Space
 from supernets.training.catalog import IMPORTED, TRANSFER, TUNE_EPOCHS
 
 router = APIRouter(route_class=GuardedRoute, tags=["searches"])
@@ -62,9 +64,10 @@ def search(
 
     def action(session: Session) -> Job:
         supernet = _supernet(session, services, caller.tenant_id, body)
+        space = _space(body, supernet)
         request = SearchRequest(
             supernet_id=supernet.id,
-            targets=tuple(_targets(session, services, caller.tenant_id, body, supernet)),
+            targets=tuple(_targets(session, services, caller.tenant_id, body, space)),
             strategy=body.strategy,
             confidence=body.confidence,
             candidates=body.candidates,
@@ -78,10 +81,30 @@ def search(
             memory_mb=body.memory_mb,
             train=None if body.train == "all" else body.train,
             remarks=tuple(remarks_on(session, services, caller.tenant_id, supernet)),
+            generation=None if space.generation is None else space.generation.to_json(),
         )
         return submit(services, session, caller.tenant_id, JobKind.SEARCH, stored(request))
 
     return handed_in(services, caller, response, idempotency_key, PATH, body, action)
+
+
+def _space(body: SearchIn, supernet: Supernet) -> Space:
+    """The supernet's space, priced for the sentence that was asked for. Raises Problem for what networks that
+    write sentences do not have."""
+    asked = None if body.generation is None else body.generation.model_dump()
+    space = generating(space_named(supernet.space, supernet.classes), asked)
+    if space.generation is None:
+        return space
+    said = f"networks of {space.name} write sentences: "
+    if body.strategy == "gradient":
+        raise invalid("/strategy", "strategy", f"{said}search them with exact, evolution or random")
+    if body.batch != "device":
+        raise invalid("/batch", "batch", f"{said}their archive takes any number of them; leave `batch` out")
+    if body.preprocessing != "separate":
+        raise invalid("/preprocessing", "preprocessing", f"{said}their vocabularies are in the archive")
+    if body.control:
+        raise invalid("/control", "control", f"{said}train one alone with `tune_epochs` instead")
+    return space
 
 
 def _tune_epochs(body: SearchIn, supernet: Supernet) -> int | None:
@@ -130,11 +153,10 @@ def _supernet(session: Session, services: Services, tenant_id: str, body: Search
 
 
 def _targets(
-    session: Session, services: Services, tenant_id: str, body: SearchIn, supernet: Supernet
+    session: Session, services: Services, tenant_id: str, body: SearchIn, space: Space
 ) -> list[SearchTarget]:
     """The targets with their tables pinned. Raises Problem that says which target cannot be."""
     devices = device_rows.all_named(session, tenant_id, [m.device for t in body.targets for m in t.members()])
-    space = space_named(supernet.space, supernet.classes)
     since = now() - timedelta(seconds=services.settings.agent_present_s)
     found = []
     for index, target in enumerate(body.targets):
@@ -150,6 +172,7 @@ def _targets(
             with _blaming(pointer):
                 partial = target.missing == "exclude"
                 contexts.append(context_of(device))
+                refuse_sentences(space, contexts[-1], pointer)
                 delivery_of(contexts[-1])
                 pricing = services.prices.load(
                     session, device, space, confidence=body.confidence, partial=partial

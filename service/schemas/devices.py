@@ -8,7 +8,17 @@ from pydantic import Field
 
 from latency_tables.measurement import Context
 from latency_tables.plan import CHECK_OPERATORS
-from service.schemas.strict import Answer, JsonObject, LatencyMs, Line, Name, Short, Strict, Time
+from service.schemas.strict import (
+    Answer,
+    GenerationIn,
+    JsonObject,
+    LatencyMs,
+    Line,
+    Name,
+    Short,
+    Strict,
+    Time,
+)
 
 Count = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -270,7 +280,7 @@ class ProfileIn(Strict):
     """Measure what the device's table lacks for a space.
 
     networks: whole networks for the calibration. remeasure: operators to measure again though the table has
-    them.
+    them. generation: the sentence that is timed, of a space whose networks write sentences.
     """
 
     space: Name
@@ -283,6 +293,7 @@ class ProfileIn(Strict):
     remeasure: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=5000)] = Field(
         default_factory=list
     )
+    generation: GenerationIn | None = None
 
 
 class CheckIn(Strict):

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from latency_tables.measurement import MAX_ENERGY_MJ
-from service.schemas.strict import Answer, Id, JsonObject, LatencyMs, Name, Strict, Time
+from service.schemas.strict import Answer, GenerationIn, Id, JsonObject, LatencyMs, Name, Strict, Time
 from supernets.training.sharing import LONGEST_DELAY
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -198,6 +198,8 @@ class SearchIn(Strict):
     the best that keeps the budget when measured is delivered.
     batch: of the file, that of the device's context or left open. preprocessing: `embedded` puts the
     normalisation into the file, which then takes bytes.
+    generation: the sentence that latencies are of, where networks write sentences: the device must have been
+    profiled for it.
     """
 
     supernet: Id | None = None
@@ -218,6 +220,7 @@ class SearchIn(Strict):
     control: bool | None = None
     memory_mb: MemoryMb | None = None
     train: Literal["all", "bias", "last"] = "all"
+    generation: GenerationIn | None = None
 
     @model_validator(mode="after")
     def _gates_by_gradient(self) -> Self:

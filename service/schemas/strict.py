@@ -50,6 +50,15 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 LatencyMs = Annotated[float, Field(gt=0, le=MAX_LATENCY_MS)]
 
 
+class GenerationIn(Strict):
+    """The sentence that a latency is of, for a space whose networks write sentences: tokens that are read and
+    written, END among them, and beams. What is left out is as the space has it."""
+
+    source_tokens: Annotated[int, Field(ge=1, le=1024)] | None = None
+    target_tokens: Annotated[int, Field(ge=1, le=1024)] | None = None
+    beam: Annotated[int, Field(ge=1, le=64)] | None = None
+
+
 class MeasuredIn(Strict):
     """The numbers of a measurement; see `latency_tables.measurement.Measurement`."""
 

@@ -256,6 +256,14 @@ class QualityPredictor:
         return cls(space, genes, values, variances, ceiling, held_out, drawn, metric)
 
 
+def for_space(data: Mapping[str, Any], space: Space) -> Mapping[str, Any]:
+    """A stored predictor as one of the same networks priced for another sentence: qualities do not depend on
+    that, and genes are the same."""
+    if space.generation is None:
+        return data
+    return {**data, "space": space.name, "resolutions": list(space.resolutions)}
+
+
 def as_genes(space: Space, architectures: Sequence[Architecture] | Genes) -> Genes:
     """Canonical genes, shape (networks, genes). Raises InvalidPredictor, InvalidArchitecture."""
     if not isinstance(architectures, np.ndarray):

@@ -66,11 +66,14 @@ def transformer_archive(
     uniform: bool = False,
     told: Mapping[str, Any] | None = None,
     checked: bool = True,
+    tokenizers: Mapping[str, bytes] | None = None,
 ) -> bytes:
-    """One archive of everything. source, target: the vocabularies' tokens by number, none where they are not
-    known. uniform: caches of one shape for every layer (see `transformer_graphs`). told: what else the card
-    says. checked: False for what is measured only: parity is left out. Raises ExportFailed where a graph does
-    not compute the network."""
+    """One archive of everything. Raises ExportFailed where a graph does not compute the network.
+
+    source, target: the vocabularies' tokens by number, none where they are not known; tokenizers: their files
+    instead, written already. uniform: caches of one shape for every layer (see `transformer_graphs`). told:
+    what else the card says. checked: False for what is measured only: parity is left out.
+    """
     graphs = draw_transformer(module, network, uniform=uniform).by_name()
     files = {
         **graphs,
@@ -78,7 +81,7 @@ def transformer_archive(
         GENERATION: _written(
             {**_TOKENS, **(generation or Generation()).to_json(), "bad_words_ids": [[PADDING]]}
         ),
-        **_tokenizers(module, source, target),
+        **(_tokenizers(module, source, target) if tokenizers is None else tokenizers),
     }
     if not checked:
         return archived(files)

@@ -118,12 +118,20 @@ def test_decoded_scores_are_of_the_right_sentences(beam: int) -> None:
 def test_the_evaluator_decodes_and_remembers() -> None:
     data = load_pronunciations()
     task, oracle = task_of(data), Oracle(data, "validation")
-    supernet = SimpleNamespace(stepper=oracle.stepper, parameters=lambda: iter([torch.zeros(1)]))
+    modes: list[bool] = []
+    supernet = SimpleNamespace(
+        stepper=oracle.stepper,
+        parameters=lambda: iter([torch.zeros(1)]),
+        training=True,
+        eval=lambda: modes.append(False),
+        train=modes.append,
+    )
     cache = {"known": -0.5}
     evaluator = task.evaluator(supernet, data, "validation", cache=cache)
     seen = []
     networks = [SimpleNamespace(digest=name) for name in ("known", "new", "new")]
     found = evaluator.qualities(networks, lambda done, of: seen.append((done, of)))
+    assert modes == [False, True], "a training goes on as it was"
     assert found.tolist() == [-0.5, 0.0, 0.0] and seen == [(1, 1)] and cache["new"] == 0.0
     deaf = SimpleNamespace(space=SPACES["digits-mbv3"])
     with pytest.raises(InvalidTraining, match="cannot write"):

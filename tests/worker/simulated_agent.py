@@ -85,7 +85,7 @@ class SimulatedAgent:
         else:
             space = space_at(ref_in(task.architecture))
             latency_ms = 0.01 + 0.9 * sum(
-                operator_ms(op) for op in lower(space, space.from_json(task.architecture))
+                op.row_factor * operator_ms(op) for op in lower(space, space.from_json(task.architecture))
             )
         factor = self.slower.get(task.device_id, 1.0) if task.kind == "verify" else 1.0
         return float(latency_ms * factor * np.exp(self._random.normal(0, 0.01)))

@@ -256,6 +256,7 @@ class DeliveredFile:
     input_shape: of the first input with the batch, 1 where the file leaves it open; inputs: all of them, with
     the batch. delivery, input, classes: the file's form,
     how it is fed and what its outputs are; None in steps that a version before 0.2 remembered.
+    measured_sha256, measured_bytes: of what is measured in its place, for networks that write sentences.
     """
 
     onnx_sha256: str
@@ -269,6 +270,21 @@ class DeliveredFile:
     input: Document | None = None
     classes: tuple[str, ...] | None = None
     inputs: tuple[InputSpec, ...] = ()
+    measured_sha256: str | None = None
+    measured_bytes: int | None = None
+
+    @property
+    def to_measure(self) -> tuple[str, int]:
+        """SHA-256 and size of what an agent measures: the file itself, or one of the same graphs that writes
+        a sentence of stated length."""
+        if self.measured_sha256 is None or self.measured_bytes is None:
+            return self.onnx_sha256, self.size_bytes
+        return self.measured_sha256, self.measured_bytes
+
+    @property
+    def archive(self) -> bool:
+        """Whether it is an archive of several graphs."""
+        return self.measured_sha256 is not None
 
 
 @dataclass(frozen=True)

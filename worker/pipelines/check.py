@@ -24,7 +24,7 @@ from service.jobs.requests import CheckRequest, read
 from supernets.delivery.catalog import delivery_of
 from supernets.errors import NoTable
 from supernets.spaces.architecture import Architecture
-from supernets.spaces.catalog import SPACES, ref_in, space_at
+from supernets.spaces.catalog import is_space, ref_in, space_at
 from supernets.spaces.space import Space
 from worker.context import JobRun
 from worker.measuring import ask, device_of, wait_for_all
@@ -94,7 +94,7 @@ def _networks(
 
 def _most_measured(session: Session, device: Device) -> Space | None:
     """The space of this installation of which most networks were measured on the device."""
-    known = [ref for ref in measurements.spaces_measured(session, device.id) if ref.name in SPACES]
+    known = [ref for ref in measurements.spaces_measured(session, device.id) if is_space(ref.name)]
     counts = {ref: len(measurements.networks(session, device.id, *ref)) for ref in known}
     return space_at(max(counts, key=lambda ref: counts[ref])) if counts else None
 

@@ -157,7 +157,7 @@ def operator_tasks(run: JobRun, operators: list[Operator], form: Delivery) -> li
             TaskKind.OPERATOR,
             f.onnx_sha256,
             f.size_bytes,
-            _batched(op.inputs, form),
+            _batched(op.timed, form),
             op.text,
         )
         for op, f in zip(operators, files, strict=True)
@@ -280,11 +280,16 @@ def _against_networks(
 ) -> list[Finding]:
     """Wrong units, or rows of another device: whole networks against the sums of their rows."""
     sums = [table.latency_ms(lower(space, architecture)) for architecture, _ in networks]
-    return check_scale(sums, [measurement.latency_ms for _, measurement in networks])
+    measured = [measurement.latency_ms for _, measurement in networks]
+    return check_scale(sums, measured, sentences=space.generation is not None)
 
 
 def measurement_of(task: MeasurementTask) -> Measurement:
-    return Measurement.from_json(task.result or {})
+    """What was measured, as it counts in one run of a network: of an operator that a sentence runs often, all
+    of a sentence."""
+    found = Measurement.from_json(task.result or {})
+    factor = 1.0 if task.operator is None else Operator.parse(task.operator).row_factor
+    return found if factor == 1.0 else found.times(factor)
 
 
 def _provenance(run: JobRun, answers: Answers) -> Document:

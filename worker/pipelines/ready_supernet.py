@@ -5,7 +5,8 @@ A job starts the shared training (`train_supernet`) if nobody has, waits for its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dbos import EnqueueOptions
@@ -50,6 +51,11 @@ class ReadySupernet:
     steps: int | None = None
     epochs: int | None = None
     parent: str | None = None
+
+    def generating(self, asked: Mapping[str, int] | None) -> ReadySupernet:
+        """The same with its space priced for another sentence, where one was asked for. Raises
+        InvalidArchitecture."""
+        return self if asked is None else replace(self, space=self.space.generating(asked))
 
     @property
     def ref(self) -> SupernetRef:

@@ -51,7 +51,9 @@ class Answers:
 
     @cached_property
     def rows(self) -> dict[Operator, Measurement]:
-        return {Operator.parse(t.operator): m for t, m in self.measured.values() if t.operator is not None}
+        """What each operator takes in one run of a network."""
+        found = [(Operator.parse(t.operator), m) for t, m in self.measured.values() if t.operator is not None]
+        return {op: m if op.row_factor == 1.0 else m.times(op.row_factor) for op, m in found}
 
     @cached_property
     def networks(self) -> list[tuple[Architecture, Measurement]]:

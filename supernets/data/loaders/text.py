@@ -62,7 +62,8 @@ def _files(name: str, folder: Path) -> dict[str, Path]:
 
 
 def _shape(name: str, folder: Path) -> Shape:
-    return Shape(len(vocabularies(name, folder)[1].tokens), 2, settings_of(name, folder).longest)
+    words = max(len(writing.tokens) for writing in vocabularies(name, folder))
+    return Shape(words, 2, settings_of(name, folder).longest)
 
 
 def _write(path: Path, data: Sentences) -> None:

@@ -99,8 +99,10 @@ class Sentences:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The target's tokens: what the outputs of a network stand for."""
-        return self.target.tokens
+        """What the outputs of a network stand for: the target's tokens. Embeddings of both sides are as large
+        as the larger vocabulary, so a smaller target is filled up with names that nothing is written with."""
+        more = max(0, len(self.source.tokens) - len(self.target.tokens))
+        return (*self.target.tokens, *(f"<nothing {number}>" for number in range(more)))
 
     def split(self, name: str) -> Split:
         """`train`, `validation` or `test`."""

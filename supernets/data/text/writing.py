@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from latency_tables import strict_json
 from latency_tables.generation import BEGIN, END, PADDING, UNKNOWN
+from latency_tables.text_tokens import Tokenizer
 from supernets.data.vocabulary import SYMBOLS, Vocabulary
 from supernets.errors import InvalidDataset
 
@@ -31,6 +32,11 @@ class Writing(Protocol):
 
     @property
     def tokens(self) -> tuple[str, ...]: ...
+
+    @property
+    def tokenizer_json(self) -> str:
+        """A `tokenizer.json` of it, for who runs a delivered network."""
+        ...
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Numbers of each text, END last."""
@@ -51,6 +57,12 @@ class Letters:
     @cached_property
     def tokens(self) -> tuple[str, ...]:
         return (*SYMBOLS, *self.letters)
+
+    @property
+    def tokenizer_json(self) -> str:
+        """Small letters, where there are no others."""
+        lower = self.letters == self.letters.lower()
+        return json.dumps(Tokenizer(self.tokens, letters=True, lower=lower).to_json(), ensure_ascii=False)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -84,6 +96,11 @@ class Words:
     @property
     def tokens(self) -> tuple[str, ...]:
         return self.vocabulary.tokens
+
+    @property
+    def tokenizer_json(self) -> str:
+        """Words between spaces."""
+        return json.dumps(Tokenizer(self.tokens).to_json(), ensure_ascii=False)
 
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """Numbers of each text, END last."""
@@ -123,6 +140,11 @@ class Parts:
                 "out; it is the vocabulary of another kind of model"
             )
         return found
+
+    @property
+    def tokenizer_json(self) -> str:
+        """As it is."""
+        return self.text
 
     @cached_property
     def _tokenizer(self) -> Any:

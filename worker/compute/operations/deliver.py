@@ -6,10 +6,15 @@ from collections.abc import Callable
 
 from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
+from supernets.data.text.sentences import Sentences
 from supernets.delivery import pipeline
 from supernets.delivery.catalog import format_named
+from supernets.delivery.format import Delivery
 from supernets.delivery.passes import Source
+from supernets.delivery.sentences import deliver_sentences, tested_sentences
 from supernets.delivery.testing import tested
+from supernets.sentence_supernet import SentenceSupernet
+from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_at
 from supernets.spaces.lowering import lower
 from supernets.tasks.catalog import task_named
@@ -37,6 +42,8 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
     """
     network, dataset = supernet_of(places, asked.supernet), dataset_of(places, asked.supernet)
     wanted, form = asked.architecture, asked.delivery
+    if isinstance(network, SentenceSupernet) and isinstance(dataset, Sentences):
+        return _archive(places, network, wanted, dataset, form)
     written = pipeline.deliver(Source(network, wanted, dataset), form)
     sha256, size_bytes = store_of(places).put(written.file)
     shape = (form.batch_size or 1, *written.described["shape"][1:])
@@ -57,19 +64,43 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
     )
 
 
+def _archive(
+    places: Places, network: SentenceSupernet, wanted: Architecture, data: Sentences, form: Delivery
+) -> DeliveredFile:
+    written, store = deliver_sentences(network, wanted, data, form), store_of(places)
+    sha256, size_bytes = store.put(written.file)
+    measured_sha256, measured_bytes = store.put(written.measured)
+    return DeliveredFile(
+        onnx_sha256=sha256,
+        size_bytes=size_bytes,
+        opset=form.opset,
+        parameters=written.parameters,
+        macs=sum(op.macs for op in lower(network.space, wanted)),
+        parity_max_abs_error=written.parity,
+        input_shape=written.inputs[0].shape,
+        inputs=written.inputs,
+        delivery=form,
+        input=dict(written.described),
+        measured_sha256=measured_sha256,
+        measured_bytes=measured_bytes,
+    )
+
+
 def measure_accuracy(
     places: Places, asked: MeasureAccuracy, report: Callable[[Progress], None]
 ) -> FileAccuracy:
     """What the delivered file itself does on the test split, in ONNX Runtime, by the task's metric."""
     dataset = dataset_of(places, asked.supernet)
     file = store_of(places).read(asked.onnx_sha256)
-    found = tested(
-        format_named(asked.delivery.format).open(file),
-        dataset,
-        asked.architecture.resolution,
-        "test",
-        lambda done, total: report(Progress(done, total)),
-    )
+
+    def tell(done: int, total: int) -> None:
+        report(Progress(done, total))
+
+    if isinstance(dataset, Sentences):
+        found = tested_sentences(file, dataset, "test", tell)
+    else:
+        opened = format_named(asked.delivery.format).open(file)
+        found = tested(opened, dataset, asked.architecture.resolution, "test", tell)
     return FileAccuracy(
         task_named(dataset.task).metric.value(found.quality),
         found.samples,

@@ -12,6 +12,7 @@ from supernets.delivery.catalog import remark
 from supernets.delivery.feeding import snippet
 from supernets.delivery.verdict import GOOD, SUSPECT, balanced_accuracy, suspicion, warnings_of
 from supernets.search.targets import Target
+from supernets.spaces.space import Space
 from worker.compute.requests import DeliveredFile
 from worker.pipelines.ready_supernet import ReadySupernet
 from worker.pipelines.search.exported import ExportedNetwork
@@ -46,6 +47,7 @@ def card_of(job: SearchJob, target: Target, network: ExportedNetwork, model_id: 
         "budget_ms": target.budget_ms,
         "constraints": constraints_of(target, network),
         "architecture": job.ready.space.to_json(network.architecture),
+        **_generation_of(job.ready.space),
         "latency": latency_of(target, network),
         "devices": devices_of(target, network),
         "accuracy": _accuracy_of(network, job.ready),
@@ -73,6 +75,11 @@ def card_of(job: SearchJob, target: Target, network: ExportedNetwork, model_id: 
         },
     }
     return Card(model_id, state, reason, document)
+
+
+def _generation_of(space: Space) -> Document:
+    """What the latencies are of, where networks write sentences: one of that length, with that many beams."""
+    return {} if space.generation is None else {"generation": space.generation.to_json()}
 
 
 def _accuracy_of(network: ExportedNetwork, ready: ReadySupernet) -> Document:
@@ -108,6 +115,7 @@ def _file_of(target: Target, file: DeliveredFile) -> Document:
         "parity_max_abs_error": file.parity_max_abs_error,
         "input_shape": list(file.input_shape),
         "delivery": None if file.delivery is None else file.delivery.to_json(),
+        **({"archive": True} if file.archive else {}),
         "remarks": [text for context in contexts if (text := remark(context))],
     }
 

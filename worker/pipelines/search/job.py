@@ -9,7 +9,7 @@ from service.db.session import Session
 from service.devices.price_book import PriceBook
 from service.jobs.requests import SearchRequest
 from supernets.accuracy import refinement
-from supernets.accuracy.predictor import QualityPredictor
+from supernets.accuracy.predictor import QualityPredictor, for_space
 from supernets.accuracy.refinement import Refinement
 from supernets.search.targets import Target
 from worker.compute.torch_child import TorchChild
@@ -49,5 +49,5 @@ def begin(run: JobRun, ready: ReadySupernet, request: SearchRequest, torch_child
 
     targets = run.context.transaction(load)
     # Read once for all targets: it holds every scored network.
-    predictor, refined = refinement.from_json(ready.predictor)
+    predictor, refined = refinement.from_json(for_space(ready.predictor, ready.space))
     return SearchJob(run, ready, request, torch_child, predictor, refined, targets)

@@ -48,7 +48,7 @@ def search(run: JobRun) -> Document:
     """The pipeline of a `search` job. Targets without a network are listed with the reason; if all are, the
     job fails."""
     request = read(SearchRequest, run.request)
-    ready = ensure_supernet(run, request.supernet_id)
+    ready = ensure_supernet(run, request.supernet_id).generating(request.generation)
     run.context.transaction(lambda session: _check_data(session, run, ready))
     failures: list[tuple[Target, BespokeError]] = []
     with TorchChild(run) as torch_child:
@@ -137,7 +137,7 @@ class _Networks:
             chosen = self.files.exported(target, found, 1)[0]
         if self.tuning.epochs:
             chosen = self.tuning.better(target, chosen, self.solving, self.files, choosing)
-        sha256 = chosen.file.onnx_sha256
+        sha256 = chosen.file.to_measure[0]
         typical = {p.device_id: self.verification.typical(p.device_id, sha256) for p in target.places}
         known = {device_id: one for device_id, one in typical.items() if one is not None}
         tested = chosen.tested(self.files.accuracy_of(chosen), known)

@@ -136,7 +136,7 @@ class Verification:
             if len(answers) < len(tasks):
                 reason = "its agent did not answer in time"
                 self.run.event("not_verified", {"device": place.device, "reason": reason})
-            key = (place.device_id, network.file.onnx_sha256)
+            key = (place.device_id, network.file.to_measure[0])
             self._answers.setdefault(key, []).extend(answers)
             found.append(answers)
         return found
@@ -144,7 +144,7 @@ class Verification:
     def _asked(self, index: int, place: OnDevice, network: OnFile, times: int) -> list[str]:
         """The next tasks of a file on a device, written where an earlier attempt or another target did
         not."""
-        sha256 = network.file.onnx_sha256
+        sha256, size_bytes = network.file.to_measure
         key = (index, place.device_id, sha256)
         # Counted by target: two that choose one network share its readings instead of asking twice as many.
         first = self._used[key]
@@ -156,12 +156,11 @@ class Verification:
         # An earlier attempt of this job asked for them already, and may have the answers.
         if len(known) == times:
             return known
-        size_bytes = network.file.size_bytes
         self.run.write(lambda session: register(session, sha256, size_bytes, ArtifactKind.ONNX_MODEL))
         wanted = Wanted(
             TaskKind.VERIFY,
             sha256,
-            network.file.size_bytes,
+            size_bytes,
             inputs_of(network.file),
             space=self.space.name,
             architecture=self.space.to_json(network.architecture),
@@ -171,7 +170,7 @@ class Verification:
     def keep(self, place: OnDevice, network: OnFile, latency: Latency) -> None:
         """A measured network is a whole network of the device: the calibrations of later jobs know it. Once
         for each job."""
-        measurement = self.typical(place.device_id, network.file.onnx_sha256)
+        measurement = self.typical(place.device_id, network.file.to_measure[0])
         if measurement is not None:
             self.run.write(lambda session: self._write(session, place, network, measurement, latency))
 
