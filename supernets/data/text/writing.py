@@ -7,6 +7,7 @@ delivered network in a browser or on a device too; only who encodes or learns on
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
