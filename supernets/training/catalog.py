@@ -154,9 +154,9 @@ RECIPES_OF_SENTENCES: dict[str, Recipe] = {
         ),
         _of_sentences(
             "quick",
-            "One sub-network an update, some five minutes of a core for hat-small: for trials and tests",
-            _uniform(12, 1.5e-3),
-            scored_networks=60,
+            "One sub-network an update, some four minutes of a core for hat-small: for trials and tests",
+            _uniform(8, 1.5e-3),
+            scored_networks=48,
         ),
         _of_sentences(
             "standard",
