@@ -42,7 +42,7 @@ demo: $(RUNS)
 	$(BIN)/bespoke demo --data-dir demo
 
 demo-text: $(RUNS)
-	$(BIN)/bespoke demo-text --data-dir demo-text
+	$(BIN)/bespoke demo --text --data-dir demo-text
 
 test: setup
 	$(PYTEST) -m "not slow"

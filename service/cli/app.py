@@ -18,7 +18,6 @@ from service.cli import datasets, devices, jobs, keys, models, quarantine, space
 from service.cli.apply import apply
 from service.cli.connection import Connection, choose
 from service.cli.demo import demo
-from service.cli.demo_text import demo_text
 from service.cli.doctor import doctor
 from service.cli.front import front
 from service.cli.json_mode import with_json
@@ -71,7 +70,6 @@ def root(
 
 
 app.command(rich_help_panel=_START)(demo)
-app.command("demo-text", rich_help_panel=_START)(demo_text)
 app.command(rich_help_panel=_START)(serve)
 app.command("open", rich_help_panel=_START)(open_page)
 app.command(rich_help_panel=_START)(profile)

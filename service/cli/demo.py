@@ -54,8 +54,15 @@ class Shown:
 
 def demo(
     data_dir: Annotated[
-        Path, typer.Option(help="Folder for everything; kept, so that a second run is quick.")
-    ] = Path("demo"),
+        Path | None,
+        typer.Option(
+            help="Folder for everything; kept, so that a second run is quick; left out: demo, or demo-text."
+        ),
+    ] = None,
+    text: Annotated[
+        bool,
+        typer.Option("--text", help="Networks that write: how English words are spoken, instead of digits."),
+    ] = False,
     recipe: Annotated[
         str, typer.Option(help="Training recipe; standard takes three times as long.")
     ] = "quick",
@@ -71,8 +78,17 @@ def demo(
     and stops the service. Exit status 0 only if every network, measured on this machine, keeps its budget.
 
     Example: [cyan]bespoke demo[/]  about ten minutes on two cores; a minute the second time
+
+    Example: [cyan]bespoke demo --text[/]  a quarter of an hour: transformers that pronounce words
     """
-    started = time.monotonic()
+    if text:
+        from service.cli.demo_text import demo_text
+
+        if open_pages:
+            raise typer.BadParameter("--open is of the demonstration with pictures; leave --text out")
+        demo_text(data_dir or Path("demo-text"), recipe)
+        return
+    data_dir, started = data_dir or Path("demo"), time.monotonic()
     with tended(Stack(data_dir, port=0, log_dir=data_dir / "logs")) as stack:
         access = find_access(stack.url, data_dir=data_dir)
         with BespokeClient.from_access(access) as service:

@@ -1,4 +1,4 @@
-"""`bespoke demo-text`: the whole way once for networks that write, on this machine, by the real parts."""
+"""`bespoke demo --text`: the whole way once for networks that write, on this machine, by the real parts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
-
-import typer
+from typing import Final
 
 from latency_tables.agent.runtimes.setup import Setup
 from service.cli.demo import DemoFailed, choose_budgets, keeps, searched, tended, trained_id, what_failed
@@ -45,31 +43,18 @@ class Spoken:
         return keeps(self.card)
 
 
-def demo_text(
-    data_dir: Annotated[
-        Path, typer.Option(help="Folder for everything; kept, so that a second run is quick.")
-    ] = Path("demo-text"),
-    recipe: Annotated[str, typer.Option(help="Training recipe; standard takes half an hour.")] = "quick",
-    networks: Annotated[
-        int, typer.Option(min=0, max=100, help="Whole networks measured for the calibration.")
-    ] = NETWORKS,
-) -> None:
-    """Show everything once for networks that write: profile this machine, train transformers that say how
-    English words are spoken, deliver three of them.
+def demo_text(data_dir: Path, recipe: str) -> None:
+    """Profile this machine, train transformers that say how English words are spoken, deliver three of them.
 
-    Starts the service on a free port with its data in a folder, measures this machine with the real agent,
-    searches a tight, a middle and a loose budget for one word, lets the delivered archives pronounce words
-    they have never seen and stops the service. Exit status 0 only if every network, measured on this machine,
-    keeps its budget.
-
-    Example: [cyan]bespoke demo-text[/]  about a quarter of an hour on two cores
+    The delivered archives pronounce words that no training has seen. Raises DemoFailed where a network,
+    measured on this machine, does not keep its budget.
     """
     started = time.monotonic()
     with tended(Stack(data_dir, port=0, log_dir=data_dir / "logs")) as stack:
         access = find_access(stack.url, data_dir=data_dir)
         with BespokeClient.from_access(access) as service:
             words = unseen_words()
-            shown, points, failures = _walk(service, data_dir, recipe, networks, words)
+            shown, points, failures = _walk(service, data_dir, recipe, words)
         _step(_STEPS, "results; the service stops:")
         _results(data_dir, shown, points, words)
         errors.print(f"[dim]{time.monotonic() - started:.0f} s in all.[/]")
@@ -87,7 +72,7 @@ def unseen_words(count: int = WORDS) -> list[tuple[str, str]]:
 
 
 def _walk(
-    service: BespokeClient, data_dir: Path, recipe: str, networks: int, words: Sequence[tuple[str, str]]
+    service: BespokeClient, data_dir: Path, recipe: str, words: Sequence[tuple[str, str]]
 ) -> tuple[list[Spoken], list[Json], list[Json]]:
     """What was delivered, the front's points, and the budgets that no network kept."""
     _step(1, f"the service runs at {service.url}, logs in {data_dir / 'logs'}")
@@ -95,7 +80,7 @@ def _walk(
     with LocalAgent(service, THIS_MACHINE) as agent:
         _step(2, "this machine is measured: the parts of a sentence, then whole networks that write one")
         asked = ",".join(map(str, SENTENCE.values()))
-        done = measure(service, agent, THIS_MACHINE, SPACE, None, networks, dataset=DATASET, generation=asked)
+        done = measure(service, agent, THIS_MACHINE, SPACE, None, NETWORKS, dataset=DATASET, generation=asked)
         say_measured(service, THIS_MACHINE, done)
         _step(3, "one super transformer is trained for all budgets")
         trained = follow(service, service.train_supernet(SPACE, DATASET, recipe, 0), "train")

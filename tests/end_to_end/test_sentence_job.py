@@ -1,5 +1,5 @@
 """Transformers from a profile to a sentence, through the real worker: trained, searched, tested, delivered. The
-agent is simulated; `bespoke demo-text` does the same with a real one."""
+agent is simulated; `bespoke demo --text` does the same with a real one."""
 
 from pathlib import Path
 
