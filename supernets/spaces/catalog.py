@@ -14,7 +14,7 @@ from supernets.errors import InvalidArchitecture, UnknownSpace
 from supernets.spaces.architecture import Architecture, SpaceRef
 from supernets.spaces.choices import ZERO, Choice, kernel_expand
 from supernets.spaces.space import Space, Stage, pictures
-from supernets.spaces.transformer_space import HAT_SMALL
+from supernets.spaces.transformer_space import TRANSFORMER_SPACES
 
 ENTRY_POINT_GROUP: Final = "bespoke.spaces"
 MOST_CLASSES: Final = 65_536
@@ -348,7 +348,7 @@ for _space in (
     _ofa_proxyless(),
     _ofa_resnet50(),
     _proxyless(),
-    HAT_SMALL.priced(),
+    *(described.priced() for described in TRANSFORMER_SPACES.values()),
 ):
     register_space(_space)
 register_installed_spaces()

@@ -21,6 +21,7 @@ from supernets.data.text.batching import token_batches
 from supernets.data.text.sentences import Sentences
 from supernets.encoder_decoder import begun
 from supernets.errors import ExportFailed, InvalidTraining
+from supernets.spaces.transformer_space import SentenceSpace
 from supernets.tasks.data import Rows
 from supernets.tasks.decoding import SENTENCES, DecodedScores
 from supernets.tasks.task import Cache, Evaluates, Task, check_outputs
@@ -51,6 +52,12 @@ class SentencesTask(Task[Sentences]):
                 "them; choose a space of transformers"
             )
         check_outputs(space, data)
+        joined = isinstance(space, SentenceSpace) and space.described.joined
+        if joined and data.source.tokens != data.target.tokens:
+            raise InvalidTraining(
+                f"networks of space {space.name!r} have one dictionary for both sides, data set {data.name!r} "
+                "has two: learn one with `bespoke datasets vocabulary --joined`, or take another space"
+            )
 
     def batches(self, data: Sentences, split: str, device: torch.device) -> TokenBatches:
         return TokenBatches(data, split, device)

@@ -49,7 +49,9 @@ def batch() -> torch.Tensor:
 @every_space
 def test_sub_networks_run_and_are_what_is_cut_out(name: str) -> None:
     space, supernet, x = space_of(name), supernet_of(name), batch()
-    architectures = [space.smallest(), space.largest(), *space.sample(np.random.default_rng(0), 2)]
+    architectures = [space.smallest()]
+    if space.described.qkv_width <= 128:  # the others are of some hundred megabytes, and the same module
+        architectures += [space.largest(), *space.sample(np.random.default_rng(0), 2)]
     with torch.no_grad():
         for architecture in architectures:
             logits = supernet(x, architecture)

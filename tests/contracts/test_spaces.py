@@ -189,9 +189,8 @@ def test_operators_follow_each_other(name: str) -> None:
         assert first.inputs == space.inputs_at(architecture.resolution)
         assert last.closes and last.output_shape[-1] == space.classes
         for before, after in zip(operators, operators[1:], strict=False):
-            # What is written begins with words again; its layers read the encoder's output beside them.
-            words = after.inputs[0].dtype == "int64"
-            assert after.inputs[0].shape == before.output_shape or (words and space.generation is not None)
+            # What is written begins with words again, and its layers read the encoder's output.
+            assert after.inputs[0].shape == before.output_shape or space.generation is not None
         assert all(Operator.parse(op.text) == op for op in operators)
 
 

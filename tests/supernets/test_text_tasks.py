@@ -144,6 +144,13 @@ def test_spaces_of_pictures_are_refused_with_what_to_do() -> None:
         task_of(data).check(SPACES["digits-mbv3"].with_classes(43), data)
 
 
+def test_one_dictionary_for_both_sides_is_asked_for_where_a_space_has_one() -> None:
+    data = load_pronunciations()
+    with pytest.raises(InvalidTraining, match="vocabulary --joined"):
+        task_of(data).check(SPACES["hat-wmt"].with_classes(43), data)
+    task_of(data).check(SPACES["hat-iwslt"].with_classes(43), data)
+
+
 def test_bleu_is_sacrebleus_and_adds_up() -> None:
     import sacrebleu
 
