@@ -55,7 +55,7 @@ class SentencesTask(Task[Sentences]):
         joined = isinstance(space, SentenceSpace) and space.described.joined
         if joined and data.source.tokens != data.target.tokens:
             raise InvalidTraining(
-                f"networks of space {space.name!r} have one dictionary for both sides, data set {data.name!r} "
+                f"networks of space {space.name!r} have one dictionary, data set {data.name!r} "
                 "has two: learn one with `bespoke datasets vocabulary --joined`, or take another space"
             )
 
