@@ -19,6 +19,8 @@ from latency_tables.prediction.least_squares import nonnegative
 from latency_tables.table import LatencyTable
 
 BOUNDARY: Final = "boundary"
+LEAST_FACTOR: Final = 0.1
+"""No row is free: without this, disturbed networks could say of a class that it takes no time at all."""
 _PRIOR: Final = 0.01
 """Weight of one network that says all factors are 1: classes that no probe has keep theirs."""
 
@@ -41,7 +43,8 @@ class PrecisionFactors:
     def fit(
         cls, table: LatencyTable, networks: Sequence[Sequence[Operator]], latency_ms: Sequence[float]
     ) -> Self:
-        """From whole networks in several mixes of precisions; errors are relative, nothing is negative.
+        """From whole networks in several mixes of precisions; errors are relative; the intercept is not
+        negative, a factor at least `LEAST_FACTOR`.
 
         Raises MissingLatency for an operator that the table lacks, ValueError for fewer than 4 networks.
         """
@@ -54,8 +57,10 @@ class PrecisionFactors:
         scale = np.maximum(np.abs(rows).mean(axis=0), 1e-12)
         scaled = rows / scale
         wanted = np.concatenate([[0.0], np.ones(len(names))]) * scale  # factors of 1, no intercept
+        least = np.concatenate([[0.0], np.full(len(names), LEAST_FACTOR)]) * scale
         gram = scaled.T @ scaled + _PRIOR * np.eye(len(scale))
-        found = nonnegative(gram, scaled.T @ np.ones(len(times)) + _PRIOR * wanted) / scale
+        above = scaled.T @ (1.0 - scaled @ least) + _PRIOR * (wanted - least)
+        found = (least + nonnegative(gram, above)) / scale
         return cls(float(found[0]), dict(zip(names, (float(f) for f in found[1:]), strict=True)))
 
     def applied(self, table: LatencyTable) -> LatencyTable:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latency_tables.measurement import Context, Measurement
-from latency_tables.prediction.precisions import BOUNDARY, PrecisionFactors, class_of
+from latency_tables.prediction.precisions import BOUNDARY, LEAST_FACTOR, PrecisionFactors, class_of
 from latency_tables.table import LatencyTable
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, lower
@@ -36,6 +36,16 @@ def test_factors_and_intercept_are_found_again():
     assert found.factors[BOUNDARY] == pytest.approx(3.0, rel=0.2)
     plain = np.array([TABLE.latency_ms(n) for n in others])
     assert np.abs(plain / truth - 1).mean() > 0.1  # without them the sums are far off
+
+
+@pytest.mark.parametrize("free", list(TRUE))
+def test_no_class_is_free_whatever_the_networks_say(free: str):
+    """As they do where some of them were disturbed: a row of 0 ms is no latency, and no table could hold it."""
+    probes = networks(0, 40)
+    said = [sum(TABLE.rows[op].latency_ms for op in n if class_of(op) != free) + 0.02 for n in probes]
+    found = PrecisionFactors.fit(TABLE, probes, said)
+    assert found.factors[free] == pytest.approx(LEAST_FACTOR, abs=0.05)
+    assert min(m.latency_ms for m in found.applied(TABLE).rows.values()) > 0
 
 
 def test_a_class_that_no_probe_has_counts_as_measured():
