@@ -34,6 +34,7 @@ from supernets.training import memory
 from supernets.training.catalog import recipe_named
 from supernets.training.loop import Trainer
 from supernets.training.method import Method
+from supernets.training.spec import LITE
 from supernets.training.tuning import alone, specialised, tune_recipe, tuned
 
 MB: Final = 2**20
@@ -48,6 +49,9 @@ ROWS: Final[dict[str, tuple[str, Method]]] = {
     "bias": ("bias", Method(frozen=True)),
     "bias, micro-batch 1": ("bias", Method(1, True)),
     "bias, micro-batch 1, recomputed": ("bias", Method(1, True, True)),
+    "lite": ("lite", Method(frozen=True)),
+    "lite, micro-batch 1": ("lite", Method(1, True)),
+    "lite, micro-batch 1, recomputed": ("lite", Method(1, True, True)),
 }
 REPEATS: Final = 10
 
@@ -73,10 +77,14 @@ def trainer_of(space_name: str, pixels: int, batch: int, train: str) -> Trainer:
     """A fine-tuning of that network with batches of that many images."""
     supernet, chosen, data = network(space_name, pixels)
     recipe = tune_recipe(replace(recipe_named("standard"), batch_size=batch), 1)
-    own = specialised(supernet, chosen)
-    return Trainer(
-        alone(supernet.space, chosen), data, recipe, 0, start=own.state_dict(), own_start=True, train=train
-    )
+    own = specialised(supernet, chosen, lite=train == LITE)
+    space, weights = alone(supernet.space, chosen), own.state_dict()
+    trainer = Trainer(space, data, recipe, 0, start=weights, own_start=True, train=train, form=own.form)
+    with torch.no_grad():
+        # A fresh one has no gradients but those of its last scale.
+        for part in trainer.supernet.beside.values():
+            part.mix.norm.weight.fill_(0.5)  # type: ignore[union-attr,operator]
+    return trainer
 
 
 def measured(space_name: str, pixels: int, batch: int, row: str) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def cut_out(supernet: Supernet, architecture: Architecture, *, dropout: float = 
     """
     plan = supernet.plan(architecture)
     network = PlainNetwork((op for _, op in plan), eps=supernet.space.batch_norm_eps, dropout=dropout)
-    for layer, (name, op) in zip(network.layers, plan, strict=True):
+    for number, (name, op) in enumerate(plan):
         if name:
-            layer.load_state_dict(supernet.block(name).state(op))
+            network.layers[number] = supernet.filled(name, op, network.layers[number])
     return network.to(next(supernet.parameters()).device).train(supernet.training)

@@ -6,6 +6,7 @@ The architecture is an argument of `forward`; the module keeps no active sub-net
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any, cast
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from latency_tables.operators import Operator
-from supernets.errors import InvalidArchitecture
+from supernets.errors import InvalidArchitecture, InvalidTraining
 from supernets.layers.block import ElasticBlock, LayerSettings, initialise
 from supernets.layers.catalog import build_block, layer_of, weightless
+from supernets.layers.lite import Beside, LiteResidual
+from supernets.layers.units import use_group_norm
+from supernets.network_form import GROUP, USUAL, NetworkForm
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import block_choices, block_name, blocks_of
 from supernets.spaces.space import Space
@@ -29,13 +33,19 @@ Plan = tuple[tuple[str, Operator], ...]
 
 class Supernet(nn.Module):
     """Every sub-network of `space` in one module. dropout: before the last linear layer. generator: of the
-    random weights."""
+    random weights. form: lite residuals are of one network alone. Raises InvalidTraining for a form that the
+    space has no blocks for."""
 
     def __init__(
-        self, space: Space, *, dropout: float = 0.0, generator: torch.Generator | None = None
+        self,
+        space: Space,
+        *,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+        form: NetworkForm = USUAL,
     ) -> None:
         super().__init__()
-        self.space = space
+        self.space, self.form = space, form
         settings = LayerSettings(space.batch_norm_eps, dropout)
         blocks = {
             block_name(space, stage, block): build_block(
@@ -44,7 +54,10 @@ class Supernet(nn.Module):
             for (stage, block), operators in block_choices(space).items()
         }
         self.blocks = nn.ModuleDict({name: block for name, block in blocks.items() if block is not None})
+        self.beside = nn.ModuleDict(_beside(space, settings) if form.lite else {})
         initialise(self, generator)
+        if form.norm == GROUP:
+            use_group_norm(self)
         self._plans: dict[Architecture, Plan] = {}
 
     def plan(self, architecture: Architecture) -> Plan:
@@ -73,6 +86,30 @@ class Supernet(nn.Module):
             if name:
                 self.block(name).take(operator, other.block(name).state(operator))
 
+    @property
+    def macs_beside(self) -> int:
+        """Multiply-adds of what stands beside the blocks, one sample: no operator of the plan has them."""
+        return sum(part.macs for part in self.beside.values() if isinstance(part, LiteResidual))
+
+    def filled(self, name: str, op: Operator, layer: nn.Module) -> nn.Module:
+        """A plain layer of that operator with a copy of a block's weights, and what stands beside it."""
+        if self.form.norm == GROUP:
+            use_group_norm(layer)
+        layer.load_state_dict(self.block(name).state(op))
+        return Beside(layer, copy.deepcopy(self.beside[name])) if name in self.beside else layer
+
+    def take(self, name: str, op: Operator, layer: nn.Module) -> None:
+        """Copy the weights of a layer that `filled` gave; this must be the supernet of one network."""
+        if isinstance(layer, Beside):
+            self.beside[name].load_state_dict(layer.residual.state_dict())
+            layer = layer.block
+        self.block(name).take(op, dict(layer.state_dict()))
+
+    def step(self, x: Tensor, name: str, op: Operator) -> Tensor:
+        """What one block makes of x, with what stands beside it."""
+        y = cast(Tensor, self.blocks[name](x, op))
+        return y + self.beside[name](x) if name in self.beside else y
+
     def forward(self, x: Tensor, architecture: Architecture) -> Tensor:
         """Logits (B, classes) of one sub-network. x: a batch of the space's input at the architecture's
         resolution."""
@@ -89,10 +126,28 @@ class Supernet(nn.Module):
         pass, instead of keeping it (Chen et al., "Training deep nets with sublinear memory cost", 2016)."""
         for name, op in plan:
             if recompute and name:
-                x = cast(Tensor, checkpoint(self.blocks[name], x, op, use_reentrant=False))
+                x = cast(Tensor, checkpoint(self.step, x, name, op, use_reentrant=False))
             else:
-                x = self.blocks[name](x, op) if name else weightless(op)(x)
+                x = self.step(x, name, op) if name else weightless(op)(x)
         return x
+
+
+def _beside(space: Space, settings: LayerSettings) -> dict[str, nn.Module]:
+    """A lite residual module beside every block of a family that has one, by the block's name."""
+    found = {}
+    for (stage, block), operators in block_choices(space).items():
+        made = layer_of(next(iter(operators))).lite
+        if made is None:
+            continue
+        if len(operators) > 1:
+            raise InvalidTraining("lite residuals stand beside the blocks of one network: fine-tune one")
+        found[block_name(space, stage, block)] = made(next(iter(operators)), settings)
+    if not found:
+        raise InvalidTraining(
+            f"networks of {space.name!r} have no blocks that lite residuals can stand beside: fine-tune with "
+            "train all, bias or last"
+        )
+    return found
 
 
 def block_plan(name: str, operators: Sequence[Operator]) -> Plan:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 def build_supernet(space: Space, **settings: Any) -> Supernet:
-    """A supernet with random weights. settings: `dropout` and `generator`, as `Supernet` takes them.
+    """A supernet with random weights. settings: `dropout`, `generator` and `form`, as `Supernet` takes
+    them.
 
     What it must offer is what `supernets.network.Supernet` does: plans, a forward pass by a plan, one network
     alone (`cut_out`, `specialised`).

@@ -14,9 +14,10 @@ from torch.utils.checkpoint import checkpoint
 
 from latency_tables.generation import Step
 from supernets.encoder_decoder import Dropout, EncoderDecoder, cut_out_transformer, stepper
-from supernets.errors import InvalidArchitecture
+from supernets.errors import InvalidArchitecture, InvalidTraining
 from supernets.layers.slicing import leading
 from supernets.network import Plan, Supernet
+from supernets.network_form import USUAL, NetworkForm
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 from supernets.spaces.transformer import Transformer
@@ -27,13 +28,24 @@ from supernets.tasks.sentences import teacher_forced
 class SentenceSupernet(Supernet):
     """Every network of a space of transformers in one module. dropout: of embeddings and of what layers add.
 
-    Raises InvalidArchitecture for a space of another kind.
+    Raises InvalidArchitecture for a space of another kind, InvalidTraining for another form than the usual.
     """
 
     def __init__(
-        self, space: Space, *, dropout: float = 0.0, generator: torch.Generator | None = None
+        self,
+        space: Space,
+        *,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+        form: NetworkForm = USUAL,
     ) -> None:
         nn.Module.__init__(self)
+        if form != USUAL:
+            raise InvalidTraining(
+                f"networks of {space.name!r} have no blocks that lite residuals can stand beside, and no "
+                "batch-norm: fine-tune with train all, bias or last"
+            )
+        self.form, self.beside = form, nn.ModuleDict()
         if not isinstance(space, SentenceSpace):
             raise InvalidArchitecture(f"space {space.name} is none of transformers")
         self.space = space

@@ -167,7 +167,8 @@ MemoryMb = Annotated[
 Train = Annotated[
     str,
     typer.Option(
-        help="What fine-tuning changes: all, bias (biases and the last layer) or last.",
+        help="What fine-tuning changes: all, bias (biases and the last layer), last, or lite (modules that "
+        "are put beside its blocks, with both).",
         rich_help_panel=_RESULT,
     ),
 ]

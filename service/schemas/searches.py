@@ -193,7 +193,8 @@ class SearchIn(Strict):
     tune_epochs: how many epochs the chosen network is fine-tuned before it is delivered, 0 for none; left
     out: 5 where the supernet began with the weights of another, else none. control: whether the chosen
     network is also trained from random weights with equal steps; left out: as its supernet was asked for.
-    memory_mb: most memory of that fine-tuning. train: what of the network it changes.
+    memory_mb: most memory of that fine-tuning. train: what of the network it changes; `lite` puts modules
+    beside its blocks, so every target is a device that measures candidates, with limits on latency alone.
     measured_candidates: of the candidates, how many are measured at a time where an agent is on the device;
     the best that keeps the budget when measured is delivered.
     batch: of the file, that of the device's context or left open. preprocessing: `embedded` puts the
@@ -219,7 +220,7 @@ class SearchIn(Strict):
     tune_epochs: Annotated[int, Field(ge=0, le=1000)] | None = None
     control: bool | None = None
     memory_mb: MemoryMb | None = None
-    train: Literal["all", "bias", "last"] = "all"
+    train: Literal["all", "bias", "last", "lite"] = "all"
     generation: GenerationIn | None = None
 
     @model_validator(mode="after")
@@ -232,6 +233,19 @@ class SearchIn(Strict):
     def _only_tuned(self) -> Self:
         if not self.tune_epochs and (self.memory_mb is not None or self.train != "all"):
             raise ValueError("memory_mb and train are of a fine-tuning: give tune_epochs too")
+        return self
+
+    @model_validator(mode="after")
+    def _lite_is_measured(self) -> Self:
+        if self.train != "lite":
+            return self
+        if not self.verify or self.confidence is not None:
+            raise ValueError("train lite needs networks measured: leave verify and confidence as they are")
+        if any(target.limits() or not target.members() for target in self.targets):
+            raise ValueError(
+                "train lite: lite residuals are no operators, so limits on size_bytes, macs, memory_bytes "
+                "and adaptation_bytes do not know them; name a device with its latency alone"
+            )
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ absorb a shift, but no scale of single channels.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -72,9 +73,9 @@ def normalisation_in(header: Mapping[str, str] | None) -> Normalisation | None:
     return Normalisation(mean, deviation, float(said["highest"]))
 
 
-def header_of(weights: Path) -> dict[str, str]:
+def header_of(weights: Path | bytes) -> dict[str, str]:
     """What a safetensors file says of itself, without its tensors. Raises OSError, ValueError."""
-    with weights.open("rb") as file:
+    with io.BytesIO(weights) if isinstance(weights, bytes) else weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _LONGEST:
             raise ValueError(f"its header is said to have {length} bytes")

@@ -18,6 +18,7 @@ from supernets.delivery.precision import USUAL, PrecisionPlan, Rounding
 from supernets.delivery.quantising import Samples, quantise
 from supernets.errors import InvalidPrecision
 from supernets.network import Supernet
+from supernets.network_form import NetworkForm
 from supernets.spaces.architecture import Architecture
 from supernets.tasks.data import Data
 from supernets.training.batchnorm import calibration_batches, recalibrate
@@ -71,6 +72,10 @@ def rounded(network: nn.Module, source: Source) -> nn.Module:
     weights of the file."""
     if source.plan is None or not source.in_int8:
         return network
+    if source.supernet.form != NetworkForm():
+        raise InvalidPrecision(
+            "a network with lite residuals, or with group-norm, has no int8 form: search in float32"
+        )
     if not isinstance(network, PlainNetwork) or len(network.inputs) != 1:
         raise InvalidPrecision(f"networks of {source.supernet.space.name!r} have no int8 form here")
     condition = source.architecture.resolution

@@ -118,12 +118,14 @@ class Layer:
 
     plain: the operator as a module, batch of its input in. elastic: the block that can be each of these
     operators, which differ in what the stage leaves open; None where it has no weights, or where the super
-    network is no chain of such blocks.
+    network is no chain of such blocks. lite: what may be trained beside a frozen block of it
+    (`supernets.layers.lite`); None for nothing.
     """
 
     family: str
     plain: Callable[[Any, LayerSettings], nn.Module]
     elastic: Callable[[Sequence[Any], LayerSettings], ElasticBlock[Any]] | None = None
+    lite: Callable[[Any, LayerSettings], nn.Module] | None = None
 
 
 class SeparatePaths(ElasticBlock[Operator]):

@@ -18,6 +18,7 @@ from supernets.layers.block import (
     StartsAsIdentity,
     State,
 )
+from supernets.layers.lite import lite_residual
 from supernets.layers.sorting import banded_order, importance, permute_inputs, permute_outputs
 from supernets.layers.units import ACTIVATION_LAYERS, ConvUnit, ElasticConvUnit, Extent
 
@@ -113,4 +114,4 @@ def _elastic(operators: Sequence[Bottleneck], settings: LayerSettings) -> Elasti
     return ElasticBottleneck(Extent.of(operators), settings.eps)
 
 
-BOTTLENECK: Final = Layer("bottleneck", _plain, _elastic)
+BOTTLENECK: Final = Layer("bottleneck", _plain, _elastic, lite_residual)

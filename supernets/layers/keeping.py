@@ -93,13 +93,14 @@ class _FrozenUnit(torch.autograd.Function):
 
 
 def keeps_bits(weight: Tensor, norm: nn.Module) -> bool:
-    """Whether a unit is to be computed by `frozen_unit`: its statistics stand, and gradients are asked for,
-    but none of its weights."""
+    """Whether a unit is to be computed by `frozen_unit`: it has statistics and they stand, and gradients are
+    asked for, but none of its weights."""
     scale = getattr(norm, "weight", None)
     return (
         torch.is_grad_enabled()
         and not weight.requires_grad
         and not norm.training
+        and isinstance(getattr(norm, "running_mean", None), Tensor)
         and isinstance(scale, Tensor)
         and not scale.requires_grad
     )

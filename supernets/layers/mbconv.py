@@ -17,6 +17,7 @@ from supernets.layers.block import (
     StartsAsIdentity,
     State,
 )
+from supernets.layers.lite import lite_residual
 from supernets.layers.sorting import (
     banded_order,
     importance,
@@ -117,4 +118,4 @@ def _elastic(operators: Sequence[MBConv], settings: LayerSettings) -> ElasticMBC
     return ElasticMBConv(Extent.of(operators), settings.eps)
 
 
-MBCONV: Final = Layer("mbconv", _plain, _elastic)
+MBCONV: Final = Layer("mbconv", _plain, _elastic, lite_residual)

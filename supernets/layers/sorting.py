@@ -52,6 +52,6 @@ def permute_inputs(unit: ElasticConvUnit, order: Tensor) -> None:
 
 def permute_outputs(unit: ElasticConvUnit, order: Tensor) -> None:
     unit.conv.weight.copy_(unit.conv.weight[order])
-    norm = unit.norm
-    for vector in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
-        vector.copy_(vector[order])
+    for vector in (*unit.norm.parameters(), *unit.norm.buffers()):
+        if vector.ndim:  # not the count of batches
+            vector.copy_(vector[order])

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from latency_tables.operators import ImageOperator, squeeze_excite_channels
 from supernets.layers.block import Drawn, Foldable, Graph, SelfInitialised, State
 from supernets.layers.depthwise import strip_convolution, wants_strips
+from supernets.layers.group_norm import ElasticGroupNorm, groups_of, standardised
 from supernets.layers.keeping import frozen_unit, keeps_bits
 from supernets.layers.norm import ElasticBatchNorm
 
@@ -60,7 +61,7 @@ class Extent:
 
 
 class ConvUnit(nn.Module, Foldable, Drawn):
-    """Convolution, batch-norm (until it is folded), activation."""
+    """Convolution, batch-norm (until it is folded) or group-norm (`use_group_norm`), activation."""
 
     def __init__(
         self,
@@ -79,17 +80,26 @@ class ConvUnit(nn.Module, Foldable, Drawn):
         )
         self.norm: nn.Module = nn.BatchNorm2d(out_channels, eps=eps)
         self.activation = ACTIVATION_LAYERS[activation]()
+        self.standardise = False
 
     def forward(self, x: Tensor) -> Tensor:
         if keeps_bits(self.conv.weight, self.norm):
             stride, groups = int(self.conv.stride[0]), self.conv.groups
             return frozen_unit(x, self.conv.weight, self.norm, self.activation, stride=stride, groups=groups)
-        return cast(Tensor, self.activation(self.norm(self.conv(x))))
+        if self.standardise:
+            conv, weight = self.conv, standardised(self.conv.weight)
+            y = F.conv2d(x, weight, None, int(conv.stride[0]), weight.shape[-1] // 2, 1, conv.groups)
+        else:
+            y = self.conv(x)
+        return cast(Tensor, self.activation(self.norm(y)))
 
     def fold(self) -> None:
-        """Move the running statistics into weight and bias of the convolution. Does nothing the second
-        time."""
+        """Move running statistics into weight and bias of the convolution; a group-norm stays, its weights
+        become the standardised ones. Does nothing the second time."""
         norm = self.norm
+        if self.standardise:
+            self.conv.weight.data = standardised(self.conv.weight.data)
+            self.standardise = False
         if not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None or norm.running_var is None:
             return
         scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
@@ -144,6 +154,7 @@ class ElasticConv(nn.Module, SelfInitialised):
         self.stride = stride
         self.depthwise = depthwise
         largest = self.kernels[0]
+        self.standardise = False
         self.weight = nn.Parameter(
             torch.empty(out_channels, 1 if depthwise else in_channels, largest, largest)
         )
@@ -178,6 +189,8 @@ class ElasticConv(nn.Module, SelfInitialised):
 
     def forward(self, x: Tensor, out_channels: int, kernel: int) -> Tensor:
         weight = self.sliced(x.shape[1], out_channels, kernel)
+        if self.standardise:
+            weight = standardised(weight)
         if self.depthwise and wants_strips(x, weight):
             return strip_convolution(x, weight, self.stride)
         return F.conv2d(x, weight, None, self.stride, kernel // 2, 1, out_channels if self.depthwise else 1)
@@ -199,7 +212,7 @@ class ElasticConvUnit(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = ElasticConv(in_channels, out_channels, kernels, stride=stride, depthwise=depthwise)
-        self.norm = ElasticBatchNorm(out_channels, eps=eps)
+        self.norm: ElasticBatchNorm | ElasticGroupNorm = ElasticBatchNorm(out_channels, eps=eps)
         # A batch-norm's backward pass needs its input only; hswish would copy what it overwrites.
         self.activation = ACTIVATION_LAYERS[activation](inplace=activation.startswith("relu"))
 
@@ -240,3 +253,20 @@ class ElasticSqueezeExcite(nn.Module):
             f"{prefix}expand.weight": self.expand.weight[:channels, :hidden],
             f"{prefix}expand.bias": expand_bias[:channels],
         }
+
+
+def use_group_norm(module: nn.Module) -> None:
+    """Group-norm and standardised weights in every unit of a module, elastic or plain; scales and shifts of
+    the batch-norms stay, their statistics are gone."""
+    for unit in module.modules():
+        if isinstance(unit, ElasticConvUnit):
+            channels, vectors = len(unit.norm.weight), unit.norm.state("", len(unit.norm.weight))
+            unit.norm = ElasticGroupNorm(channels, eps=unit.norm.eps)
+            unit.conv.standardise = True
+        elif isinstance(unit, ConvUnit) and isinstance(unit.norm, nn.BatchNorm2d):
+            channels, vectors = unit.norm.num_features, unit.norm.state_dict()
+            unit.norm = nn.GroupNorm(groups_of(channels), channels, eps=unit.norm.eps)
+            unit.standardise = True
+        else:
+            continue
+        unit.norm.load_state_dict({name: vectors[name] for name in ("weight", "bias")})

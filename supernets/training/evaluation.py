@@ -164,7 +164,7 @@ class Evaluator:
             name, operator = step
             module = build_operator(operator, eps=self.supernet.space.batch_norm_eps)
             if name:
-                module.load_state_dict(self.supernet.block(name).state(operator))
+                module = self.supernet.filled(name, operator, module)
             for norm in norms_of(module):
                 # None: the statistics are those of the batch. The usual momentum would take a tenth of them.
                 norm.momentum = None

@@ -14,6 +14,7 @@ from latency_tables.files import sha256_of
 from supernets.data.catalog import load_for
 from supernets.data.normalisation import Normalisation, header_of, normalisation_in
 from supernets.errors import InvalidCheckpoint, InvalidPreprocessing, InvalidTraining
+from supernets.network_form import NetworkForm
 from supernets.networks import build_supernet
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
@@ -194,11 +195,11 @@ def load_supernet(weights: Path | bytes, space: Space) -> Supernet:
     from safetensors import SafetensorError  # noqa: PLC0415 - torch only where it trains
     from safetensors.torch import load, load_file  # noqa: PLC0415
 
-    supernet = build_supernet(space)
     try:
+        supernet = build_supernet(space, form=NetworkForm.of_header(header_of(weights)))
         tensors = load(weights) if isinstance(weights, bytes) else load_file(weights)
         supernet.load_state_dict(tensors)
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise InvalidCheckpoint(
             f"these are not weights of space {space.name!r} with {space.classes} classes: {error}"
         ) from error

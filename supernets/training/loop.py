@@ -21,6 +21,7 @@ from supernets.errors import InvalidCheckpoint, InvalidTraining, TrainingDiverge
 from supernets.layers.block import start_as_identity
 from supernets.layers.norm import stand
 from supernets.network import Plan, Supernet, shared_blocks
+from supernets.network_form import USUAL, NetworkForm
 from supernets.networks import build_supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
@@ -90,9 +91,9 @@ class Trainer:
     refused. start: weights of a supernet of this space to begin with, of whatever classes; None: random ones.
     own_start: those were trained on this very data set, so their last layer is the right one.
     memory_mb: most that this process may take, with Python and torch; the method of the steps follows.
-    train: what of the network, see `supernets.training.method.PARTS_TRAINED`; all but `all` is for one
-    network whose batch-norm statistics are right. sharing: how several processes do it together, through
-    `link`. Raises InvalidTraining.
+    train: what of the network, see `supernets.training.spec.PARTS_TRAINED`; all but `all` is for one
+    network whose batch-norm statistics are right. form: of the network, where it is not the usual.
+    sharing: how several processes do it together, through `link`. Raises InvalidTraining.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Trainer:
         own_start: bool = False,
         memory_mb: int | None = None,
         train: str = "all",
+        form: NetworkForm = USUAL,
         sharing: Sharing | None = None,
         link: Link | None = None,
     ) -> None:
@@ -129,7 +131,7 @@ class Trainer:
         # Of all processes: one that stopped alone would leave the others waiting for its gradients.
         self._stop = False  # agreed by all processes in the last step
         generator = torch.Generator().manual_seed(seed)
-        supernet = build_supernet(space, dropout=self.recipe.dropout, generator=generator)
+        supernet = build_supernet(space, dropout=self.recipe.dropout, generator=generator, form=form)
         # Not in `Supernet`: networks with random weights are measured too, and zeros show nothing.
         start_as_identity(supernet)
         self.supernet = self._placed(supernet).train()
@@ -287,7 +289,7 @@ class Trainer:
 
     def _frozen(self, weights: dict[str, Tensor]) -> Supernet:
         """A teacher: same space, no gradients, batch statistics (as the published code has it)."""
-        teacher = build_supernet(self.space)
+        teacher = build_supernet(self.space, form=self.supernet.form)
         teacher.load_state_dict(weights)
         return self._placed(teacher).train().requires_grad_(False)
 

@@ -23,8 +23,6 @@ from torch import Tensor
 from supernets.errors import InvalidCheckpoint, MemoryLimitTooLow
 from supernets.training import memory
 
-PARTS_TRAINED: Final = ("all", "bias", "last")
-"""What of a network is fine-tuned: all; biases and the last layer; the last layer."""
 LEAST_FOR_STATISTICS: Final = 8  # samples that batch statistics are taken over
 MARGIN: Final = 0.05  # of the limit, for what differs from step to step
 _MB: Final = 2**20

@@ -1,7 +1,8 @@
 """Which weights of a network a fine-tuning changes.
 
 Source: TinyTL (Cai et al., NeurIPS 2020): biases and the last layer adapt a network to other data at a few
-percent of its weights. Biases of batch-norm become biases of convolutions where it is folded.
+percent of its weights. Biases of batch-norm become biases of convolutions where it is folded. Lite residuals
+(`supernets.layers.lite`) add weights of their own.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from torch import nn
 
 from supernets.errors import InvalidTraining
-from supernets.training.method import PARTS_TRAINED
+from supernets.layers.lite import LiteResidual
+from supernets.training.spec import PARTS_TRAINED
 
 
 def last_layer(network: nn.Module) -> str:
@@ -31,3 +33,7 @@ def train_part(network: nn.Module, train: str) -> None:
         whole, _, kind = name.rpartition(".")
         biases = kind == "bias" and train != "last"
         parameter.requires_grad_(whole == head or biases)
+    for part in network.modules():
+        if isinstance(part, LiteResidual):
+            part.requires_grad_(True)
+            part.mix.norm.get_parameter("bias").requires_grad_(False)  # the block's own bias is trained

@@ -8,12 +8,17 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from supernets.spaces.catalog import space_named
 from supernets.training.catalog import recipe_named
 from supernets.training.recipe import Recipe
 from supernets.training.sharing import Sharing
+
+LITE: Final = "lite"
+PARTS_TRAINED: Final = ("all", "bias", "last", LITE)
+"""What of a network is fine-tuned: all; biases and the last layer; the last layer; lite residuals that are
+put beside its blocks, with biases and the last layer."""
 
 
 @dataclass(frozen=True)

@@ -100,4 +100,4 @@ def _batches(own: Supernet, data: Data) -> Iterable[Tensor]:
 def _put_back(own: Supernet, network: PlainNetwork) -> None:
     for layer, (name, operator) in zip(network.layers, own.plan(own.space.largest()), strict=True):
         if name:
-            own.block(name).take(operator, dict(layer.state_dict()))
+            own.take(name, operator, layer)

@@ -24,7 +24,7 @@ from supernets.training.loop import Progress, Trainer
 from supernets.training.memory import activations_within, resident_bytes, return_freed_memory
 from supernets.training.method import MARGIN, MemoryUse
 from supernets.training.recipe import Phase, Recipe
-from supernets.training.spec import TrainingSpec
+from supernets.training.spec import LITE, TrainingSpec
 from supernets.training.standing import settle, with_statistics
 
 
@@ -48,10 +48,17 @@ def tune_recipe(recipe: Recipe, epochs: int) -> Recipe:
 
 
 @torch.no_grad()
-def specialised(supernet: Supernet, architecture: Architecture) -> Supernet:
-    """The supernet of `alone(space, architecture)` with the weights that this network has in the given
-    one."""
-    own = build_supernet(alone(supernet.space, architecture))
+def specialised(
+    supernet: Supernet,
+    architecture: Architecture,
+    *,
+    lite: bool = False,
+    generator: torch.Generator | None = None,
+) -> Supernet:
+    """The supernet of `alone(space, architecture)` with the weights that this network has in the given one.
+    lite: with lite residuals beside its blocks, their weights by the generator, that add nothing yet."""
+    form = replace(supernet.form, lite=lite)
+    own = build_supernet(alone(supernet.space, architecture), form=form, generator=generator)
     own.take_from(supernet, architecture)
     return own
 
@@ -72,7 +79,7 @@ def tuned(
 ) -> tuple[Supernet, float, MemoryUse]:
     """(the network after `epochs` of training on, as a supernet of itself alone; seconds; memory).
 
-    memory_mb: most that this process may take; train: what of the network (`method.PARTS_TRAINED`).
+    memory_mb: most that this process may take; train: what of the network (`spec.PARTS_TRAINED`).
 
     Goes on where an earlier run in `folder` stopped, from the same weights. Its batch-norm statistics have to
     be recalibrated, as those of any sub-network. Raises InvalidTraining, InvalidCheckpoint (other weights,
@@ -80,7 +87,10 @@ def tuned(
     """
     if epochs < 1:
         raise InvalidTraining("fine-tuning takes at least one epoch")
-    start = specialised(supernet, architecture)
+    lite = train == LITE
+    start = specialised(
+        supernet, architecture, lite=lite, generator=torch.Generator().manual_seed(seed) if lite else None
+    )
     short = tune_recipe(recipe, epochs)
     limited = memory_mb is not None or train != "all"
     if limited:
@@ -107,6 +117,7 @@ def tuned(
         inputs_digest=spec.digest,
         start=weights,
         own_start=True,
+        form=start.form,
         memory_mb=memory_mb,
         train=train,
     )

@@ -176,6 +176,15 @@ def test_a_limit_on_memory_and_a_part_are_of_a_fine_tuning(ready: Api) -> None:
     for bad in ({"memory_mb": 400}, {"train": "last"}):
         document = is_problem(ready.post("/v1/searches", search_request(supernet, 50.0, **bad)), 422)
         assert "give tune_epochs too" in document["detail"]
+    lite = {"tune_epochs": 2, "train": "lite"}
+    with_macs = search_request(supernet, 50.0, **lite)
+    with_macs["targets"] = [{"budget": {"macs": 1_000_000}}]
+    for bad, said in (
+        (search_request(supernet, 50.0, **lite, verify=False), "leave verify"),
+        (with_macs, "name a device"),
+    ):
+        assert said in is_problem(ready.post("/v1/searches", bad), 422)["detail"]
+    assert ready.post("/v1/searches", search_request(supernet, 50.0, **lite)).status_code == 202
     for name, value in (("memory_mb", 0), ("memory_mb", 1.5), ("train", "most")):
         document = is_problem(
             ready.post("/v1/searches", search_request(supernet, 50.0, tune_epochs=1, **{name: value})), 422

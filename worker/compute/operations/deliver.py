@@ -54,7 +54,7 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
         size_bytes=size_bytes,
         opset=form.opset,
         parameters=written.parameters,
-        macs=sum(op.macs for op in lower(space_at(asked.supernet.space), wanted)),
+        macs=sum(op.macs for op in lower(space_at(asked.supernet.space), wanted)) + network.macs_beside,
         parity_max_abs_error=written.parity.max_abs_error,
         input_shape=fed.shape,
         inputs=(fed,),

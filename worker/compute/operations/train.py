@@ -64,7 +64,8 @@ def fine_tune(places: Places, asked: FineTune, report: Callable[[Progress], None
         train=asked.train,
     )
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own.state_dict().items()}
-    return TunedWeights(*store_of(places).put(save(tensors, header_for(dataset))), seconds, used.to_json())
+    header = {**(header_for(dataset) or {}), **own.form.header()}
+    return TunedWeights(*store_of(places).put(save(tensors, header or None)), seconds, used.to_json())
 
 
 def train_control(places: Places, asked: TrainControl, report: Callable[[Progress], None]) -> ControlAccuracy:

@@ -53,7 +53,8 @@ class Tuning:
     """What fine-tuning has brought. validation: values of the metric; kept: whether it is what is delivered.
 
     train: what of the network. memory: what the fine-tuning took (`training.method.MemoryUse`). failure: why
-    it is not delivered, where accuracy alone does not say so.
+    it is not delivered, where accuracy alone does not say so. priced_by: how its latency is known, where the
+    rows of a table do not say it.
     """
 
     epochs: int
@@ -64,6 +65,7 @@ class Tuning:
     failure: str | None = None
     train: str = "all"
     memory: Document | None = None
+    priced_by: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Final
 
 from service.db.artifacts import register
 from service.db.states import ArtifactKind
-from supernets.errors import MemoryLimitTooLow, TrainingDiverged
+from supernets.errors import InvalidTraining, TrainingDiverged
 from supernets.search.targets import Target
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
+from supernets.training.spec import LITE
 from worker.compute.requests import FineTune, SupernetRef, TrainingReport, TunedWeights
 from worker.compute.torch_child import Follow, TorchChild
 from worker.pipelines.search.choose import Choosing
@@ -26,6 +27,10 @@ from worker.pipelines.search.verify import OnFile
 from worker.steps import StepName
 
 STEP: Final = StepName.FINE_TUNE
+MEASURED_WHOLE: Final = (
+    "the whole network as a file, measured on its device: predicted_ms is without its lite residuals, which "
+    "no latency table has"
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,9 @@ class FineTuning(TargetTraining):
         architecture, value = cut_out.architecture, cut_out.metric.value
         before = cut_out.validation_accuracy
         told, better = Tuning(self.epochs, value(cut_out.counted), train=self.part), cut_out
+        whole = self.part == LITE  # what it adds is no operator, so only a measurement prices it
+        if whole and not _all_measured(target, cut_out):
+            return replace(cut_out, tuning=self._said(target, replace(told, failure=_unpriced(target))))
         try:
             tuned, found = self.trained(solving.job.torch_child, target, architecture)
             accuracy = solving.scored([architecture], tuned)[architecture.digest]
@@ -62,15 +70,18 @@ class FineTuning(TargetTraining):
             if told.kept:
                 file = files.file(target, architecture, tuned)
                 better = replace(cut_out, file=file, validation_accuracy=accuracy, scored=scored)
-                better = _measured_again(target, cut_out, better, choosing)
-                if better is cut_out:
-                    told = replace(told, kept=False, failure="its file was measured above the budget")
-        except (TrainingDiverged, MemoryLimitTooLow) as error:
+                better, failure = _measured_again(target, cut_out, better, choosing, whole=whole)
+                told = replace(told, kept=failure is None, failure=failure)
+                if whole and told.kept:
+                    told = replace(told, priced_by=MEASURED_WHOLE)
+        except (TrainingDiverged, InvalidTraining) as error:
             # Fine-tuning is a wish for more: the network that keeps its budget is there without it.
             told = replace(told, failure=str(error))
-        place = {"device": target.device, "budget_ms": target.budget_ms}
-        self.run.event("fine_tuned", {**place, **asdict(told)})
-        return replace(better, tuning=told)
+        return replace(better, tuning=self._said(target, told))
+
+    def _said(self, target: Target, told: Tuning) -> Tuning:
+        self.run.event("fine_tuned", {"device": target.device, "budget_ms": target.budget_ms, **asdict(told)})
+        return told
 
     def trained(
         self, torch_child: TorchChild, target: Target, architecture: Architecture
@@ -117,14 +128,30 @@ class FineTuning(TargetTraining):
 
 
 def _measured_again(
-    target: Target, cut_out: ExportedNetwork, better: ExportedNetwork, choosing: Choosing
-) -> ExportedNetwork:
-    """The fine-tuned network with its own latencies; as it was cut out where its file was measured above the
-    budget."""
+    target: Target, cut_out: ExportedNetwork, better: ExportedNetwork, choosing: Choosing, *, whole: bool
+) -> tuple[ExportedNetwork, str | None]:
+    """(the fine-tuned network with its own latencies, None); where its file was measured above the budget, as
+    it was cut out, with the reason. whole: nothing but this measurement tells its latency."""
     if not cut_out.latencies:
-        return better
+        return better, None
     latencies = choosing.settled([OnFile(better.architecture, better.file)])[0]
-    if latencies is None:  # the same operators were measured before, with other weights in them
-        return better
+    if latencies is None:
+        # Without lite residuals the same operators were measured before, with other weights in them.
+        return (cut_out, _unpriced(target)) if whole else (better, None)
     broken = any(one.ms > gauge.budget for one, gauge in zip(latencies, target.gauges, strict=True))
-    return cut_out if broken else replace(better, latencies=latencies)
+    if broken:
+        return cut_out, "its file was measured above the budget"
+    return replace(better, latencies=latencies), None
+
+
+def _all_measured(target: Target, network: ExportedNetwork) -> bool:
+    """Whether every limit of the target is one that was measured of the network."""
+    gauges = sum(1 + len(place.further) for place in target.places)
+    return bool(network.latencies) and not target.limits and len(network.latencies) == gauges
+
+
+def _unpriced(target: Target) -> str:
+    return (
+        f"lite residuals are in no latency table, and no agent on {target.device or 'a device'} measured the "
+        "whole network: start one there and search again, or fine-tune with train all, bias or last"
+    )

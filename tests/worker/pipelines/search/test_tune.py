@@ -13,6 +13,8 @@ from service.db.models import Artifact, Job, now
 from supernets.delivery.catalog import Delivery
 from supernets.errors import InvalidArchitecture
 from supernets.network import Supernet
+from supernets.search.measured import Latency
+from supernets.spaces.lowering import lower
 from tests.worker.pipelines.search.test_card import FILE, FOUND
 from tests.worker.pipelines.search.test_targets import SPACE, target
 from tests.worker.runs import events_of, new_run
@@ -94,5 +96,55 @@ def test_a_fine_tuning_that_diverges_costs_nobody_the_network(context, ready):
         delivered = tuning(run, ready).better(goal, cut_out, solving, None, None)
     assert delivered == replace(cut_out, tuning=delivered.tuning)
     assert not delivered.tuning.kept and "epoch 1" in delivered.tuning.failure
+    (told,) = [e for e in events_of(context, run) if e["kind"] == "fine_tuned"]
+    assert told["failure"] == delivered.tuning.failure
+
+
+class Answers:
+    """What an agent on the device would say of files: one latency for each, or nothing."""
+
+    def __init__(self, ms):
+        self.ms, self.files = ms, []
+
+    def settled(self, networks):
+        self.files += [one.file.onnx_sha256 for one in networks]
+        return [None if self.ms is None else (Latency(self.ms, 0.01, 1),) for _ in networks]
+
+
+@pytest.mark.parametrize(("ms", "kept"), [(0.04, True), (0.06, False), (None, False)])
+def test_lite_residuals_are_delivered_only_as_they_were_measured(context, ready, ms, kept):
+    run, goal, agent = new_run(context), target(0.05, resolutions=(8,), measured=True), Answers(ms)
+    cut_out = ExportedNetwork(NETWORK, 0.9, 0.05, FOUND, FILE, latencies=(Latency(0.03, 0.01, 1),))
+    with TorchChild(run) as torch_child:
+        solving = SimpleNamespace(
+            job=SimpleNamespace(torch_child=torch_child),
+            scored=lambda networks, tuned: {
+                NETWORK.digest: torch_child.score(tuned, networks, "validation")[0]
+            },
+            result=lambda architecture, tuned: None,
+        )
+        files = SimpleNamespace(file=lambda goal, one, tuned: torch_child.deliver(tuned, one, Delivery()))
+        made = replace(tuning(run, ready), part="lite")
+        delivered = made.better(goal, cut_out, solving, files, agent)
+    told = delivered.tuning
+    assert told.kept is kept and told.train == "lite" and told.validation > told.validation_before
+    if kept:
+        assert delivered.latencies[0].ms == ms and agent.files == [delivered.file.onnx_sha256]
+        assert "measured" in told.priced_by and "predicted_ms" in told.priced_by
+        operators = lower(SPACE, NETWORK)
+        assert delivered.file.macs > sum(op.macs for op in operators)
+        assert delivered.file.parameters > sum(op.parameters for op in operators)
+        assert delivered.file.parity_max_abs_error <= 1e-4
+    else:
+        assert delivered.file == FILE and told.priced_by is None
+        assert ("above the budget" if ms else "no agent on dev") in told.failure
+
+
+def test_where_nobody_measured_no_lite_residuals_are_trained(context, ready):
+    run, cut_out = new_run(context), ExportedNetwork(NETWORK, 0.9, 0.8, FOUND, FILE)
+    made = replace(tuning(run, ready), part="lite")
+    delivered = made.better(target(0.05, resolutions=(8,)), cut_out, None, None, None)
+    assert delivered.file == FILE and delivered.tuning.seconds is None
+    assert "no latency table" in delivered.tuning.failure and "start one" in delivered.tuning.failure
     (told,) = [e for e in events_of(context, run) if e["kind"] == "fine_tuned"]
     assert told["failure"] == delivered.tuning.failure
