@@ -2,7 +2,9 @@
 
 Scalability: seconds of a step where processes wait for each other at no latency, over those of the exchange
 in question at the latency given, with the end of an epoch; so it says what the link costs and nothing of how
-processes share this machine's cores. `--accuracy` trains by each exchange to the end and scores the largest
+processes share this machine's cores. Both are timed in the same two processes, one after the other in each of
+several rounds, and the median of the rounds' ratios is told, so that what else the machine does counts for
+both. `--accuracy` trains by each exchange to the end and scores the largest
 and the smallest sub-network on the test split, over seeds; also one process alone, and batches of eight steps
 (as few messages, no delay).
 """
@@ -21,7 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.environment import environment
 from supernets.data.catalog import load_for
@@ -34,9 +38,10 @@ from supernets.training.loop import Trainer
 from supernets.training.recipe import Recipe
 from supernets.training.sharing import Sharing
 
+DELAY: Final = 8
 EXCHANGES: Final[dict[str, dict[str, Any]]] = {
     "every": {"sync": "every"},
-    "delayed": {"sync": "delayed", "delay": 8},
+    "delayed": {"sync": "delayed", "delay": DELAY},
     "top 1 %": {"sync": "every", "top": 0.01},
     "top 0.1 %": {"sync": "every", "top": 0.001},
 }
@@ -47,6 +52,10 @@ def recipe_of(name: str, epochs: int, batch: int) -> Recipe:
     recipe = recipe_named(name)
     phase = replace(recipe.phases[0], epochs=epochs, warmup_epochs=min(2, epochs - 1))
     return replace(recipe, phases=(phase,), batch_size=batch)
+
+
+def _recipe_for(exchange: dict[str, Any]) -> str:
+    return "sgd" if "top" in exchange else "quick"
 
 
 def trainer_of(asked: dict[str, Any]) -> Trainer:
@@ -66,10 +75,10 @@ def one_process(asked: dict[str, Any]) -> dict[str, Any]:
     """Steps, or a whole training, and what they took."""
     torch.set_num_threads(1)
     parallel.join("cpu")
-    trainer = trainer_of(asked)
     if asked["steps"]:
-        found = _steps(trainer, asked["steps"])
+        found = _rounds(asked)
     else:
+        trainer = trainer_of(asked)
         with tempfile.TemporaryDirectory() as folder:
             trainer.run(Path(folder))
         steps = trainer.steps_per_epoch * asked["epochs"]
@@ -83,14 +92,52 @@ def one_process(asked: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _rounds(asked: dict[str, Any]) -> dict[str, Any]:
+    """Each exchange at the latency, over waiting at none with the same recipe; all of them in every round."""
+    trainers: dict[str, Trainer] = {}
+    for name in asked["exchanges"]:
+        exchange = EXCHANGES[name]
+        base = f"no latency, {_recipe_for(exchange)}"
+        same = {**asked, "recipe": _recipe_for(exchange)}
+        if base not in trainers:
+            trainers[base] = trainer_of({**same, "exchange": EXCHANGES["every"], "latency_s": 0.0})
+        trainers[name] = trainer_of({**same, "exchange": exchange})
+    for trainer in trainers.values():
+        trainer.exchange.begin_epoch(4)  # after the warm-up of sparse exchanges
+        for step in range(2):
+            trainer.backward(trainer.recipe.phases[0], _rows(trainer), step)
+    timed: dict[str, list[dict[str, Any]]] = {name: [] for name in trainers}
+    for _ in range(asked["rounds"]):
+        for name, trainer in trainers.items():
+            timed[name].append(_steps(trainer, asked["steps"]))
+    return {name: _told(name, timed, asked) for name in asked["exchanges"]}
+
+
+def _told(name: str, timed: dict[str, list[dict[str, Any]]], asked: dict[str, Any]) -> dict[str, Any]:
+    base = timed[f"no latency, {_recipe_for(EXCHANGES[name])}"]
+    ratios = [b["step_s"] / one["step_with_epoch_end_s"] for b, one in zip(base, timed[name], strict=True)]
+    one = timed[name][0]
+    others = parallel.rank_and_size()[1] - 1
+    sent_by_all_reduce = 4 * one["parameters"] * 2 * others / (others + 1)
+    return {
+        "scalability": float(np.median(ratios)),
+        "scalability_of_rounds": [round(ratio, 3) for ratio in ratios],
+        "step_without_latency_s": [round(b["step_s"], 3) for b in base],
+        "step_with_epoch_end_s": [round(t["step_with_epoch_end_s"], 3) for t in timed[name]],
+        "bytes_a_step": one["bytes_a_step"],
+        "bytes_ratio": sent_by_all_reduce / one["bytes_a_step"],
+        "parameters": one["parameters"],
+    }
+
+
+def _rows(trainer: Trainer) -> Tensor:
+    share = trainer.recipe.batch_size // trainer.processes
+    return torch.arange(share) + trainer.rank * share
+
+
 def _steps(trainer: Trainer, steps: int) -> dict[str, Any]:
     """Seconds of a step over whole rounds of the exchange, with the end of an epoch counted in."""
-    phase = trainer.recipe.phases[0]
-    share = trainer.recipe.batch_size // trainer.processes
-    rows = torch.arange(share) + trainer.rank * share
-    trainer.exchange.begin_epoch(4)  # after the warm-up of sparse exchanges
-    for step in range(2):
-        trainer.backward(phase, rows, step)
+    phase, rows = trainer.recipe.phases[0], _rows(trainer)
     parallel.wait_for_all()
     begun, sent = time.perf_counter(), trainer.exchange.link.sent_bytes
     for step in range(steps):
@@ -140,7 +187,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--latency-ms", type=float, default=480.0)
     parser.add_argument("--bytes-per-s", type=float, default=float("inf"))
-    parser.add_argument("--steps", type=int, default=32, help="of the timing")
+    parser.add_argument("--steps", type=int, default=32, help="of each round of the timing")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--accuracy", action="store_true", help="train to the end instead of timing steps")
     parser.add_argument("--exchanges", nargs="*", default=list(EXCHANGES))
@@ -148,6 +196,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--inside", help="used inside: what one process does")
     given = parser.parse_args()
+    if given.steps % DELAY:
+        parser.error(f"steps: a multiple of {DELAY}, for nothing is sent before")
     if given.inside:
         print(json.dumps(one_process(json.loads(given.inside))))
         return
@@ -163,28 +213,9 @@ def main() -> None:
     if given.accuracy:
         result["accuracy"] = accuracies(given, same)
     else:
-        result["steps"] = timings(given, same)
+        asked = {"exchanges": given.exchanges, "steps": given.steps, "rounds": given.rounds, "seed": 0}
+        result["steps"] = run({**same, **asked, "latency_s": given.latency_ms / 1000}, given.processes)
     print(json.dumps({**result, "environment": environment()}))
-
-
-def timings(given: argparse.Namespace, same: dict[str, Any]) -> dict[str, Any]:
-    """Each exchange at the latency, over waiting at none."""
-    found = {}
-    plain: dict[str, float] = {}
-    for name in given.exchanges:
-        exchange = EXCHANGES[name]
-        recipe = "sgd" if "top" in exchange else "quick"
-        asked = {**same, "recipe": recipe, "steps": given.steps, "seed": 0}
-        if recipe not in plain:
-            base = {**asked, "exchange": EXCHANGES["every"], "latency_s": 0.0}
-            plain[recipe] = run(base, given.processes)["step_s"]
-        one = run({**asked, "exchange": exchange, "latency_s": given.latency_ms / 1000}, given.processes)
-        one["scalability"] = plain[recipe] / one["step_with_epoch_end_s"]
-        one["bytes_ratio"] = (
-            4 * one["parameters"] * 2 * (given.processes - 1) / given.processes / one["bytes_a_step"]
-        )
-        found[name] = {**one, "without_latency_s": plain[recipe]}
-    return found
 
 
 def accuracies(given: argparse.Namespace, same: dict[str, Any]) -> list[dict[str, Any]]:

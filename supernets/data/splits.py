@@ -53,7 +53,8 @@ class Dataset:
 
     pictures: the steps from a file to an image of the splits; None where the images are the pictures
     themselves. normalisation: mean and deviation that inputs are normalised with, as the weights of another
-    data set expect them; None: those of the train split. highest: raw value of white.
+    data set expect them; None: those of the train split. highest: raw value of white. coloured: whether the
+    samples were grey, and their channel was repeated (`in_colour`).
     """
 
     name: str
@@ -64,6 +65,7 @@ class Dataset:
     pictures: tuple[PictureStep, ...] | None = None
     normalisation: Normalisation | None = None
     highest: int = 255
+    coloured: bool = False
 
     def __post_init__(self) -> None:
         for name in SPLITS:
@@ -159,7 +161,7 @@ class Dataset:
             return Split(np.repeat(np.asarray(split.images[:]), 3, axis=1), split.labels)
 
         train, validation, test = (three(self.split(name)) for name in SPLITS)
-        return Dataset(self.name, self.classes, train, validation, test, highest=self.highest)
+        return Dataset(self.name, self.classes, train, validation, test, highest=self.highest, coloured=True)
 
     def split(self, name: str) -> Split:
         """`train`, `validation` or `test`."""

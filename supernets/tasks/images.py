@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from supernets.training.recipe import Augmentation
 if TYPE_CHECKING:
     from supernets.delivery.format import Delivery
     from supernets.spaces.space import Space
+
+COLOURED: Final = "training pictures were grey; their channel stands for red, green and blue alike"
 
 
 class ImagesTask(Task[Dataset]):
@@ -100,7 +102,8 @@ class ImagesTask(Task[Dataset]):
         return data if normalisation is None else data.normalised_as(normalisation)
 
     def input_of(self, data: Dataset, condition: int, delivery: Delivery, name: str) -> dict[str, Any]:
-        return described_input(name, data.preprocessing(condition), delivery)
+        described = described_input(name, data.preprocessing(condition), delivery)
+        return {**described, "channels": COLOURED} if data.coloured else described
 
     def preprocessing(self, data: Dataset, condition: int) -> Preprocessing:
         return data.preprocessing(condition)

@@ -438,7 +438,8 @@ class Trainer:
         found = load_checkpoint(folder)
         if found is None:
             if self.start is not None:
-                begin_with(self.supernet, self.start, None if self.own_start else self.dataset)
+                data = None if self.own_start else self.dataset
+                begin_with(self.supernet, self.start, data, class_weights=self.class_weights)
                 self.follow(self.method)
             return False
         if found.state["inputs"] != self.inputs_digest:

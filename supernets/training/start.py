@@ -35,12 +35,18 @@ _SCALES: Final = np.geomspace(1, 64, 25)
 _CLEARLY: Final = 2.0  # standard errors
 
 
-def begin_with(supernet: Supernet, weights: Mapping[str, Tensor], data: Data | None) -> bool:
+def begin_with(
+    supernet: Supernet,
+    weights: Mapping[str, Tensor],
+    data: Data | None,
+    *,
+    class_weights: Tensor | None = None,
+) -> bool:
     """Give a supernet weights of another one of its space; whether its last layer is new.
 
     It is where there are more or fewer outputs, and where the given one is clearly worse than one fitted to
     these data: ten letters are no ten digits. data None: the weights were trained on the data set that
-    follows, and are taken as they are.
+    follows, and are taken as they are. class_weights: (classes,), by which a new last layer is fitted.
 
     Raises InvalidCheckpoint for weights of another space.
     """
@@ -57,7 +63,9 @@ def begin_with(supernet: Supernet, weights: Mapping[str, Tensor], data: Data | N
             f"{tuple(weights[others[0]].shape)} instead of {tuple(own[others[0]].shape)}"
         )
     supernet.load_state_dict({**weights, **{name: own[name] for name in own if name in others}})
-    return data is not None and last is not None and fit_last_layer(supernet, data, given=not others)
+    if data is None or last is None:
+        return False
+    return fit_last_layer(supernet, data, given=not others, class_weights=class_weights)
 
 
 def _channels_of(value: Tensor, wanted: Tensor | None) -> Tensor:
@@ -73,11 +81,13 @@ def _channels_of(value: Tensor, wanted: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def fit_last_layer(supernet: Supernet, data: Data, *, given: bool) -> bool:
+def fit_last_layer(
+    supernet: Supernet, data: Data, *, given: bool, class_weights: Tensor | None = None
+) -> bool:
     """Set the last linear layer by ridge regression; whether that was done.
 
     Left as it is where the task has nothing to regress on. given: it was trained for as many
-    outputs, and stays if they may be the same.
+    outputs, and stays if they may be the same. class_weights: samples count by that of their class.
 
     The penalty is the one with the least error left out, in closed form; the outputs are then scaled to
     make the task's loss least on samples left out, for a regression on zeros and ones knows nothing of
@@ -92,11 +102,14 @@ def fit_last_layer(supernet: Supernet, data: Data, *, given: bool) -> bool:
     wanted = task.regressed(targets, supernet.space.classes)
     if wanted is None:
         return not given
-    weights, bias, left_out = ridge(features.numpy().astype(np.float64), wanted.numpy().astype(np.float64))
+    own = None if class_weights is None else class_weights.cpu()[targets].numpy().astype(np.float64)
+    weights, bias, left_out = ridge(
+        features.numpy().astype(np.float64), wanted.numpy().astype(np.float64), own
+    )
     predicted = torch.from_numpy(left_out).float()
     if given and not _clearly_better(task, data, predicted, outputs, targets):
         return False
-    scale = _best_scale(task, predicted, targets)
+    scale = _best_scale(task, predicted, targets, class_weights)
     linear = _last_linear(supernet.block(list(supernet.blocks)[-1]))
     linear.weight.copy_(torch.from_numpy(scale * weights.T))
     if linear.bias is not None:
@@ -104,22 +117,26 @@ def fit_last_layer(supernet: Supernet, data: Data, *, given: bool) -> bool:
     return True
 
 
-def ridge(features: Array, wanted: Array) -> tuple[Array, Array, Array]:
+def ridge(features: Array, wanted: Array, sample_weights: Array | None = None) -> tuple[Array, Array, Array]:
     """(weights (features, outputs), bias (outputs,), predictions of each row by a fit without it (rows,
     outputs)).
 
-    The penalty of `_PENALTIES` with the least squared error left out.
+    The penalty of `_PENALTIES` with the least squared error left out. sample_weights: (rows,), how much the
+    error of each row counts, alike where None.
     """
-    centre, mean = features.mean(axis=0), wanted.mean(axis=0)
-    left, sizes, right = np.linalg.svd(features - centre, full_matrices=False)
-    rotated = left.T @ (wanted - mean)
+    counts = np.ones(len(features)) if sample_weights is None else sample_weights
+    share, root = counts / counts.sum(), np.sqrt(counts / counts.mean())[:, None]
+    centre, mean = share @ features, share @ wanted
+    left, sizes, right = np.linalg.svd(root * (features - centre), full_matrices=False)
+    rotated = left.T @ (root * (wanted - mean))
     best: tuple[float, float, Array] | None = None
     for penalty in _PENALTIES * max(float(np.mean(sizes**2)), 1e-12):
         shrunk = sizes**2 / (sizes**2 + penalty)
         # What each row was left out by, without a fit for each: residual / (1 - leverage).
-        leverage = (left**2) @ shrunk + 1 / len(features)
-        residual = (wanted - mean - left @ (shrunk[:, None] * rotated)) / (1 - leverage)[:, None]
-        error = float((residual**2).sum())
+        leverage = (left**2) @ shrunk + share
+        fitted = left @ (shrunk[:, None] * rotated) / root
+        residual = (wanted - mean - fitted) / (1 - leverage)[:, None]
+        error = float(((root * residual) ** 2).sum())
         if best is None or error < best[0]:
             best = (error, penalty, wanted - residual)
     assert best is not None  # noqa: S101 - there are penalties
@@ -135,8 +152,15 @@ def _clearly_better(task: Task[Any], data: Data, fitted: Tensor, given: Tensor, 
     return new - old > _CLEARLY * math.sqrt(sum(variances))
 
 
-def _best_scale(task: Task[Any], left_out: Tensor, targets: Tensor) -> float:
-    losses = [float(task.loss(float(scale) * left_out, targets)) for scale in _SCALES]
+def _best_scale(
+    task: Task[Any], left_out: Tensor, targets: Tensor, class_weights: Tensor | None = None
+) -> float:
+    def loss(outputs: Tensor) -> Tensor:
+        if class_weights is None:
+            return task.loss(outputs, targets)
+        return task.weighted_loss(outputs, targets, class_weights.cpu())
+
+    losses = [float(loss(float(scale) * left_out)) for scale in _SCALES]
     return float(_SCALES[int(np.argmin(losses))])
 
 

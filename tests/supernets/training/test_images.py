@@ -6,10 +6,11 @@ import torch
 from PIL import Image
 
 from benchmarks.image_folder import make_folder, measured
-from supernets.data.catalog import load_dataset
+from supernets.data.catalog import load_dataset, load_for
 from supernets.data.loaders import folder as folder_form
+from supernets.delivery.catalog import Delivery
 from supernets.spaces.catalog import space_named
-from supernets.tasks.images import NormalisedImages
+from supernets.tasks.images import ImagesTask, NormalisedImages
 from supernets.training.evaluation import Evaluator
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Phase, Recipe
@@ -60,3 +61,14 @@ def test_the_benchmark_of_large_folders_measures_what_it_says(tmp_path, monkeypa
     assert found["files"] == 60 and found["classes"] == 3 and found["batch"] == [8, 3, 16, 16]
     assert found["peak_mib"] >= found["before_mib"] > 0
     assert found["load_s"] > 0 and found["images_per_s"] > 0
+
+
+def test_a_file_says_where_training_pictures_were_grey():
+    grey, colour = space_named("digits-mbv3"), space_named("cifar-mbv3")
+    described = []
+    for space in (grey, colour):
+        data = load_for(space, "digits")
+        assert data.coloured is (space is colour)
+        described.append(ImagesTask().input_of(data, space.resolutions[0], Delivery(), "input"))
+    assert "channels" not in described[0] and "grey" in described[1]["channels"]
+    assert described[1]["channel_order"] == "RGB"

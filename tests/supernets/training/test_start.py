@@ -8,10 +8,14 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from supernets.cut_out import cut_out
 from supernets.data.splits import Dataset, Split
 from supernets.errors import InvalidCheckpoint
 from supernets.network import Supernet
 from supernets.spaces.catalog import space_named
+from supernets.tasks.images import ImagesTask
+from supernets.training import start
+from supernets.training.batchnorm import calibration_batches, recalibrate
 from supernets.training.evaluation import evaluate
 from supernets.training.job import Job
 from supernets.training.loop import Trainer
@@ -171,3 +175,46 @@ def test_initial_weights_are_read_by_their_hash(tmp_path):
     with pytest.raises(InvalidCheckpoint, match="cannot be read"):
         replace(job, start_file=str(tmp_path / "none")).load_start()
     assert replace(job, start=None).load_start() is None
+
+
+def test_ridge_counts_rows_by_their_weights_and_leaves_them_out_the_same(monkeypatch):
+    monkeypatch.setattr(start, "_PENALTIES", np.array([0.1]))
+    generator = np.random.default_rng(0)
+    features, wanted = generator.normal(size=(30, 4)), generator.normal(size=(30, 2))
+    counts = generator.integers(1, 9, size=30).astype(float)
+
+    def fitted(kept, penalty):
+        """Weighted ridge with an unpunished bias, by its normal equations."""
+        design = np.hstack([features[kept], np.ones((kept.sum(), 1))])
+        shares = counts[kept] / counts.mean()
+        normal = design.T @ (shares[:, None] * design) + penalty * np.diag([1.0] * 4 + [0.0])
+        return np.linalg.solve(normal, design.T @ (shares[:, None] * wanted[kept]))
+
+    centred = features - counts @ features / counts.sum()
+    penalty = 0.1 * np.mean(np.linalg.svd(np.sqrt(counts / counts.mean())[:, None] * centred)[1] ** 2)
+    weights, bias, left_out = ridge(features, wanted, counts)
+    assert np.allclose(np.vstack([weights, bias]), fitted(np.full(30, True), penalty))
+    for row in range(30):
+        without = fitted(np.arange(30) != row, penalty)
+        assert np.allclose(left_out[row], np.append(features[row], 1) @ without)
+    alike = ridge(features, wanted, np.full(30, 7.0))
+    assert all(np.allclose(a, b) for a, b in zip(alike, ridge(features, wanted), strict=True))
+
+
+def test_a_new_last_layer_is_fitted_by_class_weights(space, halves):
+    """One class ten times rarer: weighed, it is recognised more often."""
+    left, right = (np.flatnonzero(halves.train.labels == label) for label in (0, 1))
+    rows = np.sort(np.concatenate([left, right[: max(2, len(left) // 10)]]))
+    rare, sized = replace(halves, train=halves.train.take(rows)), space.with_classes(2)
+    # Random features: with those of the source there would be nothing left to weigh.
+    given = Supernet(space, generator=torch.Generator().manual_seed(5)).state_dict()
+    found = []
+    for class_weights in (None, ImagesTask().class_weights(rare)):
+        supernet = Supernet(sized).eval()
+        assert begin_with(supernet, given, rare, class_weights=class_weights) is True
+        network, resolution = cut_out(supernet, sized.largest()), sized.largest().resolution
+        recalibrate(network, calibration_batches(rare, resolution, at_once=2000))
+        with torch.no_grad():
+            answers = network(torch.from_numpy(rare.inputs("test", resolution))).argmax(1).numpy()
+        found.append((answers[rare.test.labels == 1] == 1).mean())
+    assert found[1] > found[0]
