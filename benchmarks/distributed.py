@@ -4,7 +4,9 @@ Scalability: seconds of a step where processes wait for each other at no latency
 in question at the latency given, with the end of an epoch; so it says what the link costs and nothing of how
 processes share this machine's cores. Both are timed in the same two processes, one after the other in each of
 several rounds, and the median of the rounds' ratios is told, so that what else the machine does counts for
-both. `--accuracy` trains by each exchange to the end and scores the largest
+both. `--step-s` lets the computation of a step take that long at least, as on a device of that speed: on a
+machine that others use, steps of a small network are then as long as on one of one's own. `--accuracy`
+trains by each exchange to the end and scores the largest
 and the smallest sub-network on the test split, over seeds; also one process alone, and batches of eight steps
 (as few messages, no delay).
 """
@@ -109,7 +111,7 @@ def _rounds(asked: dict[str, Any]) -> dict[str, Any]:
     timed: dict[str, list[dict[str, Any]]] = {name: [] for name in trainers}
     for _ in range(asked["rounds"]):
         for name, trainer in trainers.items():
-            timed[name].append(_steps(trainer, asked["steps"]))
+            timed[name].append(_steps(trainer, asked["steps"], asked["step_s"]))
     return {name: _told(name, timed, asked) for name in asked["exchanges"]}
 
 
@@ -135,13 +137,18 @@ def _rows(trainer: Trainer) -> Tensor:
     return torch.arange(share) + trainer.rank * share
 
 
-def _steps(trainer: Trainer, steps: int) -> dict[str, Any]:
+def _steps(trainer: Trainer, steps: int, step_s: float) -> dict[str, Any]:
     """Seconds of a step over whole rounds of the exchange, with the end of an epoch counted in."""
     phase, rows = trainer.recipe.phases[0], _rows(trainer)
     parallel.wait_for_all()
     begun, sent = time.perf_counter(), trainer.exchange.link.sent_bytes
     for step in range(steps):
-        trainer.step(phase, rows, step, 1e-3)
+        computing_until = time.perf_counter() + step_s
+        loss = trainer.backward(phase, rows, step)
+        time.sleep(max(0.0, computing_until - time.perf_counter()))
+        for group in trainer.optimiser.param_groups:
+            group["lr"] = 1e-3
+        trainer.exchange.step(trainer.optimiser, loss, False)
     stepped = time.perf_counter() - begun
     message = trainer.exchange.link.sent_bytes - sent
     trainer.exchange.settle(trainer.optimiser, trainer.supernet, False)
@@ -189,6 +196,7 @@ def main() -> None:
     parser.add_argument("--bytes-per-s", type=float, default=float("inf"))
     parser.add_argument("--steps", type=int, default=32, help="of each round of the timing")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--step-s", type=float, default=0.0, help="computing takes that long at least")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--accuracy", action="store_true", help="train to the end instead of timing steps")
     parser.add_argument("--exchanges", nargs="*", default=list(EXCHANGES))
@@ -214,7 +222,8 @@ def main() -> None:
         result["accuracy"] = accuracies(given, same)
     else:
         asked = {"exchanges": given.exchanges, "steps": given.steps, "rounds": given.rounds, "seed": 0}
-        result["steps"] = run({**same, **asked, "latency_s": given.latency_ms / 1000}, given.processes)
+        asked |= {"step_s": given.step_s, "latency_s": given.latency_ms / 1000}
+        result["steps"], result["step_s"] = run({**same, **asked}, given.processes), given.step_s
     print(json.dumps({**result, "environment": environment()}))
 
 
