@@ -1,7 +1,7 @@
 """`python -m supernets.training SPEC.json`: the child process that trains.
 
 One JSON object per line on standard output: `progress` (phase, epoch, epochs, fraction, eta_s, message), then
-`result` or `error`. It ends when its parent does: at the end of standard input, or when the parent's
+`result` or `error`. It ends when its parent does: at the end of standard input (a pipe), or when the parent's
 heartbeat (any byte) stays out for longer than the specification allows. After SIGTERM the step under way is
 finished and a checkpoint written, so that nothing is lost. Exit codes: 0 trained, 1 error,
 2 wrong specification, 143 terminated.
@@ -13,6 +13,7 @@ import json
 import os
 import select
 import signal
+import stat
 import sys
 import threading
 import time
@@ -83,9 +84,16 @@ class Ending:
         return self._asked
 
 
+def _is_parents(descriptor: int) -> bool:
+    """Whether it is a pipe that a parent holds: what was started by hand or by a machine's own services has a
+    terminal, a file or nothing there, whose end says nothing."""
+    kind = os.fstat(descriptor).st_mode
+    return stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)
+
+
 def _watch(job: Job, rank: int) -> None:
     threading.Thread(target=watch_parent, args=(os.getppid(),), daemon=True).start()
-    if rank == 0 and not sys.stdin.closed and not sys.stdin.isatty():
+    if rank == 0 and not sys.stdin.closed and _is_parents(sys.stdin.fileno()):
         threading.Thread(
             target=watch_pipe, args=(sys.stdin.fileno(), job.heartbeat_timeout_s), daemon=True
         ).start()

@@ -23,7 +23,7 @@ SHORT = Recipe("short", "for tests", (PHASE,), batch_size=512, optimiser="adamw"
 LONG = Recipe("long", "for tests", (Phase("long", 500, 1e-3),), batch_size=512, optimiser="adamw")
 
 
-def start(tmp_path, recipe, **more):
+def start(tmp_path, recipe, stdin=subprocess.PIPE, **more):
     spec = {
         "space": "digits-mbv3",
         "dataset": "digits",
@@ -35,7 +35,7 @@ def start(tmp_path, recipe, **more):
     (tmp_path / "spec.json").write_text(json.dumps(spec))
     return subprocess.Popen(
         [sys.executable, "-m", "supernets.training", str(tmp_path / "spec.json")],
-        stdin=subprocess.PIPE,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
@@ -80,6 +80,14 @@ def test_it_dies_with_its_parents_pipe(tmp_path):
     assert process.wait(60) == -signal.SIGKILL
     close(process)
     assert list((tmp_path / "out").glob("checkpoint-*"))
+
+
+def test_started_by_nobody_who_holds_a_pipe_it_trains_to_the_end(tmp_path):
+    """As under nohup or a machine's own services, where standard input is at its end from the beginning."""
+    process = start(tmp_path, SHORT, stdin=subprocess.DEVNULL)
+    lines = [json.loads(line) for line in process.stdout]
+    process.stdout.close()
+    assert process.wait(120) == 0 and lines[-1]["event"] == "result"
 
 
 def test_it_dies_when_the_heartbeat_stops(tmp_path):
