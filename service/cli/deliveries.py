@@ -23,7 +23,8 @@ def deliver(service: BespokeClient, models: list[Json], output: Path | None) -> 
             service.download_model(card["id"], file)
             say(f"  written   {escape(str(file))}")
         else:
-            say(f"[dim]  Get the file with `bespoke models download {card['id']} -o model.onnx`.[/]")
+            name = f"model{ending(card)}"
+            say(f"[dim]  Get the file with `bespoke models download {card['id']} -o {name}`.[/]")
 
 
 def show_matrix(result: Json, output: Path | None) -> None:
@@ -39,12 +40,14 @@ def show_matrix(result: Json, output: Path | None) -> None:
             say(f"  written   {escape(str(output / name))}")
 
 
+def ending(card: Json) -> str:
+    """Of the file's name: what writes sentences is an archive."""
+    return ".zip" if (card.get("file") or {}).get("archive") else ".onnx"
+
+
 def _file_name(card: Json) -> str:
     if card["device"] is None:
-        return "limits.onnx"
-    return (
-        "+".join(
-            f"{one['device']}-{milliseconds(one['budget_ms'])}ms" for one in card.get("devices") or [card]
-        )
-        + ".onnx"
-    )
+        return f"limits{ending(card)}"
+    return "+".join(
+        f"{one['device']}-{milliseconds(one['budget_ms'])}ms" for one in card.get("devices") or [card]
+    ) + ending(card)

@@ -87,7 +87,7 @@ def _print(device: str, found: Json, rows: int) -> None:
             milliseconds(p["latency_ms"]),
             milliseconds(p.get("upper_ms")),
             percent(p["accuracy"], 2),
-            escape(_resolution(p["architecture"])),
+            escape(_resolution(p["architecture"], "tokens" if found.get("generation") else "px")),
         )
         for p in chosen
     ]
@@ -112,5 +112,5 @@ def spread(points: Sequence[Json], count: int) -> list[Json]:
     return [points[round(n * (len(points) - 1) / (count - 1))] for n in range(count)]
 
 
-def _resolution(architecture: Json) -> str:
-    return f"{architecture['resolution']} px" if "resolution" in architecture else "-"
+def _resolution(architecture: Json, unit: str) -> str:
+    return f"{architecture['resolution']} {unit}" if "resolution" in architecture else "-"

@@ -144,6 +144,15 @@ def judged(accuracy: Json, which: str) -> str:
     return f"{value:.4g}"
 
 
+def _sentence(card: Json) -> list[str]:
+    """What the latency is of, where the network writes."""
+    told = card.get("generation")
+    if not told:
+        return []
+    read, written, beam = told["source_tokens"], told["target_tokens"], told["beam"]
+    return [f"sentence  {read} tokens read, {written} written, {beam} beam(s): what the latency is of"]
+
+
 def _judged_by(accuracy: Json) -> str:
     return escape(str((accuracy.get("metric") or {}).get("name", "accuracy")).replace("_", " "))
 
@@ -186,7 +195,7 @@ def print_card(card: Json) -> None:
     if len(search.get("measured") or []) > 1:
         kept = sum(line["verdict"] == "kept" for line in search["measured"])
         say(f"  choice    the best of {kept} that keep the budget, out of {len(search['measured'])} measured")
-    for line in _trained(card):
+    for line in (*_trained(card), *_sentence(card)):
         say(f"  {line}")
     say(
         f"  file      {file.get('size_bytes', 0):,} bytes, {file.get('parameters', 0):,} parameters, "

@@ -86,6 +86,7 @@ def front(
         missing_networks=pricing.calibration.missing_networks(DEFAULT_CONFIDENCE),
         reachable_ms={"min": low, "max": high},
         solved_in_ms=elapsed_ms,
+        generation=None if space.generation is None else space.generation.to_json(),
     )
     form_of = _columns if form == "columns" else _whole
     view = form_of(solved, pricing, metric, head)

@@ -332,7 +332,8 @@ class FrontPoint(Answer):
 
 
 class FrontHead(Answer):
-    """What both forms of a front say. confidence: of `upper_ms`. doubt: why latencies may be off."""
+    """What both forms of a front say. confidence: of `upper_ms`. doubt: why latencies may be off. generation:
+    the sentence that they are of, where networks write."""
 
     optimal: bool
     device: str
@@ -344,6 +345,7 @@ class FrontHead(Answer):
     doubt: str | None = None
     reachable_ms: dict[str, float]
     solved_in_ms: float
+    generation: dict[str, int] | None = None
 
 
 class FrontColumns(FrontHead):

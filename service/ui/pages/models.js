@@ -66,7 +66,7 @@ function Download({ card }) {
 	const [run, state] = useAction(async () => {
 		const { data, sha256 } = await file(`models/${card.id}/onnx`);
 		if (sha256 != null && sha256 !== card.file.sha256) throw Object.assign(new Error(), { problem: { title: "The file that came is not the one on the card", detail: "Its SHA-256 differs; nothing was saved. Ask who runs the service to look with `bespoke doctor`." } });
-		save(`${card.device}-${card.budget_ms}ms.onnx`, data, "application/onnx");
+		save(`${card.device}-${card.budget_ms}ms.${card.file.archive ? "zip" : "onnx"}`, data, card.file.archive ? "application/zip" : "application/onnx");
 		set(sha256 ?? "unchecked");
 	});
 	return html`<p class="download"><button class="main" disabled=${state.busy} onClick=${run}>Download ONNX, ${bytes(card.file.size_bytes)}</button> <code class="sha">${card.file.sha256}</code><${Copy} text=${card.file.sha256} label="copy SHA-256" />

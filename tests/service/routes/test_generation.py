@@ -125,6 +125,7 @@ def test_a_search_is_held_against_the_table_of_its_sentence_alone(api: Api) -> N
     front = api.get(f"/v1/supernets/{supernet}/front?device=phone&source_tokens=9&target_tokens=8&beam=2")
     assert front.status_code == 200, front.text
     points = front.json()["points"]
+    assert front.json()["generation"] == SHORT
     assert points[0]["architecture"]["space"] == short.name and points[0]["architecture"]["resolution"] == 9
     assert [p["accuracy"] for p in points] == sorted((p["accuracy"] for p in points), reverse=True)
     budget = {"latency_ms": points[-1]["latency_ms"]}
