@@ -22,9 +22,10 @@ from supernets.search.pareto import Front
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import dense_from, lower
 from supernets.spaces.space import Space
+from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
 from supernets.tasks.metric import ACCURACY, Metric
-from supernets.training.evaluation import Evaluator, score
+from supernets.training.evaluation import score
 from supernets.training.loop import Trainer
 from supernets.training.method import MemoryUse
 from supernets.training.recipe import Phase, Recipe
@@ -178,7 +179,9 @@ def run_controls(
         supernet, seconds = train_quietly(space, dataset, recipe, seed, folder / "supernet", device)
     progress(f"scoring {scored} sub-networks")
     start = time.perf_counter()
-    predictor = score(Evaluator(supernet, dataset), scored, np.random.default_rng([seed, 1]))
+    predictor = score(
+        task_of(dataset).evaluator(supernet, dataset, "validation"), scored, np.random.default_rng([seed, 1])
+    )
     score_seconds = time.perf_counter() - start
     chosen, target_seconds = budget_networks(space, predictor, networks if isinstance(networks, int) else 5)
     chosen = chosen if isinstance(networks, int) else list(networks)
@@ -242,7 +245,7 @@ def _compare(
         )
 
     def test(network: Supernet) -> float:
-        return float(Evaluator(network, dataset, "test").qualities([architecture])[0])
+        return float(task_of(dataset).evaluator(network, dataset, "test").qualities([architecture])[0])
 
     return Compared(
         architecture=architecture,

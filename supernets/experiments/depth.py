@@ -150,6 +150,8 @@ def advise(
     predictor: of a supernet of the whole space, for what the best network loses. Raises InvalidTraining for a
     space whose stages have one depth each.
     """
+    if space.generation is not None:
+        raise InvalidTraining(f"networks of {space.name} write sentences; only those of pictures are grown")
     if all(len(stage.depths) == 1 for stage in space.stages):
         raise InvalidTraining(
             f"the stages of {space.name} have one depth each, so nothing can grow; choose another space"

@@ -129,7 +129,7 @@ class SentencesTask(Task[Sentences]):
         scores: DecodedScores[Architecture] = DecodedScores(
             step_of, self.scoring, data, split, sentences=limit or SENTENCES, device=device
         )
-        return Remembered(supernet, scores, {} if cache is None else cache)
+        return Remembered(supernet, data, scores, {} if cache is None else cache)
 
     def input_of(self, data: Sentences, condition: int, delivery: Delivery, name: str) -> dict[str, Any]:
         return {
@@ -148,23 +148,26 @@ class SentencesTask(Task[Sentences]):
 class Remembered:
     """Decoded qualities, none computed twice."""
 
-    def __init__(self, supernet: Supernet, scores: DecodedScores[Architecture], cache: Cache) -> None:
-        self._supernet, self._scores, self._cache = supernet, scores, cache
+    def __init__(
+        self, supernet: Supernet, data: Sentences, scores: DecodedScores[Architecture], cache: Cache
+    ) -> None:
+        self.supernet, self.data = supernet, data
+        self._scores, self._cache = scores, cache
 
     def qualities(
         self, architectures: Sequence[Architecture], progress: Callable[[int, int], None] | None = None
     ) -> Array:
         """The quality of each network, shape (networks,). progress: called with (done, of)."""
         new = {a.digest: a for a in architectures if a.digest not in self._cache}
-        training = self._supernet.training
-        self._supernet.eval()
+        training = self.supernet.training
+        self.supernet.eval()
         try:
             for number, (digest, architecture) in enumerate(new.items(), 1):
                 self._cache[digest] = self._scores.quality(architecture)
                 if progress is not None:
                     progress(number, len(new))
         finally:
-            self._supernet.train(training)
+            self.supernet.train(training)
         return np.array([self._cache[a.digest] for a in architectures])
 
 

@@ -41,7 +41,13 @@ class Batches(Protocol):
 
 
 class Evaluates(Protocol):
-    """The qualities of sub-networks on one split."""
+    """The qualities of sub-networks of a supernet on one split of data."""
+
+    @property
+    def supernet(self) -> Supernet: ...
+
+    @property
+    def data(self) -> Data: ...
 
     def qualities(
         self, architectures: Sequence[Architecture], progress: Callable[[int, int], None] | None = None

@@ -26,7 +26,7 @@ from supernets.network import Plan, Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.tasks.catalog import task_named, task_of
 from supernets.tasks.data import Data, Rows
-from supernets.tasks.task import Cache
+from supernets.tasks.task import Cache, Evaluates
 from supernets.training.batchnorm import CALIBRATION_SAMPLES, calibration_batches, norms_of
 from supernets.training.memory import samples_of_space
 
@@ -256,7 +256,7 @@ def evaluate(
 
 
 def score(
-    evaluator: Evaluator,
+    evaluator: Evaluates,
     networks: int,
     generator: np.random.Generator,
     *,

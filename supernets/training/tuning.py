@@ -44,7 +44,7 @@ def tune_recipe(recipe: Recipe, epochs: int) -> Recipe:
     Raises InvalidTraining for less than one epoch.
     """
     phase = Phase("tune", epochs, recipe.highest_rate, warmup_epochs=1 if epochs > 1 else 0)
-    return replace(recipe, name=f"{recipe.name}, tuned", phases=(phase,))
+    return replace(recipe, name=f"{recipe.name}, tuned", phases=(phase,), schedule="cosine")
 
 
 @torch.no_grad()

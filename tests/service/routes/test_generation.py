@@ -166,5 +166,7 @@ def test_pictures_and_sentences_do_not_mix(api: Api) -> None:
         "/v1/supernets", {"space": "hat-small", "dataset": "pronunciations", "recipe": "progressive"}
     )
     assert recipe.status_code == 422 and "hat" in recipe.json()["detail"]
+    control = api.post("/v1/supernets", {"space": "hat-small", "dataset": "pronunciations", "control": True})
+    assert control.status_code == 422 and control.json()["errors"][0]["pointer"] == "/control"
     good = api.post("/v1/supernets", {"space": "hat-small", "dataset": "pronunciations", "recipe": "hat"})
     assert good.status_code == 202, good.text

@@ -18,6 +18,8 @@ from supernets.delivery.format import Delivery
 from supernets.delivery.sentences import deliver_sentences
 from supernets.delivery.sentences import tested_sentences as quality_of_file
 from supernets.errors import ExportFailed, InvalidTraining, TrainingDiverged
+from supernets.experiments.controls import run_controls
+from supernets.experiments.depth import advise
 from supernets.sentence_supernet import SentenceSupernet
 from supernets.spaces.catalog import SPACES, space_named
 from supernets.spaces.transformer_space import HAT_SMALL, SentenceSpace
@@ -26,7 +28,7 @@ from supernets.training.batching import batching_of
 from supernets.training.catalog import RECIPES_OF_SENTENCES, recipe_named
 from supernets.training.loop import Trainer, TrainingStopped, rate
 from supernets.training.recipe import Phase, Recipe
-from supernets.training.tuning import tuned
+from supernets.training.tuning import tune_recipe, tuned
 
 DATA = load_number_words()
 TINY = replace(
@@ -199,3 +201,20 @@ def test_letters_are_cut_as_the_data_set_cuts_them() -> None:
     theirs = pytest.importorskip("tokenizers").Tokenizer.from_str(json.dumps(read.to_json()))
     assert theirs.encode("Bespoke").ids == read.encode("bespoke")
     assert theirs.decode(read.encode("bespoke")) == "bespoke"
+
+
+def test_a_tuning_of_one_epoch_needs_no_warm_up() -> None:
+    short = tune_recipe(RECIPES_OF_SENTENCES["hat"], 1)
+    assert (short.schedule, short.phases[0].warmup_epochs) == ("cosine", 0)
+
+
+def test_networks_that_write_are_not_grown() -> None:
+    with pytest.raises(InvalidTraining, match="only those of pictures"):
+        advise(space(), DATA, RECIPE, 0)
+
+
+@pytest.mark.slow
+def test_controls_train_networks_that_write_alone(tmp_path: Path) -> None:
+    found = run_controls(space(), DATA, RECIPE, 0, tmp_path, networks=1, scored=12, without_shrinking=False)
+    (one,) = found.networks
+    assert np.isfinite([one.supernet, one.alone]).all()
