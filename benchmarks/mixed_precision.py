@@ -25,19 +25,20 @@ import numpy as np
 
 from benchmarks.environment import environment
 from benchmarks.lut_error import CONTEXT, Bench
-from benchmarks.precision_rows import in_precisions, patterns, plan_of, rows_of
+from benchmarks.precision_rows import patterns, rows_of
 from latency_tables.measurement import Measurement
 from latency_tables.prediction.precisions import PrecisionFactors
 from latency_tables.table import LatencyTable
 from supernets.delivery.export import export_operators
 from supernets.delivery.format import Delivery
 from supernets.delivery.int8_export import chosen_network
-from supernets.delivery.precision import FLOAT32, INT8
+from supernets.delivery.precision import FLOAT32, INT8, plan_of
 from supernets.search.exact.bounds import cheapest
 from supernets.search.restriction import added, precisions_alone
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import known_latency, lower
+from supernets.spaces.mixes import in_precisions
 from supernets.spaces.space import Space
 
 

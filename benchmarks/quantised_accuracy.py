@@ -27,7 +27,7 @@ import torch
 from benchmarks.controls import scaled
 from benchmarks.environment import environment
 from benchmarks.lut_error import Bench
-from benchmarks.precision_rows import plan_of, rows_of
+from benchmarks.precision_rows import rows_of
 from latency_tables.dense import DenseTable, Genes
 from supernets.accuracy.choice import draw
 from supernets.accuracy.precision import PrecisionPredictor
@@ -37,7 +37,7 @@ from supernets.delivery.feeding import OnnxFile
 from supernets.delivery.format import Delivery
 from supernets.delivery.passes import Source
 from supernets.delivery.pipeline import deliver
-from supernets.delivery.precision import FLOAT32, INT8, PrecisionPlan
+from supernets.delivery.precision import FLOAT32, INT8, PrecisionPlan, plan_of
 from supernets.delivery.rounded_scores import (
     RoundedEvaluator,
     block_names,

@@ -20,11 +20,13 @@ from latency_tables.dense import Array
 from latency_tables.errors import PoorCalibration
 from latency_tables.operators import Operator
 from latency_tables.prediction.calibration import MAX_ERROR, Calibration
+from latency_tables.prediction.precisions import PrecisionFactors, class_of
 from latency_tables.prediction.transfer import Prior, transfer
 from latency_tables.prediction.uses import groups_of, uses_of
 from latency_tables.table import LatencyTable
 
 LEAST_NETWORKS: Final = 12
+LEAST_MIXED: Final = 8
 _CLEARLY: Final = 0.97
 _LEAST_SHARE: Final = 0.05  # no row falls below this share of what was measured
 
@@ -60,7 +62,10 @@ def refine(
         line = Calibration.fit(sums, times, np.asarray(resolutions, dtype=np.int64))
     except PoorCalibration as error:
         refusal = error
-    corrected = _corrected(table, networks, times) if len(networks) >= LEAST_NETWORKS else None
+    made = (_by_precision(table, networks, times), _corrected(table, networks, times))
+    corrected = min(
+        (one for one in made if one is not None), key=lambda one: _typical(one.calibration), default=None
+    )
     if corrected is not None and (
         line is None or _typical(corrected.calibration) < _CLEARLY * _typical(line)
     ):
@@ -76,8 +81,37 @@ def _typical(calibration: Calibration) -> float:
     return float(errors[: max(1, int(np.ceil(0.8 * len(errors))))].mean())
 
 
+def _by_precision(
+    table: LatencyTable, networks: Sequence[Sequence[Operator]], times: Array
+) -> Refined | None:
+    """A factor for each precision and one for its changes; None where networks have one precision alone."""
+    classes = {class_of(op) for network in networks for op in network}
+    if len(classes) < 2 or len(networks) < LEAST_MIXED:
+        return None
+    found = PrecisionFactors.fit(table, networks, times.tolist())
+    held_out = np.empty(len(times))
+    for number in range(len(times)):
+        others = [i for i in range(len(times)) if i != number]
+        without = PrecisionFactors.fit(table, [networks[i] for i in others], times[others].tolist())
+        held_out[number] = without.predict(table, [networks[number]])[0]
+    if not (held_out > 0).all():
+        return None
+    ratios = times / held_out
+    errors = np.abs(1 / ratios - 1)
+    calibration = Calibration(
+        intercept_ms=found.intercept_ms,
+        networks=len(times),
+        error=float(errors.mean()),
+        worst=float(errors.max()),
+        ratios=tuple(float(ratio) for ratio in ratios),
+    )
+    return Refined(found.applied(table), calibration, True) if _typical(calibration) <= MAX_ERROR else None
+
+
 def _corrected(table: LatencyTable, networks: Sequence[Sequence[Operator]], times: Array) -> Refined | None:
     """Rows that no measured network has are corrected too, as far as they are of a kind with others."""
+    if len(networks) < LEAST_NETWORKS:
+        return None
     operators = list(table.rows)
     own = np.array([table.rows[op].latency_ms for op in operators])
     uses = uses_of(operators, networks)

@@ -16,6 +16,7 @@ from latency_tables.errors import BespokeError
 from service import posix
 from service.cli import datasets, devices, jobs, keys, models, quarantine, spaces, supernets, tables
 from service.cli.apply import apply
+from service.cli.compress import compress
 from service.cli.connection import Connection, choose
 from service.cli.demo import demo
 from service.cli.doctor import doctor
@@ -74,6 +75,7 @@ app.command(rich_help_panel=_START)(serve)
 app.command("open", rich_help_panel=_START)(open_page)
 app.command(rich_help_panel=_START)(profile)
 app.command(rich_help_panel=_START)(search)
+app.command(rich_help_panel=_WORK)(compress)
 app.command(rich_help_panel=_WORK)(apply)
 app.add_typer(devices.app, name="devices", rich_help_panel=_WORK)
 app.add_typer(tables.app, name="tables", rich_help_panel=_WORK)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from service.cli.jobs_file import DeviceEntry, Plan, SearchEntry, SupernetEntry
 from service.cli.table_files import read_tables, table_files
 from service.client import ApiProblem, BespokeClient, Job
 from service.schemas.devices import ProfileIn
+from supernets.delivery.precision import ASKED, FLOAT32
 
 MARK: Final = "applied"  # in the note of a job, with the digest of what it was made from
 UNCHANGED: Final = "unchanged"
@@ -128,7 +129,7 @@ class Applying:
     def _profile(self, wanted: DeviceEntry, asked: ProfileIn, found: dict[str, Any] | None) -> Line:
         space = asked.space
         if any(
-            covered["space"] == space and covered["resolutions"] == covered["of"]
+            covered["space"] == space and _covers(covered, asked.precisions)
             for covered in (found or {}).get("coverage", [])
         ):
             return Line("profile", wanted.name, UNCHANGED, f"its table covers {space}")
@@ -141,7 +142,9 @@ class Applying:
         if self.dry:
             return Line("profile", wanted.name, "measure", detail, seconds=seconds)
         key = _digest("profile", wanted.name, asked.model_dump(), (found or {}).get("table_id"))
-        job = self.service.profile(wanted.name, space, asked.resolutions, asked.networks, key)
+        job = self.service.profile(
+            wanted.name, space, asked.resolutions, asked.networks, key, precisions=asked.precisions
+        )
         self.profiles[wanted.name] = job
         return Line("profile", wanted.name, "measure", detail, job.id, seconds)
 
@@ -250,6 +253,14 @@ def seconds_of(job: Job) -> float | None:
         if not started or not ended
         else (datetime.fromisoformat(ended) - datetime.fromisoformat(started)).total_seconds()
     )
+
+
+def _covers(covered: dict[str, Any], precisions: Sequence[str] | None) -> bool:
+    """Whether a table holds all rows of a space, for blocks in these precisions."""
+    wanted = set(precisions or [FLOAT32])
+    asked = next(name for name, theirs in ASKED.items() if set(theirs) == wanted)
+    sizes = covered["resolutions"] if asked == FLOAT32 else covered.get("precisions", {}).get(asked)
+    return bool(sizes == covered["of"])
 
 
 def _digest(*parts: Any) -> str:

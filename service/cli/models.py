@@ -195,7 +195,7 @@ def print_card(card: Json) -> None:
     if len(search.get("measured") or []) > 1:
         kept = sum(line["verdict"] == "kept" for line in search["measured"])
         say(f"  choice    the best of {kept} that keep the budget, out of {len(search['measured'])} measured")
-    for line in (*_trained(card), *_sentence(card)):
+    for line in (*_precision(card.get("precision") or {}), *_trained(card), *_sentence(card)):
         say(f"  {line}")
     say(
         f"  file      {file.get('size_bytes', 0):,} bytes, {file.get('parameters', 0):,} parameters, "
@@ -213,6 +213,24 @@ def print_card(card: Json) -> None:
             "[dim]  Not verified: run `bespoke profile --keep` (or an agent on the device), then search "
             "again.[/]"
         )
+
+
+def _precision(told: Json) -> list[str]:
+    """Which blocks are in int8, and the delivered network beside itself in other precisions."""
+    if not told:
+        return []
+    blocks, rounding = told["blocks"], told.get("rounding") or {}
+    count = sum(one == "int8" for one in blocks.values())
+    how = f", ranges by {rounding['method']}, weights of {rounding['weight_bits']} bits" if rounding else ""
+    lines = [f"precision {told['asked']}: {count} of {len(blocks)} blocks in int8{how}"]
+    for name, one in told["beside"].items():
+        ms = one["predicted_ms"] if one["measured_ms"] is None else one["measured_ms"]
+        which = "predicted" if one["measured_ms"] is None else "measured"
+        lines.append(
+            f"          {name}: {milliseconds(ms)} ms {which}, {percent(one['test'], 2)} on test, "
+            f"{one['size_bytes']:,} bytes"
+        )
+    return lines
 
 
 def _further(limit: Json) -> str:

@@ -16,7 +16,15 @@ from latency_tables.trust import Severity
 from service.cli.connection import client
 from service.cli.generations import Generation, sentence_of
 from service.cli.local_agent import LocalAgent, ensure_device
-from service.cli.runtimes import BatchSize, Precision, Provider, ProviderOptions, Runtime, Threads
+from service.cli.runtimes import (
+    BatchSize,
+    Precision,
+    Provider,
+    ProviderOptions,
+    Runtime,
+    Threads,
+    of_blocks,
+)
 from service.cli.screen import errors, follow, result, say
 from service.client import ApiProblem, BespokeClient, Job
 from service.client.jobs import Json
@@ -70,15 +78,20 @@ def profile(
     [cyan]bespoke profile --space hat-small --dataset pronunciations --generation 8,8,1[/]  networks that
     write: the time of one sentence
 
+    [cyan]bespoke profile --precision mixed[/]  rows of blocks in int8 too, for [cyan]bespoke search
+    --precision mixed[/]
+
     [cyan]bespoke profile --device pi5 --elsewhere[/]  a device on which an agent runs: see [cyan]bespoke
     devices enrol[/]
     """
-    setup = Setup(runtime, provider, options_from(provider_option or ()), threads, precision, batch_size)
+    context_precision, precisions = of_blocks(precision)
+    setup = Setup(
+        runtime, provider, options_from(provider_option or ()), threads, context_precision, batch_size
+    )
+    further: Any = {"dataset": dataset, "generation": generation, "precisions": precisions}
     with client() as service:
         if elsewhere:
-            done = measure(
-                service, None, device, space, resolution, networks, dataset=dataset, generation=generation
-            )
+            done = measure(service, None, device, space, resolution, networks, **further)
             say_measured(service, device, done)
             say(
                 f"{device} is measured for {space}. Next: `bespoke front --device {device}` shows what can "
@@ -88,9 +101,7 @@ def profile(
         if ensure_device(service, device, setup):
             errors.print(f"{escape(device)} is registered")
         with LocalAgent(service, device) as agent:
-            done = measure(
-                service, agent, device, space, resolution, networks, dataset=dataset, generation=generation
-            )
+            done = measure(service, agent, device, space, resolution, networks, **further)
             say_measured(service, device, done)
             if keep:
                 errors.print("measured; staying to verify delivered networks. Ctrl-C ends it.")
@@ -115,9 +126,12 @@ def measure(
     *,
     dataset: str | None = None,
     generation: str | None = None,
+    precisions: Sequence[str] | None = None,
 ) -> Job:
     """Queue the profile job and follow it while the agent answers. Raises AgentStopped when the agent ends
     early.
+
+    precisions: of the blocks, left out: float32.
 
     A job that was interrupted is taken up again: the same wish on the same table has the same
     Idempotency-Key.
@@ -131,7 +145,12 @@ def measure(
     # The table is part of it: once it has changed, the same words are another wish.
     wish = [device, seen["created_at"], seen["table_id"], space, sorted(resolutions or ()), networks]
     wish += [dataset, generation] if dataset or generation else []
-    further: Any = {"dataset": dataset, "generation": sentence_of(generation)}
+    wish += [list(precisions)] if precisions else []
+    further: Any = {
+        "dataset": dataset,
+        "generation": sentence_of(generation),
+        "precisions": precisions,
+    }
     key = hashlib.sha256(json.dumps(wish).encode()).hexdigest()
     job = _earlier(lambda: service.profile(device, space, resolutions, networks, key, **further))
     if job is not None and job.state == "succeeded" and seen["table_id"] is None:

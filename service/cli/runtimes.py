@@ -9,6 +9,7 @@ import typer
 from latency_tables.agent.runtimes.catalog import runtime_named
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.measurement import Context
+from supernets.delivery.precision import ASKED, FLOAT32, INT8, MIXED
 
 Runtime = Annotated[str, typer.Option(help="What runs the networks: onnxruntime or openvino.")]
 Provider = Annotated[
@@ -24,8 +25,20 @@ ProviderOptions = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, max=256, help="Threads of the runtime; part of the context.")]
-Precision = Annotated[str, typer.Option(help="Of the networks: float32 or float16.")]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Of the networks: float32 or float16; int8 or mixed: on a device in float32, the rows "
+        "for blocks "
+        "in int8, or for both."
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, max=65_536, help="Inputs at once.")]
+
+
+def of_blocks(precision: str) -> tuple[str, list[str] | None]:
+    """(precision of the device, precisions of the blocks that are measured there; None: as the device)."""
+    return (FLOAT32, list(ASKED[precision])) if precision in (INT8, MIXED) else (precision, None)
 
 
 def this_context(setup: Setup) -> Context:

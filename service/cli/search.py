@@ -13,6 +13,7 @@ from service.cli.screen import errors, follow, milliseconds, problem_text, resul
 from service.cli.targets import narrowing_of, targets_of
 from service.client import BespokeClient, ClientError
 from service.client.jobs import Json
+from supernets.delivery.precision import FLOAT32
 
 
 class SomeFailed(ClientError):
@@ -40,6 +41,7 @@ def search(
     exclude: option.Exclude = None,
     resolution: option.Resolution = None,
     exclude_missing: option.ExcludeMissing = False,
+    precision: option.Precision = FLOAT32,
     p95_ms: option.P95Ms = None,
     energy_mj: option.EnergyMj = None,
     size_bytes: option.SizeBytes = None,
@@ -89,6 +91,9 @@ def search(
 
     [cyan]bespoke search --device npu --budget-ms 3 --exclude kernel=7 --exclude squeeze_excite=true[/]
 
+    [cyan]bespoke search --device board --budget-ms 15 --precision mixed[/]  blocks in int8 where that is
+    faster there; first [cyan]bespoke profile --precision mixed[/]
+
     [cyan]bespoke search --device board --budget-ms 20 --tune-epochs 5[/]  minutes more, for the last points
     of accuracy
 
@@ -115,7 +120,7 @@ def search(
     wanted = targets_of(
         device, budget_ms, target or [], limits, {n: v for n, v in further.items() if v is not None}
     )
-    narrowed = narrowing_of(exclude or [], resolution or [], exclude_missing)
+    narrowed = narrowing_of(exclude or [], resolution or [], exclude_missing, precision)
     request: Json = {
         "targets": [{**one, **narrowed} for one in wanted],
         "strategy": strategy,

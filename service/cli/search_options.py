@@ -83,6 +83,15 @@ ExcludeMissing = Annotated[
     ),
 ]
 
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Of the blocks: float32, int8, or mixed, which chooses for each block what the device "
+        "does faster.",
+        rich_help_panel=_CHOICES,
+    ),
+]
+
 Supernet = Annotated[
     str | None,
     typer.Option(

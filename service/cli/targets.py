@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from service.client.jobs import Json
+from supernets.delivery.precision import ASKED, FLOAT32
 
 
 def targets_of(
@@ -59,8 +60,10 @@ def _parse(text: str) -> tuple[str, float]:
         raise typer.BadParameter(hint, param_hint="--target") from None
 
 
-def narrowing_of(exclude: list[str], resolutions: list[int], missing: bool) -> Json:
-    """What every target leaves out."""
+def narrowing_of(exclude: list[str], resolutions: list[int], missing: bool, precision: str = FLOAT32) -> Json:
+    """What every target may be: what it leaves out, and its precision."""
+    if precision not in ASKED:
+        raise typer.BadParameter(f"one of {', '.join(ASKED)}", param_hint="--precision")
     names: dict[str, list[Any]] = {}
     for text in exclude:
         name, equals, value = text.partition("=")
@@ -70,6 +73,7 @@ def narrowing_of(exclude: list[str], resolutions: list[int], missing: bool) -> J
             )
         names.setdefault(name, []).append(_value(value))
     found = {"exclude": names, "resolutions": resolutions, "missing": "exclude" if missing else None}
+    found["precision"] = None if precision == FLOAT32 else precision
     return {name: value for name, value in found.items() if value}
 
 

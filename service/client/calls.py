@@ -205,13 +205,15 @@ class BespokeClient:
         *,
         dataset: str | None = None,
         generation: Mapping[str, int] | None = None,
+        precisions: Sequence[str] | None = None,
     ) -> Job:
         """Queue the measuring of what the device's table lacks for a space. networks: whole ones, for the
         calibration. dataset: whose outputs are meant. generation: `source_tokens`, `target_tokens`, `beam` of
-        the sentence that is timed.
+        the sentence that is timed. precisions: of its blocks.
         """
         body: Json = {"space": space, "resolutions": list(resolutions or ()) or None, "networks": networks}
         body |= {"dataset": dataset, "generation": dict(generation or {}) or None}
+        body["precisions"] = list(precisions or ()) or None
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         path = f"/v1/devices/{_name(name)}/profiles"
         return Job.read(self._post(path, {k: v for k, v in body.items() if v is not None}, **headers))
@@ -298,6 +300,12 @@ class BespokeClient:
         """Queue a search job (docs/api.md, `POST /v1/searches`). Sent twice with one key, it is one job."""
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return Job.read(_object(self.call("POST", "/v1/searches", json=dict(request), headers=headers)))
+
+    def compress(self, model_id: str, request: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
+        """Queue a delivered network once more with blocks in int8 (`POST /v1/models/{model_id}/compress`)."""
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        path = f"/v1/models/{_name(model_id)}/compress"
+        return Job.read(_object(self.call("POST", path, json=dict(request), headers=headers)))
 
     def jobs(
         self,

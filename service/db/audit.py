@@ -36,7 +36,7 @@ from service.db.models import (
     Worker,
     now,
 )
-from service.db.states import ACTIVE, ENDED, TRANSITIONS, JobKind, JobState
+from service.db.states import ACTIVE, DELIVERING, ENDED, TRANSITIONS, JobState
 
 UNDER_WAY: Final = ("ENQUEUED", "PENDING", "DELAYED")  # the job engine's own words
 _STATES: Final = frozenset(JobState)
@@ -238,7 +238,7 @@ def _results(session: Session) -> Iterator[Finding]:
         if part(card, "file").get("sha256", sha256) != sha256:
             yield Finding(Severity.ERROR, "model_card", model, "its card names another file")
     for job_id, result in session.execute(
-        select(Job.id, Job.result).where(Job.state == JobState.SUCCEEDED, Job.kind == JobKind.SEARCH)
+        select(Job.id, Job.result).where(Job.state == JobState.SUCCEEDED, Job.kind.in_(DELIVERING))
     ):
         for wanted in items(result, "models"):
             if session.get(Model, wanted["id"]) is None:

@@ -41,6 +41,8 @@ def networks_of(space: Space, rows: Sequence[NetworkMeasurement]) -> list[tuple[
             architecture = space.from_json(row.architecture)
         except InvalidArchitecture:
             continue  # of a resolution that the table does not cover, or of an older form of the space
+        if architecture not in space:
+            continue  # it has blocks in a precision that the space is not searched in
         newest[row.architecture_digest] = (architecture, row.latency_ms)
     return list(newest.values())
 

@@ -13,9 +13,14 @@ class JobKind(StrEnum):
     """What a job does; `worker/pipelines/catalog.py` has a pipeline for each."""
 
     SEARCH = "search"  # networks for devices and budgets
+    COMPRESS = "compress"  # a delivered network again, with blocks in int8
     SUPERNET = "supernet"  # trains a supernet
     PROFILE = "profile"  # measures what a device's table lacks for a space
     CHECK = "check"  # measures some of a table again: does it still hold?
+
+
+DELIVERING: Final = (JobKind.SEARCH, JobKind.COMPRESS)
+"""Kinds whose jobs pin tables and end with models."""
 
 
 class JobState(StrEnum):

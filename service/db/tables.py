@@ -18,7 +18,7 @@ from service.db.devices import pinned_by
 from service.db.documents import Document, Fields, Reason, part
 from service.db.happenings import tell
 from service.db.models import Device, Job, Model, Table, TableRow, new_id, now
-from service.db.states import ACTIVE, HappeningKind, JobKind, TableSource, TableState
+from service.db.states import ACTIVE, DELIVERING, HappeningKind, TableSource, TableState
 from supernets.errors import NoTable
 
 READY: Final = TableState.READY
@@ -234,7 +234,7 @@ def why_kept(session: Session, table_id: str) -> str | None:
     if session.scalar(select(Model.id).where(Model.table_id == table_id).limit(1)) is not None:
         return "a delivered model rests on it"
     for request in session.scalars(
-        select(Job.request).where(Job.state.in_(ACTIVE), Job.kind == JobKind.SEARCH)
+        select(Job.request).where(Job.state.in_(ACTIVE), Job.kind.in_(DELIVERING))
     ):
         if any(pinned.table_id == table_id for pinned in pinned_by(request)):
             return "a job that has not ended uses it"

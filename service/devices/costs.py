@@ -99,6 +99,8 @@ def _tail_fit(ground: Ground) -> Calibration:
             architecture = ground.space.from_json(row.architecture)
         except InvalidArchitecture:
             continue  # of a resolution that the table does not cover, or of an older form of the space
+        if architecture not in ground.space:
+            continue  # it has blocks in a precision that this search does not have
         if np.isfinite(ground.sums.price(ground.space.genes(architecture)[None])[0]):
             known[row.architecture_digest] = (architecture, float(row.p95_ms or 0.0))
     if len(known) < LEAST_TAILS:

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from latency_tables.operators.operator import FLOAT
 from latency_tables.table import LatencyTable
+from supernets.delivery.precision import MIXED
 from supernets.errors import NoTable
 from supernets.spaces.lowering import all_operators, needed_operators
 from supernets.spaces.space import Space
@@ -34,8 +36,17 @@ class Lack:
 
 
 def of(space: Space) -> str:
-    """How a space is named where its number of classes matters."""
-    return f"{space.name} with {space.classes} classes"
+    """How a space is named where its number of classes matters, and its precisions where int8 is one."""
+    rounded = "" if space.precisions == (FLOAT,) else f" in {' or '.join(space.precisions)}"
+    return f"{space.name} with {space.classes} classes{rounded}"
+
+
+def _command(space: Space) -> str:
+    """What measures the rows of a space."""
+    if space.precisions == (FLOAT,):
+        return "bespoke profile"
+    asked = MIXED if len(space.precisions) > 1 else space.precisions[0]
+    return f"bespoke profile --space {space.name} --precision {asked}"
 
 
 def lack_at(table: LatencyTable, space: Space, resolution: int) -> Lack:
@@ -74,13 +85,16 @@ def no_table(space: Space, table: LatencyTable | None = None) -> NoTable:
     if nearest is not None:
         return NoTable(
             f"no latency table of the device covers {space.name} at any resolution. Nearest: {nearest}. "
-            "Measure them (`bespoke profile`, or POST /v1/devices/{name}/profiles) or add them to the table "
+            f"Measure them (`{_command(space)}`, or POST /v1/devices/{{name}}/profiles) or add them "
+            f"to the table "
             "(`bespoke tables import --add`)",
             nearest.missing,
         )
-    count = len(all_operators(space, space.resolutions[0]))
+    needed = all_operators(space, space.resolutions[0])
+    missing = () if space.precisions == (FLOAT,) else tuple(op.text for op in needed)
+    named = f" ({', '.join(missing[:NAMED])} and {len(missing) - NAMED} more)" if missing else ""
     return NoTable(
-        f"no latency table of the device holds any of the {count} operators of {space.name} with "
-        f"{space.classes} classes; measure them (`bespoke profile`, or POST /v1/devices/{{name}}/profiles) "
-        "or register a table"
+        f"no latency table of the device holds any of the {len(needed)} operators of {of(space)}{named}; "
+        f"measure them (`{_command(space)}`, or POST /v1/devices/{{name}}/profiles) or register a table",
+        missing,
     )

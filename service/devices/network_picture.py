@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from latency_tables.errors import PoorCalibration
 from latency_tables.operators import Operator
+from latency_tables.operators.operator import FLOAT
 from latency_tables.table import LatencyTable
 from service.db import tables as table_rows
 from service.db.models import Device
@@ -15,7 +16,7 @@ from service.devices.pricing import Pricing
 from service.schemas.networks import BlockView, NetworkPicture
 from supernets.errors import NoTable
 from supernets.spaces.architecture import Architecture
-from supernets.spaces.lowering import blocks_of
+from supernets.spaces.lowering import blocks_of, boundary_operators
 from supernets.spaces.space import Space
 
 
@@ -24,16 +25,19 @@ def picture(
 ) -> NetworkPicture:
     """The blocks of a network; without milliseconds where the device has no table for them."""
     pricing, table = _priced(session, prices, device, space)
-    rows, shape = [], space.input_shape(architecture.resolution)
-    for stage, block, operators in blocks_of(space, architecture):
+    rows, shape, left = [], space.input_shape(architecture.resolution), FLOAT
+    for stage, block, own in blocks_of(space, architecture):
+        # What turns the values before a block into its precision counts with the block.
+        change = boundary_operators(shape, left, own[0].precision) if own else ()
+        operators = (*change, *own)
         rows.append(_block(space, architecture, stage, block, operators, shape, table))
-        shape = operators[-1].output_shape if operators else shape
+        shape, left = (own[-1].output_shape, own[-1].precision) if own else (shape, left)
     known = [row.ms for row in rows if row.ms is not None]
     total = sum(known) if len(known) == len(rows) else None
     shared = [
         row if total is None else row.model_copy(update={"share": (row.ms or 0.0) / total}) for row in rows
     ]
-    covered = pricing is not None and architecture.resolution in pricing.space.resolutions
+    covered = pricing is not None and architecture in pricing.space
     predicted, upper = _held(pricing, architecture) if covered and pricing is not None else (None, None)
     return NetworkPicture(
         space=space.name,
@@ -85,6 +89,7 @@ def _block(
         stage=stage.name,
         block=block,
         family=stage.family,
+        precision=choice.precision,
         values={name: value for name, value in choice.items() if name != "zero"},
         kernel=named.get("kernel"),
         expand=named.get("expand"),

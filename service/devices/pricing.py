@@ -17,7 +17,8 @@ from latency_tables.prediction.calibration import Calibration
 from service.devices.costs import Cost
 from supernets.errors import NoTable
 from supernets.search.exact import strategy as exact
-from supernets.search.restriction import added, at_resolutions, excluded
+from supernets.search.restriction import added, at_resolutions, mask_of
+from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 
 Exclusions = Mapping[str, Sequence[Value]]
@@ -56,8 +57,11 @@ class Pricing:
         low, high = exact.bounds(self.held)
         return float(low), float(high)
 
-    def within(self, resolutions: Sequence[int] | None, exclude: Exclusions) -> Pricing:
-        """The same for fewer resolutions (None: all) and without the networks that make an excluded choice.
+    def within(
+        self, resolutions: Sequence[int] | None, exclude: Exclusions, only: Architecture | None = None
+    ) -> Pricing:
+        """The same for fewer resolutions (None: all) and without the networks that make an excluded choice;
+        only: that network alone, in whatever precisions.
 
         Raises NoTable where the table prices none of the resolutions, InvalidSearch and InfeasibleBudget as
         `excluded` does.
@@ -69,7 +73,7 @@ class Pricing:
                 f"the device's table prices {self.space.name} at {have} px only; ask for one of these"
             )
         space = self.space.at(kept)
-        mask = excluded(space, exclude) if exclude else None
+        mask = mask_of(space, exclude, only)
 
         def fewer(table: DenseTable) -> DenseTable:
             table = at_resolutions(table, self.space, space)

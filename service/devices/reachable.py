@@ -14,7 +14,8 @@ from supernets.errors import InfeasibleBudget, InvalidSearch, NoTable
 from supernets.search.exact.bounds import bounds
 from supernets.search.limits import check_limits
 from supernets.search.problem import Constraint
-from supernets.search.restriction import at_resolutions, excluded
+from supernets.search.restriction import at_resolutions, mask_of
+from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 
 LATENCY: Final = "latency_ms"
@@ -54,8 +55,11 @@ def check_resolutions(space: Space, target: Target) -> None:
         raise InvalidSearch(f"resolutions of {space.name} are {', '.join(map(str, space.resolutions))}")
 
 
-def common_ground(space: Space, target: Target, priced: Sequence[PricedDevice]) -> Ground:
-    """The space at the resolutions that may be chosen on every device, and what may not be chosen in it.
+def common_ground(
+    space: Space, target: Target, priced: Sequence[PricedDevice], only: Architecture | None = None
+) -> Ground:
+    """The space at the resolutions that may be chosen on every device, and what may not be chosen in it;
+    only: all other networks.
 
     Raises InvalidSearch, NoTable, and InfeasibleBudget where nothing is left.
     """
@@ -67,7 +71,7 @@ def common_ground(space: Space, target: Target, priced: Sequence[PricedDevice]) 
             f"the tables of these devices have no resolution of {space.name} in common that may be chosen"
         )
     shared = space.at(kept)
-    return Ground(shared, excluded(shared, target.exclusions()) if target.exclude else None)
+    return Ground(shared, mask_of(shared, target.exclusions(), only))
 
 
 def check_reachable(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -34,7 +35,8 @@ from service.schemas.devices import (
     TableView,
 )
 from supernets.delivery.catalog import remark
-from supernets.errors import NoTable
+from supernets.delivery.precision import ASKED, INT8, MIXED, space_in
+from supernets.errors import InvalidPrecision, NoTable
 from supernets.spaces.catalog import SPACES, is_space, space_named
 from supernets.spaces.space import Space
 
@@ -119,16 +121,31 @@ def coverage(session: Session, prices: PriceBook, table: Table, device: Device) 
     found = []
     for space in spaces_of_interest(session, device):
         resolutions = prices.coverage(session, table, device, space)
-        if resolutions:
+        rounded = _in_int8(session, prices, table, device, space)
+        if resolutions or rounded:
             found.append(
                 Coverage(
                     space=space.name,
                     classes=space.classes,
                     resolutions=list(resolutions),
                     of=list(space.resolutions),
+                    precisions=rounded,
                 )
             )
     return found
+
+
+def _in_int8(
+    session: Session, prices: PriceBook, table: Table, device: Device, space: Space
+) -> dict[str, list[int]]:
+    """Resolutions that a table covers with blocks in int8, by what a search asks for."""
+    if not any(op.precision == INT8 for op in prices.table(session, table, device).rows):
+        return {}
+    found = {}
+    for asked in (INT8, MIXED):
+        with suppress(InvalidPrecision):
+            found[asked] = list(prices.coverage(session, table, device, space_in(space, ASKED[asked])))
+    return {asked: resolutions for asked, resolutions in found.items() if resolutions}
 
 
 def spaces_of_interest(session: Session, device: Device) -> list[Space]:

@@ -34,7 +34,8 @@ class SearchTarget:
 
     budget: of the device; of a group and of none, limits that hold on any device. exclude: choices that may
     not be taken, by name. resolutions: the only ones that may be chosen. missing: that what a table lacks may
-    not be chosen; else it is an error.
+    not be chosen; else it is an error. precision: of its blocks, None: float32.
+    network: the architecture that it is to be, in other precisions.
     """
 
     device: str | None = None
@@ -45,6 +46,8 @@ class SearchTarget:
     exclude: Mapping[str, tuple[Choice, ...]] = field(default_factory=dict)
     resolutions: tuple[int, ...] | None = None
     missing: Literal["exclude"] | None = None
+    precision: Literal["float32", "int8", "mixed"] | None = None
+    network: Document | None = None
 
     def members(self) -> tuple[PinnedDevice, ...]:
         """Every device with its budget; none where limits stand alone."""
@@ -61,7 +64,8 @@ class SearchTarget:
 class SearchRequest:
     """A search: the fields of `service.schemas.searches.SearchIn`, with the defaults of older versions.
 
-    generation: the sentence that latencies are of, whole, for a space whose networks write sentences.
+    generation: the sentence that latencies are of, whole, for a space whose networks write sentences. origin:
+    the model that is compressed.
     """
 
     supernet_id: str
@@ -80,6 +84,7 @@ class SearchRequest:
     control: bool | None = None
     remarks: tuple[str, ...] = ()
     generation: Mapping[str, int] | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,8 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class ProfileRequest:
-    """What a device's table lacks for a space. networks: whole ones; remeasure: operators, even if known."""
+    """What a device's table lacks for a space. networks: whole ones; remeasure: operators, even if known;
+    precisions: of its blocks, None: float32."""
 
     device_id: str
     device: str
@@ -112,6 +118,7 @@ class ProfileRequest:
     resolutions: tuple[int, ...]
     networks: int = 0
     remeasure: tuple[str, ...] = ()
+    precisions: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

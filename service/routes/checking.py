@@ -102,7 +102,7 @@ def _view(
     upper: DenseTable | None,
 ) -> NetworkView:
     architecture = space.from_json(row.architecture)
-    known = covered is not None and architecture.resolution in covered.resolutions
+    known = covered is not None and architecture in covered
     genes = covered.genes(architecture)[None] if known and covered is not None else None
     return NetworkView(
         space=row.space,

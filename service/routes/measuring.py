@@ -41,7 +41,9 @@ from service.schemas.devices import (
 )
 from service.schemas.jobs import JobView
 from service.schemas.strict import Name, Whole
-from supernets.errors import InvalidArchitecture, UnknownSpace
+from supernets.delivery.catalog import check_precisions
+from supernets.delivery.precision import FLOAT32, PRECISIONS_OF_BLOCKS, space_in
+from supernets.errors import InvalidArchitecture, InvalidPrecision, UnknownSpace, UnservableContext
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import ref_in, space_named
 from supernets.spaces.space import Space
@@ -99,8 +101,14 @@ def profile(
         raise invalid(
             "/classes", "classes", "the data set has another number of classes; leave `classes` out"
         )
-    asked = None if body.generation is None else body.generation.model_dump()
-    space = generating(space_at("/space", body.space, classes), asked)
+    sentence = None if body.generation is None else body.generation.model_dump()
+    space = generating(space_at("/space", body.space, classes), sentence)
+    asked = set(body.precisions or ())
+    precisions = None if asked <= {FLOAT32} else tuple(p for p in PRECISIONS_OF_BLOCKS if p in asked)
+    try:
+        space_in(space, precisions)
+    except InvalidPrecision as reason:
+        raise invalid("/precisions", "invalid_precision", str(reason)) from None
     resolutions = list(space.resolutions) if body.resolutions is None else sorted(set(body.resolutions))
     if not set(resolutions) <= set(space.resolutions):
         raise invalid(
@@ -110,6 +118,11 @@ def profile(
     def action(session: Session) -> Job:
         device = device_of(session, caller.tenant_id, name)
         refuse_sentences(space, context_of(device), "/space")
+        try:
+            check_precisions([context_of(device)], precisions or ())
+        except UnservableContext as reason:
+            where = [error("/precisions", "unservable_context", str(reason))]
+            raise Problem("unservable_context", str(reason), errors=where) from None
         request = ProfileRequest(
             device_id=device.id,
             device=device.name,
@@ -118,6 +131,7 @@ def profile(
             resolutions=tuple(resolutions),
             networks=body.networks,
             remeasure=tuple(_operators(body.remeasure)),
+            precisions=precisions,
         )
         return submit(services, session, caller.tenant_id, JobKind.PROFILE, stored(request))
 

@@ -28,6 +28,7 @@ from service.schemas.jobs import ModelList, ModelNamed, ModelSummary, Naming
 from service.schemas.networks import NetworkPicture
 from service.schemas.strict import Id, Name, PageSize, Short
 from service.telemetry import log
+from supernets.delivery.precision import ASKED, FLOAT32, space_in
 from supernets.spaces.architecture import SpaceRef
 from supernets.spaces.catalog import ref_in, space_at
 
@@ -134,7 +135,8 @@ def network(model_id: str, services: Service, caller: Caller, device: Name | Non
         )
         told = part(found.card, "architecture")
         # By the space that the card names: latencies may be of another sentence than the supernet's.
-        space = space_at(ref_in(told) or SpaceRef(supernet.space, supernet.classes))
+        plain = space_at(ref_in(told) or SpaceRef(supernet.space, supernet.classes))
+        space = space_in(plain, ASKED[part(found.card, "precision").get("asked") or FLOAT32])
         return picture(session, services.prices, target, space, space.from_json(told))
 
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from fastapi import APIRouter
+from pydantic import ValidationError
 from starlette.responses import Response
 
 from latency_tables.errors import BespokeError
@@ -16,8 +17,10 @@ from latency_tables.measurement import Context
 from service.datasets import check_trained_on
 from service.db import agents as agent_rows
 from service.db import devices as device_rows
+from service.db import jobs as job_rows
 from service.db import supernets as supernet_rows
-from service.db.models import Job, Supernet, now
+from service.db.documents import part
+from service.db.models import Job, Model, Supernet, now
 from service.db.session import Session
 from service.db.states import JobKind
 from service.db.tables import context_of
@@ -27,15 +30,18 @@ from service.devices.reachable import PricedDevice, check_reachable, check_resol
 from service.http.dependencies import Caller, IdempotencyKey, Service, Services
 from service.http.errors import Problem, error, infeasible, invalid, problem_of
 from service.http.guard import JSON, GuardedRoute, needs
-from service.jobs.requests import PinnedDevice, SearchRequest, SearchTarget, stored
+from service.jobs.requests import PinnedDevice, SearchRequest, SearchTarget, read, stored
 from service.jobs.submission import submit
 from service.routes.jobs import handed_in
+from service.routes.models import model_of
 from service.routes.supernets import remarks_on, wanted_supernet
 from service.schemas.jobs import JobView
-from service.schemas.searches import SearchIn, Target
-from supernets.delivery.catalog import Delivery, common_delivery, delivery_of
+from service.schemas.searches import CompressIn, SearchIn, Target
+from supernets.delivery.catalog import Delivery, check_precisions, common_delivery, delivery_of
+from supernets.delivery.precision import ASKED, FLOAT32, space_in
 from supernets.errors import InfeasibleBudget, InvalidDataset, UnknownDataset
 from supernets.search.catalog import STRATEGIES
+from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
 from supernets.training.catalog import IMPORTED, TRANSFER, TUNE_EPOCHS
@@ -107,6 +113,77 @@ def _space(body: SearchIn, supernet: Supernet) -> Space:
     return space
 
 
+@router.post("/v1/models/{model_id}/compress", status_code=202, openapi_extra=needs("jobs:write", JSON))
+def compress(
+    model_id: str,
+    body: CompressIn,
+    services: Service,
+    caller: Caller,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> JobView:
+    """Queue a delivered network once more, with the precisions of its blocks chosen for a budget."""
+
+    def action(session: Session) -> Job:
+        origin = model_of(session, caller.tenant_id, model_id)
+        supernet = supernet_rows.of_model(session, origin)
+        asked = _search_for(session, origin, body, supernet)
+        _supernet(session, services, caller.tenant_id, asked)  # its data set is as it was
+        space = space_named(supernet.space, supernet.classes)
+        only = space.in_float(space.from_json(part(origin.card, "architecture")))
+        before = _asked_before(session, origin)
+        request = SearchRequest(
+            supernet_id=supernet.id,
+            targets=tuple(_targets(session, services, caller.tenant_id, asked, space, only)),
+            confidence=asked.confidence,
+            candidates=asked.candidates,
+            verify=asked.verify,
+            measured_candidates=asked.measured_candidates,
+            batch=before.batch,
+            preprocessing=before.preprocessing,
+            # The weights it was delivered with: its fine-tuning is a step that was done.
+            tune_epochs=before.tune_epochs,
+            memory_mb=before.memory_mb,
+            train=before.train,
+            origin=origin.id,
+        )
+        return submit(services, session, caller.tenant_id, JobKind.COMPRESS, stored(request))
+
+    path = f"/v1/models/{model_id}/compress"
+    return handed_in(services, caller, response, idempotency_key, path, body, action)
+
+
+def _search_for(session: Session, origin: Model, body: CompressIn, supernet: Supernet) -> SearchIn:
+    """What is asked of a network, as a search that has no other to choose."""
+    device = body.device
+    if device is None and origin.device_id is not None and body.budget.on_device():
+        device = device_rows.of_model(session, origin).name
+    target = {
+        "device": device,
+        "budget": body.budget,
+        "exclude": body.exclude,
+        "resolutions": [int(part(origin.card, "architecture")["resolution"])],
+        "precision": body.precision,
+    }
+    try:
+        return SearchIn(
+            supernet=supernet.id,
+            targets=[Target.model_validate({name: v for name, v in target.items() if v is not None})],
+            confidence=body.confidence,
+            candidates=body.candidates,
+            verify=body.verify,
+            measured_candidates=body.measured_candidates,
+        )
+    except ValidationError as reason:
+        raise invalid("/budget", "budget", reason.errors()[0]["msg"].removeprefix("Value error, ")) from None
+
+
+def _asked_before(session: Session, origin: Model) -> SearchRequest:
+    """The request that a model was delivered for."""
+    job = job_rows.get(session, origin.tenant_id, origin.job_id)
+    return SearchRequest(origin.supernet_id, ()) if job is None else read(SearchRequest, job.request)
+
+
 def _tune_epochs(body: SearchIn, supernet: Supernet) -> int | None:
     """As asked for; else some where the supernet is one that transfers weights, where they pay."""
     if body.tune_epochs is None and supernet.recipe == TRANSFER:
@@ -153,9 +230,15 @@ def _supernet(session: Session, services: Services, tenant_id: str, body: Search
 
 
 def _targets(
-    session: Session, services: Services, tenant_id: str, body: SearchIn, space: Space
+    session: Session,
+    services: Services,
+    tenant_id: str,
+    body: SearchIn,
+    plain: Space,
+    only: Architecture | None = None,
 ) -> list[SearchTarget]:
-    """The targets with their tables pinned. Raises Problem that says which target cannot be."""
+    """The targets with their tables pinned. only: the network that all of them are for. Raises Problem that
+    says which target cannot be."""
     devices = device_rows.all_named(session, tenant_id, [m.device for t in body.targets for m in t.members()])
     since = now() - timedelta(seconds=services.settings.agent_present_s)
     found = []
@@ -163,6 +246,8 @@ def _targets(
         members: list[PinnedDevice] = []
         priced: list[PricedDevice] = []
         contexts: list[Context] = []
+        with _blaming(f"/targets/{index}/precision"):
+            space = space_in(plain, ASKED[target.precision])
         for position, member in enumerate(target.members()):
             pointer = f"/targets/{index}" + ("" if target.group is None else f"/group/{position}") + "/device"
             device = devices.get(member.device)
@@ -174,12 +259,13 @@ def _targets(
                 contexts.append(context_of(device))
                 refuse_sentences(space, contexts[-1], pointer)
                 delivery_of(contexts[-1])
+                check_precisions([contexts[-1]], ASKED[target.precision])
                 pricing = services.prices.load(
                     session, device, space, confidence=body.confidence, partial=partial
                 )
             with _blaming(f"/targets/{index}/exclude"):
                 check_resolutions(space, target)
-                within = pricing.within(target.resolutions, target.exclusions())
+                within = pricing.within(target.resolutions, target.exclusions(), only)
             budget = member.budget.stored()
             for name in asked_for(budget):
                 with _blaming(pointer.removesuffix("/device") + f"/budget/{name}", own=True):
@@ -203,11 +289,12 @@ def _targets(
                 form = common_delivery(contexts)
         try:
             with _blaming(f"/targets/{index}/exclude"):
-                ground = common_ground(space, target, priced)
+                ground = common_ground(space, target, priced, only)
             check_reachable(ground, target, priced, form.bytes_per_value)
         except InfeasibleBudget as reason:
             raise infeasible(reason, index) from None
-        found.append(_pinned(target, tuple(members)))
+        network = None if only is None else plain.to_json(only)
+        found.append(replace(_pinned(target, tuple(members)), network=network))
     return found
 
 
@@ -217,7 +304,13 @@ def _pinned(target: Target, members: tuple[PinnedDevice, ...]) -> SearchTarget:
     resolutions = None if target.resolutions is None else tuple(target.resolutions)
     own = {} if target.budget is None else target.budget.stored()
     missing = None if target.missing == "refuse" else target.missing
-    kept = SearchTarget(budget=own, exclude=exclude, resolutions=resolutions, missing=missing)
+    kept = SearchTarget(
+        budget=own,
+        exclude=exclude,
+        resolutions=resolutions,
+        missing=missing,
+        precision=None if target.precision == FLOAT32 else target.precision,
+    )
     if target.group is not None or not members:
         return replace(kept, group=members or None)
     (one,) = members

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -58,12 +58,13 @@ class ContextView(Answer):
 
 class Coverage(Answer):
     """Resolutions of a search space for which a table holds every operator; `of` are all that the space
-    has."""
+    has. precisions: the same for networks in int8 and in a mix (`int8`, `mixed`), where there are any."""
 
     space: str
     classes: int
     resolutions: list[int]
     of: list[int]
+    precisions: dict[str, list[int]] = Field(default_factory=dict, exclude_if=lambda found: not found)
 
 
 class FindingView(Answer):
@@ -280,7 +281,8 @@ class ProfileIn(Strict):
     """Measure what the device's table lacks for a space.
 
     networks: whole networks for the calibration. remeasure: operators to measure again though the table has
-    them. generation: the sentence that is timed, of a space whose networks write sentences.
+    them. generation: the sentence that is timed, of a space whose networks write sentences. precisions: of
+    the blocks; with int8 also the rows of what changes the precision.
     """
 
     space: Name
@@ -289,6 +291,9 @@ class ProfileIn(Strict):
     resolutions: (
         Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=1, max_length=64)] | None
     ) = None
+    precisions: Annotated[list[Literal["float32", "int8"]], Field(min_length=1, max_length=2)] | None = Field(
+        default=None, exclude_if=lambda asked: asked is None
+    )
     networks: Annotated[int, Field(ge=0, le=500)] = 24
     remeasure: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=5000)] = Field(
         default_factory=list

@@ -9,13 +9,15 @@ class BlockView(Answer):
     """One block. ms: sum of its rows in the device's table; share: of all rows; null where the table lacks
     one.
 
-    operators: keys of those rows. macs: multiply-adds of one input. values: what was chosen, by the names
-    that its family has for it; kernel, expand: null for a family without. input_shape: of one sample.
+    operators: keys of those rows, with what changes the precision before the block. macs: multiply-adds of
+    one input. values: what was chosen, by the names that its family has for it; kernel, expand: null for a
+    family without. input_shape: of one sample.
     """
 
     stage: str
     block: int
     family: str
+    precision: str = "float32"
     values: JsonObject
     kernel: int | None
     expand: float | None

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from latency_tables.measurement import MAX_ENERGY_MJ
 from service.schemas.strict import Answer, GenerationIn, Id, JsonObject, LatencyMs, Name, Strict, Time
+from supernets.delivery.precision import FLOAT32
 from supernets.training.sharing import LONGEST_DELAY
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -118,28 +119,33 @@ ChoiceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}(\.[a-z_
 ChoiceValue = bool | int | float | Annotated[str, StringConstraints(min_length=1, max_length=40)]
 
 
+Exclusions = Annotated[
+    dict[ChoiceName, ChoiceValue | Annotated[list[ChoiceValue], Field(min_length=1, max_length=64)]],
+    Field(min_length=1, max_length=32),
+]
+
+
 class Target(Strict):
     """What one network is wanted for: a device with its budget, a group of devices whose budgets it all
     keeps, or limits alone.
 
     exclude: choices that may not be taken, by name. resolutions: the only ones that may be chosen. missing:
-    what the table lacks is an error (`refuse`) or may not be chosen (`exclude`).
+    what the table lacks is an error (`refuse`) or may not be chosen (`exclude`). precision: of its blocks;
+    `mixed` chooses it for each of them.
     """
 
     device: Name | None = None
     budget: Budget | None = None
     group: Annotated[list[Member], Field(min_length=2, max_length=8)] | None = None
-    exclude: (
-        Annotated[
-            dict[ChoiceName, ChoiceValue | Annotated[list[ChoiceValue], Field(min_length=1, max_length=64)]],
-            Field(min_length=1, max_length=32),
-        ]
-        | None
-    ) = None
+    exclude: Exclusions | None = None
     resolutions: (
         Annotated[list[Annotated[int, Field(ge=1, le=4096)]], Field(min_length=1, max_length=64)] | None
     ) = None
     missing: Literal["refuse", "exclude"] = "refuse"
+    # Not in what a request is known by where nothing is asked for: requests of before had no such field.
+    precision: Literal["float32", "int8", "mixed"] = Field(
+        default="float32", exclude_if=lambda asked: asked == FLOAT32
+    )
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -230,6 +236,14 @@ class SearchIn(Strict):
         return self
 
     @model_validator(mode="after")
+    def _gates_in_float(self) -> Self:
+        if self.strategy == "gradient" and any(target.precision != FLOAT32 for target in self.targets):
+            raise ValueError(
+                "the strategy gradient trains in float32: for int8 and mixed take exact, evolution or random"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _only_tuned(self) -> Self:
         if not self.tune_epochs and (self.memory_mb is not None or self.train != "all"):
             raise ValueError("memory_mb and train are of a fine-tuning: give tune_epochs too")
@@ -241,6 +255,8 @@ class SearchIn(Strict):
             return self
         if not self.verify or self.confidence is not None:
             raise ValueError("train lite needs networks measured: leave verify and confidence as they are")
+        if any(target.precision != FLOAT32 for target in self.targets):
+            raise ValueError("lite residuals have no int8 form: train lite in float32")
         if any(target.limits() or not target.members() for target in self.targets):
             raise ValueError(
                 "train lite: lite residuals are no operators, so limits on size_bytes, macs, memory_bytes "
@@ -253,6 +269,24 @@ class SearchIn(Strict):
         if (self.supernet is None) == (self.space is None) or (self.space is None) != (self.dataset is None):
             raise ValueError("name either a supernet, or a space and a dataset")
         return self
+
+
+class CompressIn(Strict):
+    """A delivered network once more: the same architecture and weights, with the precision of its blocks
+    chosen.
+
+    device: another one than the model was made for. precision: `mixed` chooses for each block. The others are
+    those of a search.
+    """
+
+    budget: Budget
+    device: Name | None = None
+    precision: Literal["int8", "mixed"] = "mixed"
+    exclude: Exclusions | None = None
+    confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    candidates: Annotated[int, Field(ge=1, le=64)] = 5
+    verify: bool = True
+    measured_candidates: Annotated[int, Field(ge=1, le=16)] = 3
 
 
 class Scored(Answer):

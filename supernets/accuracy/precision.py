@@ -10,7 +10,7 @@ block is what it alone loses, and whole networks say by how much that is to be s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -23,6 +23,7 @@ from supernets.errors import InvalidPredictor
 from supernets.search.restriction import at_resolutions
 from supernets.spaces.lowering import block_name, lifted
 from supernets.spaces.space import Space
+from supernets.tasks.metric import Metric
 
 MINIMUM_ROUNDED: Final = 10
 MOST_ROUNDED: Final = 60
@@ -113,12 +114,58 @@ class PrecisionPredictor:
         return self.predictor.quality_of(self.scores(genes, int8))
 
     def to_json(self) -> dict[str, Any]:
-        """What a card says of it."""
-        said = None if self.held_out is None else self.held_out
+        """Plain values but for the float32 predictor; `from_json` reads them back."""
         return {
             "costs": dict(zip(self.blocks, self.costs.tolist(), strict=True)),
             "shift": self.shift,
-            "held_out": None if said is None else {"rmse": said.rmse, "kendall_tau": said.kendall_tau},
+            "held_out": None if self.held_out is None else asdict(self.held_out),
+        }
+
+    @classmethod
+    def from_json(cls, predictor: QualityPredictor, data: Mapping[str, Any]) -> PrecisionPredictor:
+        """predictor: the one that `data` was learnt with."""
+        held_out = None if data["held_out"] is None else HeldOut(**data["held_out"])
+        costs = np.array(list(data["costs"].values()), dtype=np.float64)
+        return cls(predictor, tuple(data["costs"]), costs, float(data["shift"]), held_out)
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedRanking:
+    """What ranks networks of a space with the precision of every block to choose."""
+
+    found: PrecisionPredictor
+    space: Space
+
+    @property
+    def metric(self) -> Metric:
+        """What its qualities are of."""
+        return self.found.predictor.metric
+
+    def predict(self, genes: Genes) -> Array:
+        """Expected quality of each network, genes (networks, genes) of `space`, shape (networks,)."""
+        architectures = [self.space.architecture(row) for row in genes]
+        plain = [self.found.predictor.space.genes(self.space.in_float(one)) for one in architectures]
+        int8 = np.zeros((len(architectures), len(self.found.blocks)))
+        for row, one in zip(int8, architectures, strict=True):
+            rounded = {
+                block_name(self.space, stage, block)
+                for stage, chosen in enumerate(one.stages)
+                for block, choice in enumerate(chosen.blocks)
+                if choice.precision != FLOAT
+            }
+            row[:] = [name in rounded for name in self.found.blocks]
+        return self.found.predict(np.stack(plain), int8)
+
+    def summary(self) -> dict[str, Any]:
+        """As `supernets.accuracy.refinement.summary`."""
+        held_out = self.found.held_out
+        return {
+            "name": "rounded",
+            "networks": len(self.found.predictor.genes),
+            "rmse": None if held_out is None else held_out.rmse,
+            "kendall_tau": None if held_out is None else held_out.kendall_tau,
+            "held_out_networks": None if held_out is None else held_out.networks,
+            "metric": self.metric.to_json(),
         }
 
 

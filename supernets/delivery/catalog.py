@@ -14,6 +14,7 @@ from typing import Final
 from latency_tables.measurement import Context
 from supernets.delivery.format import EMBEDDED, ONNX, SEPARATE, Delivery, Format
 from supernets.delivery.onnx_format import PRECISIONS, OnnxFormat
+from supernets.delivery.precision import FLOAT32
 from supernets.errors import UnservableContext
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PRECISIONS",
     "SEPARATE",
     "Delivery",
+    "check_precisions",
     "common_delivery",
     "delivery_of",
     "format_named",
@@ -75,6 +77,14 @@ def delivery_of(context: Context) -> Delivery:
     """The form of files for that context. Raises UnservableContext, with the reason, where none can be
     delivered."""
     return _claimed(context)[1]
+
+
+def check_precisions(contexts: Sequence[Context], precisions: Sequence[str]) -> None:
+    """Raises UnservableContext, with the reason, where files for these contexts cannot hold blocks of those
+    precisions."""
+    if contexts and any(one != FLOAT32 for one in precisions):
+        form = common_delivery(contexts)
+        format_named(form.format).check_int8(form)
 
 
 def remark(context: Context) -> str | None:

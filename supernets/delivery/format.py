@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Context
+from supernets.errors import UnservableContext
 
 if TYPE_CHECKING:
     from torch import nn
@@ -111,6 +112,13 @@ class Format(ABC):
     def remark(self, context: Context) -> str | None:
         """What is to be checked before a file is used there; None where what the runtime opens is known."""
         return None
+
+    def check_int8(self, delivery: Delivery) -> None:
+        """Raises UnservableContext, with the reason, where files of that form hold no blocks in int8."""
+        raise UnservableContext(
+            f"files of format {self.name!r} have no blocks in int8: ask for float32 on devices that "
+            f"they are for"
+        )
 
     def passes(self) -> tuple[Pass, ...]:
         """What happens to a network, in order, before it is written."""

@@ -19,13 +19,20 @@ from supernets.delivery.format import OPSET, Delivery
 from supernets.delivery.int8_graphs import boundary_graph, operator_graph
 from supernets.delivery.onnx_format import check_int8
 from supernets.delivery.parity import random_input
-from supernets.delivery.precision import FLOAT32, INT8, PrecisionPlan, Rounding
+from supernets.delivery.precision import (
+    DEQUANTIZE,
+    FLOAT32,
+    INT8,
+    QUANTIZE,
+    PrecisionPlan,
+    Rounding,
+    plan_of,
+)
 from supernets.delivery.quantising import Samples, quantise
 from supernets.delivery.ranges import Range
 from supernets.delivery.simulated import Levels, QuantisedNetwork
 from supernets.errors import InvalidPrecision
 
-QUANTIZE, DEQUANTIZE = "quantize", "dequantize"
 _SAMPLES: Final = 4
 _RANDOM: Final = Rounding(method="minmax")
 _BOUNDARY: Final = Levels(Range(-4.0, 4.0))  # of normal values
@@ -95,7 +102,7 @@ def chosen_network(operators: Sequence[Operator], delivery: Delivery, *, eps: fl
     plain = PlainNetwork([op.at(FLOAT32) for op in kept], eps=eps)
     for number, op in enumerate(plain.operators):
         plain.layers[number] = settled_operator(op, seed, eps)
-    plain, plan = fold_batch_norm(plain), PrecisionPlan(tuple(op.precision for op in kept))
+    plain, plan = fold_batch_norm(plain), plan_of(kept)
     return finished_form(int8_graph(quantise(plain, plan, _random(plain), _RANDOM)), delivery)
 
 

@@ -76,8 +76,9 @@ def check_int8(delivery: Delivery) -> None:
     """Raises UnservableContext where a file of that form cannot hold blocks in int8."""
     if delivery.precision != "float32":
         raise UnservableContext(
-            f"blocks in int8 stand beside blocks in float32, not in {delivery.precision}: search for the "
-            "device in float32"
+            f"blocks in int8 stand beside blocks in float32, not in {delivery.precision}: register "
+            f"the device "
+            "once more in float32, or ask for networks without int8"
         )
     if delivery.opset < OLDEST_OPSET_INT8:
         raise UnservableContext(
@@ -96,7 +97,8 @@ class OnnxFormat(Format):
         if context.precision not in PRECISIONS:
             raise UnservableContext(
                 f"networks are delivered in {' or '.join(PRECISIONS)}, not in {context.precision[:64]}: "
-                "latencies measured in that precision would be those of another file"
+                "latencies measured in that precision would be those of another file. Blocks in int8 are "
+                "asked for with the precision of a profile and of a search, on a device in float32"
             )
         reader = READERS.get(context.runtime)
         if reader is None:
@@ -112,6 +114,9 @@ class OnnxFormat(Format):
             f"{context.runtime_version[:64]} opens or converts those is not known here: try one before you "
             "rely on it"
         )
+
+    def check_int8(self, delivery: Delivery) -> None:
+        check_int8(delivery)
 
     def passes(self) -> tuple[Pass, ...]:
         from supernets.delivery.passes import ROUNDED  # noqa: PLC0415 - torch

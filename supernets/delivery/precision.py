@@ -10,10 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
-from supernets.errors import InvalidPrecision
+from latency_tables.operators import Operator
+from supernets.errors import InvalidArchitecture, InvalidPrecision
+from supernets.spaces.space import Space
 
 FLOAT32, INT8 = "float32", "int8"
+MIXED: Final = "mixed"
+QUANTIZE, DEQUANTIZE = "quantize", "dequantize"
 PRECISIONS_OF_BLOCKS: Final = (FLOAT32, INT8)
+ASKED: Final = {FLOAT32: (FLOAT32,), INT8: (INT8,), MIXED: PRECISIONS_OF_BLOCKS}
+"""What may be asked of a network, with the precisions that its blocks are then chosen from."""
 METHODS: Final = ("minmax", "percentile", "entropy", "mse")
 """How the range of a value is found from calibration samples; see `supernets.delivery.ranges`."""
 WEIGHT_BITS: Final = (7, 8)
@@ -82,6 +88,27 @@ class PrecisionPlan:
     def from_json(cls, data: Iterable[Any]) -> Self:
         """Raises InvalidPrecision."""
         return cls(tuple(str(one) for one in data))
+
+
+def plan_of(operators: Sequence[Operator]) -> PrecisionPlan:
+    """Of a network as it was lowered: what changes the precision follows from the other operators."""
+    return PrecisionPlan(tuple(op.precision for op in operators if op.family not in (QUANTIZE, DEQUANTIZE)))
+
+
+def space_in(space: Space, precisions: Sequence[str] | None) -> Space:
+    """The space with the precisions of its blocks to choose from; None: float32. Raises InvalidPrecision
+    where no network of it can be computed so."""
+    wanted = list(precisions or ASKED[FLOAT32])
+    if wanted == [FLOAT32]:
+        return space
+    fitting = "ask for float32 there"
+    try:
+        found = space.with_precisions(wanted)
+    except InvalidArchitecture as error:
+        raise InvalidPrecision(f"{error}; {fitting}") from error
+    if len(space.inputs) != 1 or found.precisions == (FLOAT32,):
+        raise InvalidPrecision(f"networks of {space.name} have no int8 form: {fitting}")
+    return found
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
 
 _AT_A_TIME: Final = 256
+_KEPT: Final = 8
 _SENSITIVE_SAMPLES: Final = (
     512  # of a split: a mean of losses, which varies less than a share of right answers
 )
@@ -61,6 +62,8 @@ class RoundedEvaluator:
         """A sub-network cut out, folded and calibrated; once. Raises InvalidPrecision where it has no int8
         form at all."""
         if architecture.digest not in self._ready:
+            while len(self._ready) >= _KEPT:  # each holds its weights
+                del self._ready[next(iter(self._ready))]
             source = replace(self.source, architecture=architecture, plan=None)
             plain = passed(source, PLAIN)
             if not isinstance(plain, PlainNetwork) or len(plain.inputs) != 1:

@@ -18,6 +18,9 @@ points."""
 _DEVIATIONS: Final = 4.0
 """Of predictor and test split together, one-sided: a sound network is called suspect about once in 30,000."""
 _LEAST_ERROR: Final = 0.01  # of the metric's range
+COLLAPSE: Final = 0.1
+"""Of the metric's range. Rounding costs some tenths of a point; what costs ten points is no rounding error
+but a block whose values do not fit in 256 levels."""
 GOOD, SUSPECT = "good", "suspect"
 
 
@@ -51,6 +54,17 @@ def warnings_of(classes: Sequence[dict[str, Any]]) -> list[str]:
             "than a guess"
         )
     ]
+
+
+def collapsed(metric: Metric, before: float, after: float) -> str | None:
+    """That int8 ruins a network, from its qualities on validation in float32 and as it is delivered; None
+    where it does not, or where the metric's range is open and nobody knows what much is."""
+    if metric.best is None or metric.worst is None:
+        return None
+    if before - after <= COLLAPSE * (metric.best - metric.worst):
+        return None
+    fallen = f"from {metric.text(before)} to {metric.text(after)}"
+    return f"in int8 its {metric.name} on validation data falls {fallen}"
 
 
 def suspicion(

@@ -98,10 +98,11 @@ def precisions_alone(space: Space, architecture: Architecture) -> DenseTable:
     space: at the resolution of the network alone (`space.at`). architecture: in any precision. Raises
     InvalidArchitecture where it is not in the space.
     """
-    space.genes(architecture)
+    plain = space.in_float(architecture)
+    space.holding(plain).genes(plain)
     if len(space.resolutions) > 1:
         raise InvalidArchitecture("one network has one resolution: take the space at that one alone")
-    plain, mask = space.in_float(architecture), _nothing(space)
+    mask = _nothing(space)
     for values in (*mask.blocks, *mask.depth):
         values.fill(np.inf)
     for index, (stage, chosen) in enumerate(zip(space.stages, plain.stages, strict=True)):
@@ -111,6 +112,20 @@ def precisions_alone(space: Space, architecture: Architecture) -> DenseTable:
                 if option.at(FLOAT) == choice:
                     mask.blocks[index][:, :, stage.number_of(chosen), block, c] = 0.0
     return mask
+
+
+def mask_of(
+    space: Space, exclude: Mapping[str, Sequence[Value]], only: Architecture | None = None
+) -> DenseTable | None:
+    """The restriction that forbids what is excluded, and, where a network is given, all others than itself in
+    other precisions; None where nothing is forbidden. Raises as `excluded` and `precisions_alone` do."""
+    masks = [excluded(space, exclude)] if exclude else []
+    masks += [] if only is None else [precisions_alone(space, only)]
+    if len(masks) < 2:
+        return masks[0] if masks else None
+    both = added(*masks)
+    _some_left(space, both)
+    return both
 
 
 def lacking(table: DenseTable) -> DenseTable:

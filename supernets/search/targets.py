@@ -15,6 +15,7 @@ import numpy as np
 
 from latency_tables.dense import DenseTable
 from latency_tables.measurement import Context, Measurement
+from latency_tables.operators.operator import FLOAT
 from latency_tables.prediction.calibration import Calibration
 from supernets.accuracy.refinement import RefinedScore, Refinement
 from supernets.errors import InfeasibleBudget, SearchUnfinished
@@ -226,6 +227,11 @@ class Target:
     broken_ms: list[float] = field(default_factory=list)
     file_overhead_bytes: int = 0
     bytes_per_value: int = BYTES_PER_VALUE
+
+    @property
+    def rounded(self) -> bool:
+        """Whether blocks may be in another precision than float32."""
+        return self.space.precisions != (FLOAT,)
 
     @property
     def label(self) -> str:
@@ -478,8 +484,9 @@ def cross_device(
 
 
 def predicted_ms(pricing: Prices, architecture: Architecture) -> float | None:
-    """Predicted latency in ms, None where the table does not cover the network."""
-    if architecture.resolution not in pricing.space.resolutions:
+    """Predicted latency in ms, None where the table does not cover the network, or has blocks in other
+    precisions."""
+    if architecture not in pricing.space:
         return None
     ms = float(pricing.predicted.price(pricing.space.genes(architecture)[None])[0])
     return ms if math.isfinite(ms) else None

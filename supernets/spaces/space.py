@@ -413,8 +413,10 @@ class Space:
         return np.array(row, dtype=np.int64)
 
     def to_json(self, architecture: Architecture) -> dict[str, Any]:
-        """Plain values of the elastic stages, with space and classes; `from_json` reads them back."""
-        self.genes(architecture)
+        """Plain values of the elastic stages, with space and classes; `from_json` reads them back. One
+        network has one form, whatever precisions this space has to choose from."""
+        own = self.holding(architecture)
+        own.genes(architecture)
         stages = [
             {
                 "name": stage.name,
@@ -422,16 +424,36 @@ class Space:
                 **chosen.boundary,
                 "blocks": [c.as_dict() for c in chosen.blocks],
             }
-            for stage, chosen in zip(self.stages, architecture.stages, strict=True)
+            for stage, chosen in zip(own.stages, architecture.stages, strict=True)
             if stage.elastic
         ]
         return {
             "space": self.name,
             "classes": self.classes,
             "resolution": architecture.resolution,
-            **({} if self.precisions == (FLOAT,) else {"precisions": list(self.precisions)}),
+            **({} if own.precisions == (FLOAT,) else {"precisions": list(own.precisions)}),
             "stages": stages,
         }
+
+    def holding(self, *architectures: Architecture) -> Space:
+        """The space in float32 and the precisions that these networks have beside it."""
+        used = {c.precision for a in architectures for stage in a.stages for c in stage.blocks if not c.zero}
+        names = (FLOAT, *(name for name in LANES if name in used - {FLOAT}))
+        if names not in self._variants:
+            self._variants[names] = self if names == self.precisions else self.with_precisions(names)
+        return self._variants[names]
+
+    @cached_property
+    def _variants(self) -> dict[tuple[str, ...], Space]:
+        return {}
+
+    def __contains__(self, architecture: Architecture) -> bool:
+        """Whether it is one of these networks."""
+        try:
+            self.genes(architecture)
+        except InvalidArchitecture:
+            return False
+        return True
 
     def from_json(self, data: Mapping[str, Any]) -> Architecture:
         """Read `to_json`'s form. Raises InvalidArchitecture that says which stage is wrong.

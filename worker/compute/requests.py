@@ -116,6 +116,51 @@ class Score(Request[Accuracies]):
 
 
 @dataclass(frozen=True)
+class ScoreRounded(Request[Accuracies]):
+    """Accuracy of sub-networks with blocks in int8 on a split, simulated."""
+
+    answer = Accuracies
+    supernet: SupernetRef
+    architectures: tuple[Architecture, ...]
+    split: str
+
+
+@dataclass(frozen=True)
+class LearntPrecision:
+    """What int8 costs each block (`supernets.accuracy.precision.PrecisionPredictor.to_json`)."""
+
+    learnt: Document
+
+
+@dataclass(frozen=True)
+class LearnPrecision(Request[LearntPrecision]):
+    """What int8 costs each block of a supernet, from so many sub-networks rounded at random."""
+
+    answer = LearntPrecision
+    supernet: SupernetRef
+    predictor: QualityPredictor
+    networks: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class BlockLosses:
+    """What the loss of a network grows by where a block alone is in int8, by name."""
+
+    losses: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Sensitivity(Request[BlockLosses]):
+    """Which blocks of a network int8 costs most."""
+
+    answer = BlockLosses
+    supernet: SupernetRef
+    architecture: Architecture
+    split: str
+
+
+@dataclass(frozen=True)
 class StoredPredictor:
     """A predictor in its stored form, with the refinement that won, if one did."""
 
@@ -255,7 +300,8 @@ class DeliveredFile:
 
     input_shape: of the first input with the batch, 1 where the file leaves it open; inputs: all of them, with
     the batch. delivery, input, classes: the file's form,
-    how it is fed and what its outputs are; None in steps that a version before 0.2 remembered.
+    how it is fed and what its outputs are; None in steps that a version before 0.2 remembered. int8: how its
+    blocks in int8 were rounded, and how near the file comes to that; None where it has none.
     measured_sha256, measured_bytes: of what is measured in its place, for networks that write sentences.
     """
 
@@ -272,6 +318,7 @@ class DeliveredFile:
     inputs: tuple[InputSpec, ...] = ()
     measured_sha256: str | None = None
     measured_bytes: int | None = None
+    int8: Document | None = None
 
     @property
     def to_measure(self) -> tuple[str, int]:

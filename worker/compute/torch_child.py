@@ -72,6 +72,26 @@ class TorchChild:
 
         return self.ask(requests.Score(supernet, tuple(architectures), split, likelihoods=True), follow)
 
+    def score_rounded(
+        self, supernet: SupernetRef, architectures: Sequence[Architecture], split: str, report: Report
+    ) -> tuple[float, ...]:
+        """Accuracy of sub-networks with blocks in int8."""
+
+        def follow(progress: Progress) -> None:
+            report(progress.done, progress.total)
+
+        return self.ask(requests.ScoreRounded(supernet, tuple(architectures), split), follow).accuracies
+
+    def learn_precision(self, request: requests.LearnPrecision, report: Report) -> requests.LearntPrecision:
+        """What int8 costs each block of a supernet."""
+        return self.ask(request, lambda progress: report(progress.done, progress.total))
+
+    def sensitivity(
+        self, supernet: SupernetRef, architecture: Architecture, split: str
+    ) -> Mapping[str, float]:
+        """What the loss of a network grows by where a block alone is in int8, by name."""
+        return self.ask(requests.Sensitivity(supernet, architecture, split)).losses
+
     def refine(self, predictor: QualityPredictor, seed: int) -> Fields:
         """The predictor as it is stored, with a refinement where one is better."""
         return self.ask(requests.Refine(predictor, seed)).predictor

@@ -14,6 +14,7 @@ from worker.pipelines.search.pipeline import search
 
 PIPELINES: dict[str, Callable[[JobRun], Fields]] = {
     JobKind.SEARCH: search,
+    JobKind.COMPRESS: search,
     JobKind.SUPERNET: supernet,
     JobKind.PROFILE: profile,
     JobKind.CHECK: check,

@@ -40,9 +40,11 @@ from service.db.states import NetworkSource, TableSource, TableState, TaskKind
 from service.db.tasks import Wanted, wanted_again
 from service.jobs.requests import ProfileRequest, read
 from supernets.delivery.catalog import Delivery, delivery_of
+from supernets.delivery.precision import space_in
 from supernets.spaces.architecture import Architecture, SpaceRef
 from supernets.spaces.catalog import space_at
 from supernets.spaces.lowering import all_operators, dense_from, lower
+from supernets.spaces.mixes import mixed_in_turn
 from supernets.spaces.space import Space
 from worker.compute.requests import StoredFile
 from worker.compute.torch_child import TorchChild
@@ -57,7 +59,8 @@ _CHUNK: Final = 64
 def profile(run: JobRun) -> Document:
     """The pipeline of a `profile` job."""
     request = read(ProfileRequest, run.request)
-    space = space_at(SpaceRef(request.space, request.classes)).at(request.resolutions)
+    named = space_at(SpaceRef(request.space, request.classes)).at(request.resolutions)
+    space = space_in(named, request.precisions)
     device = run.context.transaction(lambda session: device_of(session, run, request.device_id))
     before = run.context.transaction(lambda session: _newest_table(session, device))
     # Taken up again, the tasks are there already, some with their answers.
@@ -107,7 +110,7 @@ def _order(
     macs = dense_from(space, lambda op: float(op.macs))
     known = np.array([space.genes(a) for a in measured], dtype=np.int64).reshape(-1, space.chain.genes)
     planned = calibration_networks(macs, generator, networks, known=known) if networks else known[:0]
-    architectures = [space.architecture(genes) for genes in planned]
+    architectures = mixed_in_turn(space, [space.architecture(genes) for genes in planned], generator)
     wanted = [*operator_tasks(run, operators, form), *network_tasks(run, space, architectures, form)]
     if not wanted:
         return

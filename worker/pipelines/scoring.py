@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from supernets.delivery.precision import USUAL
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
 from worker.compute.requests import SupernetRef
@@ -45,6 +46,29 @@ def validation_scores(
     """
     found = validation_results(run, torch_child, supernet, architectures, report)
     return {digest: one.accuracy for digest, one in found.items()}
+
+
+def rounded_scores(
+    run: Run,
+    torch_child: TorchChild,
+    supernet: SupernetRef,
+    architectures: Sequence[Architecture],
+    report: Report,
+) -> dict[str, float]:
+    """As `validation_scores`, of networks with blocks in int8. Raises InvalidPrecision too."""
+    distinct = list({a.digest: a for a in architectures}.values())
+
+    def evaluate(missing: list[int]) -> list[Scored]:
+        wanted = [distinct[i] for i in missing]
+        return [Scored(one) for one in torch_child.score_rounded(supernet, wanted, VALIDATION, report)]
+
+    rounding = USUAL.to_json()
+    inputs = [
+        {**supernet.inputs(), "architecture": described(a), "split": VALIDATION, "rounding": rounding}
+        for a in distinct
+    ]
+    results = run.steps(StepName.SCORE_ROUNDED, inputs, Scored, evaluate)
+    return {a.digest: r.accuracy for a, r in zip(distinct, results, strict=True)}
 
 
 def validation_results(

@@ -39,7 +39,11 @@ class Setup:
         if len(dict(self.options)) != len(self.options):
             raise UnusableRuntime("a provider option is given twice")
         if self.precision not in PRECISIONS:
-            raise UnusableRuntime(f"the agent measures networks of {' or '.join(PRECISIONS)}")
+            raise UnusableRuntime(
+                f"the agent measures networks of {' or '.join(PRECISIONS)}; blocks in int8 are "
+                f"asked for with "
+                "the precision of a profile and of a search, on a device in float32"
+            )
         if not 1 <= self.threads <= 65_536 or not 1 <= self.batch_size <= 65_536:
             raise UnusableRuntime("threads and batch size are whole numbers from 1 to 65,536")
 

@@ -7,7 +7,7 @@ import { Age, Bar, col, Empty, Grid, Id, Loading, Naming, num, save, Select, sen
 import { go, kinds, link, ofJob, useAction, useLive } from "../store.js";
 
 const STATES = ["queued", "running", "succeeded", "failed", "cancelled", "quarantined"];
-const KINDS = ["search", "supernet", "profile", "check"];
+const KINDS = ["search", "compress", "supernet", "profile", "check"];
 const FILTERS = ["state", "kind", "device", "supernet", "text"];
 
 export function Jobs({ query }) {

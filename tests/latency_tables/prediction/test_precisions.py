@@ -7,6 +7,7 @@ import pytest
 
 from latency_tables.measurement import Context, Measurement
 from latency_tables.prediction.precisions import BOUNDARY, LEAST_FACTOR, PrecisionFactors, class_of
+from latency_tables.prediction.refine import refine
 from latency_tables.table import LatencyTable
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import all_operators, lower
@@ -54,6 +55,16 @@ def test_a_class_that_no_probe_has_counts_as_measured():
     assert set(found.factors) == {"float32"}
     (op,) = [op for op in TABLE.rows if op.precision == "int8"][:1]
     assert found.applied(TABLE).rows[op] == TABLE.rows[op]
+
+
+def test_tables_of_several_precisions_are_refined_by_them():
+    probes = networks(5, 24)
+    times = [milliseconds(n) for n in probes]
+    found = refine(TABLE, probes, [12] * len(probes), times)
+    assert found.corrected and found.calibration.error is not None and found.calibration.error < 0.03
+    others = networks(6, 10)
+    predicted = found.calibration.predict([found.table.latency_ms(n) for n in others], [12] * len(others))
+    assert np.abs(predicted / [milliseconds(n) for n in others] - 1).mean() < 0.03
 
 
 def test_too_few_networks_are_refused():

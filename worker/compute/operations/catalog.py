@@ -8,6 +8,7 @@ from typing import Any, Final
 from latency_tables.errors import InvalidForm
 from worker.compute import requests
 from worker.compute.operations.deliver import deliver, export_networks, export_operators, measure_accuracy
+from worker.compute.operations.rounded import learn_precision, score_in_int8, sensitivity
 from worker.compute.operations.score import refine, score
 from worker.compute.operations.solve import choose_by_gates, solve
 from worker.compute.operations.train import fine_tune, train_control, train_gates
@@ -18,6 +19,9 @@ Operation = Callable[[Places, Any, Callable[[Progress], None]], Any]
 OPERATIONS: Final[dict[type[Request[Any]], Operation]] = {
     requests.Score: score,
     requests.Refine: refine,
+    requests.ScoreRounded: score_in_int8,
+    requests.LearnPrecision: learn_precision,
+    requests.Sensitivity: sensitivity,
     requests.Solve: solve,
     requests.TrainGates: train_gates,
     requests.ChooseByGates: choose_by_gates,

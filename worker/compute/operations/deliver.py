@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
+from service.db.documents import Document
 from supernets.data.text.sentences import Sentences
 from supernets.delivery import pipeline
 from supernets.delivery.catalog import format_named
 from supernets.delivery.format import Delivery
 from supernets.delivery.passes import Source
+from supernets.delivery.precision import plan_of
 from supernets.delivery.sentences import deliver_sentences, tested_sentences
+from supernets.delivery.simulated import QuantisedNetwork
 from supernets.delivery.testing import tested
 from supernets.sentence_supernet import SentenceSupernet
 from supernets.spaces.architecture import Architecture
@@ -44,7 +48,9 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
     wanted, form = asked.architecture, asked.delivery
     if isinstance(network, SentenceSupernet) and isinstance(dataset, Sentences):
         return _archive(places, network, wanted, dataset, form)
-    written = pipeline.deliver(Source(network, wanted, dataset), form)
+    space = space_at(asked.supernet.space).holding(wanted)
+    operators = lower(space, wanted)
+    written = pipeline.deliver(Source(network, space.in_float(wanted), dataset, plan_of(operators)), form)
     sha256, size_bytes = store_of(places).put(written.file)
     shape = (form.batch_size or 1, *written.described["shape"][1:])
     below = written.inputs[0].below
@@ -54,13 +60,14 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
         size_bytes=size_bytes,
         opset=form.opset,
         parameters=written.parameters,
-        macs=sum(op.macs for op in lower(space_at(asked.supernet.space), wanted)) + network.macs_beside,
+        macs=sum(op.macs for op in operators) + network.macs_beside,
         parity_max_abs_error=written.parity.max_abs_error,
         input_shape=fed.shape,
         inputs=(fed,),
         delivery=form,
         input=dict(written.described),
         classes=tuple(dataset.classes),
+        int8=_rounded(written),
     )
 
 
@@ -84,6 +91,19 @@ def _archive(
         measured_sha256=measured_sha256,
         measured_bytes=measured_bytes,
     )
+
+
+def _rounded(written: pipeline.Written) -> Document | None:
+    """How a file with blocks in int8 was rounded, and how near it comes to the simulated network."""
+    network, agreement = written.network, written.parity.rounded
+    if not isinstance(network, QuantisedNetwork) or agreement is None:
+        return None
+    return {
+        "method": network.method,
+        "calibration_samples": network.samples,
+        "weight_bits": network.rounding.weight_bits,
+        "parity": asdict(agreement),
+    }
 
 
 def measure_accuracy(
@@ -129,5 +149,6 @@ def export_networks(
     store = store_of(places)
     blocks = {Operator.parse(text): store.read(sha256) for text, sha256 in asked.operators.items()}
     form = format_named(asked.delivery.format)
-    networks = form.networks(space_at(asked.space), asked.architectures, blocks, asked.delivery)
+    space = space_at(asked.space).holding(*asked.architectures)
+    networks = form.networks(space, asked.architectures, blocks, asked.delivery)
     return NetworkFiles(tuple(StoredFile(*store.put(data)) for data in networks))

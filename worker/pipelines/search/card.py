@@ -42,6 +42,7 @@ def card_of(job: SearchJob, target: Target, network: ExportedNetwork, model_id: 
         "state": state,
         "suspect_reason": reason,
         "job_id": job.run.job_id,
+        **({} if job.request.origin is None else {"origin": job.request.origin}),
         "device": target.device,
         "context": None if context is None else context.as_dict(),
         "budget_ms": target.budget_ms,
@@ -55,6 +56,7 @@ def card_of(job: SearchJob, target: Target, network: ExportedNetwork, model_id: 
         "input": file.input,
         "classes": None if file.classes is None else list(file.classes),
         "snippet": snippet(file.input) if file.input else None,
+        **({} if network.precision is None else {"precision": asdict(network.precision)}),
         "tuning": None if network.tuning is None else asdict(network.tuning),
         "control": None if network.control is None else asdict(network.control),
         "search": {
@@ -122,6 +124,8 @@ def _file_of(target: Target, file: DeliveredFile) -> Document:
 
 def _suspicion(network: ExportedNetwork) -> str | None:
     """Why the file is not delivered as good."""
+    if network.precision is not None and network.precision.collapse is not None:
+        return network.precision.collapse
     test, rmse = network.test, network.found.predictor.get("rmse")
     return suspicion(
         network.metric,

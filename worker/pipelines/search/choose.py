@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final, Protocol
 
 import numpy as np
@@ -34,7 +35,7 @@ class Solver(Protocol):
 
     def solved(self, target: Target) -> Solved: ...
 
-    def scored(self, architectures: Sequence[Architecture]) -> dict[str, float]: ...
+    def scored(self, architectures: Sequence[Architecture], *, rounded: bool = False) -> dict[str, float]: ...
 
 
 class Exporter(Protocol):
@@ -199,7 +200,8 @@ class Choosing:
         except UNSOLVED:
             return None
         # Measuring costs seconds a network; it is not worth them for one that is less accurate on paper.
-        best, accuracies = self.choice.best(), self.solver.scored(solved.architectures)
+        score = partial(self.solver.scored, rounded=True) if self.target.rounded else self.solver.scored
+        best, accuracies = self.choice.best(), score(solved.architectures)
         return solved if best is None or max(accuracies.values()) > best.quality else None
 
     def _fastest(self) -> Measured[str] | None:

@@ -44,12 +44,13 @@ class ControlTraining(TargetTraining):
         if steps is None or test is None:
             return None
         ready, device = self.ready, self.run.context.settings.training_device
+        architecture = ready.space.in_float(network.architecture)
         inputs = {
             "space": ready.space.name,
             "classes": ready.space.classes,
             "dataset": ready.dataset,
             "fingerprint": ready.dataset_fingerprint,
-            "architecture": described(network.architecture),
+            "architecture": described(architecture),
             "recipe": ready.recipe,
             "class_weights": ready.class_weights,
             "steps": steps,
@@ -59,7 +60,7 @@ class ControlTraining(TargetTraining):
         def begin(folder: str, follow: Follow) -> ControlAccuracy:
             asked = TrainControl(
                 ready.ref,
-                network.architecture,
+                architecture,
                 ready.recipe,
                 steps,
                 ready.seed,

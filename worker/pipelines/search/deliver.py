@@ -59,9 +59,12 @@ class Files:
 
     def accuracy_of(self, delivered: ExportedNetwork) -> FileAccuracy:
         """What the file itself does on samples that neither training nor search has seen."""
-        supernet, architecture = self.job.ready.ref, delivered.architecture
-        sha256 = delivered.file.onnx_sha256
-        form = delivered.file.delivery or Delivery()  # files of earlier versions did not say theirs
+        return self.test_of(delivered.architecture, delivered.file)
+
+    def test_of(self, architecture: Architecture, file: DeliveredFile) -> FileAccuracy:
+        """The same of any file of a network of this supernet."""
+        supernet, sha256 = self.job.ready.ref, file.onnx_sha256
+        form = file.delivery or Delivery()  # files of earlier versions did not say theirs
         inputs: Document = {
             "supernet": supernet.inputs(),
             "architecture": described(architecture),
@@ -79,8 +82,8 @@ class Files:
     ) -> list[ExportedNetwork]:
         """Of the best candidates those whose files keep the size; the others are ruled out."""
         kept: list[ExportedNetwork] = []
-        accuracies = self.solving.scored(solved.architectures)
-        results = [self.solving.result(one) for one in solved.architectures]
+        accuracies = self.solving.scored(solved.architectures, rounded=target.rounded)
+        results = [None if target.rounded else self.solving.result(one) for one in solved.architectures]
         order, equal = _fastest_of_equals(_best_first(solved, accuracies), solved, results)
         for position in order[: max(most, 1)]:
             # Each file names the others as its runners-up, so that the card shows what it was chosen from.
@@ -92,7 +95,7 @@ class Files:
                 [position, *others],
                 accuracies,
                 file,
-                self.job.ranking,
+                self.solving.ranking(target),
                 self.gates.summary(target),
             )
             network = replace(network, scored=results[position])

@@ -10,6 +10,7 @@ import numpy as np
 from latency_tables.measurement import Measurement
 from service.db.documents import Document, Fields
 from supernets.accuracy.likelihood import standard_error
+from supernets.accuracy.precision import RoundedRanking
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.refinement import Refinement, summary
 from supernets.search.measured import Latency
@@ -17,7 +18,7 @@ from supernets.search.targets import Solved, Target
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
 from supernets.tasks.metric import ACCURACY, Metric
-from worker.compute.requests import DeliveredFile, FileAccuracy
+from worker.compute.requests import DeliveredFile, FileAccuracy, SupernetRef
 from worker.pipelines.scoring import Scored
 
 
@@ -95,6 +96,32 @@ class Equal:
 
 
 @dataclass(frozen=True)
+class InPrecision:
+    """The same network in one precision: its file, the metric's values on validation and test, latencies in
+    ms on the target's first device, None where the table or the agent does not tell."""
+
+    precision: str
+    size_bytes: int
+    validation: float
+    test: float
+    predicted_ms: float | None
+    measured_ms: float | None
+
+
+@dataclass(frozen=True)
+class Precisions:
+    """How a network is computed. blocks: precision by name; rounding: how int8 is rounded, and how near the
+    file comes to the simulated network; beside: the delivered network, and the same one in float32 and all
+    in int8. collapse: why its accuracy in int8 is not to be relied on, with the blocks at fault."""
+
+    asked: str
+    blocks: Mapping[str, str]
+    rounding: Document | None
+    beside: Mapping[str, InPrecision]
+    collapse: str | None = None
+
+
+@dataclass(frozen=True)
 class ExportedNetwork:
     """A network on its way out. Accuracies are qualities of the metric; predicted: by the predictor,
     validation: of its own weights.
@@ -104,6 +131,7 @@ class ExportedNetwork:
     fine-tuning has brought, None where it was not asked for.
     scored: what was counted of it on validation data and its log-likelihoods, where those rank networks.
     equal: to which others; control: what the same network does from random weights; None: there are none.
+    weights: its own, where it was fine-tuned. precision: of its blocks, of a target that may have int8.
     """
 
     architecture: Architecture
@@ -121,6 +149,8 @@ class ExportedNetwork:
     scored: Scored | None = None
     equal: Equal | None = None
     control: Control | None = None
+    weights: SupernetRef | None = None
+    precision: Precisions | None = None
 
     @property
     def counted(self) -> float:
@@ -135,7 +165,7 @@ class ExportedNetwork:
         order: list[int],
         accuracies: Mapping[str, float],
         file: DeliveredFile,
-        predictor: QualityPredictor | Refinement,
+        predictor: QualityPredictor | Refinement | RoundedRanking,
         gates: Fields | None = None,
     ) -> ExportedNetwork:
         """The first of `order` is delivered, the others are its runners-up. predictor: what ranked them."""
@@ -145,12 +175,13 @@ class ExportedNetwork:
             _line(target, solved.architectures[i], float(predicted[i]), accuracies, metric) for i in order
         ]
         chosen, result = solved.architectures[order[0]], solved.result
+        told = predictor.summary() if isinstance(predictor, RoundedRanking) else summary(predictor)
         return cls(
             architecture=chosen,
             # The value is clipped to the metric's range: an additive model can promise more than everything.
             predicted_accuracy=metric.quality(lines[0].accuracy_predicted),
             validation_accuracy=accuracies[chosen.digest],
-            found=Found(result.strategy, result.optimal, result.gap, summary(predictor), gates),
+            found=Found(result.strategy, result.optimal, result.gap, told, gates),
             file=file,
             runner_up=tuple(lines[1:]),
             metric=metric,

@@ -38,6 +38,7 @@ from worker.pipelines.search.deliver import Files
 from worker.pipelines.search.exported import ExportedNetwork
 from worker.pipelines.search.gates import Gates
 from worker.pipelines.search.job import SearchJob, begin
+from worker.pipelines.search.precisions import PrecisionReport
 from worker.pipelines.search.solve import TARGET_FAILED, Solving
 from worker.pipelines.search.tune import FineTuning
 from worker.pipelines.search.verify import Verification
@@ -109,6 +110,7 @@ class _Networks:
         self.controls = ControlTraining(job.run, job.ready, count, request.tune_epochs or 0)
         self.verification = Verification(job.run, job.ready.space, request.verify)
         self.verification.look_for_agents(job.targets)
+        self.precisions = PrecisionReport(self.solving, self.files, self.verification)
 
     def deliver_all(
         self, failures: list[tuple[Target, BespokeError]]
@@ -141,6 +143,8 @@ class _Networks:
         typical = {p.device_id: self.verification.typical(p.device_id, sha256) for p in target.places}
         known = {device_id: one for device_id, one in typical.items() if one is not None}
         tested = chosen.tested(self.files.accuracy_of(chosen), known)
+        if target.rounded:
+            tested = replace(tested, precision=self.precisions.of(target, tested))
         return self._with_control(target, tested) if self.job.request.control else tested
 
     def _with_control(self, target: Target, network: ExportedNetwork) -> ExportedNetwork:

@@ -8,25 +8,29 @@ from typing import Final
 import numpy as np
 
 from latency_tables.errors import BespokeError
+from supernets.accuracy.precision import RoundedRanking
+from supernets.accuracy.predictor import QualityPredictor
+from supernets.accuracy.refinement import Refinement
 from supernets.errors import InfeasibleBudget, SearchUnfinished
 from supernets.search.catalog import solve
 from supernets.search.problem import Problem, SearchResult
 from supernets.search.targets import Objective, Solved, Solver, Target, solve_target
 from supernets.spaces.architecture import Architecture
 from worker.compute.requests import SupernetRef
-from worker.pipelines.scoring import Scored, validation_results, validation_scores
+from worker.pipelines.scoring import Scored, rounded_scores, validation_results, validation_scores
 from worker.pipelines.search.gates import GRADIENT, Gates
 from worker.pipelines.search.job import SearchJob
+from worker.pipelines.search.rounded import Rounded
 
 QUICK: Final = ("exact", "random")
 TARGET_FAILED: Final = (InfeasibleBudget, SearchUnfinished)  # the other targets of the job go on
 
 
 class Solving:
-    """The solver of one job. gates: what the strategy `gradient` solves with."""
+    """The solver of one job. gates: what the strategy `gradient` solves with. rounded: what int8 costs."""
 
     def __init__(self, job: SearchJob, gates: Gates) -> None:
-        self.job, self.gates = job, gates
+        self.job, self.gates, self.rounded = job, gates, Rounded(job)
         self._results: dict[tuple[str, str], Scored] = {}
         predictor, request = job.predictor, job.request
         self.objective = Objective(
@@ -45,28 +49,42 @@ class Solving:
                 failures.append((target, error))
         optimal = all(solved.result.optimal for _, solved in found)
         self.job.run.event("searched", {"targets": len(found), "optimal": optimal})
-        self.scored([a for _, solved in found for a in solved.architectures])
+        self.scored([a for target, solved in found if not target.rounded for a in solved.architectures])
+        if rounded := [a for target, solved in found if target.rounded for a in solved.architectures]:
+            self.scored(rounded, rounded=True)
         return found
 
     def solved(self, target: Target) -> Solved:
         """Raises InfeasibleBudget, SearchUnfinished."""
         # A generator per target and round: the same job gives the same networks, in whatever order it runs.
         generator = np.random.default_rng([self.job.ready.seed, target.index, len(target.ruled_out)])
-        return solve_target(target, self.objective, generator, self._solver(target))
+        objective = self.rounded.objective(self.objective, target.space) if target.rounded else self.objective
+        return solve_target(target, objective, generator, self._solver(target))
+
+    def ranking(self, target: Target) -> QualityPredictor | Refinement | RoundedRanking:
+        """What ranks the networks of a target."""
+        return self.rounded.ranking(target.space) if target.rounded else self.job.ranking
 
     def scored(
-        self, architectures: Sequence[Architecture], supernet: SupernetRef | None = None
+        self,
+        architectures: Sequence[Architecture],
+        supernet: SupernetRef | None = None,
+        *,
+        rounded: bool = False,
     ) -> dict[str, float]:
         """Quality on the validation split by digest of the architecture; each is evaluated once for all jobs.
         Of a supernet whose networks are ranked by log-likelihood: the accuracy of networks with it.
 
-        supernet: another one than the job's, as a fine-tuned network is.
+        supernet: another one than the job's, as a fine-tuned network is. rounded: of a target whose blocks
+        may be in int8; those are counted as they would be delivered.
         """
 
         def report(done: int, total: int) -> None:
             self.job.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
 
         ref, scale = supernet or self.job.ready.ref, self.job.ready.scale
+        if rounded:
+            return rounded_scores(self.job.run, self.job.torch_child, ref, architectures, report)
         if scale is None:
             return validation_scores(self.job.run, self.job.torch_child, ref, architectures, report)
         found = validation_results(

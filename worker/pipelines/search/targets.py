@@ -13,10 +13,12 @@ from service.devices.costs import asked_for
 from service.devices.price_book import PriceBook
 from service.jobs.requests import PinnedDevice, SearchTarget
 from supernets.delivery.catalog import Delivery, common_delivery
+from supernets.delivery.precision import ASKED, FLOAT32, space_in
 from supernets.errors import NoTable
 from supernets.search.limits import LIMITS
-from supernets.search.restriction import excluded
+from supernets.search.restriction import mask_of
 from supernets.search.targets import LATENCY, Further, OnDevice, Target
+from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
 
 NAMED: Final = 5  # operators that a card names of those a table lacks
@@ -33,8 +35,9 @@ def load_target(
 ) -> Target:
     """Price one target of a request with the tables it is pinned to.
 
-    Raises NoTable, NoEnergy, PoorCalibration, TooFewNetworks.
+    Raises NoTable, NoEnergy, PoorCalibration, TooFewNetworks, InvalidPrecision.
     """
+    space = space_in(space, ASKED[wanted.precision or FLOAT32])
     places = [
         _on_device(session, book, tenant_id, space, wanted, member, confidence) for member in wanted.members()
     ]
@@ -51,7 +54,7 @@ def load_target(
         here,
         tuple(places),
         limits=_lowest(wanted.budgets()),
-        mask=excluded(here, wanted.exclude) if wanted.exclude else None,
+        mask=mask_of(here, wanted.exclude, _only(here, wanted)),
         left_out={name: value for name, value in left_out.items() if value},
         bytes_per_value=form.bytes_per_value,
     )
@@ -77,7 +80,7 @@ def _on_device(
         session,
         device,
         whole,
-        whole.within(wanted.resolutions, wanted.exclude),
+        whole.within(wanted.resolutions, wanted.exclude, _only(space, wanted)),
         [*asked],
         confidence=confidence,
         partial=partly,
@@ -95,6 +98,11 @@ def _on_device(
         context=context_of(device),
         further=tuple(Further(pricing.costs[name], limit, limit) for name, limit in asked.items()),
     )
+
+
+def _only(space: Space, wanted: SearchTarget) -> Architecture | None:
+    """The network that a target is for, where it is one."""
+    return None if wanted.network is None else space.from_json(wanted.network)
 
 
 def _shared(space: Space, resolutions: Sequence[int] | None, places: Sequence[OnDevice]) -> list[int]:

@@ -57,8 +57,8 @@ class FineTuning(TargetTraining):
             return replace(cut_out, tuning=self._said(target, replace(told, failure=_unpriced(target))))
         try:
             tuned, found = self.trained(solving.job.torch_child, target, architecture)
-            accuracy = solving.scored([architecture], tuned)[architecture.digest]
-            scored = solving.result(architecture, tuned)
+            accuracy = solving.scored([architecture], tuned, rounded=target.rounded)[architecture.digest]
+            scored = None if target.rounded else solving.result(architecture, tuned)
             counted = accuracy if scored is None else scored.accuracy
             told = replace(
                 told,
@@ -69,7 +69,9 @@ class FineTuning(TargetTraining):
             )
             if told.kept:
                 file = files.file(target, architecture, tuned)
-                better = replace(cut_out, file=file, validation_accuracy=accuracy, scored=scored)
+                better = replace(
+                    cut_out, file=file, validation_accuracy=accuracy, scored=scored, weights=tuned
+                )
                 better, failure = _measured_again(target, cut_out, better, choosing, whole=whole)
                 told = replace(told, kept=failure is None, failure=failure)
                 if whole and told.kept:
@@ -89,6 +91,7 @@ class FineTuning(TargetTraining):
         """(the fine-tuned network as a supernet of its own, what the training says). Raises TrainingDiverged,
         MemoryLimitTooLow."""
         ready, device = self.ready, self.run.context.settings.training_device
+        architecture = ready.space.in_float(architecture)  # what is rounded later is trained in float32
         inputs = {
             **ready.ref.inputs(),
             "architecture": described(architecture),

@@ -23,7 +23,9 @@ NETWORK = ExportedNetwork(SPACE.largest(12), 0.98, 0.97, FOUND, FILE)
 def card(accuracy, samples=360, by_class=(), places=()):
     test = FileAccuracy(accuracy, samples, "digits", "test", tuple(ClassRecall(**one) for one in by_class))
     target = Target(0, SPACE, places, {"size_bytes": 10**9})
-    job = SimpleNamespace(run=SimpleNamespace(job_id="job_1"), ready=READY)
+    job = SimpleNamespace(
+        run=SimpleNamespace(job_id="job_1"), ready=READY, request=SimpleNamespace(origin=None)
+    )
     return card_of(job, target, replace(NETWORK, test=test), "mod_1").document
 
 

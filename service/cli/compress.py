@@ -1,0 +1,68 @@
+"""`bespoke compress`: a delivered network once more, with blocks in int8 where the device does them
+faster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.cli import search_options as option
+from service.cli.connection import client
+from service.cli.deliveries import deliver
+from service.cli.screen import follow, result, say
+from service.cli.search import check_delivered
+from service.cli.targets import narrowing_of
+from service.client.jobs import Json
+from supernets.delivery.precision import MIXED
+
+
+def compress(
+    model_id: Annotated[str, typer.Argument(metavar="MODEL", help="Id of a delivered network.")],
+    budget_ms: option.BudgetMs = None,
+    size_bytes: option.SizeBytes = None,
+    device: Annotated[str | None, typer.Option(help="Another device than the network was made for.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="mixed chooses for each block what the device does faster; int8: all of them.")
+    ] = MIXED,
+    exclude: option.Exclude = None,
+    confidence: option.Confidence = None,
+    candidates: option.Candidates = 5,
+    verify: option.Verify = True,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="ONNX file to write.")] = None,
+    detach: option.Detach = False,
+) -> None:
+    """Make a delivered network faster or smaller: the same network with blocks in int8, as a new model.
+
+    The device's table needs rows of blocks in int8: [cyan]bespoke profile --precision mixed[/]. Of all mixes
+    that keep the budget the most accurate ones are counted and measured; the card has the new network beside
+    itself in float32 and all in int8.
+
+    Examples:
+
+    [cyan]bespoke compress model_5f... --budget-ms 8 -o smaller.onnx[/]
+
+    [cyan]bespoke compress model_5f... --size-bytes 300000 --precision int8[/]
+    """
+    budget = {"latency_ms": budget_ms, "size_bytes": size_bytes}
+    asked: Json = {
+        "budget": {name: value for name, value in budget.items() if value is not None},
+        "precision": precision,
+        "candidates": candidates,
+        "verify": verify,
+        **{name: value for name, value in (("device", device), ("confidence", confidence)) if value},
+        **narrowing_of(exclude or [], [], missing=False),
+    }
+    if not asked["budget"]:
+        raise typer.BadParameter("name what it has to keep: --budget-ms MS, --size-bytes N, or both")
+    with client() as service:
+        job = service.compress(model_id, asked)
+        if detach:
+            say(job.id)
+            result(job.raw)
+            return
+        done = follow(service, job, f"compress {job.id[:12]}")
+        deliver(service, done.result.get("models") or [], output)
+        result({**done.raw, "cards": [service.model(one["id"]) for one in done.result.get("models") or []]})
+    check_delivered(done.result)

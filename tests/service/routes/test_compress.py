@@ -1,0 +1,123 @@
+"""Compressing a delivered network over HTTP: what is queued, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from service.db.devices import all_named
+from service.db.models import Artifact, Job, Model
+from service.db.transitions import create_job
+from service.jobs.requests import SearchRequest, SearchTarget, read, stored
+from tests.service.api import SPACE, Api, is_problem, table_rows
+
+MODEL = "model_" + "1" * 32
+MIXED = SPACE.with_precisions(("float32", "int8"))
+
+
+@pytest.fixture
+def delivered(api: Api) -> Api:
+    """A device with rows in int8, and a network that was fine-tuned and delivered for it."""
+    api.add_device("phone")
+    api.add_table("phone", table_rows(MIXED))
+    supernet = api.add_supernet()
+    device = api.get("/v1/devices/phone").json()
+    request = SearchRequest(supernet, (SearchTarget(),), tune_epochs=3, train="bias", batch="dynamic")
+    with api.services.sessions.begin() as session:
+        job = create_job(session, tenant_id=api.tenant_id, kind="search", request=stored(request))
+        session.add(Artifact(sha256="a" * 64, size_bytes=1, kind="onnx_model"))
+        session.flush()
+        row = all_named(session, api.tenant_id, ["phone"])["phone"]
+        session.add(
+            Model(
+                id=MODEL,
+                tenant_id=api.tenant_id,
+                job_id=job.id,
+                device_id=row.id,
+                supernet_id=supernet,
+                table_id=device["table_id"],
+                budget_ms=2.0,
+                onnx_sha256="a" * 64,
+                card={"id": MODEL, "architecture": SPACE.to_json(SPACE.largest(12))},
+            )
+        )
+    return api
+
+
+def compress(api: Api, **body: Any) -> Any:
+    return api.post(f"/v1/models/{MODEL}/compress", {"budget": {"latency_ms": 50.0}, **body})
+
+
+def test_the_network_is_queued_with_its_weights_its_device_and_its_origin(delivered: Api) -> None:
+    answer = compress(delivered)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["kind"] == "compress"
+    with delivered.services.sessions() as session:
+        row = session.get(Job, answer.json()["id"])
+        assert row is not None
+        request = read(SearchRequest, row.request)
+    (target,) = request.targets
+    assert (target.device, target.precision, target.resolutions) == ("phone", "mixed", (12,))
+    assert target.network == SPACE.to_json(SPACE.largest(12)) and request.origin == MODEL
+    assert (request.tune_epochs, request.train, request.batch) == (3, "bias", "dynamic")
+    assert delivered.call("DELETE", f"/v1/devices/phone/tables/{target.table_id}").status_code == 409
+    limits = delivered.post(f"/v1/models/{MODEL}/compress", {"budget": {"size_bytes": 10**7}})
+    assert limits.status_code == 202, limits.text
+    assert compress(delivered, precision="int8").status_code == 202
+
+
+def test_what_the_network_cannot_reach_in_any_precision_is_refused_with_its_own_range(delivered: Api) -> None:
+    refused = is_problem(compress(delivered, budget={"latency_ms": 1e-6}), 422, code="infeasible_budget")
+    assert refused["errors"][0]["pointer"] == "/targets/0/budget/latency_ms"
+    least, most = (refused["reachable_ms"][end] for end in ("min", "max"))
+    whole = {row["operator"]: row["lower_quartile_ms"] for row in table_rows(MIXED)}
+    assert 0 < least < most < sum(whole.values())
+    smaller = is_problem(
+        delivered.post(
+            "/v1/searches",
+            {
+                "supernet": delivered.get("/v1/supernets").json()["items"][0]["id"],
+                "targets": [
+                    {
+                        "device": "phone",
+                        "budget": {"latency_ms": 1e-6},
+                        "precision": "mixed",
+                        "resolutions": [12],
+                    }
+                ],
+            },
+        ),
+        422,
+    )
+    assert smaller["reachable_ms"]["min"] < least, "of the largest network, not of the space"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"budget": {}}, "validation"),
+        ({"precision": "float32"}, "validation"),
+        ({"precision": "half"}, "validation"),
+        ({"device": "nowhere"}, "unknown_device"),
+        ({"exclude": {"precision": "int8", "stem.precision": "float32"}}, "infeasible_budget"),
+        ({"exclude": {"colour": 1}}, "invalid_search"),
+        ({"targets": []}, "validation"),
+    ],
+)
+def test_odd_wishes_are_refused(delivered: Api, body: dict[str, Any], code: str) -> None:
+    is_problem(compress(delivered, **body), 422, code=code)
+
+
+def test_another_tenants_model_and_one_that_is_not_there_are_not_found(delivered: Api) -> None:
+    other = delivered.new_tenant()
+    body = {"budget": {"latency_ms": 50.0}}
+    is_problem(delivered.post(f"/v1/models/{MODEL}/compress", body, key=other), 404)
+    is_problem(delivered.post("/v1/models/model_none/compress", body), 404)
+
+
+def test_a_table_without_rows_in_int8_is_refused(delivered: Api) -> None:
+    delivered.add_device("plain")
+    delivered.add_table("plain")
+    refused = is_problem(compress(delivered, device="plain"), 422, code="no_table")
+    assert "--precision mixed" in refused["detail"]

@@ -1,0 +1,102 @@
+"""Sub-networks with blocks in int8: scored, and what int8 costs each block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from supernets.accuracy.choice import draw
+from supernets.accuracy.precision import PrecisionPredictor
+from supernets.delivery.passes import Source
+from supernets.delivery.precision import USUAL, Rounding, plan_of
+from supernets.delivery.rounded_scores import (
+    RoundedEvaluator,
+    block_names,
+    mean_sensitivity,
+    random_precisions,
+    score_rounded,
+)
+from supernets.spaces.architecture import Architecture
+from supernets.spaces.catalog import space_at
+from supernets.spaces.lowering import lower
+from worker.compute.operations.loading import dataset_of, supernet_of
+from worker.compute.requests import (
+    Accuracies,
+    BlockLosses,
+    LearnPrecision,
+    LearntPrecision,
+    Places,
+    Progress,
+    ScoreRounded,
+    Sensitivity,
+    SupernetRef,
+)
+
+_VALIDATION: Final = "validation"
+_LEARN_SAMPLES: Final = 2000
+"""Of the validation split, for what a sum over blocks is fitted to; what may be delivered is scored on
+all."""
+_LEARN_METHOD: Final = "percentile"
+"""Trying all takes as long as everything else, and it is the blocks that are compared here."""
+_PLANS: Final = 2  # of each network: cut out and calibrated once
+_ALONE: Final = 2  # random networks whose blocks are rounded one by one, beside the largest and the smallest
+
+
+def score_in_int8(places: Places, asked: ScoreRounded, report: Callable[[Progress], None]) -> Accuracies:
+    """Raises InvalidPrecision for a network whose blocks have no int8 form, and for too few samples."""
+    space = space_at(asked.supernet.space)
+    evaluator = _evaluator(places, asked.supernet, asked.architectures, asked.split)
+    found: dict[int, float] = {}
+    # Plans of one network after each other: it is cut out and calibrated once.
+    order = sorted(
+        range(len(asked.architectures)), key=lambda i: space.in_float(asked.architectures[i]).digest
+    )
+    for number in order:
+        one = asked.architectures[number]
+        plan = plan_of(lower(space.holding(one), one))
+        found[number] = evaluator.quality(space.in_float(one), plan)
+        report(Progress(len(found), len(order)))
+    return Accuracies(tuple(found[number] for number in range(len(order))))
+
+
+def learn_precision(
+    places: Places, asked: LearnPrecision, report: Callable[[Progress], None]
+) -> LearntPrecision:
+    """Raises InvalidPrecision, TooFewNetworks."""
+    space, generator = asked.predictor.space, np.random.default_rng(asked.seed)
+    learning = replace(USUAL, method=_LEARN_METHOD)
+    evaluator = _evaluator(places, asked.supernet, [space.smallest()], _VALIDATION, _LEARN_SAMPLES, learning)
+    names = block_names(space)
+    alone = [space.largest(), space.smallest(), *map(space.architecture, draw(space, _ALONE, generator))]
+    total = len(alone) + _PLANS * -(-asked.networks // _PLANS)
+    sensitivity: dict[str, float] = mean_sensitivity(evaluator, alone, names)
+    report(Progress(len(alone), total))
+    genes = np.repeat(draw(space, -(-asked.networks // _PLANS), generator), _PLANS, axis=0)
+    chosen = random_precisions(len(genes), len(names), generator)
+    scores = score_rounded(
+        evaluator, genes, chosen, names, lambda done, of: report(Progress(len(alone) + done, total))
+    )
+    return LearntPrecision(PrecisionPredictor.fit(asked.predictor, sensitivity, scores).to_json())
+
+
+def sensitivity(places: Places, asked: Sensitivity, report: Callable[[Progress], None]) -> BlockLosses:
+    """Raises InvalidPrecision."""
+    plain = space_at(asked.supernet.space).in_float(asked.architecture)
+    return BlockLosses(_evaluator(places, asked.supernet, [plain], asked.split).sensitivity(plain))
+
+
+def _evaluator(
+    places: Places,
+    supernet: SupernetRef,
+    architectures: Sequence[Architecture],
+    split: str,
+    limit: int | None = None,
+    rounding: Rounding = USUAL,
+) -> RoundedEvaluator:
+    space = space_at(supernet.space)
+    plain = space.in_float(architectures[0])
+    source = Source(supernet_of(places, supernet), plain, dataset_of(places, supernet), rounding=rounding)
+    return RoundedEvaluator(source, split, limit)
