@@ -20,10 +20,8 @@ from supernets.delivery.int8_graphs import boundary_graph, operator_graph
 from supernets.delivery.onnx_format import check_int8
 from supernets.delivery.parity import random_input
 from supernets.delivery.precision import (
-    DEQUANTIZE,
     FLOAT32,
     INT8,
-    QUANTIZE,
     PrecisionPlan,
     Rounding,
     plan_of,
@@ -33,6 +31,7 @@ from supernets.delivery.ranges import Range
 from supernets.delivery.simulated import Levels, QuantisedNetwork
 from supernets.errors import InvalidPrecision
 
+QUANTIZE, DEQUANTIZE = "quantize", "dequantize"
 _SAMPLES: Final = 4
 _RANDOM: Final = Rounding(method="minmax")
 _BOUNDARY: Final = Levels(Range(-4.0, 4.0))  # of normal values

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 from latency_tables.operators import Operator
+from latency_tables.prediction.precisions import BOUNDARY, class_of
 from supernets.errors import InvalidArchitecture, InvalidPrecision
 from supernets.spaces.space import Space
 
 FLOAT32, INT8 = "float32", "int8"
 MIXED: Final = "mixed"
-QUANTIZE, DEQUANTIZE = "quantize", "dequantize"
 PRECISIONS_OF_BLOCKS: Final = (FLOAT32, INT8)
 ASKED: Final = {FLOAT32: (FLOAT32,), INT8: (INT8,), MIXED: PRECISIONS_OF_BLOCKS}
 """What may be asked of a network, with the precisions that its blocks are then chosen from."""
@@ -92,7 +92,7 @@ class PrecisionPlan:
 
 def plan_of(operators: Sequence[Operator]) -> PrecisionPlan:
     """Of a network as it was lowered: what changes the precision follows from the other operators."""
-    return PrecisionPlan(tuple(op.precision for op in operators if op.family not in (QUANTIZE, DEQUANTIZE)))
+    return PrecisionPlan(tuple(op.precision for op in operators if class_of(op) != BOUNDARY))
 
 
 def space_in(space: Space, precisions: Sequence[str] | None) -> Space:
