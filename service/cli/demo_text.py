@@ -26,6 +26,7 @@ SENTENCE: Final = {"source_tokens": 9, "target_tokens": 8, "beam": 4}
 """A word of eight letters and seven phonemes, each with END: a little above the mean of the data set."""
 WORDS: Final = 10
 NETWORKS: Final = 16
+CANDIDATES, MEASURED = 3, 2  # a whole generation is measured for seconds, where a picture takes a tenth
 _STEPS: Final = 6
 
 
@@ -88,7 +89,12 @@ def _walk(
         points = service.front(supernet, THIS_MACHINE, SENTENCE)["points"]
         budgets = choose_budgets(points)
         _step(4, "searching " + ", ".join(f"{label} {budget:g} ms" for label, budget in budgets.items()))
-        request: Json = {"supernet": supernet, "generation": SENTENCE}
+        request: Json = {
+            "supernet": supernet,
+            "generation": SENTENCE,
+            "candidates": CANDIDATES,
+            "measured_candidates": MEASURED,
+        }
         cards, failures = searched(service, request, budgets)
     _step(5, f"the archives pronounce {len(words)} words that no training has seen")
     shown = [_spoken(service, data_dir, label, cards[label], words) for label in budgets if label in cards]
