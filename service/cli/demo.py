@@ -79,7 +79,7 @@ def demo(
 
     Example: [cyan]bespoke demo[/]  about ten minutes on two cores; a minute the second time
 
-    Example: [cyan]bespoke demo --text[/]  a quarter of an hour: transformers that pronounce words
+    Example: [cyan]bespoke demo --text[/]  transformers that pronounce words; a quarter of an hour and more
     """
     if text:
         from service.cli.demo_text import demo_text
