@@ -19,6 +19,8 @@ from supernets.layers.group_norm import groups_of, standardised
 from supernets.layers.lite import LiteResidual
 from supernets.network import Supernet
 from supernets.network_form import NetworkForm
+from supernets.networks import build_supernet
+from supernets.spaces.catalog import space_named
 from supernets.training.evaluation import evaluate
 from supernets.training.job import load_supernet
 from supernets.training.loop import Trainer
@@ -175,6 +177,10 @@ def test_what_lite_residuals_cannot_stand_beside_is_refused(space, dataset, sand
         Supernet(space, form=NetworkForm(lite=True))
     with pytest.raises(InvalidTraining, match="for one network"):
         Trainer(space, dataset, sandwich, 0, train="lite")
+    with pytest.raises(InvalidTraining, match="no blocks that lite residuals"):
+        build_supernet(space_named("hat-small"), form=NetworkForm(lite=True))
+    with pytest.raises(ValueError, match="norm is batch or group"):
+        NetworkForm(norm="layer")
 
 
 def test_int8_is_refused(started, dataset):
