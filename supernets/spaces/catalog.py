@@ -278,11 +278,11 @@ def space_named(name: str, classes: int | None = None) -> Space:
 @lru_cache(maxsize=256)
 def _variant(name: str) -> Space | None:
     """A space named after one of the catalog, priced for other sentences, say."""
-    base, _, text = name.partition(".")
+    base, _, text = str(name).partition(".")  # of a file of a user's it may be no text at all
     try:
         return SPACES[base].variant(text) if base in SPACES else None
     except InvalidArchitecture as error:
-        raise UnknownSpace(f"search space {name}: {error}") from None
+        raise UnknownSpace(f"search space {base}: {error}") from None
 
 
 def is_space(name: str) -> bool:

@@ -47,6 +47,7 @@ MISTYPED = {
 }  # any other name would be a good one
 SAID_INSTEAD = {  # the service never repeats what it was sent in a body: the list of what there is says which it is
     "front": "no supernet is trained",
+    "compress": "name what it has to keep: --budget-ms MS",
     "devices add": "/name",
     "keys create": "known scopes are",
     "spaces advise": "unknown search space; known are",

@@ -87,7 +87,7 @@ def test_an_unknown_kind_or_state_is_refused(api: Api) -> None:
         is_problem(api.get(f"/v1/jobs?{query}"), 422)
     with (
         api.services.sessions() as session,
-        pytest.raises(ValueError, match="search, supernet, profile, check"),
+        pytest.raises(ValueError, match="search, compress, supernet, profile, check"),
     ):
         create_job(session, tenant_id=api.tenant_id, kind="wish", request={})
 

@@ -195,6 +195,7 @@ def visible(answer: Any) -> dict[str, str]:
 BODIES: dict[tuple[str, str], Any] = {
     ("PATCH", "/v1/devices/{name}"): {"description": "theirs now"},
     ("POST", "/v1/devices/{name}/tables"): {"context": CONTEXT, "rows": []},
+    ("POST", "/v1/models/{model_id}/compress"): {"budget": {"latency_ms": 1.0}},
     ("POST", "/v1/devices/{name}/profiles"): {"space": "digits-mbv3"},
     ("POST", "/v1/devices/{name}/probes"): {
         "samples": [

@@ -7,7 +7,6 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
 
 from supernets.accuracy.precision import MOST_ROUNDED, PrecisionPredictor, RoundedRanking
 from supernets.delivery.precision import USUAL
@@ -16,8 +15,6 @@ from supernets.spaces.space import Space
 from worker.compute.requests import LearnPrecision, LearntPrecision
 from worker.pipelines.search.job import SearchJob
 from worker.steps import StepName
-
-STEP: Final = StepName.LEARN_PRECISION
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,9 @@ class Rounded:
 
         asked = LearnPrecision(ready.ref, job.predictor, MOST_ROUNDED, ready.seed)
         found = job.run.step(
-            STEP, inputs, LearntPrecision, lambda: job.torch_child.learn_precision(asked, report)
+            StepName.LEARN_PRECISION,
+            inputs,
+            LearntPrecision,
+            lambda: job.torch_child.learn_precision(asked, report),
         )
         return PrecisionPredictor.from_json(job.predictor, found.learnt)
