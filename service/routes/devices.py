@@ -9,8 +9,10 @@ from starlette.responses import Response
 
 from service.db import devices as device_rows
 from service.db.faults import Conflict
+from service.db.happenings import tell
 from service.db.models import Device
 from service.db.session import Session
+from service.db.states import HappeningKind
 from service.devices.contexts import refuse_unservable
 from service.devices.view import device_view, device_views
 from service.http.dependencies import Caller, Service, Services, page
@@ -96,6 +98,7 @@ def remove(name: str, services: Service, caller: Caller) -> Response:
         device = device_of(session, caller.tenant_id, name)
         _refuse_if_kept(session, device, services)
         device_rows.remove(session, device.id)
+        tell(session, caller.tenant_id, HappeningKind.DEVICE, name, {"deleted": True})
     return Response(status_code=204)
 
 

@@ -288,8 +288,12 @@ def test_what_happens_elsewhere_is_shown_without_reloading(site: Site, tab: Open
     with site.client() as service:
         service.add_device("newcomer", CONTEXT, "")
     page.get_by_role("link", name="newcomer").wait_for()
+    page.wait_for_timeout(
+        2500
+    )  # what the page asked once more after its line was there is not what is tested
     with site.client() as service:
         service.remove_device("newcomer")
+    page.get_by_role("link", name="newcomer").wait_for(state="detached")
 
 
 @pytest.mark.parametrize("form", ["light", "dark", "narrow"])
