@@ -3,8 +3,11 @@
 `loss_points`: mean over seeds and budgets of stand-alone minus sub-network test accuracy, in points.
 `tuned_loss_points`: the same for sub-networks trained on for `--tune-epochs`; networks alone have as many
 epochs more.
-`shrinking_gain_points`: the recipe minus uniform sampling from the start. Each with the standard error over
+`shrinking_gain_points`: the recipe minus uniform sampling from the start; of networks that write sentences
+minus HAT's published sampling and schedule, with as many batches passed. Each with the standard error over
 all networks of all seeds. Checkpoints in `--folder` let it go on.
+
+    python -m benchmarks.controls --space hat-small --tune-epochs 2       sentences: points of phoneme error
 """
 
 from __future__ import annotations
@@ -16,16 +19,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.environment import environment
 from supernets.data.catalog import load_dataset
+from supernets.data.text.sentences import Sentences, Split
 from supernets.experiments.controls import run_controls
 from supernets.experiments.report import as_json, write_report
 from supernets.spaces.catalog import space_named
-from supernets.training.catalog import RECIPES, recipe_named
+from supernets.training.catalog import recipe_named, recipe_names
 from supernets.training.recipe import Recipe
 
 
@@ -35,9 +40,22 @@ def scaled(recipe: Recipe, share: float) -> Recipe:
     return replace(recipe, phases=phases)
 
 
-def mean_and_error(differences: Iterable[float]) -> tuple[float | None, float | None]:
-    """(mean, standard error) in points of differences in [0, 1]; None where there are too few to tell."""
-    points = 100 * np.array(list(differences))
+def with_samples(dataset: Any, samples: int) -> Any:
+    """The data set with that many of its training samples, evenly spread."""
+    kept = np.linspace(0, len(dataset.split("train")) - 1, samples).round().astype(int)
+    if isinstance(dataset, Sentences):
+        whole = dataset.splits["train"]
+        texts = tuple(whole.texts[row] for row in kept.tolist())
+        some = Split(whole.source.take(kept), whole.target.take(kept), texts)
+        return replace(dataset, splits={**dataset.splits, "train": some})
+    train = replace(dataset.train, images=dataset.train.images[kept], labels=dataset.train.labels[kept])
+    return replace(dataset, train=train)
+
+
+def mean_and_error(differences: Iterable[float], scale: int) -> tuple[float | None, float | None]:
+    """(mean, standard error) in points of differences in [0, 1], or in the metric's unit; None where there
+    are too few to tell."""
+    points = scale * np.array(list(differences))
     mean = float(points.mean()) if len(points) else None
     return mean, float(points.std(ddof=1) / np.sqrt(len(points))) if len(points) > 1 else None
 
@@ -48,8 +66,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--space", default="digits-mbv3")
-    parser.add_argument("--dataset", default="digits")
-    parser.add_argument("--recipe", default="progressive", choices=sorted(RECIPES))
+    parser.add_argument("--dataset", help="left out: digits, for sentences pronunciations")
+    parser.add_argument(
+        "--recipe", choices=recipe_names(), help="left out: progressive, for sentences standard"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="the first one")
     parser.add_argument("--networks", type=int, default=5, help="budgets on the front")
@@ -68,15 +88,13 @@ def main() -> None:
     arguments = parser.parse_args()
     with TemporaryDirectory() as temporary:
         folder = Path(arguments.folder or temporary)
-        dataset = load_dataset(arguments.dataset, folder / "data")
+        space = space_named(arguments.space)
+        names = ("digits", "progressive") if space.generation is None else ("pronunciations", "standard")
+        dataset = load_dataset(arguments.dataset or names[0], folder / "data")
         if arguments.train_samples:
-            kept = np.linspace(0, len(dataset.train) - 1, arguments.train_samples).round().astype(int)
-            train = replace(
-                dataset.train, images=dataset.train.images[kept], labels=dataset.train.labels[kept]
-            )
-            dataset = replace(dataset, train=train)
-        space = space_named(arguments.space).with_classes(len(dataset.classes))
-        recipe = scaled(recipe_named(arguments.recipe), arguments.share)
+            dataset = with_samples(dataset, arguments.train_samples)
+        space = space.with_classes(len(dataset.classes))
+        recipe = scaled(recipe_named(arguments.recipe or names[1], space), arguments.share)
         found = []
         for seed in range(arguments.seed, arguments.seed + arguments.seeds):
             controls = run_controls(
@@ -96,11 +114,11 @@ def main() -> None:
             )
             write_report(controls, folder / f"seed-{seed}")
             found.append(controls)
-    compared = [network for controls in found for network in controls.networks]
-    loss, loss_error = mean_and_error(c.alone - c.supernet for c in compared)
-    tuned, tuned_error = mean_and_error(c.alone - c.tuned for c in compared if c.tuned is not None)
+    compared, scale = [network for controls in found for network in controls.networks], found[0].metric.scale
+    loss, loss_error = mean_and_error((c.alone - c.supernet for c in compared), scale)
+    tuned, tuned_error = mean_and_error((c.alone - c.tuned for c in compared if c.tuned is not None), scale)
     gain, gain_error = mean_and_error(
-        c.supernet - c.without_shrinking for c in compared if c.without_shrinking is not None
+        (c.supernet - c.without_shrinking for c in compared if c.without_shrinking is not None), scale
     )
     result = {
         "loss_points": loss,
@@ -115,9 +133,11 @@ def main() -> None:
         "predictor_rmse": float(np.mean([c.predictor.rmse for c in found])),
         "predictor_kendall_tau": float(np.mean([c.predictor.kendall_tau for c in found])),
         "one_more_target_seconds": float(np.median([c.target_seconds for c in found])),
+        "against": found[0].against,
+        "metric": found[0].metric.name,
         "epochs": recipe.epochs,
-        "train_samples": len(dataset.train),
-        "test_samples": len(dataset.test),
+        "train_samples": len(dataset.split("train")),
+        "test_samples": len(dataset.split("test")),
         "seed": arguments.seed,
         "threads": torch.get_num_threads(),
         "reports": [as_json(c) for c in found],

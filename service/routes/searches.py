@@ -108,8 +108,6 @@ def _space(body: SearchIn, supernet: Supernet) -> Space:
         raise invalid("/batch", "batch", f"{said}their archive takes any number of them; leave `batch` out")
     if body.preprocessing != "separate":
         raise invalid("/preprocessing", "preprocessing", f"{said}their vocabularies are in the archive")
-    if body.control:
-        raise invalid("/control", "control", f"{said}train one alone with `tune_epochs` instead")
     return space
 
 

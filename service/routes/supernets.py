@@ -96,9 +96,6 @@ def wanted_supernet(
         chosen = replace(recipe_named(recipe, found), class_weights=class_weights)
     except UnknownRecipe as unknown:
         raise invalid("/recipe", "unknown_recipe", str(unknown)) from None
-    if control and found.generation is not None:
-        detail = "controls of networks that write are trained by `bespoke supernets report`; leave it out"
-        raise invalid("/control", "control", detail)
     if recipe == TRANSFER and parent is None:
         detail = "it begins with the weights of another supernet: name it in `from`, or take `standard`"
         raise invalid("/recipe", "needs_from", detail)

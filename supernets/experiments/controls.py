@@ -1,7 +1,8 @@
 """Controls: is a sub-network as good as the same network trained alone, and does progressive shrinking pay?
 
 Once-for-All (Cai et al., ICLR 2020) claims both; the published code tests neither on one's own data.
-Everything here trains with the same number of steps, batches and augmentation as the supernet.
+Everything here trains with the same number of steps, batches and augmentation as the supernet. Networks that
+write sentences are held against HAT's published sampling (Wang et al., ACL 2020) in place of no shrinking.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from supernets.accuracy.predictor import HeldOut, QualityPredictor
 from supernets.errors import InvalidTraining
@@ -25,6 +27,8 @@ from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
 from supernets.tasks.metric import ACCURACY, Metric
+from supernets.training.batching import batching_of
+from supernets.training.catalog import RECIPES_OF_SENTENCES
 from supernets.training.evaluation import score
 from supernets.training.loop import Trainer
 from supernets.training.method import MemoryUse
@@ -63,7 +67,7 @@ class Controls:
     predictor: held-out error on validation, in [0, 1]. target_seconds: exact front of one more target,
     predictor given.
     supernet_seconds: of training the supernet (None where it was given), score_seconds: of the predictor's
-    data.
+    data. against: what `without_shrinking` was trained by. condition: what the networks' `resolution` counts.
     """
 
     space: str
@@ -79,6 +83,8 @@ class Controls:
     target_seconds: float
     tune_epochs: int = 0
     metric: Metric = ACCURACY
+    against: str = "uniform sampling from the start"
+    condition: str = "px"
 
     @property
     def loss_points(self) -> float:
@@ -103,13 +109,31 @@ class Controls:
 def alone_recipe(recipe: Recipe, more_epochs: int = 0) -> Recipe:
     """The recipe for one network: as many epochs (and some more), the highest learning rate, labels only."""
     epochs = recipe.epochs + more_epochs
-    phase = Phase("alone", epochs, recipe.highest_rate, warmup_epochs=min(2, epochs))
+    phase = Phase("alone", epochs, recipe.highest_rate, warmup_epochs=min(_warmup(recipe), epochs))
     return replace(recipe, name=f"{recipe.name}, alone", phases=(phase,))
+
+
+def _warmup(recipe: Recipe) -> int:
+    """Epochs: two for pictures; sentences have epochs of a few steps, and their recipes say it."""
+    return recipe.phases[0].warmup_epochs if recipe.batch_tokens else 2
+
+
+def published_recipe(recipe: Recipe) -> Recipe:
+    """HAT's sampling and schedule: one sub-network an update, with as many batches passed through sub-networks
+    as the recipe has (so fewer or more updates), of as many tokens."""
+    hat = RECIPES_OF_SENTENCES["hat"]
+    passes = recipe.accumulate * sum(p.epochs * p.networks for p in recipe.phases)
+    epochs = max(1, round(passes / hat.accumulate))
+    (phase,) = hat.phases
+    phase = replace(phase, epochs=epochs, warmup_epochs=min(phase.warmup_epochs, epochs))
+    return replace(hat, phases=(phase,), batch_tokens=recipe.batch_tokens, epoch_steps=recipe.epoch_steps)
 
 
 def unshrunk_recipe(recipe: Recipe) -> Recipe:
     """Uniform sampling of everything from the first step: as many steps and, as near as whole numbers go,
-    sub-networks."""
+    sub-networks. Of recipes for sentences `published_recipe`."""
+    if recipe.batch_tokens:
+        return published_recipe(recipe)
     networks = round(sum(p.epochs * p.networks for p in recipe.phases) / recipe.epochs)
     phase = Phase(
         "uniform",
@@ -203,7 +227,8 @@ def run_controls(
             )
         )
     held_out = predictor.held_out or predictor.cross_validate(5)
-    steps = recipe.epochs * max(1, len(dataset.split("train")) // recipe.batch_size)
+    samples = task_of(dataset).batches(dataset, "train", torch.device("cpu"))
+    steps = recipe.epochs * batching_of(samples, recipe, seed).steps_per_epoch
     return Controls(
         space=space.name,
         dataset=dataset.name,
@@ -218,6 +243,8 @@ def run_controls(
         target_seconds=target_seconds,
         tune_epochs=tune_epochs,
         metric=predictor.metric,
+        against="HAT's published sampling" if recipe.batch_tokens else Controls.against,
+        condition="px" if space.generation is None else "source tokens",
     )
 
 
@@ -245,7 +272,9 @@ def _compare(
         )
 
     def test(network: Supernet) -> float:
-        return float(task_of(dataset).evaluator(network, dataset, "test").qualities([architecture])[0])
+        whole = len(dataset.split("test"))
+        evaluator = task_of(dataset).evaluator(network, dataset, "test", limit=whole)
+        return float(evaluator.qualities([architecture])[0])
 
     return Compared(
         architecture=architecture,

@@ -27,6 +27,7 @@ def as_json(found: Controls) -> dict[str, Any]:
         "tune_epochs": found.tune_epochs,
         "tuned_loss_points": found.tuned_loss_points,
         "shrinking_gain_points": found.shrinking_gain_points,
+        "against": found.against,
         "predictor": {
             "rmse": found.predictor.rmse,
             "kendall_tau": found.predictor.kendall_tau,
@@ -85,7 +86,7 @@ def as_markdown(found: Controls) -> str:
         ),
         *_tuned(found),
         (
-            "- the recipe against uniform sampling from the start: "
+            f"- the recipe against {found.against}: "
             f"{'not run' if gain is None else f'{gain:+.2f}{unit}'}"
         ),
         f"- quality predictor, held out on {found.scored} scored sub-networks: RMSE "
@@ -93,7 +94,7 @@ def as_markdown(found: Controls) -> str:
         f"- one more target device: {seconds['one_more_target']:.3f} s of search; training one network for "
         f"it alone: {seconds['one_network_alone']:.0f} s",
         "",
-        "| " + " | ".join(["million MACs", "px", *(shown[key] + sign for key in shown)]) + " |",
+        "| " + " | ".join(["million MACs", found.condition, *(shown[key] + sign for key in shown)]) + " |",
         "|" + "---:|" * (2 + len(shown)),
     ]
     for row in data["networks"]:

@@ -122,14 +122,25 @@ class SentencesTask(Task[Sentences]):
         calibration: int | None = None,
     ) -> Evaluates:
         """Of what the networks write, greedily. Raises InvalidTraining for a supernet that cannot write."""
+        return self._decoding(supernet, data, split, limit or SENTENCES, 1, {} if cache is None else cache)
+
+    def tester(self, supernet: Supernet, data: Sentences) -> tuple[Evaluates, int]:
+        """With the beams that files have. Raises InvalidTraining for a supernet that cannot write."""
+        space, samples = supernet.space, min(SENTENCES, len(data.split("test")))
+        beam = space.generation.beam if isinstance(space, SentenceSpace) else 1
+        return self._decoding(supernet, data, "test", samples, beam, {}), samples
+
+    def _decoding(
+        self, supernet: Supernet, data: Sentences, split: str, sentences: int, beam: int, cache: Cache
+    ) -> Evaluates:
         step_of = getattr(supernet, "stepper", None)
         if step_of is None:
             raise InvalidTraining(f"networks of {supernet.space.name} cannot write sentences token by token")
         device = str(next(supernet.parameters()).device)
         scores: DecodedScores[Architecture] = DecodedScores(
-            step_of, self.scoring, data, split, sentences=limit or SENTENCES, device=device
+            step_of, self.scoring, data, split, sentences=sentences, beam=beam, device=device
         )
-        return Remembered(supernet, data, scores, {} if cache is None else cache)
+        return Remembered(supernet, data, scores, cache)
 
     def input_of(self, data: Sentences, condition: int, delivery: Delivery, name: str) -> dict[str, Any]:
         return {

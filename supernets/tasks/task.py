@@ -180,6 +180,10 @@ class Task(ABC, Generic[D]):
         found.calibration = found.calibration if calibration is None else calibration
         return found
 
+    def tester(self, supernet: Supernet, data: D) -> tuple[Evaluates, int]:
+        """(what scores sub-networks on the test split as files of them are tested, samples it counts)."""
+        return self.evaluator(supernet, data, "test"), len(data.split("test"))
+
 
 def check_outputs(space: Space, data: Data) -> None:
     """Raises InvalidTraining where a network of the space has not one output for each class of the data."""

@@ -11,10 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import torch
+
 from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.space import Space
+from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
+from supernets.training.batching import batching_of
 from supernets.training.loop import Progress, Trainer
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.spec import TrainingSpec
@@ -22,13 +26,17 @@ from supernets.training.tuning import alone
 
 SCRATCH_RATE: Final = 1e-2
 """Random weights want a higher rate than trained ones: over three times that of the recipe `transfer`."""
+SCRATCH_RATE_OF_SENTENCES: Final = 1.5e-3
+"""Of transformers, which do not learn at the rate of pictures."""
 
 
 def control_recipe(recipe: Recipe, steps: int, steps_per_epoch: int) -> Recipe:
     """One network from random weights, labels only, for that many steps, rounded up to whole epochs."""
     epochs = -(-steps // max(1, steps_per_epoch))
-    rate = max(SCRATCH_RATE, recipe.highest_rate)
-    phase = Phase("from scratch", epochs, rate, warmup_epochs=min(2, epochs))
+    sentences = bool(recipe.batch_tokens)
+    rate = max(SCRATCH_RATE_OF_SENTENCES if sentences else SCRATCH_RATE, recipe.highest_rate)
+    warmup = recipe.phases[0].warmup_epochs if sentences else 2
+    phase = Phase("from scratch", epochs, rate, warmup_epochs=min(warmup, epochs))
     return replace(recipe, name=f"{recipe.name}, from scratch", phases=(phase,), least_steps=0)
 
 
@@ -49,8 +57,8 @@ def from_scratch(
     Raises InvalidCheckpoint (another training), TrainingDiverged.
     """
     own = alone(space, architecture)
-    samples = len(dataset.split("train"))
-    whole = control_recipe(recipe, steps, samples // recipe.batch_size)
+    samples = task_of(dataset).batches(dataset, "train", torch.device("cpu"))
+    whole = control_recipe(recipe, steps, batching_of(samples, recipe, seed).steps_per_epoch)
     only = space.to_json(architecture)
     spec = TrainingSpec(space.name, dataset.name, whole.to_json(), seed, only=only)
     trainer = Trainer(own, dataset, whole, seed, device=device, inputs_digest=spec.digest)

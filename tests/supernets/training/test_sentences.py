@@ -14,11 +14,12 @@ from latency_tables.text_network import TextNetwork, files_of, on_cpu
 from service.cli.run_file import run_text
 from supernets.data.text.number_words import load_number_words
 from supernets.data.text.pronunciations import load_pronunciations
+from supernets.data.text.sentences import Split
 from supernets.delivery.format import Delivery
 from supernets.delivery.sentences import deliver_sentences
 from supernets.delivery.sentences import tested_sentences as quality_of_file
 from supernets.errors import ExportFailed, InvalidTraining, TrainingDiverged
-from supernets.experiments.controls import run_controls
+from supernets.experiments.controls import alone_recipe, run_controls, unshrunk_recipe
 from supernets.experiments.depth import advise
 from supernets.sentence_supernet import SentenceSupernet
 from supernets.spaces.catalog import SPACES, space_named
@@ -26,6 +27,7 @@ from supernets.spaces.transformer_space import HAT_SMALL, SentenceSpace
 from supernets.tasks.catalog import task_of
 from supernets.training.batching import batching_of
 from supernets.training.catalog import RECIPES_OF_SENTENCES, recipe_named
+from supernets.training.control import control_recipe, from_scratch
 from supernets.training.loop import Trainer, TrainingStopped, rate
 from supernets.training.recipe import Phase, Recipe
 from supernets.training.tuning import tune_recipe, tuned
@@ -211,6 +213,34 @@ def test_a_tuning_of_one_epoch_needs_no_warm_up() -> None:
 def test_networks_that_write_are_not_grown() -> None:
     with pytest.raises(InvalidTraining, match="only those of pictures"):
         advise(space(), DATA, RECIPE, 0)
+
+
+def test_networks_that_write_are_held_against_the_published_sampling_with_as_many_batches_passed() -> None:
+    standard = RECIPES_OF_SENTENCES["standard"]
+    found = unshrunk_recipe(standard)
+    (phase,) = found.phases
+    assert (found.schedule, phase.networks, phase.sampling) == ("inverse_sqrt", 1, "uniform")
+    passes = standard.epochs * standard.phases[0].networks
+    assert phase.epochs * found.accumulate == passes and found.epoch_steps == standard.epoch_steps
+    assert alone_recipe(standard, 2).phases[0].warmup_epochs == standard.phases[0].warmup_epochs
+
+
+def test_a_network_that_writes_is_trained_from_scratch_and_tested_as_its_file_is(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    few = space().generating({"beam": 2})
+    own, steps = from_scratch(few, few.smallest(), DATA, RECIPE, 5, 0, tmp_path)
+    assert steps == 8, "whole epochs of four steps"
+    whole = control_recipe(RECIPES_OF_SENTENCES["transfer"], 5, 4)
+    assert (whole.highest_rate, whole.epochs) == (1.5e-3, 2)
+    data = replace(DATA, splits={**DATA.splits, "test": few_of(DATA.split("test"), 8)})
+    tester, samples = task_of(data).tester(own, data)
+    assert samples == 8 and np.isfinite(tester.qualities([few.smallest()])).all()
+    assert tester._scores.beam == 2
+
+
+def few_of(split: Split, rows: int) -> Split:
+    kept = np.arange(rows)
+    return Split(split.source.take(kept), split.target.take(kept), split.texts[:rows])
 
 
 @pytest.mark.slow

@@ -10,10 +10,9 @@ from safetensors.torch import save
 
 from supernets.search.gradient import gate_job
 from supernets.spaces.catalog import space_at
-from supernets.tasks.catalog import task_named
+from supernets.tasks.catalog import task_named, task_of
 from supernets.training.catalog import recipe_to_follow
 from supernets.training.control import from_scratch
-from supernets.training.evaluation import evaluate
 from supernets.training.job import header_for
 from supernets.training.loop import Progress as TrainingProgress
 from supernets.training.recipe import Recipe
@@ -89,9 +88,10 @@ def train_control(places: Places, asked: TrainControl, report: Callable[[Progres
         asked.device,
         tell,
     )
-    quality = float(evaluate(own, [asked.architecture], dataset, "test")[0])
-    metric = task_named(dataset.task).metric
-    return ControlAccuracy(metric.value(quality), len(dataset.split("test")), steps)
+    task = task_of(dataset)
+    tester, samples = task.tester(own, dataset)
+    quality = float(tester.qualities([asked.architecture])[0])
+    return ControlAccuracy(task_named(dataset.task).metric.value(quality), samples, steps)
 
 
 def train_gates(places: Places, asked: TrainGates, report: Callable[[Progress], None]) -> TrainedGates:

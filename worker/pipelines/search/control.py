@@ -1,5 +1,6 @@
-"""The control of a transfer in a search job: the chosen network from random weights, with as many steps as
-its weights were trained for here, fine-tuning included.
+"""The control of a search job: the chosen network from random weights, with as many steps as its weights
+were trained for here, fine-tuning included. Networks that write sentences are decoded with the beams of the
+delivered file.
 
 A network is trained so once, however many jobs choose it.
 """
@@ -91,14 +92,14 @@ def compared(metric: Metric, test: FileAccuracy, found: ControlAccuracy) -> Cont
         found.steps,
         round(gain, 3),
         None if error is None else round(error, 3),
-        _said(gain, error),
+        _said(gain, error, "points" if metric.scale == 100 else f"of {metric.label}"),
     )
 
 
-def _said(gain: float, error: float | None) -> str:
-    amount = f"{abs(gain):.1f} points"
+def _said(gain: float, error: float | None, unit: str) -> str:
+    amount = f"{abs(gain):.1f} {unit}"
     if error is not None and abs(gain) < error:
-        return f"the given weights made no difference that these test samples show ({gain:+.1f} points)"
+        return f"the given weights made no difference that these test samples show ({gain:+.1f} {unit})"
     if gain < 0:
         return f"the given weights cost {amount} here: train this data set from scratch"
     return f"the given weights gained {amount}"
