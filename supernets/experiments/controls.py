@@ -119,8 +119,8 @@ def _warmup(recipe: Recipe) -> int:
 
 
 def published_recipe(recipe: Recipe) -> Recipe:
-    """HAT's sampling and schedule: one sub-network an update, with as many batches passed through sub-networks
-    as the recipe has (so fewer or more updates), of as many tokens."""
+    """HAT's sampling and schedule: one sub-network an update, with as many batches passed through
+    sub-networks as the recipe has (so fewer or more updates), of as many tokens."""
     hat = RECIPES_OF_SENTENCES["hat"]
     passes = recipe.accumulate * sum(p.epochs * p.networks for p in recipe.phases)
     epochs = max(1, round(passes / hat.accumulate))

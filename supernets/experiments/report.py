@@ -85,10 +85,7 @@ def as_markdown(found: Controls) -> str:
             "average"
         ),
         *_tuned(found),
-        (
-            f"- the recipe against {found.against}: "
-            f"{'not run' if gain is None else f'{gain:+.2f}{unit}'}"
-        ),
+        (f"- the recipe against {found.against}: {'not run' if gain is None else f'{gain:+.2f}{unit}'}"),
         f"- quality predictor, held out on {found.scored} scored sub-networks: RMSE "
         f"{scale * found.predictor.rmse:.2f}{unit}, Kendall tau {found.predictor.kendall_tau:.2f}",
         f"- one more target device: {seconds['one_more_target']:.3f} s of search; training one network for "
