@@ -13,6 +13,8 @@ from typing import Final
 
 from latency_tables.errors import InvalidTable
 
+FORM: Final = "hat"
+"""How commands name it."""
 FEATURES: Final = (
     "encoder_embed_dim",
     "encoder_layer_num",

@@ -16,11 +16,14 @@ from latency_tables.agent.errors import UnusableRuntime
 from latency_tables.agent.runtimes.catalog import RUNTIMES
 from latency_tables.agent.runtimes.setup import Setup, options_from, provider_text, split_provider
 from latency_tables.errors import BespokeError, InvalidTable
+from latency_tables.formats import hat_csv
 from latency_tables.measurement import Context
 from service.cli.connection import client
+from service.cli.generations import Generation, sentence_of
 from service.cli.local_agent import LocalAgent
 from service.cli.runtimes import ProviderOptions, agent_arguments, this_context
 from service.cli.screen import age, as_json, errors, follow, grid, percent, result, say
+from service.cli.table_files import unpacked
 from service.cli.tables import coverage_text
 from service.client import BespokeClient
 from service.client.jobs import Json
@@ -237,9 +240,17 @@ def probe(
             dir_okay=False,
         ),
     ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="hat: the file is a latency data set of HAT, a CSV, packed or not."),
+    ] = None,
     space: Annotated[
-        str, typer.Option(help="Without a file: the space to pick networks from.")
-    ] = "digits-mbv3",
+        str | None,
+        typer.Option(
+            help="Without a file: the space to pick networks from (digits-mbv3); with --format hat: the one "
+            "whose latency table is made (hat-wmt)."
+        ),
+    ] = None,
     samples: Annotated[
         int, typer.Option(min=10, max=50, help="Without a file: how many networks to pick.")
     ] = 20,
@@ -249,25 +260,48 @@ def probe(
     forget: Annotated[
         str | None, typer.Option(help="Delete the networks of this session, which were measured wrongly.")
     ] = None,
+    rows: Annotated[
+        int,
+        typer.Option(
+            min=20,
+            max=2000,
+            help="With --format hat: networks that the table is fitted to; the rest test it.",
+        ),
+    ] = 50,
+    seed: Annotated[int, typer.Option(min=0, help="With --format hat: draws those networks.")] = 0,
+    generation: Generation = None,
+    classes: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --format hat: words of the vocabularies; left out: the space's."),
+    ] = None,
 ) -> None:
     """Register a device from a few measured whole networks instead of a full table.
 
     First without a file: the service picks the networks worth measuring. Fill in their latencies, then give
     the file: the tables of the known devices are mixed so that they explain what was measured.
 
+    A latency data set of HAT makes a table by itself: additive rows are fitted to some of its networks, the
+    others say how far off they are.
+
     Examples:
 
     [cyan]bespoke devices probe board --space ofa-mbv3 --samples 20 -o probes.json[/]
 
     [cyan]bespoke devices probe board probes.json[/]
+
+    [cyan]bespoke devices probe xeon wmt14ende_cpu_xeon_all.csv.gz --format hat --rows 50[/]
     """
+    if form is not None:
+        wish: Json = {"space": space or "hat-wmt", "fitted_to": rows, "seed": seed, "classes": classes}
+        _transformers(name, file, form, {**wish, "generation": sentence_of(generation)})
+        return
     with client() as service:
         if forget is not None:
             service.forget_networks(name, forget)
             say(f"{name}: the networks of session {escape(forget)} are deleted")
             return
         if file is None:
-            picked = service.probe_plan(name, space, samples)
+            picked = service.probe_plan(name, space or "digits-mbv3", samples)
             text = json.dumps(
                 [
                     {"space": i["space"], "architecture": i["architecture"], "latency_ms": None}
@@ -297,6 +331,27 @@ def probe(
         raise NetworksDoNotFit(f"{name}: {made['warnings'][0]}")
     for warning in made["warnings"]:
         errors.print(f"[yellow]warning[/]: {escape(warning)}")
+
+
+def _transformers(name: str, file: Path | None, form: str, wish: Json) -> None:
+    """A device from a latency data set of HAT."""
+    if form != hat_csv.FORM or file is None:
+        raise InvalidTable(
+            "--format is hat, and takes a file: a latency data set of HAT. Probes in JSON need no --format"
+        )
+    probes = hat_csv.read(unpacked(file))
+    networks = [
+        {"features": list(p.features), "encoder_ms": p.encoder_ms, "decoder_ms": p.decoder_ms} for p in probes
+    ]
+    with client() as service:
+        made = service.transformers(name, networks, **wish)
+    result(made)
+    used = len(probes) - made["held_out"]
+    tested = f"{made['held_out']:,} others" if made["held_out"] else "each of them, left out once"
+    said = f"a table of {wish['space']} from {used:,} of {len(probes):,} transformers, tested on {tested}"
+    say(f"{name}: {said}")
+    for item in made["calibration"]:
+        say(f"  {escape(_calibration(item))}")
 
 
 class NetworksDoNotFit(BespokeError):
@@ -379,8 +434,7 @@ def read_samples(file: Path) -> list[Json]:
     if file.name.lower().endswith((".csv", ".csv.gz")):
         raise InvalidTable(
             f"{file.name}: probes are JSON, a list of {{space, architecture, latency_ms}}. Rows of operators "
-            "are read by `bespoke tables import`; HAT's transformers by `bespoke tables convert --format "
-            "hat`: no space here holds them"
+            "are read by `bespoke tables import`; HAT's transformers by `bespoke devices probe --format hat`"
         )
     try:
         data = strict_json.loads(file.read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ from service.client.jobs import Json
 
 app = typer.Typer(no_args_is_help=True, help="Import, choose, export and convert latency tables.")
 
-_HAT: Final = "hat"  # whole transformers, so probes and no table
+_HAT: Final = hat_csv.FORM  # whole transformers, so probes and no table
 _MEDIA: Final = {".json": "application/json", ".csv": "text/csv"}
 
 Device = Annotated[str, typer.Argument(help="Name of a registered device.")]

@@ -235,6 +235,12 @@ class BespokeClient:
         """Register measured whole networks: `{space, architecture, latency_ms}` each."""
         return self._post(f"/v1/devices/{_name(name)}/probes", {"samples": [dict(s) for s in samples]})
 
+    def transformers(self, name: str, networks: Sequence[Mapping[str, Any]], **options: Any) -> Json:
+        """Make a table of whole transformers that HAT's protocol measured: `{features, encoder_ms,
+        decoder_ms}` each. options: other fields of `POST /v1/devices/{name}/transformers`."""
+        body = {"networks": [dict(n) for n in networks], **options}
+        return self._post(f"/v1/devices/{_name(name)}/transformers", body)
+
     def forget_networks(self, name: str, session: str) -> None:
         """Delete the measured networks of one session or post."""
         self.call("DELETE", f"/v1/devices/{_name(name)}/networks", params={"session": session})

@@ -37,6 +37,7 @@ from service.schemas.devices import (
 from supernets.delivery.catalog import remark
 from supernets.delivery.precision import ASKED, INT8, MIXED, space_in
 from supernets.errors import InvalidPrecision, NoTable
+from supernets.spaces.architecture import SpaceRef
 from supernets.spaces.catalog import SPACES, is_space, space_named
 from supernets.spaces.space import Space
 
@@ -158,9 +159,16 @@ def spaces_of_interest(session: Session, device: Device) -> list[Space]:
 
 
 def calibration_views(session: Session, prices: PriceBook, device: Device) -> list[CalibrationView]:
-    """One for each space of which networks were measured on the device."""
+    """One for each space of which networks were measured on the device, or which its table in use came
+    with a calibration for."""
     found = []
-    for name, classes in measurement_rows.spaces_measured(session, device.id):
+    used = table_rows.in_use(session, device.id)
+    known = list(measurement_rows.spaces_measured(session, device.id))
+    given = {} if used is None else used.provenance
+    name, classes = given.get("space"), given.get("classes")
+    if isinstance(name, str) and isinstance(classes, int) and SpaceRef(name, classes) not in known:
+        known.append(SpaceRef(name, classes))
+    for name, classes in known:
         if not is_space(name):
             continue
         space = space_named(name, classes)

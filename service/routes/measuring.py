@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from latency_tables.errors import InvalidOperator
+from latency_tables.formats.hat_csv import TransformerProbe
 from latency_tables.measurement import Measurement
 from latency_tables.operators import Operator
 from service.datasets import known
@@ -21,6 +22,7 @@ from service.db.states import JobKind, NetworkSource
 from service.db.tables import context_of
 from service.devices.calibrate import learn, plan
 from service.devices.contexts import generating, refuse_sentences
+from service.devices.transformers import device_from_transformers
 from service.devices.view import probes_created
 from service.http.auth import REVOKED, digest_of, new_secret
 from service.http.dependencies import Caller, IdempotencyKey, Service
@@ -38,6 +40,7 @@ from service.schemas.devices import (
     ProbesCreated,
     ProbesIn,
     ProfileIn,
+    TransformersIn,
 )
 from service.schemas.jobs import JobView
 from service.schemas.strict import Name, Whole
@@ -182,6 +185,23 @@ def _read(index: int, sample: Probe) -> tuple[Space, Architecture]:
     except (InvalidArchitecture, ValueError) as reason:
         detail = str(reason) if isinstance(reason, InvalidArchitecture) else "not an architecture"
         raise invalid(f"/samples/{index}/architecture", "architecture", detail) from None
+
+
+@router.post("/v1/devices/{name}/transformers", status_code=201, openapi_extra=needs("devices:write", JSON))
+def transformers(name: str, body: TransformersIn, services: Service, caller: Caller) -> ProbesCreated:
+    """A table from whole transformers as HAT's data sets hold them, with its error on those held out."""
+    sentence = None if body.generation is None else body.generation.model_dump()
+    space = generating(space_at("/space", body.space, body.classes), sentence)
+    if space.generation is None:
+        raise invalid("/space", "space", f"networks of {space.name} write no sentences; take hat-wmt")
+    probes = [TransformerProbe(tuple(n.features), n.encoder_ms, n.decoder_ms) for n in body.networks]
+    with services.sessions.begin() as session:
+        device, together = device_of(session, caller.tenant_id, name), new_id("post")
+        learnt, held_out = device_from_transformers(
+            session, device, space, probes, body.fitted_to, body.seed, caller.name
+        )
+    made = probes_created(learnt, len(probes), together)
+    return made.model_copy(update={"session": None, "held_out": held_out})
 
 
 @router.get("/v1/devices/{name}/probe-plan", openapi_extra=needs("devices:read"))

@@ -244,12 +244,34 @@ class ProbesIn(Strict):
     samples: Annotated[list[Probe], Field(min_length=1, max_length=1000)]
 
 
+class TransformerIn(Strict):
+    """A transformer as HAT's data sets hold it: ten features in the order of their columns."""
+
+    features: Annotated[list[Annotated[float, Field(gt=0, le=1e6)]], Field(min_length=10, max_length=10)]
+    encoder_ms: LatencyMs
+    decoder_ms: LatencyMs
+
+
+class TransformersIn(Strict):
+    """Whole transformers that HAT's protocol measured. fitted_to: so many, drawn by the seed, make the table;
+    the others say how far off it is. generation: the sentence that was timed, left out: the space's own."""
+
+    space: Name = "hat-wmt"
+    classes: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    generation: GenerationIn | None = None
+    networks: Annotated[list[TransformerIn], Field(min_length=1, max_length=20_000)]
+    fitted_to: Annotated[int, Field(ge=20, le=2000)] = 50
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+
 class ProbesCreated(Answer):
     """What the probes gave: the fitted table, its held-out error and interval.
 
     method: `calibration` of the device's own table, `transfer` from the tables of known devices, `refused`
     where the networks do not fit the table (they are kept, and the calibration is `refused` with its reason),
     or `none` with the reason among the warnings. session: names this post; its networks can be deleted by it.
+    held_out: transformers of the post that the table was not fitted to; error and interval are of them, or,
+    where it is 0, of those it was fitted to, each left out once.
     """
 
     accepted: int
@@ -262,6 +284,7 @@ class ProbesCreated(Answer):
     missing_networks: int
     calibration: list[CalibrationView]
     warnings: list[str]
+    held_out: int | None = None
 
 
 class ProbePlanItem(Answer):

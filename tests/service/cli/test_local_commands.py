@@ -201,4 +201,16 @@ def test_measured_transformers_are_checked_and_written_again(bespoke: Bespoke, t
     assert again.status == 0, again.err
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "probes.csv").read_bytes()
     refused = bespoke("devices", "probe", "a-board", source)
-    assert refused.status == 1 and "no space here holds them" in " ".join(refused.err.split())
+    assert refused.status == 1 and "probe --format hat" in " ".join(refused.err.split())
+    context = ("--runtime", "pytorch", "--runtime-version", "1.1", "--provider", "cpu", "--threads", "8")
+    assert bespoke("devices", "add", "hat-board", *context).status == 0
+    made = bespoke("devices", "probe", "hat-board", source, "--format", "hat", "--rows", "50")
+    assert made.status == 0, made.err
+    assert "from 50 of 2,000 transformers, tested on 1,950 others" in " ".join(made.out.split())
+    for arguments, says in (
+        ((source, "--format", "magic"), "--format is hat"),
+        (("--format", "hat"), "takes a file"),
+        ((tmp_path / "again.csv", "--format", "hat", "--space", "hat-small"), "encoder layers"),
+    ):
+        done = bespoke("devices", "probe", "hat-board", *arguments)
+        assert done.status == 1 and says in " ".join(done.err.split()), done.err

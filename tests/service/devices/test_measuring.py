@@ -13,6 +13,7 @@ from service.db.models import Job
 from service.devices.price_book import PriceBook
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
+from tests.latency_tables.test_transformer_tables import measured as transformers
 from tests.service.api import CONTEXT, SPACE, Api, is_problem, search_request, table_rows
 
 OVERHEAD_MS, SLOPE = 0.02, 0.8
@@ -358,3 +359,31 @@ def test_what_is_remembered_follows_new_rows(make_api: Callable[..., Api]) -> No
     )
     newer = api.get(f"/v1/supernets/{supernet}/front?device=phone").json()
     assert newer["table_id"] != calibrated["table_id"]
+
+
+def test_a_latency_data_set_of_hat_makes_a_device(api: Api) -> None:
+    context = {**CONTEXT, "runtime": "pytorch", "runtime_version": "1.1"}
+    assert api.post("/v1/devices", {"name": "xeon", "context": context}).status_code == 201
+    networks = [
+        {"features": list(p.features), "encoder_ms": p.encoder_ms, "decoder_ms": p.decoder_ms}
+        for p in transformers(120, noise=0.03)
+    ]
+    made = api.post("/v1/devices/xeon/transformers", {"networks": networks, "fitted_to": 60})
+    assert made.status_code == 201, made.text
+    found = made.json()
+    assert (found["method"], found["accepted"], found["held_out"]) == ("transfer", 120, 60)
+    assert found["error"] < 0.05 and 1 < found["interval"]["factor"] < 1.2
+    device = api.get("/v1/devices/xeon").json()
+    assert device["prediction_error"] == found["error"]
+    assert {"hat-wmt"} == {covered["space"] for covered in device["coverage"]}
+    assert [c["space"] for c in device["calibration"]] == ["hat-wmt"]
+    few = api.post("/v1/devices/xeon/transformers", {"networks": networks[:30], "fitted_to": 25})
+    assert few.json()["held_out"] == 0 and few.json()["calibration"][0]["networks"] == 30
+    for body, says in (
+        ({"networks": networks[:19]}, "at least 20"),
+        ({"networks": networks, "space": "digits-mbv3"}, "write no sentences"),
+        ({"networks": networks, "space": "hat-small"}, "encoder layers"),
+        ({"networks": [n for n in networks if n["features"][4] == 640]}, "no decoder of width 512"),
+    ):
+        refused = api.post("/v1/devices/xeon/transformers", body)
+        assert refused.status_code == 422 and says in refused.text, refused.text

@@ -197,6 +197,9 @@ BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/v1/devices/{name}/tables"): {"context": CONTEXT, "rows": []},
     ("POST", "/v1/models/{model_id}/compress"): {"budget": {"latency_ms": 1.0}},
     ("POST", "/v1/devices/{name}/profiles"): {"space": "digits-mbv3"},
+    ("POST", "/v1/devices/{name}/transformers"): {
+        "networks": [{"features": [1.0] * 10, "encoder_ms": 1.0, "decoder_ms": 1.0}]
+    },
     ("POST", "/v1/devices/{name}/probes"): {
         "samples": [
             {
