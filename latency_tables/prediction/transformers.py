@@ -14,7 +14,7 @@ how noisy the device is, is averaged over a small grid by marginal likelihood (e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
@@ -25,16 +25,6 @@ import numpy.typing as npt
 from latency_tables.dense import Array
 from latency_tables.errors import InvalidTable, PoorCalibration, TooFewNetworks
 from latency_tables.formats.hat_csv import TransformerProbe
-from latency_tables.measurement import Measurement
-from latency_tables.operators import Operator
-from latency_tables.operators.cross_memory import CrossMemory
-from latency_tables.operators.encoder_attend import EncoderAttend
-from latency_tables.operators.ffn import FeedForwardPart
-from latency_tables.operators.source_embed import SourceEmbed
-from latency_tables.operators.step_attend import StepAttend
-from latency_tables.operators.step_cross import StepCross
-from latency_tables.operators.step_embed import StepEmbed
-from latency_tables.operators.step_output import StepOutput
 from latency_tables.prediction.calibration import Calibration
 from latency_tables.prediction.least_squares import nonnegative
 
@@ -60,9 +50,6 @@ _TAIL: Final = 1.0
 heavy tails predict typical networks by 0.1 to 1 point better than Gaussian noise, and no worse where the
 device is quiet."""
 _ROUNDS: Final = 8
-_LEAST_MS: Final = 1e-6
-_MEMORY: Final = 0.1
-"""Share of a decoder layer that its keys and values are written down as, whatever the encoder is like."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,78 +86,6 @@ class TransformerTable:
         """The same, its error and its bound from these networks, which it was not fitted to."""
         ratios = np.array([p.latency_ms for p in probes]) / self.predict(probes)
         return replace(self, calibration=_calibration(ratios, self.calibration.networks))
-
-    def rows(
-        self, operators: Iterable[Operator], encoder_layers: int, source_tokens: int
-    ) -> dict[Operator, Measurement]:
-        """Rows of a table whose sums over any network of those operators are what `predict` says of it.
-
-        encoder_layers: of every network; source_tokens: of the sentence. What is no line's (an offset, a
-        layer) is divided evenly among the operators that have it; keys and values once a sentence depend on
-        the encoder's width, which says nothing of a decoder layer, so they are a fixed share of one. Raises
-        InvalidTable for an operator that is none of a transformer's, another width, or another number of
-        encoder layers than was measured.
-        """
-        if self.encoder_layers != encoder_layers:
-            raise InvalidTable(
-                f"the measured transformers have {self.encoder_layers or 'different numbers of'} encoder "
-                f"layers, those of the space {encoder_layers}: measure those of the space"
-            )
-        shares = _Shares(self, encoder_layers, source_tokens)
-        return {op: Measurement(max(float(shares.of(op)), _LEAST_MS)) for op in operators}
-
-
-@dataclass(frozen=True, eq=False)
-class _Shares:
-    """What each operator has of the lines."""
-
-    table: TransformerTable
-    encoder_layers: int
-    source_tokens: int
-
-    def of(self, op: Operator) -> float:
-        """In ms."""
-        once = 1 + 2 * self.encoder_layers  # the embedding, and two operators of each layer
-        memory = _MEMORY * float(self.table.decoder_ms[:, 1].min())
-        found: float
-        match op:
-            case SourceEmbed():
-                found = self._encoder(op.width)[0] / once
-            case EncoderAttend():
-                offset, _, heads = self._encoder(op.width)
-                found = offset / once + heads * op.heads
-            case FeedForwardPart(steps=1):
-                offset, inside, _ = self._encoder(op.width)
-                found = offset / once + inside * op.inside / 1e3
-            case StepEmbed() | StepOutput():
-                found = self._decoder(op.width)[0] / 2
-            case CrossMemory():
-                found = memory
-            case StepAttend():
-                _, layer, _, heads, _, _ = self._decoder(op.width)
-                found = (layer - memory) / 3 + heads * op.heads
-            case StepCross():
-                _, layer, _, _, heads, attended = self._decoder(op.width)
-                found = (layer - memory) / 3 + heads * op.heads + attended * op.tokens / self.source_tokens
-            case FeedForwardPart():
-                _, layer, inside, *_ = self._decoder(op.width)
-                found = (layer - memory) / 3 + inside * op.inside / 1e3
-            case _:
-                raise InvalidTable(f"{op.text} is no operator of a transformer")
-        return found
-
-    def _encoder(self, width: int) -> Array:
-        return self._rows(self.table.encoder_ms, self.table.encoder_widths, width, "encoder")
-
-    def _decoder(self, width: int) -> Array:
-        return self._rows(self.table.decoder_ms, self.table.decoder_widths, width, "decoder")
-
-    @staticmethod
-    def _rows(rows: Array, widths: tuple[int, ...], width: int, part: str) -> Array:
-        if width not in widths:
-            raise InvalidTable(f"no {part} of width {width} was measured; known are {list(widths)}")
-        found: Array = rows[widths.index(width)]
-        return found
 
 
 def lines_of(probes: Sequence[TransformerProbe]) -> tuple[Array, Array]:

@@ -17,10 +17,6 @@ from latency_tables.prediction.transformers import (
     fit_transformers,
     lines_of,
 )
-from supernets.spaces.catalog import space_named
-from supernets.spaces.lowering import lower, needed_operators
-from supernets.spaces.transformer import Transformer
-from supernets.spaces.transformer_space import HAT_WMT
 
 MEASURED = Path(__file__).resolve().parents[3] / "shared" / "data" / "hat"
 with_files = pytest.mark.skipif(
@@ -98,37 +94,12 @@ def test_one_width_is_enough_but_another_is_not_guessed() -> None:
         table.predict(measured(20, widths=(640,)))
 
 
-def test_rows_of_a_space_add_up_to_what_is_predicted() -> None:
-    space = space_named("hat-wmt")
-    table = fit_transformers(measured(60, noise=0.02))
-    rows = table.rows(needed_operators(space, 30), 6, 30)
-    networks = [space.architecture(genes) for genes in space.chain.sample(np.random.default_rng(0), 20)]
-    sums = [sum(rows[op].latency_ms for op in lower(space, network)) for network in networks]
-    probes = [TransformerProbe(features_of(HAT_WMT.of(network)), 1.0, 1.0) for network in networks]
-    assert sums == pytest.approx(table.predict(probes), rel=1e-6)
-    with pytest.raises(InvalidTable, match="have 6 encoder layers, those of the space 3"):
-        table.rows(needed_operators(space, 30), 3, 30)
-    with pytest.raises(InvalidTable, match="no operator of a transformer"):
-        table.rows(needed_operators(space_named("digits-mbv3"), 8), 6, 30)
-
-
 def test_error_and_bound_may_be_of_networks_that_were_held_out() -> None:
     table = fit_transformers(measured(60))
     noisy = table.held_out(measured(200, noise=0.05, seed=3))
     assert noisy.calibration.networks == 60 and len(noisy.calibration.ratios) == 200
     assert noisy.calibration.error == pytest.approx(0.04, abs=0.01)
     assert 1.05 < noisy.calibration.margin(0.95) < 1.15
-
-
-def features_of(network: Transformer) -> tuple[float, ...]:
-    """HAT's ten features."""
-    (encoder, decoder), found = (network.encoder, network.decoder), []
-    for width, layers in ((network.encoder_width, encoder), (network.decoder_width, decoder)):
-        means = [np.mean([getattr(layer, name) for layer in layers]) for name in ("feed_forward", "heads")]
-        found += [width, len(layers), *means]
-    found += [np.mean([layer.cross_heads for layer in decoder])]
-    found += [np.mean([layer.attended for layer in decoder])]
-    return tuple(float(n) for n in found)
 
 
 def test_too_few_networks_say_how_many_are_missing() -> None:

@@ -9,10 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from latency_tables.formats.hat_csv import TransformerProbe
+from latency_tables.prediction.transformers import fit_transformers
 from service.db.models import Job
 from service.devices.price_book import PriceBook
+from service.devices.transformers import rows_of
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
+from supernets.spaces.transformer_space import HAT_WMT
 from tests.latency_tables.test_transformer_tables import measured as transformers
 from tests.service.api import CONTEXT, SPACE, Api, is_problem, search_request, table_rows
 
@@ -387,3 +391,14 @@ def test_a_latency_data_set_of_hat_makes_a_device(api: Api) -> None:
     ):
         refused = api.post("/v1/devices/xeon/transformers", body)
         assert refused.status_code == 422 and says in refused.text, refused.text
+
+
+def test_rows_made_of_transformers_add_up_to_what_is_predicted_of_each_network() -> None:
+    space = space_named("hat-wmt")
+    table = fit_transformers(transformers(60, noise=0.02))
+    rows = rows_of(table, space)
+    networks = space.sample(np.random.default_rng(1), 20)
+    sums = [sum(rows[op].latency_ms for op in lower(space, network)) for network in networks]
+    probes = [TransformerProbe(HAT_WMT.of(network).features(), 1.0, 1.0) for network in networks]
+    assert sums == pytest.approx(table.predict(probes), rel=2e-3)
+    assert min(row.latency_ms for row in rows.values()) > 0
