@@ -29,6 +29,7 @@ from latency_tables.dense import Array
 from supernets.data.catalog import load_dataset
 from supernets.data.text.sentences import Sentences
 from supernets.encoder_decoder import Dropout, EncoderDecoder, stepper
+from supernets.experiments.ranking import Ranks
 from supernets.spaces.transformer import Transformer
 from supernets.spaces.transformer_space import TransformerSpace, transformer_space_named
 from supernets.tasks.catalog import task_of
@@ -127,10 +128,9 @@ def validation_nll(
     return np.array(found)
 
 
-def rank_correlation(first: Array, second: Array) -> float:
+def rank_correlation(first: Array, second: Array) -> float | None:
     """Spearman's."""
-    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return Ranks.of(first, second).spearman
 
 
 def ranking(
@@ -169,6 +169,10 @@ def ranking(
         "additive": {"r2": r2(qualities, predicted), "rho": rank_correlation(qualities, predicted)},
         "additive_nll": {"r2": r2(-nll, by_loss), "rho": rank_correlation(-nll, by_loss)},
         "loss_against_decoded_rho": rank_correlation(-nll, qualities),
+        "loss_against_decoded_kendall": Ranks.of(-nll, qualities).kendall,
+        "loss_against_test_rho": rank_correlation(-nll[few], tested),
+        "loss_against_test_kendall": Ranks.of(-nll[few], tested).kendall,
+        "validation_against_test_kendall": Ranks.of(qualities[few], tested).kendall,
         "loss_against_decoded_rho_by_depth": {
             str(d): rank_correlation(-nll[depths == d], qualities[depths == d]) for d in np.unique(depths)
         },

@@ -18,6 +18,7 @@ import torch
 
 from supernets.accuracy.predictor import HeldOut, QualityPredictor
 from supernets.errors import InvalidTraining
+from supernets.experiments.ranking import RANKED, Ranking, ranking_of
 from supernets.network import Supernet
 from supernets.search.exact.strategy import front
 from supernets.search.pareto import Front
@@ -68,6 +69,7 @@ class Controls:
     predictor given.
     supernet_seconds: of training the supernet (None where it was given), score_seconds: of the predictor's
     data. against: what `without_shrinking` was trained by. condition: what the networks' `resolution` counts.
+    ranking: how well networks that write sentences are ranked by their loss, and by what they write.
     """
 
     space: str
@@ -85,6 +87,7 @@ class Controls:
     metric: Metric = ACCURACY
     against: str = "uniform sampling from the start"
     condition: str = "px"
+    ranking: Ranking | None = None
 
     @property
     def loss_points(self) -> float:
@@ -207,6 +210,10 @@ def run_controls(
         task_of(dataset).evaluator(supernet, dataset, "validation"), scored, np.random.default_rng([seed, 1])
     )
     score_seconds = time.perf_counter() - start
+    ranking: Ranking | None = None
+    if space.generation is not None:
+        progress("ranking networks by their loss, and by what they write")
+        ranking = ranking_of(supernet, dataset, min(scored, RANKED), np.random.default_rng([seed, 2]))
     chosen, target_seconds = budget_networks(space, predictor, networks if isinstance(networks, int) else 5)
     chosen = chosen if isinstance(networks, int) else list(networks)
     control: Supernet | None = None
@@ -245,6 +252,7 @@ def run_controls(
         metric=predictor.metric,
         against="HAT's published sampling" if recipe.batch_tokens else Controls.against,
         condition="px" if space.generation is None else "source tokens",
+        ranking=ranking,
     )
 
 

@@ -11,6 +11,7 @@ from supernets.tasks.metric import Metric
 
 if TYPE_CHECKING:
     from supernets.experiments.controls import Controls
+    from supernets.experiments.ranking import Ranks
 
 
 def as_json(found: Controls) -> dict[str, Any]:
@@ -33,6 +34,7 @@ def as_json(found: Controls) -> dict[str, Any]:
             "kendall_tau": found.predictor.kendall_tau,
             "networks": found.scored,
         },
+        "ranking": None if found.ranking is None else found.ranking.to_json(),
         "seconds": {
             "supernet": found.supernet_seconds,
             "scoring": found.score_seconds,
@@ -88,6 +90,7 @@ def as_markdown(found: Controls) -> str:
         (f"- the recipe against {found.against}: {'not run' if gain is None else f'{gain:+.2f}{unit}'}"),
         f"- quality predictor, held out on {found.scored} scored sub-networks: RMSE "
         f"{scale * found.predictor.rmse:.2f}{unit}, Kendall tau {found.predictor.kendall_tau:.2f}",
+        *_ranked(found),
         f"- one more target device: {seconds['one_more_target']:.3f} s of search; training one network for "
         f"it alone: {seconds['one_network_alone']:.0f} s",
         "",
@@ -115,6 +118,24 @@ def _steps(found: Controls) -> str:
         f"The supernet was trained with {found.steps} steps; fine-tuning adds {found.tune_epochs} epochs, "
         "and networks alone have all of these steps."
     )
+
+
+def _ranked(found: Controls) -> list[str]:
+    """How well networks are ranked by their loss and by what they write; nothing where they write nothing."""
+    ranking = found.ranking
+    if ranking is None:
+        return []
+
+    def said(name: str, ranks: Ranks) -> str:
+        if ranks.spearman is None or ranks.kendall is None:
+            return f"{name} all alike"
+        return f"{name} Spearman {ranks.spearman:.2f}, Kendall {ranks.kendall:.2f}"
+
+    told = (
+        said("by the score on validation", ranking.score_on_test),
+        said("by the loss on validation", ranking.loss_on_test),
+    )
+    return [f"- order on test of {ranking.networks} random sub-networks: {'; '.join(told)}"]
 
 
 def _tuned(found: Controls) -> list[str]:

@@ -12,6 +12,7 @@ import torch
 from latency_tables.generation import PADDING
 from latency_tables.text_network import TextNetwork, files_of, on_cpu
 from service.cli.run_file import run_text
+from supernets.data.catalog import load_digits
 from supernets.data.text.number_words import load_number_words
 from supernets.data.text.pronunciations import load_pronunciations
 from supernets.data.text.sentences import Split
@@ -21,6 +22,7 @@ from supernets.delivery.sentences import tested_sentences as quality_of_file
 from supernets.errors import ExportFailed, InvalidTraining, TrainingDiverged
 from supernets.experiments.controls import alone_recipe, run_controls, unshrunk_recipe
 from supernets.experiments.depth import advise
+from supernets.experiments.ranking import Ranks, ranking_of
 from supernets.sentence_supernet import SentenceSupernet
 from supernets.spaces.catalog import SPACES, space_named
 from supernets.spaces.transformer_space import HAT_SMALL, SentenceSpace
@@ -236,6 +238,17 @@ def test_a_network_that_writes_is_trained_from_scratch_and_tested_as_its_file_is
     tester, samples = task_of(data).tester(own, data)
     assert samples == 8 and np.isfinite(tester.qualities([few.smallest()])).all()
     assert tester._scores.beam == 2
+
+
+def test_networks_are_ranked_by_loss_and_by_what_they_write() -> None:
+    torch.set_num_threads(1)
+    data = replace(DATA, splits={name: few_of(DATA.split(name), 12) for name in DATA.splits})
+    found = ranking_of(SentenceSupernet(space()), data, 4, np.random.default_rng(0)).to_json()
+    assert found["networks"] == 4 and set(found["loss"]) == {"spearman", "kendall"}
+    assert Ranks.of(np.array([1.0, 2, 3]), np.array([1.0, 2, 4])) == Ranks(1.0, 1.0)
+    assert Ranks.of(np.array([1.0, 1, 1]), np.array([1.0, 2, 4])) == Ranks(None, None)
+    with pytest.raises(InvalidTraining, match="not made of sentences"):
+        ranking_of(SentenceSupernet(space()), load_digits(), 4, np.random.default_rng(0))
 
 
 def few_of(split: Split, rows: int) -> Split:
