@@ -22,6 +22,7 @@ BespokeError (latency_tables/errors.py)
 ├── TrainingDiverged       a loss that is not a number (carries phase, epoch, step)
 ├── ExportFailed           a network that does not become a deliverable ONNX file
 ├── InvalidPrecision       a plan of precisions, or a way of rounding, that cannot be followed
+├── InvalidCompression     compression passes that a network cannot be put through
 └── UnservableContext      a context that no file can be delivered for
 Exception
 ├── UnreadablePicture      a picture that cannot be read (supernets/data/pictures.py)
@@ -185,6 +186,10 @@ class ExportFailed(BespokeError):
 
 class InvalidPrecision(BespokeError, ValueError):
     """A plan of precisions, or a way of rounding, that cannot be followed."""
+
+
+class InvalidCompression(BespokeError, ValueError):
+    """Compression passes that are not there, do not go together, or that a network cannot be put through."""
 
 
 class UnservableContext(BespokeError):

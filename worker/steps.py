@@ -43,6 +43,9 @@ class StepName(StrEnum):
     FINE_TUNE = "fine_tune"  # weights of one network, from the supernet's; a checkpoint each epoch
     TRAIN_CONTROL = "train_control"  # one network from random weights; a checkpoint each epoch
     EXPORT_NETWORK_FILE = "export_network_file"  # the ONNX file that is delivered
+    TRY_COMPRESSION = (
+        "try_compression"  # validation accuracy of a network at each strength of a compression pass
+    )
     TEST_NETWORK_FILE = "test_network_file"  # its accuracy on the test split
     EXPORT_OPERATOR = "export_operator"  # micro-benchmark of one operator
     EXPORT_NETWORK = "export_network"  # benchmark of a whole network, random weights

@@ -1,5 +1,5 @@
-"""`bespoke compress`: a delivered network once more, with blocks in int8 where the device does them
-faster."""
+"""`bespoke compress`: a delivered network once more, with blocks in int8 where the device does them faster,
+or after compression passes."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from service.cli.screen import follow, result, say
 from service.cli.search import check_delivered
 from service.cli.targets import narrowing_of
 from service.client.jobs import Json
+from supernets.delivery.compression.catalog import PASSES
 from supernets.delivery.precision import MIXED
 
 
@@ -24,8 +25,19 @@ def compress(
     size_bytes: option.SizeBytes = None,
     device: Annotated[str | None, typer.Option(help="Another device than the network was made for.")] = None,
     precision: Annotated[
-        str, typer.Option(help="mixed chooses for each block what the device does faster; int8: all of them.")
-    ] = MIXED,
+        str | None,
+        typer.Option(
+            help="mixed chooses for each block what the device does faster, as where nothing is said; int8: "
+            "all of them."
+        ),
+    ] = None,
+    passes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pass",
+            help=f"A compression pass instead, in float32 ({', '.join(PASSES)}); may be repeated.",
+        ),
+    ] = None,
     exclude: option.Exclude = None,
     confidence: option.Confidence = None,
     candidates: option.Candidates = 5,
@@ -44,18 +56,31 @@ def compress(
     [cyan]bespoke compress model_5f... --budget-ms 8 -o smaller.onnx[/]
 
     [cyan]bespoke compress model_5f... --size-bytes 300000 --precision int8[/]
+
+    With [cyan]--pass[/] the network stays in float32. A pass is kept where it loses at most a point on
+    validation data and pays: is measured faster by the device's agent, or makes the file smaller. The card
+    has each beside the network without it.
+
+    [cyan]bespoke compress model_5f... --pass low-rank --pass shared-weights -o smaller.onnx[/]
     """
     budget = {"latency_ms": budget_ms, "size_bytes": size_bytes}
     asked: Json = {
         "budget": {name: value for name, value in budget.items() if value is not None},
-        "precision": precision,
         "candidates": candidates,
         "verify": verify,
         **{name: value for name, value in (("device", device), ("confidence", confidence)) if value},
+        **({"passes": passes} if passes else {}),
+        **({} if passes and precision is None else {"precision": precision or MIXED}),
         **narrowing_of(exclude or [], [], missing=False),
     }
+    for name in set(passes or ()) - PASSES.keys():
+        raise typer.BadParameter(
+            f"no compression pass {name[:40]!r}; there are {', '.join(PASSES)}", param_hint="--pass"
+        )
     if not asked["budget"]:
-        raise typer.BadParameter("name what it has to keep: --budget-ms MS, --size-bytes N, or both")
+        if not passes:
+            raise typer.BadParameter("name what it has to keep: --budget-ms MS, --size-bytes N, or both")
+        del asked["budget"]  # that of the model
     with client() as service:
         job = service.compress(model_id, asked)
         if detach:

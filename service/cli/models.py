@@ -195,7 +195,7 @@ def print_card(card: Json) -> None:
     if len(search.get("measured") or []) > 1:
         kept = sum(line["verdict"] == "kept" for line in search["measured"])
         say(f"  choice    the best of {kept} that keep the budget, out of {len(search['measured'])} measured")
-    for line in (*_precision(card.get("precision") or {}), *_trained(card), *_sentence(card)):
+    for line in (*_precision(card.get("precision") or {}), *_passes(card), *_trained(card), *_sentence(card)):
         say(f"  {line}")
     say(
         f"  file      {file.get('size_bytes', 0):,} bytes, {file.get('parameters', 0):,} parameters, "
@@ -231,6 +231,28 @@ def _precision(told: Json) -> list[str]:
             f"{one['size_bytes']:,} bytes"
         )
     return lines
+
+
+def _passes(card: Json) -> list[str]:
+    """What each compression pass brings, or why it is left out, with the network without it."""
+    told = card.get("compression") or {}
+    lines = []
+    for one in told.get("passes") or []:
+        kept = "kept" if one["kept"] else "left out"
+        lines.append(
+            f"pass      {one['name']} ({one['strength']:g}, {one['strength_is']}): {kept}, {one['reason']}"
+        )
+        for name in ("before", "after"):
+            part = one[name]
+            ms = milliseconds(part["measured_ms"])
+            lines.append(
+                f"          {name}: {ms} ms measured, {percent(part['test'], 2)} on test, "
+                f"{part['size_bytes']:,} bytes ({part['deflated_bytes']:,} deflated)"
+            )
+        lines.append(
+            f"          control, {one['control']['is']}: {percent(one['control']['test'], 2)} on test"
+        )
+    return [*lines, *([f"          {told['remark']}"] if told.get("remark") else [])]
 
 
 def _further(limit: Json) -> str:

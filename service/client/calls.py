@@ -308,7 +308,8 @@ class BespokeClient:
         return Job.read(_object(self.call("POST", "/v1/searches", json=dict(request), headers=headers)))
 
     def compress(self, model_id: str, request: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
-        """Queue a delivered network once more with blocks in int8 (`POST /v1/models/{model_id}/compress`)."""
+        """Queue a delivered network once more, with blocks in int8 or after `passes` (`POST
+        /v1/models/{model_id}/compress`)."""
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         path = f"/v1/models/{_name(model_id)}/compress"
         return Job.read(_object(self.call("POST", path, json=dict(request), headers=headers)))

@@ -32,6 +32,7 @@ from supernets.errors import (
     InfeasibleBudget,
     InvalidArchitecture,
     InvalidCheckpoint,
+    InvalidCompression,
     InvalidDataset,
     InvalidPrecision,
     InvalidPredictor,
@@ -110,6 +111,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "memory_limit": (422, "No way to train keeps the limit on memory"),
     "invalid_text_network": (422, "The files are no transformer that generates, or the text is none"),
     "training_diverged": (422, "The loss of the training is not a number any more"),
+    "invalid_compression": (422, "The network cannot be compressed as it was asked for"),
     "invalid_precision": (422, "These blocks cannot be computed in int8 as it was asked for"),
     "export_failed": (422, "The network does not become a file that can be delivered"),
     "refused": (422, "This cannot be done as it was asked for"),
@@ -178,6 +180,7 @@ ERRORS: Final[dict[type[BespokeError], Kind]] = {
     TrainingDiverged: Kind(
         "training_diverged", lambda e: {"phase": e.phase, "epoch": e.epoch, "step": e.step}
     ),
+    InvalidCompression: Kind("invalid_compression"),
     InvalidPrecision: Kind("invalid_precision"),
     ExportFailed: Kind("export_failed"),
     UnservableContext: Kind("unservable_context"),

@@ -65,7 +65,7 @@ class SearchRequest:
     """A search: the fields of `service.schemas.searches.SearchIn`, with the defaults of older versions.
 
     generation: the sentence that latencies are of, whole, for a space whose networks write sentences. origin:
-    the model that is compressed.
+    the model that is compressed. passes: of its compression, in the order in which they are applied.
     """
 
     supernet_id: str
@@ -85,6 +85,7 @@ class SearchRequest:
     remarks: tuple[str, ...] = ()
     generation: Mapping[str, int] | None = None
     origin: str | None = None
+    passes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

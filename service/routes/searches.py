@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter
 from pydantic import ValidationError
@@ -36,11 +36,13 @@ from service.routes.jobs import handed_in
 from service.routes.models import model_of
 from service.routes.supernets import remarks_on, wanted_supernet
 from service.schemas.jobs import JobView
-from service.schemas.searches import CompressIn, SearchIn, Target
+from service.schemas.searches import Budget, CompressIn, SearchIn, Target
 from supernets.delivery.catalog import Delivery, check_precisions, common_delivery, delivery_of
+from supernets.delivery.compression.catalog import ordered
 from supernets.delivery.precision import ASKED, FLOAT32, space_in
-from supernets.errors import InfeasibleBudget, InvalidDataset, UnknownDataset
+from supernets.errors import InfeasibleBudget, InvalidCompression, InvalidDataset, UnknownDataset
 from supernets.search.catalog import STRATEGIES
+from supernets.search.limits import LIMITS
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
 from supernets.spaces.space import Space
@@ -120,7 +122,8 @@ def compress(
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> JobView:
-    """Queue a delivered network once more, with the precisions of its blocks chosen for a budget."""
+    """Queue a delivered network once more, with the precisions of its blocks chosen for a budget, or put
+    through compression passes."""
 
     def action(session: Session) -> Job:
         origin = model_of(session, caller.tenant_id, model_id)
@@ -128,6 +131,7 @@ def compress(
         asked = _search_for(session, origin, body, supernet)
         _supernet(session, services, caller.tenant_id, asked)  # its data set is as it was
         space = space_named(supernet.space, supernet.classes)
+        passes = _passes(body, space)
         only = space.in_float(space.from_json(part(origin.card, "architecture")))
         before = _asked_before(session, origin)
         request = SearchRequest(
@@ -144,6 +148,7 @@ def compress(
             memory_mb=before.memory_mb,
             train=before.train,
             origin=origin.id,
+            passes=passes,
         )
         return submit(services, session, caller.tenant_id, JobKind.COMPRESS, stored(request))
 
@@ -151,17 +156,51 @@ def compress(
     return handed_in(services, caller, response, idempotency_key, path, body, action)
 
 
+def _passes(body: CompressIn, space: Space) -> tuple[str, ...] | None:
+    """In the order in which they are applied. Raises Problem for one that is not there, and for networks that
+    have none."""
+    if body.passes is None:
+        return None
+    try:
+        passes = ordered(body.passes)
+    except InvalidCompression as refused:
+        raise _refused_passes(str(refused)) from None
+    if len(space.inputs) != 1 or space.generation is not None:
+        raise _refused_passes(
+            f"networks of {space.name} write sentences: compression passes are not for them"
+        )
+    return passes
+
+
+def _refused_passes(detail: str) -> Problem:
+    return Problem("invalid_compression", detail, errors=[error("/passes", "invalid_compression", detail)])
+
+
+def _budget(origin: Model, body: CompressIn) -> Budget:
+    """As it was asked for, else the one that the model was delivered for."""
+    if body.budget is not None:
+        return body.budget
+    kept = {one["name"]: int(one["limit"]) for one in _constraints(origin) if one["name"] in LIMITS}
+    device = {} if origin.budget_ms is None else {"latency_ms": origin.budget_ms}
+    return Budget.model_validate({**device, **kept})
+
+
+def _constraints(origin: Model) -> list[dict[str, Any]]:
+    found: Any = origin.card.get("constraints") or []
+    return list(found)
+
+
 def _search_for(session: Session, origin: Model, body: CompressIn, supernet: Supernet) -> SearchIn:
     """What is asked of a network, as a search that has no other to choose."""
-    device = body.device
-    if device is None and origin.device_id is not None and body.budget.on_device():
+    device, budget = body.device, _budget(origin, body)
+    if device is None and origin.device_id is not None and budget.on_device():
         device = device_rows.of_model(session, origin).name
     target = {
         "device": device,
-        "budget": body.budget,
+        "budget": budget,
         "exclude": body.exclude,
         "resolutions": [int(part(origin.card, "architecture")["resolution"])],
-        "precision": body.precision,
+        "precision": FLOAT32 if body.passes else body.precision,
     }
     try:
         return SearchIn(

@@ -273,20 +273,32 @@ class SearchIn(Strict):
 
 class CompressIn(Strict):
     """A delivered network once more: the same architecture and weights, with the precision of its blocks
-    chosen.
+    chosen, or in float32 after compression passes.
 
-    device: another one than the model was made for. precision: `mixed` chooses for each block. The others are
-    those of a search.
+    device: another one than the model was made for. precision: `mixed` chooses for each block. passes: names
+    of compression passes (docs/compression.md); budget is then that of the model where it is left out, and
+    precision is left out. The others are those of a search.
     """
 
-    budget: Budget
+    budget: Budget | None = None
     device: Name | None = None
     precision: Literal["int8", "mixed"] = "mixed"
+    passes: Annotated[list[Name], Field(min_length=1, max_length=8)] | None = Field(
+        default=None, exclude_if=lambda asked: asked is None
+    )
     exclude: Exclusions | None = None
     confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
     candidates: Annotated[int, Field(ge=1, le=64)] = 5
     verify: bool = True
     measured_candidates: Annotated[int, Field(ge=1, le=16)] = 3
+
+    @model_validator(mode="after")
+    def _passes_in_float(self) -> Self:
+        if self.passes is not None and ("precision" in self.model_fields_set or self.exclude is not None):
+            raise ValueError("passes are for networks in float32: leave precision and exclude out")
+        if self.passes is None and self.budget is None:
+            raise ValueError("name the budget that the network has to keep, or passes it is put through")
+        return self
 
 
 class Scored(Answer):

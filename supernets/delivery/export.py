@@ -28,6 +28,8 @@ from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
 from supernets.cut_out import PlainNetwork, fold_batch_norm
 from supernets.data.preprocessing import Preprocessing
+from supernets.delivery.compression.codebooks import with_codebooks
+from supernets.delivery.compression.compressed import CompressedNetwork
 from supernets.delivery.description import describe
 from supernets.delivery.feeding import OnnxFile
 from supernets.delivery.format import OPSET, Content, Delivery
@@ -72,11 +74,21 @@ def export_delivered(network: nn.Module, content: Content) -> bytes:
     if isinstance(network, QuantisedNetwork):
         check_int8(content.delivery)
         model = int8_graph(network)
+    elif isinstance(network, CompressedNetwork):
+        model = compressed_graph(network)
     else:
         model = _canonical(_export([fold_batch_norm(network).cpu()], [content.inputs], 1), 0, named)
     formed = _canonical(in_form(model, content.delivery, content.preprocessing), 0, named)
     describe(formed, content.described, content.classes)
     return _finished(formed)
+
+
+def compressed_graph(network: CompressedNetwork) -> Model:
+    """The graph of a network after compression passes, batch 1: several strengths of several passes are
+    written before one is kept, so it is drawn and not exported."""
+    plain = network.plain
+    model = _joined([layer_model(layer, op) for layer, op in zip(plain.layers, plain.operators, strict=True)])
+    return with_codebooks(model) if network.codebooks else model
 
 
 def int8_graph(network: QuantisedNetwork) -> Model:

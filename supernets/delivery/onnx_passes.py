@@ -33,6 +33,7 @@ _UNCHANGED: Final = frozenset(
         "DequantizeLinear",
         "Div",
         "Flatten",
+        "Gather",
         "Gemm",
         "GlobalAveragePool",
         "HardSigmoid",

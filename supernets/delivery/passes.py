@@ -1,8 +1,9 @@
 """What happens to a network before it is written, as a list: cut out, statistics taken anew, batch-norm
-folded, rounded.
+folded, compressed, rounded.
 
 A pass gets what the one before made and gives a network again, so pruning is one more entry of a
-format's list (`Format.passes`).
+format's list (`Format.passes`). Those that people ask for by name are entries of a catalog of their own
+(`supernets.delivery.compression`); here they are one.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Final
 from torch import nn
 
 from supernets.cut_out import PlainNetwork, cut_out, fold_batch_norm
+from supernets.delivery.compression.catalog import AppliedPass
+from supernets.delivery.compression.compressed import Fitting, compress
 from supernets.delivery.precision import USUAL, PrecisionPlan, Rounding
 from supernets.delivery.quantising import Samples, quantise
-from supernets.errors import InvalidPrecision
+from supernets.errors import InvalidCompression, InvalidPrecision
 from supernets.network import Supernet
 from supernets.network_form import NetworkForm
 from supernets.spaces.architecture import Architecture
@@ -30,6 +33,7 @@ class Source:
     """Where a network comes from, and the data that passes may look at (of the training split alone).
 
     plan: the precision of each of its operators; None: all in float32. rounding: how int8 is rounded.
+    compression: passes that were asked for, in order.
     """
 
     supernet: Supernet
@@ -37,6 +41,7 @@ class Source:
     data: Data
     plan: PrecisionPlan | None = None
     rounding: Rounding = USUAL
+    compression: tuple[AppliedPass, ...] = ()
 
     @property
     def in_int8(self) -> bool:
@@ -67,6 +72,21 @@ def folded(network: nn.Module, source: Source) -> nn.Module:
     return fold_batch_norm(network)
 
 
+def compressed(network: nn.Module, source: Source) -> nn.Module:
+    """What was asked for by name. After folding: the weights that are made smaller are those of the file."""
+    if not source.compression:
+        return network
+    if source.in_int8:
+        raise InvalidCompression("compression passes are for networks in float32: leave `precision` out")
+    if not isinstance(network, PlainNetwork):
+        raise InvalidCompression(f"networks of {source.supernet.space.name!r} have no compression passes")
+    if len(network.inputs) != 1:
+        raise InvalidCompression("compression passes are for networks with one input")
+    names = [name for name, _ in source.supernet.plan(source.architecture)]
+    fitting = Fitting.of(network.operators, source.data, source.architecture.resolution)
+    return compress(network.cpu(), source.compression, fitting, names)
+
+
 def rounded(network: nn.Module, source: Source) -> nn.Module:
     """Blocks in int8 as planned, with ranges from training samples. After folding: what is rounded are the
     weights of the file."""
@@ -83,7 +103,7 @@ def rounded(network: nn.Module, source: Source) -> nn.Module:
     return quantise(network.cpu(), source.plan, samples, source.rounding)
 
 
-PLAIN: Final[tuple[Pass, ...]] = (cut, recalibrated, folded)
+PLAIN: Final[tuple[Pass, ...]] = (cut, recalibrated, folded, compressed)
 ROUNDED: Final[tuple[Pass, ...]] = (*PLAIN, rounded)
 
 

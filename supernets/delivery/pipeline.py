@@ -12,11 +12,12 @@ from torch import nn
 from latency_tables.inputs import InputSpec
 from supernets.data.splits import evenly_spread
 from supernets.delivery.catalog import format_named
+from supernets.delivery.compression.compressed import CompressedNetwork
 from supernets.delivery.format import EMBEDDED, Content, Delivery, Opened
 from supernets.delivery.parity import Parity, compared, compared_rounded
 from supernets.delivery.passes import Source, passed
 from supernets.delivery.simulated import QuantisedNetwork
-from supernets.errors import ExportFailed, InvalidPrecision
+from supernets.errors import ExportFailed, InvalidCompression, InvalidPrecision
 from supernets.tasks.catalog import task_of
 
 INPUT: Final = "input"
@@ -45,7 +46,7 @@ def deliver(source: Source, delivery: Delivery) -> Written:
     """The file of a sub-network in the form of a delivery.
 
     Raises ExportFailed where the file computes something else than the network, InvalidPrecision where blocks
-    that shall be in int8 cannot be.
+    that shall be in int8 cannot be, InvalidCompression where the network cannot be put through its passes.
     """
     form, task, condition = (
         format_named(delivery.format),
@@ -55,6 +56,8 @@ def deliver(source: Source, delivery: Delivery) -> Written:
     network = passed(source, form.passes())
     if source.in_int8 and not isinstance(network, QuantisedNetwork):
         raise InvalidPrecision(f"files of format {form.name!r} have no blocks in int8; search in float32")
+    if source.compression and not isinstance(network, CompressedNetwork):
+        raise InvalidCompression(f"files of format {form.name!r} have no compression passes; leave them out")
     described = task.input_of(source.data, condition, delivery, INPUT)
     preprocessing = task.preprocessing(source.data, condition)
     inputs = source.supernet.space.inputs_at(condition)

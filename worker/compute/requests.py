@@ -16,6 +16,7 @@ from latency_tables.operators import Operator
 from service.db.documents import Document
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.delivery.catalog import Delivery
+from supernets.delivery.compression.catalog import AppliedPass
 from supernets.search.problem import Problem, SearchResult
 from supernets.spaces.architecture import Architecture, SpaceRef
 from supernets.spaces.catalog import described
@@ -302,6 +303,7 @@ class DeliveredFile:
     the batch. delivery, input, classes: the file's form,
     how it is fed and what its outputs are; None in steps that a version before 0.2 remembered. int8: how its
     blocks in int8 were rounded, and how near the file comes to that; None where it has none.
+    compression: what each pass that was applied did.
     measured_sha256, measured_bytes: of what is measured in its place, for networks that write sentences.
     """
 
@@ -319,6 +321,7 @@ class DeliveredFile:
     measured_sha256: str | None = None
     measured_bytes: int | None = None
     int8: Document | None = None
+    compression: tuple[Document, ...] = ()
 
     @property
     def to_measure(self) -> tuple[str, int]:
@@ -342,6 +345,30 @@ class Deliver(Request[DeliveredFile]):
     supernet: SupernetRef
     architecture: Architecture
     delivery: Delivery
+    compression: tuple[AppliedPass, ...] = ()
+
+
+@dataclass(frozen=True)
+class TriedPass:
+    """As `supernets.delivery.compression.trial.Tried`."""
+
+    before: float
+    validation: tuple[tuple[float, float], ...]
+    taken: float | None
+    control_validation: float
+    control_test: float
+
+
+@dataclass(frozen=True)
+class TryPass(Request[TriedPass]):
+    """A compression pass of a sub-network at each of its strengths, after the passes that were applied
+    before."""
+
+    answer = TriedPass
+    supernet: SupernetRef
+    architecture: Architecture
+    applied: tuple[AppliedPass, ...]
+    name: str
 
 
 @dataclass(frozen=True)

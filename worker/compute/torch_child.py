@@ -10,6 +10,7 @@ from latency_tables.operators import Operator
 from service.db.documents import Fields
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.delivery.catalog import Delivery
+from supernets.delivery.compression.catalog import AppliedPass
 from supernets.search.problem import Problem, SearchResult
 from supernets.spaces.architecture import Architecture, SpaceRef
 from worker.compute import requests
@@ -124,10 +125,18 @@ class TorchChild:
         return self.ask(request, follow)
 
     def deliver(
-        self, supernet: SupernetRef, architecture: Architecture, delivery: Delivery
+        self,
+        supernet: SupernetRef,
+        architecture: Architecture,
+        delivery: Delivery,
+        compression: Sequence[AppliedPass] = (),
     ) -> requests.DeliveredFile:
-        """A sub-network as an ONNX file."""
-        return self.ask(requests.Deliver(supernet, architecture, delivery))
+        """A sub-network as an ONNX file, after compression passes."""
+        return self.ask(requests.Deliver(supernet, architecture, delivery, tuple(compression)))
+
+    def try_pass(self, request: requests.TryPass, report: Report) -> requests.TriedPass:
+        """A compression pass at each of its strengths."""
+        return self.ask(request, lambda progress: report(progress.done, progress.total))
 
     def measure_accuracy(
         self, supernet: SupernetRef, architecture: Architecture, onnx_sha256: str, delivery: Delivery

@@ -109,6 +109,40 @@ def test_odd_wishes_are_refused(delivered: Api, body: dict[str, Any], code: str)
     is_problem(compress(delivered, **body), 422, code=code)
 
 
+def test_passes_keep_the_network_in_float32_and_the_budget_of_the_model(delivered: Api) -> None:
+    body = {"passes": ["shared-weights", "low-rank"]}
+    answer = delivered.post(f"/v1/models/{MODEL}/compress", body)
+    assert answer.status_code == 202, answer.text
+    with delivered.services.sessions() as session:
+        row = session.get(Job, answer.json()["id"])
+        assert row is not None
+        request = read(SearchRequest, row.request)
+    (target,) = request.targets
+    assert request.passes == ("low-rank", "shared-weights"), "in the order in which they are applied"
+    assert (target.device, target.precision) == ("phone", None) and target.budget["latency_ms"] == 2.0
+    assert target.network == SPACE.to_json(SPACE.largest(12)) and request.tune_epochs == 3
+    own = delivered.post(f"/v1/models/{MODEL}/compress", {**body, "budget": {"size_bytes": 10**7}})
+    assert own.status_code == 202, own.text
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"passes": ["low-rank", "magic"]}, "there are low-rank, shared-weights"),
+        ({"passes": ["low-rank", "low-rank"]}, "named once"),
+        ({"passes": []}, ""),
+        ({"passes": ["low-rank"], "precision": "int8"}, "float32"),
+        ({"passes": ["low-rank"], "exclude": {"kernel": 5}}, "float32"),
+        ({}, "name the budget"),
+    ],
+)
+def test_passes_that_cannot_be_are_refused(delivered: Api, body: dict[str, Any], said: str) -> None:
+    answer = delivered.post(f"/v1/models/{MODEL}/compress", body)
+    refused = is_problem(answer, 422)
+    assert said in refused["detail"] + "".join(one["detail"] for one in refused["errors"])
+    assert "magic" not in answer.text
+
+
 def test_another_tenants_model_and_one_that_is_not_there_are_not_found(delivered: Api) -> None:
     other = delivered.new_tenant()
     body = {"budget": {"latency_ms": 50.0}}

@@ -7,7 +7,13 @@ from typing import Any, Final
 
 from latency_tables.errors import InvalidForm
 from worker.compute import requests
-from worker.compute.operations.deliver import deliver, export_networks, export_operators, measure_accuracy
+from worker.compute.operations.deliver import (
+    deliver,
+    export_networks,
+    export_operators,
+    measure_accuracy,
+    try_pass,
+)
 from worker.compute.operations.rounded import learn_precision, score_in_int8, sensitivity
 from worker.compute.operations.score import refine, score
 from worker.compute.operations.solve import choose_by_gates, solve
@@ -28,6 +34,7 @@ OPERATIONS: Final[dict[type[Request[Any]], Operation]] = {
     requests.FineTune: fine_tune,
     requests.TrainControl: train_control,
     requests.Deliver: deliver,
+    requests.TryPass: try_pass,
     requests.MeasureAccuracy: measure_accuracy,
     requests.ExportOperators: export_operators,
     requests.ExportNetworks: export_networks,

@@ -11,12 +11,15 @@ from service.db.documents import Document
 from supernets.data.text.sentences import Sentences
 from supernets.delivery import pipeline
 from supernets.delivery.catalog import format_named
+from supernets.delivery.compression import trial
+from supernets.delivery.compression.compressed import CompressedNetwork
 from supernets.delivery.format import Delivery
 from supernets.delivery.passes import Source
 from supernets.delivery.precision import plan_of
 from supernets.delivery.sentences import deliver_sentences, tested_sentences
 from supernets.delivery.simulated import QuantisedNetwork
 from supernets.delivery.testing import tested
+from supernets.errors import InvalidCompression
 from supernets.sentence_supernet import SentenceSupernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_at
@@ -36,6 +39,8 @@ from worker.compute.requests import (
     Places,
     Progress,
     StoredFile,
+    TriedPass,
+    TryPass,
 )
 
 
@@ -47,10 +52,16 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
     network, dataset = supernet_of(places, asked.supernet), dataset_of(places, asked.supernet)
     wanted, form = asked.architecture, asked.delivery
     if isinstance(network, SentenceSupernet) and isinstance(dataset, Sentences):
+        if asked.compression:
+            raise InvalidCompression(f"networks of {network.space.name} write sentences: no pass is for them")
         return _archive(places, network, wanted, dataset, form)
     space = space_at(asked.supernet.space).holding(wanted)
     operators = lower(space, wanted)
-    written = pipeline.deliver(Source(network, space.in_float(wanted), dataset, plan_of(operators)), form)
+    source = Source(
+        network, space.in_float(wanted), dataset, plan_of(operators), compression=asked.compression
+    )
+    written = pipeline.deliver(source, form)
+    made = written.network.reports if isinstance(written.network, CompressedNetwork) else ()
     sha256, size_bytes = store_of(places).put(written.file)
     shape = (form.batch_size or 1, *written.described["shape"][1:])
     below = written.inputs[0].below
@@ -60,7 +71,9 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
         size_bytes=size_bytes,
         opset=form.opset,
         parameters=written.parameters,
-        macs=sum(op.macs for op in operators) + network.macs_beside,
+        macs=sum(op.macs for op in operators)
+        + network.macs_beside
+        - sum(one.get("macs_saved", 0) for one in made),
         parity_max_abs_error=written.parity.max_abs_error,
         input_shape=fed.shape,
         inputs=(fed,),
@@ -68,7 +81,16 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
         input=dict(written.described),
         classes=tuple(dataset.classes),
         int8=_rounded(written),
+        compression=made,
     )
+
+
+def try_pass(places: Places, asked: TryPass, report: Callable[[Progress], None]) -> TriedPass:
+    """Raises InvalidCompression."""
+    network, dataset = supernet_of(places, asked.supernet), dataset_of(places, asked.supernet)
+    source = Source(network, asked.architecture, dataset, compression=asked.applied)
+    found = trial.try_pass(source, asked.name, lambda done, total: report(Progress(done, total)))
+    return TriedPass(**vars(found))
 
 
 def _archive(

@@ -57,6 +57,7 @@ def card_of(job: SearchJob, target: Target, network: ExportedNetwork, model_id: 
         "classes": None if file.classes is None else list(file.classes),
         "snippet": snippet(file.input) if file.input else None,
         **({} if network.precision is None else {"precision": asdict(network.precision)}),
+        **({} if network.compression is None else {"compression": asdict(network.compression)}),
         "tuning": None if network.tuning is None else asdict(network.tuning),
         "control": None if network.control is None else asdict(network.control),
         "search": {

@@ -10,6 +10,7 @@ from typing import Final
 from service.db.documents import Document
 from supernets.accuracy.likelihood import equal_to_best
 from supernets.delivery.catalog import Delivery, common_delivery
+from supernets.delivery.compression.catalog import AppliedPass
 from supernets.search.limits import SIZE, reachable, unreachable
 from supernets.search.targets import Solved, Target
 from supernets.spaces.architecture import Architecture
@@ -46,15 +47,24 @@ class Files:
             found = self.solving.solved(target)
         raise unreachable(SIZE, limit, *reachable(target.space, SIZE, target.bytes_per_value))
 
-    def file(self, target: Target, architecture: Architecture, supernet: SupernetRef) -> DeliveredFile:
-        """A network cut out of a supernet (the job's, or a fine-tuned network) as an ONNX file."""
+    def file(
+        self,
+        target: Target,
+        architecture: Architecture,
+        supernet: SupernetRef,
+        compression: Sequence[AppliedPass] = (),
+    ) -> DeliveredFile:
+        """A network cut out of a supernet (the job's, or a fine-tuned network) as an ONNX file, after
+        compression passes."""
         form = self._form(target)
         inputs = {**supernet.inputs(), "architecture": described(architecture), "delivery": form.to_json()}
+        if compression:  # files of before there were any stay known by their keys
+            inputs["compression"] = [one.to_json() for one in compression]
         return self.job.run.step(
             StepName.EXPORT_NETWORK_FILE,
             inputs,
             DeliveredFile,
-            lambda: self.job.torch_child.deliver(supernet, architecture, form),
+            lambda: self.job.torch_child.deliver(supernet, architecture, form, compression),
         )
 
     def accuracy_of(self, delivered: ExportedNetwork) -> FileAccuracy:

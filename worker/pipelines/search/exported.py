@@ -122,6 +122,34 @@ class Precisions:
 
 
 @dataclass(frozen=True)
+class PassReport:
+    """What a compression pass did, or would have done. reason: what it brings, or why it is not kept; tried:
+    values of the metric on validation by strength; before, after: of the file without and with it; control:
+    what stands beside it, at the same strength; detail: of the layers it changed."""
+
+    name: str
+    does: str
+    kept: bool
+    reason: str
+    strength: float
+    strength_is: str
+    fitted_on: str
+    tried: Mapping[str, float]
+    before: Document
+    after: Document
+    control: Document
+    detail: Document
+
+
+@dataclass(frozen=True)
+class CompressedAs:
+    """The compression passes of a network, in order. remark: what the card's latencies are not of."""
+
+    passes: tuple[PassReport, ...]
+    remark: str | None = None
+
+
+@dataclass(frozen=True)
 class ExportedNetwork:
     """A network on its way out. Accuracies are qualities of the metric; predicted: by the predictor,
     validation: of its own weights.
@@ -132,6 +160,7 @@ class ExportedNetwork:
     scored: what was counted of it on validation data and its log-likelihoods, where those rank networks.
     equal: to which others; control: what the same network does from random weights; None: there are none.
     weights: its own, where it was fine-tuned. precision: of its blocks, of a target that may have int8.
+    compression: the passes that were asked for.
     """
 
     architecture: Architecture
@@ -151,6 +180,7 @@ class ExportedNetwork:
     control: Control | None = None
     weights: SupernetRef | None = None
     precision: Precisions | None = None
+    compression: CompressedAs | None = None
 
     @property
     def counted(self) -> float:

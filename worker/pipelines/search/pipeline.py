@@ -33,6 +33,7 @@ from worker.context import JobRun
 from worker.pipelines.ready_supernet import ReadySupernet, ensure_supernet
 from worker.pipelines.search.card import Card, card_of
 from worker.pipelines.search.choose import Choosing, Levels
+from worker.pipelines.search.compressing import Compressing
 from worker.pipelines.search.control import ControlTraining
 from worker.pipelines.search.deliver import Files
 from worker.pipelines.search.exported import ExportedNetwork
@@ -107,6 +108,7 @@ class _Networks:
         self.tuning = FineTuning(
             job.run, job.ready, count, request.tune_epochs or 0, request.memory_mb, request.train or "all"
         )
+        self.compressing = Compressing(job, self.files)
         self.controls = ControlTraining(job.run, job.ready, count, request.tune_epochs or 0)
         self.verification = Verification(job.run, job.ready.space, request.verify)
         self.verification.look_for_agents(job.targets)
@@ -139,6 +141,8 @@ class _Networks:
             chosen = self.files.exported(target, found, 1)[0]
         if self.tuning.epochs:
             chosen = self.tuning.better(target, chosen, self.solving, self.files, choosing)
+        if self.job.request.passes:
+            chosen = self.compressing.of(target, chosen, choosing)
         sha256 = chosen.file.to_measure[0]
         typical = {p.device_id: self.verification.typical(p.device_id, sha256) for p in target.places}
         known = {device_id: one for device_id, one in typical.items() if one is not None}

@@ -1,0 +1,1 @@
+"""Passes that make a trained network smaller or faster as it is delivered."""
