@@ -97,7 +97,8 @@ class OnDevice:
     measured: candidates are measured on the device, so they are chosen by prediction; else they are held
     against the bound, where there is one. bounded: the bound was asked for, so it holds in either case.
     whole: prices of what is excluded too. by_prediction: nobody measures and no network keeps the bound, so
-    the prediction has to do.
+    the prediction has to do. in_float: prices of the same networks in float32, where the target has none of
+    those; None: its own prices hold them, or the table lacks rows.
     """
 
     device: str
@@ -112,6 +113,7 @@ class OnDevice:
     context: Context | None = None
     further: tuple[Further, ...] = ()
     by_prediction: bool = False
+    in_float: Prices | None = None
 
     @property
     def predicts(self) -> bool:

@@ -39,6 +39,7 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "tasks.images",
     "tasks.sentences",
     "tasks.decoding",
+    "delivery.compression.bits",
     "delivery.compression.codebooks",
     "delivery.compression.compressed",
     "delivery.compression.low_rank",

@@ -59,6 +59,19 @@ PASSES: Final[dict[str, CompressionPass]] = {
             control="as many levels at equal distances",
             gives_levels=True,
         ),
+        CompressionPass(
+            name="mixed-bits",
+            does=(
+                "weights of each layer lie on levels at equal distances, with as many bits as it needs; bits "
+                "are simulated, the file holds a byte for each weight"
+            ),
+            gains=SIZE,
+            strength_is="mean bits of a weight",
+            strengths=(6, 5, 4, 3),
+            fitted_on="the curvature of the loss by each weight on samples of the train split",
+            control="the same bits for every layer",
+            gives_levels=True,
+        ),
     )
 }
 """In the order in which they are applied, whatever the order they are asked for in."""

@@ -41,12 +41,12 @@ def shared_weights(
     """
     shared, count, levels = copy.deepcopy(network), 0, 2**bits
     found = weights_of(shared, levels)
-    curvatures = [np.ones(1)] * len(found) if control else _curvatures(shared, found, losses)
+    curvatures = [np.ones(1)] * len(found) if control else curvatures_of(shared, found, losses)
     with torch.no_grad():
         for parameter, curvature in zip(found, curvatures, strict=True):
             values = parameter.double().flatten().numpy()
-            book = _levels(values, levels) if control else k_means(values, levels, curvature)
-            parameter.copy_(torch.from_numpy(_nearest(values, book)).reshape(parameter.shape))
+            book = equal_levels(values, levels) if control else k_means(values, levels, curvature)
+            parameter.copy_(torch.from_numpy(nearest(values, book)).reshape(parameter.shape))
             count += parameter.numel()
     layers = len(found)
     everything = sum(one.numel() for one in network.parameters())
@@ -68,7 +68,7 @@ def weights_of(network: nn.Module, levels: int) -> list[nn.Parameter]:
     ]
 
 
-def _curvatures(
+def curvatures_of(
     network: nn.Module, parameters: Sequence[nn.Parameter], losses: Iterable[Callable[[nn.Module], Tensor]]
 ) -> list[Array]:
     """Mean squared gradient of each weight, flat; none is without weight."""
@@ -85,7 +85,7 @@ def k_means(values: Array, levels: int, weights: Array) -> Array:
     ordered, counted = values[order], weights[order]
     sums = np.concatenate([[0.0], np.cumsum(counted * ordered)])
     masses = np.concatenate([[0.0], np.cumsum(counted)])
-    centres = _levels(values, levels)
+    centres = equal_levels(values, levels)
     for _ in range(_ROUNDS):
         edges = np.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2)
         bounds = np.concatenate([[0], edges, [len(ordered)]])
@@ -98,11 +98,13 @@ def k_means(values: Array, levels: int, weights: Array) -> Array:
     return centres
 
 
-def _levels(values: Array, levels: int) -> Array:
+def equal_levels(values: Array, levels: int) -> Array:
+    """So many values at equal distances from the least to the greatest."""
     return np.linspace(values.min(), values.max(), levels)
 
 
-def _nearest(values: Array, book: Array) -> Array:
+def nearest(values: Array, book: Array) -> Array:
+    """The value of the book, which ascends, that lies nearest to each."""
     return book[np.searchsorted((book[1:] + book[:-1]) / 2, values)]
 
 

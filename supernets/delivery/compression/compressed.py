@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from latency_tables.operators import Operator
 from supernets.cut_out import PlainNetwork
 from supernets.data.splits import evenly_spread
+from supernets.delivery.compression.bits import mixed_bits
 from supernets.delivery.compression.catalog import PASSES, AppliedPass
 from supernets.delivery.compression.codebooks import shared_weights
 from supernets.delivery.compression.low_rank import low_rank
@@ -104,8 +105,13 @@ def _shared(network: nn.Module, fitting: Fitting, asked: AppliedPass) -> tuple[n
     return shared_weights(network, int(asked.strength), fitting.losses(), control=asked.control)
 
 
+def _mixed_bits(network: nn.Module, fitting: Fitting, asked: AppliedPass) -> tuple[nn.Module, Report]:
+    return mixed_bits(network, asked.strength, fitting.losses(), control=asked.control)
+
+
 APPLY: Final[Mapping[str, Callable[[nn.Module, Fitting, AppliedPass], tuple[nn.Module, Report]]]] = {
     "low-rank": _low_rank,
     "shared-weights": _shared,
+    "mixed-bits": _mixed_bits,
 }
 """What each pass of the catalog does."""

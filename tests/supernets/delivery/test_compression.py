@@ -17,6 +17,7 @@ from supernets.data.catalog import load_digits
 from supernets.delivery import pipeline
 from supernets.delivery.catalog import FORMATS
 from supernets.delivery.compression import compressed, trial
+from supernets.delivery.compression.bits import mixed_bits
 from supernets.delivery.compression.catalog import PASSES, AppliedPass, ordered
 from supernets.delivery.compression.codebooks import k_means, shared_weights, with_codebooks
 from supernets.delivery.compression.compressed import APPLY, CompressedNetwork, Fitting
@@ -90,6 +91,18 @@ def test_weights_share_few_values_and_those_that_count_are_nearest() -> None:
     assert torch.equal(shared[0].bias, network[0].bias), "biases stay"
 
 
+def test_layers_that_count_more_get_more_bits() -> None:
+    network, x = narrow(32)
+    losses = [lambda n: (n[0](x) * 1e-3).square().mean() + (n[2](network[0](x))).square().mean()]
+    rounded, said = mixed_bits(network, 4, losses)
+    bits = {line["layer"]: line["bits"] for line in said["layers"]}
+    assert bits["2"] > bits["0"] and said["mean_bits"] <= 4
+    assert said["simulated_bytes"] == (bits["0"] + bits["2"]) * 32 * 48 // 8
+    assert len(rounded[2].weight.unique()) <= 2 ** bits["2"]
+    _, same = mixed_bits(network, 4, [], control=True)
+    assert {line["bits"] for line in same["layers"]} == {4}
+
+
 @pytest.mark.parametrize(
     "delivery", [Delivery(), Delivery(opset=11, ir_version=6), Delivery(precision="float16")]
 )
@@ -127,6 +140,7 @@ def test_every_pass_of_the_catalog_does_something_and_says_what() -> None:
     ("names", "said"),
     [
         (("prune-all",), "there are low-rank, shared-weights"),
+        (("mixed-bits", "shared-weights"), "few values: ask for one"),
         (("low-rank", "low-rank"), "named once"),
     ],
 )

@@ -10,7 +10,7 @@ from latency_tables.operators.operator import FLOAT
 from supernets.delivery.precision import FLOAT32, INT8, MIXED
 from supernets.delivery.verdict import collapsed
 from supernets.search.measured import Reading
-from supernets.search.targets import Target, predicted_ms
+from supernets.search.targets import OnDevice, Target, predicted_ms
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.lowering import block_name
 from supernets.spaces.mixes import in_precisions
@@ -94,7 +94,7 @@ class PrecisionReport:
                 size_bytes=files[name].size_bytes,
                 validation=metric.value(counted[one.digest]),
                 test=tests[name].accuracy,
-                predicted_ms=None if place is None else predicted_ms(place.pricing, one),
+                predicted_ms=None if place is None else _predicted(place, one),
                 measured_ms=ms,
             )
             for (name, one), ms in zip(variants.items(), measured, strict=True)
@@ -106,6 +106,14 @@ class PrecisionReport:
             return [None] * len(networks)
         found = self.verification.readings(target, networks, 1)
         return [_of(readings[0]) if readings else None for readings in found]
+
+
+def _predicted(place: OnDevice, architecture: Architecture) -> float | None:
+    """By the prices of the target, or of networks in float32 where the target has none of those."""
+    found = predicted_ms(place.pricing, architecture)
+    if found is None and place.in_float is not None:
+        return predicted_ms(place.in_float, architecture)
+    return found
 
 
 def _of(readings: list[Reading]) -> float | None:

@@ -7,10 +7,12 @@ from typing import Final
 
 from service.db import devices
 from service.db.documents import Document
+from service.db.models import Device
 from service.db.session import Session
 from service.db.tables import context_of
 from service.devices.costs import asked_for
 from service.devices.price_book import PriceBook
+from service.devices.pricing import Pricing
 from service.jobs.requests import PinnedDevice, SearchTarget
 from supernets.delivery.catalog import Delivery, common_delivery
 from supernets.delivery.precision import ASKED, FLOAT32, space_in
@@ -86,6 +88,7 @@ def _on_device(
         partial=partly,
     )
     budget_ms = float(member.budget[LATENCY])
+    plain = _in_float(session, book, device, space, member.table_id)
     return OnDevice(
         device.name,
         device.id,
@@ -97,7 +100,21 @@ def _on_device(
         whole=whole,
         context=context_of(device),
         further=tuple(Further(pricing.costs[name], limit, limit) for name, limit in asked.items()),
+        in_float=plain,
     )
+
+
+def _in_float(
+    session: Session, book: PriceBook, device: Device, space: Space, table_id: str
+) -> Pricing | None:
+    """Prices of the networks in float32, of a space that has none of them: what they are compared with."""
+    if FLOAT32 in space.precisions:
+        return None
+    try:
+        plain = space.with_precisions((FLOAT32,))
+        return book.load(session, device, plain, table_id=table_id, partial=True)
+    except NoTable:
+        return None
 
 
 def _only(space: Space, wanted: SearchTarget) -> Architecture | None:
