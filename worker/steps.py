@@ -47,6 +47,7 @@ class StepName(StrEnum):
         "try_compression"  # validation accuracy of a network at each strength of a compression pass
     )
     TEST_NETWORK_FILE = "test_network_file"  # its accuracy on the test split
+    MEASURE_ROBUSTNESS = "measure_robustness"  # what the file does on pictures changed to deceive it
     EXPORT_OPERATOR = "export_operator"  # micro-benchmark of one operator
     EXPORT_NETWORK = "export_network"  # benchmark of a whole network, random weights
 

@@ -42,6 +42,7 @@ def compress(
     confidence: option.Confidence = None,
     candidates: option.Candidates = 5,
     verify: option.Verify = True,
+    robustness: option.Robustness = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="ONNX file to write.")] = None,
     detach: option.Detach = False,
 ) -> None:
@@ -69,6 +70,7 @@ def compress(
         "candidates": candidates,
         "verify": verify,
         **{name: value for name, value in (("device", device), ("confidence", confidence)) if value},
+        **({"robustness": True} if robustness else {}),
         **({"passes": passes} if passes else {}),
         **({} if passes and precision is None else {"precision": precision or MIXED}),
         **narrowing_of(exclude or [], [], missing=False),

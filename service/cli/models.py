@@ -195,7 +195,13 @@ def print_card(card: Json) -> None:
     if len(search.get("measured") or []) > 1:
         kept = sum(line["verdict"] == "kept" for line in search["measured"])
         say(f"  choice    the best of {kept} that keep the budget, out of {len(search['measured'])} measured")
-    for line in (*_precision(card.get("precision") or {}), *_passes(card), *_trained(card), *_sentence(card)):
+    for line in (
+        *_precision(card.get("precision") or {}),
+        *_passes(card),
+        *_robust(card),
+        *_trained(card),
+        *_sentence(card),
+    ):
         say(f"  {line}")
     say(
         f"  file      {file.get('size_bytes', 0):,} bytes, {file.get('parameters', 0):,} parameters, "
@@ -253,6 +259,15 @@ def _passes(card: Json) -> list[str]:
             f"          control, {one['control']['is']}: {percent(one['control']['test'], 2)} on test"
         )
     return [*lines, *([f"          {told['remark']}"] if told.get("remark") else [])]
+
+
+def _robust(card: Json) -> list[str]:
+    """What the file does on pictures changed to deceive it."""
+    told = card.get("robustness") or {}
+    if not told:
+        return []
+    found = ", ".join(f"{percent(value, 2)} at {steps}/255" for steps, value in told["file"].items())
+    return [f"deceived  by {told['attack']}, {told['samples']} samples: {found}"]
 
 
 def _further(limit: Json) -> str:

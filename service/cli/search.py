@@ -57,6 +57,8 @@ def search(
     tune_epochs: option.TuneEpochs = None,
     memory_mb: option.MemoryMb = None,
     train: option.Train = "all",
+    defensive: option.Defensive = False,
+    robustness: option.Robustness = False,
     control: option.Control = None,
     confidence: option.Confidence = None,
     candidates: option.Candidates = 5,
@@ -137,6 +139,8 @@ def search(
         "memory_mb": memory_mb,
         "control": control,
         "train": None if train == "all" else train,
+        "defensive": defensive or None,
+        "robustness": robustness or None,
         "generation": sentence_of(generation),
     }
     request |= {name: value for name, value in asked.items() if value is not None}

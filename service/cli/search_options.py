@@ -181,6 +181,22 @@ Train = Annotated[
         rich_help_panel=_RESULT,
     ),
 ]
+Defensive = Annotated[
+    bool,
+    typer.Option(
+        "--defensive",
+        help="Fine-tuning draws layers towards orthogonal ones, so that errors do not grow on their way.",
+        rich_help_panel=_RESULT,
+    ),
+]
+Robustness = Annotated[
+    bool,
+    typer.Option(
+        "--robustness",
+        help="Say on the card what the file does on pictures changed to deceive it (FGSM at two strengths).",
+        rich_help_panel=_RESULT,
+    ),
+]
 Batch = Annotated[
     str,
     typer.Option(

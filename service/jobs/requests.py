@@ -86,6 +86,8 @@ class SearchRequest:
     generation: Mapping[str, int] | None = None
     origin: str | None = None
     passes: tuple[str, ...] | None = None
+    robustness: bool | None = None
+    defensive: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,7 @@ def search(
     def action(session: Session) -> Job:
         supernet = _supernet(session, services, caller.tenant_id, body)
         space = _space(body, supernet)
+        robustness = _robustness(body.robustness, space)
         request = SearchRequest(
             supernet_id=supernet.id,
             targets=tuple(_targets(session, services, caller.tenant_id, body, space)),
@@ -89,6 +90,8 @@ def search(
             memory_mb=body.memory_mb,
             train=None if body.train == "all" else body.train,
             remarks=tuple(remarks_on(session, services, caller.tenant_id, supernet)),
+            robustness=robustness or None,
+            defensive=body.defensive or None,
             generation=None if space.generation is None else space.generation.to_json(),
         )
         return submit(services, session, caller.tenant_id, JobKind.SEARCH, stored(request))
@@ -134,6 +137,7 @@ def compress(
         passes = _passes(body, space)
         only = space.in_float(space.from_json(part(origin.card, "architecture")))
         before = _asked_before(session, origin)
+        robustness = _robustness(body.robustness, space, before.preprocessing)
         request = SearchRequest(
             supernet_id=supernet.id,
             targets=tuple(_targets(session, services, caller.tenant_id, asked, space, only)),
@@ -149,6 +153,8 @@ def compress(
             train=before.train,
             origin=origin.id,
             passes=passes,
+            robustness=robustness or None,
+            defensive=before.defensive,
         )
         return submit(services, session, caller.tenant_id, JobKind.COMPRESS, stored(request))
 
@@ -170,6 +176,17 @@ def _passes(body: CompressIn, space: Space) -> tuple[str, ...] | None:
             f"networks of {space.name} write sentences: compression passes are not for them"
         )
     return passes
+
+
+def _robustness(asked: bool, space: Space, preprocessing: str = "separate") -> bool:
+    """Whether the card is to have it. Raises Problem where no picture can be changed."""
+    if asked and (len(space.inputs) != 1 or space.generation is not None or not space.image_channels):
+        detail = f"networks of {space.name} take no pictures that could be changed: leave robustness out"
+        raise invalid("/robustness", "robustness", detail)
+    if asked and preprocessing == "embedded":
+        detail = "the model takes bytes, and robustness changes normalised pictures: leave robustness out"
+        raise invalid("/robustness", "robustness", detail)
+    return asked
 
 
 def _refused_passes(detail: str) -> Problem:

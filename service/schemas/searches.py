@@ -207,6 +207,9 @@ class SearchIn(Strict):
     normalisation into the file, which then takes bytes.
     generation: the sentence that latencies are of, where networks write sentences: the device must have been
     profiled for it.
+    robustness: whether the card says what the file does on pictures changed to deceive it. defensive: the
+    fine-tuning draws layers towards orthogonal ones, so that errors (of rounding, of an adversary) do not
+    grow from layer to layer.
     """
 
     supernet: Id | None = None
@@ -228,6 +231,8 @@ class SearchIn(Strict):
     memory_mb: MemoryMb | None = None
     train: Literal["all", "bias", "last", "lite"] = "all"
     generation: GenerationIn | None = None
+    robustness: bool = Field(default=False, exclude_if=lambda asked: not asked)
+    defensive: bool = Field(default=False, exclude_if=lambda asked: not asked)
 
     @model_validator(mode="after")
     def _gates_by_gradient(self) -> Self:
@@ -247,6 +252,14 @@ class SearchIn(Strict):
     def _only_tuned(self) -> Self:
         if not self.tune_epochs and (self.memory_mb is not None or self.train != "all"):
             raise ValueError("memory_mb and train are of a fine-tuning: give tune_epochs too")
+        return self
+
+    @model_validator(mode="after")
+    def _defended_whole(self) -> Self:
+        if self.defensive and (not self.tune_epochs or self.train != "all"):
+            raise ValueError("defensive is of fine-tuning a whole network: give tune_epochs, leave train")
+        if self.robustness and self.preprocessing == "embedded":
+            raise ValueError("robustness changes normalised pictures: leave preprocessing separate")
         return self
 
     @model_validator(mode="after")
@@ -291,6 +304,7 @@ class CompressIn(Strict):
     candidates: Annotated[int, Field(ge=1, le=64)] = 5
     verify: bool = True
     measured_candidates: Annotated[int, Field(ge=1, le=16)] = 3
+    robustness: bool = Field(default=False, exclude_if=lambda asked: not asked)
 
     @model_validator(mode="after")
     def _passes_in_float(self) -> Self:

@@ -29,6 +29,7 @@ from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
 from supernets.training.batching import batching_of
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
+from supernets.training.defensive import not_orthogonal
 from supernets.training.exchange import Link, exchange_of
 from supernets.training.losses import network_loss
 from supernets.training.memory import activations_within, resident_bytes, return_freed_memory
@@ -368,6 +369,10 @@ class Trainer:
                 own = samples if samples == 1 else self.task.share(labels[part], labels)
                 share = own * weight / sum(weights)
                 total += share * self._backward(phase, inputs[part], labels[part], plans, targets, share)
+        if self.recipe.orthogonality:
+            penalty = self.recipe.orthogonality * not_orthogonal(self.supernet)
+            penalty.backward()  # type: ignore[no-untyped-call]
+            total += penalty.detach()
         return total
 
     def _inputs(self, batch: Tensor, step: int, condition: int, number: int = 0) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,7 @@ _NEWER: Final = {
     "epoch_steps": 0,
     "schedule": "cosine",
     "second_moment": 0.999,
+    "orthogonality": 0.0,
 }
 """Fields that recipes of before did not have, with what those meant: left out, so that digests stay."""
 
@@ -118,7 +119,8 @@ class Recipe:
     batch_size says; accumulate: so many of those batches make one step. epoch_steps: most steps of an epoch,
     0 for as many as the data have; the next epoch goes on where the last one ended. schedule: of the learning
     rate after the warm-up: a cosine to zero, or the inverse square root of the steps. second_moment: beta 2
-    of AdamW.
+    of AdamW. orthogonality: weight of the penalty that draws the layers of one network towards orthogonal
+    ones (`supernets.training.defensive`).
     """
 
     name: str
@@ -145,6 +147,7 @@ class Recipe:
     epoch_steps: int = 0
     schedule: str = "cosine"
     second_moment: float = 0.999
+    orthogonality: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.phases or self.batch_size < 2 or self.optimiser not in OPTIMISERS:

@@ -44,6 +44,7 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "delivery.compression.compressed",
     "delivery.compression.low_rank",
     "delivery.compression.trial",
+    "delivery.robustness",
     "delivery.passes",
     "delivery.onnx_passes",
     "delivery.parity",

@@ -255,6 +255,7 @@ class FineTune(Request[TunedWeights]):
     """Train one sub-network alone, from its weights in the supernet; `folder` is for checkpoints.
 
     memory_mb: most that the child may take. train: what of the network. class_weights: as of its supernet.
+    defensive: towards orthogonal layers (`supernets.training.defensive`).
     """
 
     answer = TunedWeights
@@ -268,6 +269,7 @@ class FineTune(Request[TunedWeights]):
     memory_mb: int | None = None
     train: str = "all"
     class_weights: str | None = None
+    defensive: bool = False
 
 
 @dataclass(frozen=True)
@@ -405,6 +407,28 @@ class MeasureAccuracy(Request[FileAccuracy]):
     architecture: Architecture
     onnx_sha256: str
     delivery: Delivery
+
+
+@dataclass(frozen=True)
+class Robust:
+    """As `supernets.delivery.robustness.Robustness`; strengths are names."""
+
+    samples: int
+    file: Mapping[str, float]
+    float32: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class MeasureRobustness(Request[Robust]):
+    """What a delivered file does on test pictures that were changed to deceive it. supernet: whose weights it
+    has."""
+
+    answer = Robust
+    supernet: SupernetRef
+    architecture: Architecture
+    onnx_sha256: str
+    delivery: Delivery
+    compression: tuple[AppliedPass, ...] = ()
 
 
 @dataclass(frozen=True)

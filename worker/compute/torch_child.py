@@ -144,6 +144,10 @@ class TorchChild:
         """What a delivered file does on the test split."""
         return self.ask(requests.MeasureAccuracy(supernet, architecture, onnx_sha256, delivery))
 
+    def measure_robustness(self, request: requests.MeasureRobustness, report: Report) -> requests.Robust:
+        """What a delivered file does on pictures that were changed to deceive it."""
+        return self.ask(request, lambda progress: report(progress.done, progress.total))
+
     def operator_files(self, operators: Sequence[Operator], delivery: Delivery) -> Mapping[str, StoredFile]:
         """Micro-benchmarks by the operator's text."""
         return self.ask(requests.ExportOperators(tuple(operators), delivery)).files

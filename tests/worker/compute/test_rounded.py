@@ -20,12 +20,14 @@ from supernets.spaces.catalog import space_named
 from supernets.spaces.mixes import in_precisions, mixed_in_turn
 from worker.compute.codec import CODEC
 from worker.compute.operations import rounded as operations
-from worker.compute.operations.deliver import deliver
+from worker.compute.operations.deliver import deliver, measure_robustness
 from worker.compute.requests import (
     Deliver,
     LearnPrecision,
     LearntPrecision,
+    MeasureRobustness,
     Places,
+    Robust,
     ScoreRounded,
     Sensitivity,
     SupernetRef,
@@ -97,6 +99,17 @@ def test_a_delivered_file_says_how_it_was_rounded(life: tuple[Places, SupernetRe
     told = made["int8"].int8
     assert told is not None and told["weight_bits"] == 7 and told["parity"]["top1_agreement"] >= 0.97
     assert made["int8"].size_bytes < made["float32"].size_bytes
+
+
+def test_what_a_file_does_on_pictures_changed_to_deceive_it_is_told(
+    life: tuple[Places, SupernetRef],
+) -> None:
+    places, supernet = life
+    made = deliver(places, Deliver(supernet, in_int8(), Delivery()), nothing)
+    asked = MeasureRobustness(supernet, in_int8(), made.onnx_sha256, Delivery())
+    found = CODEC.read(Robust, CODEC.write(measure_robustness(places, asked, nothing)))
+    assert found.samples == 360 and found.file.keys() == found.float32.keys() == {"0", "2", "8"}
+    assert found.float32["8"] <= found.float32["0"]
 
 
 def test_too_few_samples_to_calibrate_are_refused_before_anything_is_searched(

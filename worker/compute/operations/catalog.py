@@ -12,6 +12,7 @@ from worker.compute.operations.deliver import (
     export_networks,
     export_operators,
     measure_accuracy,
+    measure_robustness,
     try_pass,
 )
 from worker.compute.operations.rounded import learn_precision, score_in_int8, sensitivity
@@ -34,6 +35,7 @@ OPERATIONS: Final[dict[type[Request[Any]], Operation]] = {
     requests.FineTune: fine_tune,
     requests.TrainControl: train_control,
     requests.Deliver: deliver,
+    requests.MeasureRobustness: measure_robustness,
     requests.TryPass: try_pass,
     requests.MeasureAccuracy: measure_accuracy,
     requests.ExportOperators: export_operators,

@@ -14,8 +14,9 @@ from supernets.delivery.catalog import format_named
 from supernets.delivery.compression import trial
 from supernets.delivery.compression.compressed import CompressedNetwork
 from supernets.delivery.format import Delivery
-from supernets.delivery.passes import Source
+from supernets.delivery.passes import PLAIN, Source, passed
 from supernets.delivery.precision import plan_of
+from supernets.delivery.robustness import robustness
 from supernets.delivery.sentences import deliver_sentences, tested_sentences
 from supernets.delivery.simulated import QuantisedNetwork
 from supernets.delivery.testing import tested
@@ -34,10 +35,12 @@ from worker.compute.requests import (
     ExportOperators,
     FileAccuracy,
     MeasureAccuracy,
+    MeasureRobustness,
     NetworkFiles,
     OperatorFiles,
     Places,
     Progress,
+    Robust,
     StoredFile,
     TriedPass,
     TryPass,
@@ -151,6 +154,21 @@ def measure_accuracy(
         tuple(ClassRecall(**one) for one in found.by_class),
         tuple(tuple(int(n) for n in row) for row in found.confusion),
     )
+
+
+def measure_robustness(
+    places: Places, asked: MeasureRobustness, report: Callable[[Progress], None]
+) -> Robust:
+    """Raises InvalidSearch for data that are no pictures."""
+    network, dataset = supernet_of(places, asked.supernet), dataset_of(places, asked.supernet)
+    plain = space_at(asked.supernet.space).in_float(asked.architecture)
+    attacked = passed(Source(network, plain, dataset, compression=asked.compression), PLAIN).cpu().eval()
+    opened = format_named(asked.delivery.format).open(store_of(places).read(asked.onnx_sha256))
+    found = robustness(
+        opened, attacked, dataset, plain.resolution, lambda done, total: report(Progress(done, total))
+    )
+    named = ({str(strength): value for strength, value in one.items()} for one in (found.file, found.float32))
+    return Robust(found.samples, *named)
 
 
 def export_operators(

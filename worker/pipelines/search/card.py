@@ -58,6 +58,7 @@ def card_of(job: SearchJob, target: Target, network: ExportedNetwork, model_id: 
         "snippet": snippet(file.input) if file.input else None,
         **({} if network.precision is None else {"precision": asdict(network.precision)}),
         **({} if network.compression is None else {"compression": asdict(network.compression)}),
+        **({} if network.robustness is None else {"robustness": network.robustness}),
         "tuning": None if network.tuning is None else asdict(network.tuning),
         "control": None if network.control is None else asdict(network.control),
         "search": {

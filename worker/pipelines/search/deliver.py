@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Final
 
 from service.db.documents import Document
 from supernets.accuracy.likelihood import equal_to_best
+from supernets.delivery.attacks import MOST_SAMPLES, STRENGTHS
 from supernets.delivery.catalog import Delivery, common_delivery
 from supernets.delivery.compression.catalog import AppliedPass
 from supernets.search.limits import SIZE, reachable, unreachable
 from supernets.search.targets import Solved, Target
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
-from worker.compute.requests import DeliveredFile, FileAccuracy, SupernetRef
+from worker.compute.requests import DeliveredFile, FileAccuracy, MeasureRobustness, Robust, SupernetRef
 from worker.pipelines.scoring import Scored
 from worker.pipelines.search.exported import Equal, ExportedNetwork, compared_with_best
 from worker.pipelines.search.gates import Gates
@@ -24,6 +25,7 @@ from worker.pipelines.search.solve import Solving
 from worker.steps import StepName
 
 ROUNDS: Final = 5
+ATTACK: Final = "FGSM, with the gradient of the network in float32"
 
 
 class Files:
@@ -86,6 +88,33 @@ class Files:
             FileAccuracy,
             lambda: self.job.torch_child.measure_accuracy(supernet, architecture, sha256, form),
         )
+
+    def robustness_of(self, network: ExportedNetwork) -> Document:
+        """What the file does on pictures changed to deceive it. Raises InvalidSearch for other data."""
+        weights, file = network.weights or self.job.ready.ref, network.file
+        applied = tuple(
+            AppliedPass(str(one["name"]), float(str(one["strength"]))) for one in file.compression
+        )
+        form = file.delivery or Delivery()
+        asked = MeasureRobustness(weights, network.architecture, file.onnx_sha256, form, applied)
+        inputs: Document = {
+            **weights.inputs(),
+            "architecture": described(network.architecture),
+            "onnx_sha256": file.onnx_sha256,
+            "strengths": list(STRENGTHS),
+            "samples": MOST_SAMPLES,
+        }
+
+        def report(done: int, total: int) -> None:
+            self.job.run.progress("deliver", done / total, f"changed picture {done} of {total}")
+
+        found = self.job.run.step(
+            StepName.MEASURE_ROBUSTNESS,
+            inputs,
+            Robust,
+            lambda: self.job.torch_child.measure_robustness(asked, report),
+        )
+        return {"attack": ATTACK, "unit": "steps of 255", "split": "test", **asdict(found)}
 
     def _keeping_the_size(
         self, target: Target, solved: Solved, most: int, limit: float

@@ -55,7 +55,7 @@ class Tuning:
 
     train: what of the network. memory: what the fine-tuning took (`training.method.MemoryUse`). failure: why
     it is not delivered, where accuracy alone does not say so. priced_by: how its latency is known, where the
-    rows of a table do not say it.
+    rows of a table do not say it. defensive: whether its layers were drawn towards orthogonal ones.
     """
 
     epochs: int
@@ -67,6 +67,7 @@ class Tuning:
     train: str = "all"
     memory: Document | None = None
     priced_by: str | None = None
+    defensive: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ class ExportedNetwork:
     scored: what was counted of it on validation data and its log-likelihoods, where those rank networks.
     equal: to which others; control: what the same network does from random weights; None: there are none.
     weights: its own, where it was fine-tuned. precision: of its blocks, of a target that may have int8.
-    compression: the passes that were asked for.
+    compression: the passes that were asked for. robustness: what its file does on pictures changed to
+    deceive it.
     """
 
     architecture: Architecture
@@ -181,6 +183,7 @@ class ExportedNetwork:
     weights: SupernetRef | None = None
     precision: Precisions | None = None
     compression: CompressedAs | None = None
+    robustness: Document | None = None
 
     @property
     def counted(self) -> float:

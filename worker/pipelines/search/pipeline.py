@@ -106,7 +106,13 @@ class _Networks:
         self.solving = Solving(job, gates)
         self.files = Files(job, self.solving, gates)
         self.tuning = FineTuning(
-            job.run, job.ready, count, request.tune_epochs or 0, request.memory_mb, request.train or "all"
+            job.run,
+            job.ready,
+            count,
+            request.tune_epochs or 0,
+            request.memory_mb,
+            request.train or "all",
+            bool(request.defensive),
         )
         self.compressing = Compressing(job, self.files)
         self.controls = ControlTraining(job.run, job.ready, count, request.tune_epochs or 0)
@@ -149,6 +155,8 @@ class _Networks:
         tested = chosen.tested(self.files.accuracy_of(chosen), known)
         if target.rounded:
             tested = replace(tested, precision=self.precisions.of(target, tested))
+        if self.job.request.robustness:
+            tested = replace(tested, robustness=self.files.robustness_of(tested))
         return self._with_control(target, tested) if self.job.request.control else tested
 
     def _with_control(self, target: Target, network: ExportedNetwork) -> ExportedNetwork:

@@ -15,6 +15,7 @@ from supernets.errors import InvalidTraining, TrainingDiverged
 from supernets.search.targets import Target
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
+from supernets.training.penalties import BETA
 from supernets.training.spec import LITE
 from worker.compute.requests import FineTune, SupernetRef, TrainingReport, TunedWeights
 from worker.compute.torch_child import Follow, TorchChild
@@ -37,12 +38,14 @@ MEASURED_WHOLE: Final = (
 class FineTuning(TargetTraining):
     """The fine-tunings of one job. epochs: 0 where networks are to be delivered as they are cut out.
 
-    memory_mb: most that a fine-tuning may take. part: what of the network it changes.
+    memory_mb: most that a fine-tuning may take. part: what of the network it changes. defensive: towards
+    orthogonal layers.
     """
 
     epochs: int = 0
     memory_mb: int | None = None
     part: str = "all"
+    defensive: bool = False
 
     def better(
         self, target: Target, cut_out: ExportedNetwork, solving: Solving, files: Files, choosing: Choosing
@@ -52,6 +55,7 @@ class FineTuning(TargetTraining):
         architecture, value = cut_out.architecture, cut_out.metric.value
         before = cut_out.validation_accuracy
         told, better = Tuning(self.epochs, value(cut_out.counted), train=self.part), cut_out
+        told = replace(told, defensive=self.defensive)
         whole = self.part == LITE  # what it adds is no operator, so only a measurement prices it
         if whole and not _all_measured(target, cut_out):
             return replace(cut_out, tuning=self._said(target, replace(told, failure=_unpriced(target))))
@@ -101,6 +105,7 @@ class FineTuning(TargetTraining):
             # What is not asked for leaves no trace: steps of before it could be are known still.
             **({} if self.memory_mb is None else {"memory_mb": self.memory_mb}),
             **({} if self.part == "all" else {"train": self.part}),
+            **({"defensive": BETA} if self.defensive else {}),
             **({} if ready.class_weights is None else {"class_weights": ready.class_weights}),
         }
 
@@ -116,6 +121,7 @@ class FineTuning(TargetTraining):
                 self.memory_mb,
                 self.part,
                 ready.class_weights,
+                self.defensive,
             )
             return torch_child.fine_tune(asked, follow)
 
