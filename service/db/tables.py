@@ -51,6 +51,15 @@ def put_in_use(session: Session, table: Table, by: str | None) -> None:
         table.precedence = last + 1
     table.used_at, table.used_by = now(), by
     session.flush()
+    _changed(session, table)
+
+
+def _changed(session: Session, table: Table, **more: bool) -> None:
+    """Tell whoever listens that a version is new, deleted, in use, accepted or doubted: it is not the same as
+    before."""
+    device = session.get_one(Device, table.device_id)
+    told = {"table_id": table.id, "version": table.version, "state": table.state, **more}
+    tell(session, device.tenant_id, HappeningKind.TABLE, device.name, told)
 
 
 def facts(table: Table) -> Document:
@@ -98,6 +107,7 @@ def doubt(session: Session, table: Table, findings: Sequence[Finding]) -> None:
     if needs_review(findings):
         table.state = NEEDS_REVIEW
     session.flush()
+    _changed(session, table)
 
 
 def _last(session: Session, column: InstrumentedAttribute[int], device_id: str) -> int:
@@ -219,13 +229,7 @@ def add(
     # In pieces, so that the driver holds no second copy of a million rows.
     for start in range(0, len(values), _BATCH):
         session.execute(insert(TableRow), values[start : start + _BATCH])
-    tell(
-        session,
-        device.tenant_id,
-        HappeningKind.TABLE,
-        device.name,
-        {"table_id": row.id, "version": row.version, "state": state},
-    )
+    _changed(session, row)
     return row
 
 
@@ -241,6 +245,7 @@ def why_kept(session: Session, table_id: str) -> str | None:
     return None
 
 
-def remove(session: Session, table_id: str) -> None:
-    session.execute(delete(TableRow).where(TableRow.table_id == table_id))
-    session.execute(delete(Table).where(Table.id == table_id))
+def remove(session: Session, table: Table) -> None:
+    _changed(session, table, deleted=True)
+    session.execute(delete(TableRow).where(TableRow.table_id == table.id))
+    session.execute(delete(Table).where(Table.id == table.id))

@@ -17,10 +17,8 @@ from latency_tables.formats.catalog import FORMATS, Format
 from latency_tables.measurement import Context
 from latency_tables.table import LatencyTable
 from service.db import tables as table_rows
-from service.db.happenings import tell
 from service.db.models import Device, Table
 from service.db.session import Session
-from service.db.states import HappeningKind
 from service.devices.registering import ADD, Incoming, added_to_table_in_use
 from service.devices.registering import register as register_table
 from service.devices.table_cells import cells_of
@@ -182,9 +180,7 @@ def remove(name: str, table_id: str, services: Service, caller: Caller) -> Respo
         reason = table_rows.why_kept(session, row.id)
         if reason is not None:
             raise Problem("in_use", f"the table is not deleted: {reason}")
-        told = {"table_id": row.id, "version": row.version, "deleted": True}
-        table_rows.remove(session, row.id)
-        tell(session, caller.tenant_id, HappeningKind.TABLE, name, told)
+        table_rows.remove(session, row)
     return Response(status_code=204)
 
 

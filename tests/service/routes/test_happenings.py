@@ -17,7 +17,7 @@ from service.db import transitions as job_states
 from service.db.models import Happening
 from service.http.auth import Identity
 from service.routes.happenings import _events
-from tests.service.api import Api
+from tests.service.api import Api, table_rows
 
 ALL = frozenset({"jobs:read", "devices:read", "models:read"})
 
@@ -73,6 +73,32 @@ def test_jobs_devices_and_tables_are_told_as_they_happen(both: Api) -> None:
     ]
     positions = [t["position"] for t in told]
     assert positions == sorted(set(positions))
+
+
+def test_whatever_changes_a_table_is_told(both: Api) -> None:
+    both.add_device()
+    slower = [{**row, **{k: 2 * row[k] for k in row if k.endswith("_ms")}} for row in table_rows()]
+    first, second = both.add_table()["id"], both.add_table(rows=slower)["id"]
+    tables = "/v1/devices/phone/tables"
+
+    def change() -> None:
+        assert both.post(f"{tables}/{first}/use").status_code == 200
+        assert both.post(f"{tables}/{first}/accept", {"note": "seen"}).status_code == 200
+        assert both.call("DELETE", f"{tables}/{second}").status_code == 204
+
+    async def listen() -> list[dict[str, Any]]:
+        stream = _events(bulletin(both), caller(both), None, always)
+        assert (await take(stream, 1))[0]["kind"] == "ready"
+        await asyncio.to_thread(change)
+        return await take(stream, 3)
+
+    told = asyncio.run(listen())
+    found = [(t["kind"], t["subject"], t["data"]["table_id"], t["data"].get("deleted", False)) for t in told]
+    assert found == [
+        ("table", "phone", first, False),
+        ("table", "phone", first, False),
+        ("table", "phone", second, True),
+    ]
 
 
 def test_who_comes_back_is_told_what_was_missed_and_nothing_twice(both: Api) -> None:
