@@ -2,7 +2,8 @@
 
 The source is `cifar-mbv3` at 16 px, trained here on the digits and capitals of the data set `glyphs`. Parts:
 `letters` (the small letters, 20 a class: a related source), `fashion` (photographed products, 20 a class: an
-unrelated one), `imbalance` (fashion, every second class ten times rarer). `--fashion` names the folder of
+unrelated one; `supernet`: ten networks as cut out of a supernet from the weights and of one from scratch, at
+equal steps), `imbalance` (fashion, every second class ten times rarer). `--fashion` names the folder of
 Debian's dataset-fashion-mnist (/usr/share/datasets/fashion-mnist). Accuracies are of the test split, in
 percent; steps are equal wherever two are compared, those of fine-tuning included.
 
@@ -25,8 +26,8 @@ import numpy as np
 import torch
 
 from benchmarks.environment import environment
-from supernets.accuracy.likelihood import equal_to_best
-from supernets.accuracy.predictor import kendall_tau
+from supernets.accuracy.likelihood import LIKELIHOOD, equal_to_best
+from supernets.accuracy.predictor import QualityPredictor, kendall_tau
 from supernets.data.catalog import load_dataset
 from supernets.data.glyphs import CHARACTERS
 from supernets.data.splits import Dataset, Split
@@ -38,10 +39,10 @@ from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
 from supernets.training.catalog import TRANSFER, TUNE_EPOCHS, recipe_named
 from supernets.training.checkpoint import load_checkpoint
-from supernets.training.control import from_scratch
+from supernets.training.control import SCRATCH_RATE, from_scratch
 from supernets.training.evaluation import Evaluator
 from supernets.training.loop import Trainer
-from supernets.training.recipe import Recipe
+from supernets.training.recipe import Recipe, tuning_steps
 from supernets.training.start import begin_with
 from supernets.training.tuning import tuned
 
@@ -49,6 +50,7 @@ PIXELS: Final = 16
 SOURCE: Final = CHARACTERS[:36]
 PER_CLASS: Final = 20
 RANKED = 20  # networks
+SCORED = 100  # other networks, whose log-likelihoods predict those of the ranked ones, as in a search
 PARTS: Final = ("letters", "fashion", "imbalance")
 
 
@@ -140,7 +142,7 @@ def compared(
     plain, data = data, source.expects(data)
     space, recipe = supernet.space, recipe_named(TRANSFER)
     per_epoch = max(1, len(data.train) // recipe.batch_size)
-    whole = steps + TUNE_EPOCHS * per_epoch
+    whole = steps + tuning_steps(recipe, TUNE_EPOCHS, per_epoch)
     first = Supernet(space, generator=torch.Generator().manual_seed(seed))
     if each_alone:
         begin_with(first, source.weights, data)
@@ -190,6 +192,15 @@ def letters(glyphs: Dataset, source: Source, seed: int, folder: Path, networks: 
     ten = drawn(supernet.space, RANKED, seed)
     evaluator = Evaluator(supernet, data, likelihoods=True)
     counted = evaluator.qualities(ten)
+    others = supernet.space.sample(np.random.default_rng([seed, 11]), SCORED)
+    evaluator.qualities(others)
+    known = [(one, evaluator.likelihoods(one)) for one in others]
+    predictor = QualityPredictor.fit(
+        supernet.space,
+        [one for one, groups in known if groups is not None],
+        [groups.mean() for _, groups in known if groups is not None],
+        metric=LIKELIHOOD,
+    )
     groups = [evaluator.likelihoods(one) for one in ten]
     means = np.array([0.0 if one is None else one.mean() for one in groups])
     tested = np.array(tests(supernet, data, ten))
@@ -205,6 +216,10 @@ def letters(glyphs: Dataset, source: Source, seed: int, folder: Path, networks: 
         "kendall_tau_with_test": {
             "log_likelihood": round(kendall_tau(means, tested), 3),
             "counted": round(kendall_tau(np.asarray(counted), tested), 3),
+            "predicted": round(
+                kendall_tau(predictor.predict(np.array([supernet.space.genes(one) for one in ten])), tested),
+                3,
+            ),
         },
         "equal_to_best": len(equal_to_best([list(one) for one in groups if one is not None])),
         "networks_ranked": len(ten),
@@ -225,7 +240,19 @@ def fashion(pictures: Dataset, source: Source, seed: int, folder: Path, networks
     expected = source.expects(data)
     supernet, steps, _ = transferred(source, expected, recipe_named(TRANSFER), seed, folder / "supernet")
     chosen = drawn(supernet.space, 2 + networks, seed)[2:]
-    return compared(supernet, source, data, chosen, steps, seed, folder / "networks", each_alone=False)
+    found = compared(supernet, source, data, chosen, steps, seed, folder / "networks", each_alone=False)
+    usual = recipe_named(TRANSFER)
+    phase = replace(usual.phases[0], learning_rate=SCRATCH_RATE)
+    other = Trainer(supernet.space, data, replace(usual, name="from scratch", phases=(phase,)), seed)
+    other.run(folder / "scratch")
+    assert other.position.step == steps
+    ten = drawn(supernet.space, 10, seed)
+    ours, theirs = (
+        float(np.mean(tests(one, of, ten)))
+        for one, of in ((supernet, expected), (other.supernet.eval(), data))
+    )
+    means = {"from_weights": round(ours, 2), "from_scratch": round(theirs, 2)}
+    return {**found, "supernet": {**means, "gain_points": round(ours - theirs, 2)}}
 
 
 def imbalance(pictures: Dataset, source: Source, seed: int, folder: Path, networks: int) -> dict[str, Any]:
@@ -317,6 +344,9 @@ def main() -> None:
             "standard_error": error,
             "seeds": seeds,
         }
+        if name == "fashion":
+            of_supernets = [one["supernet"]["gain_points"] for one in seeds]
+            result[name]["supernet_gain_points"] = round(float(np.mean(of_supernets)), 2)
     print(json.dumps({**result, "environment": environment()}))
 
 

@@ -34,8 +34,9 @@ from supernets.training import memory
 from supernets.training.catalog import recipe_named
 from supernets.training.loop import Trainer
 from supernets.training.method import Method
+from supernets.training.recipe import tune_recipe
 from supernets.training.spec import LITE
-from supernets.training.tuning import alone, specialised, tune_recipe, tuned
+from supernets.training.tuning import alone, specialised, tuned
 
 MB: Final = 2**20
 TARGET_MACS: Final = {"proxyless": 348e6, "ofa-mbv3": 250e6}

@@ -6,8 +6,9 @@ Random networks with random weights. All rows that any mix of theirs has, and th
 (float32, int8, int8 from a random block on), are measured in common sessions by the agent's own code; factors
 of the precisions are fitted to those whole networks. Then the exact search takes the quickest mix of each
 network, and float32, int8 and the mix are measured side by side. `predicted_error`: of the mixes, which no
-factor was fitted to. Gains are medians over the networks; `wins`: networks whose mix is no slower than all in
-int8.
+factor was fitted to. The rows are of one session and the mixes of another: `session` is what networks of both
+take in the second over the first (median), `predicted_error_in_session` the error without that.
+Gains are medians over the networks; `wins`: networks whose mix is no slower than all in int8.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ def measured(space: Space, networks: int, seed: int, folder: Path) -> dict[str, 
     ms = {name: m.latency_ms for name, m in bench.measure(beside).measured.items()}
     again = {name: m.latency_ms for name, m in bench.measure(beside).measured.items()}
     predicted = found.predict(table, [lower(mixed, one) for one in chosen.values()])
+    session = float(np.median([ms[name] / profile[name].latency_ms for name in ms if name in profile]))
     whole = np.array([[ms[f"{n} {kind}"] for kind in (FLOAT32, INT8, "mixed")] for n in range(networks)])
     return {
         "gain_int8": float(np.median(whole[:, 0] / whole[:, 1])),
@@ -104,6 +106,8 @@ def measured(space: Space, networks: int, seed: int, folder: Path) -> dict[str, 
         "wins": int((whole[:, 2] <= whole[:, 1]).sum()),
         "networks": networks,
         "predicted_error": float(np.mean(np.abs(predicted / whole[:, 2] - 1))),
+        "predicted_error_in_session": float(np.mean(np.abs(session * predicted / whole[:, 2] - 1))),
+        "session": session,
         "noise_floor": float(np.mean([abs(again[name] / ms[name] - 1) for name in ms])),
         "intercept_ms": found.intercept_ms,
         "factors": found.factors,

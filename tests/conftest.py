@@ -8,6 +8,7 @@ skipped, loudly; with CI=true they fail.
 from __future__ import annotations
 
 import getpass
+import math
 import os
 import secrets
 import shutil
@@ -18,6 +19,8 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
+
+HERE = Path(__file__).parent
 
 # Threads that wait must not spin: tests start many processes on few cores (worker/compute/child.py says the
 # same of children).
@@ -31,8 +34,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("BESPOKE_AGENT_SESSION_S", "3")
 
 
+WAITING = ("ui", "reliability", "end_to_end")
+"""Folders whose tests take long and mostly wait for other processes."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Half as many processes again as there are cores: while one waits for a browser, a database or a process
+    that it has killed, another computes."""
+    return max(2, math.ceil(1.5 * len(os.sched_getaffinity(0))))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests may take long where the machine does other things too; what they assert is no time."""
+    """Long tests may take long where the machine does other things too; what they assert is no time. Files
+    that wait begin first, so that none of them is left alone at the end."""
+    items.sort(key=lambda item: item.path.relative_to(HERE).parts[0] not in WAITING)
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600))

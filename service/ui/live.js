@@ -43,7 +43,7 @@ async function run(signal) {
 		}
 		set(false);
 		// Also ended by the signal: who comes back to the tab does not wait for what was left over.
-		await new Promise((resolve) => { setTimeout(resolve, Math.min(30, 2 ** failures++) * (500 + Math.random() * 500)); signal.addEventListener("abort", resolve); });
+		await new Promise((resolve) => { setTimeout(resolve, Math.min(30, 1.5 ** failures++) * (500 + Math.random() * 500)); signal.addEventListener("abort", resolve); });
 	}
 }
 

@@ -235,6 +235,25 @@ class Recipe:
 _LIMITS: Final = {"kernel": "kernels", "depth": "depths", "expand": "expands", "width": "widths"}
 
 
+def tune_recipe(recipe: Recipe, epochs: int) -> Recipe:
+    """That many epochs of one network at the recipe's highest learning rate, labels only.
+
+    The whole rate: with a fifth or half of it networks were less accurate on validation (docs/controls.md).
+    Raises InvalidTraining for less than one epoch.
+    """
+    phase = Phase("tune", epochs, recipe.highest_rate, warmup_epochs=1 if epochs > 1 else 0)
+    # Where few data lengthen the whole training, they lengthen this part of it alike, not to as many steps.
+    least = math.ceil(recipe.least_steps * epochs / recipe.epochs)
+    return replace(
+        recipe, name=f"{recipe.name}, tuned", phases=(phase,), schedule="cosine", least_steps=least
+    )
+
+
+def tuning_steps(recipe: Recipe, epochs: int, steps_per_epoch: int) -> int:
+    """Optimiser steps that `tuning.tuned` takes for so many epochs; recipe: of the supernet."""
+    return tune_recipe(recipe, epochs).for_steps_per_epoch(steps_per_epoch).epochs * steps_per_epoch
+
+
 def _phase_json(phase: Phase) -> dict[str, Any]:
     plain = {one.name: getattr(phase, one.name) for one in fields(phase) if one.name != "limits"}
     further = {name: kept for name, kept in sorted(phase.limits.items()) if name not in _LIMITS}

@@ -23,7 +23,7 @@ from supernets.tasks.data import Data
 from supernets.training.loop import Progress, Trainer
 from supernets.training.memory import activations_within, resident_bytes, return_freed_memory
 from supernets.training.method import MARGIN, MemoryUse
-from supernets.training.recipe import Phase, Recipe
+from supernets.training.recipe import Recipe, tune_recipe
 from supernets.training.spec import LITE, TrainingSpec
 from supernets.training.standing import settle, with_statistics
 
@@ -35,16 +35,6 @@ def alone(space: Space, architecture: Architecture) -> Space:
         for stage, chosen in zip(space.stages, architecture.stages, strict=True)
     )
     return replace(space, resolutions=(architecture.resolution,), stages=stages)
-
-
-def tune_recipe(recipe: Recipe, epochs: int) -> Recipe:
-    """That many epochs of one network at the recipe's highest learning rate, labels only.
-
-    The whole rate: with a fifth or half of it networks were less accurate on validation (docs/controls.md).
-    Raises InvalidTraining for less than one epoch.
-    """
-    phase = Phase("tune", epochs, recipe.highest_rate, warmup_epochs=1 if epochs > 1 else 0)
-    return replace(recipe, name=f"{recipe.name}, tuned", phases=(phase,), schedule="cosine")
 
 
 @torch.no_grad()

@@ -435,17 +435,17 @@ def test_csv_cells_never_start_a_formula():
     assert not any(cell[0] in "=+-@\t\r" for cell in cells)
 
 
-@pytest.fixture(scope="module")
-def hundred_thousand():
-    generator = np.random.default_rng(0)
-    rows = {}
-    for i in range(100_000):
-        op = Conv(1 + i % 224, 1 + i % 224, 1 + i // 224, 8, 3, 1, 0, False, False, "relu", 1)
-        rows[op] = Measurement(float(generator.uniform(0.01, 5)), None, None, 30)
-    return LatencyTable(CONTEXT, rows)
-
-
+@pytest.mark.parametrize("rows", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", WRITABLE)
-def test_a_hundred_thousand_rows(name, hundred_thousand):
-    data = FORMATS[name].write(hundred_thousand)
-    assert FORMATS[name].read(data, CONTEXT).digest == hundred_thousand.digest
+def test_many_rows(name, rows):
+    generator = np.random.default_rng(0)
+    table = LatencyTable(
+        CONTEXT,
+        {
+            Conv(1 + i % 224, 1 + i % 224, 1 + i // 224, 8, 3, 1, 0, False, False, "relu", 1): Measurement(
+                float(generator.uniform(0.01, 5)), None, None, 30
+            )
+            for i in range(rows)
+        },
+    )
+    assert FORMATS[name].read(FORMATS[name].write(table), CONTEXT).digest == table.digest

@@ -19,8 +19,8 @@ from supernets.spaces.choices import Choice
 from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space, Stage, pictures
 from supernets.training.catalog import recipe_named
-from supernets.training.recipe import Phase, Recipe
-from supernets.training.tuning import alone, specialised, tune_recipe, tuned
+from supernets.training.recipe import Phase, Recipe, tune_recipe
+from supernets.training.tuning import alone, specialised, tuned
 
 OPTIONS = tuple(Choice(kernel=k, expand=e) for k in (3, 5) for e in (2, 3))
 STAGES = (

@@ -31,8 +31,8 @@ from supernets.training.batching import batching_of
 from supernets.training.catalog import RECIPES_OF_SENTENCES, recipe_named
 from supernets.training.control import control_recipe, from_scratch
 from supernets.training.loop import Trainer, TrainingStopped, rate
-from supernets.training.recipe import Phase, Recipe
-from supernets.training.tuning import tune_recipe, tuned
+from supernets.training.recipe import Phase, Recipe, tune_recipe
+from supernets.training.tuning import tuned
 
 DATA = load_number_words()
 TINY = replace(

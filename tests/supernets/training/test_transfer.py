@@ -22,7 +22,7 @@ from supernets.training.control import control_recipe, from_scratch
 from supernets.training.evaluation import GROUPS, Evaluator
 from supernets.training.job import Job, said_of, train
 from supernets.training.loop import Trainer
-from supernets.training.recipe import Recipe
+from supernets.training.recipe import Recipe, tuning_steps
 from supernets.training.start import begin_with
 
 RECIPE = recipe_named(TRANSFER)
@@ -243,3 +243,10 @@ def test_a_task_without_classes_weighs_none(dataset) -> None:
 def test_images_must_be_split_into_what_the_space_has(space, dataset) -> None:
     with pytest.raises(InvalidTraining, match="choose another space"):
         Trainer(replace(space, name="c", inputs=pictures(3)), dataset, RECIPE, 0)
+
+
+@pytest.mark.parametrize(("per_epoch", "steps"), [(3, 51), (8, 56), (200, 1000)])
+def test_few_data_lengthen_a_fine_tuning_as_they_lengthen_the_training(per_epoch: int, steps: int) -> None:
+    """100 steps at least for ten epochs are 50 for five, in whole epochs; the control has as many."""
+    assert tuning_steps(recipe_named("transfer"), 5, per_epoch) == steps
+    assert tuning_steps(recipe_named("standard"), 5, per_epoch) == 5 * per_epoch

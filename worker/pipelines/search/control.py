@@ -14,6 +14,8 @@ from typing import Final
 from supernets.search.targets import Target
 from supernets.spaces.catalog import described
 from supernets.tasks.metric import Metric
+from supernets.training.catalog import recipe_to_follow
+from supernets.training.recipe import tuning_steps
 from worker.compute.requests import ControlAccuracy, FileAccuracy, TrainControl, TrainingReport
 from worker.compute.torch_child import Follow, TorchChild
 from worker.pipelines.search.exported import Control, ExportedNetwork
@@ -36,7 +38,11 @@ class ControlTraining(TargetTraining):
         ready = self.ready
         if ready.steps is None or not ready.epochs:
             return None
-        return ready.steps + self.tune_epochs * round(ready.steps / ready.epochs)
+        per_epoch = round(ready.steps / ready.epochs)
+        if self.tune_epochs == 0:
+            return ready.steps
+        recipe = recipe_to_follow(ready.recipe, ready.space)
+        return ready.steps + tuning_steps(recipe, self.tune_epochs, per_epoch)
 
     def of(self, torch_child: TorchChild, target: Target, network: ExportedNetwork) -> Control | None:
         """The control of a delivered network that was tested; None where no equal steps can be taken. Raises
