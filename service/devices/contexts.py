@@ -9,7 +9,7 @@ from latency_tables.agent.runtimes import catalog as runtimes
 from latency_tables.measurement import Context
 from service.http.errors import Problem, error, invalid
 from supernets.delivery import catalog as deliveries
-from supernets.errors import InvalidArchitecture
+from supernets.errors import InvalidArchitecture, UnservableContext
 from supernets.spaces.space import Space
 
 
@@ -29,15 +29,10 @@ def generating(space: Space, asked: Mapping[str, int | None] | None, pointer: st
         raise invalid(pointer, "generation", str(refused)) from None
 
 
-def refuse_sentences(space: Space, context: Context, pointer: str) -> None:
-    """Raises Problem `unservable_context` where networks of the space write sentences and the device cannot
-    run what writes them."""
-    if space.generation is None:
-        return
-    known = (context.runtime, context.precision, context.batch_size) == ("onnxruntime", "float32", 1)
-    if not known:
-        detail = (
-            f"networks of {space.name} write sentences: they are measured and delivered for onnxruntime, in "
-            "float32, one sentence at a time; register the device with such a context"
-        )
-        raise Problem("unservable_context", detail, errors=[error(pointer, "unservable_context", detail)])
+def refuse_undeliverable(space: Space, context: Context, pointer: str) -> None:
+    """Raises Problem `unservable_context` where no file of networks of the space can be for that context."""
+    try:
+        deliveries.delivery_of(context, space)
+    except UnservableContext as reason:
+        where = [error(pointer, "unservable_context", str(reason))]
+        raise Problem("unservable_context", str(reason), errors=where) from None

@@ -21,7 +21,7 @@ from service.db.session import Session
 from service.db.states import JobKind, NetworkSource
 from service.db.tables import context_of
 from service.devices.calibrate import learn, plan
-from service.devices.contexts import generating, refuse_sentences
+from service.devices.contexts import generating, refuse_undeliverable
 from service.devices.transformers import device_from_transformers
 from service.devices.view import probes_created
 from service.http.auth import REVOKED, digest_of, new_secret
@@ -120,7 +120,7 @@ def profile(
 
     def action(session: Session) -> Job:
         device = device_of(session, caller.tenant_id, name)
-        refuse_sentences(space, context_of(device), "/space")
+        refuse_undeliverable(space, context_of(device), "/space")
         try:
             check_precisions([context_of(device)], precisions or ())
         except UnservableContext as reason:

@@ -24,7 +24,7 @@ from service.db.models import Job, Model, Supernet, now
 from service.db.session import Session
 from service.db.states import JobKind
 from service.db.tables import context_of
-from service.devices.contexts import generating, refuse_sentences
+from service.devices.contexts import generating
 from service.devices.costs import asked_for
 from service.devices.reachable import PricedDevice, check_reachable, check_resolutions, common_ground
 from service.http.dependencies import Caller, IdempotencyKey, Service, Services
@@ -37,7 +37,7 @@ from service.routes.models import model_of
 from service.routes.supernets import remarks_on, wanted_supernet
 from service.schemas.jobs import JobView
 from service.schemas.searches import Budget, CompressIn, SearchIn, Target
-from supernets.delivery.catalog import Delivery, check_precisions, common_delivery, delivery_of
+from supernets.delivery.catalog import check_precisions, common_delivery, delivery_of
 from supernets.delivery.compression.catalog import ordered
 from supernets.delivery.precision import ASKED, FLOAT32, space_in
 from supernets.errors import InfeasibleBudget, InvalidCompression, InvalidDataset, UnknownDataset
@@ -311,8 +311,7 @@ def _targets(
             with _blaming(pointer):
                 partial = target.missing == "exclude"
                 contexts.append(context_of(device))
-                refuse_sentences(space, contexts[-1], pointer)
-                delivery_of(contexts[-1])
+                delivery_of(contexts[-1], space)
                 check_precisions([contexts[-1]], ASKED[target.precision])
                 pricing = services.prices.load(
                     session, device, space, confidence=body.confidence, partial=partial
@@ -337,10 +336,8 @@ def _targets(
             )
             priced.append(PricedDevice(member, within, measures))
             members.append(PinnedDevice(device.name, device.id, pricing.table_id, budget))
-        form = Delivery()
-        if contexts:
-            with _blaming(f"/targets/{index}/group"):
-                form = common_delivery(contexts)
+        with _blaming(f"/targets/{index}/group"):
+            form = common_delivery(contexts, space)
         try:
             with _blaming(f"/targets/{index}/exclude"):
                 ground = common_ground(space, target, priced, only)

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import entry_points
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from latency_tables.measurement import Context
+from supernets.delivery.archive_format import ArchiveFormat
 from supernets.delivery.format import EMBEDDED, ONNX, SEPARATE, Delivery, Format
 from supernets.delivery.onnx_format import PRECISIONS, OnnxFormat
 from supernets.delivery.precision import FLOAT32
 from supernets.errors import UnservableContext
+
+if TYPE_CHECKING:
+    from supernets.spaces.space import Space
 
 __all__ = [
     "EMBEDDED",
@@ -28,14 +32,16 @@ __all__ = [
     "common_delivery",
     "delivery_of",
     "format_named",
+    "format_of",
     "refusal",
     "register_format",
     "remark",
 ]
 
 ENTRY_POINT_GROUP: Final = "bespoke.formats"
-FORMATS: dict[str, Format] = {ONNX: OnnxFormat()}
-"""The last one is asked first; `onnx`, the first, serves what no other claims."""
+FORMATS: dict[str, Format] = {form.name: form for form in (OnnxFormat(), ArchiveFormat())}
+"""The last one that holds the networks of a space is asked first; `onnx`, the first, serves what no other
+claims."""
 
 
 def register_format(form: Format) -> None:
@@ -64,19 +70,35 @@ def format_named(name: str) -> Format:
         ) from None
 
 
-def _claimed(context: Context) -> tuple[Format, Delivery]:
+def format_of(delivery: Delivery, space: Space) -> Format:
+    """The format of files of that form for networks of a space; the first that holds them where the named one
+    does not, as deliveries of before have it. Raises UnservableContext."""
+    named = format_named(delivery.format)
+    return named if named.holds(space) else _holding(space)[0]
+
+
+def _holding(space: Space | None) -> list[Format]:
+    """Formats of networks of a space; of all that run once for an input, where none is named."""
+    return [
+        form
+        for form in FORMATS.values()
+        if (form.name != ArchiveFormat.name if space is None else form.holds(space))
+    ]
+
+
+def _claimed(context: Context, space: Space | None = None) -> tuple[Format, Delivery]:
     """The format that the context is the business of, and the form of its files. Raises UnservableContext."""
-    for form in reversed(FORMATS.values()):
+    for form in reversed(_holding(space)):
         found = form.serves(context)
         if found is not None:
             return form, replace(found, format=form.name)
     raise UnservableContext(f"no format of files serves the runtime {context.runtime[:64]!r}")
 
 
-def delivery_of(context: Context) -> Delivery:
-    """The form of files for that context. Raises UnservableContext, with the reason, where none can be
-    delivered."""
-    return _claimed(context)[1]
+def delivery_of(context: Context, space: Space | None = None) -> Delivery:
+    """The form of files for that context, of networks of a space; None: whatever can be delivered there.
+    Raises UnservableContext, with the reason, where none can be delivered."""
+    return _claimed(context, space)[1]
 
 
 def check_precisions(contexts: Sequence[Context], precisions: Sequence[str]) -> None:
@@ -105,9 +127,12 @@ def refusal(context: Context) -> str | None:
     return None
 
 
-def common_delivery(contexts: Sequence[Context]) -> Delivery:
-    """The form that all these contexts open: one network for several devices. Raises UnservableContext."""
-    found = [delivery_of(context) for context in contexts]
+def common_delivery(contexts: Sequence[Context], space: Space | None = None) -> Delivery:
+    """The form that all these contexts open: one network of a space for several devices; without any, the
+    usual one. Raises UnservableContext."""
+    if not contexts:
+        return Delivery(format=_holding(space)[0].name)
+    found = [delivery_of(context, space) for context in contexts]
     if len({(one.format, one.precision, one.batch_size) for one in found}) > 1:
         told = ", ".join(sorted({f"{d.format} in {d.precision} with batch {d.batch_size}" for d in found}))
         raise UnservableContext(

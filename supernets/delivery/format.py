@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
     from latency_tables.operators import Operator
     from supernets.data.preprocessing import Preprocessing
-    from supernets.delivery.passes import Pass
+    from supernets.delivery.passes import Pass, Source
+    from supernets.delivery.pipeline import Written
+    from supernets.delivery.testing import Tested
     from supernets.spaces.architecture import Architecture
     from supernets.spaces.space import Space
+    from supernets.tasks.data import Data
 
 ONNX: Final = "onnx"
 OPSET: Final = 20
@@ -102,6 +105,10 @@ class Format(ABC):
 
     name: ClassVar[str]
 
+    def holds(self, space: Space) -> bool:
+        """Whether networks of that space are files of this format: here those that run once for an input."""
+        return space.generation is None
+
     @abstractmethod
     def serves(self, context: Context) -> Delivery | None:
         """The form of its files for that context; None where the context is not this format's business.
@@ -137,6 +144,25 @@ class Format(ABC):
     @abstractmethod
     def open(self, file: bytes) -> Opened:
         """The file in a runtime of this machine, on one thread."""
+
+    def deliver(self, source: Source, delivery: Delivery) -> Written:
+        """The file of a sub-network, held against torch. Raises ExportFailed, InvalidPrecision."""
+        from supernets.delivery.pipeline import deliver  # noqa: PLC0415 - torch
+
+        return deliver(source, delivery)
+
+    def tested(
+        self,
+        file: bytes,
+        data: Data,
+        condition: int,
+        split: str = "test",
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> Tested:
+        """What the file does on a split, in its runtime. progress: called with (done, of)."""
+        from supernets.delivery.testing import tested  # noqa: PLC0415 - torch
+
+        return tested(self.open(file), data, condition, split, progress)
 
     def operators(
         self,

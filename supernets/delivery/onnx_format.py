@@ -15,7 +15,6 @@ from latency_tables.measurement import Context
 from supernets.delivery.format import IR_VERSION, ONNX, OPSET, Content, Delivery, Format, Opened
 from supernets.delivery.precision import INT8, OLDEST_OPSET_INT8
 from supernets.errors import UnservableContext
-from supernets.spaces.transformer_space import SentenceSpace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -154,13 +153,6 @@ class OnnxFormat(Format):
         blocks: Mapping[Operator, bytes],
         delivery: Delivery,
     ) -> list[bytes]:
-        if isinstance(space, SentenceSpace):
-            from supernets.delivery.transformer_folder import measured_archive  # noqa: PLC0415 - torch
-
-            return [
-                measured_archive(space.described, one, space.generation, space.classes, seed)
-                for seed, one in enumerate(architectures)
-            ]
         from supernets.delivery.export import join_networks  # noqa: PLC0415
         from supernets.delivery.int8_export import chosen_network  # noqa: PLC0415
         from supernets.spaces.lowering import lower  # noqa: PLC0415

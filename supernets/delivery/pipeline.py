@@ -28,13 +28,21 @@ ROUNDED_SAMPLES: Final = 128
 @dataclass(frozen=True)
 class Written:
     """A file with the network that it holds, inputs of one sample, the description of its input, and how
-    near it comes to torch."""
+    near it comes to torch.
+
+    measured: what is timed in the file's place, where that is another one; fed: what a measurement is fed
+    with, with the batch, where the description of the input does not say it. labels: whether outputs are
+    the classes of the data.
+    """
 
     file: bytes
     network: nn.Module
     inputs: tuple[InputSpec, ...]
     described: Mapping[str, Any]
     parity: Parity
+    measured: bytes | None = None
+    fed: tuple[InputSpec, ...] = ()
+    labels: bool = True
 
     @property
     def parameters(self) -> int:

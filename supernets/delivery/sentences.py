@@ -31,6 +31,7 @@ from supernets.data.text.sentences import Sentences
 from supernets.delivery.format import Delivery
 from supernets.delivery.testing import Tested
 from supernets.delivery.transformer_folder import CARD, transformer_archive
+from supernets.encoder_decoder import EncoderDecoder
 from supernets.errors import ExportFailed
 from supernets.sentence_supernet import SentenceSupernet
 from supernets.spaces.architecture import Architecture
@@ -45,15 +46,21 @@ _AT_ONCE: Final = 64
 
 @dataclass(frozen=True)
 class WrittenSentences:
-    """file: to deliver; measured: the same, to measure. inputs: what a measurement is fed with, with the
-    batch. described: how the file is fed. parity: largest difference of a logit from torch's."""
+    """file: to deliver; measured: the same, to measure. network: as torch has it. inputs: what a measurement
+    is fed with, with the batch. described: how the file is fed. parity: largest difference of a logit from
+    torch's."""
 
     file: bytes
     measured: bytes
     inputs: tuple[InputSpec, ...]
     described: Mapping[str, Any]
-    parameters: int
+    network: EncoderDecoder
     parity: float
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return sum(p.numel() for p in self.network.parameters())
 
 
 def deliver_sentences(
@@ -84,7 +91,7 @@ def deliver_sentences(
     fed = space.inputs_at(architecture.resolution)
     return WrittenSentences(
         file,
-        archived({**files, GENERATION: _exactly(files[GENERATION], sentence)}),
+        to_measure(file, sentence),
         tuple(spec.of_batch(1) for spec in fed),
         {
             "name": "input_ids",
@@ -97,9 +104,15 @@ def deliver_sentences(
             ],
             "inside": [],
         },
-        sum(p.numel() for p in module.parameters()),
+        module,
         max(parity.values()),
     )
+
+
+def to_measure(file: bytes, sentence: Sentence) -> bytes:
+    """A delivered archive, told to write that sentence: what is timed in its place."""
+    files = files_of(file)
+    return archived({**files, GENERATION: _exactly(files[GENERATION], sentence)})
 
 
 def _exactly(generation: bytes, sentence: Sentence) -> bytes:

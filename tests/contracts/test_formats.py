@@ -36,7 +36,8 @@ from supernets.tasks.catalog import task_of
 SPACE = SPACES["digits-mbv3"]
 NETWORK = SPACE.smallest()
 USUAL = {"onnx": Context("onnxruntime", "1.31", "CPUExecutionProvider", 1, "float32", 1)}
-every_format = pytest.mark.parametrize("name", FORMATS)
+every_format = pytest.mark.parametrize("name", [n for n, form in FORMATS.items() if form.holds(SPACE)])
+"""Of pictures; of archives see `test_sentence_spaces`."""
 
 
 @cache

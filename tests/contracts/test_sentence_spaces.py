@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -9,10 +10,14 @@ import pytest
 import torch
 
 from latency_tables.generation import PADDING
+from latency_tables.measurement import Context
 from latency_tables.text_network import TextNetwork, files_of, on_cpu
+from supernets.data.catalog import load_digits
+from supernets.delivery.archive_format import ARCHIVE
+from supernets.delivery.catalog import FORMATS, Delivery, common_delivery, delivery_of, format_of
 from supernets.delivery.transformer_folder import transformer_archive
 from supernets.encoder_decoder import begun
-from supernets.errors import InvalidArchitecture, UnknownSpace
+from supernets.errors import ExportFailed, InvalidArchitecture, UnknownSpace, UnservableContext
 from supernets.networks import build_supernet
 from supernets.sentence_supernet import SentenceSupernet
 from supernets.spaces.catalog import SPACES, is_space, space_at, space_named
@@ -133,3 +138,31 @@ def test_a_network_is_delivered_as_an_archive_that_writes_what_it_does(name: str
     found = opened.stepper(sources)(np.array([2]), rows)
     wanted = supernet.stepper(torch.tensor(sources), space.smallest())(np.array([2]), rows)
     assert np.allclose(found, wanted, atol=1e-4)
+
+
+@every_space
+def test_networks_are_archives_and_what_opens_none_is_refused(name: str) -> None:
+    space, usual = SPACES[name], Context("onnxruntime", "1.31", "CPUExecutionProvider", 1, "float32", 1)
+    found = delivery_of(usual, space)
+    assert found.format == ARCHIVE and found == common_delivery([usual], space)
+    assert common_delivery([], space).format == ARCHIVE and delivery_of(usual).format == "onnx"
+    assert format_of(found, space) is FORMATS[ARCHIVE]
+    assert format_of(Delivery(), space) is FORMATS[ARCHIVE], "deliveries of before did not say it"
+    assert not FORMATS[ARCHIVE].holds(SPACES["digits-mbv3"]) and not FORMATS["onnx"].holds(space)
+    elsewhere = replace(usual, runtime="pytorch", runtime_version="2.9")
+    assert delivery_of(elsewhere, space).format == ARCHIVE, "tables alone are enough to search"
+    for changed in ({"precision": "float16"}, {"batch_size": 4}, {"runtime": "openvino"}):
+        with pytest.raises(UnservableContext, match="one sentence at a time"):
+            delivery_of(replace(usual, **changed), space)
+    with pytest.raises(UnservableContext, match="update it"):
+        delivery_of(replace(usual, runtime_version="1.16"), space)
+
+
+def test_an_archive_is_no_single_graph_and_holds_no_pictures() -> None:
+    form = FORMATS[ARCHIVE]
+    with pytest.raises(ExportFailed, match="text_network"):
+        form.open(b"")
+    with pytest.raises(ExportFailed, match="write no sentences"):
+        form.networks(SPACES["digits-mbv3"], [], {}, Delivery())
+    with pytest.raises(ExportFailed, match="not made of sentences"):
+        form.tested(b"", load_digits(), 8)

@@ -103,7 +103,7 @@ def _order(
     needed = {op for resolution in space.resolutions for op in all_operators(space, resolution)}
     again = {Operator.parse(text) for text in request.remeasure}
     operators = sorted({*missing_operators(needed, before), *(needed & again)})
-    form = delivery_of(tables.context_of(device))
+    form = delivery_of(tables.context_of(device), space)
     measured = run.context.transaction(lambda session: _measured(session, device.id, space))
     # Rows that are measured anew are calibrated by networks of the same session, else those there are do.
     networks = request.networks if operators else max(0, request.networks - len(measured))

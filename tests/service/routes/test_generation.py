@@ -108,6 +108,7 @@ def test_spaces_of_pictures_have_no_sentence(api: Api) -> None:
         {"runtime": "openvino", "provider": "CPU", "runtime_version": "2026.1"},
         {"precision": "float16"},
         {"batch_size": 4},
+        {"runtime_version": "1.16"},
     ],
 )
 def test_devices_that_cannot_run_a_sentence_are_refused(api: Api, change: dict[str, Any]) -> None:

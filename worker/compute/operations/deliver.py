@@ -8,21 +8,15 @@ from dataclasses import asdict
 from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
 from service.db.documents import Document
-from supernets.data.text.sentences import Sentences
 from supernets.delivery import pipeline
-from supernets.delivery.catalog import format_named
+from supernets.delivery.catalog import format_named, format_of
 from supernets.delivery.compression import trial
 from supernets.delivery.compression.compressed import CompressedNetwork
 from supernets.delivery.format import Delivery
 from supernets.delivery.passes import PLAIN, Source, passed
 from supernets.delivery.precision import plan_of
 from supernets.delivery.robustness import robustness
-from supernets.delivery.sentences import deliver_sentences, tested_sentences
 from supernets.delivery.simulated import QuantisedNetwork
-from supernets.delivery.testing import tested
-from supernets.errors import InvalidCompression
-from supernets.sentence_supernet import SentenceSupernet
-from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_at
 from supernets.spaces.lowering import lower
 from supernets.tasks.catalog import task_named
@@ -53,39 +47,42 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
     Raises ExportFailed where the file computes something else than the network.
     """
     network, dataset = supernet_of(places, asked.supernet), dataset_of(places, asked.supernet)
-    wanted, form = asked.architecture, asked.delivery
-    if isinstance(network, SentenceSupernet) and isinstance(dataset, Sentences):
-        if asked.compression:
-            raise InvalidCompression(f"networks of {network.space.name} write sentences: no pass is for them")
-        return _archive(places, network, wanted, dataset, form)
+    wanted, delivery, store = asked.architecture, asked.delivery, store_of(places)
     space = space_at(asked.supernet.space).holding(wanted)
     operators = lower(space, wanted)
     source = Source(
         network, space.in_float(wanted), dataset, plan_of(operators), compression=asked.compression
     )
-    written = pipeline.deliver(source, form)
+    written = format_of(delivery, space).deliver(source, delivery)
     made = written.network.reports if isinstance(written.network, CompressedNetwork) else ()
-    sha256, size_bytes = store_of(places).put(written.file)
-    shape = (form.batch_size or 1, *written.described["shape"][1:])
-    below = written.inputs[0].below
-    fed = InputSpec(written.described["name"], shape, written.described["dtype"], below)
+    sha256, size_bytes = store.put(written.file)
+    measured = (None, None) if written.measured is None else store.put(written.measured)
+    fed = written.fed or (_fed(written, delivery),)
     return DeliveredFile(
         onnx_sha256=sha256,
         size_bytes=size_bytes,
-        opset=form.opset,
+        opset=delivery.opset,
         parameters=written.parameters,
         macs=sum(op.macs for op in operators)
         + network.macs_beside
         - sum(one.get("macs_saved", 0) for one in made),
         parity_max_abs_error=written.parity.max_abs_error,
-        input_shape=fed.shape,
-        inputs=(fed,),
-        delivery=form,
+        input_shape=fed[0].shape,
+        inputs=fed,
+        delivery=delivery,
         input=dict(written.described),
-        classes=tuple(dataset.classes),
+        classes=tuple(dataset.classes) if written.labels else None,
         int8=_rounded(written),
         compression=made,
+        measured_sha256=measured[0],
+        measured_bytes=measured[1],
     )
+
+
+def _fed(written: pipeline.Written, delivery: Delivery) -> InputSpec:
+    """The one input of a file, with the batch."""
+    shape = (delivery.batch_size or 1, *written.described["shape"][1:])
+    return InputSpec(written.described["name"], shape, written.described["dtype"], written.inputs[0].below)
 
 
 def try_pass(places: Places, asked: TryPass, report: Callable[[Progress], None]) -> TriedPass:
@@ -94,28 +91,6 @@ def try_pass(places: Places, asked: TryPass, report: Callable[[Progress], None])
     source = Source(network, asked.architecture, dataset, compression=asked.applied)
     found = trial.try_pass(source, asked.name, lambda done, total: report(Progress(done, total)))
     return TriedPass(**vars(found))
-
-
-def _archive(
-    places: Places, network: SentenceSupernet, wanted: Architecture, data: Sentences, form: Delivery
-) -> DeliveredFile:
-    written, store = deliver_sentences(network, wanted, data, form), store_of(places)
-    sha256, size_bytes = store.put(written.file)
-    measured_sha256, measured_bytes = store.put(written.measured)
-    return DeliveredFile(
-        onnx_sha256=sha256,
-        size_bytes=size_bytes,
-        opset=form.opset,
-        parameters=written.parameters,
-        macs=sum(op.macs for op in lower(network.space, wanted)),
-        parity_max_abs_error=written.parity,
-        input_shape=written.inputs[0].shape,
-        inputs=written.inputs,
-        delivery=form,
-        input=dict(written.described),
-        measured_sha256=measured_sha256,
-        measured_bytes=measured_bytes,
-    )
 
 
 def _rounded(written: pipeline.Written) -> Document | None:
@@ -141,11 +116,8 @@ def measure_accuracy(
     def tell(done: int, total: int) -> None:
         report(Progress(done, total))
 
-    if isinstance(dataset, Sentences):
-        found = tested_sentences(file, dataset, "test", tell)
-    else:
-        opened = format_named(asked.delivery.format).open(file)
-        found = tested(opened, dataset, asked.architecture.resolution, "test", tell)
+    form = format_of(asked.delivery, space_at(asked.supernet.space))
+    found = form.tested(file, dataset, asked.architecture.resolution, "test", tell)
     return FileAccuracy(
         task_named(dataset.task).metric.value(found.quality),
         found.samples,
@@ -188,7 +160,7 @@ def export_networks(
     """Whole networks with random weights, to calibrate with."""
     store = store_of(places)
     blocks = {Operator.parse(text): store.read(sha256) for text, sha256 in asked.operators.items()}
-    form = format_named(asked.delivery.format)
     space = space_at(asked.space).holding(*asked.architectures)
+    form = format_of(asked.delivery, space)
     networks = form.networks(space, asked.architectures, blocks, asked.delivery)
     return NetworkFiles(tuple(StoredFile(*store.put(data)) for data in networks))

@@ -153,7 +153,7 @@ class Files:
         """The form of the target's files: what its devices open, with the options of the search. Raises
         UnservableContext."""
         contexts = [place.context for place in target.places if place.context is not None]
-        form = common_delivery(contexts) if contexts else Delivery()
+        form = common_delivery(contexts, target.space)
         return form.asked(self.job.request.batch, self.job.request.preprocessing)
 
 

@@ -14,7 +14,7 @@ from service.devices.costs import asked_for
 from service.devices.price_book import PriceBook
 from service.devices.pricing import Pricing
 from service.jobs.requests import PinnedDevice, SearchTarget
-from supernets.delivery.catalog import Delivery, common_delivery
+from supernets.delivery.catalog import common_delivery
 from supernets.delivery.precision import ASKED, FLOAT32, space_in
 from supernets.errors import NoTable
 from supernets.search.limits import LIMITS
@@ -45,7 +45,7 @@ def load_target(
     ]
     here = space.at(_shared(space, wanted.resolutions, places))
     contexts = [place.context for place in places if place.context is not None]
-    form = common_delivery(contexts) if contexts else Delivery()
+    form = common_delivery(contexts, space)
     left_out: Document = {
         "exclude": wanted.exclude,
         "resolutions": wanted.resolutions,
