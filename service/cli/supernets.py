@@ -263,6 +263,13 @@ def cut(
     uniform_caches: Annotated[
         bool, typer.Option(help="Caches of one shape, as transformers.js wants; a step costs 8 to 21 % more.")
     ] = False,
+    merged_decoder: Annotated[
+        bool,
+        typer.Option(
+            "--merged-decoder",
+            help="Both decoders as one graph too, as transformers.js loads them; with uniform caches.",
+        ),
+    ] = False,
 ) -> None:
     """Cut one transformer out of a published super network, on this machine.
 
@@ -278,7 +285,7 @@ def cut(
     """
     from service.local.cutting import cut_out_published
 
-    if output.suffix != ".zip" and (source_dictionary or uniform_caches):
+    if output.suffix != ".zip" and (source_dictionary or uniform_caches or merged_decoder):
         raise typer.BadParameter("dictionaries and caches belong to an archive; let -o end in .zip")
     if target_dictionary and not source_dictionary:
         raise typer.BadParameter("give --source-dictionary too; a joined dictionary is given once")
@@ -290,7 +297,8 @@ def cut(
         dictionaries=(
             (source_dictionary, target_dictionary or source_dictionary) if source_dictionary else None
         ),
-        uniform=uniform_caches,
+        uniform=uniform_caches or merged_decoder,
+        merged=merged_decoder,
     )
     say(f"{escape(checkpoint.name)}: {escape(made.read)}")
     say(

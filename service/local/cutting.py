@@ -27,11 +27,13 @@ def cut_out_published(
     weights: str | None = None,
     dictionaries: tuple[Path, Path] | None = None,
     uniform: bool = False,
+    merged: bool = False,
 ) -> CutOut:
     """Write one network of a published checkpoint as a file of its own: safetensors, or the archive of ONNX
     graphs where `output` ends in `.zip`.
 
-    dictionaries: of source and target, for the archive's tokenizers. uniform: caches of one shape. Raises
+    dictionaries: of source and target, for the archive's tokenizers. uniform: caches of one shape; merged:
+    both decoders as one graph too. Raises
     InvalidCheckpoint, InvalidArchitecture, InvalidDataset, ExportFailed.
     """
     from supernets.delivery.transformer_folder import transformer_archive  # noqa: PLC0415 - torch
@@ -46,7 +48,9 @@ def cut_out_published(
         source, target = (
             ((), ()) if dictionaries is None else (read_vocabulary(path).tokens for path in dictionaries)
         )
-        archive = transformer_archive(cut, network, source=source, target=target, uniform=uniform)
+        archive = transformer_archive(
+            cut, network, source=source, target=target, uniform=uniform, merged=merged
+        )
         with replacing(output) as partial:
             partial.write_bytes(archive)
     else:

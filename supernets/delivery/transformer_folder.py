@@ -18,15 +18,19 @@ import torch
 from latency_tables.generation import BEGIN, END, PADDING, UNKNOWN
 from latency_tables.text_network import (
     CONFIG,
+    DECODER,
     GENERATION,
     TARGET_TOKENIZER,
     TOKENIZER,
+    WITH_PAST,
+    Array,
     Generation,
     TextNetwork,
     archived,
     on_cpu,
 )
 from latency_tables.text_tokens import Tokenizer
+from supernets.delivery.merged_decoder import MERGED, SWITCH, merged_decoder
 from supernets.delivery.onnx_format import TOLERANCES
 from supernets.delivery.transformer_graphs import MOST_TOKENS, draw_transformer
 from supernets.encoder_decoder import EncoderDecoder, layer_parameters, padded
@@ -42,17 +46,19 @@ _STEPS: Final = 6
 
 @dataclass(frozen=True)
 class TransformerParity:
-    """Largest absolute difference of logits from torch, teacher-forced and step by step, and of a logit."""
+    """Largest absolute difference of logits from torch, teacher-forced and step by step, and of a logit.
+    merged: step by step by the merged decoder, None where there is none."""
 
     encoder: float
     decoder: float
     with_past: float
     max_abs_logit: float
+    merged: float | None = None
 
     @property
     def holds(self) -> bool:
         """Whether every graph computes the network."""
-        worst = max(self.encoder, self.decoder, self.with_past)
+        worst = max(self.encoder, self.decoder, self.with_past, self.merged or 0.0)
         return worst <= TOLERANCES["float32"] * max(1.0, self.max_abs_logit)
 
 
@@ -64,6 +70,7 @@ def transformer_archive(
     target: Sequence[str] = (),
     generation: Generation | None = None,
     uniform: bool = False,
+    merged: bool = False,
     told: Mapping[str, Any] | None = None,
     checked: bool = True,
     tokenizers: Mapping[str, bytes] | None = None,
@@ -71,12 +78,16 @@ def transformer_archive(
     """One archive of everything. Raises ExportFailed where a graph does not compute the network.
 
     source, target: the vocabularies' tokens by number, none where they are not known; tokenizers: their files
-    instead, written already. uniform: caches of one shape for every layer (see `transformer_graphs`). told:
-    what else the card says. checked: False for what is measured only: parity is left out.
+    instead, written already. uniform: caches of one shape for every layer (see `transformer_graphs`). merged:
+    both decoders as one graph too, which needs uniform caches. told: what else the card says. checked: False
+    for what is measured only: parity is left out.
     """
+    if merged and not uniform:
+        raise ExportFailed("a merged decoder needs caches of one shape: ask for uniform ones")
     graphs = draw_transformer(module, network, uniform=uniform).by_name()
     files = {
         **graphs,
+        **({MERGED: merged_decoder(graphs[DECODER], graphs[WITH_PAST])} if merged else {}),
         CONFIG: _written(_config(module, network, uniform)),
         GENERATION: _written(
             {**_TOKENS, **(generation or Generation()).to_json(), "bad_words_ids": [[PADDING]]}
@@ -94,7 +105,12 @@ def transformer_archive(
         "network": to_hat(network),
         "parameters": layer_parameters(module),
         "caches": "uniform" if uniform else "by layer",
-        "parity": {"encoder": found.encoder, "decoder": found.decoder, "with_past": found.with_past},
+        "parity": {
+            "encoder": found.encoder,
+            "decoder": found.decoder,
+            "with_past": found.with_past,
+            **({} if found.merged is None else {"merged": found.merged}),
+        },
         **(told or {}),
     }
     return archived({**files, CARD: _written(card)})
@@ -217,9 +233,33 @@ def parity(module: EncoderDecoder, network: Transformer, files: Mapping[str, byt
     )[0]
     step, rows = opened.stepper(sources), np.arange(_SENTENCES)
     stepped = [step(prefix[:, place], rows) for place in range(prefix.shape[1])]
+    merged: float | None = None
+    if MERGED in files:
+        answers = _by_merged(on_cpu()(files[MERGED]), prefix, found, readable)
+        merged = float(np.abs(answers - wanted).max())
     return TransformerParity(
         encoder=float(np.abs(np.where(real, found - beside, 0)).max()),
         decoder=float(np.abs(forced - wanted).max()),
         with_past=float(np.abs(np.stack(stepped, axis=1) - wanted).max()),
         max_abs_logit=float(np.abs(wanted).max()),
+        merged=merged,
     )
+
+
+def _by_merged(session: Any, prefix: Array, memory: Array, readable: Array) -> Array:
+    """Logits (B, T, words) of a merged decoder, a token a call, as transformers.js calls it: caches of no
+    length in the first one."""
+    caches = {
+        value.name: np.zeros((len(prefix), value.shape[1], 0, value.shape[3]), dtype=np.float32)
+        for value in session.get_inputs()
+        if value.name.startswith("past_key_values.")
+    }
+    names = ["logits", *(name.replace("past_key_values.", "present.", 1) for name in caches)]
+    fixed = {"encoder_attention_mask": readable, "encoder_hidden_states": memory}
+    answers = []
+    for place in range(prefix.shape[1]):
+        fed = {"input_ids": prefix[:, place : place + 1], SWITCH: np.array([place > 0]), **fixed, **caches}
+        logits, *present = session.run(names, fed)
+        caches = dict(zip(caches, present, strict=True))
+        answers.append(logits)
+    return np.concatenate(answers, axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,8 @@ def test_an_archive_translates_on_the_command_line(
         (tmp_path / f"{name}.txt").write_text("".join(f"{name}{n} 1\n" for n in range(tokens - 4)))
     archive = tmp_path / "sub.zip"
     words = ["--source-dictionary", str(tmp_path / "s.txt"), "--target-dictionary", str(tmp_path / "t.txt")]
-    assert cut(tmp_path, "-o", str(archive), *words, "--uniform-caches") == 0
+    assert cut(tmp_path, "-o", str(archive), *words, "--merged-decoder") == 0
+    assert "decoder_model_merged.onnx" in zipfile.ZipFile(archive).namelist()
     capsys.readouterr()
     told = ["models", "run", str(archive), "--text", "s0 s1", "--text", "unknown", "--longest", "5"]
     assert run([*told, "--beam", "2", "--json"]) == 0

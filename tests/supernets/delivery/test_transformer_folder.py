@@ -23,6 +23,7 @@ from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.generation import END, beam_search
 from latency_tables.text_network import GRAPHS, Generation, TextNetwork, archived, files_of, on_cpu
 from supernets.delivery.export import export_operators, onnx_session, timed_operator
+from supernets.delivery.merged_decoder import MERGED, SWITCH, merged_decoder
 from supernets.delivery.parity import random_input
 from supernets.delivery.transformer_folder import CARD, measured_archive, parity, transformer_archive
 from supernets.delivery.transformer_graphs import draw_transformer
@@ -77,6 +78,24 @@ def test_every_graph_is_the_network_and_the_beams_are_its_own(name: str, uniform
     past = onnx.load_model_from_string(files[GRAPHS[2]])
     heads = {value.type.tensor_type.shape.dim[1].dim_value for value in past.graph.input[2:]}
     assert (heads == {1}) == uniform
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_both_decoders_are_one_graph_with_the_weights_once(name: str) -> None:
+    network, module = NETWORKS[name], module_of(NETWORKS[name])
+    files = files_of(transformer_archive(module, network, uniform=True, merged=True))
+    found = parity(module, network, files)
+    assert found.holds and found.merged is not None and found.merged < 2e-5
+    assert json.loads(files[CARD])["parity"]["merged"] == found.merged
+    apart = len(files[GRAPHS[1]]) + len(files[GRAPHS[2]])
+    assert len(files[GRAPHS[1]]) < len(files[MERGED]) < 0.7 * apart
+    inputs = [value.name for value in onnx_session(files[MERGED]).get_inputs()]
+    assert inputs[:3] == ["input_ids", "encoder_attention_mask", "encoder_hidden_states"]
+    assert inputs[-1] == SWITCH and {"past_key_values.0.encoder.key"} < set(inputs)
+    with pytest.raises(ExportFailed, match="uniform"):
+        transformer_archive(module, network, merged=True)
+    with pytest.raises(ExportFailed, match="none of one network"):
+        merged_decoder(files[GRAPHS[2]], files[GRAPHS[1]])
 
 
 def test_another_network_is_told_apart() -> None:
