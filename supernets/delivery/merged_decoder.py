@@ -94,7 +94,8 @@ def _key(weight: TensorProto) -> bytes:
     held = TensorProto()
     held.CopyFrom(weight)
     held.name = ""
-    return held.SerializeToString(deterministic=True)
+    data: bytes = held.SerializeToString(deterministic=True)
+    return data
 
 
 def _turned(weight: TensorProto) -> bytes | None:
