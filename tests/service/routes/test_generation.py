@@ -118,6 +118,17 @@ def test_devices_that_cannot_run_a_sentence_are_refused(api: Api, change: dict[s
     assert answer.status_code == 422 and answer.json()["code"] == "unservable_context", answer.text
 
 
+def test_a_runtime_that_agents_do_not_have_is_searched_by_its_table_alone(api: Api) -> None:
+    context = {**CONTEXT, "runtime": "pytorch", "runtime_version": "1.1"}
+    assert api.post("/v1/devices", {"name": "phone", "context": context}).status_code == 201
+    rows = {"context": context, "rows": table_rows(SPACE.generating(SHORT))}
+    assert api.post("/v1/devices/phone/tables", rows).status_code == 201
+    budget = {"latency_ms": 1e5}
+    body = {"supernet": add_supernet(api), "targets": [{"device": "phone", "budget": budget}]}
+    answer = api.post("/v1/searches", {**body, "generation": SHORT})
+    assert answer.status_code == 202, answer.text
+
+
 def test_a_search_is_held_against_the_table_of_its_sentence_alone(api: Api) -> None:
     api.add_device()
     short = SPACE.generating(SHORT)
