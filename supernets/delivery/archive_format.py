@@ -6,12 +6,13 @@ they are of any other network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from latency_tables.agent.runtimes.catalog import RUNTIMES
 from latency_tables.measurement import Context
-from supernets.delivery.format import OPSET, Delivery
+from supernets.delivery.format import ONNX, OPSET, Delivery
 from supernets.delivery.onnx_format import READERS, OnnxFormat
 from supernets.errors import ExportFailed, InvalidCompression, UnservableContext
 from supernets.spaces.transformer_space import SentenceSpace
@@ -99,6 +100,14 @@ class ArchiveFormat(OnnxFormat):
 
     def open(self, file: bytes) -> Opened:
         raise ExportFailed("an archive is no single graph: generate with latency_tables.text_network")
+
+    def operators(
+        self,
+        operators: Iterable[Operator],
+        delivery: Delivery,
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> dict[Operator, bytes]:
+        return super().operators(operators, replace(delivery, format=ONNX), progress)
 
     def networks(
         self,

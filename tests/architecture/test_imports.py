@@ -59,6 +59,7 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "delivery.simulated",
     "delivery.quantising",
     "delivery.rounded_scores",
+    "delivery.merged_decoder",
     "delivery.transformer_folder",
     "delivery.transformer_graphs",
     "published_weights",

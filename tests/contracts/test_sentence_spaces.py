@@ -158,6 +158,14 @@ def test_networks_are_archives_and_what_opens_none_is_refused(name: str) -> None
         delivery_of(replace(usual, runtime_version="1.16"), space)
 
 
+def test_operators_are_the_files_that_they_are_in_any_format() -> None:
+    op = next(op for op in all_operators(SPACES["hat-small"], 30) if op.family == "step_attend")
+    form = delivery_of(
+        Context("onnxruntime", "1.31", "CPUExecutionProvider", 1, "float32", 1), SPACES["hat-small"]
+    )
+    assert FORMATS[ARCHIVE].operators([op], form) == FORMATS["onnx"].operators([op], Delivery())
+
+
 def test_an_archive_is_no_single_graph_and_holds_no_pictures() -> None:
     form = FORMATS[ARCHIVE]
     with pytest.raises(ExportFailed, match="text_network"):
