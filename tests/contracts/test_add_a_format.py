@@ -33,7 +33,7 @@ def test_the_service_knows_it_without_torch(installed: dict[str, str]) -> None:
         "print(list(FORMATS), 'torch' in sys.modules)"
     )
     found = run(["-c", code], installed)
-    assert found.stdout.strip() == "['onnx', 'pt2'] False", found.stderr
+    assert found.stdout.strip() == "['onnx', 'archive', 'pt2'] False", found.stderr
 
 
 @pytest.mark.slow
