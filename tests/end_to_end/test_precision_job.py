@@ -74,6 +74,11 @@ def test_a_mixed_and_an_int8_network_are_searched_delivered_and_measured(
             *("--exclude", "stem.precision=int8", "--exclude", "stage3.precision=float32"),
             *("-o", tmp_path / "compressed.onnx"),
         )["cards"][0]
+        smaller = asked(
+            *("compress", origin["id"], "--pass", "shared-weights", "--pass", "low-rank", "--robustness"),
+            *("-o", tmp_path / "smaller.onnx"),
+        )["cards"][0]
+    check_passes(smaller, origin, tmp_path / "smaller.onnx")
     for precision, card in found.items():
         check_card(card, precision, 4 * slowest)
     check_card(compressed, "mixed", 4 * slowest)
@@ -88,6 +93,19 @@ def plain_of(card: dict[str, Any]) -> str:
     """Digest of the network in float32."""
     space = space_named("digits-mbv3")
     return space.in_float(space.from_json(card["architecture"])).digest
+
+
+def check_passes(card: dict[str, Any], origin: dict[str, Any], file: Path) -> None:
+    assert card["origin"] == origin["id"] and plain_of(card) == plain_of(origin) and "precision" not in card
+    low, shared = card["compression"]["passes"]
+    assert (low["name"], shared["name"]) == ("low-rank", "shared-weights") and shared["kept"]
+    for one in (low, shared):
+        assert one["before"]["measured_ms"] > 0 and one["after"]["measured_ms"] > 0 and one["control"]["is"]
+        assert abs(one["before"]["validation"] - one["before"]["test"]) < 0.1
+    assert card["file"]["size_bytes"] == shared["after"]["size_bytes"] == file.stat().st_size
+    assert shared["after"]["size_bytes"] < 0.6 * shared["before"]["size_bytes"]
+    told = card["robustness"]["file"]
+    assert told["8"] <= told["0"] and abs(told["0"] - card["accuracy"]["measured"]) < 1e-9
 
 
 def check_card(card: dict[str, Any], precision: str, budget_ms: float) -> None:
