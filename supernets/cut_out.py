@@ -9,8 +9,8 @@ after the pooling instead of their 1x1 convolution (same numbers, cheaper).
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from typing import TypeVar, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ class PlainNetwork(nn.Module):
     """A network as the sequence of its operators: nothing elastic, ordinary BatchNorm2d modules until they
     are folded.
 
-    `operators[i]` describes `layers[i]`. Recalibrate batch-norm on it as on any torch network, then
+    `operators[i]` describes `layers[i]`. `refit`: what was cut out of it and how it was refitted (plain
+    values); None: nothing. Recalibrate batch-norm on it as on any torch network, then
     `fold_batch_norm`.
     """
 
@@ -43,6 +44,7 @@ class PlainNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.operators = tuple(operators)
+        self.refit: Mapping[str, Any] | None = None
         self.layers = nn.Sequential(
             *(build_operator(op, eps=eps, dropout=dropout, generator=generator) for op in self.operators)
         )

@@ -21,6 +21,7 @@ BespokeError (latency_tables/errors.py)
 ├── RankLost               another process of the same training is gone
 ├── TrainingDiverged       a loss that is not a number (carries phase, epoch, step)
 ├── ExportFailed           a network that does not become a deliverable ONNX file
+├── InvalidPruning         channels that cannot be cut out, or a network that cannot be refitted
 ├── InvalidPrecision       a plan of precisions, or a way of rounding, that cannot be followed
 ├── InvalidCompression     compression passes that a network cannot be put through
 └── UnservableContext      a context that no file can be delivered for
@@ -182,6 +183,10 @@ class TrainingDiverged(BespokeError):
 
 class ExportFailed(BespokeError):
     """A network that does not become an ONNX file of standard operators that stands alone."""
+
+
+class InvalidPruning(BespokeError, ValueError):
+    """Channels that cannot be cut out of a network, or a network that cannot be refitted without them."""
 
 
 class InvalidPrecision(BespokeError, ValueError):

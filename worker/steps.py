@@ -37,8 +37,9 @@ class StepName(StrEnum):
     TRAIN_SUPERNET = "train_supernet"  # weights of a supernet; a checkpoint each epoch
     SCORE_SUBNETWORKS = "score_subnetworks"  # what the accuracy predictor is fitted to
     SCORE_NETWORK = "score_network"  # validation accuracy of one sub-network with the supernet's weights
-    SCORE_ROUNDED = "score_rounded"  # the same with blocks in int8
+    SCORE_ROUNDED = "score_rounded"  # the same with blocks in int8, or pruned
     LEARN_PRECISION = "learn_precision"  # what int8 costs each block of a supernet
+    LEARN_PRUNING = "learn_pruning"  # what pruning costs each block of a supernet
     TRAIN_GATES = "train_gates"  # gradient search for one target; a checkpoint each epoch
     FINE_TUNE = "fine_tune"  # weights of one network, from the supernet's; a checkpoint each epoch
     TRAIN_CONTROL = "train_control"  # one network from random weights; a checkpoint each epoch

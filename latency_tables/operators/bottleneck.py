@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from latency_tables.errors import InvalidOperator
-from latency_tables.operators.image import ImageOperator, make_divisible
+from latency_tables.operators.image import ImageOperator, kept_channels, make_divisible
 from latency_tables.operators.operator import Block, Operator
 
 
@@ -15,6 +15,7 @@ from latency_tables.operators.operator import Block, Operator
 class Bottleneck(ImageOperator):
     family: ClassVar[str] = "bottleneck"
     excludable: ClassVar[tuple[str, ...]] = (*ImageOperator.excludable, "expand")
+    prunes: ClassVar[bool] = True
 
     def check(self) -> None:
         # No check of the residual connection: the shortcut changes the shape.
@@ -27,7 +28,12 @@ class Bottleneck(ImageOperator):
     def of_block(cls, block: Block) -> tuple[Operator, ...]:
         """expand: mid over output channels, rounded to multiples of 8."""
         mid = make_divisible(round(block.width * float(block.values["expand"])), 8)
+        mid = kept_channels(block.values, mid)
         return (cls.from_block(block, mid_channels=mid, residual=bool(block.settings["residual"])),)
+
+    @property
+    def prunable_channels(self) -> int:
+        return self.mid_channels
 
     @property
     def weights(self) -> tuple[int, int, int, int]:

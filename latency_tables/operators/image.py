@@ -23,6 +23,12 @@ def make_divisible(value: float, divisor: int = 8) -> int:
     return rounded + divisor if rounded < 0.9 * value else rounded
 
 
+def kept_channels(values: Named, channels: int) -> int:
+    """Of so many middle channels those that a choice keeps, by its value `kept`: a share, in steps of 8."""
+    share = values.get("kept")
+    return channels if share is None else max(8, 8 * round(channels * float(share) / 8))
+
+
 def squeeze_excite_channels(mid_channels: int) -> int:
     """Hidden channels of the squeeze-excite part of a block with that many mid channels (once-for-all)."""
     return make_divisible(mid_channels // 4, 8)

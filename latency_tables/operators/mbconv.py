@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from latency_tables.errors import InvalidOperator
-from latency_tables.operators.image import ImageOperator, make_divisible, squeeze_excite_channels
+from latency_tables.operators.image import (
+    ImageOperator,
+    kept_channels,
+    make_divisible,
+    squeeze_excite_channels,
+)
 from latency_tables.operators.operator import Block, Operator
 
 
@@ -20,6 +25,7 @@ class MBConv(ImageOperator):
 
     family: ClassVar[str] = "mbconv"
     excludable: ClassVar[tuple[str, ...]] = (*ImageOperator.excludable, "expand")
+    prunes: ClassVar[bool] = True
 
     def check(self) -> None:
         if self.mid_channels == 0:
@@ -33,7 +39,13 @@ class MBConv(ImageOperator):
         """expand: mid over input channels, rounded to multiples of 8."""
         channels, ratio = block.shape[0], block.values["expand"]
         mid = channels if ratio == 1 else make_divisible(round(channels * float(ratio)), 8)
+        mid = kept_channels(block.values, mid)
         return (cls.from_block(block, mid_channels=mid, groups=mid),)
+
+    @property
+    def prunable_channels(self) -> int:
+        # Without an expansion they are the input's.
+        return self.mid_channels if self.expands else 0
 
     @property
     def expands(self) -> bool:

@@ -93,7 +93,8 @@ class Operator(ABC):
     boundaries: what a state may hold beside the width, such as a precision: names that its blocks know how to
     read and to leave. excludable: names of values and settings that a request may forbid. axes: fields along
     which latency should grow, with the fields that grow along. closes: whether a network may end in it, its
-    width being the number of classes.
+    width being the number of classes. prunes: whether a block may keep a share of its `prunable_channels`,
+    the value `kept` of its choice.
     """
 
     family: ClassVar[str]
@@ -105,6 +106,7 @@ class Operator(ABC):
     axes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     closes: ClassVar[bool] = False
     precisions: ClassVar[tuple[str, ...]] = PRECISIONS
+    prunes: ClassVar[bool] = False
 
     precision: str = field(default=FLOAT, kw_only=True)
 
@@ -184,6 +186,11 @@ class Operator(ABC):
     def optional(cls, first: bool, settings: Named) -> bool:
         """Whether such a block, which keeps its width, may be left out: its input then passes unchanged."""
         return False
+
+    @property
+    def prunable_channels(self) -> int:
+        """Channels inside it, which no other operator sees, that some may be cut out of; 0 for none."""
+        return 0
 
     # --- what goes in and out, and what it costs
 

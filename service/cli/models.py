@@ -197,6 +197,7 @@ def print_card(card: Json) -> None:
         say(f"  choice    the best of {kept} that keep the budget, out of {len(search['measured'])} measured")
     for line in (
         *_precision(card.get("precision") or {}),
+        *_pruning(card.get("pruning")),
         *_passes(card),
         *_robust(card),
         *_trained(card),
@@ -229,6 +230,22 @@ def _precision(told: Json) -> list[str]:
     count = sum(one == "int8" for one in blocks.values())
     how = f", ranges by {rounding['method']}, weights of {rounding['weight_bits']} bits" if rounding else ""
     lines = [f"precision {told['asked']}: {count} of {len(blocks)} blocks in int8{how}"]
+    return [*lines, *_beside(told)]
+
+
+def _pruning(told: Json | None) -> list[str]:
+    """How many blocks were pruned, and the delivered network beside the one that has all channels."""
+    if not told:
+        return []
+    blocks = told["blocks"].values()
+    kept, there = (sum(one[name] for one in blocks) for name in ("channels", "of"))
+    how = f", {kept} of their {there} channels are kept, refitted by {told['method']}" if blocks else ""
+    return [f"pruned    {len(blocks)} blocks{how}", *_beside(told)]
+
+
+def _beside(told: Json) -> list[str]:
+    """The same network in other forms."""
+    lines = []
     for name, one in told["beside"].items():
         ms = one["predicted_ms"] if one["measured_ms"] is None else one["measured_ms"]
         which = "predicted" if one["measured_ms"] is None else "measured"

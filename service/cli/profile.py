@@ -44,6 +44,9 @@ def profile(
     threads: Threads = 1,
     precision: Precision = Setup.precision,
     batch_size: BatchSize = 1,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="The widths that pruned blocks may have, too.")
+    ] = False,
     dataset: Annotated[
         str | None, typer.Option(help="Data set whose classes, or words, the networks have.")
     ] = None,
@@ -88,7 +91,7 @@ def profile(
     setup = Setup(
         runtime, provider, options_from(provider_option or ()), threads, context_precision, batch_size
     )
-    further: Any = {"dataset": dataset, "generation": generation, "precisions": precisions}
+    further: Any = {"dataset": dataset, "generation": generation, "precisions": precisions, "prune": prune}
     with client() as service:
         if elsewhere:
             done = measure(service, None, device, space, resolution, networks, **further)
@@ -127,11 +130,12 @@ def measure(
     dataset: str | None = None,
     generation: str | None = None,
     precisions: Sequence[str] | None = None,
+    prune: bool = False,
 ) -> Job:
     """Queue the profile job and follow it while the agent answers. Raises AgentStopped when the agent ends
     early.
 
-    precisions: of the blocks, left out: float32.
+    precisions: of the blocks, left out: float32. prune: with the widths of pruned blocks.
 
     A job that was interrupted is taken up again: the same wish on the same table has the same
     Idempotency-Key.
@@ -146,10 +150,12 @@ def measure(
     wish = [device, seen["created_at"], seen["table_id"], space, sorted(resolutions or ()), networks]
     wish += [dataset, generation] if dataset or generation else []
     wish += [list(precisions)] if precisions else []
+    wish += ["prune"] if prune else []
     further: Any = {
         "dataset": dataset,
         "generation": sentence_of(generation),
         "precisions": precisions,
+        "prune": prune,
     }
     key = hashlib.sha256(json.dumps(wish).encode()).hexdigest()
     job = _earlier(lambda: service.profile(device, space, resolutions, networks, key, **further))

@@ -42,6 +42,7 @@ def search(
     resolution: option.Resolution = None,
     exclude_missing: option.ExcludeMissing = False,
     precision: option.Precision = FLOAT32,
+    prune: option.Prune = False,
     p95_ms: option.P95Ms = None,
     energy_mj: option.EnergyMj = None,
     size_bytes: option.SizeBytes = None,
@@ -96,6 +97,9 @@ def search(
     [cyan]bespoke search --device board --budget-ms 15 --precision mixed[/]  blocks in int8 where that is
     faster there; first [cyan]bespoke profile --precision mixed[/]
 
+    [cyan]bespoke search --device board --budget-ms 15 --prune[/]  and channels of blocks cut out; first
+    [cyan]bespoke profile --prune[/]
+
     [cyan]bespoke search --device board --budget-ms 20 --tune-epochs 5[/]  minutes more, for the last points
     of accuracy
 
@@ -122,7 +126,7 @@ def search(
     wanted = targets_of(
         device, budget_ms, target or [], limits, {n: v for n, v in further.items() if v is not None}
     )
-    narrowed = narrowing_of(exclude or [], resolution or [], exclude_missing, precision)
+    narrowed = narrowing_of(exclude or [], resolution or [], exclude_missing, precision, prune)
     request: Json = {
         "targets": [{**one, **narrowed} for one in wanted],
         "strategy": strategy,

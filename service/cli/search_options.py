@@ -92,6 +92,15 @@ Precision = Annotated[
     ),
 ]
 
+Prune = Annotated[
+    bool,
+    typer.Option(
+        "--prune",
+        help="Cut channels out of blocks where that serves the budget; what is left is refitted.",
+        rich_help_panel=_CHOICES,
+    ),
+]
+
 Supernet = Annotated[
     str | None,
     typer.Option(

@@ -60,8 +60,14 @@ def _parse(text: str) -> tuple[str, float]:
         raise typer.BadParameter(hint, param_hint="--target") from None
 
 
-def narrowing_of(exclude: list[str], resolutions: list[int], missing: bool, precision: str = FLOAT32) -> Json:
-    """What every target may be: what it leaves out, and its precision."""
+def narrowing_of(
+    exclude: list[str],
+    resolutions: list[int],
+    missing: bool,
+    precision: str = FLOAT32,
+    prune: bool = False,
+) -> Json:
+    """What every target may be: what it leaves out, its precision, and whether it is pruned."""
     if precision not in ASKED:
         raise typer.BadParameter(f"one of {', '.join(ASKED)}", param_hint="--precision")
     names: dict[str, list[Any]] = {}
@@ -72,8 +78,8 @@ def narrowing_of(exclude: list[str], resolutions: list[int], missing: bool, prec
                 "write NAME=VALUE, such as kernel=7 or squeeze_excite=true", param_hint="--exclude"
             )
         names.setdefault(name, []).append(_value(value))
-    found = {"exclude": names, "resolutions": resolutions, "missing": "exclude" if missing else None}
-    found["precision"] = None if precision == FLOAT32 else precision
+    found: Json = {"exclude": names, "resolutions": resolutions, "missing": "exclude" if missing else None}
+    found |= {"precision": None if precision == FLOAT32 else precision, "prune": prune or None}
     return {name: value for name, value in found.items() if value}
 
 

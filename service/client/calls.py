@@ -206,14 +206,15 @@ class BespokeClient:
         dataset: str | None = None,
         generation: Mapping[str, int] | None = None,
         precisions: Sequence[str] | None = None,
+        prune: bool = False,
     ) -> Job:
         """Queue the measuring of what the device's table lacks for a space. networks: whole ones, for the
         calibration. dataset: whose outputs are meant. generation: `source_tokens`, `target_tokens`, `beam` of
-        the sentence that is timed. precisions: of its blocks.
+        the sentence that is timed. precisions: of its blocks. prune: also the widths of pruned blocks.
         """
         body: Json = {"space": space, "resolutions": list(resolutions or ()) or None, "networks": networks}
         body |= {"dataset": dataset, "generation": dict(generation or {}) or None}
-        body["precisions"] = list(precisions or ()) or None
+        body |= {"precisions": list(precisions or ()) or None, "prune": prune or None}
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
         path = f"/v1/devices/{_name(name)}/profiles"
         return Job.read(self._post(path, {k: v for k, v in body.items() if v is not None}, **headers))

@@ -36,17 +36,25 @@ class Lack:
 
 
 def of(space: Space) -> str:
-    """How a space is named where its number of classes matters, and its precisions where int8 is one."""
+    """How a space is named where its number of classes matters, and its precisions where int8 is one; and
+    that it may be pruned."""
     rounded = "" if space.precisions == (FLOAT,) else f" in {' or '.join(space.precisions)}"
-    return f"{space.name} with {space.classes} classes{rounded}"
+    pruned = ", pruned" if space.pruned else ""
+    return f"{space.name} with {space.classes} classes{rounded}{pruned}"
 
 
 def _command(space: Space) -> str:
     """What measures the rows of a space."""
-    if space.precisions == (FLOAT,):
+    if _usual(space):
         return "bespoke profile"
     asked = MIXED if len(space.precisions) > 1 else space.precisions[0]
-    return f"bespoke profile --space {space.name} --precision {asked}"
+    precision = "" if space.precisions == (FLOAT,) else f" --precision {asked}"
+    return f"bespoke profile --space {space.name}{precision}{' --prune' if space.pruned else ''}"
+
+
+def _usual(space: Space) -> bool:
+    """Whether a profile measures its rows that is asked for nothing further."""
+    return space.precisions == (FLOAT,) and not space.pruned
 
 
 def lack_at(table: LatencyTable, space: Space, resolution: int) -> Lack:
@@ -91,7 +99,7 @@ def no_table(space: Space, table: LatencyTable | None = None) -> NoTable:
             nearest.missing,
         )
     needed = all_operators(space, space.resolutions[0])
-    missing = () if space.precisions == (FLOAT,) else tuple(op.text for op in needed)
+    missing = () if _usual(space) else tuple(op.text for op in needed)
     named = f" ({', '.join(missing[:NAMED])} and {len(missing) - NAMED} more)" if missing else ""
     return NoTable(
         f"no latency table of the device holds any of the {len(needed)} operators of {of(space)}{named}; "

@@ -274,5 +274,5 @@ class PriceBook:
 
 
 def _key(space: Space) -> tuple[Hashable, ...]:
-    """What tells two forms of a space apart: classes, resolutions and precisions may differ."""
-    return (space.name, space.classes, space.resolutions, space.precisions)
+    """What tells two forms of a space apart: classes, resolutions, precisions and pruning may differ."""
+    return (space.name, space.classes, space.resolutions, space.precisions, space.pruned)

@@ -36,7 +36,7 @@ from service.schemas.devices import (
 )
 from supernets.delivery.catalog import remark
 from supernets.delivery.precision import ASKED, INT8, MIXED, space_in
-from supernets.errors import InvalidPrecision, NoTable
+from supernets.errors import InvalidArchitecture, InvalidPrecision, NoTable
 from supernets.spaces.architecture import SpaceRef
 from supernets.spaces.catalog import SPACES, is_space, space_named
 from supernets.spaces.space import Space
@@ -131,9 +131,18 @@ def coverage(session: Session, prices: PriceBook, table: Table, device: Device) 
                     resolutions=list(resolutions),
                     of=list(space.resolutions),
                     precisions=rounded,
+                    pruned=_pruned(session, prices, table, device, space) if resolutions else [],
                 )
             )
     return found
+
+
+def _pruned(session: Session, prices: PriceBook, table: Table, device: Device, space: Space) -> list[int]:
+    """Resolutions that a table covers with the widths of pruned blocks."""
+    try:
+        return list(prices.coverage(session, table, device, space.with_pruning()))
+    except InvalidArchitecture:  # it has none
+        return []
 
 
 def _in_int8(

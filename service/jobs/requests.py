@@ -35,7 +35,8 @@ class SearchTarget:
     budget: of the device; of a group and of none, limits that hold on any device. exclude: choices that may
     not be taken, by name. resolutions: the only ones that may be chosen. missing: that what a table lacks may
     not be chosen; else it is an error. precision: of its blocks, None: float32.
-    network: the architecture that it is to be, in other precisions.
+    network: the architecture that it is to be, in other precisions. prune: whether its blocks may keep a
+    share of their channels.
     """
 
     device: str | None = None
@@ -48,6 +49,7 @@ class SearchTarget:
     missing: Literal["exclude"] | None = None
     precision: Literal["float32", "int8", "mixed"] | None = None
     network: Document | None = None
+    prune: bool | None = None
 
     def members(self) -> tuple[PinnedDevice, ...]:
         """Every device with its budget; none where limits stand alone."""
@@ -112,7 +114,7 @@ class TrainingOptions:
 @dataclass(frozen=True)
 class ProfileRequest:
     """What a device's table lacks for a space. networks: whole ones; remeasure: operators, even if known;
-    precisions: of its blocks, None: float32."""
+    precisions: of its blocks, None: float32. prune: with the widths that pruned blocks may have."""
 
     device_id: str
     device: str
@@ -122,6 +124,7 @@ class ProfileRequest:
     networks: int = 0
     remeasure: tuple[str, ...] = ()
     precisions: tuple[str, ...] | None = None
+    prune: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,13 @@ from service.schemas.jobs import JobView
 from service.schemas.strict import Name, Whole
 from supernets.delivery.catalog import check_precisions
 from supernets.delivery.precision import FLOAT32, PRECISIONS_OF_BLOCKS, space_in
-from supernets.errors import InvalidArchitecture, InvalidPrecision, UnknownSpace, UnservableContext
+from supernets.errors import (
+    InvalidArchitecture,
+    InvalidPrecision,
+    InvalidPruning,
+    UnknownSpace,
+    UnservableContext,
+)
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import ref_in, space_named
 from supernets.spaces.space import Space
@@ -109,7 +115,9 @@ def profile(
     asked = set(body.precisions or ())
     precisions = None if asked <= {FLOAT32} else tuple(p for p in PRECISIONS_OF_BLOCKS if p in asked)
     try:
-        space_in(space, precisions)
+        space_in(space, precisions, body.prune)
+    except InvalidPruning as reason:
+        raise invalid("/prune", "invalid_pruning", str(reason)) from None
     except InvalidPrecision as reason:
         raise invalid("/precisions", "invalid_precision", str(reason)) from None
     resolutions = list(space.resolutions) if body.resolutions is None else sorted(set(body.resolutions))
@@ -135,6 +143,7 @@ def profile(
             networks=body.networks,
             remeasure=tuple(_operators(body.remeasure)),
             precisions=precisions,
+            prune=body.prune or None,
         )
         return submit(services, session, caller.tenant_id, JobKind.PROFILE, stored(request))
 

@@ -136,7 +136,8 @@ def network(model_id: str, services: Service, caller: Caller, device: Name | Non
         told = part(found.card, "architecture")
         # By the space that the card names: latencies may be of another sentence than the supernet's.
         plain = space_at(ref_in(told) or SpaceRef(supernet.space, supernet.classes))
-        space = space_in(plain, ASKED[part(found.card, "precision").get("asked") or FLOAT32])
+        asked = ASKED[part(found.card, "precision").get("asked") or FLOAT32]
+        space = space_in(plain, asked, bool(told.get("pruned")))
         return picture(session, services.prices, target, space, space.from_json(told))
 
 

@@ -218,6 +218,8 @@ def _search_for(session: Session, origin: Model, body: CompressIn, supernet: Sup
         "exclude": body.exclude,
         "resolutions": [int(part(origin.card, "architecture")["resolution"])],
         "precision": FLOAT32 if body.passes else body.precision,
+        # What was cut out of it stays so; no other width is chosen.
+        "prune": bool(part(origin.card, "architecture").get("pruned")),
     }
     try:
         return SearchIn(
@@ -300,8 +302,10 @@ def _targets(
         members: list[PinnedDevice] = []
         priced: list[PricedDevice] = []
         contexts: list[Context] = []
+        with _blaming(f"/targets/{index}/prune"):
+            space = space_in(plain, None, target.prune)
         with _blaming(f"/targets/{index}/precision"):
-            space = space_in(plain, ASKED[target.precision])
+            space = space_in(space, ASKED[target.precision])
         for position, member in enumerate(target.members()):
             pointer = f"/targets/{index}" + ("" if target.group is None else f"/group/{position}") + "/device"
             device = devices.get(member.device)
@@ -361,6 +365,7 @@ def _pinned(target: Target, members: tuple[PinnedDevice, ...]) -> SearchTarget:
         resolutions=resolutions,
         missing=missing,
         precision=None if target.precision == FLOAT32 else target.precision,
+        prune=target.prune or None,
     )
     if target.group is not None or not members:
         return replace(kept, group=members or None)

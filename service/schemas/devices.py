@@ -58,13 +58,15 @@ class ContextView(Answer):
 
 class Coverage(Answer):
     """Resolutions of a search space for which a table holds every operator; `of` are all that the space
-    has. precisions: the same for networks in int8 and in a mix (`int8`, `mixed`), where there are any."""
+    has. precisions: the same for networks in int8 and in a mix (`int8`, `mixed`), where there are any;
+    pruned: for pruned ones in float32."""
 
     space: str
     classes: int
     resolutions: list[int]
     of: list[int]
     precisions: dict[str, list[int]] = Field(default_factory=dict, exclude_if=lambda found: not found)
+    pruned: list[int] = Field(default_factory=list, exclude_if=lambda found: not found)
 
 
 class FindingView(Answer):
@@ -305,7 +307,8 @@ class ProfileIn(Strict):
 
     networks: whole networks for the calibration. remeasure: operators to measure again though the table has
     them. generation: the sentence that is timed, of a space whose networks write sentences. precisions: of
-    the blocks; with int8 also the rows of what changes the precision.
+    the blocks; with int8 also the rows of what changes the precision. prune: also the widths that pruned
+    blocks may have.
     """
 
     space: Name
@@ -317,6 +320,7 @@ class ProfileIn(Strict):
     precisions: Annotated[list[Literal["float32", "int8"]], Field(min_length=1, max_length=2)] | None = Field(
         default=None, exclude_if=lambda asked: asked is None
     )
+    prune: bool = Field(default=False, exclude_if=lambda asked: not asked)
     networks: Annotated[int, Field(ge=0, le=500)] = 24
     remeasure: Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=5000)] = Field(
         default_factory=list

@@ -131,7 +131,7 @@ class Target(Strict):
 
     exclude: choices that may not be taken, by name. resolutions: the only ones that may be chosen. missing:
     what the table lacks is an error (`refuse`) or may not be chosen (`exclude`). precision: of its blocks;
-    `mixed` chooses it for each of them.
+    `mixed` chooses it for each of them. prune: whether channels may be cut out of its blocks.
     """
 
     device: Name | None = None
@@ -146,6 +146,7 @@ class Target(Strict):
     precision: Literal["float32", "int8", "mixed"] = Field(
         default="float32", exclude_if=lambda asked: asked == FLOAT32
     )
+    prune: bool = Field(default=False, exclude_if=lambda asked: not asked)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -246,6 +247,10 @@ class SearchIn(Strict):
             raise ValueError(
                 "the strategy gradient trains in float32: for int8 and mixed take exact, evolution or random"
             )
+        if self.strategy == "gradient" and any(target.prune for target in self.targets):
+            raise ValueError(
+                "the strategy gradient trains whole blocks: to prune take exact, evolution or random"
+            )
         return self
 
     @model_validator(mode="after")
@@ -270,6 +275,8 @@ class SearchIn(Strict):
             raise ValueError("train lite needs networks measured: leave verify and confidence as they are")
         if any(target.precision != FLOAT32 for target in self.targets):
             raise ValueError("lite residuals have no int8 form: train lite in float32")
+        if any(target.prune for target in self.targets):
+            raise ValueError("lite residuals stand beside whole blocks: train lite without prune")
         if any(target.limits() or not target.members() for target in self.targets):
             raise ValueError(
                 "train lite: lite residuals are no operators, so limits on size_bytes, macs, memory_bytes "

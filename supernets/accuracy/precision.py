@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -19,16 +20,13 @@ from latency_tables.dense import Array, DenseTable, Genes
 from latency_tables.errors import TooFewNetworks
 from latency_tables.operators.operator import FLOAT
 from supernets.accuracy.predictor import HeldOut, QualityPredictor, to_score
+from supernets.accuracy.reduced import AdditiveCosts, reduced_score
 from supernets.errors import InvalidPredictor
-from supernets.search.restriction import at_resolutions
-from supernets.spaces.lowering import block_name, lifted
-from supernets.spaces.space import Space
-from supernets.tasks.metric import Metric
+from supernets.spaces.choices import Choice
+from supernets.spaces.space import Space, Stage
 
 MINIMUM_ROUNDED: Final = 10
 MOST_ROUNDED: Final = 60
-_RIDGES: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-"""Tried: noise of a score over what a block may be off its prior."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,10 +84,8 @@ class PrecisionPredictor:
         prior = np.array([max(0.0, sensitivity[name]) for name in names])
         base = predictor.belief_of(scores.genes)
         targets = to_score(scores.qualities, predictor.ceiling) - base
-        ridge = _best_ridge(scores.int8, targets, prior, seed)
-        costs, shift = _solved(scores.int8, targets, prior, ridge)
-        held_out = _held_out(predictor, scores, base, targets, prior, ridge, folds, seed) if folds else None
-        return cls(predictor, names, costs, shift, held_out)
+        found = AdditiveCosts.fit(predictor, base, scores.int8, targets, prior, scores.qualities, folds, seed)
+        return cls(predictor, names, found.costs, found.shift, found.held_out)
 
     def scores(self, genes: Genes, int8: Array) -> Array:
         """In the unit of `predictor.dense()`, shape (networks,)."""
@@ -98,16 +94,16 @@ class PrecisionPredictor:
     def dense(self, space: Space) -> DenseTable:
         """`predictor.dense()` for the same space with the precision of every block to choose, less what int8
         costs there. Without the shift, which no choice changes."""
-        own = self.predictor.space
-        kept = at_resolutions(self.predictor.dense(), own, own.at(space.resolutions))
-        found = lifted(kept, space)
-        costs = dict(zip(self.blocks, self.costs.tolist(), strict=True))
-        for index, (stage, values) in enumerate(zip(space.stages, found.blocks, strict=True)):
-            for block, options in enumerate(stage.choices):
-                for c, choice in enumerate(options):
-                    if choice.precision != FLOAT:
-                        values[..., block, c] -= costs.get(block_name(space, index, block), 0.0)
-        return found
+        return reduced_score(self.predictor, [self], space)
+
+    def cost(self, block: str, stage: Stage, choice: Choice) -> float:
+        """What a choice of a block costs, in that score."""
+        return 0.0 if choice.precision == FLOAT else self.known.get(block, 0.0)
+
+    @cached_property
+    def known(self) -> dict[str, float]:
+        """The costs by name."""
+        return dict(zip(self.blocks, self.costs.tolist(), strict=True))
 
     def predict(self, genes: Genes, int8: Array) -> Array:
         """Expected quality of each rounded network, shape (networks,)."""
@@ -127,92 +123,3 @@ class PrecisionPredictor:
         held_out = None if data["held_out"] is None else HeldOut(**data["held_out"])
         costs = np.array(list(data["costs"].values()), dtype=np.float64)
         return cls(predictor, tuple(data["costs"]), costs, float(data["shift"]), held_out)
-
-
-@dataclass(frozen=True, eq=False)
-class RoundedRanking:
-    """What ranks networks of a space with the precision of every block to choose."""
-
-    found: PrecisionPredictor
-    space: Space
-
-    @property
-    def metric(self) -> Metric:
-        """What its qualities are of."""
-        return self.found.predictor.metric
-
-    def predict(self, genes: Genes) -> Array:
-        """Expected quality of each network, genes (networks, genes) of `space`, shape (networks,)."""
-        architectures = [self.space.architecture(row) for row in genes]
-        plain = [self.found.predictor.space.genes(self.space.in_float(one)) for one in architectures]
-        int8 = np.zeros((len(architectures), len(self.found.blocks)))
-        for row, one in zip(int8, architectures, strict=True):
-            rounded = {
-                block_name(self.space, stage, block)
-                for stage, chosen in enumerate(one.stages)
-                for block, choice in enumerate(chosen.blocks)
-                if choice.precision != FLOAT
-            }
-            row[:] = [name in rounded for name in self.found.blocks]
-        return self.found.predict(np.stack(plain), int8)
-
-    def summary(self) -> dict[str, Any]:
-        """As `supernets.accuracy.refinement.summary`."""
-        held_out = self.found.held_out
-        return {
-            "name": "rounded",
-            "networks": len(self.found.predictor.genes),
-            "rmse": None if held_out is None else held_out.rmse,
-            "kendall_tau": None if held_out is None else held_out.kendall_tau,
-            "held_out_networks": None if held_out is None else held_out.networks,
-            "metric": self.metric.to_json(),
-        }
-
-
-def _solved(int8: Array, targets: Array, prior: Array, ridge: float) -> tuple[Array, float]:
-    """(cost of each block, shift): targets are shift - int8 @ costs, where costs are the prior times one
-    factor, and off it by what the ridge allows."""
-    unit = prior / max(float(np.mean(prior)), 1e-12)
-    lost = int8 @ unit
-    likely = np.maximum(unit, 1.0)
-    # Factor and shift are free, the deviations are held near 0: a block that seemed to lose nothing alone may
-    # lose what others do, beside them.
-    features = np.column_stack([np.ones(len(int8)), -lost, -int8 * likely])
-    penalty = np.diag([1e-6, 1e-3, *[ridge] * int8.shape[1]])
-    found = np.linalg.solve(features.T @ features + penalty, features.T @ targets)
-    costs = np.maximum(0.0, found[1] * unit + found[2:] * likely)
-    return costs, float(found[0])
-
-
-def _predicted(int8: Array, targets: Array, prior: Array, ridge: float, fold: Genes) -> Array:
-    predicted = np.empty(len(targets))
-    for number in np.unique(fold):
-        kept = fold == number
-        costs, shift = _solved(int8[~kept], targets[~kept], prior, ridge)
-        predicted[kept] = shift - int8[kept] @ costs
-    return predicted
-
-
-def _folds(networks: int, folds: int, seed: int) -> Genes:
-    return np.random.default_rng(seed).permutation(networks) % min(folds, networks)
-
-
-def _best_ridge(int8: Array, targets: Array, prior: Array, seed: int) -> float:
-    fold = _folds(len(targets), 5, seed + 1)
-    errors = [float(np.square(_predicted(int8, targets, prior, r, fold) - targets).sum()) for r in _RIDGES]
-    return _RIDGES[int(np.argmin(errors))]
-
-
-def _held_out(
-    predictor: QualityPredictor,
-    scores: RoundedScores,
-    base: Array,
-    targets: Array,
-    prior: Array,
-    ridge: float,
-    folds: int,
-    seed: int,
-) -> HeldOut:
-    fold = _folds(len(targets), folds, seed)
-    predicted = base + _predicted(scores.int8, targets, prior, ridge, fold)
-    return HeldOut.of(predictor.quality_of(predicted), scores.qualities, int(fold.max()) + 1)

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 
 from latency_tables.operators import Operator
 from latency_tables.prediction.precisions import BOUNDARY, class_of
-from supernets.errors import InvalidArchitecture, InvalidPrecision
+from supernets.errors import InvalidArchitecture, InvalidPrecision, InvalidPruning
 from supernets.spaces.space import Space
 
 FLOAT32, INT8 = "float32", "int8"
@@ -95,9 +95,15 @@ def plan_of(operators: Sequence[Operator]) -> PrecisionPlan:
     return PrecisionPlan(tuple(op.precision for op in operators if class_of(op) != BOUNDARY))
 
 
-def space_in(space: Space, precisions: Sequence[str] | None) -> Space:
-    """The space with the precisions of its blocks to choose from; None: float32. Raises InvalidPrecision
-    where no network of it can be computed so."""
+def space_in(space: Space, precisions: Sequence[str] | None, prune: bool = False) -> Space:
+    """The space with the precisions of its blocks to choose from (None: float32), and with the widths inside
+    them where networks may be pruned. Raises InvalidPrecision where no network of it can be computed so,
+    InvalidPruning where none has channels to cut out."""
+    if prune:
+        try:
+            space = space.with_pruning()
+        except InvalidArchitecture as error:
+            raise InvalidPruning(f"{error}; search without prune there") from error
     wanted = list(precisions or ASKED[FLOAT32])
     if wanted == [FLOAT32]:
         return space

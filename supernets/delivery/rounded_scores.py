@@ -1,5 +1,5 @@
-"""Sub-networks with blocks in int8, scored on a split: what each block loses alone, and what whole networks
-do."""
+"""Sub-networks with blocks in int8, or pruned, scored on a split as they would be delivered: what each block
+loses alone, and what whole networks do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latency_tables.dense import Array, Genes
 from supernets.accuracy.precision import RoundedScores
@@ -57,29 +57,46 @@ class RoundedEvaluator:
         size = len(source.data.split(split))
         self.rows = evenly_spread(size, size if limit is None else min(limit, size))
         self._ready: dict[str, Ready] = {}
+        self._plain: dict[str, PlainNetwork] = {}
+
+    def plain(self, architecture: Architecture) -> PlainNetwork:
+        """A sub-network cut out, pruned where it is, and folded; once. Raises InvalidPruning."""
+        if architecture.digest not in self._plain:
+            while len(self._plain) >= _KEPT:  # each holds its weights
+                del self._plain[next(iter(self._plain))]
+            plain = passed(self._source(architecture), PLAIN)
+            if not isinstance(plain, PlainNetwork) or len(plain.inputs) != 1:
+                space = self.source.supernet.space
+                raise InvalidPrecision(f"networks of {space.name!r} have no int8 form here")
+            self._plain[architecture.digest] = plain.cpu()
+        return self._plain[architecture.digest]
+
+    def _source(self, architecture: Architecture) -> Source:
+        return replace(self.source, architecture=architecture, plan=None)
 
     def ready(self, architecture: Architecture) -> Ready:
         """A sub-network cut out, folded and calibrated; once. Raises InvalidPrecision where it has no int8
         form at all."""
         if architecture.digest not in self._ready:
-            while len(self._ready) >= _KEPT:  # each holds its weights
+            while len(self._ready) >= _KEPT:
                 del self._ready[next(iter(self._ready))]
-            source = replace(self.source, architecture=architecture, plan=None)
-            plain = passed(source, PLAIN)
-            if not isinstance(plain, PlainNetwork) or len(plain.inputs) != 1:
-                raise InvalidPrecision(f"networks of {source.supernet.space.name!r} have no int8 form here")
+            source, plain = self._source(architecture), self.plain(architecture)
             samples = Samples.of(source.data, architecture.resolution, source.rounding, plain.operators)
-            found = Calibrated.of(plain.cpu(), samples.calibration, source.rounding)
-            names = tuple(name for name, _ in source.supernet.plan(architecture))
+            found = Calibrated.of(plain, samples.calibration, source.rounding)
+            names = tuple(name for name, _ in source.supernet.plan(source.whole))
             ready = Ready(found, names, found.methods[0])
             every = ready.plan(dict.fromkeys(names, True))
             self._ready[architecture.digest] = replace(ready, method=found.best_method(every, samples.trial))
         return self._ready[architecture.digest]
 
-    def quality(self, architecture: Architecture, plan: PrecisionPlan) -> float:
-        """On the split, simulated."""
-        ready = self.ready(architecture)
-        network = ready.calibrated.at(plan, ready.method)
+    def quality(self, architecture: Architecture, plan: PrecisionPlan | None = None) -> float:
+        """On the split, simulated where some of it is in int8."""
+        network: nn.Module
+        if plan is None or not plan.int8:
+            network = self.plain(architecture)
+        else:
+            ready = self.ready(architecture)
+            network = ready.calibrated.at(plan, ready.method)
         total: Array = np.zeros(())
         for x, targets in self._batches(architecture, self.rows):
             with torch.no_grad():

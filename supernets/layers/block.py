@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from latency_tables.operators import Operator
+
+if TYPE_CHECKING:
+    from supernets.layers.units import ConvUnit
 
 State = dict[str, Tensor]
 Key = TypeVar("Key", bound=Operator)
@@ -65,6 +68,33 @@ class StartsAsIdentity(ABC):
     def start_as_identity(self) -> None:
         """Make the branch zero so that it still learns (its last batch-norm scale). Called without
         gradients."""
+
+
+class Prunable(nn.Module, ABC):
+    """A plain layer with channels inside that can be cut out. What it gives is the activation of
+    `closing(inside(x)) + beside(x)`."""
+
+    @property
+    @abstractmethod
+    def closing(self) -> ConvUnit:
+        """The 1x1 convolution that reads those channels, which has no activation of its own."""
+
+    @abstractmethod
+    def inside(self, x: Tensor) -> Tensor:
+        """What `closing` reads of a batch of the layer's input."""
+
+    @abstractmethod
+    def beside(self, x: Tensor) -> Tensor | float:
+        """What is added to that: a residual connection, or 0."""
+
+    @abstractmethod
+    def after(self, y: Tensor) -> Tensor:
+        """What the layer gives of the sum."""
+
+    @abstractmethod
+    def narrowed(self, channels: int) -> State:
+        """State of the same layer with so many of its channels, those that `closing` reads most of (by L1
+        norm)."""
 
 
 class SelfInitialised(ABC):

@@ -15,11 +15,20 @@ from supernets.layers.block import (
     Graph,
     Layer,
     LayerSettings,
+    Prunable,
     StartsAsIdentity,
     State,
 )
 from supernets.layers.lite import lite_residual
-from supernets.layers.sorting import banded_order, importance, permute_inputs, permute_outputs
+from supernets.layers.sorting import (
+    banded_order,
+    importance,
+    inputs_of,
+    most_important,
+    outputs_of,
+    permute_inputs,
+    permute_outputs,
+)
 from supernets.layers.units import ACTIVATION_LAYERS, ConvUnit, ElasticConvUnit, Extent
 
 
@@ -70,7 +79,7 @@ class ElasticBottleneck(ElasticBlock[Bottleneck], StartsAsIdentity):
             self.project.norm.weight.zero_()
 
 
-class PlainBottleneck(nn.Module, Drawn, StartsAsIdentity):
+class PlainBottleneck(Prunable, Drawn, StartsAsIdentity):
     """ResNet-D bottleneck: 1x1, kxk with the stride, 1x1; average-pooled 1x1 shortcut where the shape
     changes."""
 
@@ -94,6 +103,32 @@ class PlainBottleneck(nn.Module, Drawn, StartsAsIdentity):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.project(self.spatial(self.reduce(x)))
         return cast(Tensor, self.activation(y + self.shortcut(self.pool(x)) if self.residual else y))
+
+    @property
+    def closing(self) -> ConvUnit:
+        return self.project
+
+    def inside(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.spatial(self.reduce(x)))
+
+    def beside(self, x: Tensor) -> Tensor | float:
+        return cast(Tensor, self.shortcut(self.pool(x))) if self.residual else 0.0
+
+    def after(self, y: Tensor) -> Tensor:
+        return cast(Tensor, self.activation(y))
+
+    def narrowed(self, channels: int) -> State:
+        kept = most_important(importance(self.project.conv.weight), channels)
+        first = most_important(importance(self.spatial.conv.weight[kept]), channels)
+        state = {
+            **outputs_of(self.reduce, "reduce.", first),
+            **outputs_of(self.spatial, "spatial.", kept),
+            **inputs_of(self.project, "project.", kept),
+        }
+        state["spatial.conv.weight"] = state["spatial.conv.weight"][:, first]
+        if isinstance(self.shortcut, ConvUnit):
+            state |= {f"shortcut.{name}": value for name, value in self.shortcut.state_dict().items()}
+        return state
 
     def draw(self, graph: Graph, x: str) -> str:
         y = graph.module(self.project, graph.module(self.spatial, graph.module(self.reduce, x)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 from torch import Tensor, nn
 
@@ -14,13 +14,18 @@ from supernets.layers.block import (
     Graph,
     Layer,
     LayerSettings,
+    Prunable,
     StartsAsIdentity,
     State,
 )
 from supernets.layers.lite import lite_residual
 from supernets.layers.sorting import (
     banded_order,
+    gated,
     importance,
+    inputs_of,
+    most_important,
+    outputs_of,
     permute_inputs,
     permute_outputs,
     sort_squeeze_excite,
@@ -81,7 +86,7 @@ class ElasticMBConv(ElasticBlock[MBConv], StartsAsIdentity):
             self.project.norm.weight.zero_()
 
 
-class PlainMBConv(nn.Module, Drawn, StartsAsIdentity):
+class PlainMBConv(Prunable, Drawn, StartsAsIdentity):
     """Inverted bottleneck: 1x1 expansion (absent where mid equals in), depthwise kxk, squeeze-excite, 1x1
     projection."""
 
@@ -99,6 +104,30 @@ class PlainMBConv(nn.Module, Drawn, StartsAsIdentity):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.project(self.squeeze_excite(self.depthwise(self.expand(x))))
         return x + y if self.residual else y
+
+    @property
+    def closing(self) -> ConvUnit:
+        return self.project
+
+    def inside(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.squeeze_excite(self.depthwise(self.expand(x))))
+
+    def beside(self, x: Tensor) -> Tensor | float:
+        return x if self.residual else 0.0
+
+    def after(self, y: Tensor) -> Tensor:
+        return y
+
+    def narrowed(self, channels: int) -> State:
+        kept = most_important(importance(self.project.conv.weight), channels)
+        state = {
+            **outputs_of(self.expand, "expand.", kept),
+            **outputs_of(self.depthwise, "depthwise.", kept),
+            **inputs_of(self.project, "project.", kept),
+        }
+        if isinstance(self.squeeze_excite, SqueezeExcite):
+            state |= gated(self.squeeze_excite, "squeeze_excite.", kept)
+        return state
 
     def draw(self, graph: Graph, x: str) -> str:
         y = graph.module(self.depthwise, graph.module(self.expand, x))

@@ -10,10 +10,11 @@ parts; `supernets.training.sorting` says when.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latency_tables.operators import squeeze_excite_channels
-from supernets.layers.units import ElasticConvUnit, ElasticSqueezeExcite
+from supernets.layers.block import State
+from supernets.layers.units import ConvUnit, ElasticConvUnit, ElasticSqueezeExcite, SqueezeExcite
 
 
 def importance(weight: Tensor) -> Tensor:
@@ -30,6 +31,38 @@ def banded_order(scores: Tensor, bands: list[int]) -> Tensor:
         order.append(start + torch.argsort(scores[start:end], descending=True, stable=True))
         start = end
     return torch.cat(order)
+
+
+def most_important(scores: Tensor, kept: int) -> Tensor:
+    """Indices, ascending, of so many channels of the greatest score."""
+    return torch.argsort(scores, descending=True, stable=True)[:kept].sort().values
+
+
+def outputs_of(unit: nn.Module, prefix: str, kept: Tensor) -> State:
+    """State of a plain unit with those of its output channels; nothing of one that has no weights."""
+    return {
+        prefix + name: value[kept] if value.ndim else value  # not the count of batches
+        for name, value in unit.state_dict().items()
+    }
+
+
+def inputs_of(unit: ConvUnit, prefix: str, kept: Tensor) -> State:
+    """State of a plain unit that reads those channels only."""
+    state = unit.state_dict()
+    return {prefix + name: v[:, kept] if name == "conv.weight" else v for name, v in state.items()}
+
+
+def gated(part: SqueezeExcite, prefix: str, kept: Tensor) -> State:
+    """State of a squeeze-excite of those channels, with the hidden units that they read most of."""
+    state = part.state_dict()
+    units = squeeze_excite_channels(len(kept))
+    hidden = most_important(importance(state["expand.weight"][kept]), units)
+    return {
+        f"{prefix}reduce.weight": state["reduce.weight"][hidden][:, kept],
+        f"{prefix}reduce.bias": state["reduce.bias"][hidden],
+        f"{prefix}expand.weight": state["expand.weight"][kept][:, hidden],
+        f"{prefix}expand.bias": state["expand.bias"][kept],
+    }
 
 
 def sort_squeeze_excite(part: ElasticSqueezeExcite, order: Tensor, mids: list[int]) -> None:

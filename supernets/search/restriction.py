@@ -21,7 +21,7 @@ from supernets.errors import InfeasibleBudget, InvalidArchitecture, InvalidSearc
 from supernets.search.exact.bounds import bounds
 from supernets.search.problem import Constraint, Problem
 from supernets.spaces.architecture import Architecture
-from supernets.spaces.choices import PRECISION, Choice
+from supernets.spaces.choices import KEPT, PRECISION, Choice
 from supernets.spaces.lowering import dense_from, known_latency
 from supernets.spaces.space import Space, Stage
 
@@ -36,6 +36,8 @@ def values_of(stage: Stage, state: Named, choice: Choice) -> dict[str, Value]:
     allowed = {name: named[name] for name in stage.operators.excludable}
     if len(stage.precisions) > 1:
         allowed[PRECISION] = choice.precision
+    if stage.pruned:
+        allowed[KEPT] = Choice(kept=choice.kept)[KEPT]
     return {**allowed, **state, "family": stage.family}
 
 
@@ -92,11 +94,11 @@ def excluded(space: Space, exclude: Mapping[str, Sequence[Value]]) -> DenseTable
     return mask
 
 
-def precisions_alone(space: Space, architecture: Architecture) -> DenseTable:
+def precisions_alone(space: Space, architecture: Architecture, *, widths: bool = False) -> DenseTable:
     """The restriction to one network of a space with several precisions: only those of its blocks are open.
 
-    space: at the resolution of the network alone (`space.at`). architecture: in any precision. Raises
-    InvalidArchitecture where it is not in the space.
+    widths: what is pruned from it is open too. space: at the resolution of the network alone (`space.at`).
+    architecture: in any precision. Raises InvalidArchitecture where it is not in the space.
     """
     plain = space.in_float(architecture)
     space.holding(plain).genes(plain)
@@ -109,7 +111,7 @@ def precisions_alone(space: Space, architecture: Architecture) -> DenseTable:
         mask.depth[index][:, stage.depths.index(chosen.depth)] = 0.0
         for block, choice in enumerate(chosen.blocks):
             for c, option in enumerate(stage.choices[block]):
-                if option.at(FLOAT) == choice:
+                if (option.whole if widths else option).at(FLOAT) == choice:
                     mask.blocks[index][:, :, stage.number_of(chosen), block, c] = 0.0
     return mask
 

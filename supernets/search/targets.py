@@ -236,6 +236,11 @@ class Target:
         return self.space.precisions != (FLOAT,)
 
     @property
+    def reduced(self) -> bool:
+        """Whether blocks may be less than a supernet has: in another precision, or pruned."""
+        return self.rounded or self.space.pruned
+
+    @property
     def label(self) -> str:
         """The target in messages."""
         times = [

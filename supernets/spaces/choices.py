@@ -29,6 +29,16 @@ class Choice(Named):
         """What the block is computed in; a choice that names none is in float32."""
         return str(self.get(PRECISION, FLOAT))
 
+    @property
+    def kept(self) -> float:
+        """The share of its middle channels that are kept; 1 where none are cut out."""
+        return float(self.get(KEPT, 1))
+
+    @property
+    def whole(self) -> Choice:
+        """The same choice with all of its channels."""
+        return Choice({name: v for name, v in self.items() if name != KEPT}) if KEPT in self else self
+
     def at(self, precision: str) -> Choice:
         """The same choice in that precision; one that is left out has none."""
         if self.zero:
@@ -40,6 +50,9 @@ class Choice(Named):
 PRECISION: Final = "precision"
 """Name of a value that a choice of any family may have: the precision its operators are computed in. Choices
 in float32 leave it out, so that digests and files of before there were others stay as they are."""
+KEPT: Final = "kept"
+"""Name of a value that a choice may have where channels can be cut out: the share of the middle channels of
+the same choice without it that stay. What has all of them leaves it out, for the same reason."""
 ZERO: Final = Choice(zero=True)
 
 

@@ -205,15 +205,15 @@ def dense_from(
 
 
 def lifted(dense: DenseTable, space: Space) -> DenseTable:
-    """A table of the space in float32 as one of `space`, which is the same with several precisions: every
-    choice counts as it does in float32."""
+    """A table of the space in float32 as one of `space`, which is the same with several precisions and
+    widths: every choice counts as it does in float32 with all of its channels."""
     blocks = []
     for stage, values in zip(space.stages, dense.blocks, strict=True):
         made = np.full((*values.shape[:-1], max(len(options) for options in stage.choices)), np.inf)
         for block, options in enumerate(stage.choices):
-            numbers = {c: n for n, c in enumerate(dict.fromkeys(c.at(FLOAT) for c in options))}
+            numbers = {c: n for n, c in enumerate(dict.fromkeys(c.whole.at(FLOAT) for c in options))}
             for c, choice in enumerate(options):
-                made[..., block, c] = values[..., block, numbers[choice.at(FLOAT)]]
+                made[..., block, c] = values[..., block, numbers[choice.whole.at(FLOAT)]]
         blocks.append(made)
     return DenseTable(space.chain, dense.constant, tuple(blocks), dense.depth)
 

@@ -18,11 +18,13 @@ from latency_tables.operators.catalog import family_named
 from latency_tables.operators.operator import FLOAT
 from supernets.errors import InvalidArchitecture
 from supernets.spaces.architecture import Architecture, SpaceRef, StageChoice
-from supernets.spaces.choices import PRECISION, Choice
+from supernets.spaces.choices import KEPT, PRECISION, Choice
 
 if TYPE_CHECKING:
     from supernets.spaces.transformer_space import Sentence
 
+MOST_WIDTHS: Final = 8
+"""Inside a block, with those that its own choices have."""
 LANES: Final = {FLOAT: 0, "int8": 1, "float16": 2}
 """Precisions in the order of the lanes of a chain (`latency_tables.dense`); what goes in is float32."""
 
@@ -79,7 +81,7 @@ class Stage:
                 f"stage {self.name}: settings of {self.family} are {', '.join(possible) or 'none'}"
             )
         defaults = {dimension.name: dimension.default for dimension in self.operators.dimensions}
-        allowed = {*defaults, PRECISION}
+        allowed = {*defaults, PRECISION, *((KEPT,) if self.operators.prunes else ())}
         if any(not set(c) <= allowed for options in self.choices for c in options if not c.zero):
             raise ValueError(
                 f"stage {self.name}: choices of {self.family} are of {', '.join(defaults) or 'nothing'}"
@@ -183,13 +185,13 @@ class Stage:
         values = list(dict.fromkeys(c[name] for c in self.choices[number] if not c.zero))
         return values if any(isinstance(value, str) for value in values) else sorted(values)
 
-    def rank(self, number: int, choice: Choice) -> tuple[int, ...]:
+    def rank(self, number: int, choice: Choice) -> tuple[float, ...]:
         """How much a choice of block `number` is: left out least, then by the family's dimensions, the last
-        above all."""
+        above all, then by the share of channels that it keeps."""
         if choice.zero:
             return (0,)
         names = [dimension.name for dimension in reversed(self.operators.dimensions)]
-        return (1, *(self.ordered(number, name).index(choice[name]) for name in names))
+        return (1, *(self.ordered(number, name).index(choice[name]) for name in names), choice.kept)
 
     @property
     def elastic(self) -> bool:
@@ -220,6 +222,64 @@ class Stage:
             tuple(dict.fromkeys(c.at(p) for p in possible or [FLOAT] for c in o)) for o in self.choices
         )
         return replace(self, choices=choices)
+
+    @cached_property
+    def pruned(self) -> bool:
+        """Whether some block may keep a share of its middle channels."""
+        return any(KEPT in c for options in self.choices for c in options)
+
+    def with_all_channels(self) -> Stage:
+        """The stage without the choices that keep a share of their channels."""
+        return replace(self, choices=tuple(tuple(dict.fromkeys(c.whole for c in o)) for o in self.choices))
+
+    def with_pruning(self, widths_before: Sequence[int]) -> Stage:
+        """The stage with further widths inside its blocks, each a share of the next wider one.
+
+        widths_before: channels that the stage before may give. Multiples of 8 from half the least width to
+        the greatest, `MOST_WIDTHS` with those there are: each is rows to measure. After its own choices, in
+        each precision.
+        """
+        if not self.operators.prunes:
+            return self
+        plain = self.with_all_channels().in_precisions((FLOAT,))
+        choices = tuple(
+            (*options, *plain._narrower(number, self.widths if number else widths_before))
+            for number, options in enumerate(plain.choices)
+        )
+        return replace(plain, choices=choices).in_precisions(self.precisions)
+
+    def _narrower(self, number: int, widths_in: Sequence[int]) -> list[Choice]:
+        """What keeps a share of the channels of what block `number` may be."""
+        pairs = list(product(widths_in, self.states))
+
+        def channels(choice: Choice) -> list[int]:
+            """Its prunable channels behind every width and in every state, the widest last."""
+            made = (self.operators_of(number, (w, 1, 1), Named(), s, choice) for w, s in pairs)
+            return [operators[0].prunable_channels if operators else 0 for operators in made]
+
+        options = self.choices[number]
+        given = {choice: channels(choice) for choice in options if not choice.zero}
+        known = sorted({found[-1] for found in given.values()} - {0})
+        if not known:
+            return []
+        between = [n for n in range(8, known[-1], 8) if 2 * n >= known[0] and n not in known]
+        chosen: list[int] = []
+        # One by one the width that is furthest, as a ratio, from those there are.
+        while between and len(known) + len(chosen) < MOST_WIDTHS:
+            there = np.log([*known, *chosen])
+            chosen.append(max(between, key=lambda n: float(np.abs(np.log(n) - there).min())))
+            between.remove(chosen[-1])
+        made = []
+        for choice, whole in given.items():
+            below = max((n for n in known if n < whole[-1]), default=0)
+            for kept in sorted(chosen):
+                if not below < kept < whole[-1]:
+                    continue
+                narrow = Choice({**choice, KEPT: round(kept / whole[-1], 3)})
+                # Where it would be as wide as the input, a block of the family has no expansion.
+                if all(0 < n < w for n, w in zip(channels(narrow), whole, strict=True)):
+                    made.append(narrow)
+        return made
 
 
 @dataclass(frozen=True)
@@ -315,8 +375,42 @@ class Space:
             raise InvalidArchitecture(f"{self.name}: a last stage of several blocks is in float32 only")
         return replace(self, stages=tuple(stage.in_precisions(precisions) for stage in self.stages))
 
+    @cached_property
+    def pruned(self) -> bool:
+        """Whether some of its blocks may keep a share of their middle channels."""
+        return any(stage.pruned for stage in self.stages)
+
+    def with_pruning(self) -> Space:
+        """The same networks with the width inside every block to choose: choices that keep a share (`kept`)
+        of their middle channels, in multiples of 8.
+
+        A block's own choices stay the first ones. Raises InvalidArchitecture where no block has channels that
+        can be cut out.
+        """
+        widths: Sequence[int] = (self.image_channels or 0,)
+        stages = []
+        for stage in self.stages:
+            stages.append(stage.with_pruning(widths))
+            widths = stage.widths
+        found = replace(self, stages=tuple(stages))
+        if not found.pruned:
+            raise InvalidArchitecture(f"{self.name}: no block has channels that can be cut out")
+        return found
+
+    def with_all_channels(self) -> Space:
+        """The same without networks that channels are cut out of."""
+        return replace(self, stages=tuple(stage.with_all_channels() for stage in self.stages))
+
+    def unpruned(self, architecture: Architecture) -> Architecture:
+        """The network that another is pruned from: with all channels of its blocks."""
+        stages = tuple(
+            replace(stage, blocks=tuple(choice.whole for choice in stage.blocks))
+            for stage in architecture.stages
+        )
+        return replace(architecture, stages=stages)
+
     def in_float(self, architecture: Architecture) -> Architecture:
-        """The same network with every block in float32: what a supernet is asked for."""
+        """The same network with every block in float32."""
         stages = tuple(
             replace(stage, blocks=tuple(choice.at(FLOAT) for choice in stage.blocks))
             for stage in architecture.stages
@@ -414,7 +508,7 @@ class Space:
 
     def to_json(self, architecture: Architecture) -> dict[str, Any]:
         """Plain values of the elastic stages, with space and classes; `from_json` reads them back. One
-        network has one form, whatever precisions this space has to choose from."""
+        network has one form, whatever precisions and widths this space has to choose from."""
         own = self.holding(architecture)
         own.genes(architecture)
         stages = [
@@ -432,19 +526,30 @@ class Space:
             "classes": self.classes,
             "resolution": architecture.resolution,
             **({} if own.precisions == (FLOAT,) else {"precisions": list(own.precisions)}),
+            **({"pruned": True} if own.pruned else {}),
             "stages": stages,
         }
 
     def holding(self, *architectures: Architecture) -> Space:
-        """The space in float32 and the precisions that these networks have beside it."""
-        used = {c.precision for a in architectures for stage in a.stages for c in stage.blocks if not c.zero}
+        """The space in float32 and the precisions that these networks have beside it; with the widths of
+        pruned blocks where one of them has any."""
+        choices = [c for a in architectures for stage in a.stages for c in stage.blocks if not c.zero]
+        used = {choice.precision for choice in choices}
         names = (FLOAT, *(name for name in LANES if name in used - {FLOAT}))
-        if names not in self._variants:
-            self._variants[names] = self if names == self.precisions else self.with_precisions(names)
-        return self._variants[names]
+        return self._variant(names, any(KEPT in choice for choice in choices))
+
+    def _variant(self, precisions: tuple[str, ...], pruned: bool) -> Space:
+        """The same with those precisions to choose from, and with pruned blocks or without."""
+        key = (precisions, pruned)
+        if key not in self._variants:
+            found = self if precisions == self.precisions else self.with_precisions(precisions)
+            if pruned != self.pruned:
+                found = found.with_pruning() if pruned else found.with_all_channels()
+            self._variants[key] = found
+        return self._variants[key]
 
     @cached_property
-    def _variants(self) -> dict[tuple[str, ...], Space]:
+    def _variants(self) -> dict[tuple[tuple[str, ...], bool], Space]:
         return {}
 
     def __contains__(self, architecture: Architecture) -> bool:
@@ -461,9 +566,12 @@ class Space:
         Without `classes`, as versions before 0.2 wrote it, it is taken to be of as many classes as this
         space.
         """
-        precisions = data.get("precisions", [FLOAT])
-        if precisions != list(self.precisions) and isinstance(precisions, list):
-            return self.with_precisions(precisions).from_json(data)
+        precisions, pruned = data.get("precisions", [FLOAT]), data.get("pruned", False)
+        told = isinstance(precisions, list) and isinstance(pruned, bool)
+        if told and (precisions, pruned) != (list(self.precisions), self.pruned):
+            if not set(map(str, precisions)) <= set(LANES):
+                raise InvalidArchitecture(f"precisions are {', '.join(LANES)}, one of them at least")
+            return self._variant(tuple(map(str, precisions)), pruned).from_json(data)
         elastic = [stage for stage in self.stages if stage.elastic]
         if data.get("classes", self.classes) != self.classes:
             raise InvalidArchitecture(
@@ -505,6 +613,8 @@ def _stage_from_json(stage: Stage, data: Any) -> StageChoice:
     others_than_float = [precision for precision in stage.precisions if precision != FLOAT]
     if others_than_float:
         names += f', where not float32 "precision" of {others_than_float}'
+    if stage.pruned:
+        names += ', where channels are cut out the share "kept"'
     wrong = InvalidArchitecture(
         f'stage {stage.name}: wanted {{"name", "width"{others}, "blocks": [{{{names}}} or {{"zero": true}}]}}'
     )

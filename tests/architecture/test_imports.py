@@ -60,6 +60,8 @@ WITH_TORCH = (  # in `supernets`; docs/architecture.md lists them
     "delivery.quantising",
     "delivery.rounded_scores",
     "delivery.merged_decoder",
+    "delivery.pruning",
+    "delivery.pruned_scores",
     "delivery.transformer_folder",
     "delivery.transformer_graphs",
     "published_weights",

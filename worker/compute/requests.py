@@ -118,7 +118,7 @@ class Score(Request[Accuracies]):
 
 @dataclass(frozen=True)
 class ScoreRounded(Request[Accuracies]):
-    """Accuracy of sub-networks with blocks in int8 on a split, simulated."""
+    """Accuracy of sub-networks with blocks in int8, or pruned, on a split: as they would be delivered."""
 
     answer = Accuracies
     supernet: SupernetRef
@@ -138,6 +138,24 @@ class LearnPrecision(Request[LearntPrecision]):
     """What int8 costs each block of a supernet, from so many sub-networks rounded at random."""
 
     answer = LearntPrecision
+    supernet: SupernetRef
+    predictor: QualityPredictor
+    networks: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class LearntPruning:
+    """What pruning costs each block (`supernets.accuracy.pruning.PruningPredictor.to_json`)."""
+
+    learnt: Document
+
+
+@dataclass(frozen=True)
+class LearnPruning(Request[LearntPruning]):
+    """What pruning costs each block of a supernet, from so many sub-networks pruned at random."""
+
+    answer = LearntPruning
     supernet: SupernetRef
     predictor: QualityPredictor
     networks: int
@@ -306,6 +324,7 @@ class DeliveredFile:
     how it is fed and what its outputs are; None in steps that a version before 0.2 remembered. int8: how its
     blocks in int8 were rounded, and how near the file comes to that; None where it has none.
     compression: what each pass that was applied did.
+    pruned: what was cut out of it and how it was refitted; None: nothing.
     measured_sha256, measured_bytes: of what is measured in its place, for networks that write sentences.
     """
 
@@ -324,6 +343,7 @@ class DeliveredFile:
     measured_bytes: int | None = None
     int8: Document | None = None
     compression: tuple[Document, ...] = ()
+    pruned: Document | None = None
 
     @property
     def to_measure(self) -> tuple[str, int]:

@@ -76,7 +76,7 @@ class TorchChild:
     def score_rounded(
         self, supernet: SupernetRef, architectures: Sequence[Architecture], split: str, report: Report
     ) -> tuple[float, ...]:
-        """Accuracy of sub-networks with blocks in int8."""
+        """Accuracy of sub-networks as they would be delivered, in int8 or pruned."""
 
         def follow(progress: Progress) -> None:
             report(progress.done, progress.total)
@@ -85,6 +85,10 @@ class TorchChild:
 
     def learn_precision(self, request: requests.LearnPrecision, report: Report) -> requests.LearntPrecision:
         """What int8 costs each block of a supernet."""
+        return self.ask(request, lambda progress: report(progress.done, progress.total))
+
+    def learn_pruning(self, request: requests.LearnPruning, report: Report) -> requests.LearntPruning:
+        """What pruning costs each block of a supernet."""
         return self.ask(request, lambda progress: report(progress.done, progress.total))
 
     def sensitivity(

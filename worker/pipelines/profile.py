@@ -60,7 +60,7 @@ def profile(run: JobRun) -> Document:
     """The pipeline of a `profile` job."""
     request = read(ProfileRequest, run.request)
     named = space_at(SpaceRef(request.space, request.classes)).at(request.resolutions)
-    space = space_in(named, request.precisions)
+    space = space_in(named, request.precisions, bool(request.prune))
     device = run.context.transaction(lambda session: device_of(session, run, request.device_id))
     before = run.context.transaction(lambda session: _newest_table(session, device))
     # Taken up again, the tasks are there already, some with their answers.

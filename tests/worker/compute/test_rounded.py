@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save
 
 from service.artifacts import ArtifactStore
-from supernets.accuracy.precision import PrecisionPredictor, RoundedRanking
+from supernets.accuracy.precision import PrecisionPredictor
 from supernets.accuracy.predictor import QualityPredictor
+from supernets.accuracy.reduced import ReducedRanking
 from supernets.delivery import quantising
 from supernets.delivery.catalog import Delivery
 from supernets.errors import InvalidPrecision
@@ -77,7 +78,7 @@ def test_what_int8_costs_is_learnt_and_ranks_networks(
     kept = CODEC.read(LearntPrecision, CODEC.write(found))
     learnt = PrecisionPredictor.from_json(predictor, kept.learnt)
     assert (learnt.costs >= 0).all() and learnt.held_out is not None and set(said) == {14}
-    ranking = RoundedRanking(learnt, MIXED)
+    ranking = ReducedRanking(predictor, {"rounded": learnt}, MIXED)
     rows = np.stack([MIXED.genes(a) for a in (SPACE.smallest(8), in_int8())])
     plain, whole = ranking.predict(rows)
     assert plain >= whole and ranking.summary()["name"] == "rounded"

@@ -15,7 +15,7 @@ from worker.compute.operations.deliver import (
     measure_robustness,
     try_pass,
 )
-from worker.compute.operations.rounded import learn_precision, score_in_int8, sensitivity
+from worker.compute.operations.rounded import learn_precision, learn_pruning, score_in_int8, sensitivity
 from worker.compute.operations.score import refine, score
 from worker.compute.operations.solve import choose_by_gates, solve
 from worker.compute.operations.train import fine_tune, train_control, train_gates
@@ -28,6 +28,7 @@ OPERATIONS: Final[dict[type[Request[Any]], Operation]] = {
     requests.Refine: refine,
     requests.ScoreRounded: score_in_int8,
     requests.LearnPrecision: learn_precision,
+    requests.LearnPruning: learn_pruning,
     requests.Sensitivity: sensitivity,
     requests.Solve: solve,
     requests.TrainGates: train_gates,

@@ -15,6 +15,7 @@ from supernets.delivery.compression.compressed import CompressedNetwork
 from supernets.delivery.format import Delivery
 from supernets.delivery.passes import PLAIN, Source, passed
 from supernets.delivery.precision import plan_of
+from supernets.delivery.pruning import report_of
 from supernets.delivery.robustness import robustness
 from supernets.delivery.simulated import QuantisedNetwork
 from supernets.spaces.catalog import space_at
@@ -76,6 +77,7 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
         compression=made,
         measured_sha256=measured[0],
         measured_bytes=measured[1],
+        pruned=report_of(written.network, [name for name, _ in network.plan(source.whole)]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Sub-networks with blocks in int8: scored, and what int8 costs each block."""
+"""Sub-networks with blocks in int8, or pruned: scored, and what that costs each block."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 
 from supernets.accuracy.choice import draw
 from supernets.accuracy.precision import PrecisionPredictor
+from supernets.accuracy.pruning import PruningPredictor
 from supernets.delivery.passes import Source
 from supernets.delivery.precision import USUAL, Rounding, plan_of
+from supernets.delivery.pruned_scores import losses_alone, of_one_width, random_pruned
 from supernets.delivery.rounded_scores import (
     RoundedEvaluator,
     block_names,
@@ -27,7 +29,9 @@ from worker.compute.requests import (
     Accuracies,
     BlockLosses,
     LearnPrecision,
+    LearnPruning,
     LearntPrecision,
+    LearntPruning,
     Places,
     Progress,
     ScoreRounded,
@@ -46,7 +50,8 @@ _ALONE: Final = 2  # random networks whose blocks are rounded one by one, beside
 
 
 def score_in_int8(places: Places, asked: ScoreRounded, report: Callable[[Progress], None]) -> Accuracies:
-    """Raises InvalidPrecision for a network whose blocks have no int8 form, and for too few samples."""
+    """Raises InvalidPrecision for a network whose blocks have no int8 form, InvalidPruning, and for too few
+    samples either."""
     space = space_at(asked.supernet.space)
     evaluator = _evaluator(places, asked.supernet, asked.architectures, asked.split)
     found: dict[int, float] = {}
@@ -80,6 +85,23 @@ def learn_precision(
         evaluator, genes, chosen, names, lambda done, of: report(Progress(len(alone) + done, total))
     )
     return LearntPrecision(PrecisionPredictor.fit(asked.predictor, sensitivity, scores).to_json())
+
+
+def learn_pruning(places: Places, asked: LearnPruning, report: Callable[[Progress], None]) -> LearntPruning:
+    """Raises InvalidPruning, TooFewNetworks."""
+    plain, generator = asked.predictor.space, np.random.default_rng(asked.seed)
+    space, evaluator = (
+        plain.with_pruning(),
+        _evaluator(places, asked.supernet, [plain.smallest()], _VALIDATION, _LEARN_SAMPLES),
+    )
+    wholes = len(of_one_width(space))
+    total = wholes + asked.networks
+    cells = losses_alone(evaluator.source, space, _VALIDATION, lambda done, of: report(Progress(done, total)))
+    networks, qualities = random_pruned(space, asked.networks, generator), list[float]()
+    for one in networks:
+        qualities.append(evaluator.quality(one))
+        report(Progress(wholes + len(qualities), total))
+    return LearntPruning(PruningPredictor.fit(asked.predictor, cells, networks, qualities).to_json())
 
 
 def sensitivity(places: Places, asked: Sensitivity, report: Callable[[Progress], None]) -> BlockLosses:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from supernets.delivery.passes import Source, supernet_of_pruned
 from supernets.search.gradient import gate_job
 from supernets.spaces.catalog import space_at
 from supernets.tasks.catalog import task_named, task_of
@@ -43,7 +44,7 @@ def _recipe(asked: FineTune | TrainControl) -> Recipe:
 
 def fine_tune(places: Places, asked: FineTune, report: Callable[[Progress], None]) -> TunedWeights:
     """Weights of one sub-network trained alone. Raises TrainingDiverged, InvalidCheckpoint,
-    MemoryLimitTooLow."""
+    MemoryLimitTooLow, InvalidPruning."""
     network, dataset = supernet_of(places, asked.supernet), dataset_of(places, asked.supernet)
 
     def tell(said: TrainingProgress) -> None:
@@ -52,7 +53,7 @@ def fine_tune(places: Places, asked: FineTune, report: Callable[[Progress], None
         report(Progress(round(said.fraction * _PARTS), _PARTS, training))
 
     own, seconds, used = tuned(
-        network,
+        supernet_of_pruned(Source(network, asked.architecture, dataset)),
         asked.architecture,
         dataset,
         _recipe(asked),

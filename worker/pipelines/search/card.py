@@ -59,6 +59,7 @@ def card_of(job: SearchJob, target: Target, network: ExportedNetwork, model_id: 
         **({} if network.precision is None else {"precision": asdict(network.precision)}),
         **({} if network.compression is None else {"compression": asdict(network.compression)}),
         **({} if network.robustness is None else {"robustness": network.robustness}),
+        **({} if network.pruning is None else {"pruning": asdict(network.pruning)}),
         "tuning": None if network.tuning is None else asdict(network.tuning),
         "control": None if network.control is None else asdict(network.control),
         "search": {

@@ -35,7 +35,7 @@ class Solver(Protocol):
 
     def solved(self, target: Target) -> Solved: ...
 
-    def scored(self, architectures: Sequence[Architecture], *, rounded: bool = False) -> dict[str, float]: ...
+    def scored(self, architectures: Sequence[Architecture], *, reduced: bool = False) -> dict[str, float]: ...
 
 
 class Exporter(Protocol):
@@ -200,7 +200,7 @@ class Choosing:
         except UNSOLVED:
             return None
         # Measuring costs seconds a network; it is not worth them for one that is less accurate on paper.
-        score = partial(self.solver.scored, rounded=True) if self.target.rounded else self.solver.scored
+        score = partial(self.solver.scored, reduced=True) if self.target.reduced else self.solver.scored
         best, accuracies = self.choice.best(), score(solved.architectures)
         return solved if best is None or max(accuracies.values()) > best.quality else None
 

@@ -10,8 +10,8 @@ import numpy as np
 from latency_tables.measurement import Measurement
 from service.db.documents import Document, Fields
 from supernets.accuracy.likelihood import standard_error
-from supernets.accuracy.precision import RoundedRanking
 from supernets.accuracy.predictor import QualityPredictor
+from supernets.accuracy.reduced import ReducedRanking
 from supernets.accuracy.refinement import Refinement, summary
 from supernets.search.measured import Latency
 from supernets.search.targets import Solved, Target
@@ -151,6 +151,19 @@ class CompressedAs:
 
 
 @dataclass(frozen=True)
+class Pruned:
+    """What was cut out of a network. blocks: by name, `channels` that are kept `of` so many, `error`: what
+    the block's output is off that of the whole block, a share of its variance, `unfitted`: before it was
+    refitted. method, samples: of the refit. beside: the delivered network, and the whole one as the supernet
+    has it."""
+
+    blocks: Mapping[str, Document]
+    method: str | None
+    samples: int
+    beside: Mapping[str, InPrecision]
+
+
+@dataclass(frozen=True)
 class ExportedNetwork:
     """A network on its way out. Accuracies are qualities of the metric; predicted: by the predictor,
     validation: of its own weights.
@@ -163,6 +176,7 @@ class ExportedNetwork:
     weights: its own, where it was fine-tuned. precision: of its blocks, of a target that may have int8.
     compression: the passes that were asked for. robustness: what its file does on pictures changed to
     deceive it.
+    pruning: of a target that may be pruned.
     """
 
     architecture: Architecture
@@ -184,6 +198,7 @@ class ExportedNetwork:
     precision: Precisions | None = None
     compression: CompressedAs | None = None
     robustness: Document | None = None
+    pruning: Pruned | None = None
 
     @property
     def counted(self) -> float:
@@ -198,7 +213,7 @@ class ExportedNetwork:
         order: list[int],
         accuracies: Mapping[str, float],
         file: DeliveredFile,
-        predictor: QualityPredictor | Refinement | RoundedRanking,
+        predictor: QualityPredictor | Refinement | ReducedRanking,
         gates: Fields | None = None,
     ) -> ExportedNetwork:
         """The first of `order` is delivered, the others are its runners-up. predictor: what ranked them."""
@@ -208,7 +223,7 @@ class ExportedNetwork:
             _line(target, solved.architectures[i], float(predicted[i]), accuracies, metric) for i in order
         ]
         chosen, result = solved.architectures[order[0]], solved.result
-        told = predictor.summary() if isinstance(predictor, RoundedRanking) else summary(predictor)
+        told = predictor.summary() if isinstance(predictor, ReducedRanking) else summary(predictor)
         return cls(
             architecture=chosen,
             # The value is clipped to the metric's range: an additive model can promise more than everything.

@@ -31,6 +31,7 @@ from supernets.search.targets import Solved, Target, cross_device
 from worker.compute.torch_child import TorchChild
 from worker.context import JobRun
 from worker.pipelines.ready_supernet import ReadySupernet, ensure_supernet
+from worker.pipelines.search.beside import Beside
 from worker.pipelines.search.card import Card, card_of
 from worker.pipelines.search.choose import Choosing, Levels
 from worker.pipelines.search.compressing import Compressing
@@ -40,6 +41,7 @@ from worker.pipelines.search.exported import ExportedNetwork
 from worker.pipelines.search.gates import Gates
 from worker.pipelines.search.job import SearchJob, begin
 from worker.pipelines.search.precisions import PrecisionReport
+from worker.pipelines.search.pruned import PruningReport
 from worker.pipelines.search.solve import TARGET_FAILED, Solving
 from worker.pipelines.search.tune import FineTuning
 from worker.pipelines.search.verify import Verification
@@ -118,7 +120,8 @@ class _Networks:
         self.controls = ControlTraining(job.run, job.ready, count, request.tune_epochs or 0)
         self.verification = Verification(job.run, job.ready.space, request.verify)
         self.verification.look_for_agents(job.targets)
-        self.precisions = PrecisionReport(self.solving, self.files, self.verification)
+        beside = Beside(self.solving, self.files, self.verification)
+        self.precisions, self.prunings = PrecisionReport(self.solving, beside), PruningReport(beside)
 
     def deliver_all(
         self, failures: list[tuple[Target, BespokeError]]
@@ -157,6 +160,8 @@ class _Networks:
             tested = replace(tested, precision=self.precisions.of(target, tested))
         if self.job.request.robustness:
             tested = replace(tested, robustness=self.files.robustness_of(tested))
+        if target.space.pruned:
+            tested = replace(tested, pruning=self.prunings.of(target, tested))
         return self._with_control(target, tested) if self.job.request.control else tested
 
     def _with_control(self, target: Target, network: ExportedNetwork) -> ExportedNetwork:

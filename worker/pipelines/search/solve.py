@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from latency_tables.errors import BespokeError
-from supernets.accuracy.precision import RoundedRanking
 from supernets.accuracy.predictor import QualityPredictor
+from supernets.accuracy.reduced import ReducedRanking
 from supernets.accuracy.refinement import Refinement
 from supernets.errors import InfeasibleBudget, SearchUnfinished
 from supernets.search.catalog import solve
@@ -20,17 +20,18 @@ from worker.compute.requests import SupernetRef
 from worker.pipelines.scoring import Scored, rounded_scores, validation_results, validation_scores
 from worker.pipelines.search.gates import GRADIENT, Gates
 from worker.pipelines.search.job import SearchJob
-from worker.pipelines.search.rounded import Rounded
+from worker.pipelines.search.reduced import Reduced
 
 QUICK: Final = ("exact", "random")
 TARGET_FAILED: Final = (InfeasibleBudget, SearchUnfinished)  # the other targets of the job go on
 
 
 class Solving:
-    """The solver of one job. gates: what the strategy `gradient` solves with. rounded: what int8 costs."""
+    """The solver of one job. gates: what the strategy `gradient` solves with. reduced: what int8 and pruning
+    cost."""
 
     def __init__(self, job: SearchJob, gates: Gates) -> None:
-        self.job, self.gates, self.rounded = job, gates, Rounded(job)
+        self.job, self.gates, self.reduced = job, gates, Reduced(job)
         self._results: dict[tuple[str, str], Scored] = {}
         predictor, request = job.predictor, job.request
         self.objective = Objective(
@@ -49,41 +50,41 @@ class Solving:
                 failures.append((target, error))
         optimal = all(solved.result.optimal for _, solved in found)
         self.job.run.event("searched", {"targets": len(found), "optimal": optimal})
-        self.scored([a for target, solved in found if not target.rounded for a in solved.architectures])
-        if rounded := [a for target, solved in found if target.rounded for a in solved.architectures]:
-            self.scored(rounded, rounded=True)
+        self.scored([a for target, solved in found if not target.reduced for a in solved.architectures])
+        if reduced := [a for target, solved in found if target.reduced for a in solved.architectures]:
+            self.scored(reduced, reduced=True)
         return found
 
     def solved(self, target: Target) -> Solved:
         """Raises InfeasibleBudget, SearchUnfinished."""
         # A generator per target and round: the same job gives the same networks, in whatever order it runs.
         generator = np.random.default_rng([self.job.ready.seed, target.index, len(target.ruled_out)])
-        objective = self.rounded.objective(self.objective, target.space) if target.rounded else self.objective
+        objective = self.reduced.objective(self.objective, target) if target.reduced else self.objective
         return solve_target(target, objective, generator, self._solver(target))
 
-    def ranking(self, target: Target) -> QualityPredictor | Refinement | RoundedRanking:
+    def ranking(self, target: Target) -> QualityPredictor | Refinement | ReducedRanking:
         """What ranks the networks of a target."""
-        return self.rounded.ranking(target.space) if target.rounded else self.job.ranking
+        return self.reduced.ranking(target) if target.reduced else self.job.ranking
 
     def scored(
         self,
         architectures: Sequence[Architecture],
         supernet: SupernetRef | None = None,
         *,
-        rounded: bool = False,
+        reduced: bool = False,
     ) -> dict[str, float]:
         """Quality on the validation split by digest of the architecture; each is evaluated once for all jobs.
         Of a supernet whose networks are ranked by log-likelihood: the accuracy of networks with it.
 
-        supernet: another one than the job's, as a fine-tuned network is. rounded: of a target whose blocks
-        may be in int8; those are counted as they would be delivered.
+        supernet: another one than the job's, as a fine-tuned network is. reduced: of a target whose blocks
+        may be in int8 or pruned; those are counted as they would be delivered.
         """
 
         def report(done: int, total: int) -> None:
             self.job.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
 
         ref, scale = supernet or self.job.ready.ref, self.job.ready.scale
-        if rounded:
+        if reduced:
             return rounded_scores(self.job.run, self.job.torch_child, ref, architectures, report)
         if scale is None:
             return validation_scores(self.job.run, self.job.torch_child, ref, architectures, report)

@@ -37,9 +37,9 @@ def load_target(
 ) -> Target:
     """Price one target of a request with the tables it is pinned to.
 
-    Raises NoTable, NoEnergy, PoorCalibration, TooFewNetworks, InvalidPrecision.
+    Raises NoTable, NoEnergy, PoorCalibration, TooFewNetworks, InvalidPrecision, InvalidPruning.
     """
-    space = space_in(space, ASKED[wanted.precision or FLOAT32])
+    space = space_in(space, ASKED[wanted.precision or FLOAT32], bool(wanted.prune))
     places = [
         _on_device(session, book, tenant_id, space, wanted, member, confidence) for member in wanted.members()
     ]

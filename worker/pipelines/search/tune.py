@@ -61,8 +61,8 @@ class FineTuning(TargetTraining):
             return replace(cut_out, tuning=self._said(target, replace(told, failure=_unpriced(target))))
         try:
             tuned, found = self.trained(solving.job.torch_child, target, architecture)
-            accuracy = solving.scored([architecture], tuned, rounded=target.rounded)[architecture.digest]
-            scored = None if target.rounded else solving.result(architecture, tuned)
+            accuracy = solving.scored([architecture], tuned, reduced=target.reduced)[architecture.digest]
+            scored = None if target.reduced else solving.result(architecture, tuned)
             counted = accuracy if scored is None else scored.accuracy
             told = replace(
                 told,

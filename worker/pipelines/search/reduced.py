@@ -1,0 +1,93 @@
+"""Targets whose blocks may be in int8 or pruned: what that costs each block of the supernet, learnt once for
+all jobs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from service.db.documents import Document
+from supernets.accuracy.precision import MOST_ROUNDED, PrecisionPredictor
+from supernets.accuracy.pruning import MOST_PRUNED, REFIT_SAMPLES, PruningPredictor
+from supernets.accuracy.reduced import ReducedRanking, Reduction, reduced_score
+from supernets.delivery.precision import USUAL
+from supernets.search.targets import Objective, Target
+from worker.compute.requests import LearnPrecision, LearnPruning, LearntPrecision, LearntPruning
+from worker.compute.torch_child import Report
+from worker.pipelines.search.job import SearchJob
+from worker.steps import StepName
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Of one job."""
+
+    job: SearchJob
+
+    def objective(self, objective: Objective, target: Target) -> Objective:
+        """The same over networks whose blocks may be less: what a block loses is a part of the score.
+
+        What refines the predictor knows neither precisions nor pruning, so it takes no part; the best few are
+        scored as they would be delivered before one is chosen.
+        """
+        reductions = self._of(target).values()
+        score = reduced_score(self.job.predictor, [*reductions], target.space)
+        return replace(objective, space=target.space, score=score, refinement=None)
+
+    def ranking(self, target: Target) -> ReducedRanking:
+        """What ranks networks of the target."""
+        return ReducedRanking(self.job.predictor, self._of(target), target.space)
+
+    def _of(self, target: Target) -> dict[str, Reduction]:
+        found: dict[str, Reduction] = {}
+        if target.rounded:
+            found["rounded"] = self.precision
+        if target.space.pruned:
+            found["pruned"] = self.pruning
+        return found
+
+    @cached_property
+    def precision(self) -> PrecisionPredictor:
+        """Raises InvalidPrecision where the data set is too small to calibrate with."""
+        job, ready = self.job, self.job.ready
+        inputs = {**self._inputs(MOST_ROUNDED), "rounding": USUAL.to_json()}
+        asked = LearnPrecision(ready.ref, job.predictor, MOST_ROUNDED, ready.seed)
+        found = job.run.step(
+            StepName.LEARN_PRECISION,
+            inputs,
+            LearntPrecision,
+            lambda: job.torch_child.learn_precision(asked, self._report("learn_precision", "rounded")),
+        )
+        return PrecisionPredictor.from_json(job.predictor, found.learnt)
+
+    @cached_property
+    def pruning(self) -> PruningPredictor:
+        """Raises InvalidPruning where the data set is too small to refit with."""
+        job, ready = self.job, self.job.ready
+        inputs = {**self._inputs(MOST_PRUNED), "refit_samples": REFIT_SAMPLES}
+        asked = LearnPruning(ready.ref, job.predictor, MOST_PRUNED, ready.seed)
+        found = job.run.step(
+            StepName.LEARN_PRUNING,
+            inputs,
+            LearntPruning,
+            lambda: job.torch_child.learn_pruning(asked, self._report("learn_pruning", "pruned")),
+        )
+        return PruningPredictor.from_json(job.predictor, found.learnt)
+
+    def _inputs(self, networks: int) -> Document:
+        ready = self.job.ready
+        known = json.dumps(ready.predictor, sort_keys=True, separators=(",", ":"))
+        return {
+            **ready.ref.inputs(),
+            "predictor": hashlib.sha256(known.encode()).hexdigest(),
+            "networks": networks,
+            "seed": ready.seed,
+        }
+
+    def _report(self, step: str, how: str) -> Report:
+        def report(done: int, total: int) -> None:
+            self.job.run.progress(step, done / total, f"{how} network {done} of {total}")
+
+        return report
