@@ -1,7 +1,7 @@
 """The exact front of architecture x precision, beside a chain: the best network in float32, then its best
 precision.
 
-    python -m benchmarks.joint_search --space ofa-mbv3 --resolution 192 [--table ROWS.json]
+    python -m benchmarks.joint_search --space ofa-mbv3 --resolution 192 [--table ROWS.json] [--prune]
 
 Rows: of a latency table (the service's own JSON) with rows in both precisions, else
 modelled from work with gains as they were measured on a processor without VNNI (docs/compression.md): large
@@ -10,6 +10,11 @@ work of a block, and each block in 8 bit loses a random share of what a block is
 
 The chain is given every advantage: for each budget it tries networks that in float32 are up to `CHAIN` times
 over it, takes the best precision of each exactly, and the best of all that keep the budget.
+
+With `--prune` the joint search has the widths inside blocks too, and the chain is three searches: the
+network, its channels (in float32, up to as much over the budget), its precisions. Cutting out channels is
+modelled to lose a random share of a block's worth, drawn once: about as much per channel as a narrower whole
+block loses.
 """
 
 from __future__ import annotations
@@ -31,8 +36,8 @@ from latency_tables.operators import Operator
 from supernets.errors import InfeasibleBudget
 from supernets.search import evolution
 from supernets.search.exact import strategy as exact
-from supernets.search.problem import Constraint, Problem
-from supernets.search.restriction import precisions_alone, restricted
+from supernets.search.problem import Candidate, Constraint, Problem
+from supernets.search.restriction import added, excluded, named_values, precisions_alone, restricted
 from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from, dense_latency, lifted
 from supernets.spaces.space import Space
@@ -40,6 +45,7 @@ from supernets.spaces.space import Space
 PRECISIONS = ("float32", "int8")
 BUDGETS = 10
 EVOLVED_EVERY = 4
+CHANNELS = 0.06  # of a block's worth, for all of its channels
 CHAIN = (1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)
 
 
@@ -68,6 +74,11 @@ def scores(space: Space, mixed: Space, generator: np.random.Generator) -> DenseT
             for c, choice in enumerate(options):
                 if choice.precision == "int8":
                     blocks[..., number, c] -= loss
+        if stage.pruned:
+            for number, options in enumerate(stage.choices):
+                lost = CHANNELS * generator.exponential()
+                for c, choice in enumerate(options):
+                    blocks[..., number, c] -= lost * (1 - choice.kept)
     return found
 
 
@@ -99,17 +110,54 @@ def chain(
     return best
 
 
+def three_steps(
+    joint: Space, score: DenseTable, cost: DenseTable, budget: float, over: tuple[float, ...]
+) -> float:
+    """Best score of a network that was found whole and in float32, then pruned, then given its best
+    precisions within the budget; minus infinity where none keeps it."""
+    plain = excluded(joint, {"precision": ["int8"]})
+    cut = [value for value in named_values(joint)["kept"] if value != 1]
+    best = -np.inf
+
+    def solved(limit: float, mask: DenseTable) -> Candidate | None:
+        problem = Problem(joint.chain, score, (Constraint("ms", cost, limit),))
+        try:
+            return exact.solve(restricted(problem, mask)).candidates[0]
+        except InfeasibleBudget:
+            return None
+
+    for number, factor in enumerate(over):
+        first = solved(budget * factor, excluded(joint, {"precision": ["int8"], "kept": cut}))
+        if first is None:
+            continue
+        own = precisions_alone(joint, joint.architecture(first.genes), widths=True)
+        for narrower in over[: number + 1]:
+            second = solved(budget * narrower, added(plain, own))
+            if second is None:
+                continue
+            alone = precisions_alone(joint, joint.architecture(second.genes))
+            third = solved(budget, alone)
+            best = max(best, -np.inf if third is None else third.score)
+    return best
+
+
 def _choices(space: Space) -> list[int]:
     return [max(len(options) for options in stage.choices) for stage in space.stages]
 
 
 def measure(
-    space_name: str, resolution: int, table: Path | None, seed: int, repeats: int
+    space_name: str, resolution: int, table: Path | None, seed: int, repeats: int, prune: bool = False
 ) -> dict[str, object]:
     """All figures. Gains in percent of the range of scores on the front."""
+
+    def chain_of(over: tuple[float, ...]) -> float:
+        if prune:
+            return three_steps(mixed, score, cost, budget, over)
+        return chain(plain, mixed, score, cost, budget, over)
+
     generator = np.random.default_rng(seed)
     plain = space_named(space_name).at([resolution])
-    mixed = plain.with_precisions(PRECISIONS)
+    mixed = (plain.with_pruning() if prune else plain).with_precisions(PRECISIONS)
     score = scores(plain, mixed, generator)
     if table is None:
         cost = dense_from(mixed, modelled(generator))
@@ -123,9 +171,9 @@ def measure(
     for number, share in enumerate(np.linspace(0.05, 0.8, BUDGETS)):
         budget = least + share * (most - least)
         joint = float(front.scores[front.within(budget)])
-        sequence = chain(plain, mixed, score, cost, budget, CHAIN)
+        sequence = chain_of(CHAIN)
         gains.append(_gain(joint, sequence, spread))
-        float_gains.append(_gain(joint, chain(plain, mixed, score, cost, budget, (1.0,)), spread))
+        float_gains.append(_gain(joint, chain_of((1.0,)), spread))
         # The least time in which the joint search has what the chain has at the budget.
         cheapest = (
             front.costs[np.searchsorted(front.scores, sequence - 1e-9)] if sequence > -np.inf else budget
@@ -151,6 +199,7 @@ def measure(
         "faster_at_the_chains_score": faster,
         "evolution_gap_percent": evolved,
         "precisions_on_the_front": _share(mixed, front.genes),
+        "pruned_on_the_front": _pruned_share(mixed, front.genes),
     }
 
 
@@ -165,6 +214,12 @@ def _share(mixed: Space, genes: Genes) -> float:
     return chosen.count("int8") / len(chosen)
 
 
+def _pruned_share(mixed: Space, genes: Genes) -> float:
+    """Pruned blocks among all of the front's networks."""
+    chosen = [c.kept for row in genes for s in mixed.architecture(row).stages for c in s.blocks]
+    return sum(kept < 1 for kept in chosen) / len(chosen)
+
+
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(
@@ -175,8 +230,9 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="a latency table with rows in both precisions")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=20, help="of the front; the median is reported")
+    parser.add_argument("--prune", action="store_true", help="the widths inside blocks are to choose, too")
     asked = parser.parse_args()
-    found = measure(asked.space, asked.resolution, asked.table, asked.seed, asked.repeats)
+    found = measure(asked.space, asked.resolution, asked.table, asked.seed, asked.repeats, prune=asked.prune)
     print(json.dumps({**found, "seed": asked.seed, "environment": environment()}))
 
 

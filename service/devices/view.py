@@ -131,14 +131,16 @@ def coverage(session: Session, prices: PriceBook, table: Table, device: Device) 
                     resolutions=list(resolutions),
                     of=list(space.resolutions),
                     precisions=rounded,
-                    pruned=_pruned(session, prices, table, device, space) if resolutions else [],
+                    pruned=_pruned(session, prices, table, device, space.at(resolutions))
+                    if resolutions
+                    else [],
                 )
             )
     return found
 
 
 def _pruned(session: Session, prices: PriceBook, table: Table, device: Device, space: Space) -> list[int]:
-    """Resolutions that a table covers with the widths of pruned blocks."""
+    """Of the resolutions that a table covers those with the widths of pruned blocks."""
     try:
         return list(prices.coverage(session, table, device, space.with_pruning()))
     except InvalidArchitecture:  # it has none

@@ -6,7 +6,7 @@ const KERNELS = { 1: "k1", 3: "k3", 5: "k5", 7: "k7" };
 
 const named = (b) => (b.kernel == null ? Object.entries(b.values).map(([k, v]) => `${k} ${v}, `).join("") : `${b.kernel}×${b.kernel}, `);
 const describe = (b) => (b.left_out ? "left out" : `${named(b)}${b.width} channels` +
-	(b.expand > 1 ? `, expansion ${b.expand}` : "") + (b.stride > 1 ? `, stride ${b.stride}` : "") + (b.squeeze_excite ? ", SE" : "") + (b.precision === "int8" ? ", int8" : ""));
+	(b.expand > 1 ? `, expansion ${b.expand}` : "") + (b.stride > 1 ? `, stride ${b.stride}` : "") + (b.squeeze_excite ? ", SE" : "") + (b.precision === "int8" ? ", int8" : "") + (b.values.kept ? `, ${Math.round(100 * b.values.kept)} % of its inner channels` : ""));
 
 /** picture: `NetworkPicture`; other: a second one to compare with, whose differing blocks are marked. */
 export function Network({ picture, other = null }) {

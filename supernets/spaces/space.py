@@ -387,6 +387,10 @@ class Space:
         A block's own choices stay the first ones. Raises InvalidArchitecture where no block has channels that
         can be cut out.
         """
+        return self._with_pruning
+
+    @cached_property
+    def _with_pruning(self) -> Space:
         widths: Sequence[int] = (self.image_channels or 0,)
         stages = []
         for stage in self.stages:

@@ -19,7 +19,7 @@ from latency_tables.operators.quantize import Quantize
 from supernets.cut_out import fold_batch_norm
 from supernets.delivery.export import export_operators, settled_operator
 from supernets.delivery.parity import random_input
-from supernets.layers.block import LayerSettings, StartsAsIdentity, initialise, start_as_identity
+from supernets.layers.block import LayerSettings, Prunable, StartsAsIdentity, initialise, start_as_identity
 from supernets.layers.catalog import LAYERS, build_block, build_operator
 from supernets.spaces.catalog import SPACES
 from supernets.spaces.lowering import all_operators, block_choices
@@ -56,6 +56,26 @@ def inputs_of(op: Operator, samples: int = 2) -> list[torch.Tensor]:
 def test_every_family_has_layers_and_the_other_way_round() -> None:
     assert FAMILIES.keys() == LAYERS.keys()
     assert all(name == family.family == LAYERS[name].family for name, family in FAMILIES.items())
+
+
+@every_family
+def test_a_family_that_prunes_has_a_layer_that_can_be_narrowed(name: str) -> None:
+    family = family_named(name)
+    for op in operators_of(name):
+        layer = build_operator(op)
+        assert isinstance(layer, Prunable) == family.prunes
+        if not isinstance(layer, Prunable) or op.prunable_channels <= 8:
+            continue
+        layer.eval()
+        (x,) = inputs_of(op)
+        with torch.no_grad():
+            whole = layer.after(layer.closing(layer.inside(x)) + layer.beside(x))
+            assert torch.allclose(whole, layer(x), atol=1e-5)
+        wide = {key: value.shape for key, value in layer.state_dict().items()}
+        narrow = {key: value.shape for key, value in layer.narrowed(op.prunable_channels - 8).items()}
+        assert narrow.keys() == wide.keys() and narrow != wide
+        same = layer.narrowed(op.prunable_channels)
+        assert {key: value.shape for key, value in same.items()} == wide
 
 
 @every_family

@@ -221,6 +221,22 @@ def test_dense_price_is_the_slow_sum(name: str) -> None:
     np.testing.assert_allclose(dense_from(space, lambda op: op.macs).price(genes), macs, rtol=1e-12)
 
 
+@of_blocks
+def test_pruned_networks_keep_the_contract(name: str) -> None:
+    space = least(name)
+    pruned = space.with_pruning()
+    price = {op: 0.5 + hash_unit(op) for op in all_operators(pruned, space.resolutions[0])}
+    genes = pruned.chain.sample(np.random.default_rng(8), 20)
+    networks = [pruned.architecture(row) for row in genes]
+    slow = [sum(price[op] for op in lower(pruned, one)) for one in networks]
+    np.testing.assert_allclose(dense_from(pruned, price.__getitem__).price(genes), slow, rtol=1e-12)
+    for row, one in zip(genes, networks, strict=True):
+        assert (pruned.genes(one) == row).all()
+        told = json.loads(json.dumps(pruned.to_json(one)))
+        assert SPACES[name].from_json(told) == one and one.digest == pruned.from_json(told).digest
+    assert len({one.digest for one in networks}) == len({row.tobytes() for row in genes})
+
+
 def hash_unit(op: Operator) -> float:
     """A number in [0, 1) that is different for every operator."""
     return (op.macs * 31 + op.parameters * 17 + op.bytes_moved) % 9973 / 9973
