@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, cast
 
@@ -253,11 +253,12 @@ def _set(unit: ConvUnit, weights: Tensor, biases: Tensor, moments: Moments) -> N
     norm.bias.copy_(biases + mean)
 
 
-def report_of(network: nn.Module, names: Sequence[str]) -> dict[str, Any] | None:
+def report_of(network: nn.Module, names: Callable[[], Sequence[str]]) -> dict[str, Any] | None:
     """What the card says of a pruned network: how it was refitted, its pruned blocks by name. None for one
     that nothing was cut out of. names: of its operators' blocks, in order."""
     plain = getattr(network, "plain", network)
     told = getattr(plain, "refit", None)
     if told is None:
         return None
-    return {**told, "blocks": {names[number]: block for number, block in told["blocks"].items()}}
+    known = names()
+    return {**told, "blocks": {known[number]: block for number, block in told["blocks"].items()}}

@@ -77,7 +77,7 @@ def deliver(places: Places, asked: Deliver, report: Callable[[Progress], None]) 
         compression=made,
         measured_sha256=measured[0],
         measured_bytes=measured[1],
-        pruned=report_of(written.network, [name for name, _ in network.plan(source.whole)]),
+        pruned=report_of(written.network, lambda: [name for name, _ in network.plan(source.whole)]),
     )
 
 
