@@ -209,7 +209,7 @@ def summary(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
     def gain(told: str, beside: str) -> tuple[float | None, float | None]:
         sign = 1 if told == "accuracy" else -1
-        return mean_and_error(sign * (row["pruned"][told] - row[beside][told]) for row in rows)
+        return mean_and_error((sign * (row["pruned"][told] - row[beside][told]) for row in rows), 100)
 
     return {
         "gain_points": {
@@ -225,8 +225,11 @@ def summary(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "chain_score": [row["chain_score"] for row in rows],
         "by_budget": [
             mean_and_error(
-                one["rows"][n]["pruned"]["accuracy"] - one["rows"][n]["at_measured"]["accuracy"]
-                for one in seeds
+                (
+                    one["rows"][n]["pruned"]["accuracy"] - one["rows"][n]["at_measured"]["accuracy"]
+                    for one in seeds
+                ),
+                100,
             )
             for n in range(len(seeds[0]["rows"]))
         ],
