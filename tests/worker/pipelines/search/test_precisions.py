@@ -25,9 +25,10 @@ from tests.worker.runs import events_of, new_run
 from worker.compute.operations import rounded as operations
 from worker.compute.requests import FileAccuracy, Places, ScoreRounded, Sensitivity, SupernetRef
 from worker.pipelines.scoring import rounded_scores
+from worker.pipelines.search.beside import Beside, _predicted
 from worker.pipelines.search.card import card_of
 from worker.pipelines.search.exported import ExportedNetwork, Precisions
-from worker.pipelines.search.precisions import PrecisionReport, _at_fault, _predicted
+from worker.pipelines.search.precisions import PrecisionReport, _at_fault
 
 SPACE = space_named("digits-mbv3")
 NETWORK = SPACE.smallest(8)
@@ -96,7 +97,7 @@ def test_a_network_that_int8_ruins_is_told_before_delivery_with_the_block_at_fau
     )
     solving: Any = SimpleNamespace(
         job=job,
-        scored=lambda networks, ref, *, rounded: rounded_scores(
+        scored=lambda networks, ref, *, reduced: rounded_scores(
             run, job.torch_child, ref, networks, lambda done, of: None
         ),
     )
@@ -106,7 +107,8 @@ def test_a_network_that_int8_ruins_is_told_before_delivery_with_the_block_at_fau
     goal = Target(0, INT8, (), {"size_bytes": 10**9})
     chosen = in_precisions(INT8, NETWORK, lambda: "int8")
     network = ExportedNetwork(chosen, 0.8, 0.8, FOUND, FILE, weights=weights)
-    told = PrecisionReport(solving, files, None).of(goal, network)  # type: ignore[arg-type]
+    beside_it = Beside(solving, files, None)  # type: ignore[arg-type]
+    told = PrecisionReport(solving, beside_it).of(goal, network)
     beside = told.beside
     assert beside["float32"].validation > 0.7 > 0.3 > beside["delivered"].validation
     assert told.collapse is not None and "stage2_0 (loss + " in told.collapse
