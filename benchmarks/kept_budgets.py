@@ -2,11 +2,12 @@
 
     python -m benchmarks.kept_budgets --space hat-small --searches 20 --folder kept
     python -m benchmarks.kept_budgets --space hat-small --threads 1 --threads 2 --searches 5 --folder kept
+    python -m benchmarks.kept_budgets --space digits-mbv3 --dataset digits --generation none --precision mixed
 
 The real parts do all of it: a service, its worker and the agent on this machine, which profiles it; then one
 search job after the other, with budgets spread evenly over what the front reaches, in random order. Each
 `--threads` is a device of its own; a search has one target on each, so the matrix shows every network on
-both.
+both. Budgets of int8 and mixed networks lie in the range of those in float32.
 
 `kept`, `used_median`: of what the searches measured; `kept_again`, `used_again_median`: of the delivered
 networks measured once more in a session of their own, which chose nothing. `closest_median`: of the network
@@ -42,6 +43,7 @@ from service.cli.supervisor import Stack
 from service.client import BespokeClient, JobUnfinished, find_access
 from service.client.jobs import Json
 from supernets.delivery.export import export_operators
+from supernets.delivery.precision import FLOAT32, INT8
 from supernets.delivery.sentences import to_measure
 from supernets.spaces.architecture import SpaceRef
 from supernets.spaces.catalog import space_at
@@ -69,8 +71,17 @@ class Bench:
             ensure_device(service, name, setup)
             agent = running.enter_context(LocalAgent(service, name))
             with self._timed("profile"):
-                further = {"dataset": args.dataset, "generation": args.generation}
-                measure(service, agent, name, args.space, None, args.networks, **further)
+                measure(
+                    service,
+                    agent,
+                    name,
+                    args.space,
+                    None,
+                    args.networks,
+                    dataset=args.dataset,
+                    generation=args.generation,
+                    precisions=None if args.precision == FLOAT32 else [FLOAT32, INT8],
+                )
             # A search that begins before its agent is there measures nothing.
             while not (service.device(name)["agent"] or {}).get("present"):
                 agent.check()
@@ -89,7 +100,10 @@ class Bench:
         order = np.random.default_rng(args.seed).permutation(args.searches)
         for number in order.tolist():
             wanted = {name: ms[number] for name, ms in budgets.items()}
-            targets = [{"device": name, "budget": {"latency_ms": ms}} for name, ms in wanted.items()]
+            targets = [
+                {"device": name, "budget": {"latency_ms": ms}, "precision": args.precision}
+                for name, ms in wanted.items()
+            ]
             request: Json = {"supernet": supernet, "targets": targets}
             request |= {} if self.sentence is None else {"generation": self.sentence}
             key = f"kept-{args.seed}-{args.searches}-{number}"
@@ -260,6 +274,7 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=20, help="budgets over the reachable range")
     parser.add_argument("--networks", type=int, default=20, help="whole networks that calibrate a table")
     parser.add_argument("--threads", type=int, action="append", help="a device with so many; may be repeated")
+    parser.add_argument("--precision", default=FLOAT32, choices=(FLOAT32, INT8, "mixed"), help="of blocks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="kept: the command goes on in it")
     args = parser.parse_args()
@@ -286,6 +301,7 @@ def main() -> None:
         "space": args.space,
         "generation": args.generation,
         "recipe": args.recipe,
+        "precision": args.precision,
         "seed": args.seed,
         "environment": environment(),
     }
