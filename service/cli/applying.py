@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,8 @@ from service.cli.table_files import read_tables, table_files
 from service.client import ApiProblem, BespokeClient, Job
 from service.schemas.devices import ProfileIn
 from supernets.delivery.precision import ASKED, FLOAT32
+from supernets.errors import InvalidArchitecture, UnknownSpace
+from supernets.spaces.catalog import space_named
 
 MARK: Final = "applied"  # in the note of a job, with the digest of what it was made from
 UNCHANGED: Final = "unchanged"
@@ -127,13 +129,11 @@ class Applying:
         )
 
     def _profile(self, wanted: DeviceEntry, asked: ProfileIn, found: dict[str, Any] | None) -> Line:
-        space = asked.space
-        if any(
-            covered["space"] == space and _covers(covered, asked.precisions)
-            for covered in (found or {}).get("coverage", [])
-        ):
+        space = _named(asked)
+        coverage = (found or {}).get("coverage", [])
+        if any(covered["space"] == space and _covers(covered, asked) for covered in coverage):
             return Line("profile", wanted.name, UNCHANGED, f"its table covers {space}")
-        rows, seconds = len(self.service.operators(space)), self._as_before("profile", f'"{space}"')
+        rows, seconds = len(self.service.operators(asked.space)), self._as_before("profile", f'"{space}"')
         agent = (found or {}).get("agent") or {}
         missing = (
             "" if agent.get("present") else f"; no agent is there: `bespoke devices enrol {wanted.name}`"
@@ -142,9 +142,7 @@ class Applying:
         if self.dry:
             return Line("profile", wanted.name, "measure", detail, seconds=seconds)
         key = _digest("profile", wanted.name, asked.model_dump(), (found or {}).get("table_id"))
-        job = self.service.profile(
-            wanted.name, space, asked.resolutions, asked.networks, key, precisions=asked.precisions
-        )
+        job = self.service.profile_as(wanted.name, asked.model_dump(exclude_none=True), key)
         self.profiles[wanted.name] = job
         return Line("profile", wanted.name, "measure", detail, job.id, seconds)
 
@@ -255,12 +253,25 @@ def seconds_of(job: Job) -> float | None:
     )
 
 
-def _covers(covered: dict[str, Any], precisions: Sequence[str] | None) -> bool:
-    """Whether a table holds all rows of a space, for blocks in these precisions."""
-    wanted = set(precisions or [FLOAT32])
-    asked = next(name for name, theirs in ASKED.items() if set(theirs) == wanted)
-    sizes = covered["resolutions"] if asked == FLOAT32 else covered.get("precisions", {}).get(asked)
-    return bool(sizes == covered["of"])
+def _named(asked: ProfileIn) -> str:
+    """The space as coverage names it: a sentence is part of the name."""
+    if asked.generation is None:
+        return asked.space
+    try:
+        return space_named(asked.space).generating(asked.generation.model_dump()).name
+    except (UnknownSpace, InvalidArchitecture):  # the service says what is wrong with it
+        return asked.space
+
+
+def _covers(covered: dict[str, Any], asked: ProfileIn) -> bool:
+    """Whether a table holds all rows that a profile would measure."""
+    wanted = set(asked.precisions or [FLOAT32])
+    kind = next(name for name, theirs in ASKED.items() if set(theirs) == wanted)
+    if asked.prune and kind != FLOAT32:
+        return False  # coverage tells of pruned blocks in float32 alone; who has all measures nothing again
+    sizes = covered["resolutions"] if kind == FLOAT32 else covered.get("precisions", {}).get(kind)
+    sizes = covered.get("pruned") if asked.prune else sizes
+    return set(asked.resolutions or covered["of"]) <= set(sizes or [])
 
 
 def _digest(*parts: Any) -> str:

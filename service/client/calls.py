@@ -215,9 +215,12 @@ class BespokeClient:
         body: Json = {"space": space, "resolutions": list(resolutions or ()) or None, "networks": networks}
         body |= {"dataset": dataset, "generation": dict(generation or {}) or None}
         body |= {"precisions": list(precisions or ()) or None, "prune": prune or None}
+        return self.profile_as(name, {k: v for k, v in body.items() if v is not None}, idempotency_key)
+
+    def profile_as(self, name: str, body: Mapping[str, Any], idempotency_key: str | None = None) -> Job:
+        """The same with the body of `POST /v1/devices/{name}/profiles` as it stands."""
         headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        path = f"/v1/devices/{_name(name)}/profiles"
-        return Job.read(self._post(path, {k: v for k, v in body.items() if v is not None}, **headers))
+        return Job.read(self._post(f"/v1/devices/{_name(name)}/profiles", dict(body), **headers))
 
     def check(self, name: str) -> Job:
         """Queue the re-measuring of a few operators: does the table still hold?"""

@@ -166,6 +166,39 @@ def test_applied_twice_nothing_happens_the_second_time(
             service.cancel(job.id)
 
 
+def test_a_profile_is_asked_for_as_the_file_has_it(server: Server, bespoke: Bespoke, tmp_path: Path) -> None:
+    """Nothing of it gets lost on the way, and a table without those rows does not count as measured."""
+    sentence = {"source_tokens": 5, "target_tokens": 4, "beam": 2}
+    wanted = {
+        "pruning": {"space": "digits-mbv3", "networks": 3, "prune": True, "resolutions": [12]},
+        "writing": {
+            "space": "hat-small", "dataset": "pronunciations", "networks": 3, "generation": sentence
+        },
+    }  # fmt: skip
+    write_jobs(tmp_path, "of rows in float32")  # the table
+    file = tmp_path / "profiles.yaml"
+    devices = [
+        {
+            "name": name,
+            "context": CONTEXT,
+            "profile": profile,
+            **({"table": "table.csv"} if "prune" in profile else {}),
+        }
+        for name, profile in wanted.items()
+    ]
+    file.write_text(json.dumps({"devices": devices}))
+    assert bespoke("apply", "-f", file).status == 0
+    with server.client() as service:
+        found = {}
+        for job in service.jobs(state="queued"):
+            asked = service.call("GET", f"/v1/jobs/{job.id}/request").json()["request"]
+            found[asked["space"]] = asked
+            service.cancel(job.id)
+    assert found["digits-mbv3"].items() >= wanted["pruning"].items()
+    # As the service keeps it, the sentence is part of the space's name.
+    assert found["hat-small.s5.t4.b2"]["networks"] == 3
+
+
 def test_what_changed_happens_and_what_cannot_be_is_said(
     server: Server, bespoke: Bespoke, tmp_path: Path
 ) -> None:
