@@ -237,7 +237,7 @@ def test_limits_on_p95_and_energy_are_ordered_repeated_and_on_the_card(site: Sit
         service.call("POST", "/v1/devices/meter/tables", json={"context": CONTEXT, "rows": rows})
     page = tab(site, expected=REFUSED).page
     visit(page, "front?devices=meter")
-    page.get_by_text("limits, confidence, verification, fine-tuning").click()
+    page.get_by_text("limits, precision, pruning, confidence, verification, fine-tuning").click()
     page.get_by_label("p95, ms").fill("50")
     page.get_by_role("button", name=re.compile("^Search .* within its latency p95 ms")).click()
     page.get_by_role("alert").get_by_text(re.compile("measured with their p95")).first.wait_for()
@@ -279,6 +279,26 @@ def until(page: Any, sign: Callable[[], bool]) -> None:
             return
         page.wait_for_timeout(50)
     raise AssertionError("it did not come")
+
+
+def test_what_an_order_asked_for_is_in_its_form_again_or_is_said_to_be_missing(site: Site, tab: Open) -> None:
+    with site.client() as service:
+        target = {"device": "phone", "budget": {"latency_ms": 50.0}, "exclude": {"kernel": [7]}}
+        order = {"supernet": site.supernet_id, "targets": [target], "verify": False, "robustness": True}
+        job = service.search(order).id
+    page = tab(site, expected=REFUSED).page
+    visit(page, f"jobs/{job}")
+    page.get_by_text("Neither the form nor the command has its exclude: say that again.").wait_for()
+    page.get_by_text("the same on the command line").click()
+    page.get_by_text(re.compile("bespoke search .* --robustness")).wait_for()
+    page.get_by_role("link", name="Run it again with changes").click()
+    assert page.get_by_label("test it on pictures changed to deceive it").is_checked()
+    assert not page.get_by_label("measure it on the device").is_checked()
+    page.get_by_label("blocks in").select_option("mixed")
+    page.get_by_role("button", name=re.compile("^Search ")).click()
+    page.get_by_role("alert").get_by_text(re.compile("int8")).first.wait_for()
+    page.get_by_text("the same on the command line").click()
+    page.get_by_text(re.compile("--precision mixed")).first.wait_for()
 
 
 def test_what_happens_elsewhere_is_shown_without_reloading(site: Site, tab: Open) -> None:

@@ -6,7 +6,7 @@ import { ms, percent } from "../format.js";
 import { csv, held, pick, range, tidy } from "../charts/pick.js";
 import { asSvg, drawFront, inWords } from "../charts/front.js";
 import { Networks } from "../network.js";
-import { commandOf, formOf, LIMITS, limitsOf } from "../orders.js";
+import { commandOf, formOf, LIMITS, limitsOf, ofTarget, PRECISIONS, ticked, TICKS } from "../orders.js";
 import { change, devices as listDevices, fronts as askFronts, go, kinds, link, read, supernets as listSupernets, useAction, useLive, useTheme } from "../store.js";
 
 async function choices(signal) {
@@ -130,8 +130,8 @@ function Everywhere({ supernet, fronts, picked, budget }) {
 
 function Order({ supernet, picked, budget }) {
 	const [more, setMore] = useState(() => formOf(read().query)); // of a search that is run again
-	const [open] = useState(LIMITS.some(([name]) => more[name]));
-	const body = { supernet: supernet.id, targets: picked.map((p) => ({ device: p.f.device, budget: { latency_ms: budget, ...limitsOf(more) } })), candidates: Number(more.candidates), verify: more.verify };
+	const [open] = useState([...LIMITS, ...TICKS].some(([name]) => more[name]) || more.precision !== "float32");
+	const body = { supernet: supernet.id, targets: picked.map((p) => ({ device: p.f.device, budget: { latency_ms: budget, ...limitsOf(more) }, ...ofTarget(more) })), candidates: Number(more.candidates), verify: more.verify, ...ticked(more, "order") };
 	if (more.confidence) body.confidence = Number(more.confidence);
 	if (more.tune_epochs) body.tune_epochs = Number(more.tune_epochs);
 	// The same order twice is one job, another order is not.
@@ -144,8 +144,9 @@ function Order({ supernet, picked, budget }) {
 	const field = (name, label, options = {}) => html`<label>${label} <input type="number" min="0" step="any" value=${more[name] ?? ""} onInput=${(e) => setMore({ ...more, [name]: e.target.value })} ...${options} /></label>`;
 	return html`<section><h2>Order it</h2><form onSubmit=${sent(submit)}>
 		<button class="main" disabled=${state.busy || !picked.length}>Search ${ms(budget)} for ${picked.map((p) => p.f.device).join(", ") || "no device"}${further.length ? ` within its ${further.join(", ")}` : ""}</button>
-		<details open=${open}><summary>limits, confidence, verification, fine-tuning</summary>${LIMITS.map(([name, label]) => field(name, label))}
+		<details open=${open}><summary>limits, precision, pruning, confidence, verification, fine-tuning</summary>${LIMITS.map(([name, label]) => field(name, label))}
 			${field("confidence", "confidence, 0 to 1", { max: 0.999 })}${field("candidates", "candidates to score", { min: 1, max: 64 })}${field("tune_epochs", "fine-tune epochs", { max: 1000 })}
+			<${Select} label="blocks in" value=${more.precision} of=${PRECISIONS} set=${(precision) => setMore({ ...more, precision })} />${TICKS.map(([name, label]) => html`<label class="tick"><input type="checkbox" checked=${more[name]} onChange=${(e) => setMore({ ...more, [name]: e.target.checked })} /> ${label}</label>`)}
 			<label class="tick"><input type="checkbox" checked=${more.verify} onChange=${(e) => setMore({ ...more, verify: e.target.checked })} /> measure it on the device</label></details>
 		<${Trouble} error=${state.error} /><${Teach} command=${commandOf(body)} method="POST" path="searches" body=${body} /></form></section>`;
 }

@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "../html.js";
 import { all, get, post } from "../api.js";
 import { duration, ms, words } from "../format.js";
-import { commandOf, queryOf, trainCommand } from "../orders.js";
+import { commandOf, leftOut, queryOf, trainCommand } from "../orders.js";
 import { Age, Bar, col, Empty, Grid, Id, Loading, Naming, num, save, Select, sent, State, Teach, Trouble, Waiting } from "../parts.js";
 import { go, kinds, link, ofJob, useAction, useLive } from "../store.js";
 
@@ -103,7 +103,8 @@ function OrderAgain({ job, request }) {
 		profile: [`bespoke profile --device ${request.device} --elsewhere --space ${request.space}`, link(["devices", request.device ?? ""])],
 		check: [`bespoke devices check ${request.device}`, link(["devices", request.device ?? ""])],
 	}[job.kind];
-	return html`${known ? html`<p><a class="button" href=${known[1]}>Run it again with changes</a></p>` : null}<${Teach} command=${known?.[0] ?? `bespoke jobs show ${job.id}`} path=${`jobs/${job.id}/request`} />`;
+	const lost = job.kind === "search" ? leftOut(request) : [];
+	return html`${known ? html`<p><a class="button" href=${known[1]}>Run it again with changes</a></p>` : null}${lost.length ? html`<p class="muted">Neither the form nor the command has its ${lost.map((n) => n.replaceAll("_", " ")).join(", ")}: say that again.</p>` : null}<${Teach} command=${known?.[0] ?? `bespoke jobs show ${job.id}`} path=${`jobs/${job.id}/request`} />`;
 }
 
 const logLine = (l) => `${l.at} ${l.step} ${l.source}: ${l.text}`;
