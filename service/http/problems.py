@@ -114,6 +114,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "training_diverged": (422, "The loss of the training is not a number any more"),
     "invalid_compression": (422, "The network cannot be compressed as it was asked for"),
     "invalid_precision": (422, "These blocks cannot be computed in int8 as it was asked for"),
+    "invalid_pruning": (422, "Channels cannot be cut out of these networks as it was asked for"),
     "export_failed": (422, "The network does not become a file that can be delivered"),
     "refused": (422, "This cannot be done as it was asked for"),
     "training_lost": (500, "The shared training ended without a result"),

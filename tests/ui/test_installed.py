@@ -103,6 +103,7 @@ def test_everything_works_under_a_sub_path_of_a_proxy(site: Site, tab: Callable[
             service.remove_device("behind")
         page.get_by_role("link", name="behind").wait_for(state="detached")
         assert page.url.startswith(f"{address}/ui/#/devices")
+        page.goto("about:blank")  # the proxy ends before the tab, which would look for it
 
 
 @pytest.fixture(scope="module")

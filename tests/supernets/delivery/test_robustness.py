@@ -95,6 +95,6 @@ def test_defensive_fine_tuning_draws_layers_towards_orthogonal_ones(tmp_path: Pa
         own, _, _ = tuned(
             start, NETWORK, load_digits(), replace(recipe, orthogonality=beta), 1, 0, tmp_path / str(beta)
         )
-        found.append(float(not_orthogonal(own)))
+        found.append(not_orthogonal(own).item())
     assert found[1] < 0.9 * found[0]
     assert "orthogonality" not in recipe.to_json(), "trainings of before keep their checkpoints"

@@ -118,7 +118,7 @@ def test_lite_residuals_are_delivered_only_as_they_were_measured(context, ready,
     with TorchChild(run) as torch_child:
         solving = SimpleNamespace(
             job=SimpleNamespace(torch_child=torch_child),
-            scored=lambda networks, tuned, rounded: {
+            scored=lambda networks, tuned, reduced: {
                 NETWORK.digest: torch_child.score(tuned, networks, "validation")[0]
             },
             result=lambda architecture, tuned: None,
