@@ -265,7 +265,7 @@ def _named(asked: ProfileIn) -> str:
 
 def _covers(covered: dict[str, Any], asked: ProfileIn) -> bool:
     """Whether a table holds all rows that a profile would measure."""
-    wanted = set(asked.precisions or [FLOAT32])
+    wanted: set[str] = set(asked.precisions) if asked.precisions else {FLOAT32}
     kind = next(name for name, theirs in ASKED.items() if set(theirs) == wanted)
     if asked.prune and kind != FLOAT32:
         return False  # coverage tells of pruned blocks in float32 alone; who has all measures nothing again
