@@ -4,11 +4,9 @@
 export const LIMITS = [
 	["latency_p95_ms", "p95, ms", 1, false], ["energy_mj", "energy, mJ", 1, false],
 	["size_bytes", "file, KiB", 1024, true], ["macs", "MACs, million", 1e6, true], ["memory_bytes", "activations, KiB", 1024, true]];
-/** What may be ticked; `of`: in the target, or in the order as a whole. */
 export const TICKS = [["prune", "cut channels out of blocks", "target"], ["control", "train the network from scratch beside it", "order"], ["robustness", "test it on pictures changed to deceive it", "order"], ["defensive", "fine-tune it towards orthogonal layers", "order"]];
 export const PRECISIONS = [["float32", "float32"], ["int8", "int8"], ["mixed", "int8 where that is faster"]];
 const USUAL = { candidates: 5, confidence: null, tune_epochs: null, precision: "float32", ...Object.fromEntries(TICKS.map(([name]) => [name, false])) };
-// What neither the form nor the command has, with what is usual.
 const ELSEWHERE = { exclude: null, resolutions: null, missing: "refuse", strategy: "exact", generation: null, memory_mb: null, train: "all", batch: "device", preprocessing: "separate", gate_epochs: null, measured_candidates: 3 };
 
 /** Limits as the contract has them. @param {Record<string, any>} form in the units of the page */
@@ -17,28 +15,23 @@ export const limitsOf = (form) => Object.fromEntries(LIMITS.filter(([name]) => f
 /** The form of an order as an address has it, in the units of the page. @param {Record<string, string>} query */
 export const formOf = (query) => ({ ...USUAL, ...query, verify: query.verify !== "false", ...Object.fromEntries(TICKS.map(([name]) => [name, query[name] === "true"])), ...Object.fromEntries(LIMITS.map(([name, , unit]) => [name, query[name] && Number(query[name]) / unit])) });
 
-/** What an order asked for, as an address has it. @param {any} request */
 export function queryOf(request) {
 	const names = [...LIMITS.map(([name]) => name), ...Object.keys(USUAL)], asked = { ...request, ...request.targets?.[0], ...request.targets?.[0]?.budget };
 	return { ...Object.fromEntries(names.filter((n) => asked[n] != null && asked[n] !== USUAL[n]).map((n) => [n, asked[n]])), verify: request.verify === false ? "false" : null };
 }
 
-/** Names of what an order asked for that would be lost in the form. @param {any} request */
 export function leftOut(request) {
 	const asked = { ...request, ...request.targets?.[0] };
 	return Object.keys(ELSEWHERE).filter((n) => asked[n] != null && asked[n] !== ELSEWHERE[n] && (typeof asked[n] !== "object" || Object.values(asked[n]).flat().length > 0));
 }
 
-/** What a target has beside its device and its budget. @param {Record<string, any>} form */
 export const ofTarget = (form) => ({ ...(form.precision === USUAL.precision ? {} : { precision: form.precision }), ...ticked(form, "target") });
 
-/** @param {Record<string, any>} form @param {string} place `target` or `order` */
 export const ticked = (form, place) => Object.fromEntries(TICKS.filter(([name, , of]) => of === place && form[name]).map(([name]) => [name, true]));
 
 /** The command that trains the same. @param {any} of a supernet, or the form of a training */
 export const trainCommand = (of) => `bespoke supernets train ${of.space} ${of.dataset} --recipe ${of.recipe} --seed ${of.seed}${of.parent ? ` --from ${of.parent}` : ""}`;
 
-/** The command that orders the same. @param {any} request */
 export function commandOf(request) {
 	const { verify, ...further } = queryOf(request);
 	const targets = (request.targets ?? []).filter((t) => t.device).map((t) => ` --target ${t.device}=${t.budget?.latency_ms}`).join("");
