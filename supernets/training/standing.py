@@ -50,17 +50,19 @@ def settle_network(network: nn.Module, batches: Iterable[Tensor]) -> None:
     sums: dict[_BatchNorm, list[Tensor]] = {}
     counted = 0
 
-    def look(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
+    def look(norm: nn.Module, given: tuple[Tensor, ...], _: Tensor) -> Tensor:
+        """Note the statistics of a batch, and hand on what a recalibration will see of it."""
+        assert isinstance(norm, _BatchNorm)  # noqa: S101 - hooked below
         x = given[0]
         axes = [axis for axis in range(x.ndim) if axis != 1]
         # As a recalibration has it: the mean over batches of each one's mean and unbiased variance.
         found = [x.mean(axes), x.var(axes, unbiased=True)]
-        assert isinstance(norm, _BatchNorm)  # noqa: S101 - hooked below
-        kept = sums.setdefault(norm, found)
+        kept = sums.setdefault(norm, [value.clone() for value in found])
         for value, mean in zip(found, kept, strict=True):
             mean.add_((value - mean) / (counted + 1))
+        return _as_recalibrated(norm, x, *found)
 
-    hooks = [norm.register_forward_pre_hook(look) for norm in norms]
+    hooks = [norm.register_forward_hook(look) for norm in norms]
     for inputs in batches:
         network(inputs.to(next(network.parameters()).device))
         counted += 1
@@ -68,6 +70,22 @@ def settle_network(network: nn.Module, batches: Iterable[Tensor]) -> None:
         hook.remove()
     for norm, (mean, variance) in sums.items():
         _make_up(norm, mean, variance)
+
+
+def _as_recalibrated(norm: _BatchNorm, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """What the norm makes of this batch while it is recalibrated with the scales and shifts of `_make_up`.
+
+    A norm in training divides by the biased variance and remembers the unbiased one. On a few small pictures
+    the two differ by a percent, which every later norm would find again in its own statistics.
+    """
+    shape = [1, -1] + [1] * (x.ndim - 2)
+    before_mean, before_variance = norm.running_mean, norm.running_var
+    assert before_mean is not None and before_variance is not None  # noqa: S101 - `_has_statistics`
+    biased = x.var([axis for axis in range(x.ndim) if axis != 1], unbiased=False)
+    old = norm.weight / torch.sqrt(before_variance + norm.eps)
+    scale = old * torch.sqrt((variance + norm.eps) / (biased + norm.eps))
+    shift = norm.bias + old * (mean - before_mean)
+    return (x - mean.view(shape)) * scale.view(shape) + shift.view(shape)
 
 
 def _make_up(norm: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
