@@ -175,19 +175,14 @@ def report(error: BespokeError) -> None:
         errors.print(f"[dim]See what happened with `bespoke jobs show {error.job.id}`.[/]")
 
 
-_LISTED: Final = (
-    "devices",
-    "supernets",
-    "jobs",
-    "models",
-    "keys",
-)  # commands with the collections' own names
+_LISTED: Final = ("device", "supernet", "job", "model", "key")  # kinds whose collections have a command
 _HINTS: Final = {
     401: "The key is not one of this server's: check --key or BESPOKE_KEY, or read owner.key in its data "
     "folder.",
     403: "This key may not do that: ask the owner of the server for one with the scope (`bespoke keys "
     "create --scope ...`).",
-    404: "List what is there: `bespoke devices list`, `bespoke supernets list`, `bespoke jobs list`.",
+    404: "List what is there: `bespoke devices list`, `bespoke supernets list`, `bespoke jobs list`, "
+    "`bespoke models list`.",
 }
 
 

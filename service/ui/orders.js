@@ -9,10 +9,10 @@ export const PRECISIONS = [["float32", "float32"], ["int8", "int8"], ["mixed", "
 const USUAL = { candidates: 5, confidence: null, tune_epochs: null, precision: "float32", ...Object.fromEntries(TICKS.map(([name]) => [name, false])) };
 const ELSEWHERE = { exclude: null, resolutions: null, missing: "refuse", strategy: "exact", generation: null, memory_mb: null, train: "all", batch: "device", preprocessing: "separate", gate_epochs: null, measured_candidates: 3 };
 
-/** Limits as the contract has them. @param {Record<string, any>} form in the units of the page */
+/** Limits as the contract has them. */
 export const limitsOf = (form) => Object.fromEntries(LIMITS.filter(([name]) => form[name]).map(([name, , unit, whole]) => [name, whole ? Math.round(form[name] * unit) : Number(form[name])]));
 
-/** The form of an order as an address has it, in the units of the page. @param {Record<string, string>} query */
+/** The form of an order as an address has it, in the units of the page. */
 export const formOf = (query) => ({ ...USUAL, ...query, verify: query.verify !== "false", ...Object.fromEntries(TICKS.map(([name]) => [name, query[name] === "true"])), ...Object.fromEntries(LIMITS.map(([name, , unit]) => [name, query[name] && Number(query[name]) / unit])) });
 
 export function queryOf(request) {
@@ -29,11 +29,16 @@ export const ofTarget = (form) => ({ ...(form.precision === USUAL.precision ? {}
 
 export const ticked = (form, place) => Object.fromEntries(TICKS.filter(([name, , of]) => of === place && form[name]).map(([name]) => [name, true]));
 
-/** The command that trains the same. @param {any} of a supernet, or the form of a training */
-export const trainCommand = (of) => `bespoke supernets train ${of.space} ${of.dataset} --recipe ${of.recipe} --seed ${of.seed}${of.parent ? ` --from ${of.parent}` : ""}`;
+const given = (options) => Object.entries(options).map(([n, v]) => v == null || v === false ? "" : ` --${n.replaceAll("_", "-")}${v === true ? "" : ` ${v}`}`).join("");
+
+/** The command that trains the same supernet, or what the form says. */
+export const trainCommand = ({ space, dataset, recipe, seed, parent, class_weights, memory_mb, control }) => `bespoke supernets train ${space} ${dataset} --recipe ${recipe} --seed ${seed}${given({ from: parent, class_weights, memory_mb, control })}`;
+
+export const profileCommand = ({ device, space, resolutions, precisions, prune }) => `bespoke profile --device ${device} --elsewhere --space ${space}${(resolutions ?? []).map((r) => given({ resolution: r })).join("")}${given({ precision: precisions?.[1] ? "mixed" : precisions?.[0], prune })}`;
 
 export function commandOf(request) {
 	const { verify, ...further } = queryOf(request);
-	const targets = (request.targets ?? []).filter((t) => t.device).map((t) => ` --target ${t.device}=${t.budget?.latency_ms}`).join("");
-	return `bespoke search --supernet ${request.supernet_id ?? request.supernet}${targets}${Object.entries(further).map(([n, v]) => ` --${n.replace("latency_", "").replaceAll("_", "-")}${v === true ? "" : ` ${v}`}`).join("")}${verify ? " --no-verify" : ""}`;
+	const targets = (request.targets ?? []).filter((t) => t.device).map((t) => given({ target: `${t.device}=${t.budget?.latency_ms}` })).join("");
+	const limits = Object.fromEntries(Object.entries(further).map(([n, v]) => [n.replace("latency_", ""), v]));
+	return `bespoke search --supernet ${request.supernet_id ?? request.supernet}${targets}${given(limits)}${verify ? " --no-verify" : ""}`;
 }

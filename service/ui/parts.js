@@ -83,9 +83,10 @@ export const Waiting = ({ error, what, back, all }) => (error ? html`<${Trouble}
 export const col = (name, cell) => ({ name, cell });
 export const num = (name, cell) => ({ name, cell, number: true });
 
-/** A table that becomes cards where it is narrow. columns: made by `col` and `num` */
-export function Grid({ caption, columns, rows, keyOf }) {
-	return html`<div class="wide"><table><caption class=${caption ? "" : "hidden"}>${caption}</caption>
+/** A table that becomes cards where it is narrow; its children where it has no row. columns: made by `col` and `num` */
+export function Grid({ caption, columns, rows, keyOf = (row) => row.id, children }) {
+	if (!rows.length && children) return children;
+	return html`<div class="wide"><table><caption>${caption}</caption>
 		<thead><tr>${columns.map((c) => html`<th scope="col" class=${c.number ? "num" : ""}>${c.name}</th>`)}</tr></thead>
 		<tbody>${rows.map((row) => html`<tr key=${keyOf(row)}>${columns.map(
 			(c) => html`<td data-name=${c.name} class=${c.number ? "num" : ""}>${c.cell(row)}</td>`)}</tr>`)}</tbody></table></div>`;

@@ -5,7 +5,7 @@ import { all, get, enc } from "./api.js";
 import { listen } from "./live.js";
 
 /** Run something now and whenever one of the events happens; at most four times a second. */
-export function useLive(load, kinds, depends = []) {
+export function useLive(load, kinds = () => false, depends = []) {
 	const [found, set] = useState({ data: null, error: null, stale: false, at: null });
 	// Not useEffect, which waits for a picture: here it is the answer that is waited for.
 	useLayoutEffect(() => {
@@ -40,7 +40,6 @@ export function useLive(load, kinds, depends = []) {
 	return found;
 }
 
-/** The address, as state. */
 export function useRoute() {
 	const [route, set] = useState(() => read());
 	useEffect(() => {

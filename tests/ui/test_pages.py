@@ -301,6 +301,37 @@ def test_what_an_order_asked_for_is_in_its_form_again_or_is_said_to_be_missing(s
     page.get_by_text(re.compile("--precision mixed")).first.wait_for()
 
 
+def test_the_command_of_a_profile_and_of_a_training_says_all_that_was_asked_for(
+    site: Site, tab: Open
+) -> None:
+    with site.client() as service:
+        service.add_device("shelf-board", CONTEXT, "")
+        asked = {
+            "space": "digits-mbv3",
+            "resolutions": [8, 16],
+            "precisions": ["float32", "int8"],
+            "prune": True,
+        }
+        profile = service.profile_as("shelf-board", asked).id
+        body = {"space": "digits-mbv3", "dataset": "digits", "recipe": "quick", "seed": 7, "memory_mb": 900}
+        training = service.call("POST", "/v1/supernets", json={**body, "class_weights": "auto"}).json()["id"]
+    page = tab(site, expected=REFUSED).page
+    said = {
+        profile: "bespoke profile --device shelf-board --elsewhere --space digits-mbv3 "
+        "--resolution 8 --resolution 16 --precision mixed --prune",
+        training: "bespoke supernets train digits-mbv3 digits --recipe quick --seed 7 "
+        "--class-weights auto --memory-mb 900",
+    }
+    for job, command in said.items():
+        visit(page, f"jobs/{job}")
+        page.get_by_text("the same on the command line").click()
+        page.get_by_text(command, exact=True).wait_for()
+    with site.client() as service:
+        for job in said:
+            service.cancel(job)
+        service.remove_device("shelf-board")
+
+
 def test_what_happens_elsewhere_is_shown_without_reloading(site: Site, tab: Open) -> None:
     page = tab(site).page
     visit(page, "devices")

@@ -25,13 +25,22 @@ def named() -> Iterator[tuple[str, str]]:
                 yield place.name, ast.unparse(node.args[0])
 
 
+def passed_on(file: str, method: str) -> Iterator[str]:
+    """First arguments of the calls of a method that does a step."""
+    for place in WORKER.rglob(file):
+        for node in ast.walk(ast.parse(place.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == method:
+                yield ast.unparse(node.args[0])
+
+
 def test_every_step_of_a_pipeline_is_one_of_the_list() -> None:
     found = list(named())
     known = {f"StepName.{name.name}" for name in StepName}
-    direct = {name for _, name in found if name != "step"}
+    learnt = set(passed_on("reduced.py", "_learnt"))
+    direct = {name for _, name in found if name != "step"} | learnt
     assert direct <= known, direct - known
-    assert [place for place, name in found if name == "step"] == ["trainings.py"], (
-        "the steps of Gates, FineTuning and Control"
+    assert [place for place, name in found if name == "step"] == ["reduced.py", "trainings.py"], (
+        "what is learnt of a supernet, and the steps of Gates, FineTuning and Control"
     )
     assert direct | {"StepName.TRAIN_GATES", "StepName.FINE_TUNE", "StepName.TRAIN_CONTROL"} == known, (
         "a name that no pipeline uses"

@@ -127,17 +127,17 @@ class ScoreRounded(Request[Accuracies]):
 
 
 @dataclass(frozen=True)
-class LearntPrecision:
-    """What int8 costs each block (`supernets.accuracy.precision.PrecisionPredictor.to_json`)."""
+class LearntCosts:
+    """What it costs each block to be made smaller: `to_json` of the predictor that learnt it."""
 
     learnt: Document
 
 
 @dataclass(frozen=True)
-class LearnPrecision(Request[LearntPrecision]):
-    """What int8 costs each block of a supernet, from so many sub-networks rounded at random."""
+class LearnCosts(Request[LearntCosts]):
+    """What it costs each block of a supernet to be made smaller, from so many sub-networks at random."""
 
-    answer = LearntPrecision
+    answer = LearntCosts
     supernet: SupernetRef
     predictor: QualityPredictor
     networks: int
@@ -145,21 +145,13 @@ class LearnPrecision(Request[LearntPrecision]):
 
 
 @dataclass(frozen=True)
-class LearntPruning:
-    """What pruning costs each block (`supernets.accuracy.pruning.PruningPredictor.to_json`)."""
-
-    learnt: Document
+class LearnPrecision(LearnCosts):
+    """What int8 costs (`supernets.accuracy.precision.PrecisionPredictor`)."""
 
 
 @dataclass(frozen=True)
-class LearnPruning(Request[LearntPruning]):
-    """What pruning costs each block of a supernet, from so many sub-networks pruned at random."""
-
-    answer = LearntPruning
-    supernet: SupernetRef
-    predictor: QualityPredictor
-    networks: int
-    seed: int
+class LearnPruning(LearnCosts):
+    """What pruning costs (`supernets.accuracy.pruning.PruningPredictor`)."""
 
 
 @dataclass(frozen=True)

@@ -83,12 +83,8 @@ class TorchChild:
 
         return self.ask(requests.ScoreRounded(supernet, tuple(architectures), split), follow).accuracies
 
-    def learn_precision(self, request: requests.LearnPrecision, report: Report) -> requests.LearntPrecision:
-        """What int8 costs each block of a supernet."""
-        return self.ask(request, lambda progress: report(progress.done, progress.total))
-
-    def learn_pruning(self, request: requests.LearnPruning, report: Report) -> requests.LearntPruning:
-        """What pruning costs each block of a supernet."""
+    def learn_costs(self, request: requests.LearnCosts, report: Report) -> requests.LearntCosts:
+        """What it costs each block of a supernet to be made smaller."""
         return self.ask(request, lambda progress: report(progress.done, progress.total))
 
     def sensitivity(

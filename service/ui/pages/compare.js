@@ -71,5 +71,5 @@ function Both({ chosen, device, supernets, query }) {
 	const columns = [col("supernet", (s) => html`<a href=${link(["supernets", s.id])}>${called(s)}</a>`), num("largest", (s) => percent(s.largest?.accuracy)), num("smallest", (s) => percent(s.smallest?.accuracy)),
 		num("predictor's error", (s) => percent(s.predictor?.rmse)), num("front", (s) => { const f = data.fronts.find((x) => x.id === s.id)?.front; return f ? `${ms(f.reachable_ms.min)} to ${ms(f.reachable_ms.max)}` : "–"; })];
 	return html`${data.failed.map((f) => html`<${Trouble} error=${f.error} />`)}${fronts.length ? html`<${Chart} fronts=${fronts} models=${[]} query=${at} place=${{ supernets: chosen.join(","), device }} />` : null}
-		<h2>What differs</h2><${Grid} caption="supernets" columns=${columns} rows=${chosen.map(of)} keyOf=${(s) => s.id} />`;
+		<h2>What differs</h2><${Grid} caption="supernets" columns=${columns} rows=${chosen.map(of)} />`;
 }

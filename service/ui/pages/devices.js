@@ -4,6 +4,7 @@ import { all, get, post, remove, enc } from "../api.js";
 import { bytes, ms, percent } from "../format.js";
 import { Age, col, Danger, Empty, Fact, Grid, Id, num, Select, State, Teach, Trouble, Waiting } from "../parts.js";
 import { Heat, Pairs } from "../charts/lines.js";
+import { profileCommand } from "../orders.js";
 import { devices as list, go, kinds, link, useAction, useLive } from "../store.js";
 
 const context = (d) => `${d.context.runtime} ${d.context.runtime_version}, ${d.context.provider.replace("ExecutionProvider", "")}, ${d.context.threads} thread${d.context.threads === 1 ? "" : "s"}, ${d.context.precision}`;
@@ -18,8 +19,8 @@ export function Devices() {
 		col("table", (d) => (d.table_id ? html`<${Age} at=${d.date} />` : review(d) ? html`<${State} of="needs_review" />` : "none")),
 		num("error", (d) => percent(d.prediction_error, 1)), num("95 % interval", (d) => (d.interval ? `+${((d.interval.factor - 1) * 100).toFixed(1)} %` : "–")),
 		col("covers", (d) => [...new Set(d.coverage.map((c) => c.space))].join(", ") || "–")];
-	return html`<h1>Devices <a class="button" href="#/enrol">Add a device</a></h1>${data.length ? html`<${Grid} caption="devices" columns=${columns} rows=${data} keyOf=${(d) => d.name} />`
-		: html`<${Empty}><p>No device yet. <a class="button" href="#/enrol">Add a device</a></p><${Teach} command="bespoke profile" /><//>`}
+	return html`<h1>Devices <a class="button" href="#/enrol">Add a device</a></h1><${Grid} caption="devices" columns=${columns} rows=${data} keyOf=${(d) => d.name}>
+		<${Empty}><p>No device yet. <a class="button" href="#/enrol">Add a device</a></p><${Teach} command="bespoke profile" /><//><//>
 		${data.length > 1 ? html`<p><a class="button" href=${link(["front"], { devices: data.filter((d) => d.table_id).slice(0, 6).map((d) => d.name).join(",") })}>Compare their fronts</a></p>` : null}`;
 }
 
@@ -43,10 +44,10 @@ export function Device({ name }) {
 		${findings.length ? html`<section><h2>Findings</h2><ul class="plain">${findings.map((f) => html`<li><${State} of=${f.severity === "error" ? "failed" : "needs_review"} /> version ${f.version}: ${f.message} ${f.operator ? html`<code>${f.operator}</code>` : ""}</li>`)}</ul>
 			<p class="muted">A table that needs a review is not used. Profile the device again, or where it is right as it stands accept it: <code>bespoke tables accept ${name} ${findings[0].version}</code>.</p></section>` : null}
 		<${Measured} networks=${networks} />${device.table_id ? html`<${Map} device=${device} />` : null}
-		<section><h2>Versions of the table</h2>${device.tables.length ? html`<${Grid} caption="versions" rows=${device.tables} keyOf=${(t) => t.id} columns=${[num("version", (t) => t.version), col("state", (t) => html`<${State} of=${t.id === device.table_id ? "ready" : t.state} />${t.id === device.table_id ? " in use" : ""}`), num("rows", (t) => t.rows), col("source", (t) => t.source), col("made", (t) => html`<${Age} at=${t.created_at} />`), col("id", (t) => html`<${Id} of=${t.id} />`)]} />` : html`<p class="muted">None yet.</p>`}
+		<section><h2>Versions of the table</h2><${Grid} caption="versions" rows=${device.tables} columns=${[num("version", (t) => t.version), col("state", (t) => html`<${State} of=${t.id === device.table_id ? "ready" : t.state} />${t.id === device.table_id ? " in use" : ""}`), num("rows", (t) => t.rows), col("source", (t) => t.source), col("made", (t) => html`<${Age} at=${t.created_at} />`), col("id", (t) => html`<${Id} of=${t.id} />`)]}><p class="muted">None yet.</p><//>
 			${device.replication ? html`<p>Two newest measurements of ${device.replication.operators} operators differ by ${percent(device.replication.median_difference, 1)} (median): ${device.replication.reproducible ? "reproducible" : "not reproducible"}.</p>` : null}
 			${device.tables.length > 1 ? html`<p><a class="button" href=${link(["compare"], { tables: device.tables.slice(0, 2).map((t) => `${name}:${t.id}`).join(",") })}>Compare two versions</a></p>` : null}</section>
-		<section><h2>Networks delivered for it</h2>${models.length ? html`<${Grid} caption="networks" rows=${models} keyOf=${(m) => m.id} columns=${[col("network", (m) => html`<a href=${link(["models", m.id])}>${m.name ?? ms(m.budget_ms)}</a>`), num("predicted", (m) => ms(m.predicted_ms)), num("measured", (m) => ms(m.measured_ms)), num("accuracy", (m) => percent(m.accuracy)), num("file", (m) => bytes(m.size_bytes))]} />` : html`<p class="muted">None yet. ${device.table_id ? html`<a href=${link(["front"], { devices: name })}>Open its front</a>` : ""}</p>`}</section>
+		<section><h2>Networks delivered for it</h2><${Grid} caption="networks" rows=${models} columns=${[col("network", (m) => html`<a href=${link(["models", m.id])}>${m.name ?? ms(m.budget_ms)}</a>`), num("predicted", (m) => ms(m.predicted_ms)), num("measured", (m) => ms(m.measured_ms)), num("accuracy", (m) => percent(m.accuracy)), num("file", (m) => bytes(m.size_bytes))]}><p class="muted">None yet. ${device.table_id ? html`<a href=${link(["front"], { devices: name })}>Open its front</a>` : ""}</p><//></section>
 		<${Away} name=${name} />`;
 }
 
@@ -60,14 +61,14 @@ function Verdict({ device }) {
 /** What its agent can be asked for. */
 export function Work({ device }) {
 	const [space, setSpace] = useState("digits-mbv3");
-	const { data: spaces } = useLive((signal) => get("spaces", signal), () => false);
+	const { data: spaces } = useLive((signal) => get("spaces", signal));
 	const base = `devices/${enc(device.name)}`;
 	const [profile, state] = useAction(async () => { const job = await post(`${base}/profiles`, { space }); return () => go(["jobs", job.id]); });
 	const [check, checking] = useAction(async () => { const job = await post(`${base}/checks`, {}); return () => go(["jobs", job.id]); });
 	return html`<${Select} label="space" value=${space} of=${spaces?.items.map((s) => s.name) ?? [space]} set=${setSpace} />
 		<button class="main" disabled=${state.busy} onClick=${profile}>Profile what is missing</button><button disabled=${checking.busy || !device.table_id} onClick=${check}>Check the table</button>
 		${device.agent?.present ? null : html`<span class="muted">No agent is here: a job waits for one. <a href=${link(["enrol"], { name: device.name })}>Start it</a></span>`}<${Trouble} error=${state.error ?? checking.error} />
-		<${Teach} command=${`bespoke profile --device ${device.name} --elsewhere --space ${space}`} method="POST" path=${`${base}/profiles`} body=${{ space }} />`;
+		<${Teach} command=${profileCommand({ device: device.name, space })} method="POST" path=${`${base}/profiles`} body=${{ space }} />`;
 }
 
 function Map({ device }) {

@@ -14,7 +14,7 @@ export function Enrol({ query }) {
 
 function Register() {
 	const [form, set] = useState({ name: "", description: "", ...Object.fromEntries(FIELDS) });
-	const { data: limits } = useLive((signal) => get("limits", signal), () => false);
+	const { data: limits } = useLive((signal) => get("limits", signal));
 	useEffect(() => { if (limits?.runtime_version) set((f) => ({ ...f, runtime_version: f.runtime_version || limits.runtime_version })); }, [limits]);
 	const context = Object.fromEntries(FIELDS.map(([name, first]) => [name, typeof first === "number" ? Number(form[name]) : form[name]]));
 	const body = { name: form.name, description: form.description, context };

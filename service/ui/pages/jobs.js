@@ -2,7 +2,7 @@
 import { html, useEffect, useRef, useState } from "../html.js";
 import { all, get, post } from "../api.js";
 import { duration, ms, words } from "../format.js";
-import { commandOf, leftOut, queryOf, trainCommand } from "../orders.js";
+import { commandOf, leftOut, profileCommand, queryOf, trainCommand } from "../orders.js";
 import { Age, Bar, col, Empty, Grid, Id, Loading, Naming, num, save, Select, sent, State, Teach, Trouble, Waiting } from "../parts.js";
 import { go, kinds, link, ofJob, useAction, useLive } from "../store.js";
 
@@ -24,8 +24,7 @@ export function Jobs({ query }) {
 		num("left", (j) => (j.state === "running" ? duration(j.progress.eta_s) : "")), col("created", (j) => html`<${Age} at=${j.created_at} />`)];
 	return html`<h1>Jobs</h1><form class="choose" onSubmit=${sent()}>${select("state", STATES)}${select("kind", KINDS)}
 		<label>device <input value=${query.device ?? ""} onChange=${(e) => choose("device", e.target.value)} /></label><label>text <input type="search" value=${query.text ?? ""} onChange=${(e) => choose("text", e.target.value)} /></label></form>
-		${error ? html`<${Trouble} error=${error} />` : null}${!data ? (error ? null : html`<${Loading} what="jobs" />`) : data.items.length === 0 ? html`<${Empty}><p>${String(asked) ? "No such jobs." : "No job was ordered yet."} <a class="button" href="#/front">Open the front</a> and search a budget.</p><//>`
-			: html`<${Grid} caption="jobs" columns=${columns} rows=${data.items} keyOf=${(j) => j.id} />`}
+		${error ? html`<${Trouble} error=${error} />` : null}${!data ? (error ? null : html`<${Loading} what="jobs" />`) : html`<${Grid} caption="jobs" columns=${columns} rows=${data.items}><${Empty}><p>${String(asked) ? "No such jobs." : "No job was ordered yet."} <a class="button" href="#/front">Open the front</a> and search a budget.</p><//><//>`}
 		<p class="pages">${pages.length > 1 ? html`<button onClick=${() => setPages(pages.slice(0, -1))}>newer</button>` : null}${data?.next ? html`<button onClick=${() => setPages([...pages, data.next])}>older</button>` : null}</p>`;
 }
 
@@ -71,7 +70,7 @@ function Result({ job }) {
 	const result = job.result;
 	if (!result) return null;
 	const columns = [col("network for", (m) => html`<a href=${link(["models", m.id])}>${m.device}</a>`), num("budget", (m) => ms(m.budget_ms)), col("id", (m) => html`<${Id} of=${m.id} />`)];
-	return html`<section><h2>Result</h2>${result.models?.length ? html`<${Grid} caption="delivered networks" columns=${columns} rows=${result.models} keyOf=${(m) => m.id} />` : null}
+	return html`<section><h2>Result</h2>${result.models?.length ? html`<${Grid} caption="delivered networks" columns=${columns} rows=${result.models} />` : null}
 		${(result.failures ?? []).map((f) => html`<${Trouble} error=${{ problem: f.error }} />`)}${result.supernet_id ? html`<p><a class="button" href=${link(["supernets", result.supernet_id])}>The supernet</a> <a class="button" href=${link(["front"], { supernet: result.supernet_id })}>Its front</a></p>` : null}
 		${result.table_id ? html`<p>Table <${Id} of=${result.table_id} /></p>` : null}${result.matrix ? html`<${Matrix} of=${result.matrix} />` : null}</section>`;
 }
@@ -100,7 +99,7 @@ function OrderAgain({ job, request }) {
 	const targets = (request.targets ?? []).filter((t) => t.device);
 	const known = {
 		search: [commandOf(request), link(["front"], { supernet: request.supernet_id, devices: targets.map((t) => t.device).join(","), budget: targets[0]?.budget?.latency_ms, ...queryOf(request) })],
-		profile: [`bespoke profile --device ${request.device} --elsewhere --space ${request.space}`, link(["devices", request.device ?? ""])],
+		profile: [profileCommand(request), link(["devices", request.device ?? ""])],
 		check: [`bespoke devices check ${request.device}`, link(["devices", request.device ?? ""])],
 	}[job.kind];
 	const lost = job.kind === "search" ? leftOut(request) : [];

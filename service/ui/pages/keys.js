@@ -12,7 +12,7 @@ export function Keys({ session }) {
 		col("name", (k) => k.name), col("id", (k) => html`<${Id} of=${k.id} />`), col("scopes", (k) => k.scopes.join(", ")), col("last used", (k) => html`<${Age} at=${k.last_used_at} />`),
 		num("browsers", (k) => k.sessions), col("state", (k) => (k.revoked_at ? "revoked" : k.expires_at ? html`until ${new Date(k.expires_at).toLocaleDateString()}` : "good")),
 		col("action", (k) => (k.revoked_at ? "" : html`<${Revoke} row=${k} done=${() => again(version + 1)} />`))];
-	return html`<h1>Keys</h1><${Grid} caption="keys" columns=${columns} rows=${data.items} keyOf=${(k) => k.id} /><${Create} scopes=${session.scopes} done=${() => again(version + 1)} />`;
+	return html`<h1>Keys</h1><${Grid} caption="keys" columns=${columns} rows=${data.items} /><${Create} scopes=${session.scopes} done=${() => again(version + 1)} />`;
 }
 
 function Revoke({ row, done }) {
@@ -43,7 +43,7 @@ export function Settings({ session }) {
 	const { limits, status, ready, tenants, quarantined } = data;
 	return html`<h1>Settings</h1><dl class="facts"><${Fact} name="version">${session.version}<//><${Fact} name="database and files"><${Ready} checks=${ready} /><//>
 		<${Fact} name="workers alive">${status ? status.workers : "–"}<//><${Fact} name="strategies">${limits.strategies.join(", ")}<//><${Fact} name="recipes">${limits.recipes.join(", ")}<//></dl>
-		<section><h2>Quarantine</h2>${quarantined?.items.length ? html`<${Grid} caption="quarantined jobs" rows=${quarantined.items} keyOf=${(j) => j.id} columns=${[col("job", (j) => html`<a href=${link(["jobs", j.id])}>${j.name ?? j.kind}</a>`), col("since", (j) => html`<${Age} at=${j.ended_at} />`), col("why", (j) => j.error?.detail ?? ""), col("id", (j) => html`<${Id} of=${j.id} />`)]} />` : html`<${Empty}><p>No job crashed three times.</p><//>`}</section>
+		<section><h2>Quarantine</h2><${Grid} caption="quarantined jobs" rows=${quarantined?.items ?? []} columns=${[col("job", (j) => html`<a href=${link(["jobs", j.id])}>${j.name ?? j.kind}</a>`), col("since", (j) => html`<${Age} at=${j.ended_at} />`), col("why", (j) => j.error?.detail ?? ""), col("id", (j) => html`<${Id} of=${j.id} />`)]}><${Empty}><p>No job crashed three times.</p><//><//></section>
 		${tenants ? html`<section><h2>Tenants</h2><${Grid} caption="tenants" rows=${tenants.items} keyOf=${(t) => t.name} columns=${[col("name", (t) => t.name), col("created", (t) => html`<${Age} at=${t.created_at} />`)]} /></section>` : null}
 		<section><h2>Limits of this service</h2><dl class="facts">${Object.entries(limits.limits).map(([k, v]) => html`<${Fact} name=${k.replaceAll("_", " ")}>${v.toLocaleString()}<//>`)}</dl></section>`;
 }

@@ -15,7 +15,7 @@ export function Models({ query }) {
 		num("predicted", (m) => ms(m.predicted_ms)), num("measured", (m) => ms(m.measured_ms)), col("kept", (m) => kept(m)),
 		num("accuracy", (m) => percent(m.accuracy)), num("file", (m) => bytes(m.size_bytes)), col("created", (m) => html`<${Age} at=${m.created_at} />`)];
 	return html`<h1>Networks</h1><form class="choose" onSubmit=${sent()}><label>text <input type="search" value=${query.text ?? ""} onChange=${(e) => go(["models"], { ...query, text: e.target.value })} /></label><label>device <input value=${query.device ?? ""} onChange=${(e) => go(["models"], { ...query, device: e.target.value })} /></label></form>
-		${error ? html`<${Trouble} error=${error} />` : null}${!data ? (error ? null : html`<${Loading} what="networks" />`) : data.items.length ? html`<${Grid} caption="delivered networks" columns=${columns} rows=${data.items} keyOf=${(m) => m.id} />` : html`<${Empty}><p>No network was delivered yet. <a class="button" href="#/front">Open the front</a></p><//>`}`;
+		${error ? html`<${Trouble} error=${error} />` : null}${!data ? (error ? null : html`<${Loading} what="networks" />`) : html`<${Grid} caption="delivered networks" columns=${columns} rows=${data.items}><${Empty}><p>No network was delivered yet. <a class="button" href="#/front">Open the front</a></p><//><//>`}`;
 }
 
 const kept = (m) => (m.budget_ms == null ? "limits alone" : m.measured_ms == null ? html`<span class="state s-waiting">◌ not measured</span>` : m.measured_ms <= m.budget_ms ? html`<span class="state s-succeeded">✓ kept</span>` : html`<span class="state s-failed">✕ broken</span>`);

@@ -14,7 +14,7 @@ export function Supernets({ query }) {
 		col("supernet", (s) => html`<a href=${link(["supernets", s.id])}>${s.space} on ${s.dataset}</a>`), col("state", (s) => html`<${State} of=${s.state} />`),
 		col("recipe", (s) => `${s.recipe}, seed ${s.seed}`), num("largest", (s) => percent(s.largest?.accuracy)), num("smallest", (s) => percent(s.smallest?.accuracy)),
 		num("rank correlation", (s) => s.predictor?.kendall_tau?.toFixed(2) ?? "–"), num("error", (s) => percent(s.predictor?.rmse)), col("created", (s) => html`<${Age} at=${s.created_at} />`)];
-	return html`<h1>Supernets</h1>${data.length ? html`<${Grid} caption="supernets" columns=${columns} rows=${data} keyOf=${(s) => s.id} />` : html`<${Empty}><p>None is trained yet. Train <b>digits-mbv3</b> on <b>digits</b>: about a minute.</p><//>`}
+	return html`<h1>Supernets</h1><${Grid} caption="supernets" columns=${columns} rows=${data}><${Empty}><p>None is trained yet. Train <b>digits-mbv3</b> on <b>digits</b>: about a minute.</p><//><//>
 		${data.filter((s) => s.state === "ready").length > 1 ? html`<p><a class="button" href="#/compare">Compare supernets</a></p>` : null}<details open=${Boolean(query.train) || !data.length}><summary>Train a supernet</summary><${Train} query=${query} /></details>`;
 }
 
@@ -24,7 +24,7 @@ async function choices(signal) {
 }
 
 function Train({ query }) {
-	const { data, error } = useLive(choices, () => false);
+	const { data, error } = useLive(choices);
 	const [form, set] = useState({ space: query.space ?? "digits-mbv3", dataset: query.dataset ?? "digits", recipe: query.recipe ?? "quick", seed: query.seed ?? 0 });
 	const body = { ...form, seed: Number(form.seed) };
 	const [run, state] = useAction(async () => { const job = await post("supernets", body); return () => go(["jobs", job.id]); });

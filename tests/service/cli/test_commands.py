@@ -76,6 +76,7 @@ def test_wrong_rows_are_named_by_number_and_nothing_is_kept(bespoke: Bespoke, tm
     ("arguments", "says"),
     [
         (("devices", "show", "nobody"), "bespoke devices list"),
+        (("models", "show", "model_x"), "bespoke models list"),
         (("jobs", "watch", "job_x"), "bespoke jobs list"),
         (("tables", "export", "nobody", "-o", "x.csv"), "bespoke devices list"),
         (("tables", "import", "nobody", __file__), "bespoke tables convert"),

@@ -7,17 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save
 
-from service.artifacts import ArtifactStore
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.pruning import PruningPredictor, all_cells
 from supernets.delivery import pruned_scores, pruning
 from supernets.delivery.catalog import Delivery
-from supernets.network import Supernet
-from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
+from tests.worker.compute.conftest import SPACE
 from worker.compute.codec import CODEC
 from worker.compute.operations import rounded as operations
 from worker.compute.operations.deliver import deliver
@@ -26,23 +22,14 @@ from worker.compute.requests import (
     Deliver,
     FineTune,
     LearnPruning,
-    LearntPruning,
+    LearntCosts,
     Places,
     ScoreRounded,
     SupernetRef,
 )
 
-SPACE = space_named("digits-mbv3")
 PRUNED = SPACE.with_pruning()
 LEAST = PRUNED.smallest(8)
-
-
-@pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> tuple[Places, SupernetRef]:
-    home = tmp_path_factory.mktemp("pruned")
-    weights = save(Supernet(SPACE, generator=torch.Generator().manual_seed(0)).state_dict())
-    sha256, _ = ArtifactStore(home / "store").put(weights)
-    return Places(str(home / "store"), str(home / "data"), {}), SupernetRef(SPACE.ref, "digits", sha256)
 
 
 def nothing(progress: Any) -> None:
@@ -63,7 +50,7 @@ def test_what_pruning_costs_is_learnt(
     said: list[int] = []
     asked = LearnPruning(supernet, predictor, 10, 0)
     found = operations.learn_pruning(places, asked, lambda progress: said.append(progress.total))
-    learnt = PruningPredictor.from_json(predictor, CODEC.read(LearntPruning, CODEC.write(found)).learnt)
+    learnt = PruningPredictor.from_json(predictor, CODEC.read(LearntCosts, CODEC.write(found)).learnt)
     assert set(learnt.cells) == set(all_cells(PRUNED)) and learnt.held_out is not None and set(said) == {13}
 
 

@@ -6,26 +6,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import save
 
-from service.artifacts import ArtifactStore
 from supernets.accuracy.precision import PrecisionPredictor
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.reduced import ReducedRanking
 from supernets.delivery import quantising
 from supernets.delivery.catalog import Delivery
 from supernets.errors import InvalidPrecision
-from supernets.network import Supernet
-from supernets.spaces.catalog import space_named
 from supernets.spaces.mixes import in_precisions, mixed_in_turn
+from tests.worker.compute.conftest import SPACE
 from worker.compute.codec import CODEC
 from worker.compute.operations import rounded as operations
 from worker.compute.operations.deliver import deliver, measure_robustness
 from worker.compute.requests import (
     Deliver,
     LearnPrecision,
-    LearntPrecision,
+    LearntCosts,
     MeasureRobustness,
     Places,
     Robust,
@@ -34,16 +30,7 @@ from worker.compute.requests import (
     SupernetRef,
 )
 
-SPACE = space_named("digits-mbv3")
 MIXED = SPACE.with_precisions(("float32", "int8"))
-
-
-@pytest.fixture(scope="module")
-def life(tmp_path_factory: pytest.TempPathFactory) -> tuple[Places, SupernetRef]:
-    home = tmp_path_factory.mktemp("rounded")
-    weights = save(Supernet(SPACE, generator=torch.Generator().manual_seed(0)).state_dict())
-    sha256, _ = ArtifactStore(home / "store").put(weights)
-    return Places(str(home / "store"), str(home / "data"), {}), SupernetRef(SPACE.ref, "digits", sha256)
 
 
 def nothing(progress: Any) -> None:
@@ -70,16 +57,18 @@ def test_what_int8_costs_is_learnt_and_ranks_networks(
     places, supernet = life
     monkeypatch.setattr(operations, "_LEARN_SAMPLES", 64)
     generator = np.random.default_rng(0)
-    genes = SPACE.chain.sample(generator, 40)
-    predictor = QualityPredictor.fit(SPACE, genes, generator.uniform(0.5, 0.9, len(genes)), folds=2)
+    small = SPACE.at([8])
+    genes = small.chain.sample(generator, 40)
+    predictor = QualityPredictor.fit(small, genes, generator.uniform(0.5, 0.9, len(genes)), folds=2)
     said: list[int] = []
     asked = LearnPrecision(supernet, predictor, 10, 0)
     found = operations.learn_precision(places, asked, lambda progress: said.append(progress.total))
-    kept = CODEC.read(LearntPrecision, CODEC.write(found))
+    kept = CODEC.read(LearntCosts, CODEC.write(found))
     learnt = PrecisionPredictor.from_json(predictor, kept.learnt)
     assert (learnt.costs >= 0).all() and learnt.held_out is not None and set(said) == {14}
-    ranking = ReducedRanking(predictor, {"rounded": learnt}, MIXED)
-    rows = np.stack([MIXED.genes(a) for a in (SPACE.smallest(8), in_int8())])
+    mixed = small.with_precisions(("float32", "int8"))
+    ranking = ReducedRanking(predictor, {"rounded": learnt}, mixed)
+    rows = np.stack([mixed.genes(a) for a in (SPACE.smallest(8), in_int8())])
     plain, whole = ranking.predict(rows)
     assert plain >= whole and ranking.summary()["name"] == "rounded"
 

@@ -30,8 +30,7 @@ from worker.compute.requests import (
     BlockLosses,
     LearnPrecision,
     LearnPruning,
-    LearntPrecision,
-    LearntPruning,
+    LearntCosts,
     Places,
     Progress,
     ScoreRounded,
@@ -67,9 +66,7 @@ def score_in_int8(places: Places, asked: ScoreRounded, report: Callable[[Progres
     return Accuracies(tuple(found[number] for number in range(len(order))))
 
 
-def learn_precision(
-    places: Places, asked: LearnPrecision, report: Callable[[Progress], None]
-) -> LearntPrecision:
+def learn_precision(places: Places, asked: LearnPrecision, report: Callable[[Progress], None]) -> LearntCosts:
     """Raises InvalidPrecision, TooFewNetworks."""
     space, generator = asked.predictor.space, np.random.default_rng(asked.seed)
     learning = replace(USUAL, method=_LEARN_METHOD)
@@ -84,16 +81,14 @@ def learn_precision(
     scores = score_rounded(
         evaluator, genes, chosen, names, lambda done, of: report(Progress(len(alone) + done, total))
     )
-    return LearntPrecision(PrecisionPredictor.fit(asked.predictor, sensitivity, scores).to_json())
+    return LearntCosts(PrecisionPredictor.fit(asked.predictor, sensitivity, scores).to_json())
 
 
-def learn_pruning(places: Places, asked: LearnPruning, report: Callable[[Progress], None]) -> LearntPruning:
+def learn_pruning(places: Places, asked: LearnPruning, report: Callable[[Progress], None]) -> LearntCosts:
     """Raises InvalidPruning, TooFewNetworks."""
     plain, generator = asked.predictor.space, np.random.default_rng(asked.seed)
-    space, evaluator = (
-        plain.with_pruning(),
-        _evaluator(places, asked.supernet, [plain.smallest()], _VALIDATION, _LEARN_SAMPLES),
-    )
+    space = plain.with_pruning()
+    evaluator = _evaluator(places, asked.supernet, [plain.smallest()], _VALIDATION, _LEARN_SAMPLES)
     wholes = len(of_one_width(space))
     total = wholes + asked.networks
     cells = losses_alone(evaluator.source, space, _VALIDATION, lambda done, of: report(Progress(done, total)))
@@ -101,7 +96,7 @@ def learn_pruning(places: Places, asked: LearnPruning, report: Callable[[Progres
     for one in networks:
         qualities.append(evaluator.quality(one))
         report(Progress(wholes + len(qualities), total))
-    return LearntPruning(PruningPredictor.fit(asked.predictor, cells, networks, qualities).to_json())
+    return LearntCosts(PruningPredictor.fit(asked.predictor, cells, networks, qualities).to_json())
 
 
 def sensitivity(places: Places, asked: Sensitivity, report: Callable[[Progress], None]) -> BlockLosses:

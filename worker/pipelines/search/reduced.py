@@ -14,7 +14,7 @@ from supernets.accuracy.pruning import MOST_PRUNED, REFIT_SAMPLES, PruningPredic
 from supernets.accuracy.reduced import ReducedRanking, Reduction, reduced_score
 from supernets.delivery.precision import USUAL
 from supernets.search.targets import Objective, Target
-from worker.compute.requests import LearnPrecision, LearnPruning, LearntPrecision, LearntPruning
+from worker.compute.requests import LearnCosts, LearnPrecision, LearnPruning, LearntCosts
 from worker.compute.torch_child import Report
 from worker.pipelines.search.job import SearchJob
 from worker.steps import StepName
@@ -51,30 +51,28 @@ class Reduced:
     @cached_property
     def precision(self) -> PrecisionPredictor:
         """Raises InvalidPrecision where the data set is too small to calibrate with."""
-        job, ready = self.job, self.job.ready
-        inputs = {**self._inputs(MOST_ROUNDED), "rounding": USUAL.to_json()}
-        asked = LearnPrecision(ready.ref, job.predictor, MOST_ROUNDED, ready.seed)
-        found = job.run.step(
-            StepName.LEARN_PRECISION,
-            inputs,
-            LearntPrecision,
-            lambda: job.torch_child.learn_precision(asked, self._report("learn_precision", "rounded")),
-        )
-        return PrecisionPredictor.from_json(job.predictor, found.learnt)
+        further: Document = {"rounding": USUAL.to_json()}
+        found = self._learnt(StepName.LEARN_PRECISION, LearnPrecision, MOST_ROUNDED, further, "rounded")
+        return PrecisionPredictor.from_json(self.job.predictor, found)
 
     @cached_property
     def pruning(self) -> PruningPredictor:
         """Raises InvalidPruning where the data set is too small to refit with."""
+        further: Document = {"refit_samples": REFIT_SAMPLES}
+        found = self._learnt(StepName.LEARN_PRUNING, LearnPruning, MOST_PRUNED, further, "pruned")
+        return PruningPredictor.from_json(self.job.predictor, found)
+
+    def _learnt(
+        self, step: StepName, kind: type[LearnCosts], networks: int, further: Document, how: str
+    ) -> Document:
+        """further: what the step's result depends on beside supernet, predictor, seed and `networks`."""
         job, ready = self.job, self.job.ready
-        inputs = {**self._inputs(MOST_PRUNED), "refit_samples": REFIT_SAMPLES}
-        asked = LearnPruning(ready.ref, job.predictor, MOST_PRUNED, ready.seed)
-        found = job.run.step(
-            StepName.LEARN_PRUNING,
-            inputs,
-            LearntPruning,
-            lambda: job.torch_child.learn_pruning(asked, self._report("learn_pruning", "pruned")),
-        )
-        return PruningPredictor.from_json(job.predictor, found.learnt)
+        inputs = {**self._inputs(networks), **further}
+        asked = kind(ready.ref, job.predictor, networks, ready.seed)
+        report = self._report(step, how)
+        return job.run.step(
+            step, inputs, LearntCosts, lambda: job.torch_child.learn_costs(asked, report)
+        ).learnt
 
     def _inputs(self, networks: int) -> Document:
         ready = self.job.ready
