@@ -35,6 +35,7 @@ from supernets.delivery.verdict import balanced_accuracy, by_class
 from supernets.network import Supernet
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
+from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
 from supernets.training.catalog import TRANSFER, TUNE_EPOCHS, recipe_named
@@ -176,10 +177,16 @@ def compared(
 
 
 def _likelihood(network: Supernet, data: Dataset, architecture: Architecture) -> float:
-    evaluator = Evaluator(network, data, likelihoods=True)
-    evaluator.qualities([architecture])
-    groups = evaluator.likelihoods(architecture)
-    return -np.inf if groups is None else float(groups.mean())
+    return _likelihoods(network, data, [architecture], "validation")[0]
+
+
+def _likelihoods(
+    network: Supernet, data: Dataset, architectures: list[Architecture], split: str
+) -> list[float]:
+    evaluator = Evaluator(network, data, split, likelihoods=True)
+    evaluator.qualities(architectures)
+    groups = [evaluator.likelihoods(one) for one in architectures]
+    return [-np.inf if one is None else float(one.mean()) for one in groups]
 
 
 def letters(glyphs: Dataset, source: Source, seed: int, folder: Path, networks: int) -> dict[str, Any]:
@@ -214,12 +221,15 @@ def letters(glyphs: Dataset, source: Source, seed: int, folder: Path, networks: 
         "supernet_mean_of_all": round(float(tested.mean()), 2),
         "validation_samples": len(data.validation),
         "kendall_tau_with_test": {
-            "log_likelihood": round(kendall_tau(means, tested), 3),
-            "counted": round(kendall_tau(np.asarray(counted), tested), 3),
-            "predicted": round(
-                kendall_tau(predictor.predict(np.array([supernet.space.genes(one) for one in ten])), tested),
-                3,
-            ),
+            name: round(kendall_tau(np.asarray(values), tested), 3)
+            for name, values in {
+                "log_likelihood": means,
+                "counted": counted,
+                "predicted": predictor.predict(np.array([supernet.space.genes(one) for one in ten])),
+                # What can be had at best, and what needs no sample at all.
+                "log_likelihood_of_test": _likelihoods(supernet, data, ten, "test"),
+                "macs": [sum(op.macs for op in lower(supernet.space, one)) for one in ten],
+            }.items()
         },
         "equal_to_best": len(equal_to_best([list(one) for one in groups if one is not None])),
         "networks_ranked": len(ten),
