@@ -142,11 +142,13 @@ function Order({ supernet, picked, budget }) {
 		return () => go(["jobs", job.id]);
 	});
 	const field = (name, label, options = {}) => html`<label>${label} <input type="number" min="0" step="any" value=${more[name] ?? ""} onInput=${(e) => setMore({ ...more, [name]: e.target.value })} ...${options} /></label>`;
-	return html`<section><h2>Order it</h2><form onSubmit=${sent(submit)}>
-		<button class="main" disabled=${state.busy || !picked.length}>Search ${ms(budget)} for ${picked.map((p) => p.f.device).join(", ") || "no device"}${further.length ? ` within its ${further.join(", ")}` : ""}</button>
-		<details open=${open}><summary>limits, precision, pruning, confidence, verification, fine-tuning</summary>${LIMITS.map(([name, label]) => field(name, label))}
+	// Left alone while the budget is dragged.
+	const fields = useMemo(() => html`<details open=${open}><summary>limits, precision, pruning, confidence, verification, fine-tuning</summary>${LIMITS.map(([name, label]) => field(name, label))}
 			${field("confidence", "confidence, 0 to 1", { max: 0.999 })}${field("candidates", "candidates to score", { min: 1, max: 64 })}${field("tune_epochs", "fine-tune epochs", { max: 1000 })}
 			<${Select} label="blocks in" value=${more.precision} of=${PRECISIONS} set=${(precision) => setMore({ ...more, precision })} />${TICKS.map(([name, label]) => html`<label class="tick"><input type="checkbox" checked=${more[name]} onChange=${(e) => setMore({ ...more, [name]: e.target.checked })} /> ${label}</label>`)}
-			<label class="tick"><input type="checkbox" checked=${more.verify} onChange=${(e) => setMore({ ...more, verify: e.target.checked })} /> measure it on the device</label></details>
+			<label class="tick"><input type="checkbox" checked=${more.verify} onChange=${(e) => setMore({ ...more, verify: e.target.checked })} /> measure it on the device</label></details>`, [more]);
+	return html`<section><h2>Order it</h2><form onSubmit=${sent(submit)}>
+		<button class="main" disabled=${state.busy || !picked.length}>Search ${ms(budget)} for ${picked.map((p) => p.f.device).join(", ") || "no device"}${further.length ? ` within its ${further.join(", ")}` : ""}</button>
+		${fields}
 		<${Trouble} error=${state.error} /><${Teach} command=${commandOf(body)} method="POST" path="searches" body=${body} /></form></section>`;
 }
