@@ -40,7 +40,7 @@ from service.cli.local_agent import LocalAgent, ensure_device
 from service.cli.profile import measure
 from service.cli.screen import follow
 from service.cli.supervisor import Stack
-from service.client import BespokeClient, JobUnfinished, find_access
+from service.client import ApiProblem, BespokeClient, JobUnfinished, find_access
 from service.client.jobs import Json
 from supernets.delivery.export import export_operators
 from supernets.delivery.precision import FLOAT32, INT8
@@ -110,7 +110,8 @@ class Bench:
             with self._timed("search"):
                 try:
                     done = follow(self.service, self.service.search(request, key), f"search {number}").result
-                except JobUnfinished as failed:
+                except (JobUnfinished, ApiProblem) as failed:
+                    # Refused too: what was measured since may have moved the end of what can be reached.
                     found += [self._failed(name, ms, str(failed)) for name, ms in wanted.items()]
                     continue
             found += [self._delivered(self.service.model(m["id"]), done["matrix"]) for m in done["models"]]

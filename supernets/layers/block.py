@@ -23,7 +23,7 @@ from torch.nn.modules.conv import _ConvNd
 from latency_tables.operators import Operator
 
 if TYPE_CHECKING:
-    from supernets.layers.units import ConvUnit
+    from supernets.layers.units import ConvUnit, ElasticConvUnit
 
 State = dict[str, Tensor]
 Key = TypeVar("Key", bound=Operator)
@@ -95,6 +95,15 @@ class Prunable(nn.Module, ABC):
     def narrowed(self, channels: int) -> State:
         """State of the same layer with so many of its channels, those that `closing` reads most of (by L1
         norm)."""
+
+
+class ElasticPrunable(ABC):
+    """An elastic block with channels inside that can be cut out of its networks."""
+
+    @property
+    @abstractmethod
+    def closing(self) -> ElasticConvUnit:
+        """The 1x1 convolution that reads those channels."""
 
 
 class SelfInitialised(ABC):

@@ -12,6 +12,7 @@ from latency_tables.operators.bottleneck import Bottleneck
 from supernets.layers.block import (
     Drawn,
     ElasticBlock,
+    ElasticPrunable,
     Graph,
     Layer,
     LayerSettings,
@@ -32,7 +33,7 @@ from supernets.layers.sorting import (
 from supernets.layers.units import ACTIVATION_LAYERS, ConvUnit, ElasticConvUnit, Extent
 
 
-class ElasticBottleneck(ElasticBlock[Bottleneck], StartsAsIdentity):
+class ElasticBottleneck(ElasticBlock[Bottleneck], ElasticPrunable, StartsAsIdentity):
     """`bottleneck`: elastic in input, mid and output channels."""
 
     def __init__(self, extent: Extent, eps: float) -> None:
@@ -55,6 +56,10 @@ class ElasticBottleneck(ElasticBlock[Bottleneck], StartsAsIdentity):
                 kept = self.shortcut(kept, op.out_channels)
             y = y + kept
         return cast(Tensor, self.activation(y))
+
+    @property
+    def closing(self) -> ElasticConvUnit:
+        return self.project
 
     def state(self, op: Bottleneck) -> State:
         mid = op.mid_channels

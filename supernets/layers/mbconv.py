@@ -11,6 +11,7 @@ from latency_tables.operators.mbconv import MBConv
 from supernets.layers.block import (
     Drawn,
     ElasticBlock,
+    ElasticPrunable,
     Graph,
     Layer,
     LayerSettings,
@@ -33,7 +34,7 @@ from supernets.layers.sorting import (
 from supernets.layers.units import ConvUnit, ElasticConvUnit, ElasticSqueezeExcite, Extent, SqueezeExcite
 
 
-class ElasticMBConv(ElasticBlock[MBConv], StartsAsIdentity):
+class ElasticMBConv(ElasticBlock[MBConv], ElasticPrunable, StartsAsIdentity):
     """`mbconv`: elastic in input, mid and output channels and in kernel size."""
 
     def __init__(self, extent: Extent, eps: float) -> None:
@@ -58,6 +59,10 @@ class ElasticMBConv(ElasticBlock[MBConv], StartsAsIdentity):
             y = self.squeeze_excite(y)
         y = self.project(y, op.out_channels)
         return x + y if op.residual else y
+
+    @property
+    def closing(self) -> ElasticConvUnit:
+        return self.project
 
     def state(self, op: MBConv) -> State:
         mid = op.mid_channels

@@ -255,6 +255,15 @@ class ElasticSqueezeExcite(nn.Module):
         }
 
 
+def folded_weight(unit: ElasticConvUnit) -> Tensor:
+    """Weight of a unit as it is delivered, batch-norm folded; of group-norms as it stands."""
+    weight, norm = unit.conv.weight, unit.norm
+    if not isinstance(norm, ElasticBatchNorm):
+        return weight
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    return weight * scale[:, None, None, None]
+
+
 def use_group_norm(module: nn.Module) -> None:
     """Group-norm and standardised weights in every unit of a module, elastic or plain; scales and shifts of
     the batch-norms stay, their statistics are gone."""

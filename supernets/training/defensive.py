@@ -12,14 +12,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from supernets.layers.norm import ElasticBatchNorm
-from supernets.layers.units import ElasticConvUnit
+from supernets.layers.units import ElasticConvUnit, folded_weight
 from supernets.network import Supernet
 
 
 def not_orthogonal(network: Supernet) -> Tensor:
     """Half the sum over layers of |W'W - I|^2, a scalar. Of one network: its weights are all in use."""
-    found = [_distance(_folded(unit), unit.conv.depthwise) for unit in _units(network)]
+    found = [_distance(folded_weight(unit), unit.conv.depthwise) for unit in _units(network)]
     linear = [part for part in network.modules() if isinstance(part, nn.Linear)]
     found += [_distance(part.weight, depthwise=False) for part in linear]
     return 0.5 * torch.stack(found).sum()
@@ -27,15 +26,6 @@ def not_orthogonal(network: Supernet) -> Tensor:
 
 def _units(network: Supernet) -> list[ElasticConvUnit]:
     return [part for part in network.modules() if isinstance(part, ElasticConvUnit)]
-
-
-def _folded(unit: ElasticConvUnit) -> Tensor:
-    """Weight of a unit as it is delivered; of group-norms as it stands."""
-    weight, norm = unit.conv.weight, unit.norm
-    if not isinstance(norm, ElasticBatchNorm):
-        return weight
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    return weight * scale[:, None, None, None]
 
 
 def _distance(weight: Tensor, depthwise: bool) -> Tensor:

@@ -29,7 +29,6 @@ from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
 from supernets.training.batching import batching_of
 from supernets.training.checkpoint import attempt_folder, load_checkpoint, save_checkpoint
-from supernets.training.defensive import not_orthogonal
 from supernets.training.exchange import Link, exchange_of
 from supernets.training.losses import network_loss
 from supernets.training.memory import activations_within, resident_bytes, return_freed_memory
@@ -42,6 +41,7 @@ from supernets.training.parallel import (
 )
 from supernets.training.parts import train_part
 from supernets.training.recipe import Phase, Recipe
+from supernets.training.regularisers import penalties
 from supernets.training.sampling import step_networks
 from supernets.training.sharing import Sharing
 from supernets.training.sorting import sort_channels
@@ -369,8 +369,7 @@ class Trainer:
                 own = samples if samples == 1 else self.task.share(labels[part], labels)
                 share = own * weight / sum(weights)
                 total += share * self._backward(phase, inputs[part], labels[part], plans, targets, share)
-        if self.recipe.orthogonality:
-            penalty = self.recipe.orthogonality * not_orthogonal(self.supernet)
+        for penalty in penalties(self.recipe, self.supernet):
             penalty.backward()  # type: ignore[no-untyped-call]
             total += penalty.detach()
         return total

@@ -27,6 +27,7 @@ _NEWER: Final = {
     "schedule": "cosine",
     "second_moment": 0.999,
     "orthogonality": 0.0,
+    "sparsity": (),
 }
 """Fields that recipes of before did not have, with what those meant: left out, so that digests stay."""
 
@@ -120,7 +121,8 @@ class Recipe:
     0 for as many as the data have; the next epoch goes on where the last one ended. schedule: of the learning
     rate after the warm-up: a cosine to zero, or the inverse square root of the steps. second_moment: beta 2
     of AdamW. orthogonality: weight of the penalty that draws the layers of one network towards orthogonal
-    ones (`supernets.training.defensive`).
+    ones (`supernets.training.defensive`). sparsity: of one network, weights of how many channels each block
+    uses, by its name (`supernets.training.sparsity`).
     """
 
     name: str
@@ -148,6 +150,7 @@ class Recipe:
     schedule: str = "cosine"
     second_moment: float = 0.999
     orthogonality: float = 0.0
+    sparsity: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.phases or self.batch_size < 2 or self.optimiser not in OPTIMISERS:
@@ -225,8 +228,10 @@ class Recipe:
             rest = {key: value for key, value in data.items() if key not in ("phases", "augmentation")}
             if "gate_epochs" in rest:
                 rest["gate_epochs"] = tuple(rest["gate_epochs"])
+            if "sparsity" in rest:
+                rest["sparsity"] = tuple((str(name), float(weight)) for name, weight in rest["sparsity"])
             recipe: Recipe = _read(cls, {**rest, "phases": phases, "augmentation": augmentation})
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InvalidTraining(f"not a training recipe: {error}") from error
         return recipe
 
