@@ -11,6 +11,9 @@ work of a block, and each block in 8 bit loses a random share of what a block is
 The chain is given every advantage: for each budget it tries networks that in float32 are up to `CHAIN` times
 over it, takes the best precision of each exactly, and the best of all that keep the budget.
 
+`lines`: the front and the chains at the budgets, in percent of the front's range of scores; `python -m
+benchmarks.pictures` draws them.
+
 With `--prune` the joint search has the widths inside blocks too, and the chain is three searches: the
 network, its channels (in float32, up to as much over the budget), its precisions. Cutting out channels is
 modelled to lose a random share of a block's worth, drawn once: about as much per channel as a narrower whole
@@ -168,12 +171,24 @@ def measure(
     least, most = float(front.costs[0]), float(front.costs[-1])
     gains, float_gains = list[float | None](), list[float | None]()
     faster, evolved = list[float](), list[float]()
+    lines: dict[str, list[float | None]] = {"budget_ms": [], "chain": [], "float_first": []}
+
+    def share_of(score: float) -> float | None:
+        """Of the front's range of scores, percent."""
+        return 100 * (score - float(front.scores[0])) / spread if np.isfinite(score) else None
+
     for number, share in enumerate(np.linspace(0.05, 0.8, BUDGETS)):
         budget = least + share * (most - least)
         joint = float(front.scores[front.within(budget)])
-        sequence = chain_of(CHAIN)
+        sequence, strict = chain_of(CHAIN), chain_of((1.0,))
         gains.append(_gain(joint, sequence, spread))
-        float_gains.append(_gain(joint, chain_of((1.0,)), spread))
+        float_gains.append(_gain(joint, strict, spread))
+        for name, value in (
+            ("budget_ms", budget),
+            ("chain", share_of(sequence)),
+            ("float_first", share_of(strict)),
+        ):
+            lines[name].append(value)
         # The least time in which the joint search has what the chain has at the budget.
         cheapest = (
             front.costs[np.searchsorted(front.scores, sequence - 1e-9)] if sequence > -np.inf else budget
@@ -200,6 +215,11 @@ def measure(
         "evolution_gap_percent": evolved,
         "precisions_on_the_front": _share(mixed, front.genes),
         "pruned_on_the_front": _pruned_share(mixed, front.genes),
+        "lines": {
+            **lines,
+            "front_at_ms": front.costs.tolist(),
+            "front": [share_of(float(one)) for one in front.scores],
+        },
     }
 
 
