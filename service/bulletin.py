@@ -8,6 +8,7 @@ was absent.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
@@ -57,7 +58,7 @@ class Signal(Enum):
     """What a listener hears besides what happened."""
 
     PING = "ping"  # nothing happened for a while; the line is to be kept open
-    END = "end"  # its key is no longer good
+    END = "end"  # its key is no longer good, or the process ends
 
 
 Admitted = Callable[[], Awaitable[bool]]
@@ -91,8 +92,10 @@ class Listener:
 class Bulletin:
     """Tells listeners what happens. Used from one event loop."""
 
-    def __init__(self, sessions: Sessions, present_s: float) -> None:
+    def __init__(self, sessions: Sessions, present_s: float, ending: threading.Event | None = None) -> None:
+        """ending: set when the process is told to end; listeners then are, too."""
         self._sessions = sessions
+        self._ending = ending or threading.Event()
         self._present = timedelta(seconds=present_s)
         self._listeners: set[Listener] = set()
         self._reader: asyncio.Task[None] | None = None
@@ -160,6 +163,9 @@ class Bulletin:
                 pinged = time.monotonic()
                 for listener in self._listeners:
                     listener.tell(Signal.PING)
+            if self._ending.is_set():
+                for listener in self._listeners:
+                    listener.tell(Signal.END)
             await asyncio.sleep(POLL_S)
 
     async def _end_strangers(self) -> None:

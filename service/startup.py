@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -102,6 +103,7 @@ def open_services(settings: Settings) -> Services:
         ) from error
     with sessions.begin() as session:
         ensure_owner(session, settings.data_dir / OWNER_KEY)
+    ending = threading.Event()
     return Services(
         settings=settings,
         engine=engine,
@@ -112,7 +114,8 @@ def open_services(settings: Settings) -> Services:
         authenticator=Authenticator(sessions),
         limiter=Limiter.of(settings),
         polls=Gathered(partial(job_rows.polled, engine)),
-        bulletin=Bulletin(sessions, settings.agent_present_s),
+        bulletin=Bulletin(sessions, settings.agent_present_s, ending),
+        ending=ending,
     )
 
 

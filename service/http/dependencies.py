@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,7 +32,8 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Services:
-    """Everything the routes work with. `polls` reads a job as (tenant, job)."""
+    """Everything the routes work with. `polls` reads a job as (tenant, job). ending: set when the process is
+    told to end: streams end then, which would hold it up for as long as requests may go on."""
 
     settings: Settings
     engine: Engine
@@ -44,6 +46,7 @@ class Services:
     polls: Gathered[tuple[str, str], PolledJob | None]
     bulletin: Bulletin
     telemetry: Telemetry = field(default_factory=Telemetry)
+    ending: threading.Event = field(default_factory=threading.Event)
 
 
 def _services(request: Request) -> Services:

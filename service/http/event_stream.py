@@ -45,7 +45,8 @@ class EventStream(EventSourceResponse):
 async def job_events(
     request: Request, services: Services, caller: Identity, scope: str, read: Read, after: int
 ) -> AsyncIterator[bytes]:
-    """Events from number `after` on as they come, until the job has ended or the key may no longer read it.
+    """Events from number `after` on as they come, until the job has ended, the key may no longer read it, or
+    the process is told to end.
 
     read: (events after a number, at most MOST_EVENTS, whether the job has ended). A comment now and then
     keeps the line open.
@@ -63,7 +64,7 @@ async def job_events(
             after = item.sequence
             yield format_sse_event(data_str=item.model_dump_json(), event=item.kind, id=str(item.sequence))
         # A full page may have more behind it, whatever state the job is in.
-        if ended and len(items) < MOST_EVENTS:
+        if (ended and len(items) < MOST_EVENTS) or services.ending.is_set():
             return
         if time.monotonic() - pinged > PING_S:
             pinged = time.monotonic()

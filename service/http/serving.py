@@ -11,13 +11,16 @@ import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import ValidationError
 
 from service.app import create_app
 from service.http.deadline import with_deadline
+from service.http.dependencies import Services
 from service.settings import Settings, sentences
 from service.startup import UnsafeSettings, check_data_dir, check_settings
 from service.telemetry import configure_logging, log
@@ -40,8 +43,9 @@ def main() -> int:
     except UnsafeSettings as error:
         return _refuse(str(error))
     configure_logging(settings.log_level)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         log_config=None,
         http=with_deadline(settings.read_deadline_s),
         access_log=False,
@@ -55,7 +59,7 @@ def main() -> int:
         h11_max_incomplete_event_size=16_384,
         lifespan="on",
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, app)
     # uvicorn raises the signal again when it has shut down; by default that would end the process before the
     # cleaning up.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -67,6 +71,20 @@ def main() -> int:
         _withdraw(place)
         listener.close()
     return 0 if server.started else 3
+
+
+class _Server(uvicorn.Server):
+    """Tells the application that it shall end, and not only when every request has been answered."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        services: Services | None = getattr(self._app.state, "services", None)
+        if services is not None:
+            services.ending.set()
+        super().handle_exit(sig, frame)
 
 
 def _allow_files(connections: int) -> None:

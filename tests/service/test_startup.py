@@ -216,6 +216,22 @@ def test_c15_sigterm_with_a_half_sent_request(tmp_path: Path) -> None:
         assert not (folder / "server.json").exists()
 
 
+def test_c15_open_streams_do_not_hold_up_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    with server(folder) as (started, url):
+        key = (folder / "owner.key").read_text().strip()
+        headers = {"Authorization": f"Bearer {key}", "Accept": "text/event-stream"}
+        with httpx.stream("GET", f"{url}/v1/events", headers=headers, timeout=30) as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "event: ready"
+            before = time.monotonic()
+            started.send_signal(signal.SIGTERM)
+            assert list(lines)[0] == "data: {}", "the stream is ended, not cut off"
+        _, errors = started.communicate(timeout=30)
+        assert time.monotonic() - before < Settings.model_fields["shutdown_s"].default / 2, errors
+        assert started.returncode == 0, errors
+
+
 def test_e4_bodies_and_headers_that_trickle(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with server(folder, BESPOKE_READ_DEADLINE_S="1") as (_, url):
