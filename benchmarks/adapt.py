@@ -136,12 +136,13 @@ def compared(
     steps: int,
     seed: int,
     folder: Path,
+    recipe: Recipe,
     *,
     each_alone: bool,
 ) -> dict[str, Any]:
     """The networks fine-tuned from the supernet, tuned alone from the source, and from scratch."""
     plain, data = data, source.expects(data)
-    space, recipe = supernet.space, recipe_named(TRANSFER)
+    space = supernet.space
     per_epoch = max(1, len(data.train) // recipe.batch_size)
     whole = steps + tuning_steps(recipe, TUNE_EPOCHS, per_epoch)
     first = Supernet(space, generator=torch.Generator().manual_seed(seed))
@@ -189,13 +190,15 @@ def _likelihoods(
     return [-np.inf if one is None else float(one.mean()) for one in groups]
 
 
-def letters(glyphs: Dataset, source: Source, seed: int, folder: Path, networks: int) -> dict[str, Any]:
+def letters(
+    glyphs: Dataset, source: Source, seed: int, folder: Path, networks: int, recipe: Recipe
+) -> dict[str, Any]:
     """A related source: gain, sandwich with tuning against each network alone, ranking."""
     labels = [CHARACTERS.index(one) for one in CHARACTERS[36:]]
     counts = {"train": [PER_CLASS] * 26, "validation": [10] * 26, "test": [60] * 26}
     data = part_of(glyphs, labels, counts, seed)
     plain, data = data, source.expects(data)
-    supernet, steps, seconds = transferred(source, data, recipe_named(TRANSFER), seed, folder / "supernet")
+    supernet, steps, seconds = transferred(source, data, recipe, seed, folder / "supernet")
     ten = drawn(supernet.space, RANKED, seed)
     evaluator = Evaluator(supernet, data, likelihoods=True)
     counted = evaluator.qualities(ten)
@@ -212,7 +215,7 @@ def letters(glyphs: Dataset, source: Source, seed: int, folder: Path, networks: 
     means = np.array([0.0 if one is None else one.mean() for one in groups])
     tested = np.array(tests(supernet, data, ten))
     found = compared(
-        supernet, source, plain, ten[:networks], steps, seed, folder / "networks", each_alone=True
+        supernet, source, plain, ten[:networks], steps, seed, folder / "networks", recipe, each_alone=True
     )
     tuning, each = (found["seconds"][name] / networks for name in ("tuning", "alone"))
     return {
@@ -243,17 +246,20 @@ def letters(glyphs: Dataset, source: Source, seed: int, folder: Path, networks: 
     }
 
 
-def fashion(pictures: Dataset, source: Source, seed: int, folder: Path, networks: int) -> dict[str, Any]:
+def fashion(
+    pictures: Dataset, source: Source, seed: int, folder: Path, networks: int, recipe: Recipe
+) -> dict[str, Any]:
     """An unrelated source and few pictures."""
     counts = {"train": [PER_CLASS] * 10, "validation": [20] * 10, "test": [200] * 10}
     data = part_of(pictures, list(range(10)), counts, seed)
     expected = source.expects(data)
-    supernet, steps, _ = transferred(source, expected, recipe_named(TRANSFER), seed, folder / "supernet")
+    supernet, steps, _ = transferred(source, expected, recipe, seed, folder / "supernet")
     chosen = drawn(supernet.space, 2 + networks, seed)[2:]
-    found = compared(supernet, source, data, chosen, steps, seed, folder / "networks", each_alone=False)
-    usual = recipe_named(TRANSFER)
-    phase = replace(usual.phases[0], learning_rate=SCRATCH_RATE)
-    other = Trainer(supernet.space, data, replace(usual, name="from scratch", phases=(phase,)), seed)
+    found = compared(
+        supernet, source, data, chosen, steps, seed, folder / "networks", recipe, each_alone=False
+    )
+    phase = replace(recipe.phases[0], learning_rate=SCRATCH_RATE)
+    other = Trainer(supernet.space, data, replace(recipe, name="from scratch", phases=(phase,)), seed)
     other.run(folder / "scratch")
     assert other.position.step == steps
     ten = drawn(supernet.space, 10, seed)
@@ -265,14 +271,16 @@ def fashion(pictures: Dataset, source: Source, seed: int, folder: Path, networks
     return {**found, "supernet": {**means, "gain_points": round(ours - theirs, 2)}}
 
 
-def imbalance(pictures: Dataset, source: Source, seed: int, folder: Path, networks: int) -> dict[str, Any]:
+def imbalance(
+    pictures: Dataset, source: Source, seed: int, folder: Path, networks: int, recipe: Recipe
+) -> dict[str, Any]:
     """Every second class ten times rarer: balanced accuracy with and without class weights."""
     counts = {"train": [100, 10] * 5, "validation": [20] * 10, "test": [200] * 10}
     data = source.expects(part_of(pictures, list(range(10)), counts, seed))
     found: dict[str, float] = {}
     for name, weights in (("none", None), ("auto", "auto")):
-        recipe = replace(recipe_named(TRANSFER), class_weights=weights)
-        supernet, _, _ = transferred(source, data, recipe, seed, folder / name)
+        asked = replace(recipe, class_weights=weights)
+        supernet, _, _ = transferred(source, data, asked, seed, folder / name)
         values = []
         for architecture in drawn(supernet.space, 2 + networks, seed):
             values.append(_balanced(supernet, data, architecture))
@@ -316,18 +324,21 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="what is rendered, trained and found")
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--seeds", type=int, default=3, help="of fashion and imbalance; letters has one")
+    parser.add_argument("--rate", type=float, help="learning rate instead of the recipe's")
     parser.add_argument("--networks", type=int, default=5, help="that are tuned and trained alone")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder: Path = arguments.folder
     glyphs = load_dataset("glyphs", folder / "data")
     assert isinstance(glyphs, Dataset)
-    source = source_of(glyphs, folder / "source", 0)
+    source, recipe = source_of(glyphs, folder / "source", 0), recipe_named(TRANSFER)
+    if arguments.rate is not None:
+        recipe = replace(recipe, phases=(replace(recipe.phases[0], learning_rate=arguments.rate),))
     result: dict[str, Any] = {}
     if "letters" in arguments.parts:
         result["letters"] = _kept(
             folder / "letters.json",
-            lambda: letters(glyphs, source, 0, folder / "letters", arguments.networks),
+            lambda: letters(glyphs, source, 0, folder / "letters", arguments.networks, recipe),
         )
     for name, work in (("fashion", fashion), ("imbalance", imbalance)):
         if name not in arguments.parts:
@@ -344,7 +355,7 @@ def main() -> None:
             seeds.append(
                 _kept(
                     folder / f"{name}-{seed}.json",
-                    partial(work, pictures, source, seed, place, arguments.networks),
+                    partial(work, pictures, source, seed, place, arguments.networks, recipe),
                 )
             )
         gains = [one["gain_points"] for one in seeds]
@@ -357,7 +368,7 @@ def main() -> None:
         if name == "fashion":
             of_supernets = [one["supernet"]["gain_points"] for one in seeds]
             result[name]["supernet_gain_points"] = round(float(np.mean(of_supernets)), 2)
-    print(json.dumps({**result, "environment": environment()}))
+    print(json.dumps({**result, "rate": recipe.highest_rate, "environment": environment()}))
 
 
 if __name__ == "__main__":

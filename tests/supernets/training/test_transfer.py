@@ -33,7 +33,7 @@ def test_few_data_get_as_many_steps_as_many(samples: int, epochs: int) -> None:
     steps = max(1, samples // RECIPE.batch_size)
     grown = RECIPE.for_steps_per_epoch(steps)
     assert grown.epochs == epochs and grown.epochs * steps >= 100
-    assert grown.phases[0].warmup_epochs == 2 and grown.highest_rate == 3e-3 and grown.phases[0].networks == 3
+    assert grown.phases[0].warmup_epochs == 2 and grown.highest_rate == 1e-2 and grown.phases[0].networks == 3
 
 
 def test_the_trainer_grows_its_recipe(space, dataset) -> None:
