@@ -22,7 +22,7 @@ export function Home() {
 		<${Active} data=${data} />
 		${data.broken.length ? html`<section><h2>What broke lately</h2><ul class="plain">${data.broken.map((j) => html`<li key=${j.id}><${State} of=${j.state} /> <a href=${link(["jobs", j.id])}>${j.name ?? j.kind}</a> <${Age} at=${j.ended_at} />: ${j.error?.detail ?? j.error?.title}</li>`)}</ul></section>` : null}
 		<div class="side"><section><h2>Devices</h2>${data.devices.length ? html`<ul class="plain">${data.devices.map((d) => html`<li key=${d.name}><a href=${link(["devices", d.name])}>${d.name}</a> <${State} of=${d.agent?.present ? "present" : "absent"} />
-			${d.prediction_error == null ? "" : html`<span class="muted">error ${percent(d.prediction_error, 1)}</span>`}</li>`)}</ul>` : html`<p>None yet. <a href="#/enrol">Add a device</a></p>`}</section>
+			${d.prediction_error == null ? "" : html` <span class="muted">error ${percent(d.prediction_error, 1)}</span>`}</li>`)}</ul>` : html`<p>None yet. <a href="#/enrol">Add a device</a></p>`}</section>
 		<section><h2>Newest networks</h2>${data.models.length ? html`<ul class="plain">${data.models.map((m) => html`<li key=${m.id}><a href=${link(["models", m.id])}>${m.name ?? m.device}</a> within ${ms(m.budget_ms)}:
 			predicted ${ms(m.predicted_ms)}, ${m.measured_ms == null ? "not measured" : html`measured ${ms(m.measured_ms)}`} · ${percent(m.accuracy)}</li>`)}</ul>` : html`<p class="muted">None yet.</p>`}</section></div></div>`;
 }
