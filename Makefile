@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -q --numprocesses auto --maxprocesses 4 --dist
 
 help:
 	@echo "make demo      profile this machine, train a supernet, deliver three networks (5 to 10 min with set-up; under a minute when run again)"
-	@echo "make demo-text the same for networks that write: train transformers that pronounce words, deliver three (about 15 min; less when run again)"
+	@echo "make demo-text the same for networks that write: train transformers that pronounce words, deliver three (5 to 20 min with set-up; less when run again)"
 	@echo "make test      all tests but the long ones"
 	@echo "make test-all  all tests"
 	@echo "make lint      ruff, formatting, mypy, import contracts"

@@ -79,7 +79,7 @@ def demo(
 
     Example: [cyan]bespoke demo[/]  about ten minutes on two cores; a minute the second time
 
-    Example: [cyan]bespoke demo --text[/]  transformers that pronounce words; a quarter of an hour and more
+    Example: [cyan]bespoke demo --text[/]  transformers that pronounce words; four to twenty minutes
     """
     if text:
         from service.cli.demo_text import demo_text
