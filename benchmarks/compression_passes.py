@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +23,7 @@ import torch
 
 from benchmarks.environment import environment
 from benchmarks.lut_error import Bench
+from benchmarks.trained import options, seeded
 from supernets.data.catalog import load_dataset
 from supernets.delivery.compression.catalog import PASSES, AppliedPass
 from supernets.delivery.compression.compressed import CompressedNetwork
@@ -118,25 +117,10 @@ def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--space", default="digits-mbv3")
-    parser.add_argument("--dataset", default="digits")
-    parser.add_argument("--resolution", type=int, default=16)
-    parser.add_argument("--recipe", default="standard")
+    parser = options(__doc__, recipe="standard")
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="the first one")
-    parser.add_argument("--folder", type=Path, help="keeps trained networks")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    started, seeds = time.monotonic(), []
-    with TemporaryDirectory() as temporary:
-        for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-            folder = (arguments.folder or Path(temporary)) / f"{arguments.space}-{arguments.dataset}-{seed}"
-            seeds.append(one_seed(arguments, seed, folder))
-            print(f"{time.monotonic() - started:7.0f} s seed {seed}", file=sys.stderr, flush=True)
+    asked = parser.parse_args()
+    seeds = [one_seed(asked, seed, folder) for seed, folder, _ in seeded(asked)]
     result = {"passes": summary(seeds), "seeds": seeds, "environment": environment()}
     print(json.dumps(result))
 

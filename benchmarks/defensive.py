@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.environment import environment
+from benchmarks.trained import options, seeded
 from supernets.data.catalog import load_dataset
 from supernets.delivery.export import onnx_session
 from supernets.delivery.feeding import OnnxFile
@@ -79,28 +77,13 @@ def summary(seeds: list[dict[str, dict[str, dict[int, float]]]]) -> dict[str, An
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--space", default="digits-mbv3")
-    parser.add_argument("--dataset", default="digits")
-    parser.add_argument("--resolution", type=int, default=12)
-    parser.add_argument("--recipe", default="standard")
+    parser = options(__doc__, recipe="standard", resolution=12)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="the first one")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    started, seeds = time.monotonic(), []
-    with TemporaryDirectory() as folder:
-        for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-            seeds.append(
-                {
-                    way: one(arguments, seed, beta, Path(folder) / f"{seed}-{way}")
-                    for way, beta in WAYS.items()
-                }
-            )
-            print(f"{time.monotonic() - started:7.0f} s seed {seed}", file=sys.stderr, flush=True)
+    asked = parser.parse_args()
+    seeds = [
+        {way: one(asked, seed, beta, folder / way) for way, beta in WAYS.items()}
+        for seed, folder, _ in seeded(asked)
+    ]
     print(json.dumps({**summary(seeds), "beta": BETA, "seeds": seeds, "environment": environment()}))
 
 

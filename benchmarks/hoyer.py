@@ -17,21 +17,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.controls import mean_and_error, scaled
 from benchmarks.environment import environment
 from benchmarks.lut_error import Bench
 from benchmarks.pruning import on_test
+from benchmarks.trained import options, seeded
 from latency_tables.dense import Array
 from supernets.data.catalog import load_dataset
 from supernets.delivery.export import export_operators
@@ -147,7 +144,7 @@ def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def measured(asked: argparse.Namespace, place: Path, say: Callable[[str], None]) -> dict[str, float]:
+def measured(asked: argparse.Namespace, place: Path) -> dict[str, float]:
     """Rows of the widest and the narrowest blocks."""
     classes = len(load_dataset(asked.dataset).classes)
     plain = space_named(asked.space).with_classes(classes).at([asked.resolution])
@@ -155,39 +152,20 @@ def measured(asked: argparse.Namespace, place: Path, say: Callable[[str], None])
     operators = [*lower(plain, whole), *lower(pruned, pruned_to(pruned, whole, 0.0))]
     files = {op.text: file for op, file in export_operators(operators).items()}
     rows = Bench(place, *export_operators(operators[:1]).values(), asked.seed).profile(files).measured
-    say(f"{len(files)} rows measured")
     return {name: one.latency_ms for name, one in rows.items()}
 
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--space", default="digits-mbv3")
-    parser.add_argument("--dataset", default="digits")
-    parser.add_argument("--resolution", type=int, default=16)
-    parser.add_argument("--recipe", default="quick")
+    parser = options(__doc__, recipe="quick")
     parser.add_argument("--share", type=float, default=1.0, help="share of the recipe's epochs")
     parser.add_argument("--epochs", type=int, default=4, help="of each fine-tuning")
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.3, 1.0, 3.0])
     parser.add_argument("--shares", type=float, nargs="+", default=[0.84, 0.67, 0.5])
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="the first one")
-    parser.add_argument("--folder", type=Path, help="keeps trained supernets")
     asked = parser.parse_args()
-    torch.set_num_threads(1)
-    started, seeds = time.monotonic(), []
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - started:7.0f} s {text}", file=sys.stderr, flush=True)
-
-    with TemporaryDirectory() as temporary:
-        ms = measured(asked, Path(temporary), say)
-        for seed in range(asked.seed, asked.seed + asked.seeds):
-            folder = (asked.folder or Path(temporary)) / f"{asked.space}-{asked.dataset}-{seed}"
-            seeds.append(one_seed(asked, seed, folder, ms))
-            say(f"seed {seed}")
+    with TemporaryDirectory() as place:
+        ms = measured(asked, Path(place))
+    seeds = [one_seed(asked, seed, folder, ms) for seed, folder, _ in seeded(asked)]
     said = {
         "space": asked.space,
         "dataset": asked.dataset,

@@ -20,8 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +33,7 @@ from torch import nn
 from benchmarks.controls import mean_and_error, scaled
 from benchmarks.environment import environment
 from benchmarks.lut_error import Bench
+from benchmarks.trained import clock, options, seeded
 from latency_tables.dense import DenseTable
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.pruning import PruningPredictor
@@ -241,32 +240,17 @@ def summary(seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--space", default="digits-mbv3")
-    parser.add_argument("--dataset", default="digits")
-    parser.add_argument("--resolution", type=int, default=16)
-    parser.add_argument("--recipe", default="quick")
+    parser = options(__doc__, recipe="quick")
     parser.add_argument("--share", type=float, default=1.0, help="share of the recipe's epochs")
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="the first one")
     parser.add_argument("--scored", type=int, default=160, help="sub-networks scored whole")
     parser.add_argument("--pruned", type=int, default=60, help="sub-networks scored pruned")
     parser.add_argument("--budgets", type=int, default=5)
     parser.add_argument("--candidates", type=int, default=4)
-    parser.add_argument("--folder", type=Path, help="keeps trained supernets")
     asked = parser.parse_args()
-    torch.set_num_threads(1)
-    started = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - started:7.0f} s {text}", file=sys.stderr, flush=True)
-
+    say = clock()
     classes = len(load_dataset(asked.dataset).classes)
     space = space_named(asked.space).with_classes(classes).at([asked.resolution])
     operators = all_operators(space.with_pruning(), asked.resolution)
-    seeds = []
     with TemporaryDirectory() as temporary:
         place = Path(temporary)
         sentinel = export_operators(lower(space, space.largest())[:1])
@@ -275,9 +259,7 @@ def main() -> None:
         say(f"{len(files)} rows are files")
         ms = {name: m.latency_ms for name, m in bench.profile(files).measured.items()}
         say("measured")
-        for seed in range(asked.seed, asked.seed + asked.seeds):
-            folder = (asked.folder or place) / f"{asked.space}-{asked.dataset}-{seed}"
-            seeds.append(one_seed(asked, seed, folder, ms, bench, say))
+        seeds = [one_seed(asked, seed, folder, ms, bench, say) for seed, folder, _ in seeded(asked)]
     said = {"space": asked.space, "dataset": asked.dataset, "resolution": asked.resolution}
     print(json.dumps({**said, **summary(seeds), "seeds": seeds, "environment": environment()}))
 

@@ -14,20 +14,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.controls import scaled
 from benchmarks.environment import environment
 from benchmarks.lut_error import Bench
 from benchmarks.precision_rows import rows_of
+from benchmarks.trained import options, seeded
 from latency_tables.dense import DenseTable, Genes
 from supernets.accuracy.choice import draw
 from supernets.accuracy.precision import PrecisionPredictor
@@ -153,31 +151,13 @@ def one_seed(
 
 def main() -> None:
     """Print one JSON object."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--space", default="digits-mbv3")
-    parser.add_argument("--dataset", default="digits")
-    parser.add_argument("--recipe", default="quick")
+    parser = options(__doc__, recipe="quick", resolution=None)
     parser.add_argument("--share", type=float, default=1.0, help="share of the recipe's epochs")
-    parser.add_argument("--seeds", type=int, default=3, help="how many")
-    parser.add_argument("--seed", type=int, default=0, help="the first one")
     parser.add_argument("--scored", type=int, default=160, help="sub-networks scored in float32")
     parser.add_argument("--rounded", type=int, default=60, help="sub-networks scored in int8")
     parser.add_argument("--budgets", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="keeps trained supernets")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    started = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"{time.monotonic() - started:7.0f} s {text}", file=sys.stderr, flush=True)
-
-    seeds = []
-    with TemporaryDirectory() as temporary:
-        for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-            folder = (arguments.folder or Path(temporary)) / f"{arguments.space}-{arguments.dataset}-{seed}"
-            seeds.append(one_seed(arguments, seed, folder, say))
+    seeds = [one_seed(arguments, seed, folder, say) for seed, folder, say in seeded(arguments)]
     every = [network for one in seeds for network in one["networks"]]
     losses = [100 * (n["accuracy"][FLOAT32] - n["accuracy"]["mixed"]) for n in every]
     gains = [n["ms"][FLOAT32] / n["ms"]["mixed"] for n in every]

@@ -81,7 +81,8 @@ def _as_recalibrated(norm: _BatchNorm, x: Tensor, mean: Tensor, variance: Tensor
     shape = [1, -1] + [1] * (x.ndim - 2)
     before_mean, before_variance = norm.running_mean, norm.running_var
     assert before_mean is not None and before_variance is not None  # noqa: S101 - `_has_statistics`
-    biased = x.var([axis for axis in range(x.ndim) if axis != 1], unbiased=False)
+    values = x.numel() // x.shape[1]
+    biased = variance * (values - 1) / values
     old = norm.weight / torch.sqrt(before_variance + norm.eps)
     scale = old * torch.sqrt((variance + norm.eps) / (biased + norm.eps))
     shift = norm.bias + old * (mean - before_mean)
