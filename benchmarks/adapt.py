@@ -90,12 +90,12 @@ class Source:
         return found
 
 
-def source_of(glyphs: Dataset, folder: Path, seed: int) -> Source:
-    """Weights of the source supernet, from the folder where they are there."""
+def source_of(glyphs: Dataset, folder: Path, seed: int, epochs: int) -> Source:
+    """Weights of the source supernet after so many epochs, from the folder where they are there."""
     labels = [CHARACTERS.index(one) for one in SOURCE]
     counts = {"train": [128] * 36, "validation": [20] * 36, "test": [20] * 36}
     data = part_of(glyphs, labels, counts, seed)
-    phase = replace(recipe_named("standard").phases[0], epochs=8, networks=3, learning_rate=1e-2)
+    phase = replace(recipe_named("standard").phases[0], epochs=epochs, networks=3, learning_rate=1e-2)
     recipe = replace(recipe_named("standard"), name="source", phases=(phase,))
     Trainer(space_of(36), data, recipe, seed).run(folder, lambda said: _say(said.message))
     found = load_checkpoint(folder)
@@ -324,6 +324,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="what is rendered, trained and found")
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--seeds", type=int, default=3, help="of fashion and imbalance; letters has one")
+    parser.add_argument("--source-epochs", type=int, default=8, help="that the given weights were trained for")
     parser.add_argument("--rate", type=float, help="learning rate instead of the recipe's")
     parser.add_argument("--networks", type=int, default=5, help="that are tuned and trained alone")
     arguments = parser.parse_args()
@@ -331,7 +332,8 @@ def main() -> None:
     folder: Path = arguments.folder
     glyphs = load_dataset("glyphs", folder / "data")
     assert isinstance(glyphs, Dataset)
-    source, recipe = source_of(glyphs, folder / "source", 0), recipe_named(TRANSFER)
+    source = source_of(glyphs, folder / f"source-{arguments.source_epochs}", 0, arguments.source_epochs)
+    recipe = recipe_named(TRANSFER)
     if arguments.rate is not None:
         recipe = replace(recipe, phases=(replace(recipe.phases[0], learning_rate=arguments.rate),))
     result: dict[str, Any] = {}
@@ -368,7 +370,8 @@ def main() -> None:
         if name == "fashion":
             of_supernets = [one["supernet"]["gain_points"] for one in seeds]
             result[name]["supernet_gain_points"] = round(float(np.mean(of_supernets)), 2)
-    print(json.dumps({**result, "rate": recipe.highest_rate, "environment": environment()}))
+    given = {"rate": recipe.highest_rate, "source_epochs": arguments.source_epochs}
+    print(json.dumps({**result, **given, "environment": environment()}))
 
 
 if __name__ == "__main__":
