@@ -1,5 +1,5 @@
 """`bespoke compress`: a delivered network once more, with blocks in int8 where the device does them faster,
-or after compression passes."""
+with channels cut out of them, or after compression passes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from service.cli.search import check_delivered
 from service.cli.targets import narrowing_of
 from service.client.jobs import Json
 from supernets.delivery.compression.catalog import PASSES
-from supernets.delivery.precision import MIXED
+from supernets.delivery.precision import FLOAT32
 
 
 def compress(
@@ -28,9 +28,10 @@ def compress(
         str | None,
         typer.Option(
             help="mixed chooses for each block what the device does faster, as where nothing is said; int8: "
-            "all of them."
+            "all of them; float32, as with --prune alone."
         ),
     ] = None,
+    prune: option.Prune = False,
     passes: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,6 +59,11 @@ def compress(
 
     [cyan]bespoke compress model_5f... --size-bytes 300000 --precision int8[/]
 
+    [cyan]bespoke compress model_5f... --budget-ms 8 --prune -o pruned.onnx[/]
+
+    With [cyan]--prune[/] channels are cut out of its blocks, as few as the budget allows (rows by
+    [cyan]bespoke profile --prune[/]); [cyan]--precision mixed[/] beside it chooses both at once.
+
     With [cyan]--pass[/] the network stays in float32. A pass is kept where it loses at most a point on
     validation data and pays: is measured faster by the device's agent, or makes the file smaller. The card
     has each beside the network without it.
@@ -72,8 +78,8 @@ def compress(
         **{name: value for name, value in (("device", device), ("confidence", confidence)) if value},
         **({"robustness": True} if robustness else {}),
         **({"passes": passes} if passes else {}),
-        **({} if passes and precision is None else {"precision": precision or MIXED}),
-        **narrowing_of(exclude or [], [], missing=False),
+        **narrowing_of(exclude or [], [], missing=False, precision=precision or FLOAT32, prune=prune),
+        **({} if precision is None else {"precision": precision}),
     }
     for name in set(passes or ()) - PASSES.keys():
         raise typer.BadParameter(

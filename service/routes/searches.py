@@ -135,6 +135,7 @@ def compress(
         _supernet(session, services, caller.tenant_id, asked)  # its data set is as it was
         space = space_named(supernet.space, supernet.classes)
         passes = _passes(body, space)
+        _check_whole(body, origin)
         only = space.in_float(space.from_json(part(origin.card, "architecture")))
         before = _asked_before(session, origin)
         robustness = _robustness(body.robustness, space, before.preprocessing)
@@ -178,6 +179,16 @@ def _passes(body: CompressIn, space: Space) -> tuple[str, ...] | None:
     return passes
 
 
+def _check_whole(body: CompressIn, origin: Model) -> None:
+    """Raises Problem for a network that is to be pruned again."""
+    if body.prune and part(origin.card, "architecture").get("pruned"):
+        detail = (
+            f"channels were cut out of model {origin.id} before, and its weights are refitted to the rest: "
+            "prune the network that it came from, or search again with prune"
+        )
+        raise Problem("invalid_pruning", detail, errors=[error("/prune", "invalid_pruning", detail)])
+
+
 def _robustness(asked: bool, space: Space, preprocessing: str = "separate") -> bool:
     """Whether the card is to have it. Raises Problem where no picture can be changed."""
     if asked and (len(space.inputs) != 1 or space.generation is not None or not space.image_channels):
@@ -217,9 +228,9 @@ def _search_for(session: Session, origin: Model, body: CompressIn, supernet: Sup
         "budget": budget,
         "exclude": body.exclude,
         "resolutions": [int(part(origin.card, "architecture")["resolution"])],
-        "precision": FLOAT32 if body.passes else body.precision,
-        # What was cut out of it stays so; no other width is chosen.
-        "prune": bool(part(origin.card, "architecture").get("pruned")),
+        "precision": body.precision_asked,
+        # What was cut out of it before stays so (`mask_of`); no other width is chosen then.
+        "prune": body.prune or bool(part(origin.card, "architecture").get("pruned")),
     }
     try:
         return SearchIn(

@@ -293,16 +293,18 @@ class SearchIn(Strict):
 
 class CompressIn(Strict):
     """A delivered network once more: the same architecture and weights, with the precision of its blocks
-    chosen, or in float32 after compression passes.
+    chosen, with channels cut out of them, or in float32 after compression passes.
 
-    device: another one than the model was made for. precision: `mixed` chooses for each block. passes: names
-    of compression passes (docs/compression.md); budget is then that of the model where it is left out, and
-    precision is left out. The others are those of a search.
+    device: another one than the model was made for. precision: `mixed` chooses for each block; left out, it
+    is `mixed`, and float32 with `prune`. prune: whether blocks may keep a share of their channels. passes:
+    names of compression passes (docs/compression.md); budget is then that of the model where it is left out,
+    and precision is left out. The others are those of a search.
     """
 
     budget: Budget | None = None
     device: Name | None = None
-    precision: Literal["int8", "mixed"] = "mixed"
+    precision: Literal["float32", "int8", "mixed"] = "mixed"
+    prune: bool = Field(default=False, exclude_if=lambda asked: not asked)
     passes: Annotated[list[Name], Field(min_length=1, max_length=8)] | None = Field(
         default=None, exclude_if=lambda asked: asked is None
     )
@@ -315,11 +317,22 @@ class CompressIn(Strict):
 
     @model_validator(mode="after")
     def _passes_in_float(self) -> Self:
+        if self.passes is not None and self.prune:
+            raise ValueError("passes are for networks with all channels: prune in a job of its own")
         if self.passes is not None and ("precision" in self.model_fields_set or self.exclude is not None):
             raise ValueError("passes are for networks in float32: leave precision and exclude out")
+        if self.precision == FLOAT32 and not self.prune:
+            raise ValueError("a network in float32 is what there is: ask for int8 or mixed, prune, or passes")
         if self.passes is None and self.budget is None:
             raise ValueError("name the budget that the network has to keep, or passes it is put through")
         return self
+
+    @property
+    def precision_asked(self) -> str:
+        """Of the blocks, also where none was named."""
+        if self.passes is not None or (self.prune and "precision" not in self.model_fields_set):
+            return FLOAT32
+        return self.precision
 
 
 class Scored(Answer):

@@ -120,9 +120,15 @@ def mask_of(
     space: Space, exclude: Mapping[str, Sequence[Value]], only: Architecture | None = None
 ) -> DenseTable | None:
     """The restriction that forbids what is excluded, and, where a network is given, all others than itself in
-    other precisions; None where nothing is forbidden. Raises as `excluded` and `precisions_alone` do."""
+    other precisions; None where nothing is forbidden. Raises as `excluded` and `precisions_alone` do.
+
+    In a space of pruned networks a whole one may be pruned; one that was pruned keeps its channels: those
+    that were cut out of it are not in its weights.
+    """
     masks = [excluded(space, exclude)] if exclude else []
-    masks += [] if only is None else [precisions_alone(space, only)]
+    if only is not None:
+        widths = space.pruned and space.unpruned(only) == only
+        masks.append(precisions_alone(space, only, widths=widths))
     if len(masks) < 2:
         return masks[0] if masks else None
     both = added(*masks)

@@ -47,6 +47,18 @@ def test_a_network_is_searched_pruned_refitted_and_measured(
             *("--measured-candidates", 1, "--exclude", "stage1.kept=1", "--tune-epochs", 1),
             *("-o", tmp_path / "pruned.onnx"),
         )["cards"][0]
+        # The chain: a network is delivered whole first, then channels are cut out of it.
+        before = asked(
+            *("search", "--device", DEVICE, "--budget-ms", 4 * slowest, "--candidates", 2),
+            *("--measured-candidates", 1, "-o", tmp_path / "whole.onnx"),
+        )["cards"][0]
+        after = asked(
+            *("compress", before["id"], "--budget-ms", 4 * slowest, "--prune", "--candidates", 2),
+            *("--exclude", "stage1.kept=1", "-o", tmp_path / "compressed.onnx"),
+        )["cards"][0]
+        capsys.readouterr()
+        bespoke("compress", after["id"], "--budget-ms", 4 * slowest, "--prune", status=1)
+        assert "channels were cut out" in " ".join(capsys.readouterr().err.split())
     space = space_named("digits-mbv3")
     network = space.from_json(card["architecture"])
     assert card["architecture"]["pruned"] is True
@@ -62,4 +74,8 @@ def test_a_network_is_searched_pruned_refitted_and_measured(
     assert beside["delivered"]["size_bytes"] < beside["whole"]["size_bytes"]
     assert abs(beside["delivered"]["test"] - card["accuracy"]["measured"]) < 1e-9
     assert card["file"]["macs"] == sum(op.macs for op in own)
+    assert after["origin"] == before["id"] and after["architecture"]["pruned"] is True
+    cut = space.from_json(after["architecture"])
+    assert space.holding(cut).unpruned(cut) == space.from_json(before["architecture"])
+    assert (tmp_path / "compressed.onnx").stat().st_size < (tmp_path / "whole.onnx").stat().st_size
     assert "Conv" in {node.op_type for node in onnx.load(tmp_path / "pruned.onnx").graph.node}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from service.db.devices import all_named
 from service.db.models import Artifact, Job, Model
 from service.db.transitions import create_job
 from service.jobs.requests import SearchRequest, SearchTarget, read, stored
+from supernets.delivery.precision import ASKED, FLOAT32, space_in
+from supernets.search.restriction import mask_of
 from tests.service.api import SPACE, Api, is_problem, table_rows
 
 MODEL = "model_" + "1" * 32
@@ -98,6 +101,7 @@ def test_what_the_network_cannot_reach_in_any_precision_is_refused_with_its_own_
     [
         ({"budget": {}}, "validation"),
         ({"precision": "float32"}, "validation"),
+        ({"prune": "yes"}, "validation"),
         ({"precision": "half"}, "validation"),
         ({"device": "nowhere"}, "unknown_device"),
         ({"exclude": {"precision": "int8", "stem.precision": "float32"}}, "infeasible_budget"),
@@ -133,6 +137,7 @@ def test_passes_keep_the_network_in_float32_and_the_budget_of_the_model(delivere
         ({"passes": []}, ""),
         ({"passes": ["low-rank"], "precision": "int8"}, "float32"),
         ({"passes": ["low-rank"], "exclude": {"kernel": 5}}, "float32"),
+        ({"passes": ["low-rank"], "prune": True}, "all channels"),
         ({}, "name the budget"),
     ],
 )
@@ -155,3 +160,44 @@ def test_a_table_without_rows_in_int8_is_refused(delivered: Api) -> None:
     delivered.add_table("plain")
     refused = is_problem(compress(delivered, device="plain"), 422, code="no_table")
     assert "--precision mixed" in refused["detail"]
+
+
+@pytest.mark.parametrize("precision", [None, "mixed"])
+def test_channels_are_cut_out_of_the_one_network(delivered: Api, precision: str | None) -> None:
+    wish = {"prune": True, **({} if precision is None else {"precision": precision})}
+    refused = is_problem(compress(delivered, **wish), 422, code="no_table")
+    assert "--prune" in refused["detail"]
+    delivered.add_table("phone", table_rows(MIXED.with_pruning()))
+    answer = compress(delivered, **wish)
+    assert answer.status_code == 202, answer.text
+    with delivered.services.sessions() as session:
+        row = session.get(Job, answer.json()["id"])
+        assert row is not None
+        (target,) = read(SearchRequest, row.request).targets
+    assert (target.prune, target.precision) == (True, precision)
+    whole = SPACE.largest(12)
+    assert target.network == SPACE.to_json(whole)
+    space = space_in(SPACE, ASKED[precision or FLOAT32], prune=True).at([12])
+    mask = mask_of(space, target.exclude, SPACE.from_json(target.network))
+    assert mask is not None
+    widths = [np.isfinite(options).any(axis=(0, 1, 2)).sum() for options in mask.blocks]
+    assert max(widths) > 2 * len(ASKED[precision or FLOAT32]), "its widths are open"
+
+
+def test_a_network_that_was_pruned_is_not_pruned_again_and_keeps_its_channels(delivered: Api) -> None:
+    delivered.add_table("phone", table_rows(MIXED.with_pruning()))
+    pruned = SPACE.with_pruning().at([12])
+    network = next(one for one in pruned.sample(np.random.default_rng(0), 50) if pruned.unpruned(one) != one)
+    with delivered.services.sessions.begin() as session:
+        model = session.get(Model, MODEL)
+        assert model is not None
+        model.card = {**model.card, "architecture": SPACE.to_json(network)}
+    refused = is_problem(compress(delivered, prune=True), 422, code="invalid_pruning")
+    assert MODEL in refused["detail"]
+    answer = compress(delivered)
+    assert answer.status_code == 202, answer.text
+    mask = mask_of(MIXED.with_pruning().at([12]), {}, network)
+    assert mask is not None
+    for options in mask.blocks:
+        open_choices = np.isfinite(options).any(axis=(0, 1, 2)).sum(axis=-1)
+        assert open_choices.max() <= 2, "no width but its own, in either precision"
