@@ -325,7 +325,7 @@ def main() -> None:
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--seeds", type=int, default=3, help="of fashion and imbalance; letters has one")
     parser.add_argument(
-        "--source-epochs", type=int, default=8, help="that the given weights were trained for"
+        "--source-epochs", type=int, default=32, help="that the given weights were trained for"
     )
     parser.add_argument("--rate", type=float, help="learning rate instead of the recipe's")
     parser.add_argument("--networks", type=int, default=5, help="that are tuned and trained alone")

@@ -62,9 +62,14 @@ class ImagesTask(Task[Dataset]):
     def weighted_loss(
         self, outputs: Tensor, targets: Tensor, weights: Tensor, *, smoothing: float = 0.0
     ) -> Tensor:
-        # Torch would divide by the weights in the batch; a batch without rare samples would then count more.
-        each = F.cross_entropy(outputs, targets, label_smoothing=smoothing, reduction="none")
-        return (each * weights.to(each.device)[targets]).mean()
+        # Outputs are told how frequent classes are, so they need not learn it (logit adjustment, Menon et
+        # al., ICLR 2021). Few samples that are weighed instead are soon known by heart, and weigh nothing.
+        share = 1 / weights.to(outputs.device)
+        prior = share / share.sum()
+        told = F.log_softmax(outputs + prior.log(), dim=1)
+        right = told.gather(1, targets[:, None]).squeeze(1)
+        # Smoothed towards the prior: towards equal classes would make rare ones too likely.
+        return -((1 - smoothing) * right + smoothing * (told @ prior)).mean()
 
     def class_weights(self, data: Dataset) -> Tensor:
         labels = data.train.labels

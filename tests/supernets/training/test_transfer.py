@@ -70,9 +70,29 @@ def test_under_class_weights_every_class_weighs_the_same(dataset) -> None:
     assert weights[3] > 5 * weights[0] and weights[labels].mean() == pytest.approx(1, abs=1e-6)
     summed = [float(weights[labels][labels == c].sum()) for c in range(4)]
     assert summed == pytest.approx([len(labels) / 4] * 4)
-    logits = torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(0))
-    own = torch.stack([task.loss(logits[labels == c], labels[labels == c]) for c in range(4)])
-    assert float(task.weighted_loss(logits, labels, weights)) == pytest.approx(float(own.mean()), abs=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_under_class_weights_a_network_that_knows_nothing_best_finds_all_classes_alike(
+    dataset, smoothing: float
+) -> None:
+    data = rare(dataset)
+    task, labels = task_of(data), torch.from_numpy(data.train.labels)
+    slopes = []
+    for weights in (task.class_weights(data), torch.ones(4)):
+        same = torch.zeros(4, requires_grad=True)
+        task.weighted_loss(same.expand(len(labels), 4), labels, weights, smoothing=smoothing).backward()
+        assert same.grad is not None
+        slopes.append(same.grad)
+    assert slopes[0] == pytest.approx([0.0] * 4, abs=1e-6)
+    assert slopes[1][3] > 0.1, "plainly, the rare class is made less likely"
+
+
+def test_equal_classes_are_the_plain_loss(dataset) -> None:
+    task, labels = task_of(dataset), torch.arange(12) % 4
+    logits = torch.randn(12, 4, generator=torch.Generator().manual_seed(0))
+    weighted = task.weighted_loss(logits, labels, torch.ones(4), smoothing=0.1)
+    assert float(weighted) == pytest.approx(float(task.loss(logits, labels, smoothing=0.1)), abs=1e-6)
 
 
 def test_the_trainer_takes_the_weights_of_the_recipe(space, dataset, sandwich) -> None:
