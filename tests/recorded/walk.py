@@ -12,9 +12,10 @@ import gzip
 import json
 import re
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ def unpack(place: Path) -> str:
     """URL of a copy of the recorded database."""
     with gzip.open(DATABASE) as packed, place.open("wb") as file:
         shutil.copyfileobj(packed, file)
+    # An agent's session lasts a day. The recorded one was open when the walk was taken, and has to stay so.
+    with closing(sqlite3.connect(place)) as connection, connection:
+        connection.execute("UPDATE agent_sessions SET expires_at = '2999-01-01 00:00:00.000000'")
     return f"sqlite:///{place}"
 
 
