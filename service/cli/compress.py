@@ -62,7 +62,7 @@ def compress(
     [cyan]bespoke compress model_5f... --budget-ms 8 --prune -o pruned.onnx[/]
 
     With [cyan]--prune[/] channels are cut out of its blocks, as few as the budget allows (rows by
-    [cyan]bespoke profile --prune[/]); [cyan]--precision mixed[/] beside it chooses both at once.
+    [cyan]bespoke profile --prune[/]), in float32; [cyan]--precision mixed[/] beside it chooses both at once.
 
     With [cyan]--pass[/] the network stays in float32. A pass is kept where it loses at most a point on
     validation data and pays: is measured faster by the device's agent, or makes the file smaller. The card

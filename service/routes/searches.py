@@ -131,13 +131,13 @@ def compress(
     def action(session: Session) -> Job:
         origin = model_of(session, caller.tenant_id, model_id)
         supernet = supernet_rows.of_model(session, origin)
-        asked = _search_for(session, origin, body, supernet)
+        before = _asked_before(session, origin)
+        asked = _search_for(session, origin, before, body, supernet)
         _supernet(session, services, caller.tenant_id, asked)  # its data set is as it was
         space = space_named(supernet.space, supernet.classes)
         passes = _passes(body, space)
         _check_whole(body, origin)
         only = space.in_float(space.from_json(part(origin.card, "architecture")))
-        before = _asked_before(session, origin)
         robustness = _robustness(body.robustness, space, before.preprocessing)
         request = SearchRequest(
             supernet_id=supernet.id,
@@ -218,8 +218,11 @@ def _constraints(origin: Model) -> list[dict[str, Any]]:
     return list(found)
 
 
-def _search_for(session: Session, origin: Model, body: CompressIn, supernet: Supernet) -> SearchIn:
-    """What is asked of a network, as a search that has no other to choose."""
+def _search_for(
+    session: Session, origin: Model, before: SearchRequest, body: CompressIn, supernet: Supernet
+) -> SearchIn:
+    """What is asked of a network, as a search that has no other to choose, fine-tuned as it was before.
+    Raises Problem where no search could ask for that, such as int8 beside lite residuals."""
     device, budget = body.device, _budget(origin, body)
     if device is None and origin.device_id is not None and budget.on_device():
         device = device_rows.of_model(session, origin).name
@@ -232,17 +235,26 @@ def _search_for(session: Session, origin: Model, body: CompressIn, supernet: Sup
         # What was cut out of it before stays so (`mask_of`); no other width is chosen then.
         "prune": body.prune or bool(part(origin.card, "architecture").get("pruned")),
     }
+    wish = {
+        "supernet": supernet.id,
+        "targets": [{name: value for name, value in target.items() if value is not None}],
+        "confidence": body.confidence,
+        "candidates": body.candidates,
+        "verify": body.verify,
+        "measured_candidates": body.measured_candidates,
+        "tune_epochs": before.tune_epochs,
+        "train": before.train or "all",
+    }
     try:
-        return SearchIn(
-            supernet=supernet.id,
-            targets=[Target.model_validate({name: v for name, v in target.items() if v is not None})],
-            confidence=body.confidence,
-            candidates=body.candidates,
-            verify=body.verify,
-            measured_candidates=body.measured_candidates,
-        )
+        return SearchIn.model_validate(wish)
     except ValidationError as reason:
-        raise invalid("/budget", "budget", reason.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        first = reason.errors()[0]
+        detail = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            raise invalid("/budget", "budget", detail) from None
+        raise invalid(
+            "", "fine_tuning", f"the model was fine-tuned with train {before.train}: {detail}"
+        ) from None
 
 
 def _asked_before(session: Session, origin: Model) -> SearchRequest:

@@ -114,7 +114,8 @@ class Task(ABC, Generic[D]):
     def weighted_loss(
         self, outputs: Tensor, targets: Tensor, weights: Tensor, *, smoothing: float = 0.0
     ) -> Tensor:
-        """`loss` with the weights of `class_weights`. Raises InvalidTraining like it."""
+        """`loss` with every class as likely as any other. weights: of `class_weights`. Raises InvalidTraining
+        like it."""
         raise InvalidTraining("this task has no classes to weigh; leave class_weights out")
 
     def log_likelihoods(self, outputs: Tensor, targets: Tensor) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -182,6 +183,30 @@ def test_channels_are_cut_out_of_the_one_network(delivered: Api, precision: str 
     assert mask is not None
     widths = [np.isfinite(options).any(axis=(0, 1, 2)).sum() for options in mask.blocks]
     assert max(widths) > 2 * len(ASKED[precision or FLOAT32]), "its widths are open"
+
+
+@pytest.mark.parametrize("wish", [{"precision": "mixed"}, {"prune": True}, {"budget": {"size_bytes": 10**7}}])
+def test_lite_residuals_are_not_rounded_nor_stand_beside_pruned_blocks(
+    delivered: Api, wish: dict[str, Any]
+) -> None:
+    with delivered.services.sessions.begin() as session:
+        model = session.get(Model, MODEL)
+        assert model is not None
+        job = session.get(Job, model.job_id)
+        assert job is not None
+        job.request = stored(replace(read(SearchRequest, job.request), train="lite"))
+    refused = is_problem(compress(delivered, **wish), 422, code="validation")
+    assert "fine-tuned with train lite" in refused["detail"]
+
+
+def test_a_network_that_was_never_fine_tuned_is_compressed_too(delivered: Api) -> None:
+    with delivered.services.sessions.begin() as session:
+        model = session.get(Model, MODEL)
+        assert model is not None
+        job = session.get(Job, model.job_id)
+        assert job is not None
+        job.request = stored(replace(read(SearchRequest, job.request), train=None, tune_epochs=None))
+    assert compress(delivered).status_code == 202
 
 
 def test_a_network_that_was_pruned_is_not_pruned_again_and_keeps_its_channels(delivered: Api) -> None:
