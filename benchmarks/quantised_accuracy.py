@@ -6,6 +6,9 @@ both precisions with its boundaries by the agent's own code, the exact front of 
 best candidates are scored rounded, and three files are timed in the same rounds and run over the test split:
 float32, all-int8, mixed.
 
+`--likelihoods` ranks networks by the log-likelihood of right answers instead of counting them, as
+supernets are that were trained from given weights.
+
 `loss_points`: float32 minus mixed test accuracy, in points; `gain`: float32 over mixed milliseconds;
 `kendall_tau`: of predicted and measured qualities of rounded networks, held out.
 """
@@ -26,9 +29,11 @@ from benchmarks.environment import environment
 from benchmarks.lut_error import Bench
 from benchmarks.precision_rows import rows_of
 from benchmarks.trained import options, seeded
-from latency_tables.dense import DenseTable, Genes
-from supernets.accuracy.choice import draw
+from latency_tables.dense import Array, DenseTable, Genes
+from supernets.accuracy.choice import draw, score_in_rounds
+from supernets.accuracy.likelihood import LIKELIHOOD, Scale
 from supernets.accuracy.precision import PrecisionPredictor
+from supernets.accuracy.predictor import QualityPredictor
 from supernets.data.catalog import load_dataset
 from supernets.delivery.export import export_operators, onnx_session
 from supernets.delivery.feeding import OnnxFile
@@ -54,10 +59,27 @@ from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import dense_from, lower
 from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
+from supernets.tasks.data import Data
 from supernets.training.catalog import recipe_named
-from supernets.training.evaluation import score
+from supernets.training.evaluation import Evaluator, score
 
 CANDIDATES = 4
+
+
+def scored(
+    supernet: Supernet, data: Data, networks: int, generator: np.random.Generator, *, likelihoods: bool
+) -> QualityPredictor:
+    """In float32, by counted answers or by log-likelihood."""
+    if not likelihoods:
+        return score(task_of(data).evaluator(supernet, data, "validation"), networks, generator)
+    evaluator = Evaluator(supernet, data, likelihoods=True)
+
+    def values(genes: Genes) -> Array:
+        architectures = [supernet.space.architecture(row) for row in genes]
+        evaluator.qualities(architectures)
+        return np.array([np.mean(evaluator.likelihoods(one)) for one in architectures])
+
+    return score_in_rounds(supernet.space, networks, generator, values, metric=LIKELIHOOD)
 
 
 def measured(bench: Bench, mixed: Space, architecture: Architecture) -> DenseTable:
@@ -82,7 +104,7 @@ def one_network(
     quick = front.genes[: 4 * CANDIDATES]
     chosen = [mixed.architecture(row) for row in quick[-CANDIDATES:]]
     candidates = [plan_of(lower(mixed, one)) for one in chosen]
-    qualities = [evaluator.quality(architecture, plan) for plan in candidates]
+    qualities = [evaluator.value(architecture, plan) for plan in candidates]
     best = int(np.argmax(qualities))
     every = PrecisionPlan.uniform(INT8, len(operators))
     planned = {FLOAT32: None, INT8: every, "mixed": candidates[best]}
@@ -123,9 +145,10 @@ def one_seed(
     supernet: Supernet = train_quietly(space, data, recipe, seed, folder, "cpu")[0]
     say("trained")
     generator = np.random.default_rng(seed)
-    predictor = score(task_of(data).evaluator(supernet, data, "validation"), arguments.scored, generator)
+    predictor = scored(supernet, data, arguments.scored, generator, likelihoods=arguments.likelihoods)
     say("scored in float32")
-    evaluator = RoundedEvaluator(Source(supernet, space.smallest(), data), "validation")
+    scale = Scale(0.0, 1.0) if arguments.likelihoods else None
+    evaluator = RoundedEvaluator(Source(supernet, space.smallest(), data), "validation", scale=scale)
     names = block_names(space)
     sample = [space.largest(), space.smallest(), *map(space.architecture, draw(space, 2, generator))]
     sensitivity = mean_sensitivity(evaluator, sample, names)
@@ -133,7 +156,7 @@ def one_seed(
     chosen = random_precisions(len(genes), len(names), generator)
     found = PrecisionPredictor.fit(predictor, sensitivity, score_rounded(evaluator, genes, chosen, names))
     say("scored in int8")
-    chosen_networks, _ = budget_networks(space, predictor, arguments.budgets)
+    chosen_networks = budget_networks(space, predictor, arguments.budgets)[0] if arguments.budgets else []
     sentinel = export_operators(lower(space, space.largest())[:1])
     with TemporaryDirectory() as place:
         bench = Bench(Path(place), *sentinel.values(), seed)
@@ -155,13 +178,27 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="share of the recipe's epochs")
     parser.add_argument("--scored", type=int, default=160, help="sub-networks scored in float32")
     parser.add_argument("--rounded", type=int, default=60, help="sub-networks scored in int8")
-    parser.add_argument("--budgets", type=int, default=5)
+    parser.add_argument("--budgets", type=int, default=5, help="0: nothing is timed")
+    parser.add_argument("--likelihoods", action="store_true", help="what ranks networks")
     arguments = parser.parse_args()
     seeds = [one_seed(arguments, seed, folder, say) for seed, folder, say in seeded(arguments)]
     every = [network for one in seeds for network in one["networks"]]
+    result = {
+        "kendall_tau": [one["kendall_tau"] for one in seeds],
+        "float32_kendall_tau": [one["float32_kendall_tau"] for one in seeds],
+        **(figures(every) if every else {}),
+        "ranked_by": "likelihoods" if arguments.likelihoods else "counted answers",
+        "seeds": seeds,
+        "environment": environment(),
+    }
+    print(json.dumps(result))
+
+
+def figures(every: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of the timed networks of all seeds."""
     losses = [100 * (n["accuracy"][FLOAT32] - n["accuracy"]["mixed"]) for n in every]
     gains = [n["ms"][FLOAT32] / n["ms"]["mixed"] for n in every]
-    result = {
+    return {
         "loss_points": float(np.mean(losses)),
         "worst_loss_points": float(np.max(losses)),
         "int8_loss_points": float(
@@ -170,11 +207,7 @@ def main() -> None:
         "gain": float(np.median(gains)),
         "least_gain": float(np.min(gains)),
         "int8_gain": float(np.median([n["ms"][FLOAT32] / n["ms"][INT8] for n in every])),
-        "kendall_tau": [one["kendall_tau"] for one in seeds],
-        "seeds": seeds,
-        "environment": environment(),
     }
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,31 @@ LIKELIHOOD: Final = Metric("log_likelihood", lowest=None, highest=0.0)
 """Mean log-probability of the right answer, in nats a sample."""
 
 
+GROUPS: Final = 64
+"""Of samples, each with its own mean log-likelihood."""
+
+
+class Groups:
+    """Mean log-likelihoods of groups of samples, summed batch by batch: sample i is of group i modulo their
+    number, so groups of two networks are of the same samples."""
+
+    def __init__(self, samples: int) -> None:
+        self._sums, self._samples, self._seen = np.zeros(GROUPS), samples, 0
+
+    def add(self, likelihoods: Array) -> None:
+        """Of the next samples, (n,)."""
+        own = (self._seen + np.arange(len(likelihoods))) % GROUPS
+        self._sums += np.bincount(own, weights=likelihoods.astype(np.float64), minlength=GROUPS)
+        self._seen += len(likelihoods)
+
+    def means(self) -> Array | None:
+        """(groups,) of those that have samples; None where none had one, as in tasks without them."""
+        if not self._seen:
+            return None
+        counts = np.bincount(np.arange(self._samples) % GROUPS)
+        return np.asarray(self._sums[: len(counts)] / counts)
+
+
 @dataclass(frozen=True)
 class Scale:
     """quality = offset + slope * log-likelihood, in nats a sample. slope: above 0."""

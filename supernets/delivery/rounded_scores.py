@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from latency_tables.dense import Array, Genes
+from supernets.accuracy.likelihood import Groups, Scale
 from supernets.accuracy.precision import RoundedScores
 from supernets.cut_out import PlainNetwork
 from supernets.data.splits import evenly_spread
@@ -49,10 +50,18 @@ class Ready:
 
 
 class RoundedEvaluator:
-    """Scores plans of the sub-networks of one supernet. source: of any of them; its plan is not looked at."""
+    """Scores plans of the sub-networks of one supernet. source: of any of them; its plan is not looked at.
+    scale: how log-likelihoods are read as qualities where those rank networks; None: answers are counted."""
 
-    def __init__(self, source: Source, split: str = "validation", limit: int | None = None) -> None:
-        self.source, self.split = source, split
+    def __init__(
+        self,
+        source: Source,
+        split: str = "validation",
+        limit: int | None = None,
+        *,
+        scale: Scale | None = None,
+    ) -> None:
+        self.source, self.split, self.scale = source, split, scale
         self.task = task_of(source.data)
         size = len(source.data.split(split))
         self.rows = evenly_spread(size, size if limit is None else min(limit, size))
@@ -89,8 +98,22 @@ class RoundedEvaluator:
             self._ready[architecture.digest] = replace(ready, method=found.best_method(every, samples.trial))
         return self._ready[architecture.digest]
 
+    def value(self, architecture: Architecture, plan: PrecisionPlan | None = None) -> float:
+        """What ranks networks: the quality, or that of networks with its log-likelihood."""
+        quality, likelihoods = self.counted(architecture, plan)
+        if self.scale is None or likelihoods is None:
+            return quality
+        return self.scale.quality(float(likelihoods.mean()))
+
     def quality(self, architecture: Architecture, plan: PrecisionPlan | None = None) -> float:
         """On the split, simulated where some of it is in int8."""
+        return self.counted(architecture, plan)[0]
+
+    def counted(
+        self, architecture: Architecture, plan: PrecisionPlan | None = None
+    ) -> tuple[float, Array | None]:
+        """(quality on the split, mean log-likelihood of each group of samples), simulated where some of it is
+        in int8. Groups (groups,) as `Evaluator` has them; None where the task has none."""
         network: nn.Module
         if plan is None or not plan.int8:
             network = self.plain(architecture)
@@ -98,10 +121,15 @@ class RoundedEvaluator:
             ready = self.ready(architecture)
             network = ready.calibrated.at(plan, ready.method)
         total: Array = np.zeros(())
+        groups = Groups(len(self.rows))
         for x, targets in self._batches(architecture, self.rows):
             with torch.no_grad():
-                total = total + self.task.tally(network(x), targets)
-        return self.task.quality(total)
+                outputs = network(x)
+                total = total + self.task.tally(outputs, targets)
+                found = self.task.log_likelihoods(outputs, targets)
+                if found is not None:
+                    groups.add(found.numpy())
+        return self.task.quality(total), groups.means()
 
     def sensitivity(self, architecture: Architecture) -> dict[str, float]:
         """Name of a block -> what the loss grows by where it alone is in int8; blocks without an int8 form
@@ -159,7 +187,7 @@ def score_rounded(
     names: Sequence[str],
     progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> RoundedScores:
-    """Qualities of networks (networks, genes) with blocks in int8 (networks, blocks), blocks that a network
+    """What ranks networks (networks, genes) with blocks in int8 (networks, blocks), blocks that a network
     lacks being of no matter: their columns are 0 in the answer."""
     space = evaluator.source.supernet.space
     present, qualities = np.zeros(int8.shape), []
@@ -169,7 +197,7 @@ def score_rounded(
         plan = ready.plan({name: bool(value) for name, value in zip(names, chosen, strict=True)})
         rounded = {ready.names[i] for i in plan.int8}
         present[number] = [name in rounded for name in names]
-        qualities.append(evaluator.quality(architecture, plan))
+        qualities.append(evaluator.value(architecture, plan))
         progress(number + 1, len(genes))
     return RoundedScores(genes, present, np.array(qualities))
 

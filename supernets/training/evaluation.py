@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from latency_tables.dense import Array, Genes
 from latency_tables.operators import Operator
 from supernets.accuracy.choice import score_in_rounds
+from supernets.accuracy.likelihood import Groups
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.data.splits import evenly_spread
 from supernets.layers.catalog import build_operator
@@ -31,7 +32,6 @@ from supernets.training.batchnorm import CALIBRATION_SAMPLES, calibration_batche
 from supernets.training.memory import samples_of_space
 
 _Step = tuple[str, Operator]
-GROUPS = 64  # of samples, each with its own mean log-likelihood
 _GROUP = 64  # networks whose statistics are held at once
 
 
@@ -89,7 +89,7 @@ class Evaluator:
         """Mean log-likelihood of each group of samples, (groups,), of a network that was evaluated here; None
         where they were not kept or the task has none.
 
-        Sample i is of group i modulo their number, so groups of two networks are of the same samples.
+        Groups are those of `supernets.accuracy.likelihood.Groups`.
         """
         return (self._likelihoods or {}).get(architecture.digest)
 
@@ -109,7 +109,7 @@ class Evaluator:
         for first in range(0, len(networks), _GROUP):
             plans = [self.supernet.plan(architecture) for architecture in networks[first : first + _GROUP]]
             sums = [np.zeros(())] * len(plans)
-            groups = [np.zeros(0)] * len(plans)
+            groups = [Groups(len(self.rows)) for _ in plans]
             statistics = self._statistics(plans, condition, at_once)
             for number, rows in enumerate(parts):
                 inputs, targets = self.samples(condition, rows)
@@ -117,25 +117,21 @@ class Evaluator:
                 for index, plan in enumerate(plans):
                     output = walk.output(plan)
                     sums[index] = sums[index] + self.task.tally(output, targets)
-                    groups[index] = self._grouped(groups[index], output, targets, number * at_once)
+                    self._group(groups[index], output, targets)
                     if progress is not None and number == len(parts) - 1:
                         progress(done + first + index + 1, of)
             found += sums
             if self._likelihoods is not None:
-                samples = np.bincount(np.arange(len(self.rows)) % GROUPS)
                 for architecture, one in zip(networks[first : first + _GROUP], groups, strict=True):
-                    if one.size:
-                        self._likelihoods[architecture.digest] = one[: len(samples)] / samples
+                    means = one.means()
+                    if means is not None:
+                        self._likelihoods[architecture.digest] = means
         return found
 
-    def _grouped(self, before: Array, output: Tensor, targets: Tensor, start: int) -> Array:
-        """Sums of log-likelihoods by group, (GROUPS,), with those of the samples from `start` on."""
+    def _group(self, groups: Groups, output: Tensor, targets: Tensor) -> None:
         found = None if self._likelihoods is None else self.task.log_likelihoods(output, targets)
-        if found is None:
-            return before
-        own = (start + np.arange(len(found))) % GROUPS
-        sums = np.bincount(own, weights=found.cpu().numpy().astype(np.float64), minlength=GROUPS)
-        return np.asarray(sums + (before if before.size else 0.0))
+        if found is not None:
+            groups.add(found.cpu().numpy())
 
     def _statistics(self, plans: Sequence[Plan], condition: int, at_once: int) -> _Statistics:
         """Those of every block on the paths of these networks."""

@@ -20,7 +20,7 @@ from worker.compute.codec import CODEC
 from worker.compute.requests import DeliveredFile, FileAccuracy, StoredFile, SupernetRef
 from worker.pipelines import profile
 from worker.pipelines.ready_supernet import ReadySupernet
-from worker.pipelines.scoring import Scored, validation_scores
+from worker.pipelines.scoring import Scored, validation_results
 from worker.pipelines.search.deliver import Files
 from worker.pipelines.search.gates import Gates
 from worker.pipelines.search.job import SearchJob
@@ -62,8 +62,8 @@ class Run:
 STEPS = {
     "tune": lambda job, goal: FineTuning(job.run, job.ready, 1, 3).trained(None, goal, NETWORK),
     "gates": lambda job, goal: Gates(job.run, job.ready, 1, 2, 0.9).trained(None, goal, asked(goal)),
-    "score": lambda job, goal: validation_scores(job.run, None, job.ready.ref, [NETWORK], None),
-    "score tuned": lambda job, goal: validation_scores(job.run, None, tuned(job.ready.ref), [NETWORK], None),
+    "score": lambda job, goal: validation_results(job.run, None, job.ready.ref, [NETWORK], None),
+    "score tuned": lambda job, goal: validation_results(job.run, None, tuned(job.ready.ref), [NETWORK], None),
     "file": lambda job, goal: Files(job, None, None).file(goal, NETWORK, job.ready.ref),
     "test": lambda job, goal: Files(job, None, None).accuracy_of(OLD),
 }

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from latency_tables.inputs import InputSpec
 from latency_tables.operators import Operator
 from service.db.documents import Document
+from supernets.accuracy.likelihood import Scale
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.delivery.catalog import Delivery
 from supernets.delivery.compression.catalog import AppliedPass
@@ -124,6 +125,7 @@ class ScoreRounded(Request[Accuracies]):
     supernet: SupernetRef
     architectures: tuple[Architecture, ...]
     split: str
+    likelihoods: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,17 @@ class LearntCosts:
 
 @dataclass(frozen=True)
 class LearnCosts(Request[LearntCosts]):
-    """What it costs each block of a supernet to be made smaller, from so many sub-networks at random."""
+    """What it costs each block of a supernet to be made smaller, from so many sub-networks at random.
+
+    scale: how log-likelihoods are read as accuracies, where the predictor is of those.
+    """
 
     answer = LearntCosts
     supernet: SupernetRef
     predictor: QualityPredictor
     networks: int
     seed: int
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True)

@@ -74,14 +74,22 @@ class TorchChild:
         return self.ask(requests.Score(supernet, tuple(architectures), split, likelihoods=True), follow)
 
     def score_rounded(
-        self, supernet: SupernetRef, architectures: Sequence[Architecture], split: str, report: Report
-    ) -> tuple[float, ...]:
+        self,
+        supernet: SupernetRef,
+        architectures: Sequence[Architecture],
+        split: str,
+        report: Report,
+        *,
+        likelihoods: bool = False,
+    ) -> requests.Accuracies:
         """Accuracy of sub-networks as they would be delivered, in int8 or pruned."""
 
         def follow(progress: Progress) -> None:
             report(progress.done, progress.total)
 
-        return self.ask(requests.ScoreRounded(supernet, tuple(architectures), split), follow).accuracies
+        return self.ask(
+            requests.ScoreRounded(supernet, tuple(architectures), split, likelihoods=likelihoods), follow
+        )
 
     def learn_costs(self, request: requests.LearnCosts, report: Report) -> requests.LearntCosts:
         """What it costs each block of a supernet to be made smaller."""

@@ -10,7 +10,7 @@ from typing import Final
 from supernets.delivery.precision import USUAL
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
-from worker.compute.requests import SupernetRef
+from worker.compute.requests import Accuracies, SupernetRef
 from worker.compute.torch_child import Report, TorchChild
 from worker.context import Run
 from worker.steps import StepName
@@ -32,43 +32,31 @@ class Scored:
         return sum(self.likelihoods) / len(self.likelihoods)
 
 
-def validation_scores(
+def rounded_results(
     run: Run,
     torch_child: TorchChild,
     supernet: SupernetRef,
     architectures: Sequence[Architecture],
     report: Report,
-) -> dict[str, float]:
-    """Share of right answers by digest of the architecture. report: (done, of those that nobody has evaluated
-    before).
-
-    Raises JobQuarantined, and whatever ends the run.
-    """
-    found = validation_results(run, torch_child, supernet, architectures, report)
-    return {digest: one.accuracy for digest, one in found.items()}
-
-
-def rounded_scores(
-    run: Run,
-    torch_child: TorchChild,
-    supernet: SupernetRef,
-    architectures: Sequence[Architecture],
-    report: Report,
-) -> dict[str, float]:
-    """As `validation_scores`, of networks with blocks in int8. Raises InvalidPrecision too."""
+    *,
+    likelihoods: bool = False,
+) -> dict[str, Scored]:
+    """As `validation_results`, of networks with blocks in int8, or pruned. Raises InvalidPrecision,
+    InvalidPruning too."""
     distinct = list({a.digest: a for a in architectures}.values())
 
     def evaluate(missing: list[int]) -> list[Scored]:
         wanted = [distinct[i] for i in missing]
-        return [Scored(one) for one in torch_child.score_rounded(supernet, wanted, VALIDATION, report)]
+        return _scored(
+            torch_child.score_rounded(supernet, wanted, VALIDATION, report, likelihoods=likelihoods)
+        )
 
-    rounding = USUAL.to_json()
+    further = {"rounding": USUAL.to_json(), **({"likelihoods": True} if likelihoods else {})}
     inputs = [
-        {**supernet.inputs(), "architecture": described(a), "split": VALIDATION, "rounding": rounding}
-        for a in distinct
+        {**supernet.inputs(), "architecture": described(a), "split": VALIDATION, **further} for a in distinct
     ]
     results = run.steps(StepName.SCORE_ROUNDED, inputs, Scored, evaluate)
-    return {a.digest: r.accuracy for a, r in zip(distinct, results, strict=True)}
+    return {a.digest: r for a, r in zip(distinct, results, strict=True)}
 
 
 def validation_results(
@@ -80,16 +68,18 @@ def validation_results(
     *,
     likelihoods: bool = False,
 ) -> dict[str, Scored]:
-    """All that was found of each network by digest of the architecture; as `validation_scores`."""
+    """What was counted of each network, by digest of the architecture. report: (done, of those that nobody
+    has evaluated before). likelihoods: with the log-likelihoods, where the task has them.
+
+    Raises JobQuarantined, and whatever ends the run.
+    """
     # Targets of one job often share candidates, and an evaluation takes a second.
     distinct = list({a.digest: a for a in architectures}.values())
 
     def evaluate(missing: list[int]) -> list[Scored]:
         wanted = [distinct[i] for i in missing]
         if likelihoods:
-            found = torch_child.score_by_likelihood(supernet, wanted, VALIDATION, report)
-            groups = found.likelihoods or ((),) * len(wanted)
-            return [Scored(*one) for one in zip(found.accuracies, groups, strict=True)]
+            return _scored(torch_child.score_by_likelihood(supernet, wanted, VALIDATION, report))
         return [Scored(accuracy) for accuracy in torch_child.score(supernet, wanted, VALIDATION, report)]
 
     further = {"likelihoods": True} if likelihoods else {}  # steps of before stay known by their keys
@@ -98,3 +88,8 @@ def validation_results(
     ]
     results = run.steps(StepName.SCORE_NETWORK, inputs, Scored, evaluate)
     return {a.digest: r for a, r in zip(distinct, results, strict=True)}
+
+
+def _scored(found: Accuracies) -> list[Scored]:
+    groups = found.likelihoods or ((),) * len(found.accuracies)
+    return [Scored(*one) for one in zip(found.accuracies, groups, strict=True)]

@@ -3,8 +3,10 @@
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
 
+from supernets.accuracy.likelihood import Scale
 from supernets.data.catalog import load_digits
 from supernets.delivery.passes import ROUNDED, Source, passed
 from supernets.delivery.precision import Rounding
@@ -40,6 +42,21 @@ def test_a_score_is_what_the_delivered_network_does_simulated():
     with torch.no_grad():
         wanted = found.task.quality(found.task.tally(network(x), targets))
     assert found.quality(smallest, plan) == wanted
+
+
+def test_networks_are_ranked_by_likelihood_where_their_supernet_is():
+    plain, smallest = evaluator(), SPACE.smallest()
+    read = RoundedEvaluator(plain.source, limit=48, scale=Scale(0.9, 0.1))
+    plan = plain.ready(smallest).plan({block_names(SPACE)[1]: True})
+    quality, groups = read.counted(smallest, plan)
+    assert quality == plain.value(smallest, plan) == read.quality(smallest, plan)
+    x, targets = task_of(read.source.data).examples(read.source.data, "validation", 8, read.rows)
+    ready = read.ready(smallest)
+    with torch.no_grad():
+        outputs = ready.calibrated.at(plan, ready.method)(x)
+    right = torch.log_softmax(outputs, 1)[torch.arange(48), targets].numpy()
+    assert groups is not None and np.allclose(groups, right, atol=1e-5), "48 samples, a group for each"
+    assert read.value(smallest, plan) == pytest.approx(0.9 + 0.1 * right.mean(), abs=1e-6)
 
 
 def test_networks_of_several_depths_are_scored_by_the_blocks_that_they_have():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from supernets.accuracy.likelihood import Scale, equal_to_best, standard_error
+from supernets.accuracy.likelihood import GROUPS, Scale, equal_to_best, standard_error
 from supernets.data.catalog import load_digits, load_for
 from supernets.data.normalisation import IMAGENET, KEY, Normalisation, header_of, normalisation_in
 from supernets.data.splits import Dataset
@@ -19,7 +19,7 @@ from supernets.tasks.catalog import task_of
 from supernets.tasks.task import Task
 from supernets.training.catalog import RECIPES, TRANSFER, recipe_named
 from supernets.training.control import control_recipe, from_scratch
-from supernets.training.evaluation import GROUPS, Evaluator
+from supernets.training.evaluation import Evaluator
 from supernets.training.job import Job, said_of, train
 from supernets.training.loop import Trainer
 from supernets.training.recipe import Recipe, tuning_steps

@@ -8,7 +8,9 @@ from typing import Final
 
 import numpy as np
 
+from latency_tables.dense import Array
 from supernets.accuracy.choice import draw
+from supernets.accuracy.likelihood import Scale
 from supernets.accuracy.precision import PrecisionPredictor
 from supernets.accuracy.pruning import PruningPredictor
 from supernets.delivery.passes import Source
@@ -25,6 +27,7 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_at
 from supernets.spaces.lowering import lower
 from worker.compute.operations.loading import dataset_of, supernet_of
+from worker.compute.operations.score import accuracies
 from worker.compute.requests import (
     Accuracies,
     BlockLosses,
@@ -53,7 +56,7 @@ def score_in_int8(places: Places, asked: ScoreRounded, report: Callable[[Progres
     samples either."""
     space = space_at(asked.supernet.space)
     evaluator = _evaluator(places, asked.supernet, asked.architectures, asked.split)
-    found: dict[int, float] = {}
+    found: dict[int, tuple[float, Array | None]] = {}
     # Plans of one network after each other: it is cut out and calibrated once.
     order = sorted(
         range(len(asked.architectures)), key=lambda i: space.in_float(asked.architectures[i]).digest
@@ -61,16 +64,18 @@ def score_in_int8(places: Places, asked: ScoreRounded, report: Callable[[Progres
     for number in order:
         one = asked.architectures[number]
         plan = plan_of(lower(space.holding(one), one))
-        found[number] = evaluator.quality(space.in_float(one), plan)
+        found[number] = evaluator.counted(space.in_float(one), plan)
         report(Progress(len(found), len(order)))
-    return Accuracies(tuple(found[number] for number in range(len(order))))
+    return accuracies([found[number] for number in range(len(order))], likelihoods=asked.likelihoods)
 
 
 def learn_precision(places: Places, asked: LearnPrecision, report: Callable[[Progress], None]) -> LearntCosts:
     """Raises InvalidPrecision, TooFewNetworks."""
     space, generator = asked.predictor.space, np.random.default_rng(asked.seed)
     learning = replace(USUAL, method=_LEARN_METHOD)
-    evaluator = _evaluator(places, asked.supernet, [space.smallest()], _VALIDATION, _LEARN_SAMPLES, learning)
+    evaluator = _evaluator(
+        places, asked.supernet, [space.smallest()], _VALIDATION, _LEARN_SAMPLES, learning, asked.scale
+    )
     names = block_names(space)
     alone = [space.largest(), space.smallest(), *map(space.architecture, draw(space, _ALONE, generator))]
     total = len(alone) + _PLANS * -(-asked.networks // _PLANS)
@@ -88,13 +93,15 @@ def learn_pruning(places: Places, asked: LearnPruning, report: Callable[[Progres
     """Raises InvalidPruning, TooFewNetworks."""
     plain, generator = asked.predictor.space, np.random.default_rng(asked.seed)
     space = plain.with_pruning()
-    evaluator = _evaluator(places, asked.supernet, [plain.smallest()], _VALIDATION, _LEARN_SAMPLES)
+    evaluator = _evaluator(
+        places, asked.supernet, [plain.smallest()], _VALIDATION, _LEARN_SAMPLES, scale=asked.scale
+    )
     wholes = len(of_one_width(space))
     total = wholes + asked.networks
     cells = losses_alone(evaluator.source, space, _VALIDATION, lambda done, of: report(Progress(done, total)))
     networks, qualities = random_pruned(space, asked.networks, generator), list[float]()
     for one in networks:
-        qualities.append(evaluator.quality(one))
+        qualities.append(evaluator.value(one))
         report(Progress(wholes + len(qualities), total))
     return LearntCosts(PruningPredictor.fit(asked.predictor, cells, networks, qualities).to_json())
 
@@ -112,8 +119,9 @@ def _evaluator(
     split: str,
     limit: int | None = None,
     rounding: Rounding = USUAL,
+    scale: Scale | None = None,
 ) -> RoundedEvaluator:
     space = space_at(supernet.space)
     plain = space.in_float(architectures[0])
     source = Source(supernet_of(places, supernet), plain, dataset_of(places, supernet), rounding=rounding)
-    return RoundedEvaluator(source, split, limit)
+    return RoundedEvaluator(source, split, limit, scale=scale)

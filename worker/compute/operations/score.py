@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from latency_tables.dense import Array
 from supernets.accuracy import refinement
 from supernets.network import Supernet
 from supernets.tasks.catalog import task_of
@@ -35,8 +36,14 @@ def _with_likelihoods(
     evaluator = Evaluator(network, dataset, asked.split, likelihoods=True)
     found = evaluator.qualities(asked.architectures, lambda done, total: report(Progress(done, total)))
     groups = [evaluator.likelihoods(one) for one in asked.architectures]
-    told = [tuple(float(v) for v in one) for one in groups if one is not None]
-    return Accuracies(tuple(float(a) for a in found), tuple(told) if len(told) == len(groups) else ())
+    return accuracies(list(zip(map(float, found), groups, strict=True)), likelihoods=True)
+
+
+def accuracies(found: Sequence[tuple[float, Array | None]], *, likelihoods: bool) -> Accuracies:
+    """found: (quality, mean log-likelihoods of groups) of each network. likelihoods: whether they were asked
+    for; all networks have them, or none is told."""
+    told = [tuple(map(float, groups)) for _, groups in found if groups is not None] if likelihoods else []
+    return Accuracies(tuple(quality for quality, _ in found), tuple(told) if len(told) == len(found) else ())
 
 
 def refine(places: Places, asked: Refine, report: Callable[[Progress], None]) -> StoredPredictor:

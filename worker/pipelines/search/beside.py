@@ -40,7 +40,7 @@ class Beside:
             for name, one in variants.items()
         }
         # Counted in one way, or the difference would be that of two ways to count.
-        counted = self.solving.scored(list(variants.values()), weights, reduced=True)
+        counted = self.solving.counted(list(variants.values()), weights, reduced=True)
         tests = {
             name: network.test or self.files.test_of(one, files[name])
             if name == DELIVERED

@@ -122,7 +122,7 @@ class Files:
         """Of the best candidates those whose files keep the size; the others are ruled out."""
         kept: list[ExportedNetwork] = []
         accuracies = self.solving.scored(solved.architectures, reduced=target.reduced)
-        results = [None if target.reduced else self.solving.result(one) for one in solved.architectures]
+        results = [self.solving.result(one) for one in solved.architectures]
         order, equal = _fastest_of_equals(_best_first(solved, accuracies), solved, results)
         for position in order[: max(most, 1)]:
             # Each file names the others as its runners-up, so that the card shows what it was chosen from.

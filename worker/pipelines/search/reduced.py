@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from service.db.documents import Document
@@ -68,7 +68,7 @@ class Reduced:
         """further: what the step's result depends on beside supernet, predictor, seed and `networks`."""
         job, ready = self.job, self.job.ready
         inputs = {**self._inputs(networks), **further}
-        asked = kind(ready.ref, job.predictor, networks, ready.seed)
+        asked = kind(ready.ref, job.predictor, networks, ready.seed, ready.scale)
         report = self._report(step, how)
         return job.run.step(
             step, inputs, LearntCosts, lambda: job.torch_child.learn_costs(asked, report)
@@ -82,6 +82,8 @@ class Reduced:
             "predictor": hashlib.sha256(known.encode()).hexdigest(),
             "networks": networks,
             "seed": ready.seed,
+            # Where answers are counted nothing is said: steps of before stay known by their keys.
+            **({} if ready.scale is None else {"scale": asdict(ready.scale)}),
         }
 
     def _report(self, step: str, how: str) -> Report:

@@ -17,7 +17,7 @@ from supernets.search.problem import Problem, SearchResult
 from supernets.search.targets import Objective, Solved, Solver, Target, solve_target
 from supernets.spaces.architecture import Architecture
 from worker.compute.requests import SupernetRef
-from worker.pipelines.scoring import Scored, rounded_scores, validation_results, validation_scores
+from worker.pipelines.scoring import Scored, rounded_results, validation_results
 from worker.pipelines.search.gates import GRADIENT, Gates
 from worker.pipelines.search.job import SearchJob
 from worker.pipelines.search.reduced import Reduced
@@ -84,15 +84,23 @@ class Solving:
             self.job.run.progress("score_candidates", done / total, f"candidate {done} of {total}")
 
         ref, scale = supernet or self.job.ready.ref, self.job.ready.scale
-        if reduced:
-            return rounded_scores(self.job.run, self.job.torch_child, ref, architectures, report)
-        if scale is None:
-            return validation_scores(self.job.run, self.job.torch_child, ref, architectures, report)
-        found = validation_results(
-            self.job.run, self.job.torch_child, ref, architectures, report, likelihoods=True
+        results = rounded_results if reduced else validation_results
+        found = results(
+            self.job.run, self.job.torch_child, ref, architectures, report, likelihoods=scale is not None
         )
+        if scale is None:
+            return {digest: one.accuracy for digest, one in found.items()}
         self._results |= {(ref.weights_sha256, digest): one for digest, one in found.items()}
         return {digest: scale.quality(one.likelihood) for digest, one in found.items()}
+
+    def counted(
+        self, architectures: Sequence[Architecture], supernet: SupernetRef, *, reduced: bool
+    ) -> dict[str, float]:
+        """`scored`, but for what is shown and not ranked: as it was counted, whatever networks are ranked
+        by."""
+        found = self.scored(architectures, supernet, reduced=reduced)
+        known = {one.digest: self.result(one, supernet) for one in architectures}
+        return {digest: found[digest] if one is None else one.accuracy for digest, one in known.items()}
 
     def result(self, architecture: Architecture, supernet: SupernetRef | None = None) -> Scored | None:
         """What was counted of a network that `scored` has seen, and its log-likelihoods; None where networks

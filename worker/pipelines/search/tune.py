@@ -62,7 +62,7 @@ class FineTuning(TargetTraining):
         try:
             tuned, found = self.trained(solving.job.torch_child, target, architecture)
             accuracy = solving.scored([architecture], tuned, reduced=target.reduced)[architecture.digest]
-            scored = None if target.reduced else solving.result(architecture, tuned)
+            scored = solving.result(architecture, tuned)
             counted = accuracy if scored is None else scored.accuracy
             told = replace(
                 told,

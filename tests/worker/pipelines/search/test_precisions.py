@@ -24,7 +24,7 @@ from tests.worker.pipelines.search.test_targets import priced_at, pricing
 from tests.worker.runs import events_of, new_run
 from worker.compute.operations import rounded as operations
 from worker.compute.requests import FileAccuracy, Places, ScoreRounded, Sensitivity, SupernetRef
-from worker.pipelines.scoring import rounded_scores
+from worker.pipelines.scoring import rounded_results
 from worker.pipelines.search.beside import Beside, _predicted
 from worker.pipelines.search.card import card_of
 from worker.pipelines.search.exported import ExportedNetwork, Precisions
@@ -76,9 +76,11 @@ class InProcess:
     def __init__(self, places: Places) -> None:
         self.places = places
 
-    def score_rounded(self, supernet: SupernetRef, networks: Any, split: str, report: Any) -> Any:
-        asked = ScoreRounded(supernet, tuple(networks), split)
-        return operations.score_in_int8(self.places, asked, lambda progress: None).accuracies
+    def score_rounded(
+        self, supernet: SupernetRef, networks: Any, split: str, report: Any, *, likelihoods: bool
+    ) -> Any:
+        asked = ScoreRounded(supernet, tuple(networks), split, likelihoods=likelihoods)
+        return operations.score_in_int8(self.places, asked, lambda progress: None)
 
     def sensitivity(self, supernet: SupernetRef, network: Any, split: str) -> Any:
         asked = Sensitivity(supernet, network, split)
@@ -97,9 +99,12 @@ def test_a_network_that_int8_ruins_is_told_before_delivery_with_the_block_at_fau
     )
     solving: Any = SimpleNamespace(
         job=job,
-        scored=lambda networks, ref, *, reduced: rounded_scores(
-            run, job.torch_child, ref, networks, lambda done, of: None
-        ),
+        counted=lambda networks, ref, *, reduced: {
+            digest: one.accuracy
+            for digest, one in rounded_results(
+                run, job.torch_child, ref, networks, lambda done, of: None
+            ).items()
+        },
     )
     files: Any = SimpleNamespace(
         file=lambda *_: FILE, test_of=lambda *_: FileAccuracy(0.8, 360, "digits", "test")

@@ -117,6 +117,15 @@ def test_likelihoods_are_scored_and_the_control_is_trained_in_the_child(context,
         quality = solving.scored([network])[network.digest]
         assert quality == pytest.approx(1.0 + 0.2 * found.likelihood)
         assert solving.result(network) == found and solving.result(SPACE.largest(8)) is None
+        # One that is counted as it would be delivered is ranked as all others are, and shown as counted.
+        shallow = SPACE.smallest(12)
+        rounded = solving.scored([shallow], reduced=True)[shallow.digest]
+        alike = validation_results(
+            run, torch_child, supernet.ref, [shallow], lambda done, of: None, likelihoods=True
+        )[shallow.digest]
+        assert rounded == pytest.approx(1.0 + 0.2 * alike.likelihood, abs=1e-4)
+        shown = solving.counted([shallow], supernet.ref, reduced=True)[shallow.digest]
+        assert shown == solving.result(shallow).accuracy == pytest.approx(alike.accuracy)
         delivered = replace(NETWORK, architecture=network, test=FileAccuracy(0.1, 360, "digits", "test"))
         controls = ControlTraining(run, supernet, 1, 0)
         control = controls.of(torch_child, goal, delivered)
@@ -124,7 +133,7 @@ def test_likelihoods_are_scored_and_the_control_is_trained_in_the_child(context,
         assert control.gain_points == pytest.approx(100 * (0.1 - control.from_scratch), abs=1e-3)
     assert controls.of(None, goal, delivered) == control, "trained once"
     done = [e["step"] for e in events_of(context, run) if e["kind"] == "step_done"]
-    assert done == ["score_network", "train_control"]
+    assert done == ["score_network", "score_rounded", "score_network", "train_control"]
     assert replace(controls, tune_epochs=5).steps == 96 and ControlTraining(run, ready, 1).steps is None
 
 
