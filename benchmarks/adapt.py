@@ -3,9 +3,10 @@
 The source is `cifar-mbv3` at 16 px, trained here on the digits and capitals of the data set `glyphs`. Parts:
 `letters` (the small letters, 20 a class: a related source), `fashion` (photographed products, 20 a class: an
 unrelated one; `supernet`: ten networks as cut out of a supernet from the weights and of one from scratch, at
-equal steps), `imbalance` (fashion, every second class ten times rarer). `--fashion` names the folder of
-Debian's dataset-fashion-mnist (/usr/share/datasets/fashion-mnist). Accuracies are of the test split, in
-percent; steps are equal wherever two are compared, those of fine-tuning included.
+equal steps), `imbalance` (fashion, every second class ten times rarer), `rare-letters` (the same of letters,
+100 and 10 a class). `--fashion` names the folder of Debian's dataset-fashion-mnist
+(/usr/share/datasets/fashion-mnist). Accuracies are of the test split, in percent; steps are equal wherever
+two are compared, those of fine-tuning included.
 
 `--folder` keeps the source and finished parts, so that an interrupted run resumes.
 """
@@ -52,7 +53,7 @@ SOURCE: Final = CHARACTERS[:36]
 PER_CLASS: Final = 20
 RANKED = 20  # networks
 SCORED = 100  # other networks, whose log-likelihoods predict those of the ranked ones, as in a search
-PARTS: Final = ("letters", "fashion", "imbalance")
+PARTS: Final = ("letters", "fashion", "imbalance", "rare-letters")
 
 
 def space_of(classes: int) -> Space:
@@ -274,9 +275,26 @@ def fashion(
 def imbalance(
     pictures: Dataset, source: Source, seed: int, folder: Path, networks: int, recipe: Recipe
 ) -> dict[str, Any]:
-    """Every second class ten times rarer: balanced accuracy with and without class weights."""
+    """Every second class of clothes ten times rarer."""
     counts = {"train": [100, 10] * 5, "validation": [20] * 10, "test": [200] * 10}
-    data = source.expects(part_of(pictures, list(range(10)), counts, seed))
+    data = part_of(pictures, list(range(10)), counts, seed)
+    return _weighed(source.expects(data), source, seed, folder, networks, recipe)
+
+
+def rare_letters(
+    glyphs: Dataset, source: Source, seed: int, folder: Path, networks: int, recipe: Recipe
+) -> dict[str, Any]:
+    """Every second letter ten times rarer."""
+    labels = [CHARACTERS.index(one) for one in CHARACTERS[36:]]
+    counts = {"train": [100, 10] * 13, "validation": [10] * 26, "test": [60] * 26}
+    data = part_of(glyphs, labels, counts, seed)
+    return _weighed(source.expects(data), source, seed, folder, networks, recipe)
+
+
+def _weighed(
+    data: Dataset, source: Source, seed: int, folder: Path, networks: int, recipe: Recipe
+) -> dict[str, Any]:
+    """Balanced accuracy with and without class weights."""
     found: dict[str, float] = {}
     for name, weights in (("none", None), ("auto", "auto")):
         asked = replace(recipe, class_weights=weights)
@@ -303,6 +321,13 @@ def _balanced(supernet: Supernet, data: Dataset, architecture: Architecture) -> 
     return float(balanced_accuracy(by_class(total, data.classes)) or 0.0)
 
 
+def clothes(given: Path, folder: Path) -> Dataset:
+    """Photographs in colour, as the source takes them."""
+    loaded = load_dataset("fashion", folder, {"fashion": str(given)})
+    assert isinstance(loaded, Dataset)
+    return loaded.in_colour()
+
+
 def _say(text: str) -> None:
     print(time.strftime("%H:%M:%S"), text, file=sys.stderr, flush=True)
 
@@ -323,7 +348,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--folder", type=Path, required=True, help="what is rendered, trained and found")
     parser.add_argument("--fashion", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
-    parser.add_argument("--seeds", type=int, default=3, help="of fashion and imbalance; letters has one")
+    parser.add_argument("--seeds", type=int, default=3, help="of all parts but letters, which has one")
     parser.add_argument(
         "--source-epochs", type=int, default=32, help="that the given weights were trained for"
     )
@@ -344,13 +369,10 @@ def main() -> None:
             folder / "letters.json",
             lambda: letters(glyphs, source, 0, folder / "letters", arguments.networks, recipe),
         )
-    for name, work in (("fashion", fashion), ("imbalance", imbalance)):
+    for name, work in (("fashion", fashion), ("imbalance", imbalance), ("rare-letters", rare_letters)):
         if name not in arguments.parts:
             continue
-        registered = {"fashion": str(arguments.fashion)}
-        loaded = load_dataset("fashion", folder / "data", registered)
-        assert isinstance(loaded, Dataset)
-        pictures = loaded.in_colour()
+        pictures = glyphs if name == "rare-letters" else clothes(arguments.fashion, folder / "data")
         seeds = []
         for seed in range(arguments.seeds):
             place = folder / f"{name}-{seed}"
