@@ -34,10 +34,10 @@ from supernets.spaces.catalog import space_named
 from supernets.spaces.lowering import lower
 from supernets.spaces.mixes import in_precisions
 from supernets.training.catalog import recipe_named
-from supernets.training.penalties import BETA
+from supernets.training.recipe import DEFENSIVE
 from supernets.training.tuning import tuned
 
-WAYS = {"without": 0.0, "defensive": BETA}
+WAYS = {"without": 0.0, "defensive": DEFENSIVE}
 
 
 def one(arguments: argparse.Namespace, seed: int, beta: float, folder: Path) -> dict[str, dict[int, float]]:
@@ -84,7 +84,7 @@ def main() -> None:
         {way: one(asked, seed, beta, folder / way) for way, beta in WAYS.items()}
         for seed, folder, _ in seeded(asked)
     ]
-    print(json.dumps({**summary(seeds), "beta": BETA, "seeds": seeds, "environment": environment()}))
+    print(json.dumps({**summary(seeds), "beta": DEFENSIVE, "seeds": seeds, "environment": environment()}))
 
 
 if __name__ == "__main__":

@@ -102,8 +102,9 @@ class ElasticPrunable(ABC):
 
     @property
     @abstractmethod
-    def closing(self) -> ElasticConvUnit:
-        """The 1x1 convolution that reads those channels."""
+    def closing(self) -> ElasticConvUnit | None:
+        """The 1x1 convolution that reads those channels; None where they are the block's inputs, as with
+        expansion 1: other blocks need those."""
 
 
 class SelfInitialised(ABC):

@@ -61,8 +61,8 @@ class ElasticMBConv(ElasticBlock[MBConv], ElasticPrunable, StartsAsIdentity):
         return x + y if op.residual else y
 
     @property
-    def closing(self) -> ElasticConvUnit:
-        return self.project
+    def closing(self) -> ElasticConvUnit | None:
+        return None if self.expand is None else self.project
 
     def state(self, op: MBConv) -> State:
         mid = op.mid_channels

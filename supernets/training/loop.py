@@ -40,8 +40,8 @@ from supernets.training.parallel import (
     wait_for_all,
 )
 from supernets.training.parts import train_part
+from supernets.training.penalties import penalties
 from supernets.training.recipe import Phase, Recipe
-from supernets.training.regularisers import penalties
 from supernets.training.sampling import step_networks
 from supernets.training.sharing import Sharing
 from supernets.training.sorting import sort_channels

@@ -17,6 +17,9 @@ _AFTER_TRAINING = ("scored_networks", "gate_epochs", "scoring")
 SCORINGS = ("quality", "log_likelihood")
 CLASS_WEIGHTS = ("auto",)
 SCHEDULES = ("cosine", "inverse_sqrt")
+DEFENSIVE: Final = 1e-3
+"""`orthogonality` of a defensive fine-tuning (`supernets.training.defensive`); the paper's order of
+magnitude."""
 _NEWER: Final = {
     "least_steps": 0,
     "scoring": "quality",

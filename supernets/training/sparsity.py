@@ -28,9 +28,10 @@ def channels_used(network: Supernet, weights: Mapping[str, float]) -> Tensor:
     found, blocks = [], dict[str, object](network.blocks.items())
     for name, weight in weights.items():
         block = blocks.get(name)
-        if not isinstance(block, ElasticPrunable):
+        closing = block.closing if isinstance(block, ElasticPrunable) else None
+        if closing is None:
             raise InvalidTraining(f"{network.space.name} has no block {name!r} that channels are cut out of")
-        found.append(weight * hoyer_square(group_norms(block.closing)))
+        found.append(weight * hoyer_square(group_norms(closing)))
     return torch.stack(found).sum()
 
 

@@ -25,7 +25,7 @@ from supernets.network import Supernet
 from supernets.spaces.catalog import SPACES
 from supernets.training.catalog import recipe_named
 from supernets.training.defensive import not_orthogonal
-from supernets.training.penalties import BETA
+from supernets.training.recipe import DEFENSIVE
 from supernets.training.start import fit_last_layer
 from supernets.training.tuning import specialised, tuned
 
@@ -91,7 +91,7 @@ def test_defensive_fine_tuning_draws_layers_towards_orthogonal_ones(tmp_path: Pa
     start = Supernet(SPACE, generator=torch.Generator().manual_seed(0))
     recipe = recipe_named("trial")
     found = []
-    for beta in (0.0, BETA):
+    for beta in (0.0, DEFENSIVE):
         own, _, _ = tuned(
             start, NETWORK, load_digits(), replace(recipe, orthogonality=beta), 1, 0, tmp_path / str(beta)
         )

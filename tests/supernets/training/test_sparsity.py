@@ -38,9 +38,12 @@ def test_small_channels_are_drawn_to_nothing_and_large_ones_are_not() -> None:
 
 def test_a_block_without_channels_to_cut_out_is_named() -> None:
     own = specialised(Supernet(SPACE), NETWORK)
-    for name in ("head_0", "nowhere"):
+    narrow = space_named("proxyless")
+    inputs_alone = specialised(Supernet(narrow), narrow.smallest())
+    first = next(name for name, block in inputs_alone.blocks.items() if getattr(block, "expand", 0) is None)
+    for network, name in ((own, "head_0"), (own, "nowhere"), (inputs_alone, first)):
         with pytest.raises(InvalidTraining, match=name):
-            channels_used(own, {name: 1.0})
+            channels_used(network, {name: 1.0})
 
 
 def test_fine_tuning_with_it_uses_fewer_channels(tmp_path: Path) -> None:

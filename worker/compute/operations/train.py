@@ -16,8 +16,7 @@ from supernets.training.catalog import recipe_to_follow
 from supernets.training.control import from_scratch
 from supernets.training.job import header_for
 from supernets.training.loop import Progress as TrainingProgress
-from supernets.training.penalties import BETA
-from supernets.training.recipe import Recipe
+from supernets.training.recipe import DEFENSIVE, Recipe
 from supernets.training.tuning import tuned
 from worker.compute.operations.loading import dataset_of, store_of, supernet_of
 from worker.compute.requests import (
@@ -38,7 +37,7 @@ _PARTS = 1000  # a fine-tuning tells its fraction, a report counts
 
 def _recipe(asked: FineTune | TrainControl) -> Recipe:
     found = recipe_to_follow(asked.recipe, space_at(asked.supernet.space))
-    beta = BETA if isinstance(asked, FineTune) and asked.defensive else 0.0
+    beta = DEFENSIVE if isinstance(asked, FineTune) and asked.defensive else 0.0
     return replace(found, class_weights=asked.class_weights, orthogonality=beta)
 
 

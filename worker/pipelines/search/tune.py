@@ -15,7 +15,7 @@ from supernets.errors import InvalidTraining, TrainingDiverged
 from supernets.search.targets import Target
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import described
-from supernets.training.penalties import BETA
+from supernets.training.recipe import DEFENSIVE
 from supernets.training.spec import LITE
 from worker.compute.requests import FineTune, SupernetRef, TrainingReport, TunedWeights
 from worker.compute.torch_child import Follow, TorchChild
@@ -105,7 +105,7 @@ class FineTuning(TargetTraining):
             # What is not asked for leaves no trace: steps of before it could be are known still.
             **({} if self.memory_mb is None else {"memory_mb": self.memory_mb}),
             **({} if self.part == "all" else {"train": self.part}),
-            **({"defensive": BETA} if self.defensive else {}),
+            **({"defensive": DEFENSIVE} if self.defensive else {}),
             **({} if ready.class_weights is None else {"class_weights": ready.class_weights}),
         }
 
