@@ -29,6 +29,7 @@ from benchmarks.environment import environment
 from latency_tables.agent.environment import load
 from latency_tables.agent.loop import SENTINEL, SENTINEL_COPIES, Options
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
+from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.dense import Array
 from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Context, Measurement
@@ -68,9 +69,14 @@ class Bench:
     remembered."""
 
     def __init__(
-        self, folder: Path, sentinel: bytes, seed: int, fed: tuple[InputSpec, ...] | None = None
+        self,
+        folder: Path,
+        sentinel: bytes,
+        seed: int,
+        fed: tuple[InputSpec, ...] | None = None,
+        runtime: str = Setup.runtime,
     ) -> None:
-        self._folder, self._seed, self._fed = folder, seed, fed
+        self._folder, self._seed, self._fed, self._setup = folder, seed, fed, Setup(runtime)
         self._reference_ms: float | None = None
         (folder / SENTINEL).write_bytes(sentinel)
 
@@ -113,9 +119,9 @@ class Bench:
             path.write_bytes(data)
             networks[name] = Network(path, self._fed if is_archive(data) else None)
         self._seed += 1
-        limits = Limits(memory_mib=16_384)
+        limits, setup = Limits(memory_mib=16_384), self._setup
         return measure_in_child(
-            Job(networks, SENTINEL, self._reference_ms, SENTINEL_COPIES, seed=self._seed, limits=limits)
+            Job(networks, SENTINEL, self._reference_ms, SENTINEL_COPIES, setup, self._seed, limits=limits)
         )
 
 
