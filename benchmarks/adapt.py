@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from benchmarks.environment import environment
+from benchmarks.trained import mean_likelihoods
 from supernets.accuracy.likelihood import LIKELIHOOD, equal_to_best
 from supernets.accuracy.predictor import QualityPredictor, kendall_tau
 from supernets.data.catalog import load_dataset
@@ -179,16 +180,7 @@ def compared(
 
 
 def _likelihood(network: Supernet, data: Dataset, architecture: Architecture) -> float:
-    return _likelihoods(network, data, [architecture], "validation")[0]
-
-
-def _likelihoods(
-    network: Supernet, data: Dataset, architectures: list[Architecture], split: str
-) -> list[float]:
-    evaluator = Evaluator(network, data, split, likelihoods=True)
-    evaluator.qualities(architectures)
-    groups = [evaluator.likelihoods(one) for one in architectures]
-    return [-np.inf if one is None else float(one.mean()) for one in groups]
+    return float(mean_likelihoods(Evaluator(network, data, likelihoods=True), [architecture])[0])
 
 
 def letters(
@@ -231,7 +223,9 @@ def letters(
                 "counted": counted,
                 "predicted": predictor.predict(np.array([supernet.space.genes(one) for one in ten])),
                 # What can be had at best, and what needs no sample at all.
-                "log_likelihood_of_test": _likelihoods(supernet, data, ten, "test"),
+                "log_likelihood_of_test": mean_likelihoods(
+                    Evaluator(supernet, data, "test", likelihoods=True), ten
+                ),
                 "macs": [sum(op.macs for op in lower(supernet.space, one)) for one in ten],
             }.items()
         },

@@ -29,7 +29,6 @@ from benchmarks.environment import environment
 from latency_tables.agent.environment import load
 from latency_tables.agent.loop import SENTINEL, SENTINEL_COPIES, Options
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
-from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.dense import Array
 from latency_tables.inputs import InputSpec
 from latency_tables.measurement import Context, Measurement
@@ -69,14 +68,9 @@ class Bench:
     remembered."""
 
     def __init__(
-        self,
-        folder: Path,
-        sentinel: bytes,
-        seed: int,
-        fed: tuple[InputSpec, ...] | None = None,
-        runtime: str = Setup.runtime,
+        self, folder: Path, sentinel: bytes, seed: int, fed: tuple[InputSpec, ...] | None = None
     ) -> None:
-        self._folder, self._seed, self._fed, self._setup = folder, seed, fed, Setup(runtime)
+        self._folder, self._seed, self._fed = folder, seed, fed
         self._reference_ms: float | None = None
         (folder / SENTINEL).write_bytes(sentinel)
 
@@ -119,9 +113,9 @@ class Bench:
             path.write_bytes(data)
             networks[name] = Network(path, self._fed if is_archive(data) else None)
         self._seed += 1
-        limits, setup = Limits(memory_mib=16_384), self._setup
+        limits = Limits(memory_mib=16_384)
         return measure_in_child(
-            Job(networks, SENTINEL, self._reference_ms, SENTINEL_COPIES, setup, self._seed, limits=limits)
+            Job(networks, SENTINEL, self._reference_ms, SENTINEL_COPIES, seed=self._seed, limits=limits)
         )
 
 

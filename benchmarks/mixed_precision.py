@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ import numpy as np
 from benchmarks.environment import environment
 from benchmarks.lut_error import CONTEXT, Bench
 from benchmarks.precision_rows import patterns, rows_of
-from latency_tables.agent.runtimes.catalog import RUNTIMES
 from latency_tables.measurement import Measurement
 from latency_tables.prediction.precisions import PrecisionFactors
 from latency_tables.table import LatencyTable
@@ -61,7 +59,7 @@ def files_of(mixed: Space, networks: Mapping[str, Architecture]) -> dict[str, by
     }
 
 
-def measured(space: Space, networks: int, seed: int, folder: Path, runtime: str) -> dict[str, Any]:
+def measured(space: Space, networks: int, seed: int, folder: Path) -> dict[str, Any]:
     """All figures. space: at one resolution."""
     generator, mixed = np.random.default_rng(seed), space.with_precisions((FLOAT32, INT8))
     started = time.monotonic()
@@ -82,11 +80,10 @@ def measured(space: Space, networks: int, seed: int, folder: Path, runtime: str)
     exported = {op.text: file for op, file in export_operators(rows).items()}
     files = files_of(mixed, known)
     say(f"{len(rows)} rows and {len(files)} networks are files")
-    bench = Bench(folder, exported[rows[len(rows) // 2].text], seed, runtime=runtime)
+    bench = Bench(folder, exported[rows[len(rows) // 2].text], seed)
     profile = bench.profile({**exported, **files}).measured
     say("measured")
-    context = replace(CONTEXT, runtime=runtime, runtime_version=RUNTIMES[runtime].version() or "")
-    table = LatencyTable(context, {op: Measurement(profile[op.text].latency_ms) for op in rows})
+    table = LatencyTable(CONTEXT, {op: Measurement(profile[op.text].latency_ms) for op in rows})
     lowered = {name: lower(mixed, one) for name, one in known.items()}
     found = PrecisionFactors.fit(table, list(lowered.values()), [profile[n].latency_ms for n in lowered])
     cost = known_latency(mixed, found.applied(table))
@@ -130,17 +127,11 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=192)
     parser.add_argument("--networks", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runtime", choices=sorted(RUNTIMES), default=CONTEXT.runtime)
     asked = parser.parse_args()
     space = space_named(asked.space).at([asked.resolution])
     with tempfile.TemporaryDirectory() as folder:
-        found = measured(space, asked.networks, asked.seed, Path(folder), asked.runtime)
-    said = {
-        "space": asked.space,
-        "resolution": asked.resolution,
-        "seed": asked.seed,
-        "runtime": asked.runtime,
-    }
+        found = measured(space, asked.networks, asked.seed, Path(folder))
+    said = {"space": asked.space, "resolution": asked.resolution, "seed": asked.seed}
     print(json.dumps({**said, **found, "environment": environment()}))
 
 

@@ -28,7 +28,7 @@ from benchmarks.controls import scaled
 from benchmarks.environment import environment
 from benchmarks.lut_error import Bench
 from benchmarks.precision_rows import rows_of
-from benchmarks.trained import options, seeded
+from benchmarks.trained import mean_likelihoods, options, seeded
 from latency_tables.dense import Array, DenseTable, Genes
 from supernets.accuracy.choice import draw, score_in_rounds
 from supernets.accuracy.likelihood import LIKELIHOOD, Scale
@@ -72,14 +72,12 @@ def scored(
     """In float32, by counted answers or by log-likelihood."""
     if not likelihoods:
         return score(task_of(data).evaluator(supernet, data, "validation"), networks, generator)
-    evaluator = Evaluator(supernet, data, likelihoods=True)
+    space, evaluator = supernet.space, Evaluator(supernet, data, likelihoods=True)
 
     def values(genes: Genes) -> Array:
-        architectures = [supernet.space.architecture(row) for row in genes]
-        evaluator.qualities(architectures)
-        return np.array([np.mean(evaluator.likelihoods(one)) for one in architectures])
+        return mean_likelihoods(evaluator, [space.architecture(row) for row in genes])
 
-    return score_in_rounds(supernet.space, networks, generator, values, metric=LIKELIHOOD)
+    return score_in_rounds(space, networks, generator, values, metric=LIKELIHOOD)
 
 
 def measured(bench: Bench, mixed: Space, architecture: Architecture) -> DenseTable:

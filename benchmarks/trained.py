@@ -5,11 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
+
+from latency_tables.dense import Array
+from supernets.spaces.architecture import Architecture
+from supernets.training.evaluation import Evaluator
 
 
 def options(about: str | None, *, recipe: str, resolution: int | None = 16) -> argparse.ArgumentParser:
@@ -37,6 +42,13 @@ def seeded(asked: argparse.Namespace) -> Iterator[tuple[int, Path, Callable[[str
         for seed in range(asked.seed, asked.seed + asked.seeds):
             yield seed, (asked.folder or Path(temporary)) / f"{asked.space}-{asked.dataset}-{seed}", say
             say(f"seed {seed}")
+
+
+def mean_likelihoods(evaluator: Evaluator, architectures: Sequence[Architecture]) -> Array:
+    """Mean log-likelihood of a sample, (networks,); -inf of a task without. evaluator: that keeps them."""
+    evaluator.qualities(architectures)
+    groups = [evaluator.likelihoods(one) for one in architectures]
+    return np.array([-np.inf if one is None else one.mean() for one in groups])
 
 
 def clock() -> Callable[[str], None]:
