@@ -5,6 +5,7 @@ BespokeError (latency_tables/errors.py)
 │   ├── OutOfMemory        a child needs more memory than it may take
 │   ├── StepTimeout        a child took longer than it may
 │   └── SharedFailure      the training of a supernet that several jobs wait for failed (carries its problem)
+├── NothingMeasured        a device cannot run anything of what it was given to measure
 ├── UnknownDevice          the job's device is not there any more
 └── UnknownSupernet        the job's supernet is not there any more
 Exception
@@ -62,6 +63,10 @@ class SharedFailure(StepFailed):
     def __init__(self, problem: Fields) -> None:
         super().__init__(str(problem.get("detail", "the training failed")))
         self.problem = problem
+
+
+class NothingMeasured(BespokeError):
+    """The device cannot run anything of what it was given to measure."""
 
 
 class UnknownDevice(BespokeError, LookupError):

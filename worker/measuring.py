@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -18,10 +19,11 @@ from service.db import devices, tasks
 from service.db.documents import Document, TaskResult
 from service.db.models import Device, MeasurementTask, now
 from service.db.session import Session
+from service.db.states import TaskKind
 from service.db.tasks import Wanted
 from supernets.search.measured import UNKNOWN
 from worker.context import JobRun
-from worker.errors import UnknownDevice
+from worker.errors import NothingMeasured, UnknownDevice
 
 POLL_S: Final = 1.0
 
@@ -51,6 +53,30 @@ def agent_is_present(run: JobRun, device_id: str) -> bool:
     return run.context.transaction(lambda session: agent_rows.is_present(session, device_id, since))
 
 
+def some_measured(tasks: Sequence[MeasurementTask], device: str) -> Document:
+    """`cannot_run`: what the device cannot run of what it was given, in the tasks' order; empty where it ran
+    everything. Raises NothingMeasured where it ran nothing."""
+    tasks = [t for t in tasks if t.kind != TaskKind.SENTINEL]
+    measured = {thing(t) for t in tasks if t.result is not None}
+    failed = {thing(t): t for t in tasks if t.failure is not None and thing(t) not in measured}
+    if failed and not measured:
+        first = next(iter(failed.values()))
+        raise NothingMeasured(
+            f"{device} could run none of the {len(failed)} networks that it was given: {first.failure}. "
+            "Look at its runtime and its free memory, then start the job again"
+        )
+    said = [
+        {"operator": t.operator, "architecture": t.architecture, "reason": t.failure} for t in failed.values()
+    ]
+    return {"cannot_run": said} if said else {}
+
+
+def thing(task: MeasurementTask) -> str:
+    """What a task measures: the operator's text, or the network. Files are no names: equal networks may share
+    one."""
+    return task.operator if task.operator is not None else json.dumps(task.architecture, sort_keys=True)
+
+
 def wait_for_all(run: JobRun, device_id: str, device: str) -> None:
     """Wait, for as long as it takes, until every task of this job on the device is answered; report
     progress."""
@@ -77,7 +103,8 @@ def wait_for_all(run: JobRun, device_id: str, device: str) -> None:
 
 
 def wait_for(run: JobRun, task_ids: Sequence[str], timeout_s: float) -> list[TaskResult | None]:
-    """The answers to tasks, in their order; None for those without one in time, which are withdrawn.
+    """The answers to tasks, in their order; None for those without one in time, which are withdrawn, and for
+    those that the device cannot run.
 
     timeout_s: after the last answer, not for each task: an agent that has left is waited for once.
     """
@@ -87,6 +114,9 @@ def wait_for(run: JobRun, task_ids: Sequence[str], timeout_s: float) -> list[Tas
         answered = run.context.transaction(partial(tasks.results_of, task_ids=missing))
         found |= answered
         missing -= answered.keys()
+        missing -= run.context.transaction(partial(tasks.failures_of, task_ids=missing)).keys()
+        if not missing:
+            break
         if answered:
             end = time.monotonic() + timeout_s
         elif time.monotonic() >= end:

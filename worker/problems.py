@@ -8,7 +8,15 @@ from typing import Any, Final
 from latency_tables.errors import BespokeError
 from service.http import problems
 from service.http.problems import ERRORS, Kind
-from worker.errors import OutOfMemory, SharedFailure, StepFailed, StepTimeout, UnknownDevice, UnknownSupernet
+from worker.errors import (
+    NothingMeasured,
+    OutOfMemory,
+    SharedFailure,
+    StepFailed,
+    StepTimeout,
+    UnknownDevice,
+    UnknownSupernet,
+)
 
 _INTERNAL: Final = (
     "The job stopped on an error of the service itself. Its log has the details under the "
@@ -20,6 +28,7 @@ WORKER_ERRORS: Final[dict[type[BespokeError], Kind]] = {
     StepTimeout: Kind("timeout"),
     # What the shared training ended with is the job's problem too; this code is for one that says nothing.
     SharedFailure: Kind("training_failed", lambda e: dict(e.problem)),
+    NothingMeasured: Kind("nothing_measured"),
     UnknownDevice: Kind("unknown_device"),
     UnknownSupernet: Kind("unknown_supernet"),
 }

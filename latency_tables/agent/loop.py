@@ -24,7 +24,16 @@ from latency_tables.agent.errors import (
     UnknownField,
 )
 from latency_tables.agent.graph import check_network
-from latency_tables.agent.protocol import Conditions, File, Plan, Task, answer_of, of_first_version
+from latency_tables.agent.protocol import (
+    Conditions,
+    File,
+    Plan,
+    Task,
+    answer_of,
+    failure_of,
+    named,
+    of_first_version,
+)
 from latency_tables.agent.runner import Job, Limits, Network, measure_in_child
 from latency_tables.agent.runtimes.probe import Found, found
 from latency_tables.agent.runtimes.setup import Setup
@@ -36,6 +45,10 @@ POST_ITEMS: Final = 100
 ALIVE_S: Final = 10.0
 SENTINEL: Final = "sentinel"
 SENTINEL_COPIES: Final = 4  # besides the first
+ALONE_TRIES: Final = 3
+"""How often a network that fails is tried alone: twice beside the sentinel, then without, for the sentinel
+may be what fails."""
+RETRY_S: Final = 2.0  # a neighbour that took the memory may be gone by then
 
 Measure = Callable[[Job, Callable[[float], None]], dict[str, Reading]]
 
@@ -77,7 +90,8 @@ class Agent:
         self._measure, self._see, self._sleep, self._now = measure, see, sleep, now
         self._find = find
         self._found: Found | None = None
-        self._failed: set[str] = set()
+        self._failed: dict[str, str] = {}
+        self._unusable_sentinels: set[str] = set()
         self._old_service = False
         self._answered, self._busy_s, self._alive_at = 0, 0.0, 0.0
         self._state: State | None = None
@@ -149,7 +163,10 @@ class Agent:
 
     def _finish(self) -> int:
         if self._failed:
-            raise MeasuringFailed(f"{len(self._failed)} network(s) could not be measured on this device")
+            raise MeasuringFailed(
+                f"{len(self._failed)} network(s) could not be measured on this device; "
+                f"{next(iter(self._failed.values()))}"
+            )
         self._folder.drop_files()
         return self._answered
 
@@ -212,25 +229,33 @@ class Agent:
             group.append(task)
         return group
 
-    def _work(self, plan: Plan, group: Sequence[Task]) -> None:
+    def _work(self, plan: Plan, group: Sequence[Task], tries: int = ALONE_TRIES) -> None:
         """Measure a group and post its results; a group that fails is halved until the network at fault is
-        found."""
+        found. That one is tried `tries` times alone; then the service is told, so that its job does not wait
+        for it."""
         asked = self._now()
-        sentinel = self._sentinel(plan)
+        sentinel = self._sentinel(plan) if tries > 1 else None
         for file in (*(task.file for task in group), *([sentinel] if sentinel else [])):
             self._fetch(file)
         started, load = self._now(), self._load()
         try:
             readings = self._measure(self._job(sentinel, group), self._progress(plan, group, started))
         except MeasuringFailed as error:
+            if len(group) == 1 and tries > 1:
+                self._report(f"{named(group[0])} failed ({error}); trying it once more")
+                self._sleep(RETRY_S)
+                self._work(plan, group, tries - 1)
+                return
             if len(group) == 1:
-                self._failed.add(group[0].id)
-                self._report(f"task {group[0].id} cannot be measured: {error}")
+                self._give_up(group[0], str(error))
                 return
             self._report(f"{len(group)} networks together failed ({error}); trying halves")
             self._work(plan, group[: len(group) // 2])
             self._work(plan, group[len(group) // 2 :])
             return
+        if tries == 1 and (unusable := self._sentinel(plan)) is not None:
+            self._unusable_sentinels.add(unusable.sha256)
+            self._report("the network that others are watched by cannot be measured here; going on without")
         ended = self._now()
         self._busy_s += ended - started
         self._answered += len(group)
@@ -249,15 +274,20 @@ class Agent:
         self._post_pending()
         self._folder.drop_files(frozenset({sentinel.sha256} if sentinel else ()))
 
+    def _give_up(self, task: Task, reason: str) -> None:
+        """Tell people and the service that this device cannot run a task's network."""
+        self._failed[task.id] = f"{named(task)}: {reason}"
+        self._report(f"{named(task)} cannot be measured: {reason}")
+        self._post_later({"items": [], "failures": [failure_of(task, reason)]})
+        self._post_pending()
+
     def _sentinel(self, plan: Plan) -> File | None:
         """The plan's sentinel; where it has none (a delivered network is verified), the one that is known
-        already."""
-        if plan.sentinel is not None:
-            return plan.sentinel
-        known = self._session().sentinel
-        if known is None or not self._folder.has_file(known["sha256"]):
-            return None
-        return File(known["sha256"], known["size_bytes"])
+        already. None where this device cannot run it."""
+        sentinel, known = plan.sentinel, self._session().sentinel
+        if sentinel is None and known is not None and self._folder.has_file(known["sha256"]):
+            sentinel = File(known["sha256"], known["size_bytes"])
+        return None if sentinel is None or sentinel.sha256 in self._unusable_sentinels else sentinel
 
     def _know(self, sentinel: File, reading: Reading) -> None:
         """Remember the fastest that the sentinel was ever seen: so fast the device is when nobody disturbs
@@ -296,18 +326,16 @@ class Agent:
 
     def _keep(self, group: Sequence[Task], readings: Mapping[str, Reading], conditions: Conditions) -> None:
         """Results to disk, as the bodies that will be posted."""
-        state = self._session()
         for at in range(0, len(group), POST_ITEMS):
-            body = {
-                "session_id": state.session_id,
-                "sequence": state.sequence,
-                "fingerprint": state.fingerprint,
-                "items": [
-                    answer_of(task, readings[task.id], conditions) for task in group[at : at + POST_ITEMS]
-                ],
-            }
-            state.pending.append(body)
-            state.sequence += 1
+            some = group[at : at + POST_ITEMS]
+            self._post_later({"items": [answer_of(task, readings[task.id], conditions) for task in some]})
+
+    def _post_later(self, told: Mapping[str, Any]) -> None:
+        """To disk, as the next body that will be posted."""
+        state = self._session()
+        session = {"session_id": state.session_id, "sequence": state.sequence}
+        state.pending.append({**session, "fingerprint": state.fingerprint, **told})
+        state.sequence += 1
         self._folder.save(state)
 
     def _post_pending(self) -> None:
@@ -319,19 +347,26 @@ class Agent:
             except StaleTask:
                 self._report("these tasks were issued anew or withdrawn meanwhile; asking again")
             except UnknownField as error:
-                if self._old_service:
+                if self._old_service and body["items"]:
                     raise
+                if not body["items"]:  # an older service takes no word of networks that cannot be measured
+                    self._posted()
+                    continue
                 self._old_service = True
                 self._report(
                     f"this service is older than the agent ({error}); posting medians and quartiles alone. "
-                    "Update the service for the undisturbed latency"
+                    "Update the service"
                 )
                 continue
             except Refused as error:
                 self._report(f"the service refused results: {error}")
                 raise
-            state.pending.pop(0)
-            self._folder.save(state)
+            self._posted()
+
+    def _posted(self) -> None:
+        """The first body need not be posted any more."""
+        self._session().pending.pop(0)
+        self._folder.save(self._session())
 
     def _progress(self, plan: Plan, group: Sequence[Task], started: float) -> Callable[[float], None]:
         """Lines with percent and time left, at most one in two seconds; and signs of life."""

@@ -16,6 +16,7 @@ from latency_tables.measuring.profiling import Reading
 OPERATOR: Final = "operator"
 KINDS: Final = (OPERATOR, "network", "verify")
 MAX_TASKS: Final = 2000
+MAX_REASON: Final = 500
 MAX_INPUTS: Final = 16
 MAX_INPUT_BYTES: Final = 2**28
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -201,9 +202,26 @@ FIRST_FIELDS: Final = (
 
 
 def of_first_version(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A post of results in the form that every service takes: what later versions added is left out."""
+    """A post of results in the form that every service takes: what later versions added is left out, networks
+    that cannot be measured among it."""
     items = [{name: item[name] for name in FIRST_FIELDS} for item in body["items"]]
-    return {**body, "items": items}
+    return {name: value for name, value in {**body, "items": items}.items() if name != "failures"}
+
+
+def named(task: Task) -> str:
+    """What a task measures, for people."""
+    return task.operator or f"{'the delivered' if task.kind == 'verify' else 'a whole'} network ({task.id})"
+
+
+def failure_of(task: Task, reason: str) -> dict[str, Any]:
+    """What is posted for a task whose network this device cannot run."""
+    line = "".join(c if c.isprintable() else " " for c in reason).strip()[:MAX_REASON]
+    return {
+        "task_id": task.id,
+        "nonce": task.nonce,
+        "sha256": task.file.sha256,
+        "reason": line or "no reason given",
+    }
 
 
 def answer_of(task: Task, reading: Reading, conditions: Conditions) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from service.client import ApiProblem, BespokeClient, Job
 from service.client.jobs import Json
 
 THIS_MACHINE = "this-machine"
+NAMED = 3
 
 
 def profile(
@@ -182,6 +183,22 @@ def _earlier(ask: Callable[[], Job]) -> Job | None:
     return None if job.ended and job.state != "succeeded" else job
 
 
+def say_unable(device: str, unable: Sequence[Json]) -> None:
+    """What the device cannot run, with why, and what to do about it."""
+    rows = [one for one in unable if one["operator"] is not None]
+    for one in unable[:NAMED]:
+        errors.print(escape(f"cannot run {one['operator'] or 'a whole network'}: {one['reason']}"))
+    if len(unable) > NAMED:
+        errors.print(f"and {len(unable) - NAMED} more, under `cannot_run` of the job")
+    if rows:
+        errors.print(
+            escape(
+                f"the table of {device} lacks {len(rows)} rows for it; `bespoke search --exclude-missing` "
+                "chooses among the networks that do without them"
+            )
+        )
+
+
 def say_measured(service: BespokeClient, device: str, job: Job) -> None:
     """What the table is worth and where the time went. Raises TableInReview, before anything rests on the
     table."""
@@ -198,6 +215,7 @@ def say_measured(service: BespokeClient, device: str, job: Job) -> None:
         *([seconds] if seconds else []),
     ]
     errors.print(escape("; ".join(parts)))
+    say_unable(device, told.get("cannot_run") or ())
     if told.get("state") == "needs_review":
         table: Json = next(
             (t for t in seen["tables"] if t["id"] == told["table_id"]), {"version": "", "reasons": []}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
@@ -173,11 +174,21 @@ def tasks_named(session: Session, device_id: str, ids: Sequence[str]) -> dict[st
 
 def answer_task(session: Session, task_id: str, session_id: str, result: TaskResult) -> bool:
     """Store a measurement; False when the task is not open any more."""
+    return _close_task(session, task_id, session_id, {"state": TaskState.DONE, "result": result})
+
+
+def fail_task(session: Session, task_id: str, session_id: str, reason: str) -> bool:
+    """The device cannot run this task's network; False when the task is not open any more."""
+    values = {"state": TaskState.FAILED, "failure": reason}
+    return _close_task(session, task_id, session_id, values)
+
+
+def _close_task(session: Session, task_id: str, session_id: str, values: Mapping[str, Any]) -> bool:
     statement = update(MeasurementTask).where(
         MeasurementTask.id == task_id, MeasurementTask.state == TaskState.OPEN
     )
-    values = {"state": TaskState.DONE, "result": result, "session_id": session_id, "answered_at": now()}
-    return session.connection().execute(statement.values(**values)).rowcount == 1
+    closed = statement.values(session_id=session_id, answered_at=now(), **values)
+    return session.connection().execute(closed).rowcount == 1
 
 
 def post_of(session: Session, session_id: str, sequence: int) -> AgentPost | None:

@@ -51,6 +51,7 @@ class TaskState(StrEnum):
 
     OPEN = "open"  # an agent may measure it
     DONE = "done"  # answered
+    FAILED = "failed"  # its device cannot run it
     DROPPED = "dropped"  # nobody waits for it any more
 
 

@@ -94,6 +94,12 @@ def results_of(session: Session, task_ids: Collection[str]) -> dict[str, TaskRes
     return {task_id: result for task_id, result in session.execute(query) if result is not None}
 
 
+def failures_of(session: Session, task_ids: Collection[str]) -> dict[str, str]:
+    """Why the device cannot run those of the tasks that it cannot run, by id."""
+    query = select(MeasurementTask.id, MeasurementTask.failure).where(MeasurementTask.id.in_(task_ids))
+    return {task_id: failure for task_id, failure in session.execute(query) if failure is not None}
+
+
 def withdraw(session: Session, task_ids: Collection[str]) -> None:
     """Nobody waits for these tasks any more; those that were answered stay as they are."""
     query = update(MeasurementTask).where(

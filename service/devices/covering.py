@@ -94,8 +94,8 @@ def no_table(space: Space, table: LatencyTable | None = None) -> NoTable:
         return NoTable(
             f"no latency table of the device covers {space.name} at any resolution. Nearest: {nearest}. "
             f"Measure them (`{_command(space)}`, or POST /v1/devices/{{name}}/profiles) or add them "
-            f"to the table "
-            "(`bespoke tables import --add`)",
+            "to the table (`bespoke tables import --add`); what needs them can be left out too "
+            "(`--exclude-missing`, or `missing: exclude` of a target)",
             nearest.missing,
         )
     needed = all_operators(space, space.resolutions[0])

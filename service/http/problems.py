@@ -84,6 +84,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "too_few_networks": (422, "More whole networks must be measured"),
     "missing_latency": (422, "The latency table lacks operators"),
     "no_table": (422, "The device has no latency table for this"),
+    "nothing_measured": (422, "The device cannot run what it was given to measure"),
     "needs_review": (422, "The latency table needs a review before it is used"),
     "poor_calibration": (422, "The latency table does not explain the device"),
     "unservable_context": (422, "Nothing can be measured or delivered in this context"),

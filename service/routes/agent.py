@@ -27,6 +27,7 @@ from service.schemas.agent import (
     Accepted,
     EnrolIn,
     Enrolled,
+    FailureIn,
     FileView,
     MeasurementIn,
     MeasurementsIn,
@@ -174,7 +175,9 @@ def file(sha256: Sha256, services: Service, caller: Caller) -> Response:
 @router.post("/v1/agent/measurements", openapi_extra=needs(AGENT_SCOPE, AGENT_POST))
 def measurements(body: MeasurementsIn, services: Service, caller: Caller) -> Accepted:
     """Answers to tasks: all of a post or nothing, and once for each sequence number."""
-    digest = hashlib.sha256(json.dumps(body.model_dump(), sort_keys=True).encode()).hexdigest()
+    # Without what the agent did not send: a post may be repeated to a service that was updated meanwhile.
+    told = body.model_dump(exclude=None if body.failures else {"failures"})
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     changed = False
     try:
         with services.sessions.begin() as session:
@@ -191,7 +194,7 @@ def measurements(body: MeasurementsIn, services: Service, caller: Caller) -> Acc
             agent_rows.beat(session, row.id)
             if body.fingerprint == row.fingerprint:
                 _accept(session, row, device, body)
-                answer = {"accepted": len(body.items)}
+                answer = {"accepted": len(body.items) + len(body.failures)}
                 agent_rows.add_post(session, row.id, body.sequence, digest, answer)
             else:
                 changed = True
@@ -220,22 +223,27 @@ def _again(known_digest: str, digest: str, answer: Fields) -> Accepted:
 
 def _accept(session: Session, row: AgentSession, device: Device, body: MeasurementsIn) -> None:
     """Store every answer. Raises Problem for the first that is not this agent's, or cannot be true."""
-    if len({item.task_id for item in body.items}) != len(body.items):
+    ids = [*(item.task_id for item in body.items), *(failure.task_id for failure in body.failures)]
+    if len(set(ids)) != len(ids):
         raise invalid("/items", "duplicate", "a task is answered twice in one post")
-    found = agent_rows.tasks_named(session, device.id, [item.task_id for item in body.items])
+    found = agent_rows.tasks_named(session, device.id, ids)
     for index, item in enumerate(body.items):
         _check(f"/items/{index}", item, found.get(item.task_id))
+        _check_measurement(f"/items/{index}", item)
+    for index, failure in enumerate(body.failures):
+        _check(f"/failures/{index}", failure, found.get(failure.task_id))
     # All checks before the first write: of a post that lies in one number nothing is kept.
     _check_durations(row, body)
-    for item in body.items:
-        if not agent_rows.answer_task(session, item.task_id, row.id, item.result()):
-            raise Problem(
-                "wrong_task", "a task has been answered or withdrawn meanwhile; ask for the tasks again"
-            )
+    closed = [agent_rows.answer_task(session, item.task_id, row.id, item.result()) for item in body.items]
+    closed += [agent_rows.fail_task(session, one.task_id, row.id, one.reason) for one in body.failures]
+    if not all(closed):
+        raise Problem(
+            "wrong_task", "a task has been answered or withdrawn meanwhile; ask for the tasks again"
+        )
     device_rows.count_nodes(session, device, row.id, [item.nodes for item in body.items if item.nodes])
 
 
-def _check(pointer: str, item: MeasurementIn, task: MeasurementTask | None) -> None:
+def _check(pointer: str, item: MeasurementIn | FailureIn, task: MeasurementTask | None) -> None:
     if task is None or task.kind == agent_rows.SENTINEL:
         raise Problem(
             "wrong_task",
@@ -252,6 +260,9 @@ def _check(pointer: str, item: MeasurementIn, task: MeasurementTask | None) -> N
             "not the task's file",
             errors=[error(f"{pointer}/sha256", "sha256", "not the task's")],
         )
+
+
+def _check_measurement(pointer: str, item: MeasurementIn) -> None:
     try:
         item.measurement()
     except InvalidMeasurement as reason:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from typing import Annotated, Self, cast
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
+from latency_tables.agent.protocol import MAX_REASON
 from service.db.documents import TaskResult
 from service.schemas.devices import ContextIn
-from service.schemas.strict import Answer, Id, JsonObject, LatencyMs, MeasuredIn, Sha256, Short, Strict, Time
+from service.schemas.strict import (
+    Answer,
+    Id,
+    JsonObject,
+    LatencyMs,
+    Line,
+    MeasuredIn,
+    Sha256,
+    Short,
+    Strict,
+    Time,
+)
 
 Fingerprint = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}$")]
 
@@ -94,11 +106,29 @@ class MeasurementIn(MeasuredIn):
         return cast(TaskResult, self.model_dump(exclude={"task_id", "nonce", "sha256"}))
 
 
+class FailureIn(Strict):
+    """A task whose network the device cannot run, and why."""
+
+    task_id: Id
+    nonce: Annotated[str, Field(min_length=1, max_length=128)]
+    sha256: Sha256
+    reason: Annotated[Line, Field(min_length=1, max_length=MAX_REASON)]
+
+
 class MeasurementsIn(Strict):
+    """failures: of the device's tasks, those that it cannot run; at least one of either is told."""
+
     session_id: Id
     sequence: Annotated[int, Field(ge=0, le=2**31 - 1)]
     fingerprint: Fingerprint
-    items: Annotated[list[MeasurementIn], Field(min_length=1, max_length=1000)]
+    items: Annotated[list[MeasurementIn], Field(max_length=1000)]
+    failures: Annotated[list[FailureIn], Field(max_length=1000)] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.items and not self.failures:
+            raise ValueError("a post needs an item or a failure")
+        return self
 
 
 class Accepted(Answer):

@@ -9,7 +9,7 @@ const PAGES = [["", "Home", "h"], ["front", "Front", "f"], ["jobs", "Jobs", "j"]
 const PATHS = new Set([...PAGES.map(([page]) => page), "enrol"]);
 const digest = new URL(import.meta.url).pathname.split("/").at(-2);
 
-// Each page is loaded when it is first shown, and all the others soon after: then they open at once, also while the service is away.
+// Each page is loaded when it is first shown, all others soon after: they open at once, also while the service is away.
 const VIEWS = {
 	"": [() => import("./pages/home.js"), (m) => html`<${m.Home} />`],
 	front: [() => import("./pages/front.js"), (m, id, query) => html`<${m.Front} query=${query} />`],

@@ -25,12 +25,13 @@ def register(installation, name):
 
 class SimulatedAgent:
     """Present on the devices it is given while it is open. `slower` maps a device id to a factor for
-    delivered networks."""
+    delivered networks. What `cannot` says yes to is told as a network that the device cannot run."""
 
     def __init__(self, installation, device_ids):
         self.installation, self.device_ids = installation, device_ids
         self.slower = {}
         self.told = {}
+        self.cannot = lambda task: False
         self.answered = []
         self._random = np.random.default_rng(0)
         self._stop = threading.Event()
@@ -70,6 +71,9 @@ class SimulatedAgent:
                         self._answer(task)
 
     def _answer(self, task):
+        if self.cannot(task):
+            task.state, task.answered_at, task.failure = "failed", now(), "unsupported reorder case"
+            return
         latency_ms = self._latency_ms(task)
         self.answered.append(task.kind)
         task.state, task.answered_at = "done", now()

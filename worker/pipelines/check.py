@@ -27,7 +27,7 @@ from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import is_space, ref_in, space_at
 from supernets.spaces.space import Space
 from worker.context import JobRun
-from worker.measuring import ask, device_of, wait_for_all
+from worker.measuring import ask, device_of, some_measured, wait_for_all
 from worker.pipelines.profile import measurement_of, network_tasks, operator_tasks
 
 
@@ -40,6 +40,7 @@ def check(run: JobRun) -> Document:
         _order(run, request, device, table)
     wait_for_all(run, device.id, device.name)
     answered = run.context.transaction(lambda session: tasks.of_job(session, run.job_id))
+    unable = some_measured(answered, device.name)
     done = [t for t in answered if t.result is not None]
     again = {Operator.parse(t.operator): measurement_of(t) for t in done if t.operator is not None}
     found = drift(table, again)
@@ -54,6 +55,7 @@ def check(run: JobRun) -> Document:
         "holds": found.holds,
         "remeasure": [op.text for op in found.moved],
         "networks": len(networks),
+        **unable,
     }
 
 

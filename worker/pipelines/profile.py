@@ -49,7 +49,7 @@ from supernets.spaces.space import Space
 from worker.compute.requests import StoredFile
 from worker.compute.torch_child import TorchChild
 from worker.context import JobRun
-from worker.measuring import ask, device_of, wait_for_all
+from worker.measuring import ask, device_of, some_measured, wait_for_all
 from worker.pipelines.remeasuring import Answers
 from worker.steps import StepName
 
@@ -69,11 +69,13 @@ def profile(run: JobRun) -> Document:
     while True:
         run.check()
         wait_for_all(run, device.id, device.name)
-        answers = Answers(
-            space, run.context.transaction(lambda session: task_rows.of_job(session, run.job_id))
-        )
+        tasks = run.context.transaction(lambda session: task_rows.of_job(session, run.job_id))
+        # Before anything is asked again: what cannot be run was tried more than once already.
+        unable = some_measured(tasks, device.name)
+        answers = Answers(space, tasks)
         if not _ask_again(run, answers, device, before):
-            return run.write(partial(_publish, run=run, answers=answers, device=device, before=before))
+            publish = partial(_publish, run=run, answers=answers, device=device, before=before, unable=unable)
+            return run.write(publish)
 
 
 def _ask_again(run: JobRun, answers: Answers, device: Device, before: LatencyTable | None) -> bool:
@@ -208,9 +210,15 @@ def _batched(inputs: Sequence[InputSpec], form: Delivery) -> tuple[InputSpec, ..
 
 
 def _publish(
-    session: Session, run: JobRun, answers: Answers, device: Device, before: LatencyTable | None
+    session: Session,
+    run: JobRun,
+    answers: Answers,
+    device: Device,
+    before: LatencyTable | None,
+    unable: Document,
 ) -> Document:
-    """The measured networks and the new table, in one transaction with the event."""
+    """The measured networks and the new table, in one transaction with the event. unable: what is to be said
+    of what the device cannot run."""
     for architecture, measurement in answers.networks:
         measurements.add(
             session, device, answers.space, architecture, measurement, NetworkSource.AGENT, run.job_id
@@ -221,6 +229,7 @@ def _publish(
         "rows": len(answers.rows),
         "networks": len(answers.networks),
         "state": state,
+        **unable,
     }
     run.record(session, "published", result)
     return {**result, "seconds": _seconds(session, run, answers)}
@@ -236,7 +245,7 @@ def _publish_table(
         return known.id, TableState(known.state)
     findings = [
         *review_table(table, flags=_flags(answers)),
-        *_against_networks(table, answers.space, answers.networks),
+        *_against_networks(table, answers.space, answers.priced(table)),
         *check_speeds([g.speed for g in groups if g.speed is not None]),
         *check_load([g.load for g in groups if g.load is not None]),
         *check_quota((device.environment or {}).get("cpu_quota"), table.context.threads),

@@ -3,7 +3,6 @@ are doubtful."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +16,9 @@ from latency_tables.table import LatencyTable
 from service.db.models import MeasurementTask
 from service.devices.fitting import calibrate
 from supernets.spaces.architecture import Architecture
+from supernets.spaces.lowering import lower
 from supernets.spaces.space import Space
-from worker.measuring import Group, groups_of
+from worker.measuring import Group, groups_of, thing
 
 MOST_SESSIONS: Final = 3
 """How often a task is given out; three sessions of a minute are what a user waits for without being asked."""
@@ -60,6 +60,10 @@ class Answers:
         found = [(t, m) for t, m in self.measured.values() if t.architecture is not None]
         return [(self.space.from_json(t.architecture or {}), m) for t, m in found]
 
+    def priced(self, table: LatencyTable) -> list[tuple[Architecture, Measurement]]:
+        """The networks whose rows the table has: one may run of which the device cannot run a block alone."""
+        return [n for n in self.networks if table.rows.keys() >= set(lower(self.space, n[0]))]
+
     def table(self, context: Context, before: LatencyTable | None) -> LatencyTable:
         """The rows of an earlier table with these over them."""
         return LatencyTable(context, {**(before.rows if before else {}), **self.rows})
@@ -89,16 +93,11 @@ class Answers:
     def _error(self, table: LatencyTable) -> float:
         """Held-out error of predicted networks; 0 where too few were measured to say, 1 where nothing
         explains them."""
-        if len(self.networks) < LEAST_NETWORKS:
+        networks = self.priced(table)
+        if len(networks) < LEAST_NETWORKS:
             return 0.0
         try:
-            found = calibrate(self.space, table, [(a, m.latency_ms) for a, m in self.networks])
+            found = calibrate(self.space, table, [(a, m.latency_ms) for a, m in networks])
         except PoorCalibration:
             return 1.0
         return found.calibration.error or 0.0
-
-
-def thing(task: MeasurementTask) -> str:
-    """What a task measures: the operator's text, or the network. Files are no names: equal networks may share
-    one."""
-    return task.operator if task.operator is not None else json.dumps(task.architecture, sort_keys=True)

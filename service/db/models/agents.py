@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String
+from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from service.db.documents import Document, TaskResult
@@ -76,5 +76,6 @@ class MeasurementTask(Base):
     state: Mapped[str] = mapped_column(String(16), default="open")  # TaskState
     session_id: Mapped[str | None] = mapped_column(ForeignKey("agent_sessions.id"))
     result: Mapped[TaskResult | None] = mapped_column()
+    failure: Mapped[str | None] = mapped_column(Text)  # why its device cannot run it
     created_at: Mapped[datetime] = mapped_column(default=now)
     answered_at: Mapped[datetime | None] = mapped_column()

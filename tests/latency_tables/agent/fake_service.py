@@ -56,6 +56,7 @@ class FakeService:
             }
             for i, (sha, data) in enumerate(self.files.items())
         }
+        self.failures: dict[str, str] = {}
         self.answers, self.posts, self.enrolled, self.heartbeats = {}, {}, [], 0
         self.fault, self.received = fault, []
         self.transport = httpx.MockTransport(self.handle)
@@ -76,7 +77,7 @@ class FakeService:
         if path == "/v1/agent/tasks":
             self.heartbeats += 1
             limit = int(request.url.params["limit"])
-            left = [t for t in self.tasks.values() if t["id"] not in self.answers]
+            left = [t for t in self.tasks.values() if t["id"] not in {**self.answers, **self.failures}]
             body = {
                 "session_id": self.session_id,
                 "context": self.enrolled[-1]["context"] if self.enrolled else None,
@@ -112,15 +113,17 @@ class FakeService:
         key = (body["session_id"], body["sequence"])
         if key in self.posts:
             return (
-                httpx.Response(200, json={"accepted": len(body["items"])})
+                httpx.Response(200, json={"accepted": len(body["items"]) + len(body.get("failures", []))})
                 if self.posts[key] == body
                 else problem(409, "conflict")
             )
-        for item in body["items"]:
+        failures = body.get("failures", [])
+        for item in [*body["items"], *failures]:
             if self.tasks[item["task_id"]]["nonce"] != item["nonce"]:
                 return problem(422, "nonce")
         self.posts[key] = body
+        self.failures |= {one["task_id"]: one["reason"] for one in failures}
         for item in body["items"]:
             assert item["task_id"] not in self.answers, "a task was answered twice"
             self.answers[item["task_id"]] = item
-        return httpx.Response(200, json={"accepted": len(body["items"])})
+        return httpx.Response(200, json={"accepted": len(body["items"]) + len(body.get("failures", []))})

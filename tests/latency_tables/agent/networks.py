@@ -34,3 +34,13 @@ def heavy(size_mib, seed=0):
         helper.make_node("Gather", ["w", "i"], ["y"]),
     ]
     return model(nodes, [numpy_helper.from_array(weights, "w")], (1, 1), (1, 1))
+
+
+def hard_sigmoid_in_double():
+    """Valid ONNX that ONNX Runtime does not open: it has no kernel for it in float64."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["d"], to=TensorProto.DOUBLE),
+        helper.make_node("HardSigmoid", ["d"], ["h"]),
+        helper.make_node("Cast", ["h"], ["y"], to=TensorProto.FLOAT),
+    ]
+    return model(nodes, [], (1, 3, 8, 8), (1, 3, 8, 8))

@@ -25,15 +25,16 @@ from latency_tables.agent.errors import (
     Unreachable,
     UnusableRuntime,
 )
-from latency_tables.agent.loop import Agent, Options
+from latency_tables.agent.loop import ALONE_TRIES, RETRY_S, Agent, Options
 from latency_tables.agent.protocol import FIRST_FIELDS, File, Task
+from latency_tables.agent.runner import measure_in_child
 from latency_tables.agent.runtimes.probe import Found
 from latency_tables.agent.runtimes.setup import Setup
 from latency_tables.agent.state import StateFolder
 from latency_tables.measuring.profiling import Settings, measure
 from latency_tables.measuring.speed import MOST_LOAD
 from tests.latency_tables.agent.fake_service import FakeService, problem
-from tests.latency_tables.agent.networks import convolution
+from tests.latency_tables.agent.networks import convolution, hard_sigmoid_in_double
 from tests.latency_tables.simulated_device import SimulatedDevice
 
 SERVER = "http://service.example"
@@ -406,9 +407,71 @@ def test_a_network_that_cannot_run_is_found_by_halving_and_the_others_are_answer
             raise MeasuringFailed("out of memory")
         return simulated(job, progress)
 
+    life = Life(service, tmp_path, failing, group=128)
+    with pytest.raises(MeasuringFailed, match="1 network.*out of memory"):
+        life.run("token-1")
+    assert sorted(service.answers) == [f"task-{i}" for i in range(7) if i != 3]
+    assert service.failures == {"task-3": "out of memory"}
+    assert life.slept.count(RETRY_S) == ALONE_TRIES - 1, "a neighbour may have had the memory"
+
+
+def test_a_network_that_failed_beside_a_neighbour_is_measured_when_tried_again(tmp_path):
+    service, failed = FakeService(FILES), []
+
+    def failing_once(job, progress):
+        if "task-3" in job.networks and len(failed) < 4:  # in 7, in 4, in 2, and once alone
+            failed.append(len(job.networks))
+            raise MeasuringFailed("out of memory")
+        return simulated(job, progress)
+
+    Life(service, tmp_path, failing_once, group=128).run("token-1")
+    assert complete(service) and not service.failures and len(failed) == 4
+    assert service.answers["task-3"]["sentinel_ms"] > 0
+
+
+def test_where_the_sentinel_cannot_run_networks_are_measured_without(tmp_path):
+    service = FakeService(FILES)
+
+    def failing(job, progress):
+        if job.sentinel is not None:
+            raise MeasuringFailed("unsupported reorder")
+        return simulated(job, progress)
+
+    life = Life(service, tmp_path, failing, group=128)
+    life.run("token-1")
+    assert complete(service) and not service.failures
+    assert all(item["sentinel_ms"] is None for item in service.answers.values())
+    assert sum("going on without" in line for line in life.reports) == 1
+
+
+def test_the_runtime_itself_says_what_it_has_no_kernel_for(tmp_path):
+    service = FakeService([FILES[0], hard_sigmoid_in_double(), FILES[1]], shape=(1, 3, 8, 8))
+    with pytest.raises(MeasuringFailed, match="1 network"):
+        Life(service, tmp_path, measure_in_child, group=128).run("token-1")
+    assert sorted(service.answers) == ["task-0", "task-2"]
+    assert "HardSigmoid" in service.failures["task-1"] and "\n" not in service.failures["task-1"]
+
+
+def test_an_older_service_is_told_nothing_of_networks_that_cannot_run(tmp_path):
+    def fault(request):
+        if request.url.path != "/v1/agent/measurements" or "failures" not in json.loads(request.content):
+            return None
+        errors = [
+            {"pointer": "/failures", "code": "unknown_field", "detail": "a field that is not known here"}
+        ]
+        return httpx.Response(422, json={**problem(422, "validation").json(), "errors": errors})
+
+    service = FakeService(FILES, fault=fault)
+
+    def failing(job, progress):
+        if "task-3" in job.networks:
+            raise MeasuringFailed("out of memory")
+        return simulated(job, progress)
+
     with pytest.raises(MeasuringFailed, match="1 network"):
         Life(service, tmp_path, failing, group=128).run("token-1")
     assert sorted(service.answers) == [f"task-{i}" for i in range(7) if i != 3]
+    assert all(item["undisturbed_ms"] for item in service.answers.values()), "all else as before"
 
 
 def test_it_stays_alive_while_it_measures(tmp_path):

@@ -381,3 +381,65 @@ def test_an_environment_that_says_nonsense_about_nodes_is_not_shown(board: Api) 
     answer = redeem(board, token_of(board), environment={**ENVIRONMENT, "nodes_by_provider": {"x": "many"}})
     assert answer.status_code == 201
     assert board.get("/v1/devices/board").json()["nodes_by_provider"] is None
+
+
+def failures(plan: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
+    names = ("nonce", "sha256")
+    return [
+        {"task_id": t["id"], **{n: t[n] for n in names}, "reason": "no kernel", **changes}
+        for t in plan["items"]
+    ]
+
+
+def test_a_network_that_cannot_run_is_not_given_out_again(board: Api) -> None:
+    me = enrolled(board)
+    add_tasks(board)
+    plan = plan_of(board, me)
+    told = failures({"items": plan["items"][:1]})
+    assert post(board, me, [], failures=told).json() == {"accepted": 1}
+    assert post(board, me, [], failures=told).json() == {"accepted": 1}, "the same post again"
+    rest = plan_of(board, me)
+    assert rest["remaining"] == 2 and plan["items"][0] not in rest["items"]
+    is_problem(post(board, me, [], sequence=2, failures=told), 422, code="wrong_task")
+    both = {"failures": failures({"items": rest["items"][1:]})}
+    assert post(board, me, answers({"items": rest["items"][:1]}), sequence=3, **both).json() == {
+        "accepted": 2
+    }
+    with board.services.sessions() as session:
+        tasks = session.scalars(select(MeasurementTask).order_by(MeasurementTask.position)).all()
+    assert [(t.state, t.failure) for t in tasks[1:]] == [
+        ("failed", "no kernel"), ("done", None), ("failed", "no kernel")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"nonce": "another"}, "nonce"),
+        ({"sha256": "0" * 64}, "wrong_task"),
+        ({"task_id": "task_" + "0" * 32}, "wrong_task"),
+        ({"reason": ""}, "validation"),
+        ({"reason": "x" * 501}, "validation"),
+        ({"reason": "a\x1b[2J"}, "validation"),
+        ({"more": 1}, "validation"),
+    ],
+)
+def test_of_a_post_that_lies_about_a_failure_nothing_is_kept(
+    board: Api, changes: dict[str, Any], code: str
+) -> None:
+    me = enrolled(board)
+    add_tasks(board)
+    plan = plan_of(board, me)
+    some = answers({"items": plan["items"][:1]})
+    wrong = failures({"items": plan["items"][1:2]}, **changes)
+    is_problem(post(board, me, some, failures=wrong), 422, code=code)
+    assert plan_of(board, me)["remaining"] == 3
+
+
+def test_a_post_says_something_and_nothing_twice(board: Api) -> None:
+    me = enrolled(board)
+    add_tasks(board)
+    plan = plan_of(board, me)
+    is_problem(post(board, me, []), 422, code="validation")
+    is_problem(post(board, me, answers(plan), failures=failures(plan)), 422, code="validation")
+    assert plan_of(board, me)["remaining"] == 3

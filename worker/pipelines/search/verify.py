@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from latency_tables.inputs import InputSpec
@@ -134,7 +135,11 @@ class Verification:
             if found_fast and (factor := min(f for _, f in found_fast)) < 1:
                 self.run.event("slow_session", {"device": place.device, "factor": round(factor, 3)})
             if len(answers) < len(tasks):
-                reason = "its agent did not answer in time"
+                failed = self.run.context.transaction(partial(task_rows.failures_of, task_ids=tasks))
+                reason = next(
+                    (f"it cannot run the network: {why}" for why in failed.values()),
+                    "its agent did not answer in time",
+                )
                 self.run.event("not_verified", {"device": place.device, "reason": reason})
             key = (place.device_id, network.file.to_measure[0])
             self._answers.setdefault(key, []).extend(answers)

@@ -214,6 +214,20 @@ def test_an_agent_that_tells_no_p95_leaves_the_choice_to_the_bound_and_is_said(c
     assert any("p95_ms" in e.get("reason", "") for e in events_of(context, run))
 
 
+def test_an_agent_that_cannot_run_the_network_is_not_waited_for_and_is_said(context, run):
+    device_id = register(context, "dev")
+    sha256, _ = context.store.put(b"a network")
+    place = replace(priced_at(0.3, pricing(), measured=True), device_id=device_id)
+    one = OnFile(SPACE.smallest(8), DeliveredFile(sha256, 9, 20, 1, 1, 1e-6, (1, 1, 8, 8)))
+    started = time.monotonic()
+    with SimulatedAgent(context, [device_id]) as agent:
+        agent.cannot = lambda task: True
+        (readings,) = Verification(run, SPACE).readings(Target(0, SPACE, (place,)), [one], 2)
+    assert readings == [[]]
+    assert time.monotonic() - started < 0.5 * run.context.settings.verify_timeout_s
+    assert any("unsupported reorder" in e.get("reason", "") for e in events_of(context, run))
+
+
 def test_readings_go_through_tasks_and_a_job_taken_up_again_reads_them(context, run):
     device_id = register(context, "dev")
     network = SPACE.smallest(8)
