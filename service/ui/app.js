@@ -100,7 +100,7 @@ function App({ first, reason }) {
 	const route = useRoute();
 	const [session, setSession] = useState(first), [over, setOver] = useState(!first), [shown, show] = useState("");
 	useKeys(show);
-	// A dialog says that it closed a moment after it did: by then another may be open, which must stay.
+	// A dialog says late that it closed: another may be open by then, which must stay.
 	const closed = (which) => () => show((now) => (now === which ? "" : now));
 	useLayoutEffect(() => {
 		onLoggedOut(() => { closeLine(); setOver(true); });

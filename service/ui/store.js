@@ -31,7 +31,7 @@ export function useLive(load, kinds = () => false, depends = []) {
 		};
 		run();
 		const stop = listen((event) => {
-			// What happened before the line was there was not told: look again, but not while the page is still being drawn.
+			// What happened before the line was there was not told: look again, once the page is drawn.
 			if (event.kind === "ready" || (event.kind === "line" && event.live)) soon(2000);
 			else if (event.kind === "reset" || kinds(event)) soon();
 		});
