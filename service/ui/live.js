@@ -42,7 +42,7 @@ async function run(signal) {
 			if (error.name === "AbortError") break;
 		}
 		set(false);
-		// Also ended by the signal: who comes back to the tab does not wait for what was left over.
+		// Ended by the signal too: who comes back to the tab waits for nothing left over.
 		await new Promise((resolve) => { setTimeout(resolve, Math.min(30, 1.5 ** failures++) * (500 + Math.random() * 500)); signal.addEventListener("abort", resolve); });
 	}
 }

@@ -84,7 +84,7 @@ export function Matrix({ of }) {
 	return html`<h3>On every device of the job</h3><${Grid} caption="latency of each network on each device" columns=${columns} rows=${of.networks} keyOf=${(n) => n.id ?? `${n.device}${n.budget_ms}`} />`;
 }
 
-/** The same once more, to be changed first, and as a command. A training's wishes stand with its supernet. */
+/** The same once more, to be changed first, and as a command. A training's stand with its supernet. */
 function Again({ job, request }) {
 	return job.kind === "supernet" ? html`<${TrainAgain} id=${request.supernet_id} />` : html`<${OrderAgain} job=${job} request=${request} />`;
 }
