@@ -1,16 +1,24 @@
-"""What blocks in int8 cost in accuracy and gain in speed, and how well that is predicted.
+"""What a search over precisions gains in speed and costs in accuracy, and how well that is predicted.
 
-Each seed trains a supernet (or takes `--folder`'s), scores `--scored` sub-networks in float32 and `--rounded`
-of others with random blocks in int8. At `--budgets` networks along the front of MACs, every block is timed in
-both precisions with its boundaries by the agent's own code, the exact front of precisions is taken, the
-best candidates are scored rounded, and three files are timed in the same rounds and run over the test split:
-float32, all-int8, mixed.
+    python -m benchmarks.quantised_accuracy --space cifar-mbv3 --dataset glyphs --share 0.3 --seeds 3
+
+All rows of the space in both precisions, and `--calibration` whole networks in turn in float32, in int8 and
+half of each, are measured once by the agent's own code. Each seed trains a supernet (or takes `--folder`'s),
+scores `--scored` sub-networks in float32 and `--rounded` of others with random blocks in int8. At `--budgets`
+latencies four networks are chosen by exact search, the best of a few candidates by validation:
+
+`float32`: the best in float32. `mixed`: the best in any precisions that is predicted to be `--faster` times
+as fast. `same`: that network in float32. `control`: the best in float32 that is as fast as the mixed one. All
+of them, and the mixed one all in int8 (`int8`), are timed in the same rounds as files and run over the test
+split.
+
+`gain`, `loss_points`: mixed against float32, in measured time and in points of test accuracy.
+`control_gain`, `control_loss_points`: the control against float32. `same_gain`, `same_loss_points`: mixed
+against the same network in float32. Medians and means over budgets and seeds; `worst_`, `least_`: over all.
+`kendall_tau`: of predicted and measured qualities of rounded networks, held out.
 
 `--likelihoods` ranks networks by the log-likelihood of right answers instead of counting them, as
 supernets are that were trained from given weights.
-
-`loss_points`: float32 minus mixed test accuracy, in points; `gain`: float32 over mixed milliseconds;
-`kendall_tau`: of predicted and measured qualities of rounded networks, held out.
 """
 
 from __future__ import annotations
@@ -18,6 +26,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -26,10 +36,13 @@ import numpy as np
 
 from benchmarks.controls import scaled
 from benchmarks.environment import environment
-from benchmarks.lut_error import Bench
-from benchmarks.precision_rows import rows_of
-from benchmarks.trained import mean_likelihoods, options, seeded
+from benchmarks.lut_error import CONTEXT, Bench
+from benchmarks.mixed_precision import files_of
+from benchmarks.trained import clock, mean_likelihoods, options, seeded
 from latency_tables.dense import Array, DenseTable, Genes
+from latency_tables.measurement import Measurement
+from latency_tables.prediction.precisions import PrecisionFactors
+from latency_tables.table import LatencyTable
 from supernets.accuracy.choice import draw, score_in_rounds
 from supernets.accuracy.likelihood import LIKELIHOOD, Scale
 from supernets.accuracy.precision import PrecisionPredictor
@@ -40,7 +53,7 @@ from supernets.delivery.feeding import OnnxFile
 from supernets.delivery.format import Delivery
 from supernets.delivery.passes import Source
 from supernets.delivery.pipeline import deliver
-from supernets.delivery.precision import FLOAT32, INT8, PrecisionPlan, plan_of
+from supernets.delivery.precision import FLOAT32, INT8, plan_of
 from supernets.delivery.rounded_scores import (
     RoundedEvaluator,
     block_names,
@@ -49,14 +62,15 @@ from supernets.delivery.rounded_scores import (
     score_rounded,
 )
 from supernets.delivery.testing import tested
-from supernets.experiments.controls import budget_networks, train_quietly
+from supernets.experiments.controls import train_quietly
 from supernets.network import Supernet
 from supernets.search.exact import strategy as exact
-from supernets.search.problem import Constraint, Problem
-from supernets.search.restriction import precisions_alone, restricted
+from supernets.search.pareto import Front
+from supernets.search.restriction import added, excluded
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import space_named
-from supernets.spaces.lowering import dense_from, lower
+from supernets.spaces.lowering import all_operators, known_latency, lower
+from supernets.spaces.mixes import in_precisions, mixed_in_turn
 from supernets.spaces.space import Space
 from supernets.tasks.catalog import task_of
 from supernets.tasks.data import Data
@@ -80,64 +94,124 @@ def scored(
     return score_in_rounds(space, networks, generator, values, metric=LIKELIHOOD)
 
 
-def measured(bench: Bench, mixed: Space, architecture: Architecture) -> DenseTable:
-    """Milliseconds of what the network may be in any precisions; infinite for the rest of the space."""
-    files = {op.text: file for op, file in export_operators(rows_of(mixed, [architecture])).items()}
-    ms = {name: m.latency_ms for name, m in bench.profile(files).measured.items()}
-    return dense_from(mixed, lambda op: ms.get(op.text, np.inf))
+@dataclass(frozen=True)
+class Prices:
+    """Milliseconds of every network of a space in any precisions. held_out_error: of whole networks."""
+
+    space: Space
+    cost: DenseTable
+    factors: PrecisionFactors
+    rows: int
+
+    def in_float(self) -> DenseTable:
+        """Infinite where a block is in int8."""
+        return added(self.cost, excluded(self.space, {"precision": [INT8]}))
 
 
-def one_network(
-    bench: Bench, evaluator: RoundedEvaluator, found: PrecisionPredictor, architecture: Architecture
-) -> dict[str, Any]:
-    """Accuracy of the three files on test, and their milliseconds."""
-    source = evaluator.source
-    mixed = found.predictor.space.at([architecture.resolution]).with_precisions((FLOAT32, INT8))
-    cost = measured(bench, mixed, architecture)
-    unlimited = Problem(mixed.chain, found.dense(mixed), (Constraint("latency_ms", cost, np.inf),))
-    only = restricted(unlimited, precisions_alone(mixed, architecture))
-    front = exact.front(only.score, only.constraints[0].table)
-    operators = evaluator.ready(architecture).calibrated.plain.operators
-    # Quick enough to be worth it, of those the least lost; they are scored rounded before one is taken.
-    quick = front.genes[: 4 * CANDIDATES]
-    chosen = [mixed.architecture(row) for row in quick[-CANDIDATES:]]
-    candidates = [plan_of(lower(mixed, one)) for one in chosen]
-    qualities = [evaluator.value(architecture, plan) for plan in candidates]
+def priced(bench: Bench, mixed: Space, networks: int, seed: int) -> Prices:
+    """Rows and whole networks with random weights, measured in common sessions."""
+    generator = np.random.default_rng(seed)
+    rows = sorted({op for resolution in mixed.resolutions for op in all_operators(mixed, resolution)})
+    drawn = [mixed.architecture(row) for row in mixed.chain.sample(generator, networks)]
+    whole = {f"network {i}": one for i, one in enumerate(mixed_in_turn(mixed, drawn, generator))}
+    files = {op.text: file for op, file in export_operators(rows).items()} | files_of(mixed, whole)
+    found = {name: m.latency_ms for name, m in bench.profile(files).measured.items()}
+    table = LatencyTable(CONTEXT, {op: Measurement(found[op.text]) for op in rows})
+    lowered = [lower(mixed, one) for one in whole.values()]
+    factors = PrecisionFactors.fit(table, lowered, [found[name] for name in whole])
+    return Prices(mixed, known_latency(mixed, factors.applied(table)), factors, len(rows))
+
+
+def best_of(
+    evaluator: RoundedEvaluator, space: Space, front: Front, limit_ms: float
+) -> tuple[Architecture, float] | None:
+    """(of the last networks of a front that keep a limit, the best by validation; its cost)."""
+    last = front.within(limit_ms * (1 + 1e-9))
+    if last is None:
+        return None
+    indices = range(max(0, last - CANDIDATES + 1), last + 1)
+    candidates = [space.architecture(front.genes[i]) for i in indices]
+    qualities = [evaluator.value(space.in_float(one), plan_of(lower(space, one))) for one in candidates]
     best = int(np.argmax(qualities))
-    every = PrecisionPlan.uniform(INT8, len(operators))
-    planned = {FLOAT32: None, INT8: every, "mixed": candidates[best]}
-    sources = {
-        name: Source(source.supernet, architecture, source.data, plan) for name, plan in planned.items()
+    return candidates[best], float(front.costs[indices[best]])
+
+
+def chosen_at(
+    evaluator: RoundedEvaluator, prices: Prices, fronts: tuple[Front, Front], limit_ms: float, faster: float
+) -> dict[str, tuple[Architecture, float]]:
+    """Name -> (network, predicted ms) at one budget; without the names of what does not exist."""
+    (plain, joint), space = fronts, prices.space
+    best = best_of(evaluator, space, plain, limit_ms)
+    if best is None:
+        return {}
+    found = {
+        FLOAT32: best,
+        "mixed": best_of(evaluator, space, joint, best[1] / faster),
+        "control": best_of(evaluator, space, plain, best[1] / faster),
     }
-    written = {name: deliver(one, Delivery()) for name, one in sources.items()}
-    accuracy = {
-        name: tested(OnnxFile(onnx_session(one.file)), source.data, architecture.resolution).quality
-        for name, one in written.items()
+    chosen = {name: one for name, one in found.items() if one is not None}
+    if "mixed" in chosen:
+        for name, precision in (("same", FLOAT32), (INT8, INT8)):
+            other = in_precisions(space, chosen["mixed"][0], repeat(precision).__next__)
+            chosen[name] = other, float(prices.cost.price(space.genes(other)[None])[0])
+    return chosen
+
+
+def at_budgets(
+    bench: Bench, evaluator: RoundedEvaluator, prices: Prices, score: DenseTable, asked: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """What was found at each budget, its files measured side by side."""
+    space = prices.space
+    plain, joint = (exact.front(score, cost) for cost in (prices.in_float(), prices.cost))
+    # Not the least one: nothing is quicker than the quickest.
+    limits_ms = np.geomspace(plain.costs[0], plain.costs[-1], asked.budgets + 1)[1:]
+    found = [chosen_at(evaluator, prices, (plain, joint), ms, asked.faster) for ms in limits_ms]
+    networks = {f"{i} {name}": one for i, all_of in enumerate(found) for name, (one, _) in all_of.items()}
+    source = evaluator.source
+    plans = {name: plan_of(lower(space, one)) for name, one in networks.items()}
+    written = {
+        name: deliver(
+            Source(
+                source.supernet,
+                space.in_float(one),
+                source.data,
+                plans[name] if plans[name].int8 else None,
+            ),
+            Delivery(),
+        )
+        for name, one in networks.items()
     }
-    whole = bench.profile({name: one.file for name, one in written.items()}).measured
-    ms = {name: m.latency_ms for name, m in whole.items()}
-    return {
-        "int8_blocks": len(candidates[best].int8),
-        "blocks": len(operators),
-        "predicted_ms": float(cost.price(mixed.genes(chosen[best])[None])[0]),
-        "predicted_float32_ms": float(cost.price(mixed.genes(mixed.in_float(architecture))[None])[0]),
-        "ms": ms,
-        "accuracy": accuracy,
-        "bytes": {name: len(one.file) for name, one in written.items()},
-        "parity": {
-            name: [one.parity.rounded.relative_error, one.parity.rounded.top1_agreement]
-            for name, one in written.items()
-            if one.parity.rounded is not None
-        },
-        "method": getattr(written["mixed"].network, "method", None),
-    }
+    measured = bench.profile({name: one.file for name, one in written.items()}).measured
+
+    def told(name: str, predicted_ms: float) -> dict[str, Any]:
+        file, network = written[name], networks[name]
+        counted = tested(OnnxFile(onnx_session(file.file)), source.data, network.resolution)
+        rounded = file.parity.rounded
+        return {
+            "ms": measured[name].latency_ms,
+            "predicted_ms": prices.factors.intercept_ms + predicted_ms,
+            "accuracy": counted.quality,
+            "bytes": len(file.file),
+            "resolution": network.resolution,
+            "int8_share": len(plans[name].int8) / len(plans[name].precisions),
+            "parity": None if rounded is None else [rounded.relative_error, rounded.top1_agreement],
+        }
+
+    return [
+        {"limit_ms": float(limit), **{name: told(f"{i} {name}", ms) for name, (_, ms) in all_of.items()}}
+        for i, (limit, all_of) in enumerate(zip(limits_ms, found, strict=True))
+    ]
 
 
 def one_seed(
-    arguments: argparse.Namespace, seed: int, folder: Path, say: Callable[[str], None]
+    arguments: argparse.Namespace,
+    data: Data,
+    timing: tuple[Bench, Prices] | None,
+    seed: int,
+    folder: Path,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """All of it with one supernet."""
-    data = load_dataset(arguments.dataset)
+    """All of it with one supernet. timing: None where nothing is timed."""
     space = space_named(arguments.space).with_classes(len(data.classes))
     recipe = scaled(recipe_named(arguments.recipe), arguments.share)
     supernet: Supernet = train_quietly(space, data, recipe, seed, folder, "cpu")[0]
@@ -154,11 +228,10 @@ def one_seed(
     chosen = random_precisions(len(genes), len(names), generator)
     found = PrecisionPredictor.fit(predictor, sensitivity, score_rounded(evaluator, genes, chosen, names))
     say("scored in int8")
-    chosen_networks = budget_networks(space, predictor, arguments.budgets)[0] if arguments.budgets else []
-    sentinel = export_operators(lower(space, space.largest())[:1])
-    with TemporaryDirectory() as place:
-        bench = Bench(Path(place), *sentinel.values(), seed)
-        networks = [one_network(bench, evaluator, found, one) for one in chosen_networks]
+    networks = []
+    if timing is not None:
+        bench, prices = timing
+        networks = at_budgets(bench, evaluator, prices, found.dense(prices.space), arguments)
     return {
         "seed": seed,
         "kendall_tau": found.held_out.kendall_tau if found.held_out else None,
@@ -177,15 +250,32 @@ def main() -> None:
     parser.add_argument("--scored", type=int, default=160, help="sub-networks scored in float32")
     parser.add_argument("--rounded", type=int, default=60, help="sub-networks scored in int8")
     parser.add_argument("--budgets", type=int, default=5, help="0: nothing is timed")
+    parser.add_argument("--faster", type=float, default=1.2, help="asked of mixed networks, by prediction")
+    parser.add_argument("--calibration", type=int, default=24, help="whole networks measured with the rows")
     parser.add_argument("--likelihoods", action="store_true", help="what ranks networks")
     arguments = parser.parse_args()
-    seeds = [one_seed(arguments, seed, folder, say) for seed, folder, say in seeded(arguments)]
+    data = load_dataset(arguments.dataset)
+    mixed = space_named(arguments.space).with_classes(len(data.classes)).with_precisions((FLOAT32, INT8))
+    with TemporaryDirectory() as place:
+        timing = None
+        if arguments.budgets:
+            middle = sorted(lower(mixed, mixed.largest()), key=lambda op: op.macs)
+            (sentinel,) = export_operators([middle[len(middle) // 2]]).values()
+            bench = Bench(Path(place), sentinel, arguments.seed)
+            say = clock()
+            timing = bench, priced(bench, mixed, arguments.calibration, arguments.seed)
+            say(f"{timing[1].rows} rows measured")
+        seeds = [
+            one_seed(arguments, data, timing, seed, folder, say) for seed, folder, say in seeded(arguments)
+        ]
     every = [network for one in seeds for network in one["networks"]]
     result = {
         "kendall_tau": [one["kendall_tau"] for one in seeds],
         "float32_kendall_tau": [one["float32_kendall_tau"] for one in seeds],
         **(figures(every) if every else {}),
+        "faster": arguments.faster,
         "ranked_by": "likelihoods" if arguments.likelihoods else "counted answers",
+        **({} if timing is None else {"rows": timing[1].rows, "factors": timing[1].factors.factors}),
         "seeds": seeds,
         "environment": environment(),
     }
@@ -193,18 +283,35 @@ def main() -> None:
 
 
 def figures(every: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of the timed networks of all seeds."""
-    losses = [100 * (n["accuracy"][FLOAT32] - n["accuracy"]["mixed"]) for n in every]
-    gains = [n["ms"][FLOAT32] / n["ms"]["mixed"] for n in every]
+    """Of the budgets of all seeds at which a mixed network was found."""
+    both = [one for one in every if "mixed" in one]
+    if not both:
+        return {"budgets": len(every), "found": 0}
+    mixed, same = compared(both, FLOAT32, "mixed"), compared(both, "same", "mixed")
+    controls = [one for one in both if "control" in one]
+    control = compared(controls, FLOAT32, "control") if controls else {}
     return {
-        "loss_points": float(np.mean(losses)),
-        "worst_loss_points": float(np.max(losses)),
-        "int8_loss_points": float(
-            np.mean([100 * (n["accuracy"][FLOAT32] - n["accuracy"][INT8]) for n in every])
+        "budgets": len(every),
+        "found": len(both),
+        **mixed,
+        **{f"same_{name}": value for name, value in same.items()},
+        **{f"control_{name}": value for name, value in control.items()},
+        "int8_gain": compared(both, "same", INT8)["gain"],
+        "predicted_error": float(
+            np.mean([abs(one["mixed"]["predicted_ms"] / one["mixed"]["ms"] - 1) for one in both])
         ),
+    }
+
+
+def compared(every: list[dict[str, Any]], plain: str, other: str) -> dict[str, float]:
+    """How much faster one kind of network is than another one, and what it loses."""
+    gains = [one[plain]["ms"] / one[other]["ms"] for one in every]
+    losses = [100 * (one[plain]["accuracy"] - one[other]["accuracy"]) for one in every]
+    return {
         "gain": float(np.median(gains)),
         "least_gain": float(np.min(gains)),
-        "int8_gain": float(np.median([n["ms"][FLOAT32] / n["ms"][INT8] for n in every])),
+        "loss_points": float(np.mean(losses)),
+        "worst_loss_points": float(np.max(losses)),
     }
 
 
