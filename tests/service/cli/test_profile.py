@@ -17,7 +17,9 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_rows_that_cannot_be_had_are_named_with_why_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_that_cannot_be_had_are_named_with_why_and_what_to_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     say_unable("ov", unable(2))
     text = said(capsys)
     assert f"cannot run conv/in=8x8x0: {REASON}" in text and "conv/in=8x8x1" in text
