@@ -343,21 +343,21 @@ class Agent:
         while state.pending:
             body = of_first_version(state.pending[0]) if self._old_service else state.pending[0]
             try:
-                self._client.post(body)
+                # An older service takes no word of networks that cannot be measured.
+                if body["items"] or body.get("failures"):
+                    self._client.post(body)
             except StaleTask:
                 self._report("these tasks were issued anew or withdrawn meanwhile; asking again")
             except UnknownField as error:
-                if self._old_service and body["items"]:
+                if body["items"] and self._old_service:
                     raise
-                if not body["items"]:  # an older service takes no word of networks that cannot be measured
-                    self._posted()
+                if body["items"]:
+                    self._old_service = True
+                    self._report(
+                        f"this service is older than the agent ({error}); posting medians and quartiles "
+                        "alone. Update the service"
+                    )
                     continue
-                self._old_service = True
-                self._report(
-                    f"this service is older than the agent ({error}); posting medians and quartiles alone. "
-                    "Update the service"
-                )
-                continue
             except Refused as error:
                 self._report(f"the service refused results: {error}")
                 raise

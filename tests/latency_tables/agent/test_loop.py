@@ -452,26 +452,33 @@ def test_the_runtime_itself_says_what_it_has_no_kernel_for(tmp_path):
     assert "HardSigmoid" in service.failures["task-1"] and "\n" not in service.failures["task-1"]
 
 
-def test_an_older_service_is_told_nothing_of_networks_that_cannot_run(tmp_path):
-    def fault(request):
-        if request.url.path != "/v1/agent/measurements" or "failures" not in json.loads(request.content):
-            return None
-        errors = [
-            {"pointer": "/failures", "code": "unknown_field", "detail": "a field that is not known here"}
-        ]
-        return httpx.Response(422, json={**problem(422, "validation").json(), "errors": errors})
+@pytest.mark.parametrize("known", [None, FIRST_FIELDS])
+@pytest.mark.parametrize("at_fault", ["task-0", "task-6"])
+def test_an_older_service_is_told_nothing_of_networks_that_cannot_run(tmp_path, known, at_fault):
+    """The first as well as the last: the service is known to be older by then, or is not yet."""
 
-    service = FakeService(FILES, fault=fault)
+    def fault(request):
+        if request.url.path != "/v1/agent/measurements":
+            return None
+        body = json.loads(request.content)
+        if "failures" in body:
+            told = {"pointer": "/failures", "code": "unknown_field", "detail": "a field that is not known"}
+            return httpx.Response(422, json={**problem(422, "validation").json(), "errors": [told]})
+        if not body["items"]:
+            return problem(422, "validation")
+        return strict_about(known)(request) if known else None
 
     def failing(job, progress):
-        if "task-3" in job.networks:
+        if at_fault in job.networks:
             raise MeasuringFailed("out of memory")
         return simulated(job, progress)
 
+    service = FakeService(FILES, fault=fault)
     with pytest.raises(MeasuringFailed, match="1 network"):
-        Life(service, tmp_path, failing, group=128).run("token-1")
-    assert sorted(service.answers) == [f"task-{i}" for i in range(7) if i != 3]
-    assert all(item["undisturbed_ms"] for item in service.answers.values()), "all else as before"
+        Life(service, tmp_path, failing).run("token-1")
+    assert sorted(service.answers) == [f"task-{i}" for i in range(7) if f"task-{i}" != at_fault]
+    if known is None:
+        assert all(item["undisturbed_ms"] for item in service.answers.values()), "all else as before"
 
 
 def test_it_stays_alive_while_it_measures(tmp_path):
