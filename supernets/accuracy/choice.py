@@ -12,7 +12,7 @@ import numpy as np
 
 from latency_tables.dense import Array, Genes
 from supernets.accuracy.predictor import MINIMUM_NETWORKS, QualityPredictor
-from supernets.accuracy.prior import Posterior, cells
+from supernets.accuracy.prior import Posterior
 from supernets.spaces.space import Space
 from supernets.tasks.metric import ACCURACY, Metric
 
@@ -87,7 +87,7 @@ def choose_next(
     found = space.chain.sample(generator, max(sampled, 2 * networks)) if pool is None else pool
     candidates = generator.permutation(_without(np.unique(found, axis=0), predictor.genes))
     return np.asarray(
-        candidates[most_telling(predictor.belief, cells(space.chain, candidates), networks)], dtype=np.int64
+        candidates[most_telling(predictor.belief, predictor.features(candidates), networks)], dtype=np.int64
     )
 
 
@@ -99,7 +99,7 @@ def _without(genes: Genes, known: Genes) -> Genes:
 
 
 def most_telling(belief: Posterior, features: Array, networks: int) -> Genes:
-    """Indices of rows of `features` (n, cells), each the best given those before it; at most n."""
+    """Indices of rows of `features` (n, features), each the best given those before it; at most n."""
     away = features - belief.centre
     covariance = away @ belief.covariance @ away.T  # (n, n)
     chosen: list[int] = []

@@ -22,9 +22,11 @@ import numpy as np
 from latency_tables.dense import Array, DenseTable, Genes
 from latency_tables.errors import TooFewNetworks
 from supernets.accuracy.prior import (
+    BENDS,
     Posterior,
+    bends_of,
     cell_offsets,
-    cells,
+    features_of,
     learn_variances,
     posterior,
     prior_loadings,
@@ -45,7 +47,12 @@ CEILINGS = (
     5.0,
 )  # tried above the best quality seen, in standard deviations; or none
 MARGIN = 2.0  # in log likelihood: what the link has to gain before it is used
+BEND_MARGIN = 4.0
+"""What effects that vary with the resolution have to gain, in log likelihood, before they may: where none do,
+the further variances gain less."""
 FORM = "additive-ridge-1"
+BENT_FORM = "additive-ridge-2"
+"""Effects vary with the resolution."""
 
 Predict = Callable[[Array], Array]  # features (n, cells) -> scores (n,)
 
@@ -91,6 +98,8 @@ class QualityPredictor:
     drawn: so many of the first networks are a random sample and stand for all others in the held-out error
     (0: all are); those chosen because they tell most lie further out than a random one, and would overstate
     it.
+    degree: in the logarithm of the resolution, by which effects vary; 0 of those that were fitted before they
+    could.
     """
 
     space: Space
@@ -101,6 +110,7 @@ class QualityPredictor:
     held_out: HeldOut | None = None
     drawn: int = 0
     metric: Metric = ACCURACY
+    degree: int = 0
 
     @classmethod
     def fit(
@@ -113,29 +123,43 @@ class QualityPredictor:
         seed: int = 0,
         drawn: int = 0,
         metric: Metric = ACCURACY,
+        degree: int = BENDS,
     ) -> QualityPredictor:
         """Fit to scored sub-networks, with held-out error by cross-validation (`folds=0`: without).
+
+        degree: by which effects may vary with the resolution, where that explains the networks better.
 
         Raises TooFewNetworks below 10 networks, InvalidPredictor for qualities that are not finite.
         """
         genes, values = as_genes(space, architectures), np.asarray(qualities, dtype=np.float64)
         _check(genes, values)
-        features, loadings = cells(space.chain, genes), prior_loadings(space)
-        variances, ceiling = _learn(features, values, loadings, metric)
-        fitted = cls(space, genes, values, variances, ceiling, None, drawn, metric)
+        variances, ceiling, loss = _learn(features_of(space, genes, 0), values, prior_loadings(space), metric)
+        degree = bends_of(space, degree).shape[1]
+        if degree:
+            features, targets = features_of(space, genes, degree), to_score(values, ceiling)
+            bent, less = learn_variances(features, targets, prior_loadings(space, degree))
+            variances, degree = (bent, degree) if less < loss - BEND_MARGIN else (variances, 0)
+        fitted = cls(space, genes, values, variances, ceiling, None, drawn, metric, degree)
         return replace(fitted, held_out=fitted.cross_validate(folds, seed)) if folds else fitted
 
     @cached_property
     def belief(self) -> Posterior:
         """What is known about every cell of the space."""
         targets = to_score(self.qualities, self.ceiling)
-        return posterior(
-            cells(self.space.chain, self.genes), targets, prior_loadings(self.space), self.variances
-        )
+        return posterior(self.features(self.genes), targets, self.loadings, self.variances)
+
+    @cached_property
+    def loadings(self) -> dict[str, Array]:
+        """The prior's, by group: (features, effects)."""
+        return prior_loadings(self.space, self.degree)
+
+    def features(self, genes: Genes) -> Array:
+        """What the score is linear in, shape (networks, features)."""
+        return features_of(self.space, genes, self.degree)
 
     def belief_of(self, genes: Genes) -> Array:
         """Expected score of each network, in the unit of `dense()`, shape (networks,)."""
-        return self.belief.predict(cells(self.space.chain, genes))
+        return self.belief.predict(self.features(genes))
 
     def predict(self, genes: Genes) -> Array:
         """Expected quality of each network, shape (networks,)."""
@@ -144,7 +168,7 @@ class QualityPredictor:
     def deviation(self, genes: Genes) -> Array:
         """Standard deviation of a measured quality around `predict`, shape (networks,); first order in the
         link."""
-        features = cells(self.space.chain, genes)
+        features = self.features(genes)
         slope = 1.0 if self.ceiling is None else np.exp(-self.belief.predict(features))
         return np.asarray(slope * np.sqrt(self.belief.variance(features)))
 
@@ -163,7 +187,7 @@ class QualityPredictor:
         return predicted, measured
 
     def _own_fit(self) -> Callable[[Array, Array], Predict]:
-        loadings = prior_loadings(self.space)
+        loadings = self.loadings
 
         def fit(features: Array, targets: Array) -> Predict:
             variances, _ = learn_variances(features, targets, loadings, self.variances)
@@ -184,7 +208,7 @@ class QualityPredictor:
         seen it."""
         judged = self.drawn or len(self.genes)
         folds = min(folds, judged)
-        features = cells(self.space.chain, self.genes)
+        features = self.features(self.genes)
         fold = np.full(len(self.genes), -1)
         fold[:judged] = np.random.default_rng(seed).permutation(judged) % folds
         predicted = np.empty(len(self.genes))
@@ -199,24 +223,31 @@ class QualityPredictor:
         it."""
         chain, belief, offsets = self.space.chain, self.belief, cell_offsets(self.space.chain)
         base = belief.mean - float(belief.centre @ belief.weights)
+        bends = bends_of(self.space, self.degree)
+        # (resolutions, cells): what each cell is worth at each resolution.
+        worth = np.column_stack([np.ones(chain.resolutions), bends]) @ belief.weights.reshape(
+            1 + bends.shape[1], -1
+        )
         blocks, depths, before = [], [], 1
         for column, shape in zip(chain.offsets, chain.stages, strict=True):
-            state, depth = _values(belief.weights, offsets, column, shape.states), int(offsets[column + 1])
+            state, depth = _values(worth, offsets, column, shape.states), int(offsets[column + 1])
             table = np.zeros((chain.resolutions, before, shape.states, shape.blocks, max(shape.choices)))
             for block, choices in enumerate(shape.choices):
-                table[..., block, :choices] = _values(belief.weights, offsets, column + 2 + block, choices)
+                own = _values(worth, offsets, column + 2 + block, choices)
+                table[..., block, :choices] = own[:, None, None]
                 table[..., block, choices:] = -np.inf
             # Every network has block 0, so what a state is worth is counted there.
-            table[..., 0, :] += state[None, None, :, None]
+            table[..., 0, :] += state[:, None, :, None]
             blocks.append(table)
-            depths.append(np.tile(belief.weights[depth : depth + len(shape.depths)], (chain.resolutions, 1)))
+            depths.append(worth[:, depth : depth + len(shape.depths)])
             before = shape.states
-        return DenseTable(chain, base + belief.weights[: chain.resolutions], tuple(blocks), tuple(depths))
+        own = np.diag(worth[:, : chain.resolutions])
+        return DenseTable(chain, base + own, tuple(blocks), tuple(depths))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` reads them back."""
         return {
-            "form": FORM,
+            "form": BENT_FORM if self.degree else FORM,
             "space": self.space.name,
             "resolutions": list(self.space.resolutions),
             "classes": self.space.classes,
@@ -228,21 +259,28 @@ class QualityPredictor:
             "drawn": self.drawn,
             # Left out for accuracy, as before there were other metrics: stored predictors stay what they are.
             **({} if self.metric == ACCURACY else {"metric": self.metric.to_json()}),
+            **({"degree": self.degree} if self.degree else {}),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], space: Space | None = None) -> QualityPredictor:
         """Read `to_json`'s form; `space` is needed where the catalog lacks it. Raises InvalidPredictor."""
         try:
-            if data["form"] != FORM:
-                raise InvalidPredictor(f"an accuracy predictor of form {FORM!r} was wanted; fit it again")
+            if data["form"] not in (FORM, BENT_FORM):
+                raise InvalidPredictor(
+                    f"an accuracy predictor of form {FORM!r} or {BENT_FORM!r} was wanted; fit it again"
+                )
             base = space_named(data["space"]) if space is None else space
             space = base.at(data["resolutions"]).with_classes(data["classes"])
             genes, values = (
                 np.array(data["genes"], dtype=np.int64),
                 np.array(data["accuracies"], dtype=np.float64),
             )
-            variances = {name: float(data["variances"][name]) for name in (*prior_loadings(space), "noise")}
+            degree = int(data["degree"]) if data["form"] == BENT_FORM else 0
+            if data["form"] == BENT_FORM and (degree < 1 or degree != bends_of(space, degree).shape[1]):
+                raise ValueError("its degree is not one of these resolutions")
+            groups = (*prior_loadings(space, degree), "noise")
+            variances = {name: float(data["variances"][name]) for name in groups}
             ceiling = None if data.get("ceiling") is None else float(data["ceiling"])
             held_out = None if data["held_out"] is None else HeldOut(**data["held_out"])
             drawn, metric = int(data.get("drawn", 0)), Metric.from_json(data.get("metric"))
@@ -253,7 +291,7 @@ class QualityPredictor:
             raise InvalidPredictor("the ceiling must lie above every quality; fit it again")
         if not 0 <= drawn <= len(genes):
             raise InvalidPredictor("more networks were drawn than scored; fit it again")
-        return cls(space, genes, values, variances, ceiling, held_out, drawn, metric)
+        return cls(space, genes, values, variances, ceiling, held_out, drawn, metric, degree)
 
 
 def for_space(data: Mapping[str, Any], space: Space) -> Mapping[str, Any]:
@@ -284,25 +322,28 @@ def to_score(qualities: Array, ceiling: float | None) -> Array:
 
 def _learn(
     features: Array, values: Array, loadings: Mapping[str, Array], metric: Metric
-) -> tuple[dict[str, float], float | None]:
-    """(variances, ceiling) that make the qualities most likely; a ceiling must earn its place."""
+) -> tuple[dict[str, float], float | None, float]:
+    """(variances, ceiling, negative log likelihood of the scores) that make the qualities most likely; a
+    ceiling must earn its place."""
     best, ceiling = learn_variances(features, values, loadings), None
+    of_scores = best[1]
     if np.ptp(values) == 0 or metric.best is None:
-        return best[0], None
+        return best[0], None, of_scores
     start = None
     for share in CEILINGS:
         tried = float(values.max() + share * values.std())
         variances, loss = learn_variances(features, to_score(values, tried), loadings, start)
         # The likelihood of the qualities themselves: that of the scores times the slope of the link.
-        loss += float(np.log(tried - values).sum())
-        if loss < best[1] - (0.0 if ceiling is not None else MARGIN):
-            best, ceiling = (variances, loss), tried
+        whole = loss + float(np.log(tried - values).sum())
+        if whole < best[1] - (0.0 if ceiling is not None else MARGIN):
+            best, ceiling, of_scores = (variances, whole), tried, loss
         start = variances
-    return best[0], ceiling
+    return best[0], ceiling, of_scores
 
 
-def _values(weights: Array, offsets: Genes, gene: int, size: int) -> Array:
-    return weights[offsets[gene] : offsets[gene] + size]
+def _values(worth: Array, offsets: Genes, gene: int, size: int) -> Array:
+    """Of a gene's values, at each resolution: (resolutions, size)."""
+    return worth[:, offsets[gene] : offsets[gene] + size]
 
 
 def _check(genes: Genes, values: Array) -> None:

@@ -2,13 +2,15 @@
 
 A network is a sum of cells: one per active gene and its value. The prior says that cells which share a
 property (kernel size, expand ratio, place in the stage) share an effect, and that each cell deviates from it.
+What a cell is worth may bend with the resolution: at each resolution the model is additive still, which is
+all that the exact solver needs.
 How much is shared is learnt: restricted marginal likelihood in closed form, its gradient too (MacKay,
 "Bayesian interpolation", 1992; Patterson and Thompson, 1971).
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +18,10 @@ import numpy as np
 from latency_tables.dense import Array, Chain, Genes
 from supernets.spaces.space import Space
 
+BENDS = 2
+"""Degree in the logarithm of the resolution by which a cell's effect varies: a large kernel, say, is worth
+less on a small picture."""
+BY_RESOLUTION = ", by resolution"
 _LOG_BOUND = 18.0  # variances are sought within exp(+-18) of the variance of the data
 
 
@@ -31,6 +37,23 @@ def cells(chain: Chain, genes: Genes) -> Array:
     rows, columns = np.nonzero(chain.active(genes))
     found[rows, (cell_offsets(chain) + genes)[rows, columns]] = 1.0
     return found
+
+
+def bends_of(space: Space, degree: int = BENDS) -> Array:
+    """How effects may vary with the resolution: polynomials in its logarithm, orthogonal to each other and to
+    a constant, of mean square 1; shape (resolutions, up to degree), fewer where there are fewer resolutions.
+    """
+    logs = np.log(np.asarray(space.resolutions, dtype=np.float64))
+    logs -= logs.mean()
+    powers = logs[:, None] ** np.arange(min(degree, len(logs) - 1) + 1)
+    return np.asarray(np.linalg.qr(powers)[0][:, 1:] * np.sqrt(len(logs)))
+
+
+def features_of(space: Space, genes: Genes, degree: int) -> Array:
+    """The cells of each network, then the same times each bend at its resolution; shape (networks, cells x
+    (1 + bends))."""
+    plain, bends = cells(space.chain, genes), bends_of(space, degree)[genes[:, 0]]
+    return np.concatenate([plain, *(plain * bend[:, None] for bend in bends.T)], axis=1)
 
 
 def _labels(space: Space) -> dict[str, dict[int, Hashable]]:
@@ -78,11 +101,32 @@ def _trends(space: Space) -> dict[str, Array]:
     return {"resolution, trend": resolution, "width, trend": width}
 
 
-def prior_loadings(space: Space) -> dict[str, Array]:
-    """Group -> loadings L (cells, effects): the prior covariance of the cells is the sum of variance x L L'.
+def prior_loadings(space: Space, degree: int = 0) -> dict[str, Array]:
+    """Group -> loadings L (features, effects): the prior covariance of the weights of `features_of` is the
+    sum of variance x L L'.
 
-    Groups that say nothing in this space, or the same as an earlier one, are left out.
+    Groups that say nothing in this space, or the same as an earlier one, are left out. degree: each group but
+    those of resolutions has a second one then, whose effects bend.
     """
+    plain, bends = _plain_loadings(space), bends_of(space, degree).shape[1]
+    if not bends:
+        return plain
+    parts = {name: _spread(loadings, [0], bends) for name, loadings in plain.items()}
+    further = {
+        name + BY_RESOLUTION: _spread(loadings, range(1, bends + 1), bends)
+        for name, loadings in plain.items()
+        if not name.startswith("resolution")
+    }
+    return parts | further
+
+
+def _spread(loadings: Array, places: Iterable[int], bends: int) -> Array:
+    """Loadings of cells as those of features: at each of the places with effects of its own."""
+    return np.concatenate([np.kron(np.eye(bends + 1)[:, [place]], loadings) for place in places], axis=1)
+
+
+def _plain_loadings(space: Space) -> dict[str, Array]:
+    """Of the cells alone, shape (cells, effects)."""
     total = int(space.chain.gene_sizes.sum())
     found: dict[str, Array] = {}
     for group, marked in _labels(space).items():
@@ -149,14 +193,15 @@ class _Reduced:
 
     def loss(self, logs: Array) -> tuple[float, Array]:
         """Negative restricted log likelihood and its gradient in the logarithms of the variances."""
-        variances = np.exp(logs)
-        covariance = np.tensordot(variances[:-1], self.kernels, 1) + variances[-1] * np.eye(len(self.targets))
+        variances, size = np.exp(logs), len(self.targets)
+        flat = self.kernels.reshape(len(self.kernels), -1)
+        covariance = (variances[:-1] @ flat).reshape(size, size) + variances[-1] * np.eye(size)
         lower = np.linalg.cholesky(covariance)
         inverse = np.linalg.inv(covariance)
         solved = inverse @ self.targets
         rest = self.rest / variances[-1]
         value = np.log(np.diag(lower)).sum() + 0.5 * (self.targets @ solved + self.free * logs[-1] + rest)
-        slopes = np.einsum("gij,ij->g", self.kernels, inverse - np.outer(solved, solved))
+        slopes = flat @ (inverse - np.outer(solved, solved)).ravel()
         noise = np.trace(inverse) - solved @ solved + (self.free - rest) / variances[-1]
         return float(value), 0.5 * variances * np.append(slopes, noise)
 
@@ -193,14 +238,17 @@ def learn_variances(
     return dict(zip((*loadings, "noise"), np.exp(found.x).tolist(), strict=True)), float(found.fun)
 
 
+def prior_covariance(loadings: Mapping[str, Array], variances: Mapping[str, float]) -> Array:
+    """Of the weights, (features, features)."""
+    scaled = np.concatenate([np.sqrt(variances[name]) * part for name, part in loadings.items()], axis=1)
+    return np.asarray(scaled @ scaled.T)
+
+
 def posterior(
     features: Array, targets: Array, loadings: Mapping[str, Array], variances: Mapping[str, float]
 ) -> Posterior:
     """Closed-form posterior of the cells for given variances."""
-    prior = sum(
-        (variances[name] * (part @ part.T) for name, part in loadings.items()),
-        np.zeros((features.shape[1],) * 2),
-    )
+    prior = prior_covariance(loadings, variances)
     centre, mean, noise = features.mean(axis=0), float(targets.mean()), variances["noise"]
     cross = (features - centre) @ prior  # (networks, cells)
     covariance = cross @ (features - centre).T + noise * np.eye(len(targets))

@@ -20,7 +20,7 @@ import numpy as np
 
 from latency_tables.dense import Array, Genes
 from supernets.accuracy.predictor import HeldOut, QualityPredictor, to_score
-from supernets.accuracy.prior import cells, posterior, prior_loadings
+from supernets.accuracy.prior import posterior, prior_covariance
 from supernets.errors import InvalidPredictor
 from supernets.spaces.space import Space
 from supernets.tasks.metric import Metric
@@ -35,7 +35,7 @@ class Model(Protocol):
     """What a refinement predicts with."""
 
     def predict(self, features: Array) -> Array:
-        """features (n, cells) -> scores (n,)"""
+        """features (n, features) -> scores (n,)"""
         ...
 
     def to_json(self) -> dict[str, Any]: ...
@@ -61,7 +61,7 @@ class Refinement:
 
     def scores(self, genes: Genes) -> Array:
         """In the unit of the additive score, shape (networks,); ascending with the quality."""
-        return self.model.predict(cells(self.space.chain, genes))
+        return self.model.predict(self.predictor.features(genes))
 
     def predict(self, genes: Genes) -> Array:
         """Expected quality of each network, shape (networks,)."""
@@ -90,7 +90,7 @@ def refine(predictor: QualityPredictor, *, folds: int = 5, seed: int = 0) -> Ref
 
     All contestants share the prior variances learnt from all networks, so that only their form is compared.
     """
-    loadings = prior_loadings(predictor.space)
+    loadings = predictor.loadings
 
     def judged(fit: Callable[[Array, Array], Model]) -> HeldOut:
         return predictor.judge(lambda x, y: fit(x, y).predict, folds, seed)
@@ -100,7 +100,7 @@ def refine(predictor: QualityPredictor, *, folds: int = 5, seed: int = 0) -> Ref
     )
     fits: dict[str, Callable[[Array, Array], Model]] = {"pairs": lambda x, y: StagePairs.fit(predictor, x, y)}
     if find_spec("sklearn") is not None:  # a worker has it; the service, which registers scores, need not
-        fits["mlp"] = lambda x, y: Perceptron.fit(x, y, seed)
+        fits["mlp"] = lambda x, y: Perceptron.fit(predictor, x, y, seed)
     found = {name: judged(fit) for name, fit in fits.items()}
     best = min(found, key=lambda name: found[name].rmse)
     # Not merely lower: the best of several contestants looks better than it is.
@@ -162,24 +162,24 @@ def summary(used: QualityPredictor | Refinement) -> dict[str, Any]:
 
 def _data(predictor: QualityPredictor) -> tuple[Array, Array]:
     """(features, scores) of all scored networks."""
-    return cells(predictor.space.chain, predictor.genes), to_score(predictor.qualities, predictor.ceiling)
+    return predictor.features(predictor.genes), to_score(predictor.qualities, predictor.ceiling)
 
 
 def _stages_of(predictor: QualityPredictor) -> Genes:
-    """Stage of every cell, -1 for resolutions; shape (cells,)."""
-    chain = predictor.space.chain
+    """Stage of every feature, -1 for resolutions; shape (features,)."""
+    chain, copies = predictor.space.chain, 1 + predictor.degree
     stage = np.full(chain.genes, -1, dtype=np.int64)
     for index, (column, shape) in enumerate(zip(chain.offsets, chain.stages, strict=True)):
         stage[column : column + shape.genes] = index
-    return np.repeat(stage, chain.gene_sizes)
+    return np.tile(np.repeat(stage, chain.gene_sizes), copies)
 
 
 @dataclass(frozen=True, eq=False)
 class StagePairs:
     """Additive plus pair terms: a Gaussian process in closed form, given by its data and two variances.
 
-    features (n, cells), targets (n,); weight: variance of the pair terms; noise: variance of what they do not
-    explain.
+    features (n, features), targets (n,); weight: variance of the pair terms; noise: variance of what they do
+    not explain.
     """
 
     predictor: QualityPredictor
@@ -226,9 +226,7 @@ class StagePairs:
 
     @cached_property
     def _prior(self) -> Array:
-        loadings, variances = prior_loadings(self.predictor.space), self.predictor.variances
-        parts = [variances[name] * (part @ part.T) for name, part in loadings.items()]
-        return np.asarray(sum(parts, np.zeros((self.features.shape[1],) * 2)))
+        return prior_covariance(self.predictor.loadings, self.predictor.variances)
 
     @cached_property
     def _parts(self) -> list[Genes]:
@@ -262,7 +260,8 @@ class Perceptron:
     layers: tuple[tuple[Array, Array], ...]
 
     @classmethod
-    def fit(cls, features: Array, targets: Array, seed: int) -> Perceptron:
+    def fit(cls, predictor: QualityPredictor, features: Array, targets: Array, seed: int) -> Perceptron:
+        """Of the cells alone: how they bend with the resolution it finds out by itself."""
         from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
         from sklearn.neural_network import MLPRegressor  # noqa: PLC0415 - a second to import, and workers only
 
@@ -280,7 +279,7 @@ class Perceptron:
             warnings.simplefilter(
                 "ignore", ConvergenceWarning
             )  # stopped early is fine: it is judged held out
-            network.fit(features, (targets - mean) / scale)
+            network.fit(features[:, : _cells(predictor)], (targets - mean) / scale)
         # Rounded as they are stored, so that a predictor read back says the same.
         layers = zip(network.coefs_, network.intercepts_, strict=True)
         return cls(mean, scale, tuple((_single(weights), _single(bias)) for weights, bias in layers))
@@ -288,7 +287,7 @@ class Perceptron:
     @classmethod
     def from_json(cls, predictor: QualityPredictor, data: Mapping[str, Any]) -> Perceptron:
         layers = tuple((_unpacked(one["weights"]), _unpacked(one["bias"])) for one in data["layers"])
-        sizes = [int(predictor.space.chain.gene_sizes.sum()), *(weights.shape[-1] for weights, _ in layers)]
+        sizes = [_cells(predictor), *(weights.shape[-1] for weights, _ in layers)]
         for before, after, (weights, bias) in zip(sizes, sizes[1:], layers, strict=False):
             if weights.shape != (before, after) or bias.shape != (after,):
                 raise ValueError("its layers do not fit together")
@@ -301,6 +300,7 @@ class Perceptron:
         return {"mean": self.mean, "scale": self.scale, "layers": layers}
 
     def predict(self, features: Array) -> Array:
+        features = features[:, : len(self.layers[0][0])]
         for weights, bias in self.layers[:-1]:
             features = np.maximum(features @ weights + bias, 0.0)
         weights, bias = self.layers[-1]
@@ -311,6 +311,10 @@ _READ: Final[dict[str, Callable[[QualityPredictor, Mapping[str, Any]], Model]]] 
     "pairs": StagePairs.from_json,
     "mlp": Perceptron.from_json,
 }
+
+
+def _cells(predictor: QualityPredictor) -> int:
+    return int(predictor.space.chain.gene_sizes.sum())
 
 
 def _single(values: Array) -> Array:

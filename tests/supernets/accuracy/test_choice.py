@@ -5,7 +5,7 @@ import pytest
 
 from supernets.accuracy.choice import ROUNDS, choose_next, most_telling, score_in_rounds
 from supernets.accuracy.predictor import QualityPredictor, rmse, to_score
-from supernets.accuracy.prior import cells, posterior, prior_loadings
+from supernets.accuracy.prior import cells, posterior
 from supernets.spaces.catalog import space_named
 
 SPACE = space_named("digits-mbv3")
@@ -23,9 +23,9 @@ def predictor():
 def total_variance(predictor, extra, fresh):
     """Summed posterior variance of fresh networks once `extra` were scored too (it does not depend on their
     scores)."""
-    features = cells(SPACE.chain, np.concatenate([predictor.genes, extra]))
-    belief = posterior(features, np.zeros(len(features)), prior_loadings(SPACE), predictor.variances)
-    return belief.variance(cells(SPACE.chain, fresh)).sum()
+    features = predictor.features(np.concatenate([predictor.genes, extra]))
+    belief = posterior(features, np.zeros(len(features)), predictor.loadings, predictor.variances)
+    return belief.variance(predictor.features(fresh)).sum()
 
 
 def test_choices_are_new_and_distinct(predictor):
@@ -47,7 +47,7 @@ def test_choices_tell_more_than_random_ones(predictor):
 
 
 def test_a_small_pool_is_used_up(predictor):
-    features = cells(SPACE.chain, SPACE.chain.sample(np.random.default_rng(4), 5))
+    features = predictor.features(SPACE.chain.sample(np.random.default_rng(4), 5))
     assert sorted(most_telling(predictor.belief, features, 9).tolist()) == [0, 1, 2, 3, 4]
 
 

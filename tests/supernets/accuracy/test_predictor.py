@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latency_tables.errors import TooFewNetworks
-from supernets.accuracy.predictor import QualityPredictor, kendall_tau, rmse
-from supernets.accuracy.prior import _reduce, cells, learn_variances, prior_loadings
+from supernets.accuracy.predictor import FORM, QualityPredictor, kendall_tau, rmse
+from supernets.accuracy.prior import _reduce, cells, features_of, learn_variances, prior_loadings
 from supernets.accuracy.scores import parse_scores, read_scores
 from supernets.errors import InvalidPredictor
 from supernets.spaces.catalog import space_named
@@ -34,6 +34,62 @@ def test_recovers_an_additive_accuracy():
     predictor = QualityPredictor.fit(SPACE, genes, values, folds=0)
     fresh = SPACE.chain.sample(generator, 200)
     assert rmse(predictor.predict(fresh), 90 + cells(SPACE.chain, fresh) @ weights) < 0.05
+
+
+def _bent(generator, networks):
+    """Effects that vary with the resolution, as those of real networks do."""
+    genes = SPACE.chain.sample(generator, networks)
+    features = features_of(SPACE, genes, 2)
+    return (
+        genes,
+        features,
+        np.r_[1.0, 0.6, 0.3].repeat(features.shape[1] // 3)
+        * np.random.default_rng(7).normal(size=features.shape[1]),
+    )
+
+
+def test_effects_may_vary_with_the_resolution_and_the_exact_table_knows_it():
+    generator = np.random.default_rng(6)
+    genes, features, weights = _bent(generator, 400)
+    values = 90 + features @ weights + 0.1 * generator.normal(size=400)
+    bent, straight = (
+        QualityPredictor.fit(SPACE, genes[:300], values[:300], folds=0, degree=degree) for degree in (2, 0)
+    )
+    errors = [rmse(one.predict(genes[300:]), values[300:]) for one in (bent, straight)]
+    assert errors[0] < 0.35 * errors[1]
+    price = bent.dense().price(genes)
+    assert price == pytest.approx(bent.belief_of(genes), abs=1e-9)
+    table = bent.dense().blocks[1]
+    assert not np.allclose(table[0], table[-1]), "a choice is worth something else at each resolution"
+    again = QualityPredictor.from_json(json.loads(json.dumps(bent.to_json())))
+    assert np.array_equal(again.predict(genes), bent.predict(genes))
+
+
+@pytest.mark.parametrize("networks", [24, 60, 160])
+def test_effects_that_do_not_vary_are_not_made_to(networks):
+    for seed in range(5):
+        genes, _, values = _truth(np.random.default_rng(seed), noise=0.5, networks=networks)
+        assert QualityPredictor.fit(SPACE, genes, values, folds=0).degree == 0
+
+
+def test_predictors_of_before_read_as_they_were_and_one_resolution_has_nothing_to_vary_with():
+    genes, _, values = _truth(np.random.default_rng(1))
+    old = QualityPredictor.fit(SPACE, genes, values, degree=0)
+    assert old.to_json()["form"] == FORM and "degree" not in old.to_json()
+    read = QualityPredictor.from_json(json.loads(json.dumps(old.to_json())))
+    assert read.degree == 0 and np.array_equal(read.predict(genes), old.predict(genes))
+    one = SPACE.at([12])
+    alone = QualityPredictor.fit(one, one.chain.sample(np.random.default_rng(0), 40), values[:40], folds=0)
+    assert alone.degree == 0 and alone.to_json()["form"] == FORM
+    two = SPACE.at([8, 12])
+    few = two.chain.sample(np.random.default_rng(0), 120)
+    features = features_of(two, few, 1)
+    bent = 90 + features @ np.random.default_rng(2).normal(size=features.shape[1])
+    pair = QualityPredictor.fit(two, few, bent, folds=0)
+    assert pair.degree == 1 and QualityPredictor.from_json(pair.to_json()).degree == 1
+    for wrong in (0, 2, -1, "x", None):
+        with pytest.raises(InvalidPredictor):
+            QualityPredictor.from_json({**pair.to_json(), "degree": wrong})
 
 
 def test_held_out_error_is_that_of_networks_it_has_not_seen():
@@ -113,7 +169,7 @@ def test_a_saturating_accuracy_is_learnt_and_stays_additive_in_its_score():
     linear = replace(
         predictor,
         ceiling=None,
-        variances=learn_variances(features[:200], values[:200], prior_loadings(SPACE))[0],
+        variances=learn_variances(predictor.features(genes[:200]), values[:200], predictor.loadings)[0],
     )
     error = rmse(predictor.predict(genes[200:]), values[200:])
     assert predictor.ceiling > values[:200].max() and error < 0.6 * rmse(

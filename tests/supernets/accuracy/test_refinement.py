@@ -61,7 +61,7 @@ def refinements():
     predictor, _, _ = made(pairs=0.3, noise=0.1, networks=40)
     models = {
         "pairs": StagePairs.fit(predictor, *_data(predictor)),
-        "mlp": Perceptron.fit(*_data(predictor), 0),
+        "mlp": Perceptron.fit(predictor, *_data(predictor), 0),
     }
     errors = HeldOut(0.1, 0.9, 3, 40), HeldOut(0.2, 0.8, 3, 40)
     return {name: Refinement(name, *errors, predictor, model) for name, model in models.items()}
