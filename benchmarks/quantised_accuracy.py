@@ -41,7 +41,8 @@ from benchmarks.mixed_precision import files_of
 from benchmarks.trained import clock, mean_likelihoods, options, seeded
 from latency_tables.dense import Array, DenseTable, Genes
 from latency_tables.measurement import Measurement
-from latency_tables.prediction.precisions import PrecisionFactors
+from latency_tables.prediction.calibration import Calibration
+from latency_tables.prediction.refine import refine
 from latency_tables.table import LatencyTable
 from supernets.accuracy.choice import draw, score_in_rounds
 from supernets.accuracy.likelihood import LIKELIHOOD, Scale
@@ -96,11 +97,11 @@ def scored(
 
 @dataclass(frozen=True)
 class Prices:
-    """Milliseconds of every network of a space in any precisions. held_out_error: of whole networks."""
+    """Milliseconds of every network of a space in any precisions, calibrated as a device's table is."""
 
     space: Space
     cost: DenseTable
-    factors: PrecisionFactors
+    calibration: Calibration
     rows: int
 
     def in_float(self) -> DenseTable:
@@ -118,8 +119,10 @@ def priced(bench: Bench, mixed: Space, networks: int, seed: int) -> Prices:
     found = {name: m.latency_ms for name, m in bench.profile(files).measured.items()}
     table = LatencyTable(CONTEXT, {op: Measurement(found[op.text]) for op in rows})
     lowered = [lower(mixed, one) for one in whole.values()]
-    factors = PrecisionFactors.fit(table, lowered, [found[name] for name in whole])
-    return Prices(mixed, known_latency(mixed, factors.applied(table)), factors, len(rows))
+    times = [found[name] for name in whole]
+    refined = refine(table, lowered, [one.resolution for one in whole.values()], times)
+    cost = refined.calibration.apply(known_latency(mixed, refined.table), mixed.resolutions)
+    return Prices(mixed, cost, refined.calibration, len(rows))
 
 
 def best_of(
@@ -189,7 +192,7 @@ def at_budgets(
         rounded = file.parity.rounded
         return {
             "ms": measured[name].latency_ms,
-            "predicted_ms": prices.factors.intercept_ms + predicted_ms,
+            "predicted_ms": predicted_ms,
             "accuracy": counted.quality,
             "bytes": len(file.file),
             "resolution": network.resolution,
@@ -275,7 +278,7 @@ def main() -> None:
         **(figures(every) if every else {}),
         "faster": arguments.faster,
         "ranked_by": "likelihoods" if arguments.likelihoods else "counted answers",
-        **({} if timing is None else {"rows": timing[1].rows, "factors": timing[1].factors.factors}),
+        **({} if timing is None else {"rows": timing[1].rows, "held_out_error": timing[1].calibration.error}),
         "seeds": seeds,
         "environment": environment(),
     }

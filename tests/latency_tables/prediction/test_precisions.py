@@ -39,6 +39,21 @@ def test_factors_and_intercept_are_found_again():
     assert np.abs(plain / truth - 1).mean() > 0.1  # without them the sums are far off
 
 
+def test_what_a_row_alone_takes_for_the_call_is_taken_off():
+    """Else small networks, of as many rows, are predicted too slow and large ones too quick."""
+    call_ms, space = 0.9 * min(m.latency_ms for m in TABLE.rows.values()), SPACE
+
+    def takes(network: list) -> float:
+        return 0.004 + sum(TRUE[class_of(op)] * (TABLE.rows[op].latency_ms - call_ms) for op in network)
+
+    probes, others = networks(0, 24), networks(1, 20)
+    found = PrecisionFactors.fit(TABLE, probes, [takes(n) for n in probes])
+    assert found.overhead_ms == pytest.approx(call_ms, rel=0.25)
+    extremes = [lower(space, space.smallest()), lower(space, space.largest()), *others]
+    truth = np.array([takes(n) for n in extremes])
+    assert np.abs(found.predict(TABLE, extremes) / truth - 1).max() < 0.02
+
+
 @pytest.mark.parametrize("free", list(TRUE))
 def test_no_class_is_free_whatever_the_networks_say(free: str):
     """As they do where some of them were disturbed: a row of 0 ms is no latency, and no table could hold it."""
