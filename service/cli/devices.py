@@ -21,6 +21,7 @@ from latency_tables.measurement import Context
 from service.cli.connection import client
 from service.cli.generations import Generation, sentence_of
 from service.cli.local_agent import LocalAgent
+from service.cli.profile import name_unable
 from service.cli.runtimes import ProviderOptions, agent_arguments, this_context
 from service.cli.screen import age, as_json, errors, follow, grid, percent, result, say
 from service.cli.table_files import unpacked
@@ -384,6 +385,7 @@ def check(
     """
     with client() as service, _agent_of(service, name) if here else nullcontext():
         found = follow(service, service.check(name), f"check {name}").result
+        name_unable(found.get("cannot_run") or ())
         say(f"{found['operators']} operators measured again: median change {percent(found['change'])}")
         if found["holds"]:
             say(f"[green]The table of {name} still holds.[/]")
@@ -394,8 +396,12 @@ def check(
                 f"the table of {name} does not hold any more: {len(moved)} operators are to be measured "
                 f"again. Do so with `bespoke devices check {name} --repair{' --here' if here else ''}`."
             )
-        follow(service, service.remeasure(name, space, moved), f"measure {name}")
-    say(f"{len(moved)} operators were measured again; {name} has a new table.")
+        unable = follow(service, service.remeasure(name, space, moved), f"measure {name}").result.get(
+            "cannot_run"
+        )
+        name_unable(unable or ())
+    failed = sum(one["operator"] in moved for one in unable or ())
+    say(f"{len(moved) - failed} operators were measured again; {name} has a new table.")
 
 
 class TableMoved(BespokeError):

@@ -185,11 +185,8 @@ def _earlier(ask: Callable[[], Job]) -> Job | None:
 
 def say_unable(device: str, unable: Sequence[Json]) -> None:
     """What the device cannot run, with why, and what to do about it."""
+    name_unable(unable)
     rows = [one for one in unable if one["operator"] is not None]
-    for one in unable[:NAMED]:
-        errors.print(escape(f"cannot run {one['operator'] or 'a whole network'}: {one['reason']}"))
-    if len(unable) > NAMED:
-        errors.print(f"and {len(unable) - NAMED} more, under `cannot_run` of the job")
     if rows:
         errors.print(
             escape(
@@ -197,6 +194,14 @@ def say_unable(device: str, unable: Sequence[Json]) -> None:
                 "chooses among the networks that do without them"
             )
         )
+
+
+def name_unable(unable: Sequence[Json]) -> None:
+    """What a device cannot run, with why; a long list is cut."""
+    for one in unable[:NAMED]:
+        errors.print(escape(f"cannot run {one['operator'] or 'a whole network'}: {one['reason']}"))
+    if len(unable) > NAMED:
+        errors.print(f"and {len(unable) - NAMED} more, under `cannot_run` of the job")
 
 
 def say_measured(service: BespokeClient, device: str, job: Job) -> None:

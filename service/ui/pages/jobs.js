@@ -72,7 +72,7 @@ function Result({ job }) {
 	const columns = [col("network for", (m) => html`<a href=${link(["models", m.id])}>${m.device}</a>`), num("budget", (m) => ms(m.budget_ms)), col("id", (m) => html`<${Id} of=${m.id} />`)];
 	return html`<section><h2>Result</h2>${result.models?.length ? html`<${Grid} caption="delivered networks" columns=${columns} rows=${result.models} />` : null}
 		${(result.failures ?? []).map((f) => html`<${Trouble} error=${{ problem: f.error }} />`)}${result.supernet_id ? html`<p><a class="button" href=${link(["supernets", result.supernet_id])}>The supernet</a> <a class="button" href=${link(["front"], { supernet: result.supernet_id })}>Its front</a></p>` : null}
-		${(result.cannot_run ?? []).map((c) => html`<p>cannot run <code>${c.operator}</code>: ${c.reason}</p>`)}
+		${(result.cannot_run ?? []).map((c) => html`<p>cannot run <code>${c.operator ?? "a network"}</code>: ${c.reason}</p>`)}
 		${result.table_id ? html`<p>Table <${Id} of=${result.table_id} /></p>` : null}${result.matrix ? html`<${Matrix} of=${result.matrix} />` : null}</section>`;
 }
 
