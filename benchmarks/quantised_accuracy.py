@@ -15,7 +15,8 @@ split.
 `gain`, `loss_points`: mixed against float32, in measured time and in points of test accuracy.
 `control_gain`, `control_loss_points`: the control against float32. `same_gain`, `same_loss_points`: mixed
 against the same network in float32. Medians and means over budgets and seeds; `worst_`, `least_`: over all.
-`kendall_tau`: of predicted and measured qualities of rounded networks, held out.
+`kendall_tau`: of predicted and measured qualities of rounded networks, held out. `ranking`: what predicts
+them in float32 (`additive`, or what was better held out); `additive_kendall_tau`: with the additive score.
 
 `--likelihoods` ranks networks by the log-likelihood of right answers instead of counting them, as
 supernets are that were trained from given weights.
@@ -42,12 +43,13 @@ from benchmarks.trained import clock, mean_likelihoods, options, seeded
 from latency_tables.dense import Array, DenseTable, Genes
 from latency_tables.measurement import Measurement
 from latency_tables.prediction.calibration import Calibration
-from latency_tables.prediction.refine import refine
+from latency_tables.prediction.refine import refine as corrected
 from latency_tables.table import LatencyTable
 from supernets.accuracy.choice import draw, score_in_rounds
 from supernets.accuracy.likelihood import LIKELIHOOD, Scale
 from supernets.accuracy.precision import PrecisionPredictor
 from supernets.accuracy.predictor import QualityPredictor
+from supernets.accuracy.refinement import refine, summary
 from supernets.data.catalog import load_dataset
 from supernets.delivery.export import export_operators, onnx_session
 from supernets.delivery.feeding import OnnxFile
@@ -120,7 +122,7 @@ def priced(bench: Bench, mixed: Space, networks: int, seed: int) -> Prices:
     table = LatencyTable(CONTEXT, {op: Measurement(found[op.text]) for op in rows})
     lowered = [lower(mixed, one) for one in whole.values()]
     times = [found[name] for name in whole]
-    refined = refine(table, lowered, [one.resolution for one in whole.values()], times)
+    refined = corrected(table, lowered, [one.resolution for one in whole.values()], times)
     cost = refined.calibration.apply(known_latency(mixed, refined.table), mixed.resolutions)
     return Prices(mixed, cost, refined.calibration, len(rows))
 
@@ -220,7 +222,8 @@ def one_seed(
     supernet: Supernet = train_quietly(space, data, recipe, seed, folder, "cpu")[0]
     say("trained")
     generator = np.random.default_rng(seed)
-    predictor = scored(supernet, data, arguments.scored, generator, likelihoods=arguments.likelihoods)
+    additive = scored(supernet, data, arguments.scored, generator, likelihoods=arguments.likelihoods)
+    ranking = refine(additive, seed=seed) or additive
     say("scored in float32")
     scale = Scale(0.0, 1.0) if arguments.likelihoods else None
     evaluator = RoundedEvaluator(Source(supernet, space.smallest(), data), "validation", scale=scale)
@@ -229,7 +232,9 @@ def one_seed(
     sensitivity = mean_sensitivity(evaluator, sample, names)
     genes: Genes = draw(space, arguments.rounded, generator)
     chosen = random_precisions(len(genes), len(names), generator)
-    found = PrecisionPredictor.fit(predictor, sensitivity, score_rounded(evaluator, genes, chosen, names))
+    rounded = score_rounded(evaluator, genes, chosen, names)
+    found = PrecisionPredictor.fit(ranking, sensitivity, rounded)
+    plain = found if ranking is additive else PrecisionPredictor.fit(additive, sensitivity, rounded)
     say("scored in int8")
     networks = []
     if timing is not None:
@@ -239,7 +244,9 @@ def one_seed(
         "seed": seed,
         "kendall_tau": found.held_out.kendall_tau if found.held_out else None,
         "rmse": found.held_out.rmse if found.held_out else None,
-        "float32_kendall_tau": predictor.held_out.kendall_tau if predictor.held_out else None,
+        "additive_kendall_tau": plain.held_out.kendall_tau if plain.held_out else None,
+        "float32_kendall_tau": ranking.held_out.kendall_tau if ranking.held_out else None,
+        "ranking": summary(ranking)["name"],
         "sensitivity": sensitivity,
         "costs": dict(zip(found.blocks, found.costs.tolist(), strict=True)),
         "networks": networks,
@@ -274,7 +281,9 @@ def main() -> None:
     every = [network for one in seeds for network in one["networks"]]
     result = {
         "kendall_tau": [one["kendall_tau"] for one in seeds],
+        "additive_kendall_tau": [one["additive_kendall_tau"] for one in seeds],
         "float32_kendall_tau": [one["float32_kendall_tau"] for one in seeds],
+        "ranking": [one["ranking"] for one in seeds],
         **(figures(every) if every else {}),
         "faster": arguments.faster,
         "ranked_by": "likelihoods" if arguments.likelihoods else "counted answers",

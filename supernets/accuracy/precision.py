@@ -19,8 +19,9 @@ import numpy as np
 from latency_tables.dense import Array, DenseTable, Genes
 from latency_tables.errors import TooFewNetworks
 from latency_tables.operators.operator import FLOAT
-from supernets.accuracy.predictor import HeldOut, QualityPredictor, to_score
+from supernets.accuracy.predictor import HeldOut, to_score
 from supernets.accuracy.reduced import AdditiveCosts, reduced_score
+from supernets.accuracy.refinement import Ranking
 from supernets.errors import InvalidPredictor
 from supernets.spaces.choices import Choice
 from supernets.spaces.space import Space, Stage
@@ -47,14 +48,14 @@ class RoundedScores:
 
 @dataclass(frozen=True, eq=False)
 class PrecisionPredictor:
-    """What int8 costs each block, in the score of the float32 predictor; additive, so that the exact search
-    takes it as a cost of the precision that is chosen.
+    """What int8 costs each block, in the score of what ranks networks in float32; additive, so that the exact
+    search takes it as a cost of the precision that is chosen.
 
     blocks: their names. costs: (blocks,), positive where int8 loses. shift: of all rounded networks, what the
-    float32 predictor is off on this sample. held_out: of qualities of rounded networks, by cross-validation.
+    float32 ranking is off on this sample. held_out: of qualities of rounded networks, by cross-validation.
     """
 
-    predictor: QualityPredictor
+    predictor: Ranking
     blocks: tuple[str, ...]
     costs: Array
     shift: float
@@ -63,7 +64,7 @@ class PrecisionPredictor:
     @classmethod
     def fit(
         cls,
-        predictor: QualityPredictor,
+        predictor: Ranking,
         sensitivity: Mapping[str, float],
         scores: RoundedScores,
         *,
@@ -82,14 +83,14 @@ class PrecisionPredictor:
         if scores.int8.shape[1:] != (len(names),):
             raise InvalidPredictor("the sensitivity and the rounded scores are not of the same blocks")
         prior = np.array([max(0.0, sensitivity[name]) for name in names])
-        base = predictor.belief_of(scores.genes)
+        base = predictor.scores(scores.genes)
         targets = to_score(scores.qualities, predictor.ceiling) - base
         found = AdditiveCosts.fit(predictor, base, scores.int8, targets, prior, scores.qualities, folds, seed)
         return cls(predictor, names, found.costs, found.shift, found.held_out)
 
     def scores(self, genes: Genes, int8: Array) -> Array:
         """In the unit of `predictor.dense()`, shape (networks,)."""
-        return np.asarray(self.predictor.belief_of(genes) + self.shift - int8 @ self.costs)
+        return np.asarray(self.predictor.scores(genes) + self.shift - int8 @ self.costs)
 
     def dense(self, space: Space) -> DenseTable:
         """`predictor.dense()` for the same space with the precision of every block to choose, less what int8
@@ -110,7 +111,7 @@ class PrecisionPredictor:
         return self.predictor.quality_of(self.scores(genes, int8))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values but for the float32 predictor; `from_json` reads them back."""
+        """Plain values but for the float32 ranking; `from_json` reads them back."""
         return {
             "costs": dict(zip(self.blocks, self.costs.tolist(), strict=True)),
             "shift": self.shift,
@@ -118,7 +119,7 @@ class PrecisionPredictor:
         }
 
     @classmethod
-    def from_json(cls, predictor: QualityPredictor, data: Mapping[str, Any]) -> PrecisionPredictor:
+    def from_json(cls, predictor: Ranking, data: Mapping[str, Any]) -> PrecisionPredictor:
         """predictor: the one that `data` was learnt with."""
         held_out = None if data["held_out"] is None else HeldOut(**data["held_out"])
         costs = np.array(list(data["costs"].values()), dtype=np.float64)

@@ -157,13 +157,13 @@ class QualityPredictor:
         """What the score is linear in, shape (networks, features)."""
         return features_of(self.space, genes, self.degree)
 
-    def belief_of(self, genes: Genes) -> Array:
+    def scores(self, genes: Genes) -> Array:
         """Expected score of each network, in the unit of `dense()`, shape (networks,)."""
         return self.belief.predict(self.features(genes))
 
     def predict(self, genes: Genes) -> Array:
         """Expected quality of each network, shape (networks,)."""
-        return self.quality_of(self.belief_of(genes))
+        return self.quality_of(self.scores(genes))
 
     def deviation(self, genes: Genes) -> Array:
         """Standard deviation of a measured quality around `predict`, shape (networks,); first order in the

@@ -15,8 +15,9 @@ import numpy as np
 
 from latency_tables.dense import Array
 from latency_tables.errors import TooFewNetworks
-from supernets.accuracy.predictor import HeldOut, QualityPredictor, to_score
+from supernets.accuracy.predictor import HeldOut, to_score
 from supernets.accuracy.reduced import AdditiveCosts
+from supernets.accuracy.refinement import Ranking
 from supernets.errors import InvalidPredictor
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.choices import KEPT, Choice
@@ -59,14 +60,14 @@ def all_cells(space: Space) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class PruningPredictor:
-    """What pruning costs each block, in the score of the predictor of whole networks; additive, so that the
+    """What pruning costs each block, in the score of what ranks whole networks; additive, so that the
     exact search takes it as a cost of the width that is chosen.
 
     cells: blocks with a share of their channels (`cell_name`). costs: (cells,), none negative. shift: of all
     pruned networks. held_out: of qualities of pruned networks, by cross-validation.
     """
 
-    predictor: QualityPredictor
+    predictor: Ranking
     cells: tuple[str, ...]
     costs: Array
     shift: float
@@ -75,7 +76,7 @@ class PruningPredictor:
     @classmethod
     def fit(
         cls,
-        predictor: QualityPredictor,
+        predictor: Ranking,
         alone: Mapping[str, float],
         networks: Sequence[Architecture],
         qualities: Sequence[float] | Array,
@@ -104,7 +105,7 @@ class PruningPredictor:
             row[[numbers[cell] for cell in own]] = 1.0
         if len(values) != len(networks) or not np.isfinite(values).all():
             raise InvalidPredictor("a pruned network has a quality that is no number")
-        base = predictor.belief_of(np.stack([space.genes(space.unpruned(one)) for one in networks]))
+        base = predictor.scores(np.stack([space.genes(space.unpruned(one)) for one in networks]))
         prior = np.array([max(0.0, lost) for lost in alone.values()])
         targets = to_score(values, predictor.ceiling) - base
         found = AdditiveCosts.fit(predictor, base, taken, targets, prior, values, folds, seed)
@@ -120,7 +121,7 @@ class PruningPredictor:
         return dict(zip(self.cells, self.costs.tolist(), strict=True))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values but for the predictor of whole networks; `from_json` reads them back."""
+        """Plain values but for the ranking of whole networks; `from_json` reads them back."""
         return {
             "costs": self.known,
             "shift": self.shift,
@@ -128,7 +129,7 @@ class PruningPredictor:
         }
 
     @classmethod
-    def from_json(cls, predictor: QualityPredictor, data: Mapping[str, Any]) -> PruningPredictor:
+    def from_json(cls, predictor: Ranking, data: Mapping[str, Any]) -> PruningPredictor:
         """predictor: the one that `data` was learnt with."""
         held_out = None if data["held_out"] is None else HeldOut(**data["held_out"])
         costs = np.array(list(data["costs"].values()), dtype=np.float64)

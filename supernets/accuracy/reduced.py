@@ -7,14 +7,17 @@ is what it alone loses; whole networks say by how much that is to be scaled and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 import numpy as np
 
 from latency_tables.dense import Array, DenseTable, Genes
-from supernets.accuracy.predictor import HeldOut, QualityPredictor
+from latency_tables.operators.operator import FLOAT
+from supernets.accuracy.predictor import HeldOut
+from supernets.accuracy.refinement import Ranking, Refinement, summary
 from supernets.search.restriction import at_resolutions
 from supernets.spaces.choices import Choice
 from supernets.spaces.lowering import block_name, lifted
@@ -33,27 +36,38 @@ class Reduction(Protocol):
     @property
     def held_out(self) -> HeldOut | None: ...
     def cost(self, block: str, stage: Stage, choice: Choice) -> float: ...
+    def to_json(self) -> dict[str, Any]: ...
 
 
-def reduced_score(predictor: QualityPredictor, reductions: Sequence[Reduction], space: Space) -> DenseTable:
+def reduced_score(predictor: Ranking, reductions: Sequence[Reduction], space: Space) -> DenseTable:
     """`predictor.dense()` for the same space with further choices of every block, less what those cost.
     Without the shifts, which no choice changes."""
     own = predictor.space
     found = lifted(at_resolutions(predictor.dense(), own, own.at(space.resolutions)), space)
-    for index, (stage, values) in enumerate(zip(space.stages, found.blocks, strict=True)):
-        for block, options in enumerate(stage.choices):
-            for c, choice in enumerate(options):
-                if not choice.zero:
-                    name = block_name(space, index, block)
-                    values[..., block, c] -= sum(one.cost(name, stage, choice) for one in reductions)
+    for index, block, costs in _costs(space, reductions):
+        found.blocks[index][..., block, : len(costs)] -= costs
     return found
+
+
+def _costs(space: Space, reductions: Sequence[Reduction]) -> Iterator[tuple[int, int, Array]]:
+    """(stage, block, what each of its choices costs in all reductions, (choices,)) of every block."""
+    for index, stage in enumerate(space.stages):
+        for block, options in enumerate(stage.choices):
+            name = block_name(space, index, block)
+            yield (
+                index,
+                block,
+                np.array(
+                    [0.0 if c.zero else sum(one.cost(name, stage, c) for one in reductions) for c in options]
+                ),
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class ReducedRanking:
     """What ranks networks of a space with such choices. reductions: by name, as cards tell them."""
 
-    predictor: QualityPredictor
+    predictor: Ranking
     reductions: dict[str, Reduction]
     space: Space
 
@@ -62,32 +76,57 @@ class ReducedRanking:
         """What its qualities are of."""
         return self.predictor.metric
 
+    def scores(self, genes: Genes) -> Array:
+        """In the unit of the additive score, genes (networks, genes) of `space`, shape (networks,)."""
+        lost, active = np.zeros(len(genes)), self.space.chain.active(genes)
+        for column, costs in self._columns:
+            lost += np.where(active[:, column], costs[genes[:, column]], 0.0)
+        shift = sum(reduction.shift for reduction in self.reductions.values())
+        return np.asarray(self.predictor.scores(self._whole(genes)) + shift - lost)
+
     def predict(self, genes: Genes) -> Array:
         """Expected quality of each network, genes (networks, genes) of `space`, shape (networks,)."""
-        space, own = self.space, self.predictor.space
-        architectures = [space.architecture(row) for row in genes]
-        plain = np.stack([own.genes(space.unpruned(space.in_float(one))) for one in architectures])
-        scores = self.predictor.belief_of(plain)
-        for number, one in enumerate(architectures):
-            scores[number] += sum(reduction.shift for reduction in self.reductions.values())
-            for index, (stage, chosen) in enumerate(zip(space.stages, one.stages, strict=True)):
-                for block, choice in enumerate(chosen.blocks):
-                    if not choice.zero:
-                        name = block_name(space, index, block)
-                        scores[number] -= sum(r.cost(name, stage, choice) for r in self.reductions.values())
-        return self.predictor.quality_of(scores)
+        return self.predictor.quality_of(self.scores(genes))
+
+    @cached_property
+    def _columns(self) -> list[tuple[int, Array]]:
+        """(gene of a block, what each of its choices costs)."""
+        offsets = self.space.chain.offsets
+        return [
+            (offsets[stage] + 2 + block, costs)
+            for stage, block, costs in _costs(self.space, [*self.reductions.values()])
+        ]
+
+    def _whole(self, genes: Genes) -> Genes:
+        """The networks in float32 with all of their channels, as genes of the predictor's space."""
+        found, own = np.array(genes), self.predictor.space
+        for column, numbers in self._numbers:
+            found[:, column] = numbers[genes[:, column]]
+        return own.chain.canonical(found)
+
+    @cached_property
+    def _numbers(self) -> list[tuple[int, Genes]]:
+        """(a gene, what each of its values is in the predictor's space)."""
+        own, space = self.predictor.space, self.space
+        found = [(0, np.array([own.resolutions.index(r) for r in space.resolutions]))]
+        for offset, stage, plain in zip(space.chain.offsets, space.stages, own.stages, strict=True):
+            for block, (options, those) in enumerate(zip(stage.choices, plain.choices, strict=True)):
+                known = {choice: number for number, choice in enumerate(those)}
+                numbers = np.array([known[choice.whole.at(FLOAT)] for choice in options])
+                found.append((offset + 2 + block, numbers))
+        return found
 
     def summary(self) -> dict[str, Any]:
         """As `supernets.accuracy.refinement.summary`; held out is the reduction that is predicted worst."""
         known = [one.held_out for one in self.reductions.values() if one.held_out is not None]
         held_out = max(known, key=lambda one: one.rmse, default=None)
+        refined = [self.predictor.name] if isinstance(self.predictor, Refinement) else []
         return {
-            "name": " and ".join(self.reductions),
-            "networks": len(self.predictor.genes),
+            **summary(self.predictor),
+            "name": " and ".join([*refined, *self.reductions]),
             "rmse": None if held_out is None else held_out.rmse,
             "kendall_tau": None if held_out is None else held_out.kendall_tau,
             "held_out_networks": None if held_out is None else held_out.networks,
-            "metric": self.metric.to_json(),
         }
 
 
@@ -103,7 +142,7 @@ class AdditiveCosts:
     @classmethod
     def fit(
         cls,
-        predictor: QualityPredictor,
+        predictor: Ranking,
         base: Array,
         taken: Array,
         targets: Array,

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from latency_tables.dense import Array, Genes
+from latency_tables.dense import Array, DenseTable, Genes
 from supernets.accuracy.predictor import HeldOut, QualityPredictor, to_score
 from supernets.accuracy.prior import posterior, prior_covariance
 from supernets.errors import InvalidPredictor
@@ -59,13 +59,36 @@ class Refinement:
     def metric(self) -> Metric:
         return self.predictor.metric
 
+    @property
+    def ceiling(self) -> float | None:
+        return self.predictor.ceiling
+
+    def quality_of(self, scores: Array) -> Array:
+        return self.predictor.quality_of(scores)
+
+    def dense(self) -> DenseTable:
+        """The additive score that the exact solver takes."""
+        return self.predictor.dense()
+
     def scores(self, genes: Genes) -> Array:
         """In the unit of the additive score, shape (networks,); ascending with the quality."""
         return self.model.predict(self.predictor.features(genes))
 
     def predict(self, genes: Genes) -> Array:
         """Expected quality of each network, shape (networks,)."""
-        return self.predictor.quality_of(self.scores(genes))
+        return self.quality_of(self.scores(genes))
+
+
+Ranking = QualityPredictor | Refinement
+"""What ranks whole networks in float32."""
+
+
+class Refined(Protocol):
+    """What ranks networks of a space better than an additive score."""
+
+    @property
+    def space(self) -> Space: ...
+    def scores(self, genes: Genes) -> Array: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +96,7 @@ class RefinedScore:
     """`Problem.evaluate` for a space at some resolutions of the refinement's own: genes (networks, genes) ->
     (networks,)."""
 
-    refinement: Refinement
+    refinement: Refined
     resolutions: tuple[int, ...]
 
     def __call__(self, genes: Genes) -> Array:

@@ -17,7 +17,7 @@ from latency_tables.dense import DenseTable
 from latency_tables.measurement import Context, Measurement
 from latency_tables.operators.operator import FLOAT
 from latency_tables.prediction.calibration import Calibration
-from supernets.accuracy.refinement import RefinedScore, Refinement
+from supernets.accuracy.refinement import Refined, RefinedScore
 from supernets.errors import InfeasibleBudget, SearchUnfinished
 from supernets.search.catalog import solve
 from supernets.search.exact.bounds import bounds
@@ -357,7 +357,7 @@ class Objective:
     score: DenseTable
     strategy: str
     candidates: int
-    refinement: Refinement | None = None
+    refinement: Refined | None = None
 
     def solve(
         self, problem: Problem, space: Space, solver: Solver, generator: np.random.Generator

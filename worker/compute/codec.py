@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from latency_tables.operators import Operator
 from latency_tables.typed_json import Codec, Form
 from supernets.accuracy import refinement
+from supernets.accuracy.precision import PrecisionPredictor
 from supernets.accuracy.predictor import QualityPredictor
-from supernets.accuracy.refinement import RefinedScore
+from supernets.accuracy.pruning import PruningPredictor
+from supernets.accuracy.reduced import ReducedRanking
+from supernets.accuracy.refinement import Refined, RefinedScore, Refinement
 from supernets.errors import InvalidPredictor, InvalidSearch
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import architecture_from, described
+
+REDUCTIONS: Final[Mapping[str, type[PrecisionPredictor | PruningPredictor]]] = {
+    "rounded": PrecisionPredictor,
+    "pruned": PruningPredictor,
+}
+"""By the names that rankings give them."""
 
 
 def _score_to_json(evaluate: object) -> dict[str, Any]:
     # A function has no JSON. The one that jobs search with is the price of a predictor, and that one has.
     if not isinstance(evaluate, RefinedScore):
         raise InvalidSearch("only the score of a stored predictor can be sent to a child")
-    used = evaluate.refinement
-    return {"predictor": refinement.to_json(used.predictor, used), "resolutions": list(evaluate.resolutions)}
+    ranking, told = evaluate.refinement, dict[str, Any]()
+    if isinstance(ranking, ReducedRanking):
+        told["reductions"] = {name: one.to_json() for name, one in ranking.reductions.items()}
+        told["precisions"], told["pruned"] = list(ranking.space.precisions), ranking.space.pruned
+        told["among"] = list(ranking.space.resolutions)
+        ranking = ranking.predictor
+    if not isinstance(ranking, Refinement):
+        raise InvalidSearch("only the score of a stored predictor can be sent to a child")
+    stored = refinement.to_json(ranking.predictor, ranking)
+    return {"predictor": stored, "resolutions": list(evaluate.resolutions), **told}
 
 
 def _score_from_json(data: dict[str, Any]) -> RefinedScore:
     _, found = refinement.from_json(data["predictor"])
     if found is None:
         raise InvalidPredictor("the predictor that was sent has no refinement")
-    return RefinedScore(found, tuple(data["resolutions"]))
+    ranking: Refined = found
+    if "reductions" in data:
+        space = found.space.at(data["among"]).with_precisions(data["precisions"])
+        ranking = ReducedRanking(
+            found,
+            {name: REDUCTIONS[name].from_json(found, one) for name, one in data["reductions"].items()},
+            space.with_pruning() if data["pruned"] else space,
+        )
+    return RefinedScore(ranking, tuple(data["resolutions"]))
 
 
 CODEC: Final = Codec(

@@ -136,15 +136,23 @@ class LearntCosts:
 
 
 @dataclass(frozen=True)
+class StoredPredictor:
+    """A predictor in its stored form, with the refinement that won, if one did."""
+
+    predictor: Document
+
+
+@dataclass(frozen=True)
 class LearnCosts(Request[LearntCosts]):
     """What it costs each block of a supernet to be made smaller, from so many sub-networks at random.
 
-    scale: how log-likelihoods are read as accuracies, where the predictor is of those.
+    predictor: of whole networks in float32. scale: how log-likelihoods are read as accuracies, where it is of
+    those.
     """
 
     answer = LearntCosts
     supernet: SupernetRef
-    predictor: QualityPredictor
+    predictor: StoredPredictor
     networks: int
     seed: int
     scale: Scale | None = None
@@ -175,13 +183,6 @@ class Sensitivity(Request[BlockLosses]):
     supernet: SupernetRef
     architecture: Architecture
     split: str
-
-
-@dataclass(frozen=True)
-class StoredPredictor:
-    """A predictor in its stored form, with the refinement that won, if one did."""
-
-    predictor: Document
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def test_effects_may_vary_with_the_resolution_and_the_exact_table_knows_it():
     errors = [rmse(one.predict(genes[300:]), values[300:]) for one in (bent, straight)]
     assert errors[0] < 0.35 * errors[1]
     price = bent.dense().price(genes)
-    assert price == pytest.approx(bent.belief_of(genes), abs=1e-9)
+    assert price == pytest.approx(bent.scores(genes), abs=1e-9)
     table = bent.dense().blocks[1]
     assert not np.allclose(table[0], table[-1]), "a choice is worth something else at each resolution"
     again = QualityPredictor.from_json(json.loads(json.dumps(bent.to_json())))

@@ -25,6 +25,7 @@ from worker.compute.requests import (
     LearntCosts,
     Places,
     ScoreRounded,
+    StoredPredictor,
     SupernetRef,
 )
 
@@ -48,7 +49,7 @@ def test_what_pruning_costs_is_learnt(
     genes = small.chain.sample(generator, 40)
     predictor = QualityPredictor.fit(small, genes, generator.uniform(0.5, 0.9, len(genes)), folds=2)
     said: list[int] = []
-    asked = LearnPruning(supernet, predictor, 10, 0)
+    asked = LearnPruning(supernet, StoredPredictor(predictor.to_json()), 10, 0)
     found = operations.learn_pruning(places, asked, lambda progress: said.append(progress.total))
     learnt = PruningPredictor.from_json(predictor, CODEC.read(LearntCosts, CODEC.write(found)).learnt)
     assert set(learnt.cells) == set(all_cells(PRUNED)) and learnt.held_out is not None and set(said) == {13}

@@ -27,6 +27,7 @@ from worker.compute.requests import (
     Robust,
     ScoreRounded,
     Sensitivity,
+    StoredPredictor,
     SupernetRef,
 )
 
@@ -61,7 +62,7 @@ def test_what_int8_costs_is_learnt_and_ranks_networks(
     genes = small.chain.sample(generator, 40)
     predictor = QualityPredictor.fit(small, genes, generator.uniform(0.5, 0.9, len(genes)), folds=2)
     said: list[int] = []
-    asked = LearnPrecision(supernet, predictor, 10, 0)
+    asked = LearnPrecision(supernet, StoredPredictor(predictor.to_json()), 10, 0)
     found = operations.learn_precision(places, asked, lambda progress: said.append(progress.total))
     kept = CODEC.read(LearntCosts, CODEC.write(found))
     learnt = PrecisionPredictor.from_json(predictor, kept.learnt)

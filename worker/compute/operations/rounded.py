@@ -9,10 +9,12 @@ from typing import Final
 import numpy as np
 
 from latency_tables.dense import Array
+from supernets.accuracy import refinement
 from supernets.accuracy.choice import draw
 from supernets.accuracy.likelihood import Scale
 from supernets.accuracy.precision import PrecisionPredictor
 from supernets.accuracy.pruning import PruningPredictor
+from supernets.accuracy.refinement import Ranking
 from supernets.delivery.passes import Source
 from supernets.delivery.precision import USUAL, Rounding, plan_of
 from supernets.delivery.pruned_scores import losses_alone, of_one_width, random_pruned
@@ -31,6 +33,7 @@ from worker.compute.operations.score import accuracies
 from worker.compute.requests import (
     Accuracies,
     BlockLosses,
+    LearnCosts,
     LearnPrecision,
     LearnPruning,
     LearntCosts,
@@ -71,7 +74,8 @@ def score_in_int8(places: Places, asked: ScoreRounded, report: Callable[[Progres
 
 def learn_precision(places: Places, asked: LearnPrecision, report: Callable[[Progress], None]) -> LearntCosts:
     """Raises InvalidPrecision, TooFewNetworks."""
-    space, generator = asked.predictor.space, np.random.default_rng(asked.seed)
+    ranking = _ranking(asked)
+    space, generator = ranking.space, np.random.default_rng(asked.seed)
     learning = replace(USUAL, method=_LEARN_METHOD)
     evaluator = _evaluator(
         places, asked.supernet, [space.smallest()], _VALIDATION, _LEARN_SAMPLES, learning, asked.scale
@@ -86,12 +90,13 @@ def learn_precision(places: Places, asked: LearnPrecision, report: Callable[[Pro
     scores = score_rounded(
         evaluator, genes, chosen, names, lambda done, of: report(Progress(len(alone) + done, total))
     )
-    return LearntCosts(PrecisionPredictor.fit(asked.predictor, sensitivity, scores).to_json())
+    return LearntCosts(PrecisionPredictor.fit(ranking, sensitivity, scores).to_json())
 
 
 def learn_pruning(places: Places, asked: LearnPruning, report: Callable[[Progress], None]) -> LearntCosts:
     """Raises InvalidPruning, TooFewNetworks."""
-    plain, generator = asked.predictor.space, np.random.default_rng(asked.seed)
+    ranking = _ranking(asked)
+    plain, generator = ranking.space, np.random.default_rng(asked.seed)
     space = plain.with_pruning()
     evaluator = _evaluator(
         places, asked.supernet, [plain.smallest()], _VALIDATION, _LEARN_SAMPLES, scale=asked.scale
@@ -103,13 +108,18 @@ def learn_pruning(places: Places, asked: LearnPruning, report: Callable[[Progres
     for one in networks:
         qualities.append(evaluator.value(one))
         report(Progress(wholes + len(qualities), total))
-    return LearntCosts(PruningPredictor.fit(asked.predictor, cells, networks, qualities).to_json())
+    return LearntCosts(PruningPredictor.fit(ranking, cells, networks, qualities).to_json())
 
 
 def sensitivity(places: Places, asked: Sensitivity, report: Callable[[Progress], None]) -> BlockLosses:
     """Raises InvalidPrecision."""
     plain = space_at(asked.supernet.space).in_float(asked.architecture)
     return BlockLosses(_evaluator(places, asked.supernet, [plain], asked.split).sensitivity(plain))
+
+
+def _ranking(asked: LearnCosts) -> Ranking:
+    predictor, refined = refinement.from_json(asked.predictor.predictor)
+    return refined or predictor
 
 
 def _evaluator(

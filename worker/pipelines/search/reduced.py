@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from service.db.documents import Document
+from supernets.accuracy import refinement
 from supernets.accuracy.precision import MOST_ROUNDED, PrecisionPredictor
 from supernets.accuracy.pruning import MOST_PRUNED, REFIT_SAMPLES, PruningPredictor
 from supernets.accuracy.reduced import ReducedRanking, Reduction, reduced_score
 from supernets.delivery.precision import USUAL
 from supernets.search.targets import Objective, Target
-from worker.compute.requests import LearnCosts, LearnPrecision, LearnPruning, LearntCosts
+from worker.compute.requests import LearnCosts, LearnPrecision, LearnPruning, LearntCosts, StoredPredictor
 from worker.compute.torch_child import Report
 from worker.pipelines.search.job import SearchJob
 from worker.steps import StepName
@@ -27,18 +28,15 @@ class Reduced:
     job: SearchJob
 
     def objective(self, objective: Objective, target: Target) -> Objective:
-        """The same over networks whose blocks may be less: what a block loses is a part of the score.
-
-        What refines the predictor knows neither precisions nor pruning, so it takes no part; the best few are
-        scored as they would be delivered before one is chosen.
-        """
-        reductions = self._of(target).values()
-        score = reduced_score(self.job.predictor, [*reductions], target.space)
-        return replace(objective, space=target.space, score=score, refinement=None)
+        """The same over networks whose blocks may be less: what a block loses is a part of the score."""
+        ranking = self.ranking(target)
+        score = reduced_score(self.job.predictor, [*ranking.reductions.values()], target.space)
+        refined = None if self.job.refinement is None else ranking
+        return replace(objective, space=target.space, score=score, refinement=refined)
 
     def ranking(self, target: Target) -> ReducedRanking:
         """What ranks networks of the target."""
-        return ReducedRanking(self.job.predictor, self._of(target), target.space)
+        return ReducedRanking(self.job.ranking, self._of(target), target.space)
 
     def _of(self, target: Target) -> dict[str, Reduction]:
         found: dict[str, Reduction] = {}
@@ -53,14 +51,14 @@ class Reduced:
         """Raises InvalidPrecision where the data set is too small to calibrate with."""
         further: Document = {"rounding": USUAL.to_json()}
         found = self._learnt(StepName.LEARN_PRECISION, LearnPrecision, MOST_ROUNDED, further, "rounded")
-        return PrecisionPredictor.from_json(self.job.predictor, found)
+        return PrecisionPredictor.from_json(self.job.ranking, found)
 
     @cached_property
     def pruning(self) -> PruningPredictor:
         """Raises InvalidPruning where the data set is too small to refit with."""
         further: Document = {"refit_samples": REFIT_SAMPLES}
         found = self._learnt(StepName.LEARN_PRUNING, LearnPruning, MOST_PRUNED, further, "pruned")
-        return PruningPredictor.from_json(self.job.predictor, found)
+        return PruningPredictor.from_json(self.job.ranking, found)
 
     def _learnt(
         self, step: StepName, kind: type[LearnCosts], networks: int, further: Document, how: str
@@ -68,7 +66,8 @@ class Reduced:
         """further: what the step's result depends on beside supernet, predictor, seed and `networks`."""
         job, ready = self.job, self.job.ready
         inputs = {**self._inputs(networks), **further}
-        asked = kind(ready.ref, job.predictor, networks, ready.seed, ready.scale)
+        ranking = StoredPredictor(refinement.to_json(job.predictor, job.refinement))
+        asked = kind(ready.ref, ranking, networks, ready.seed, ready.scale)
         report = self._report(step, how)
         return job.run.step(
             step, inputs, LearntCosts, lambda: job.torch_child.learn_costs(asked, report)
@@ -82,8 +81,10 @@ class Reduced:
             "predictor": hashlib.sha256(known.encode()).hexdigest(),
             "networks": networks,
             "seed": ready.seed,
-            # Where answers are counted nothing is said: steps of before stay known by their keys.
+            # Where answers are counted and scores add up nothing is said: steps of before stay known by their
+            # keys.
             **({} if ready.scale is None else {"scale": asdict(ready.scale)}),
+            **({} if self.job.refinement is None else {"ranking": self.job.refinement.name}),
         }
 
     def _report(self, step: str, how: str) -> Report:

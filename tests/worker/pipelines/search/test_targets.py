@@ -13,7 +13,10 @@ from latency_tables.failures import error_of, failure_of
 from latency_tables.prediction.calibration import Calibration
 from service.devices.costs import ENERGY, TAIL, Cost
 from service.devices.pricing import Pricing
+from supernets.accuracy.precision import PrecisionPredictor
 from supernets.accuracy.predictor import HeldOut, QualityPredictor
+from supernets.accuracy.pruning import PruningPredictor, all_cells
+from supernets.accuracy.reduced import ReducedRanking, reduced_score
 from supernets.accuracy.refinement import RefinedScore, Refinement, StagePairs, _data
 from supernets.errors import ContradictingConstraints, InfeasibleBudget, InvalidSearch
 from supernets.search.catalog import solve
@@ -25,7 +28,7 @@ from supernets.search.problem import Constraint, Problem
 from supernets.search.restriction import at_resolutions, excluded
 from supernets.search.targets import Further, Objective, OnDevice, Target, cross_device, solve_target
 from supernets.spaces.catalog import space_named
-from supernets.spaces.lowering import dense_from
+from supernets.spaces.lowering import block_name, dense_from
 from worker.compute.codec import CODEC
 from worker.compute.operations import solve as operations
 from worker.compute.requests import Solve
@@ -334,6 +337,50 @@ def test_a_refined_score_survives_the_way_to_a_child_and_other_functions_do_not(
     assert [(c.genes.tolist(), c.score) for c in here] == [(c.genes.tolist(), c.score) for c in there]
     with pytest.raises(InvalidSearch, match="stored predictor"):
         CODEC.write(replace(problem, evaluate=lambda genes: genes.sum(axis=1)))
+
+
+@pytest.fixture(scope="module")
+def reduced(refined):
+    """(the same objective over networks whose blocks may be in int8 or pruned, a problem at two of its
+    resolutions)."""
+    base, space = refined.refinement, SPACE.with_precisions(("float32", "int8")).with_pruning()
+    draw = np.random.default_rng(1)
+    names = [block_name(space, s, b) for s, stage in enumerate(space.stages) for b in range(stage.depths[-1])]
+    cells = all_cells(space)
+    reductions = {
+        "rounded": PrecisionPredictor(base, tuple(names), 0.01 * draw.random(len(names)), 0.0),
+        "pruned": PruningPredictor(base, tuple(cells), 0.01 * draw.random(len(cells)), 0.1),
+    }
+    ranking = ReducedRanking(base, reductions, space)
+    score = reduced_score(base.predictor, [*reductions.values()], space)
+    fewer = space.at((8, 12))
+    cost = dense_from(fewer, lambda op: (1 + op.macs) * (0.5 if "int8" in op.text else 1.0))
+    priced = cost.price(fewer.chain.sample(draw, 200))
+    limit = Constraint("latency_ms", cost, float(np.median(priced)))
+    problem = Problem(fewer.chain, at_resolutions(score, space, fewer), (limit,), 4)
+    return replace(refined, space=space, score=score, refinement=ranking), problem, fewer
+
+
+def test_of_networks_in_int8_or_pruned_too_the_refined_predictor_picks_all_but_the_proven_one(reduced):
+    objective, problem, space = reduced
+    found = objective.solve(problem, space, solve, generator())
+    plain = solve(replace(problem, candidates=16), "exact", generator())
+    assert found.optimal and found.candidates[0].genes.tolist() == plain.candidates[0].genes.tolist()
+    genes = [objective.space.genes(space.architecture(c.genes)) for c in plain.candidates[1:]]
+    scores = objective.refinement.scores(np.stack(genes))
+    best = [plain.candidates[1 + i].genes.tolist() for i in np.argsort(-scores, kind="stable")[:3]]
+    assert [c.genes.tolist() for c in found.candidates[1:]] == best
+
+
+def test_so_does_their_score_survive_the_way_to_a_child(reduced):
+    objective, problem, _ = reduced
+    asked = replace(problem, evaluate=RefinedScore(objective.refinement, (8, 12)), costly=False)
+    here, there = (solve(p, "evolution", generator()).candidates for p in (asked, travelled(asked)))
+    assert [c.genes.tolist() for c in here] == [c.genes.tolist() for c in there]
+    assert [c.score for c in here] == pytest.approx([c.score for c in there])
+    additive = ReducedRanking(objective.refinement.predictor.predictor, {}, objective.space)
+    with pytest.raises(InvalidSearch, match="stored predictor"):
+        CODEC.write(replace(asked, evaluate=RefinedScore(additive, (8, 12))))
 
 
 @pytest.mark.parametrize("strategy", ["exact", "random"])
