@@ -27,7 +27,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,7 +56,7 @@ from supernets.delivery.feeding import OnnxFile
 from supernets.delivery.format import Delivery
 from supernets.delivery.passes import Source
 from supernets.delivery.pipeline import deliver
-from supernets.delivery.precision import FLOAT32, INT8, plan_of
+from supernets.delivery.precision import FLOAT32, INT8, USUAL, plan_of
 from supernets.delivery.rounded_scores import (
     RoundedEvaluator,
     block_names,
@@ -81,6 +81,7 @@ from supernets.training.catalog import recipe_named
 from supernets.training.evaluation import Evaluator, score
 
 CANDIDATES = 4
+LEARN_SAMPLES = 2000
 
 
 def scored(
@@ -226,19 +227,22 @@ def one_seed(
     ranking = refine(additive, seed=seed) or additive
     say("scored in float32")
     scale = Scale(0.0, 1.0) if arguments.likelihoods else None
-    evaluator = RoundedEvaluator(Source(supernet, space.smallest(), data), "validation", scale=scale)
+    # As a job learns it: with one method of finding ranges, and part of a large split.
+    source = Source(supernet, space.smallest(), data, rounding=replace(USUAL, method="percentile"))
+    learning = RoundedEvaluator(source, "validation", LEARN_SAMPLES, scale=scale)
     names = block_names(space)
     sample = [space.largest(), space.smallest(), *map(space.architecture, draw(space, 2, generator))]
-    sensitivity = mean_sensitivity(evaluator, sample, names)
+    sensitivity = mean_sensitivity(learning, sample, names)
     genes: Genes = draw(space, arguments.rounded, generator)
     chosen = random_precisions(len(genes), len(names), generator)
-    rounded = score_rounded(evaluator, genes, chosen, names)
+    rounded = score_rounded(learning, genes, chosen, names)
     found = PrecisionPredictor.fit(ranking, sensitivity, rounded)
     plain = found if ranking is additive else PrecisionPredictor.fit(additive, sensitivity, rounded)
     say("scored in int8")
     networks = []
     if timing is not None:
         bench, prices = timing
+        evaluator = RoundedEvaluator(replace(source, rounding=USUAL), "validation", scale=scale)
         networks = at_budgets(bench, evaluator, prices, found.dense(prices.space), arguments)
     return {
         "seed": seed,
