@@ -85,7 +85,8 @@ class LiveApi:
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         if self._client is None:
-            self._client = httpx.Client(timeout=30, trust_env=False)
+            # Long: what is asked is whether it answers, and neighbours take their share of the machine.
+            self._client = httpx.Client(timeout=120, trust_env=False)
         headers = {"Authorization": f"Bearer {self.key}", **options.pop("headers", {})}
         return self._client.request(method, self.url + path, headers=headers, **options)
 
