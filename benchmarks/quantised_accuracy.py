@@ -58,6 +58,8 @@ from supernets.delivery.passes import Source
 from supernets.delivery.pipeline import deliver
 from supernets.delivery.precision import FLOAT32, INT8, USUAL, plan_of
 from supernets.delivery.rounded_scores import (
+    LEARN_ROUNDING,
+    LEARN_SAMPLES,
     RoundedEvaluator,
     block_names,
     mean_sensitivity,
@@ -81,7 +83,6 @@ from supernets.training.catalog import recipe_named
 from supernets.training.evaluation import Evaluator, score
 
 CANDIDATES = 4
-LEARN_SAMPLES = 2000
 
 
 def scored(
@@ -228,7 +229,7 @@ def one_seed(
     say("scored in float32")
     scale = Scale(0.0, 1.0) if arguments.likelihoods else None
     # As a job learns it: with one method of finding ranges, and part of a large split.
-    source = Source(supernet, space.smallest(), data, rounding=replace(USUAL, method="percentile"))
+    source = Source(supernet, space.smallest(), data, rounding=LEARN_ROUNDING)
     learning = RoundedEvaluator(source, "validation", LEARN_SAMPLES, scale=scale)
     names = block_names(space)
     sample = [space.largest(), space.smallest(), *map(space.architecture, draw(space, 2, generator))]

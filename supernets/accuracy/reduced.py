@@ -7,7 +7,7 @@ is what it alone loses; whole networks say by how much that is to be scaled and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol
@@ -68,7 +68,7 @@ class ReducedRanking:
     """What ranks networks of a space with such choices. reductions: by name, as cards tell them."""
 
     predictor: Ranking
-    reductions: dict[str, Reduction]
+    reductions: Mapping[str, Reduction]
     space: Space
 
     @property

@@ -168,7 +168,7 @@ def from_json(
     return predictor, Refinement(kept["name"], held_out, additive, predictor, model)
 
 
-def summary(used: QualityPredictor | Refinement) -> dict[str, Any]:
+def summary(used: Ranking) -> dict[str, Any]:
     """Which predictor ranks networks and its error held out, in the unit of the qualities; None where none
     was kept."""
     name, predictor = (used.name, used.predictor) if isinstance(used, Refinement) else ("additive", used)

@@ -17,7 +17,7 @@ from supernets.accuracy.precision import RoundedScores
 from supernets.cut_out import PlainNetwork
 from supernets.data.splits import evenly_spread
 from supernets.delivery.passes import PLAIN, Source, passed
-from supernets.delivery.precision import FLOAT32, INT8, PrecisionPlan
+from supernets.delivery.precision import FLOAT32, INT8, USUAL, PrecisionPlan
 from supernets.delivery.quantising import Calibrated, Samples
 from supernets.errors import InvalidPrecision
 from supernets.spaces.architecture import Architecture
@@ -27,6 +27,11 @@ from supernets.tasks.catalog import task_of
 
 _AT_A_TIME: Final = 256
 _KEPT: Final = 8
+LEARN_SAMPLES: Final = 2000
+"""Of the validation split, for what a sum over blocks is fitted to; what may be delivered is scored on
+all."""
+LEARN_ROUNDING: Final = replace(USUAL, method="percentile")
+"""Trying all methods takes as long as everything else, and it is the blocks that are compared there."""
 _SENSITIVE_SAMPLES: Final = (
     512  # of a split: a mean of losses, which varies less than a share of right answers
 )

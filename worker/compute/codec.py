@@ -12,7 +12,7 @@ from supernets.accuracy.precision import PrecisionPredictor
 from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.pruning import PruningPredictor
 from supernets.accuracy.reduced import ReducedRanking
-from supernets.accuracy.refinement import Refined, RefinedScore, Refinement
+from supernets.accuracy.refinement import RefinedScore, Refinement
 from supernets.errors import InvalidPredictor, InvalidSearch
 from supernets.spaces.architecture import Architecture
 from supernets.spaces.catalog import architecture_from, described
@@ -25,33 +25,39 @@ REDUCTIONS: Final[Mapping[str, type[PrecisionPredictor | PruningPredictor]]] = {
 
 
 def _score_to_json(evaluate: object) -> dict[str, Any]:
+    ranking = evaluate.refinement if isinstance(evaluate, RefinedScore) else None
+    reduced = ranking if isinstance(ranking, ReducedRanking) else None
+    whole = ranking if reduced is None else reduced.predictor
     # A function has no JSON. The one that jobs search with is the price of a predictor, and that one has.
-    if not isinstance(evaluate, RefinedScore):
+    if not isinstance(evaluate, RefinedScore) or not isinstance(whole, Refinement):
         raise InvalidSearch("only the score of a stored predictor can be sent to a child")
-    ranking, told = evaluate.refinement, dict[str, Any]()
-    if isinstance(ranking, ReducedRanking):
-        told["reductions"] = {name: one.to_json() for name, one in ranking.reductions.items()}
-        told["precisions"], told["pruned"] = list(ranking.space.precisions), ranking.space.pruned
-        told["among"] = list(ranking.space.resolutions)
-        ranking = ranking.predictor
-    if not isinstance(ranking, Refinement):
-        raise InvalidSearch("only the score of a stored predictor can be sent to a child")
-    stored = refinement.to_json(ranking.predictor, ranking)
-    return {"predictor": stored, "resolutions": list(evaluate.resolutions), **told}
+    return {
+        "predictor": refinement.to_json(whole.predictor, whole),
+        "resolutions": list(evaluate.resolutions),
+        **({} if reduced is None else {"reduced": _reduced_to_json(reduced)}),
+    }
+
+
+def _reduced_to_json(ranking: ReducedRanking) -> dict[str, Any]:
+    return {
+        "resolutions": list(ranking.space.resolutions),
+        "precisions": list(ranking.space.precisions),
+        "pruned": ranking.space.pruned,
+        "reductions": {name: one.to_json() for name, one in ranking.reductions.items()},
+    }
+
+
+def _reduced_from_json(whole: Refinement, data: dict[str, Any]) -> ReducedRanking:
+    reductions = {name: REDUCTIONS[name].from_json(whole, one) for name, one in data["reductions"].items()}
+    space = whole.space.at(data["resolutions"]).with_precisions(data["precisions"])
+    return ReducedRanking(whole, reductions, space.with_pruning() if data["pruned"] else space)
 
 
 def _score_from_json(data: dict[str, Any]) -> RefinedScore:
     _, found = refinement.from_json(data["predictor"])
     if found is None:
         raise InvalidPredictor("the predictor that was sent has no refinement")
-    ranking: Refined = found
-    if "reductions" in data:
-        space = found.space.at(data["among"]).with_precisions(data["precisions"])
-        ranking = ReducedRanking(
-            found,
-            {name: REDUCTIONS[name].from_json(found, one) for name, one in data["reductions"].items()},
-            space.with_pruning() if data["pruned"] else space,
-        )
+    ranking = _reduced_from_json(found, data["reduced"]) if "reduced" in data else found
     return RefinedScore(ranking, tuple(data["resolutions"]))
 
 

@@ -41,7 +41,7 @@ def test_what_pruning_costs_is_learnt(
     life: tuple[Places, SupernetRef], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places, supernet = life
-    monkeypatch.setattr(operations, "_LEARN_SAMPLES", 64)
+    monkeypatch.setattr(operations, "LEARN_SAMPLES", 64)
     monkeypatch.setattr(pruning, "REFIT_SAMPLES", 32)
     monkeypatch.setattr(pruned_scores, "_SAMPLES", 32)
     small = SPACE.at([8])

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from supernets.accuracy.precision import PrecisionPredictor
-from supernets.accuracy.predictor import QualityPredictor
+from supernets.accuracy.predictor import HeldOut, QualityPredictor
 from supernets.accuracy.reduced import ReducedRanking
+from supernets.accuracy.refinement import Ranking, Refinement, StagePairs, _data, to_json
 from supernets.delivery import quantising
 from supernets.delivery.catalog import Delivery
 from supernets.errors import InvalidPrecision
@@ -52,26 +53,36 @@ def test_networks_are_scored_in_the_order_that_was_asked_for(life: tuple[Places,
     assert first == last and 0 <= between <= 1 and abs(first - between) < 0.1
 
 
+@pytest.mark.parametrize("refining", [False, True])
 def test_what_int8_costs_is_learnt_and_ranks_networks(
-    life: tuple[Places, SupernetRef], monkeypatch: pytest.MonkeyPatch
+    life: tuple[Places, SupernetRef], monkeypatch: pytest.MonkeyPatch, refining: bool
 ) -> None:
     places, supernet = life
-    monkeypatch.setattr(operations, "_LEARN_SAMPLES", 64)
+    monkeypatch.setattr(operations, "LEARN_SAMPLES", 64)
     generator = np.random.default_rng(0)
     small = SPACE.at([8])
     genes = small.chain.sample(generator, 40)
     predictor = QualityPredictor.fit(small, genes, generator.uniform(0.5, 0.9, len(genes)), folds=2)
+    error = HeldOut(0.01, 0.9, 2, 40)
+    pairs = StagePairs(predictor, *_data(predictor), weight=50.0, noise=1e-3)
+    refined = Refinement("pairs", error, error, predictor, pairs) if refining else None
+    base: Ranking = refined or predictor
     said: list[int] = []
-    asked = LearnPrecision(supernet, StoredPredictor(predictor.to_json()), 10, 0)
+    asked = LearnPrecision(supernet, StoredPredictor(to_json(predictor, refined)), 10, 0)
     found = operations.learn_precision(places, asked, lambda progress: said.append(progress.total))
     kept = CODEC.read(LearntCosts, CODEC.write(found))
-    learnt = PrecisionPredictor.from_json(predictor, kept.learnt)
+    learnt = PrecisionPredictor.from_json(base, kept.learnt)
     assert (learnt.costs >= 0).all() and learnt.held_out is not None and set(said) == {14}
     mixed = small.with_precisions(("float32", "int8"))
-    ranking = ReducedRanking(predictor, {"rounded": learnt}, mixed)
+    ranking = ReducedRanking(base, {"rounded": learnt}, mixed)
     rows = np.stack([mixed.genes(a) for a in (SPACE.smallest(8), in_int8())])
     plain, whole = ranking.predict(rows)
-    assert plain >= whole and ranking.summary()["name"] == "rounded"
+    assert plain >= whole and ranking.summary()["name"] == ("pairs and rounded" if refining else "rounded")
+    if refining:
+        beside = operations.learn_precision(
+            places, LearnPrecision(supernet, StoredPredictor(predictor.to_json()), 10, 0), nothing
+        )
+        assert beside.learnt != found.learnt, "learnt beside the refined scores, not beside those that add up"
 
 
 def test_blocks_that_lose_most_are_told_by_name(life: tuple[Places, SupernetRef]) -> None:

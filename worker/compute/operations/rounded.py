@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -19,6 +18,8 @@ from supernets.delivery.passes import Source
 from supernets.delivery.precision import USUAL, Rounding, plan_of
 from supernets.delivery.pruned_scores import losses_alone, of_one_width, random_pruned
 from supernets.delivery.rounded_scores import (
+    LEARN_ROUNDING,
+    LEARN_SAMPLES,
     RoundedEvaluator,
     block_names,
     mean_sensitivity,
@@ -45,11 +46,6 @@ from worker.compute.requests import (
 )
 
 _VALIDATION: Final = "validation"
-_LEARN_SAMPLES: Final = 2000
-"""Of the validation split, for what a sum over blocks is fitted to; what may be delivered is scored on
-all."""
-_LEARN_METHOD: Final = "percentile"
-"""Trying all takes as long as everything else, and it is the blocks that are compared here."""
 _PLANS: Final = 2  # of each network: cut out and calibrated once
 _ALONE: Final = 2  # random networks whose blocks are rounded one by one, beside the largest and the smallest
 
@@ -76,9 +72,8 @@ def learn_precision(places: Places, asked: LearnPrecision, report: Callable[[Pro
     """Raises InvalidPrecision, TooFewNetworks."""
     ranking = _ranking(asked)
     space, generator = ranking.space, np.random.default_rng(asked.seed)
-    learning = replace(USUAL, method=_LEARN_METHOD)
     evaluator = _evaluator(
-        places, asked.supernet, [space.smallest()], _VALIDATION, _LEARN_SAMPLES, learning, asked.scale
+        places, asked.supernet, [space.smallest()], _VALIDATION, LEARN_SAMPLES, LEARN_ROUNDING, asked.scale
     )
     names = block_names(space)
     alone = [space.largest(), space.smallest(), *map(space.architecture, draw(space, _ALONE, generator))]
@@ -99,7 +94,7 @@ def learn_pruning(places: Places, asked: LearnPruning, report: Callable[[Progres
     plain, generator = ranking.space, np.random.default_rng(asked.seed)
     space = plain.with_pruning()
     evaluator = _evaluator(
-        places, asked.supernet, [plain.smallest()], _VALIDATION, _LEARN_SAMPLES, scale=asked.scale
+        places, asked.supernet, [plain.smallest()], _VALIDATION, LEARN_SAMPLES, scale=asked.scale
     )
     wholes = len(of_one_width(space))
     total = wholes + asked.networks

@@ -10,9 +10,8 @@ import numpy as np
 from latency_tables.measurement import Measurement
 from service.db.documents import Document, Fields
 from supernets.accuracy.likelihood import standard_error
-from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.reduced import ReducedRanking
-from supernets.accuracy.refinement import Refinement, summary
+from supernets.accuracy.refinement import Ranking, summary
 from supernets.search.measured import Latency
 from supernets.search.targets import Solved, Target
 from supernets.spaces.architecture import Architecture
@@ -213,7 +212,7 @@ class ExportedNetwork:
         order: list[int],
         accuracies: Mapping[str, float],
         file: DeliveredFile,
-        predictor: QualityPredictor | Refinement | ReducedRanking,
+        predictor: Ranking | ReducedRanking,
         gates: Fields | None = None,
     ) -> ExportedNetwork:
         """The first of `order` is delivered, the others are its runners-up. predictor: what ranked them."""

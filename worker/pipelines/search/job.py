@@ -10,7 +10,7 @@ from service.devices.price_book import PriceBook
 from service.jobs.requests import SearchRequest
 from supernets.accuracy import refinement
 from supernets.accuracy.predictor import QualityPredictor, for_space
-from supernets.accuracy.refinement import Refinement
+from supernets.accuracy.refinement import Ranking, Refinement
 from supernets.search.targets import Target
 from worker.compute.torch_child import TorchChild
 from worker.context import JobRun
@@ -31,7 +31,7 @@ class SearchJob:
     targets: Sequence[Target]
 
     @property
-    def ranking(self) -> QualityPredictor | Refinement:
+    def ranking(self) -> Ranking:
         """What ranks networks."""
         return self.refinement or self.predictor
 

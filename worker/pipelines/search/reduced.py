@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
 from service.db.documents import Document
-from supernets.accuracy import refinement
 from supernets.accuracy.precision import MOST_ROUNDED, PrecisionPredictor
+from supernets.accuracy.predictor import for_space
 from supernets.accuracy.pruning import MOST_PRUNED, REFIT_SAMPLES, PruningPredictor
 from supernets.accuracy.reduced import ReducedRanking, Reduction, reduced_score
 from supernets.delivery.precision import USUAL
@@ -66,8 +66,8 @@ class Reduced:
         """further: what the step's result depends on beside supernet, predictor, seed and `networks`."""
         job, ready = self.job, self.job.ready
         inputs = {**self._inputs(networks), **further}
-        ranking = StoredPredictor(refinement.to_json(job.predictor, job.refinement))
-        asked = kind(ready.ref, ranking, networks, ready.seed, ready.scale)
+        stored = StoredPredictor(dict(for_space(ready.predictor, ready.space)))
+        asked = kind(ready.ref, stored, networks, ready.seed, ready.scale)
         report = self._report(step, how)
         return job.run.step(
             step, inputs, LearntCosts, lambda: job.torch_child.learn_costs(asked, report)

@@ -8,9 +8,8 @@ from typing import Final
 import numpy as np
 
 from latency_tables.errors import BespokeError
-from supernets.accuracy.predictor import QualityPredictor
 from supernets.accuracy.reduced import ReducedRanking
-from supernets.accuracy.refinement import Refinement
+from supernets.accuracy.refinement import Ranking
 from supernets.errors import InfeasibleBudget, SearchUnfinished
 from supernets.search.catalog import solve
 from supernets.search.problem import Problem, SearchResult
@@ -62,7 +61,7 @@ class Solving:
         objective = self.reduced.objective(self.objective, target) if target.reduced else self.objective
         return solve_target(target, objective, generator, self._solver(target))
 
-    def ranking(self, target: Target) -> QualityPredictor | Refinement | ReducedRanking:
+    def ranking(self, target: Target) -> Ranking | ReducedRanking:
         """What ranks the networks of a target."""
         return self.reduced.ranking(target) if target.reduced else self.job.ranking
 

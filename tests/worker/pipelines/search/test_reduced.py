@@ -39,6 +39,7 @@ def job(*, refining):
         return work()
 
     ready = SimpleNamespace(
+        space=SPACE,
         ref=SimpleNamespace(inputs=lambda: {"weights": "w"}),
         predictor=to_json(predictor, refinement),
         seed=0,
